@@ -1,0 +1,55 @@
+"""Adapters: trainable modules inserted into a frozen model, and the strategies that merge their output.
+
+    access         tensors, such as an auxiliary loss, handed from a module to the training
+    functional     the maths, for one trial or a pack of them
+    strategies/    how an adapter's output is merged with its input, one family a file
+    linear         the bottleneck adapter
+    module_mixin   adapters for one module (the host); model_mixin for a whole model, `module:name`
+    insertion      a host that only marks a place, and the hook that puts it behind any module
+    freezing       a backbone that stays in eval mode
+    checkpoint     adapters in a file of their own (adapter_file: its format; nemo_files: NeMo's)
+    nemo_bridge    lets NeMo's classes and these run in each other
+
+Signatures, numbers and state-dict keys are NVIDIA NeMo's.
+"""
+
+from __future__ import annotations
+
+from harness.adapters.access import AccessMixin, collect_adapter_losses
+from harness.adapters.adapter_file import AdapterFileError
+from harness.adapters.freezing import freeze_backbone, unfreeze_backbone
+from harness.adapters.insertion import InsertionPoint, attach_by_hook
+from harness.adapters.linear import AdapterModuleUtil, LinearAdapter, LinearAdapterConfig
+from harness.adapters.model_mixin import AdapterModelMixin
+from harness.adapters.module_mixin import AdapterModuleMixin
+from harness.adapters.nemo_bridge import allow_in_nemo
+from harness.adapters.strategies import (
+    STRATEGIES,
+    AbstractAdapterStrategy,
+    ResidualAddAdapterStrategy,
+    ResidualAddAdapterStrategyConfig,
+    ReturnResultAdapterStrategy,
+    ReturnResultAdapterStrategyConfig,
+)
+
+__all__ = [
+    "STRATEGIES",
+    "AbstractAdapterStrategy",
+    "AccessMixin",
+    "AdapterFileError",
+    "AdapterModelMixin",
+    "AdapterModuleMixin",
+    "AdapterModuleUtil",
+    "InsertionPoint",
+    "LinearAdapter",
+    "LinearAdapterConfig",
+    "ResidualAddAdapterStrategy",
+    "ResidualAddAdapterStrategyConfig",
+    "ReturnResultAdapterStrategy",
+    "ReturnResultAdapterStrategyConfig",
+    "allow_in_nemo",
+    "attach_by_hook",
+    "collect_adapter_losses",
+    "freeze_backbone",
+    "unfreeze_backbone",
+]

@@ -1,0 +1,175 @@
+"""The adapter file: NAME.safetensors with a header, and NAME.json, the same header to read by eye.
+
+The header in the safetensors file is what counts, so one rename commits a save: a crash between the two
+files leaves a pair that is refused, never a wrong adapter. Nothing is pickled. Every way in which a file
+can be broken ends in one AdapterFileError line.
+
+Header fields:
+    format, format_version    what this file is
+    package_version           that wrote it
+    base_fingerprint          of the frozen model it was trained on
+    tensor_sha256             of all tensors: names, types, shapes and values
+    adapters                  name -> module, config, hosts: path -> enabled, keys, probe
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+FORMAT = "harness-adapters"
+FORMAT_VERSION = 1
+_HEADER_KEY = "harness"
+_FIELDS = ("format", "format_version", "package_version", "base_fingerprint", "tensor_sha256", "adapters")
+
+
+class AdapterFileError(ValueError):
+    """An adapter file that is missing, broken, of another format or of another base model."""
+
+
+def tensor_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Hash tensors: names, types, shapes and values, in the order of the names."""
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu().contiguous()
+        digest.update(f"{key}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_adapter_file(
+    stem: Path, tensors: Mapping[str, Tensor], adapters: Mapping[str, Any], base_fingerprint: str
+) -> list[Path]:
+    """Write STEM.safetensors and STEM.json, both or neither.
+
+    Raises:
+        ValueError: an adapter config that cannot be written as JSON.
+        OSError: from the disk; earlier files of that name are intact and no temporary one is left.
+    """
+    own = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
+    header = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "package_version": _package_version(),
+        "base_fingerprint": base_fingerprint,
+        "tensor_sha256": tensor_sha256(own),
+        "adapters": adapters,
+    }
+    try:
+        text = json.dumps(header, indent=1)
+    except TypeError as error:
+        raise ValueError(f"the adapter configs cannot be written as JSON: {error}") from error
+    content = safetensors.torch.save(own, {_HEADER_KEY: json.dumps(header, sort_keys=True)})
+    files = {_with_suffix(stem, ".safetensors"): content, _with_suffix(stem, ".json"): text.encode()}
+    write_atomically(files)
+    return list(files)
+
+
+def read_adapter_file(stem: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read and check STEM.safetensors, and STEM.json if it is there.
+
+    Returns:
+        The header and all tensors (on the CPU).
+
+    Raises:
+        AdapterFileError: missing, truncated, altered, or of another format.
+    """
+    path = _with_suffix(stem, ".safetensors")
+    if not path.is_file():
+        raise AdapterFileError(f"{path}: there is no such adapter file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            raw = (file.metadata() or {}).get(_HEADER_KEY)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise AdapterFileError(f"{path}: truncated or corrupt: {error}") from error
+    if raw is None:
+        raise AdapterFileError(f"{path}: no adapter file: the header `{_HEADER_KEY}` is missing")
+    header = _parse_header(raw, path)
+    if tensor_sha256(tensors) != header["tensor_sha256"]:
+        raise AdapterFileError(f"{path}: corrupt: the tensors do not have the hash {header['tensor_sha256']}")
+    _check_json(_with_suffix(stem, ".json"), header)
+    return header, tensors
+
+
+def write_atomically(files: Mapping[Path, bytes]) -> None:
+    """Write files so that each is either the old or the new one, and the disk has it.
+
+    All are written and synced under temporary names before the first is renamed.
+
+    Raises:
+        OSError: a full disk, for instance; no file has changed and no temporary one is left.
+    """
+    pending = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
+    try:
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(pending[path], "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in pending.items():
+            os.replace(temporary, path)
+    except BaseException:
+        for temporary in pending.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise
+    for folder in {path.parent for path in files}:
+        _sync_folder(folder)
+
+
+def _parse_header(raw: str | bytes, path: Path) -> dict[str, Any]:
+    try:
+        header = json.loads(raw)
+    except ValueError as error:
+        raise AdapterFileError(f"{path}: truncated or corrupt: {error}") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise AdapterFileError(f"{path}: not a file of the format {FORMAT}")
+    if header.get("format_version") != FORMAT_VERSION:
+        raise AdapterFileError(
+            f"{path}: format version {header.get('format_version')}, but this package reads {FORMAT_VERSION}"
+        )
+    missing = [field for field in _FIELDS if field not in header]
+    if missing:
+        raise AdapterFileError(f"{path}: the header lacks {', '.join(missing)}")
+    return header
+
+
+def _check_json(path: Path, header: Mapping[str, Any]) -> None:
+    if path.is_file() and _parse_header(path.read_bytes(), path) != header:
+        raise AdapterFileError(
+            f"{path}: does not belong to the .safetensors file next to it, which holds the same header; "
+            "remove the .json file to load without it"
+        )
+
+
+def _with_suffix(stem: Path, suffix: str) -> Path:
+    return stem.with_name(stem.name + suffix)  # not Path.with_suffix: a name may have dots
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system can; the files themselves are synced
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _package_version() -> str:
+    try:
+        return metadata.version("harness")
+    except metadata.PackageNotFoundError:
+        return "unknown"

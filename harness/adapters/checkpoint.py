@@ -1,0 +1,313 @@
+"""Save and load adapters alone, without the frozen model they were trained on.
+
+Names match exactly (`an4` never takes `an4_v2` along). A file knows its base model by a fingerprint, and
+holds an input with the output that each adapter gave for it: if a changed package, torch or NeMo computes
+something else from the same weights, loading says so instead of giving other results in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from harness.adapters.adapter_file import (
+    AdapterFileError,
+    read_adapter_file,
+    tensor_sha256,
+    write_adapter_file,
+)
+from harness.adapters.model_mixin import AdapterModelMixin
+from harness.adapters.module_mixin import AdapterModuleMixin
+
+_SUFFIXES = (".safetensors", ".json", ".pt")
+_PROBE_SEED = 20250920
+_TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative to the largest output
+_COARSE_TOLERANCE = 2e-2  # 16-bit types
+Names = str | Sequence[str] | None
+
+
+def save_adapters(
+    model: AdapterModelMixin,
+    path: str | Path,
+    name: Names = None,
+    *,
+    base_fingerprint: str | None = None,
+    probe: bool | Tensor = True,
+) -> list[Path]:
+    """Write adapters to STEM.safetensors and STEM.json.
+
+    Args:
+        model: the model that holds them.
+        path: a stem (`runs/an4`; a suffix .safetensors, .json or .pt is taken off) for one file with all
+            the adapters, or an existing folder for one file an adapter, with its name.
+        name: one or several adapters, as `name` or `module:name`; all if None.
+        base_fingerprint: identifies the frozen model; `fingerprint_base_model(model)` if None. Give one if
+            something else than adapters, such as a head, is trained too.
+        probe: whether to store an input and each adapter's output; or the input itself, [B, ..., D].
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: no such adapter, nothing to save, or a config that JSON cannot hold.
+        OSError: from the disk; earlier files are intact.
+    """
+    names = _select(model, name)
+    if base_fingerprint is None:
+        base_fingerprint = fingerprint_base_model(cast(nn.Module, model))
+    written: list[Path] = []
+    for stem, members in _stems(Path(path), names).items():
+        tensors: dict[str, Tensor] = {}
+        described = {member: _describe(model, member, probe, tensors) for member in members}
+        written += write_adapter_file(stem, tensors, described, base_fingerprint)
+    return written
+
+
+def load_adapters(
+    model: AdapterModelMixin,
+    path: str | Path,
+    name: Names = None,
+    map_location: str | None = None,
+    strict: bool = True,
+    *,
+    base_fingerprint: str | None = None,
+    allow_other_base: bool = False,
+) -> list[str]:
+    """Add the adapters of a file, or of all files in a folder, to the hosts that they were saved from.
+
+    Args:
+        model: a model with hosts at the same paths, without adapters of these names.
+        path: as for `save_adapters`.
+        name: adapters to load; all if None.
+        map_location: device of the adapters; that of the model if None.
+        strict: whether the tensors of an adapter must be complete.
+        base_fingerprint: of this model; computed if None.
+        allow_other_base: load although the fingerprint differs.
+
+    Returns:
+        The names of the adapters. If anything is wrong with one, none is added.
+
+    Raises:
+        AdapterFileError: a broken file, another base model, missing hosts, tensors that do not fit, or a
+            probe whose output has changed.
+        ValueError: an adapter of that name exists, or its class cannot be built.
+    """
+    asked = [name] if isinstance(name, str) else name
+    wanted = None if asked is None else {item.rpartition(":")[2] for item in asked}
+    files = {stem: read_adapter_file(stem) for stem in _stems_to_read(Path(path), wanted)}
+    found = {member for header, _ in files.values() for member in header["adapters"]}
+    if wanted is not None and not wanted <= found:
+        missing = ", ".join(sorted(wanted - found))
+        raise AdapterFileError(f"{path}: no adapter named {missing}; there are: {', '.join(sorted(found))}")
+    fingerprint = base_fingerprint
+    loaded: list[str] = []
+    with all_or_none(model, loaded):
+        for stem, (header, tensors) in files.items():
+            if not allow_other_base:
+                fingerprint = fingerprint or fingerprint_base_model(cast(nn.Module, model))
+                _check_base(stem, header, fingerprint)
+            for member, described in header["adapters"].items():
+                if wanted is None or member in wanted:
+                    _restore(model, stem, member, described, tensors, map_location, strict, loaded)
+    return loaded
+
+
+def fingerprint_base_model(model: nn.Module) -> str:
+    """Hash the parameters and buffers of a model without its adapters."""
+    layers = [
+        f"{path}.adapter_layer." if path else "adapter_layer."
+        for path, module in model.named_modules()
+        if isinstance(getattr(module, "adapter_layer", None), nn.Module)
+    ]
+    state = model.state_dict()
+    return tensor_sha256({key: value for key, value in state.items() if not key.startswith(tuple(layers))})
+
+
+def _select(model: AdapterModelMixin, name: Names) -> list[str]:
+    if name is None:
+        names = model.adapter_names_()
+    else:
+        names = [model.known_adapter_name_(item) for item in ([name] if isinstance(name, str) else name)]
+    if not names:
+        raise ValueError("No adapters have been added to this model, so no adapters can be saved.")
+    return names
+
+
+def _stems(path: Path, names: list[str]) -> dict[Path, list[str]]:
+    if not path.is_dir():
+        return {_stem_of(path): names}
+    for name in names:
+        if name != Path(name).name or name.startswith("."):
+            raise ValueError(f"adapter `{name}` cannot be a file name in {path}: give a stem, not a folder")
+    return {path / name: [name] for name in names}
+
+
+def _stems_to_read(path: Path, wanted: set[str] | None) -> list[Path]:
+    if not path.is_dir():
+        return [_stem_of(path)]
+    if wanted is not None:
+        return [path / name for name in sorted(wanted)]
+    stems = [_stem_of(file) for file in sorted(path.glob("*.safetensors"))]
+    if not stems:
+        raise AdapterFileError(f"{path}: there is no adapter file in this folder")
+    return stems
+
+
+def _stem_of(path: Path) -> Path:
+    for suffix in _SUFFIXES:
+        if path.name.endswith(suffix) and path.name != suffix:
+            return path.with_name(path.name.removesuffix(suffix))
+    return path
+
+
+def _describe(
+    model: AdapterModelMixin, name: str, probe: bool | Tensor, tensors: dict[str, Tensor]
+) -> dict[str, Any]:
+    """The header entry of one adapter; its tensors are added to `tensors`."""
+    hosts = {}
+    for path, host in model.hosts_of_adapter(name).items():
+        adapter = host.adapter_layer[name]
+        state = {f"{name}/{path}/{key}": tensor for key, tensor in adapter.state_dict().items()}
+        probed = _probe_tensors(host, name, f"probe/{name}/{path}", probe)
+        clashing = sorted((state.keys() | probed.keys()) & tensors.keys())
+        if clashing:
+            raise ValueError(
+                f"adapter `{name}`: two tensors would be named {clashing[0]}: rename the adapter"
+            )
+        tensors.update({**state, **probed})
+        enabled = host.adapter_cfg[name]["enabled"]
+        hosts[path] = {"enabled": enabled, "keys": list(state), "probe": list(probed)}
+    module_name, _ = model.resolve_adapter_module_name_(name)
+    return {"module": module_name, "config": model.adapter_cfg[name], "hosts": hosts}
+
+
+def _probe_tensors(
+    host: AdapterModuleMixin, name: str, prefix: str, probe: bool | Tensor
+) -> dict[str, Tensor]:
+    if isinstance(probe, Tensor):
+        x = probe
+    else:
+        width = getattr(host, "dim", None) or (host.adapter_cfg[name].get("in_features"))
+        parameter = next(host.adapter_layer[name].parameters(), None)
+        if not probe or not isinstance(width, int) or parameter is None:
+            return {}
+        generator = torch.Generator().manual_seed(_PROBE_SEED)
+        x = torch.randn(2, 3, width, generator=generator).to(parameter.dtype)
+    return {f"{prefix}/input": x, f"{prefix}/output": run_probe(host, name, x)}
+
+
+@torch.no_grad()
+def run_probe(host: AdapterModuleMixin, name: str, x: Tensor) -> Tensor:
+    """Run one adapter through its strategy in eval mode, on x [B, ..., D]; modes are left as they were."""
+    adapter: Any = host.adapter_layer[name]
+    parameter = next(adapter.parameters(), None)
+    modules = [cast(nn.Module, host), *adapter.modules()]
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        output: Tensor = host.forward_single_enabled_adapter_(
+            x if parameter is None else x.to(parameter.device),
+            adapter,
+            adapter_name=name,
+            adapter_strategy=adapter.adapter_strategy,
+        )
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+    return output
+
+
+def _check_base(stem: Path, header: Mapping[str, Any], fingerprint: str) -> None:
+    if header["base_fingerprint"] != fingerprint:
+        raise AdapterFileError(
+            f"{stem}: trained on another base model (fingerprint {header['base_fingerprint'][:12]}, "
+            f"this one has {fingerprint[:12]}); allow_other_base=True loads it all the same"
+        )
+
+
+@contextmanager
+def all_or_none(model: AdapterModelMixin, loaded: list[str]) -> Iterator[None]:
+    """Remove the adapters loaded so far if the block fails."""
+    try:
+        yield
+    except BaseException:
+        for name in loaded:
+            model.remove_adapter(name)
+        raise
+
+
+def _restore(
+    model: AdapterModelMixin,
+    stem: Path,
+    name: str,
+    described: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    map_location: str | None,
+    strict: bool,
+    loaded: list[str],
+) -> None:
+    everywhere = model.adapter_hosts_by_path_()
+    absent = [path for path in described["hosts"] if path not in everywhere]
+    if absent:
+        raise AdapterFileError(
+            f"{stem}: adapter `{name}` belongs into {', '.join(absent)}, but the model has hosts at: "
+            f"{', '.join(everywhere) or 'no place'}"
+        )
+    hosts = {path: everywhere[path] for path in described["hosts"]}
+    full_name = f"{described['module']}:{name}" if described["module"] else name
+    model.check_new_adapter_name_(name, name)
+    model.add_adapter_to_hosts_(full_name, described["config"], list(hosts.values()))
+    loaded.append(name)
+    device = map_location or next((p.device for p in cast(nn.Module, model).parameters()), "cpu")
+    for path, entry in described["hosts"].items():
+        adapter = hosts[path].adapter_layer[name]
+        state = {key.removeprefix(f"{name}/{path}/"): tensors[key] for key in entry["keys"]}
+        load_state(adapter, state, device, strict, f"{stem}: adapter `{name}` in {path}")
+        hosts[path].set_enabled_adapters(name, entry["enabled"])
+        if entry["probe"]:
+            _check_probe(hosts[path], name, path, tensors, stem)
+
+
+def load_state(
+    adapter: nn.Module, state: Mapping[str, Tensor], device: Any, strict: bool, place: str
+) -> None:
+    """Load an adapter's tensors, in their own type, and move it to a device.
+
+    Raises:
+        AdapterFileError: the tensors do not fit the adapter.
+    """
+    dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), None)
+    adapter.to(device=device, dtype=dtype)
+    try:
+        adapter.load_state_dict(state, strict=strict)
+    except RuntimeError as error:
+        raise AdapterFileError(f"{place}: {' '.join(str(error).split())}") from error
+
+
+def _check_probe(
+    host: AdapterModuleMixin, name: str, path: str, tensors: Mapping[str, Tensor], stem: Path
+) -> None:
+    prefix = f"probe/{name}/{path}"
+    expected = tensors[f"{prefix}/output"].double()
+    output = run_probe(host, name, tensors[f"{prefix}/input"]).cpu()
+    tolerance = _TOLERANCES.get(output.dtype, _COARSE_TOLERANCE)
+    scale = expected.abs().nan_to_num().max().clamp(min=1.0)
+    if output.shape == expected.shape and torch.allclose(
+        output.double() / scale, expected / scale, rtol=0.0, atol=tolerance, equal_nan=True
+    ):
+        return
+    drift = (
+        f"by up to {float((output.double() - expected).abs().max()):.3g}"
+        if output.shape == expected.shape
+        else f"in shape: {list(output.shape)} instead of {list(expected.shape)}"
+    )
+    raise AdapterFileError(
+        f"{stem}: adapter `{name}` in {path} no longer computes what it did when it was saved: its output "
+        f"for the stored probe differs {drift} (tolerance {tolerance:g}); code that it depends on has changed"
+    )

@@ -1,0 +1,28 @@
+"""Merge strategies, one family a file. To add one: write its file, and add its config to `STRATEGIES`."""
+
+from __future__ import annotations
+
+from harness.adapters.strategies.abstract import AbstractAdapterStrategy
+from harness.adapters.strategies.residual_add import (
+    ResidualAddAdapterStrategy,
+    ResidualAddAdapterStrategyConfig,
+)
+from harness.adapters.strategies.return_result import (
+    ReturnResultAdapterStrategy,
+    ReturnResultAdapterStrategyConfig,
+)
+
+STRATEGIES: dict[str, type] = {
+    "residual_add": ResidualAddAdapterStrategyConfig,
+    "return_result": ReturnResultAdapterStrategyConfig,
+}
+"""Short name -> config dataclass; its `_target_` is the strategy."""
+
+__all__ = [
+    "STRATEGIES",
+    "AbstractAdapterStrategy",
+    "ResidualAddAdapterStrategy",
+    "ResidualAddAdapterStrategyConfig",
+    "ReturnResultAdapterStrategy",
+    "ReturnResultAdapterStrategyConfig",
+]

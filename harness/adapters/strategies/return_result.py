@@ -1,0 +1,36 @@
+"""ReturnResultAdapterStrategy: the adapter's output replaces its input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from harness.adapters.strategies.abstract import AbstractAdapterStrategy, target_of
+
+
+class ReturnResultAdapterStrategy(AbstractAdapterStrategy):
+    """Return `adapter(input)`: no residual, no noise, no penalty."""
+
+    def forward(self, input: Any, adapter: nn.Module, *, module: Any) -> Tensor:
+        """See AbstractAdapterStrategy; a list or tuple is passed as `*input`, a dict as `**input`."""
+        return self.compute_output(input, adapter, module=module)
+
+    def compute_output(self, input: Any, adapter: nn.Module, *, module: Any) -> Tensor:
+        """Run the adapter alone (override point)."""
+        output: Tensor
+        if isinstance(input, (list, tuple)):
+            output = adapter(*input)
+        elif isinstance(input, dict):
+            output = adapter(**input)
+        else:
+            output = adapter(input)
+        return output
+
+
+@dataclass
+class ReturnResultAdapterStrategyConfig:
+    """Config of ReturnResultAdapterStrategy."""
+
+    _target_: str = target_of(ReturnResultAdapterStrategy)

@@ -1,0 +1,129 @@
+"""Transformer and Conformer blocks, each with one named insertion point after its last feed-forward part.
+
+Shape legend: B batch, T time (tokens or frames), D model width, F feed-forward width, H heads, W kernel width.
+A padded position never changes a valid one: attention masks it, and the convolution sees zeros there.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.adapters import InsertionPoint
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with rotary positions (Su et al. 2021, arXiv 2104.09864)."""
+
+    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        if dim % num_heads or (dim // num_heads) % 2:
+            raise ValueError(f"dim {dim} over {num_heads} heads must give an even width per head")
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.in_proj = nn.Linear(dim, 3 * dim)
+        self.out_proj = nn.Linear(dim, dim)
+
+    def forward(self, x_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+        num_batch, num_steps, dim = x_BTD.shape
+        shape = (num_batch, num_steps, 3, self.num_heads, dim // self.num_heads)
+        q_BHTd, k_BHTd, v_BHTd = self.in_proj(x_BTD).reshape(shape).permute(2, 0, 3, 1, 4)
+        mask_B11T = valid_BT[:, None, None, :]
+        out_BHTd = F.scaled_dot_product_attention(
+            rotate(q_BHTd), rotate(k_BHTd), v_BHTd, mask_B11T, dropout_p=self.dropout if self.training else 0.0
+        )
+        return self.out_proj(out_BHTd.transpose(1, 2).reshape(x_BTD.shape))
+
+
+def rotate(x_BHTd: Tensor) -> Tensor:
+    """Rotate pairs of channels by an angle that grows with the position, so that products see distances."""
+    num_steps, width = x_BHTd.shape[-2:]
+    half = width // 2
+    frequency = torch.exp(
+        torch.arange(half, device=x_BHTd.device, dtype=x_BHTd.dtype) * (-math.log(10000.0) / half)
+    )
+    angle = torch.arange(num_steps, device=x_BHTd.device, dtype=x_BHTd.dtype)[:, None] * frequency
+    cos, sin = angle.cos(), angle.sin()
+    first, second = x_BHTd[..., :half], x_BHTd[..., half:]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+def feed_forward(dim: int, hidden: int, dropout: float) -> nn.Sequential:
+    """Pre-norm feed-forward part, without its residual."""
+    return nn.Sequential(
+        nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
+    )
+
+
+class ConvolutionModule(nn.Module):
+    """The Conformer's convolution module (Gulati et al. 2020), with LayerNorm where it has BatchNorm.
+
+    LayerNorm keeps no running statistics, so a frozen module gives the same output whatever is in the batch.
+    """
+
+    def __init__(self, dim: int, kernel: int) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"the convolution kernel must be odd, got {kernel}")
+        self.norm = nn.LayerNorm(dim)
+        self.expand = nn.Linear(dim, 2 * dim)
+        # As a 2-D convolution of height one: on a CPU its backward is about four times faster than the 1-D form.
+        self.depthwise = nn.Conv2d(dim, dim, (1, kernel), padding=(0, kernel // 2), groups=dim)
+        self.middle_norm = nn.LayerNorm(dim)
+        self.project = nn.Linear(dim, dim)
+
+    def forward(self, x_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+        hidden_BTD = F.glu(self.expand(self.norm(x_BTD)), dim=-1)
+        hidden_BTD = hidden_BTD.masked_fill(~valid_BT[..., None], 0.0)
+        mixed_BTD = self.depthwise(hidden_BTD.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
+        out_BTD: Tensor = self.project(F.silu(self.middle_norm(mixed_BTD)))
+        return out_BTD
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm Transformer block; the insertion point follows the feed-forward residual."""
+
+    def __init__(self, dim: int, num_heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = SelfAttention(dim, num_heads, dropout)
+        self.feed_forward = feed_forward(dim, hidden, dropout)
+        self.drop = nn.Dropout(dropout)
+        self.insertion = InsertionPoint(dim)
+
+    def forward(self, x_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+        x_BTD = x_BTD + self.drop(self.attention(self.attention_norm(x_BTD), valid_BT))
+        x_BTD = x_BTD + self.drop(self.feed_forward(x_BTD))
+        out_BTD: Tensor = self.insertion(x_BTD)
+        return out_BTD
+
+
+class ConformerBlock(nn.Module):
+    """Conformer block: half feed-forward, attention, convolution, half feed-forward, norm, insertion point."""
+
+    def __init__(self, dim: int, num_heads: int, hidden: int, dropout: float, kernel: int) -> None:
+        super().__init__()
+        self.first_feed_forward = feed_forward(dim, hidden, dropout)
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = SelfAttention(dim, num_heads, dropout)
+        self.convolution = ConvolutionModule(dim, kernel)
+        self.second_feed_forward = feed_forward(dim, hidden, dropout)
+        self.final_norm = nn.LayerNorm(dim)
+        self.drop = nn.Dropout(dropout)
+        self.insertion = InsertionPoint(dim)
+
+    def forward(self, x_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+        x_BTD = x_BTD + 0.5 * self.drop(self.first_feed_forward(x_BTD))
+        x_BTD = x_BTD + self.drop(self.attention(self.attention_norm(x_BTD), valid_BT))
+        x_BTD = x_BTD + self.drop(self.convolution(x_BTD, valid_BT))
+        x_BTD = x_BTD + 0.5 * self.drop(self.second_feed_forward(x_BTD))
+        out_BTD: Tensor = self.insertion(self.final_norm(x_BTD))
+        return out_BTD
+
+
+def valid_steps(lengths_B: Tensor, num_steps: int) -> Tensor:
+    """Mask [B, T] of the real steps, given lengths [B]."""
+    return torch.arange(num_steps, device=lengths_B.device) < lengths_B[:, None]

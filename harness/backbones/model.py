@@ -1,0 +1,65 @@
+"""Encoder + output head: the model that a trial adapts.
+
+Shape legend: B batch, T steps, D width, C classes, V output symbols (CTC blank included, at index 0).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from harness.adapters import AdapterModelMixin
+from harness.backbones.encoders import Encoder, masked_mean
+
+
+class ClassifierHead(nn.Module):
+    """Mean over the real steps, then class scores [B, C]."""
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(dim, num_classes)
+
+    def forward(self, hidden_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+        scores_BC: Tensor = self.output(masked_mean(hidden_BTD, valid_BT))
+        return scores_BC
+
+
+class CtcHead(nn.Module):
+    """Symbol scores for each step [B, T, V]; index 0 is the CTC blank."""
+
+    def __init__(self, dim: int, num_symbols: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(dim, num_symbols + 1)
+
+    def forward(self, hidden_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+        scores_BTV: Tensor = self.output(hidden_BTD)
+        return scores_BTV
+
+
+class TaskModel(nn.Module, AdapterModelMixin):
+    """A backbone with its head; adapters sit at the encoder's insertion points."""
+
+    def __init__(self, encoder: Encoder, family: Literal["text", "speech"], num_symbols: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        head = ClassifierHead if family == "text" else CtcHead
+        self.head = head(encoder.dim, num_symbols)
+
+    def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores ([B, C] or [B, T, V]) and the mask [B, T] of real steps."""
+        hidden_BTD, valid_BT = self.encoder(inputs, lengths_B)
+        return self.head(hidden_BTD, valid_BT), valid_BT
+
+    def set_strategy_generator(self, generator: torch.Generator) -> None:
+        """Let every strategy that has a `generator` draw from this one (others draw from torch's global one)."""
+        for point in self.encoder.insertion_points.values():
+            for adapter in (point.adapter_layer or {}).values() if point.is_adapter_available() else ():
+                if hasattr(adapter.adapter_strategy, "generator"):
+                    adapter.adapter_strategy.generator = generator
+
+    def set_training_progress(self, progress: float) -> None:
+        """Tell every insertion point which share of the training is done (for schedules)."""
+        for point in self.encoder.insertion_points.values():
+            point.training_progress = progress

@@ -1,0 +1,179 @@
+"""Backbones on disk: built from a recipe, saved once trained, loaded with their fingerprint checked.
+
+A backbone's folder holds backbone.json (recipe, symbols, fingerprint, scores, versions), weights.safetensors and,
+for text, tokenizer.json. An encoder that comes pretrained keeps its own weights where they are; the folder then
+holds the output layer alone, and the fingerprint covers both.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from tokenizers import Tokenizer
+
+from harness.backbones.encoders import Encoder, SpeechEncoder, TextEncoder
+from harness.backbones.model import TaskModel
+from harness.backbones.recipe import (
+    PretrainedEncoderSettings,
+    Recipe,
+    SpeechEncoderSettings,
+    TextEncoderSettings,
+    backbone_directory,
+)
+from harness.errors import UserError
+from harness.records.files import write_atomically, write_json
+from harness.tensors import digest
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A trained model and what prepares its inputs. `model` is the frozen original: copy it, never train it."""
+
+    recipe: Recipe
+    model: TaskModel
+    symbols: tuple[str, ...]
+    fingerprint: str
+    tokenizer: Any | None
+    directory: Path | None
+
+    @property
+    def family(self) -> str:
+        return "speech" if isinstance(self.recipe.encoder, SpeechEncoderSettings) else "text"
+
+
+def build_encoder(recipe: Recipe, vocab_size: int) -> Encoder:
+    """The recipe's encoder, with fresh weights (or its own, when it comes pretrained).
+
+    Raises:
+        UserError: the pretrained encoder is not there, or its sizes do not fit together.
+    """
+    settings = recipe.encoder
+    try:
+        if isinstance(settings, TextEncoderSettings):
+            return TextEncoder(
+                vocab_size, settings.dim, settings.num_layers, settings.num_heads, settings.hidden, settings.dropout
+            )
+        if isinstance(settings, SpeechEncoderSettings):
+            return SpeechEncoder(
+                settings.num_mels,
+                settings.dim,
+                settings.num_layers,
+                settings.num_heads,
+                settings.hidden,
+                settings.kernel,
+                settings.dropout,
+                settings.second_stride,
+            )
+    except ValueError as error:
+        raise UserError(f"recipe {recipe.name}: encoder: {error}") from error
+    from harness.backbones.pretrained import PretrainedTextEncoder, model_directory
+
+    return PretrainedTextEncoder(model_directory(settings.path))
+
+
+def build_model(recipe: Recipe, symbols: tuple[str, ...], vocab_size: int, seed: int) -> TaskModel:
+    """A model with weights drawn from `seed`, leaving torch's global generator as it was."""
+    family = "speech" if isinstance(recipe.encoder, SpeechEncoderSettings) else "text"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TaskModel(build_encoder(recipe, vocab_size), family, len(symbols))  # type: ignore[arg-type]
+
+
+def pretrained_tokenizer(settings: PretrainedEncoderSettings) -> Tokenizer:
+    """The tokenizer that lies beside a pretrained encoder, without padding or truncation of its own."""
+    from harness.backbones.pretrained import model_directory
+
+    path = model_directory(settings.path) / "tokenizer.json"
+    if not path.is_file():
+        raise UserError(f"encoder.path: {settings.path}: no tokenizer.json there")
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def fingerprint_of(model: TaskModel) -> str:
+    """SHA-256 of all weights of the model."""
+    return digest(model.state_dict())
+
+
+def own_weights(recipe: Recipe, model: TaskModel) -> dict[str, torch.Tensor]:
+    """The weights that the backbone's folder holds (all but a pretrained encoder's that was not trained)."""
+    state = model.state_dict()
+    if recipe.train == "head":
+        return {name: tensor for name, tensor in state.items() if name.startswith("head.")}
+    return state
+
+
+def save_backbone(
+    recipe: Recipe, model: TaskModel, symbols: tuple[str, ...], tokenizer: Tokenizer | None, facts: dict[str, Any]
+) -> Path:
+    """Write a trained backbone to its folder, whole or not at all; returns the folder."""
+    directory = backbone_directory(recipe)
+    building = directory.with_name(f".{directory.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    weights = {name: tensor.contiguous() for name, tensor in own_weights(recipe, model).items()}
+    write_atomically(building / "weights.safetensors", save(weights))
+    if tokenizer is not None and recipe.encoder.kind == "text":
+        write_atomically(building / "tokenizer.json", tokenizer.to_str().encode())
+    write_json(
+        building / "backbone.json",
+        {
+            "recipe": recipe.model_dump(mode="json", by_alias=True),
+            "symbols": symbols,
+            "fingerprint": fingerprint_of(model),
+            **facts,
+        },
+    )
+    shutil.rmtree(directory, ignore_errors=True)
+    building.rename(directory)
+    return directory
+
+
+def load_backbone(recipe: Recipe) -> Backbone:
+    """Load a trained backbone, in eval mode.
+
+    Raises:
+        UserError: it has not been trained yet (the command is named), a file is corrupt, or the weights are not those
+            that the folder's fingerprint was taken of.
+    """
+    directory = backbone_directory(recipe)
+    if not (directory / "backbone.json").is_file():
+        raise UserError(f"backbone {recipe.name} ({recipe.recipe_id}) has no weights yet; run: harness pretrain {recipe.name}")
+    try:
+        facts = json.loads((directory / "backbone.json").read_text(encoding="utf-8"))
+        weights = load_file(directory / "weights.safetensors")
+        tokenizer = _load_tokenizer(recipe, directory)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f"{directory}: unreadable backbone ({error}); delete the folder and run: harness pretrain {recipe.name}"
+        ) from error
+    symbols = tuple(facts["symbols"])
+    model = build_model(recipe, symbols, tokenizer.get_vocab_size() if tokenizer else 0, seed=0)
+    model.load_state_dict(weights, strict=recipe.train == "full")
+    model.eval()
+    found = fingerprint_of(model)
+    if found != facts["fingerprint"]:
+        raise UserError(
+            f"{directory}: weights have fingerprint {found[:12]}, expected {facts['fingerprint'][:12]}; "
+            f"delete the folder and run: harness pretrain {recipe.name}"
+        )
+    return Backbone(recipe, model, symbols, found, tokenizer, directory)
+
+
+def _load_tokenizer(recipe: Recipe, directory: Path) -> Tokenizer | None:
+    if isinstance(recipe.encoder, PretrainedEncoderSettings):
+        return pretrained_tokenizer(recipe.encoder)
+    if isinstance(recipe.encoder, TextEncoderSettings):
+        path = directory / "tokenizer.json"
+        if not path.is_file():
+            raise OSError("tokenizer.json is missing")
+        return Tokenizer.from_file(str(path))
+    return None

@@ -1,0 +1,24 @@
+"""The commands `harness data list` and `harness data fetch`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.data.registry import CORPORA, fetch_corpus, find_source, is_fetched
+
+
+def list_command() -> None:
+    """Print every corpus: whether it is here, what it is, its licence."""
+    for name, source in CORPORA.items():
+        here = "local" if source.fetch is None else "here" if is_fetched(name) else "not fetched"
+        print(f"{name:15} {here:12} {source.family or 'text or speech'}: {source.summary} ({source.licence})")
+
+
+def fetch_command(names: Sequence[str], allow_other_version: bool) -> None:
+    """Fetch corpora; every name is checked before the first one is fetched."""
+    for name in names:
+        find_source(name)
+    for name in names:
+        already = is_fetched(name)
+        folder = fetch_corpus(name, allow_other_version=allow_other_version)
+        print(f"{name}: {'already' if already else 'now'} in {folder}")

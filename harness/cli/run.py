@@ -1,0 +1,72 @@
+"""The command `harness run`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from harness.cli.progress import make_progress
+from harness.errors import UserError
+from harness.experiment_files import load_experiment, select_trials
+
+WANDB_CHOICES = ("auto", "offline", "online", "off")
+
+
+def run_command(
+    path: Path,
+    overrides: Sequence[str],
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    jobs: int,
+    results: Path,
+    wandb: str,
+    retry_failed: bool,
+    quiet: bool,
+) -> None:
+    """Plan, check, train what is missing, print the table.
+
+    Raises:
+        UserError: the input is wrong.
+        typer.Exit: code 1 when a trial failed.
+    """
+    if wandb not in WANDB_CHOICES:
+        raise UserError(f"--wandb {wandb!r}; choices: {', '.join(WANDB_CHOICES)}")
+    if overrides and not path.suffix:
+        raise UserError(f"{path}: expected an experiment file (YAML) before the overrides")
+    add_user_code(path)
+    experiment = load_experiment(path, overrides)
+    trials = select_trials(experiment, arms, seeds)
+
+    from harness.sweep.run_experiment import plan_run, preflight, run_experiment
+
+    plan = plan_run(experiment, trials, results, wandb_mode=wandb_mode(wandb), retry_failed=retry_failed)
+    print(f"{experiment.name}: {len(trials)} trials, {len(plan.reused)} finished, {len(plan.pending)} to train")
+    preflight(plan)
+    with make_progress(plan.pending, quiet) as progress:
+        report = run_experiment(plan, jobs, progress.hear)
+
+    from harness.cli.table import print_table
+
+    print_table(plan.store, "terminal", None)
+    for line in report.failures:
+        print(f"harness: {line}", file=sys.stderr)
+    if report.failures:
+        raise typer.Exit(2 if report.user_error else 1)
+
+
+def add_user_code(path: Path) -> None:
+    """Let `_target_` name modules beside the experiment file, or in the current folder."""
+    for folder in (Path.cwd(), path.parent.resolve()):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+
+
+def wandb_mode(choice: str) -> str | None:
+    """The W&B mode for a choice; None for no W&B at all."""
+    from harness.tracking.wandb_tracker import choose_mode
+
+    mode = choose_mode() if choice == "auto" else choice
+    return None if mode in ("off", "disabled") else mode

@@ -1,0 +1,216 @@
+"""From an experiment file and the command line's overrides to validated trials, with one-line errors.
+
+Merging rule: mappings merge key by key, anything else replaces; a mapping whose `_target_` differs from the one
+below it replaces it whole, since the arguments of another class mean nothing to it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from harness.config import ExperimentConfig, TrialConfig, content_hash
+from harness.errors import UserError
+from harness.yaml_files import parse_yaml, read_yaml
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One cell entry of an experiment: an arm at a seed."""
+
+    arm: str
+    seed: int
+    config: TrialConfig
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A validated experiment: its settings and every trial, arms in file order, seeds inside."""
+
+    config: ExperimentConfig
+    trials: tuple[PlannedTrial, ...]
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two setting trees; `above` wins (see the module's merging rule)."""
+    if "_target_" in above and above["_target_"] != below.get("_target_", above["_target_"]):
+        return dict(above)
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def set_dotted(tree: dict[str, Any], dotted: str, value: Any, where: str) -> None:
+    """Set `a.b.c` in a tree of mappings, making the mappings on the way.
+
+    Raises:
+        UserError: a value on the way is not a mapping.
+    """
+    *parents, last = dotted.split(".")
+    node = tree
+    for depth, key in enumerate(parents):
+        if node.get(key) is None:
+            node[key] = {}
+        child = node[key]
+        if not isinstance(child, dict):
+            path = ".".join(parents[: depth + 1])
+            raise UserError(f"{where}: {path} is {child!r}, not a mapping, so {dotted} cannot be set")
+        node = child
+    node[last] = value
+
+
+def parse_overrides(overrides: Iterable[str]) -> list[tuple[str, Any]]:
+    """Split `key=value` arguments; values are read as YAML (`3e-4`, `[0, 1]`, `null`, `{from: 2}`).
+
+    Raises:
+        UserError: an argument has no `=`, or an empty key.
+    """
+    pairs = []
+    for argument in overrides:
+        key, separator, text = argument.partition("=")
+        if not separator or not key or "" in key.split("."):
+            raise UserError(f"override {argument!r}: expected key=value, as in optim.lr=3e-4")
+        pairs.append((key, parse_yaml(text, f"override {argument!r}")))
+    return pairs
+
+
+def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply dotted overrides to a raw experiment.
+
+    A key that starts with a field of the experiment (`seeds`, `arms`, `base`, `table`, `name`) addresses the file;
+    any other key addresses every trial, above what the arms set (`optim.lr=3e-4`). A changed experiment gets a name
+    of its own, so that its records and its table never mix with the published ones.
+    """
+    import copy
+
+    changed = copy.deepcopy(content)
+    for key, value in parse_overrides(overrides):
+        if key.split(".")[0] in ExperimentConfig.model_fields:
+            set_dotted(changed, key, value, f"override {key}")
+            continue
+        arms = changed.get("arms")
+        if not isinstance(arms, dict):
+            raise UserError(f"override {key}: the experiment has no arms to apply it to")
+        changed.setdefault("base", {})
+        set_dotted(changed["base"], key, value, f"override {key}")
+        for arm_settings in arms.values():
+            _override_arm(arm_settings, key, value)
+    renamed = any(item.partition("=")[0] == "name" for item in overrides)
+    if overrides and not renamed and changed != content:
+        changed["name"] = f"{content.get('name')}-{content_hash(changed, 6)}"
+    return changed
+
+
+def _override_arm(settings: Any, key: str, value: Any) -> None:
+    """Make an override win over an arm that sets the same key; arms that switch the adapter off keep it off."""
+    node = settings
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(node, dict) or not isinstance(node.get(parent), dict):
+            return
+        node = node[parent]
+    if isinstance(node, dict) and (last in node or "_target_" in node):
+        node[last] = value
+
+
+def one_line(error: ValidationError, where: str, model: type[BaseModel]) -> str:
+    """The first problem of a pydantic error in one line: place, value, cause, and the choices."""
+    problem = error.errors()[0]
+    keys = [str(part) for part in problem["loc"]]
+    place = ".".join(key for key in keys if not key.startswith(("literal[", "LayersFrom", "tuple[", "function-")))
+    message = problem["msg"].removeprefix("Value error, ")
+    more = error.error_count() - 1
+    tail = f" (and {more} more)" if more and problem["type"] != "extra_forbidden" else ""
+    if problem["type"] == "extra_forbidden":
+        choices = field_names_at(model, problem["loc"][:-1])
+        near = difflib.get_close_matches(keys[-1], choices, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return f"{where}: {place}: unknown key {keys[-1]!r}; choices: {', '.join(choices)}.{hint}{tail}"
+    if problem["type"] == "missing":
+        return f"{where}: {place}: missing{tail}"
+    if problem["type"] == "value_error":
+        return f"{where}: {place + ': ' if place else ''}{message}{tail}"
+    return f"{where}: {place}: {message}, got {problem['input']!r}{tail}"
+
+
+def field_names_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """The field names (by alias) of the settings class at a place inside `model`."""
+    current: type[BaseModel] = model
+    for part in location:
+        field = current.model_fields.get(str(part))
+        if field is None:
+            continue
+        candidates = [field.annotation, *get_args(field.annotation)]
+        nested = [item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)]
+        if nested:
+            current = nested[0]
+    return [field.alias or name for name, field in current.model_fields.items()]
+
+
+def resolve_trial(settings: Mapping[str, Any], where: str) -> TrialConfig:
+    """Validate one trial.
+
+    Raises:
+        UserError: a key, type or value is wrong; one line.
+    """
+    try:
+        return TrialConfig.model_validate(settings)
+    except ValidationError as error:
+        raise UserError(one_line(error, where, TrialConfig)) from error
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read, override and validate an experiment file, every arm and seed of it.
+
+    Raises:
+        UserError: anything in it is wrong; nothing has been trained.
+    """
+    content = apply_overrides(read_yaml(path), overrides)
+    try:
+        config = ExperimentConfig.model_validate(content)
+    except ValidationError as error:
+        raise UserError(one_line(error, str(path), ExperimentConfig)) from error
+    trials = []
+    for arm, settings in config.arms.items():
+        merged = merge(config.base, settings)
+        for key in ("seed", "seeds"):
+            if key in merged:
+                raise UserError(f"{path}: arms.{arm}.{key}: seeds belong to the experiment, so that arms are paired")
+        for seed in config.seeds:
+            trial = resolve_trial({**merged, "seed": seed}, f"{path}: arms.{arm}")
+            trials.append(PlannedTrial(arm, seed, trial))
+    return Experiment(config, tuple(trials), path)
+
+
+def select_trials(
+    experiment: Experiment, arms: Sequence[str] = (), seeds: Sequence[int] = ()
+) -> tuple[PlannedTrial, ...]:
+    """The trials of some arms or seeds (all of them by default).
+
+    Raises:
+        UserError: an arm or a seed is not in the experiment.
+    """
+    for arm in arms:
+        if arm not in experiment.config.arms:
+            raise UserError(f"no arm {arm!r} in {experiment.path}; choices: {', '.join(experiment.config.arms)}")
+    for seed in seeds:
+        if seed not in experiment.config.seeds:
+            choices = ", ".join(map(str, experiment.config.seeds))
+            raise UserError(f"no seed {seed} in {experiment.path}; choices: {choices}")
+    return tuple(
+        trial
+        for trial in experiment.trials
+        if (not arms or trial.arm in arms) and (not seeds or trial.seed in seeds)
+    )

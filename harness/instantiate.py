@@ -1,0 +1,209 @@
+"""Build an object from a config that names its class: `{"_target_": "package.module.Name", ...}`.
+
+The same configs work with `hydra.utils.instantiate`; this module needs neither hydra, omegaconf nor
+torch, and reports each mistake in one line that names the value, its place in the config and the
+cause. A class in a user's own file is named the same way, provided that its folder is on `sys.path`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+TARGET_KEY = "_target_"
+MISSING = "???"  # omegaconf's mark for a value that must be given
+_DIRECTIVES = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
+
+
+class InstantiationError(ValueError):
+    """A config that names no object, or names one that its other values do not fit."""
+
+
+def instantiate(cfg: Any, **extra: Any) -> Any:
+    """Build the object that a config describes, nested configs first.
+
+    Args:
+        cfg: a mapping, a dataclass instance or an omegaconf config with a `_target_` key. `_args_`
+            (positional arguments), `_partial_` and `_recursive_` mean what they mean in hydra.
+        **extra: keyword arguments that are added to the config's, or override them.
+
+    Returns:
+        What calling the target returned; a `functools.partial` of it if `_partial_` is true.
+
+    Raises:
+        InstantiationError: no target, an unknown one, a keyword it does not accept, one that is
+            missing, or a ValueError, TypeError or AssertionError from the target itself.
+    """
+    plain = to_plain(cfg)
+    if not isinstance(plain, dict):
+        raise InstantiationError(f"config: expected a mapping with `{TARGET_KEY}`, but got {cfg!r}")
+    return _build({**plain, **extra}, place="config")
+
+
+def locate(target: Any, *, place: str = "config") -> Any:
+    """Return the class or function that an import path names.
+
+    Args:
+        target: `package.module.Name` or `package.module.Class.method`; anything that is callable
+            already is returned as it is.
+        place: where the path was written, for the error message.
+
+    Raises:
+        InstantiationError: an empty path, a module that is not found or fails to import, or a
+            module without that attribute.
+    """
+    if callable(target):
+        return target
+    if not isinstance(target, str) or not all(target.split(".")):
+        raise InstantiationError(f"{place}: `{TARGET_KEY}` must be an import path, but got {target!r}")
+    parts = target.split(".")
+    if len(parts) < 2:
+        raise InstantiationError(f"{place}: `{TARGET_KEY}: {target}` names no module (write `module.Name`)")
+    for size in range(len(parts) - 1, 0, -1):
+        module = _import_if_there(".".join(parts[:size]), target, place)
+        if module is not None:
+            return _walk_attributes(module, parts[size:], target, place)
+    raise InstantiationError(f"{place}: cannot find `{target}`: no module named `{parts[0]}`")
+
+
+def to_plain(cfg: Any) -> Any:
+    """Turn config dataclasses and omegaconf configs, at any depth, into plain dicts and lists.
+
+    A dataclass instance is a config if it has `_target_`; any other object is returned as it is.
+    Mappings and lists are copied, so that the result may be changed.
+    """
+    omegaconf = sys.modules.get("omegaconf")  # a config of that kind exists only if it is imported
+    if omegaconf is not None and omegaconf.OmegaConf.is_config(cfg):
+        cfg = omegaconf.OmegaConf.to_container(cfg, resolve=True)
+    if dataclasses.is_dataclass(cfg) and not isinstance(cfg, type) and hasattr(cfg, TARGET_KEY):
+        cfg = {f.name: getattr(cfg, f.name) for f in dataclasses.fields(cfg)}
+    if isinstance(cfg, Mapping):
+        return {key: to_plain(value) for key, value in cfg.items()}
+    if type(cfg) in (list, tuple):
+        return type(cfg)(to_plain(item) for item in cfg)
+    return cfg
+
+
+def accepted_keywords(target: Callable[..., Any]) -> list[str] | None:
+    """Return the keyword names that a callable accepts, or None if it accepts any (or cannot tell)."""
+    signature = _signature(target)
+    if signature is None or any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        return None
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [name for name, p in signature.parameters.items() if p.kind in kinds]
+
+
+def _build(node: Any, place: str) -> Any:
+    if isinstance(node, dict) and TARGET_KEY in node:
+        return _build_target(node, place)
+    if isinstance(node, dict):
+        if place == "config":
+            raise InstantiationError(f"config: no `{TARGET_KEY}` among its keys: {', '.join(map(str, node))}")
+        return {key: _build(value, f"{place}.{key}") for key, value in node.items()}
+    if type(node) in (list, tuple):
+        return type(node)(_build(item, f"{place}[{i}]") for i, item in enumerate(node))
+    return node
+
+
+def _build_target(node: dict[str, Any], place: str) -> Any:
+    target = locate(node[TARGET_KEY], place=place)
+    name = _name(node[TARGET_KEY])
+    if not callable(target):
+        raise InstantiationError(f"{place}: `{name}` is a {type(target).__name__} and cannot be called")
+    values = {key: value for key, value in node.items() if key not in _DIRECTIVES}
+    args = list(node.get("_args_", ()))
+    if node.get("_recursive_", True):
+        values = {key: _build(value, f"{place}.{key}") for key, value in values.items()}
+        args = [_build(item, f"{place}._args_[{i}]") for i, item in enumerate(args)]
+    missing = [key for key, value in values.items() if isinstance(value, str) and value == MISSING]
+    if missing:
+        raise InstantiationError(f"{place}: {name}: no value given for `{'`, `'.join(missing)}`")
+    _check_keywords(target, name, values, place)
+    if node.get("_partial_", False):
+        return functools.partial(target, *args, **values)
+    _check_required(target, name, args, values, place)
+    return _call(target, name, args, values, place)
+
+
+def _call(target: Callable[..., Any], name: str, args: list[Any], values: dict[str, Any], place: str) -> Any:
+    try:
+        return target(*args, **values)
+    except InstantiationError as error:  # the target built something itself: keep its own place, add ours
+        raise InstantiationError(f"{place}: {name}: {error}") from error
+    except (ValueError, TypeError, AssertionError, AttributeError, KeyError) as error:
+        cause = str(error) or f"{type(error).__name__} without a message"
+        raise InstantiationError(f"{place}: {name}: {type(error).__name__}: {cause}") from error
+    except Exception as error:  # not the config's fault, perhaps: the type matters to the caller
+        error.add_note(f"while building {name} at {place}")
+        raise
+
+
+def _check_keywords(target: Callable[..., Any], name: str, values: dict[str, Any], place: str) -> None:
+    accepted = accepted_keywords(target)
+    if accepted is None:
+        return
+    unknown = [key for key in values if key not in accepted]
+    if unknown:
+        listed = ", ".join(accepted) if accepted else "none"
+        raise InstantiationError(
+            f"{place}: {name} does not accept `{'`, `'.join(map(str, unknown))}`; it accepts: {listed}"
+        )
+
+
+def _check_required(
+    target: Callable[..., Any], name: str, args: list[Any], values: dict[str, Any], place: str
+) -> None:
+    signature = _signature(target)
+    if signature is None:
+        return
+    try:
+        signature.bind(*args, **values)
+    except TypeError as error:
+        listed = ", ".join(accepted_keywords(target) or ["any"])
+        raise InstantiationError(f"{place}: {name}: {error}; it accepts: {listed}") from error
+
+
+def _signature(target: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(target)
+    except (TypeError, ValueError):  # some C functions have none
+        return None
+
+
+def _import_if_there(path: str, target: str, place: str) -> Any:
+    """Import a module; None if that module (or a parent) does not exist."""
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (path == error.name or path.startswith(f"{error.name}.")):
+            return None
+        raise InstantiationError(
+            f"{place}: cannot import `{target}`: `{path}` needs a module `{error.name}` that is not there"
+        ) from error
+    except Exception as error:
+        raise InstantiationError(
+            f"{place}: cannot import `{target}`: `{path}` fails with {type(error).__name__}: {error}"
+        ) from error
+
+
+def _walk_attributes(module: Any, names: list[str], target: str, place: str) -> Any:
+    found = module
+    for name in names:
+        if not hasattr(found, name):
+            where = getattr(found, "__name__", repr(found))
+            choices = sorted(n for n, v in vars(module).items() if not n.startswith("_") and callable(v))
+            raise InstantiationError(
+                f"{place}: cannot find `{target}`: `{where}` has no attribute `{name}`"
+                f" (it has: {', '.join(choices[:20]) or 'no public class or function'})"
+            )
+        found = getattr(found, name)
+    return found
+
+
+def _name(target: Any) -> str:
+    return target if isinstance(target, str) else f"{target.__module__}.{target.__qualname__}"

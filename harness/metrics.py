@@ -1,0 +1,130 @@
+"""Metrics as pure functions of references and predictions, and what each number means (direction, unit).
+
+Error rates and accuracies are fractions in records (0.25), percent in tables (25.0). Loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["higher", "lower"]
+KAPPA = 0.03  # tolerated loss on the source domain, absolute: 3 % (arXiv 2210.03255, section 4)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How to read a number: which direction is better, its unit, and one line of what it is."""
+
+    direction: Direction
+    unit: str
+    meaning: str
+
+    def better(self, value: float, other: float) -> bool:
+        """Whether `value` beats `other`."""
+        return value > other if self.direction == "higher" else value < other
+
+
+def accuracy(references: Sequence[int], predictions: Sequence[int]) -> float:
+    """Share of predictions that equal their reference."""
+    _same_length(references, predictions)
+    return sum(r == p for r, p in zip(references, predictions, strict=True)) / len(references)
+
+
+def macro_f1(references: Sequence[int], predictions: Sequence[int], num_classes: int) -> float:
+    """Unweighted mean of the classes' F1; a class with no reference and no prediction counts as 0."""
+    _same_length(references, predictions)
+    scores = []
+    for label in range(num_classes):
+        true = sum(r == p == label for r, p in zip(references, predictions, strict=True))
+        support, predicted = references.count(label), predictions.count(label)
+        scores.append(2 * true / (support + predicted) if support + predicted else 0.0)
+    return sum(scores) / num_classes
+
+
+def character_error_rate(references: Sequence[str], predictions: Sequence[str]) -> float:
+    """Edit distance over characters of all pairs, by the number of reference characters (can exceed 1)."""
+    import jiwer
+
+    _same_length(references, predictions)
+    return float(jiwer.cer(list(references), list(predictions)))
+
+
+def word_error_rate(references: Sequence[str], predictions: Sequence[str]) -> float:
+    """Edit distance over words of all pairs, by the number of reference words (can exceed 1)."""
+    import jiwer
+
+    _same_length(references, predictions)
+    return float(jiwer.wer(list(references), list(predictions)))
+
+
+def _same_length(references: Sequence[object], predictions: Sequence[object]) -> None:
+    if len(references) != len(predictions) or not references:
+        raise ValueError(f"{len(references)} references and {len(predictions)} predictions cannot be scored")
+
+
+def as_error(name: str, value: float) -> float:
+    """A metric as an error (lower is better): accuracies and F1 become one minus themselves."""
+    return 1.0 - value if METRICS[name].direction == "higher" else value
+
+
+def forgetting(name: str, base_source: float, source_after: float) -> float:
+    """How much of the source metric was lost by adapting: positive is worse, whatever the metric's direction."""
+    return as_error(name, source_after) - as_error(name, base_source)
+
+
+def constrained_score(
+    name: str,
+    base_target: float,
+    target_after: float,
+    base_sources: Sequence[float],
+    sources_after: Sequence[float],
+    kappa: float = KAPPA,
+) -> float:
+    """Damage-control score of arXiv 2210.03255, one-sided: gain on the target, scaled down by loss on the sources.
+
+    `mean_i max(0, kappa - loss_i) / kappa * max(0, base_error - error) / base_error`; a source that improves is never
+    punished (`loss_i` is at least 0). For accuracies the error is one minus the accuracy.
+
+    Returns:
+        a share in [0, 1]; 0 when the base makes no error on the target, since nothing can be gained.
+    """
+    losses = [
+        max(0.0, forgetting(name, base, after))
+        for base, after in zip(base_sources, sources_after, strict=True)
+    ]
+    kept = sum(max(0.0, kappa - loss) / kappa for loss in losses) / len(losses)
+    base_error, error = as_error(name, base_target), as_error(name, target_after)
+    return kept * max(0.0, base_error - error) / base_error if base_error > 0 else 0.0
+
+
+_TASK_METRICS: Mapping[str, tuple[Direction, str]] = {
+    "accuracy": ("higher", "share of sentences with the right class"),
+    "macro_f1": ("higher", "mean F1 of the classes"),
+    "cer": ("lower", "character error rate"),
+    "wer": ("lower", "word error rate"),
+}
+
+METRICS: dict[str, Metric] = {
+    name: Metric(direction, "%", meaning) for name, (direction, meaning) in _TASK_METRICS.items()
+}
+for _name, (_direction, _meaning) in _TASK_METRICS.items():
+    METRICS[f"target_{_name}"] = Metric(_direction, "%", f"{_meaning}, target test set")
+    METRICS[f"source_{_name}"] = Metric(_direction, "%", f"{_meaning}, mean over source test sets, adapter on")
+METRICS |= {
+    "forgetting": Metric("lower", "points", "source error after adapting minus before (primary metric)"),
+    "constrained_score": Metric("higher", "%", "relative target gain, scaled by source loss (kappa 3 points)"),
+    "trainable_parameters": Metric("lower", "", "number of weights that learn"),
+    "trainable_share": Metric("lower", "%", "weights that learn, by all weights of the base model"),
+    "seconds": Metric("lower", "s", "training and evaluation time"),
+    "peak_memory_mb": Metric("lower", "MB", "peak resident (or GPU) memory"),
+    "best_epoch": Metric("lower", "", "epoch whose weights were kept"),
+}
+
+SCORERS: dict[str, Callable[..., float]] = {
+    "accuracy": accuracy,
+    "macro_f1": macro_f1,
+    "cer": character_error_rate,
+    "wer": word_error_rate,
+}

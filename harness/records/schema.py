@@ -1,0 +1,91 @@
+"""The record of a trial: what it was, how it ended, its numbers, and what it was made with.
+
+`metrics` are the numbers that the config determines, bit for bit; `costs` (seconds, memory) differ from run to run and
+are kept apart.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RECORD_VERSION = 1
+
+
+class TrialState(StrEnum):
+    """How a trial ended."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+    PRUNED = "pruned"
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Provenance(_Schema):
+    """What a record was made with."""
+
+    harness_version: str
+    git_commit: str | None
+    git_dirty: bool | None
+    packages: dict[str, str]
+    corpus_fingerprint: str
+    backbone_fingerprint: str
+    machine: dict[str, str]
+    started_at: str
+    finished_at: str
+    num_starts: int
+
+
+class Summary(_Schema):
+    """The outcome of a trial.
+
+    Attributes:
+        metrics: test metrics (target, source mean, forgetting, score) and parameter counts; fractions, not percent.
+        by_domain: domain -> test metrics, adapter on.
+        base: domain -> test metrics of the base model.
+        valid: validation metrics at the best epoch.
+        costs: `seconds`, `peak_memory_mb`.
+        checks: name -> what was checked and held.
+        adapters: insertion point -> number of adapter weights there.
+        notes: facts that a table made from this record must state.
+    """
+
+    version: int = RECORD_VERSION
+    trial_id: str
+    state: TrialState
+    reason: str | None = None
+    message: str | None = None
+    epochs_run: int = 0
+    best_epoch: int | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    by_domain: dict[str, dict[str, float]] = Field(default_factory=dict)
+    base: dict[str, dict[str, float]] = Field(default_factory=dict)
+    valid: dict[str, float] = Field(default_factory=dict)
+    costs: dict[str, float] = Field(default_factory=dict)
+    checks: dict[str, str] = Field(default_factory=dict)
+    adapters: dict[str, int] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Record(_Schema):
+    """A trial's config, summary and provenance."""
+
+    trial_id: str
+    config: dict[str, Any]
+    summary: Summary
+    provenance: Provenance | None
+
+
+class Manifest(_Schema):
+    """Which trials make an experiment: arm -> seed -> trial id, and how its table is laid out."""
+
+    version: int = RECORD_VERSION
+    name: str
+    description: str = ""
+    arms: dict[str, dict[int, str]]
+    table: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,158 @@
+"""The records of one experiment on disk: `RESULTS/EXPERIMENT/records/TRIAL_ID/`.
+
+Files of a record: config.json (first), log.jsonl (one line an epoch), summary.json (last: a trial with a summary is
+finished), provenance.json, predictions.jsonl, the weights that were trained, and while it runs checkpoint.safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from harness.errors import UserError
+from harness.records.files import append_line, read_lines, write_atomically, write_json
+from harness.records.schema import Manifest, Provenance, Record, Summary
+
+MANIFEST = "experiment.json"
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class TrialFolder:
+    """One trial's folder, made when something is first written to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint = path / "checkpoint.safetensors"
+        self.log = path / "log.jsonl"
+
+    @property
+    def trial_id(self) -> str:
+        return self.path.name
+
+    def summary(self) -> Summary | None:
+        """The summary, or None while there is none.
+
+        Raises:
+            UserError: the file is corrupt.
+        """
+        return _read_model(self.path / "summary.json", Summary)
+
+    def record(self) -> Record | None:
+        """The whole record, or None while the trial is unfinished."""
+        summary = self.summary()
+        if summary is None:
+            return None
+        provenance = _read_model(self.path / "provenance.json", Provenance)
+        config = read_json(self.path / "config.json")
+        return Record(trial_id=self.trial_id, config=config, summary=summary, provenance=provenance)
+
+    def start(self, config: dict[str, Any]) -> None:
+        """Write the config."""
+        write_json(self.path / "config.json", config)
+
+    def restart_log(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Make the log hold just these entries: a killed trial may have logged more than its checkpoint holds."""
+        text = "".join(json.dumps(entry, sort_keys=True, allow_nan=False) + "\n" for entry in entries)
+        write_atomically(self.log, text.encode())
+
+    def append_log(self, entry: dict[str, Any]) -> None:
+        append_line(self.log, entry)
+
+    def read_log(self) -> list[Any]:
+        return read_lines(self.log)
+
+    def finish(self, summary: Summary, provenance: Provenance) -> None:
+        """Write provenance, then the summary (its presence says that the trial is finished), then drop the checkpoint."""
+        write_json(self.path / "provenance.json", provenance.model_dump(mode="json"))
+        write_json(self.path / "summary.json", summary.model_dump(mode="json"))
+        if summary.state == "complete":
+            self.checkpoint.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Forget how the trial ended, so that it can train again (its checkpoint stays)."""
+        (self.path / "summary.json").unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self, wait: bool) -> Iterator[bool]:
+        """Hold the trial for this process: two launches never train one trial twice.
+
+        Args:
+            wait: wait for whoever holds it; otherwise yield False at once.
+
+        The lock is the operating system's, so it ends with its holder, however that ends.
+        """
+        import fcntl
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+        finally:
+            os.close(descriptor)
+
+
+class RecordStore:
+    """All records of one experiment."""
+
+    def __init__(self, results: Path, experiment: str) -> None:
+        self.path = results / experiment
+        self.name = experiment
+
+    def trial(self, trial_id: str) -> TrialFolder:
+        return TrialFolder(self.path / "records" / trial_id)
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Write which trials make the experiment (only when it changed)."""
+        path = self.path / MANIFEST
+        content = manifest.model_dump(mode="json")
+        # Compared as text: the order of the arms is the order of the table's rows.
+        if not path.exists() or json.dumps(read_json(path)) != json.dumps(content):
+            write_json(path, content)
+
+    def manifest(self) -> Manifest:
+        """Which trials make the experiment.
+
+        Raises:
+            UserError: nothing has been run under this name (the choices are named), or the file is corrupt.
+        """
+        found = _read_model(self.path / MANIFEST, Manifest)
+        if found is None:
+            choices = sorted(path.parent.name for path in self.path.parent.glob(f"*/{MANIFEST}"))
+            known = f"choices: {', '.join(choices)}" if choices else "nothing has been run there"
+            raise UserError(f"no results of {self.name!r} in {self.path.parent}; {known}")
+        return found
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: it is unreadable or corrupt.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "not valid JSON"
+        raise UserError(f"{path}: {cause}; delete it to make it anew") from error
+
+
+def _read_model(path: Path, model: type[ModelT]) -> ModelT | None:
+    if not path.exists():
+        return None
+    try:
+        return model.model_validate(read_json(path))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{path}: {place}: {problem['msg']}; delete it to make it anew") from error

@@ -1,0 +1,1 @@
+"""Launching trials: an experiment's arms x seeds, in this process or in several."""

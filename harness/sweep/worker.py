@@ -1,0 +1,111 @@
+"""What one worker does with one trial: lock it, skip it if it is finished, train it, turn failures into records."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.config import TrialConfig
+from harness.errors import TrialError, UserError
+from harness.records.schema import Summary
+from harness.records.store import TrialFolder
+from harness.tracking.tracker import TrialRun
+
+RETRIED_REASONS = ("oom", "killed", "error", "disk", "checkpoint")  # the others would fail again in the same way
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """A trial to train, and where its record goes. `wandb` is the folder and mode of W&B, or None."""
+
+    config: TrialConfig
+    run: TrialRun
+    folder: Path
+    wandb: tuple[Path, str] | None = None
+    retry_failed: bool = False
+
+    @property
+    def title(self) -> str:
+        return self.run.title
+
+
+@dataclass(frozen=True)
+class TrialEvent:
+    """News of a trial: an epoch's entry, a summary, or a failure that left no record.
+
+    `busy` means that another process trains it.
+    """
+
+    kind: Literal["epoch", "done", "failed", "busy", "note"]
+    task: TrialTask
+    entry: dict[str, Any] | None = None
+    summary: Summary | None = None
+    message: str = ""
+    user_error: bool = False
+
+
+def must_train(task: TrialTask, summary: Summary | None) -> bool:
+    """Whether a trial with this summary (or none) has to be trained."""
+    if summary is None:
+        return True
+    return summary.state == "failed" and (task.retry_failed or summary.reason in RETRIED_REASONS)
+
+
+class Worker:
+    """Trains trials one after another, sharing corpora and backbones between them."""
+
+    def __init__(self) -> None:
+        from harness.training.resources import Resources  # torch is loaded in the worker, not by who starts it
+
+        self.resources = Resources()
+
+    def train(self, task: TrialTask, tell: Callable[[TrialEvent], None], wait: bool = False) -> TrialEvent:
+        """Train a trial, or find it finished.
+
+        Args:
+            tell: called with each epoch's event.
+            wait: wait for another process that holds the trial (otherwise the answer is `busy`).
+        """
+        folder = TrialFolder(task.folder)
+        try:
+            with folder.lock(wait) as held:
+                if not held:
+                    return TrialEvent("busy", task)
+                summary = folder.summary()
+                if summary is not None and not must_train(task, summary):
+                    return TrialEvent("done", task, summary=summary)
+                return TrialEvent("done", task, summary=self._train(task, folder, tell))
+        except UserError as error:
+            return TrialEvent("failed", task, message=str(error), user_error=True)
+        except (TrialError, OSError) as error:
+            return TrialEvent("failed", task, message=str(error))
+
+    def _train(self, task: TrialTask, folder: TrialFolder, tell: Callable[[TrialEvent], None]) -> Summary:
+        from harness.tracking.tracker import NullTracker, Tracker
+        from harness.training.run_trial import run_trial
+
+        tracker: Tracker = NullTracker()
+        if task.wandb is not None:
+            from harness.tracking.wandb_tracker import WandbTracker
+
+            tracker = WandbTracker(
+                *task.wandb, complain=lambda line: tell(TrialEvent("note", task, message=f"{task.title}: {line}"))
+            )
+        folder.clear()
+        try:
+            return run_trial(
+                task.config, task.run, folder, self.resources, tracker,
+                lambda entry: tell(TrialEvent("epoch", task, entry=entry)),
+            )
+        except (UserError, TrialError):
+            raise
+        # A bug, ours or that of a user's strategy: the trial fails with its cause on record, the others go on.
+        except Exception as error:
+            (folder.path / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            cause = str(error).splitlines()[0] if str(error) else "no message"
+            raise TrialError(
+                "error", f"{type(error).__name__}: {cause} (see {folder.path / 'traceback.txt'})"
+            ) from error

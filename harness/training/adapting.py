@@ -1,0 +1,174 @@
+"""From a base model to what a trial trains: freeze, insert adapters, choose which weights learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from harness.adapters import InsertionPoint, freeze_backbone
+from harness.adapters.checkpoint import save_adapters
+from harness.backbones.model import TaskModel
+from harness.config import LayersFrom, TrialConfig
+from harness.errors import TrialError, UserError
+from harness.records.files import write_atomically
+from harness.seeding import derive_seed
+
+ADAPTER_NAME = "adapted"
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A model ready to train.
+
+    Attributes:
+        adapters: insertion point -> number of adapter weights there; empty when the trial has no adapters.
+    """
+
+    model: TaskModel
+    config: TrialConfig
+    num_base: int
+    adapters: dict[str, int]
+
+    @property
+    def num_trainable(self) -> int:
+        return sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
+
+    @property
+    def restorable(self) -> bool:
+        """Whether switching the adapters off gives the base model again: no base weight learns."""
+        return self.config.train in ("none", "adapters")
+
+    @contextmanager
+    def switched_off(self) -> Iterator[None]:
+        """The model with its adapters disabled."""
+        if self.adapters:
+            self.model.set_enabled_adapters(ADAPTER_NAME, enabled=False)
+        try:
+            yield
+        finally:
+            if self.adapters:
+                self.model.set_enabled_adapters(ADAPTER_NAME, enabled=True)
+
+    def save(self, directory: Path, base_fingerprint: str) -> None:
+        """Write what was trained: adapters in their file format, other weights as plain safetensors.
+
+        Raises:
+            TrialError: the disk is full or not writable (reason `disk`).
+        """
+        if self.adapters:
+            try:
+                save_adapters(self.model, directory / "adapter", base_fingerprint=base_fingerprint)
+            except OSError as error:
+                raise TrialError("disk", f"{directory / 'adapter'}: cannot be written: {error.strerror}") from error
+        others = {
+            name: weight.detach().cpu().contiguous()
+            for name, weight in self.model.named_parameters()
+            if weight.requires_grad and "adapter_layer" not in name
+        }
+        if others:
+            write_atomically(directory / "weights.safetensors", save(others))
+
+
+def adapt(model: TaskModel, config: TrialConfig) -> Adapted:
+    """Turn a copy of the base model into what the trial trains.
+
+    Raises:
+        UserError: a layer does not exist, or the adapter cannot be built, changes the shape, or learns nothing.
+    """
+    num_base = sum(weight.numel() for weight in model.parameters())
+    points = model.encoder.insertion_points
+    for number, point in enumerate(points.values()):
+        point.depth_fraction = (number + 1) / len(points)
+    if config.train == "full":
+        return Adapted(model, config, num_base, {})
+    freeze_backbone(model)
+    adapters = insert_adapters(model, config) if config.adapter is not None else {}
+    if config.train in ("head", "adapters_and_head"):
+        model.head.requires_grad_(True)
+    return Adapted(model, config, num_base, adapters)
+
+
+def chosen_layers(num_layers: int, config: TrialConfig) -> list[int]:
+    """The layer numbers that `backbone.layers` chooses.
+
+    Raises:
+        UserError: a layer does not exist, or none is chosen.
+    """
+    layers = config.backbone.layers
+    if layers == "all":
+        return list(range(num_layers))
+    wanted = range(layers.first, num_layers) if isinstance(layers, LayersFrom) else layers
+    if not wanted or max(wanted) >= num_layers:
+        asked = f"{{from: {layers.first}}}" if isinstance(layers, LayersFrom) else list(layers)
+        raise UserError(
+            f"backbone.layers: {asked} matches no layer; "
+            f"backbone {config.backbone.recipe} has layers 0 to {num_layers - 1}"
+        )
+    return sorted(set(wanted))
+
+
+def insert_adapters(model: TaskModel, config: TrialConfig) -> dict[str, int]:
+    """Add the trial's adapters, their first weights drawn from the trial's seed, lowest layer first.
+
+    Returns:
+        Insertion point -> number of adapter weights there.
+
+    Raises:
+        UserError: an adapter cannot be built, changes the shape, or has no weight that learns.
+    """
+    layers = chosen_layers(len(model.encoder.insertion_points), config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "init"))
+        try:
+            model.add_adapter(ADAPTER_NAME, config.adapter, layers=layers)
+        # A user's own class may raise anything when it is built: it is their input that is wrong.
+        except Exception as error:
+            raise UserError(f"adapter: {str(error) or type(error).__name__}") from error
+    dtype = torch.float64 if config.loop.precision == "float64" else torch.float32
+    sizes = {}
+    for name, point in model.encoder.insertion_points.items():
+        adapter = point.get_adapter_module(ADAPTER_NAME)
+        if adapter is None:
+            continue
+        adapter.to(torch.device(config.loop.device), dtype).requires_grad_(True)
+        sizes[name] = sum(weight.numel() for weight in adapter.parameters())
+        if sizes[name] == 0:
+            raise UserError(f"adapter: {target_of(config)} has no weights, so the trial would train nothing")
+        check_shape(point, config)
+    return sizes
+
+
+def target_of(config: TrialConfig) -> str:
+    """The import path of the trial's adapter class."""
+    return str((config.adapter or {}).get("_target_"))
+
+
+@torch.no_grad()
+def check_shape(point: InsertionPoint, config: TrialConfig) -> None:
+    """Pass a small input through a new adapter: its output must have the input's shape.
+
+    Raises:
+        UserError: it fails, or gives another shape.
+    """
+    weight = next(point.parameters())
+    probe = torch.zeros(2, 3, point.dim, dtype=weight.dtype, device=weight.device)
+    valid, point.valid_frames = point.valid_frames, torch.ones(2, 3, dtype=torch.bool, device=weight.device)
+    was_training = point.training
+    try:
+        point.eval()
+        output = point(probe)
+    # A user's own class may raise anything: it is told as their mistake, with the class and the cause.
+    except Exception as error:
+        raise UserError(f"adapter: {target_of(config)} fails on a [2, 3, {point.dim}] input: {error}") from error
+    finally:
+        point.train(was_training)
+        point.valid_frames = valid
+    if output.shape != probe.shape:
+        raise UserError(
+            f"adapter: {target_of(config)} gives {list(output.shape)} for a {list(probe.shape)} input"
+        )

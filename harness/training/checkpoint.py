@@ -1,0 +1,96 @@
+"""Checkpoints from which a killed trial goes on to bit-identical results.
+
+One safetensors file holds every tensor (weights that learn, optimizer moments, generator states, best weights) and,
+in its header, the plain values as JSON together with a SHA-256 of the tensors. Never a pickle. Written to a
+temporary file, synced, then renamed: a kill or a full disk leaves the previous checkpoint as it was.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from harness.errors import TrialError
+from harness.records.files import write_atomically
+from harness.tensors import digest
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Named tensors and JSON values."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+    def group(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names start with `prefix/`, without it."""
+        return {
+            name.removeprefix(f"{prefix}/"): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(f"{prefix}/")
+        }
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically.
+
+    Raises:
+        TrialError: the disk is full or not writable (reason `disk`); the previous checkpoint is untouched.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    header = {"values": json.dumps(checkpoint.values), "sha256": digest(tensors)}
+    write_atomically(path, save(tensors, header))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint and verify it.
+
+    Raises:
+        TrialError: it is corrupt (reason `checkpoint`); the message says how to go on.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        values = json.loads(header["values"])
+        if digest(tensors) != header["sha256"]:
+            raise ValueError("its contents differ from their SHA-256")
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TrialError(
+            "checkpoint", f"{path}: corrupt checkpoint ({cause}); delete it to train this trial from its start"
+        ) from error
+    return Checkpoint(tensors, values)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
+    """Flatten the optimizer's state: `PARAMETER/FIELD` -> tensor; `names` in the order of its parameters."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return {
+        f"{name}/{field}": value
+        for name, parameter in zip(names, parameters, strict=True)
+        for field, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, names: list[str], tensors: dict[str, Tensor]
+) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for name, parameter in zip(names, parameters, strict=True):
+        fields = {
+            key.rsplit("/", 1)[1]: tensor for key, tensor in tensors.items() if key.rsplit("/", 1)[0] == name
+        }
+        if fields:
+            # AdamW keeps `step` on the CPU whatever the parameter's device.
+            optimizer.state[parameter] = {
+                key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in fields.items()
+            }

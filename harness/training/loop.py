@@ -1,0 +1,223 @@
+"""The readable reference for training one model: what every faster path must reproduce.
+
+Randomness: the order of the data, augmentation, dropout and stochastic depth are seeded anew at each epoch from
+(trial seed, purpose, epoch). A checkpoint is taken at the end of an epoch, so it needs no generator state, and a
+killed trial goes on to the same bits. Nothing outside the loop sees a seeded global generator.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.backbones.model import TaskModel
+from harness.config import LoopSettings, OptimSettings
+from harness.data.batching import bucketed_batches
+from harness.errors import TrialError
+from harness.metrics import METRICS
+from harness.seeding import derive_seed, torch_generator
+from harness.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    save_checkpoint,
+)
+from harness.training.optim import lr_scale, make_adamw, set_lr
+from harness.training.task import Item, Task
+
+Scores = dict[str, float]
+
+
+@dataclass
+class FitState:
+    """What a checkpoint carries besides tensors."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_score: float = math.nan
+    elapsed_s: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """Everything that shapes a training.
+
+    `score_epoch` gives the epoch's scores, by name; `select` is the one that early stopping and the choice of the
+    best epoch look at, and `metric` its metric (for the direction).
+    """
+
+    optim: OptimSettings
+    loop: LoopSettings
+    seed: int
+    score_epoch: Callable[[TaskModel], Scores]
+    select: str
+    metric: str
+    checkpoint: Path | None = None
+    report: Callable[[dict[str, Any]], None] = lambda entry: None
+
+
+def fit(model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan) -> FitState:
+    """Train the weights of `model` that require a gradient and leave it with its best epoch's weights.
+
+    Args:
+        model: on the device and in the dtype of `plan.loop` already.
+        items: the training examples, ready for the model.
+        plan: settings, scoring and reporting; `plan.report` gets one entry per epoch, repeated for the epochs that a
+            checkpoint already holds.
+
+    Raises:
+        TrialError: the loss is not finite (`nan`), a checkpoint is corrupt (`checkpoint`), or the disk is full.
+    """
+    fitting = _Fit(model, task, items, plan)
+    with _own_global_generator(torch.device(plan.loop.device)):
+        fitting.run()
+    return fitting.state
+
+
+@contextmanager
+def _own_global_generator(device: torch.device) -> Iterator[None]:
+    """Give torch's global generators back as they were: dropout and strategies of other libraries draw from them."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+class _Fit:
+    def __init__(self, model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan) -> None:
+        self.model, self.task, self.items, self.plan = model, task, items, plan
+        self.device = torch.device(plan.loop.device)
+        self.dtype = torch.float64 if plan.loop.precision == "float64" else torch.float32
+        named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+        self.names = [name for name, _ in named]
+        self.weights = [weight for _, weight in named]
+        self.optimizer = make_adamw(self.weights, plan.optim)
+        self.state = FitState()
+        self.best = self._copy_weights()
+
+    def run(self) -> None:
+        self._resume()
+        loop = self.plan.loop
+        while self.state.epoch < loop.epochs and not self._out_of_patience():
+            began = time.monotonic()
+            losses = self._train_epoch(self.state.epoch)
+            scores = self.plan.score_epoch(self.model)
+            self._finish_epoch(losses, scores, began)
+        self._put_weights(self.best)
+
+    def _out_of_patience(self) -> bool:
+        patience = self.plan.loop.patience
+        return patience is not None and self.state.epoch - self.state.best_epoch >= patience
+
+    def _train_epoch(self, epoch: int) -> Scores:
+        """One pass over the data; the mean training losses."""
+        loop, seed = self.plan.loop, self.plan.seed
+        torch.manual_seed(derive_seed(seed, "global", epoch))
+        self.model.train()
+        self.model.set_strategy_generator(_device_generator(self.device, seed, "stochastic_depth", epoch))
+        batches = bucketed_batches(
+            [len(item.inputs) for item in self.items],
+            max_frames=loop.max_frames,
+            batch_size=loop.batch_size,
+            generator=torch_generator(seed, "data", "order", epoch),
+        )
+        augmentation = torch_generator(seed, "augmentation", epoch)
+        task_sum = auxiliary_sum = 0.0
+        for number, indices in enumerate(batches):
+            progress = (epoch + number / len(batches)) / loop.epochs
+            batch = self.task.collate([self.items[i] for i in indices], augmentation).to(self.device, self.dtype)
+            task_loss, auxiliary_loss = self._step(batch, progress, f"epoch {epoch + 1}, step {number + 1}")
+            task_sum += task_loss
+            auxiliary_sum += auxiliary_loss
+        return {
+            "train/loss": task_sum / len(batches),
+            "train/auxiliary_loss": auxiliary_sum / len(batches),
+        }
+
+    def _step(self, batch: Any, progress: float, where: str) -> tuple[float, float]:
+        """One optimizer step; the task's loss and the strategies' auxiliary loss."""
+        plan = self.plan
+        self.model.set_training_progress(progress)
+        set_lr(self.optimizer, plan.optim.lr * lr_scale(progress, plan.optim.warmup, plan.optim.decay))
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            scores, valid = self.model(batch.inputs, batch.lengths)
+            loss = self.task.loss(scores, valid, batch)
+            auxiliary = self.model.collect_adapter_losses()
+        total = loss if auxiliary is None else loss + auxiliary
+        if not torch.isfinite(total):
+            raise TrialError("nan", f"the loss is {float(total.detach())} at {where}")
+        total.backward()  # type: ignore[no-untyped-call]
+        if plan.optim.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.weights, plan.optim.clip_norm)
+        self.optimizer.step()
+        return float(loss.detach()), 0.0 if auxiliary is None else float(auxiliary.detach())
+
+    def _autocast(self) -> Any:
+        if self.plan.loop.precision != "bfloat16":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _finish_epoch(self, losses: Scores, scores: Scores, began: float) -> None:
+        state = self.state
+        state.epoch += 1
+        score = scores[self.plan.select]
+        if state.best_epoch == 0 or METRICS[self.plan.metric].better(score, state.best_score):
+            state.best_epoch, state.best_score = state.epoch, score
+            self.best = self._copy_weights()
+        seconds = time.monotonic() - began
+        state.elapsed_s += seconds
+        entry = {"epoch": state.epoch, "metrics": losses | scores, "seconds": seconds}
+        state.history.append(entry)
+        self._save()
+        self.plan.report(entry)
+
+    def _copy_weights(self) -> list[Tensor]:
+        return [weight.detach().clone() for weight in self.weights]
+
+    @torch.no_grad()
+    def _put_weights(self, values: Sequence[Tensor]) -> None:
+        for weight, value in zip(self.weights, values, strict=True):
+            weight.copy_(value)
+
+    def _save(self) -> None:
+        if self.plan.checkpoint is None:
+            return
+        tensors = {
+            **{f"weights/{name}": weight for name, weight in zip(self.names, self.weights, strict=True)},
+            **{f"best/{name}": weight for name, weight in zip(self.names, self.best, strict=True)},
+            **{f"optimizer/{k}": v for k, v in optimizer_tensors(self.optimizer, self.names).items()},
+        }
+        save_checkpoint(self.plan.checkpoint, Checkpoint(tensors, dict(vars(self.state))))
+
+    def _resume(self) -> None:
+        path = self.plan.checkpoint
+        if path is None or not path.exists():
+            return
+        saved = load_checkpoint(path)
+        weights, best = saved.group("weights"), saved.group("best")
+        if set(weights) != set(self.names):
+            raise TrialError(
+                "checkpoint", f"{path}: it holds other weights than this trial trains; delete it to start again"
+            )
+        self._put_weights([weights[name] for name in self.names])
+        self.best = [best[name].to(self.device) for name in self.names]
+        load_optimizer_tensors(self.optimizer, self.names, saved.group("optimizer"))
+        self.state = FitState(**saved.values)
+        for entry in self.state.history:
+            self.plan.report(entry)
+
+
+def _device_generator(device: torch.device, seed: int, *names: str | int) -> torch.Generator:
+    """A generator on the device that draws there, seeded for one purpose."""
+    generator = torch.Generator(device=device)
+    generator.manual_seed(derive_seed(seed, *names))
+    return generator

@@ -1,0 +1,40 @@
+"""The optimizer and the learning-rate schedule of a trial.
+
+The schedule is a pure function of progress, so a resumed trial needs no scheduler state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from harness.config import OptimSettings
+
+
+def lr_scale(progress: float, warmup: float, decay: str) -> float:
+    """Factor on the learning rate at `progress` in [0, 1] (share of all steps that are done).
+
+    Linear warm-up over the first `warmup` share; after it none, linear to zero, or half a cosine to zero.
+    """
+    if progress < warmup:
+        return progress / warmup
+    if decay == "none":
+        return 1.0
+    rest = (progress - warmup) / (1.0 - warmup) if warmup < 1.0 else 1.0
+    return 1.0 - rest if decay == "linear" else 0.5 * (1.0 + math.cos(math.pi * rest))
+
+
+def make_adamw(parameters: Iterable[nn.Parameter], settings: OptimSettings) -> torch.optim.AdamW:
+    """AdamW over the trainable weights; weight decay applies to all of them, as NeMo's adapter recipes do."""
+    return torch.optim.AdamW(
+        list(parameters), lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
+    )
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr

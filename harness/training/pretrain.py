@@ -1,0 +1,110 @@
+"""`harness pretrain`: train a backbone on its source domains by its recipe, and save it under the recipe's hash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from harness.adapters import freeze_backbone
+from harness.backbones.model import TaskModel
+from harness.backbones.recipe import (
+    PretrainedEncoderSettings,
+    Recipe,
+    TextEncoderSettings,
+    backbone_directory,
+)
+from harness.backbones.store import Backbone, build_model, pretrained_tokenizer, save_backbone
+from harness.data.corpus import Corpus
+from harness.data.registry import load_corpus
+from harness.records.provenance import package_versions
+from harness.seeding import derive_seed
+from harness.training.loop import FitPlan, FitState, fit
+from harness.training.resources import Domains, make_task
+
+
+def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite: bool = False) -> Path:
+    """Train and save the recipe's backbone; returns its folder. Does nothing when it is there already.
+
+    Training goes on from its checkpoint after a kill. Validation scores (mean over the source domains) choose the
+    epoch; the test split is never read.
+
+    Raises:
+        UserError: the corpus or the pretrained encoder is missing.
+        TrialError: the training failed.
+    """
+    directory = backbone_directory(recipe)
+    if (directory / "backbone.json").is_file() and not overwrite:
+        return directory
+    torch.set_num_threads(recipe.loop.threads)
+    corpus = load_corpus(recipe.data.corpus, **recipe.data.options)
+    tokenizer = make_tokenizer(recipe, corpus)
+    vocab_size = tokenizer.get_vocab_size() if tokenizer is not None else 0
+    model = build_model(recipe, corpus.symbols, vocab_size, derive_seed(recipe.seed, "init"))
+    backbone = Backbone(recipe, model, corpus.symbols, "", tokenizer, None)
+    domains = Domains(backbone, corpus)
+    if recipe.train == "head":
+        freeze_backbone(model.encoder)
+    checkpoint = directory.with_name(f"{directory.name}.checkpoint.safetensors")
+    state = fit_backbone(recipe, domains, checkpoint, report)
+    facts = {
+        "corpus_fingerprint": corpus.fingerprint,
+        "best_epoch": state.best_epoch,
+        "valid": {k: v for k, v in state.history[state.best_epoch - 1]["metrics"].items() if "/" in k},
+        "num_parameters": sum(weight.numel() for weight in model.parameters()),
+        "packages": package_versions(),
+        "seconds": round(state.elapsed_s),
+    }
+    model.to("cpu", torch.float32).eval()
+    saved = save_backbone(recipe, model, corpus.symbols, tokenizer, facts)
+    checkpoint.unlink(missing_ok=True)
+    return saved
+
+
+def fit_backbone(
+    recipe: Recipe, domains: Domains, checkpoint: Path, report: Callable[[dict[str, Any]], None]
+) -> FitState:
+    """Fit the model on all source domains together; each epoch is scored on their validation splits."""
+    model, loop = domains.backbone.model, recipe.loop
+    model.to(torch.device(loop.device), torch.float64 if loop.precision == "float64" else torch.float32)
+    items = [item for domain in recipe.data.domains for item in domains.items(domain, "train")]
+    task = make_task(
+        recipe, domains.backbone.symbols, domains.backbone.tokenizer, domains.corpus, loop.augment
+    )
+
+    def score_epoch(model: TaskModel) -> dict[str, float]:
+        scores: dict[str, list[float]] = {}
+        for domain in recipe.data.domains:
+            evaluation = domains.score(model, domains.items(domain, "valid")[: loop.valid_limit], loop)
+            for name, value in evaluation.scores.items():
+                scores.setdefault(f"valid/{name}", []).append(value)
+                scores[f"valid_{domain}/{name}"] = [value]
+        return {name: sum(values) / len(values) for name, values in scores.items()}
+
+    plan = FitPlan(
+        recipe.optim, loop, recipe.seed, score_epoch, f"valid/{task.primary}", task.primary, checkpoint, report
+    )
+    return fit(model, task, items, plan)
+
+
+def make_tokenizer(recipe: Recipe, corpus: Corpus) -> Tokenizer | None:
+    """The recipe's tokenizer: word pieces learnt from the source's training sentences, or the pretrained encoder's."""
+    if isinstance(recipe.encoder, PretrainedEncoderSettings):
+        return pretrained_tokenizer(recipe.encoder)
+    if not isinstance(recipe.encoder, TextEncoderSettings):
+        return None
+    sentences = [
+        example.text for domain in recipe.data.domains for example in corpus.text(domain, "train")
+    ]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=60))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=recipe.encoder.vocab_size, special_tokens=["[UNK]"], min_frequency=2, show_progress=False
+    )
+    tokenizer.train_from_iterator(sentences, trainer)
+    return tokenizer

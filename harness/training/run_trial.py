@@ -1,0 +1,132 @@
+"""Run one trial into its record: resume from its checkpoint, track it, and write down how it ended."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import torch
+
+from harness import __version__
+from harness.config import TrialConfig
+from harness.errors import TrialError
+from harness.records.files import append_line, read_lines, write_atomically
+from harness.records.provenance import git_state, machine, package_versions
+from harness.records.schema import Provenance, Summary, TrialState
+from harness.records.store import TrialFolder
+from harness.tracking.tracker import Tracker, TrialRun
+from harness.training.memory import PeakMemory
+from harness.training.resources import Resources
+from harness.training.trial import Outcome, Report, Trial
+
+
+def run_trial(
+    config: TrialConfig, run: TrialRun, folder: TrialFolder, resources: Resources, tracker: Tracker, report: Report
+) -> Summary:
+    """Train one trial and write its record; goes on from its checkpoint if it has one.
+
+    A failure of the training is recorded (state `failed`, with its reason) and returned, not raised; so is running out
+    of memory.
+
+    Args:
+        report: called with each epoch's entry, after it is logged.
+
+    Raises:
+        UserError: the trial's data, backbone or adapter do not fit together; nothing was written but its config.
+        TrialError: with reason `disk` or `checkpoint`: the record could not be written, or must not be overwritten.
+    """
+    torch.set_num_threads(config.loop.threads)
+    starts = folder.path / "starts.jsonl"
+    folder.start(config.model_dump(mode="json", by_alias=True))
+    append_line(starts, {"at": _now()})
+    folder.restart_log([])
+    memory = PeakMemory(torch.device(config.loop.device))
+
+    def log(entry: dict[str, object]) -> None:
+        folder.append_log(entry)
+        tracker.log(entry)
+        report(entry)
+
+    tracker.start(run)
+    summary: Summary | None = None
+    trial = Trial(config, resources, folder.checkpoint, log)
+    try:
+        outcome = trial.run()
+        save_weights(folder, outcome, trial)
+        summary = completed(folder.trial_id, outcome, memory.peak_mb())
+    except TrialError as error:
+        if error.reason in ("disk", "checkpoint"):
+            summary = failed(folder, error.reason, str(error))
+            raise
+        summary = failed(folder, error.reason, str(error))
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        summary = failed(folder, "oom", f"out of memory: {str(error).splitlines()[0] if str(error) else 'no detail'}")
+    finally:
+        if summary is not None:
+            tracker.finish(summary)
+    folder.finish(summary, provenance(trial, [line["at"] for line in read_lines(starts)]))
+    return summary
+
+
+def completed(trial_id: str, outcome: Outcome, peak_mb: float) -> Summary:
+    """The summary of a trial that ran to its end."""
+    return Summary(
+        trial_id=trial_id,
+        state=TrialState.COMPLETE,
+        epochs_run=outcome.epochs_run,
+        best_epoch=outcome.best_epoch,
+        metrics=outcome.metrics,
+        by_domain=outcome.by_domain,
+        base=outcome.base,
+        valid=outcome.valid,
+        costs={"seconds": outcome.elapsed_s, "peak_memory_mb": peak_mb},
+        checks=outcome.checks,
+        adapters=outcome.adapters,
+        notes=outcome.notes,
+    )
+
+
+def failed(folder: TrialFolder, reason: str, message: str) -> Summary:
+    """The summary of a trial that stopped, with what its log holds."""
+    log = folder.read_log()
+    return Summary(
+        trial_id=folder.trial_id,
+        state=TrialState.FAILED,
+        reason=reason,
+        message=message,
+        epochs_run=len(log),
+        valid={k: v for k, v in log[-1]["metrics"].items() if k.startswith("valid_")} if log else {},
+    )
+
+
+def save_weights(folder: TrialFolder, outcome: Outcome, trial: Trial) -> None:
+    """Write the trained weights (adapters in their own file format) and the test predictions."""
+    outcome.adapted.save(folder.path, trial.domains.backbone.fingerprint)
+    lines = [
+        json.dumps({"domain": domain, "key": key, "prediction": prediction}, ensure_ascii=False)
+        for domain, predictions in outcome.predictions.items()
+        for key, prediction in predictions.items()
+    ]
+    write_atomically(folder.path / "predictions.jsonl", ("\n".join(lines) + "\n").encode())
+
+
+def provenance(trial: Trial, starts: list[str]) -> Provenance:
+    """What the trial was made with; `starts` are the times at which it was launched."""
+    commit, dirty = git_state()
+    return Provenance(
+        harness_version=__version__,
+        git_commit=commit,
+        git_dirty=dirty,
+        packages=package_versions(),
+        corpus_fingerprint=trial.domains.corpus.fingerprint,
+        backbone_fingerprint=trial.domains.backbone.fingerprint,
+        machine=machine(),
+        started_at=starts[0],
+        finished_at=_now(),
+        num_starts=len(starts),
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+

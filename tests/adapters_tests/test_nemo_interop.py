@@ -1,0 +1,186 @@
+"""NeMo's real classes in our mixins, and ours in NeMo's. Skipped unless nemo-toolkit is installed.
+
+What is needed is small, because none of NeMo's dependencies but these is imported:
+
+    pip install --no-deps nemo_toolkit==3.0.0 "lightning<=2.4.0,>2.2.1" lightning_utilities torchmetrics wrapt \\
+        onnx ml_dtypes nv_one_logger_core nv_one_logger_training_telemetry \\
+        nv_one_logger_pytorch_lightning_integration strenum overrides toml einops sentencepiece
+    pip install hydra-core
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import harness.adapters as ours
+from harness.adapters import AdapterModelMixin, AdapterModuleMixin, InsertionPoint, collect_adapter_losses
+from harness.adapters.nemo_files import read_nemo_adapters
+
+from .test_golden import CASES, TENSORS, run
+from .tiny_models import DIM, TinyModel, randomize
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # NeMo's own imports warn
+    adapter_modules = pytest.importorskip(
+        "nemo.collections.common.parts.adapter_modules", reason="nemo-toolkit is not installed"
+    )
+    from nemo.core.classes.mixins import adapter_mixin_strategies, adapter_mixins  # type: ignore
+
+NEMO_LINEAR = "nemo.collections.common.parts.adapter_modules.LinearAdapter"
+NEMO_RESIDUAL = "nemo.core.classes.mixins.adapter_mixin_strategies.ResidualAddAdapterStrategy"
+OUR_LINEAR = "harness.adapters.LinearAdapter"
+OUR_RESIDUAL = "harness.adapters.ResidualAddAdapterStrategy"
+PAIRS = [(linear, residual) for linear in (NEMO_LINEAR, OUR_LINEAR) for residual in (NEMO_RESIDUAL, OUR_RESIDUAL)]
+LAMBDA = 0.25
+
+
+def config(linear: str, residual: str, **options: Any) -> dict[str, Any]:
+    strategy = {"_target_": residual, "stochastic_depth": 0.5, "l2_lambda": LAMBDA, **options}
+    return {"_target_": linear, "in_features": DIM, "dim": 3, "adapter_strategy": strategy}
+
+
+class NemoHost(nn.Module, adapter_mixins.AdapterModuleMixin):  # type: ignore[misc]
+    """A host with NeMo's own mixin."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_enabled_adapters(x) if self.is_adapter_available() else x
+
+
+class NemoModel(nn.Module, adapter_mixins.AdapterModelPTMixin):  # type: ignore[misc]
+    """A model with NeMo's own model mixin, as far as saving needs it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from omegaconf import OmegaConf
+
+        self.cfg = OmegaConf.create({})
+        self.encoder = nn.ModuleList([NemoHost(), NemoHost()])
+
+    def add_adapter(self, name: str, cfg: Any) -> None:
+        super().add_adapter(name, cfg)
+        for host in self.encoder:
+            host.add_adapter(name, cfg)
+
+
+@pytest.fixture
+def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our targets in NeMo's allow lists, for one test."""
+    from nemo.core.classes import common
+
+    for name in ("ALLOWED_TARGET_PREFIXES", "ALLOWED_ADAPTER_STRATEGY_PREFIXES"):
+        monkeypatch.setattr(common, name, list(getattr(common, name)))
+    ours.allow_in_nemo()
+
+
+def outputs(host: nn.Module, x: Tensor, steps: int = 6) -> list[Tensor]:
+    """Results, losses and gradients of some training steps."""
+    randomize(host, seed=2)
+    host.train()
+    torch.manual_seed(5)
+    found = []
+    for _ in range(steps):
+        result = host(x)
+        auxiliary = collect_adapter_losses(host)
+        assert auxiliary is not None
+        (result.square().sum() + auxiliary).backward()
+        found += [result.detach(), auxiliary.detach()]
+    return [*found, *(p.grad for p in host.parameters() if p.grad is not None)]
+
+
+def our_host(linear: str, residual: str) -> InsertionPoint:
+    host = InsertionPoint(DIM)
+    host.add_adapter("an4", config(linear, residual))
+    return host
+
+
+@pytest.mark.parametrize(("linear", "residual"), PAIRS)
+def test_all_combinations_in_our_mixin_are_equal(linear: str, residual: str, x: Tensor) -> None:
+    for found, expected in zip(
+        outputs(our_host(linear, residual), x), outputs(our_host(*PAIRS[0]), x), strict=True
+    ):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(("linear", "residual"), PAIRS)
+@pytest.mark.usefixtures("allowed")
+def test_all_combinations_in_nemos_mixin_are_equal(linear: str, residual: str, x: Tensor) -> None:
+    host = NemoHost()
+    host.add_adapter("an4", config(linear, residual))
+    assert host.get_enabled_adapters() == ["an4"]
+    for found, expected in zip(outputs(host, x), outputs(our_host(*PAIRS[0]), x), strict=True):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.usefixtures("allowed")
+def test_our_config_dataclass_in_nemos_mixin(x: Tensor) -> None:
+    host = NemoHost()
+    host.add_adapter("an4", ours.LinearAdapterConfig(in_features=DIM, dim=3))
+    assert type(host.get_adapter_module("an4")).__name__ == "LinearAdapter"
+    assert torch.equal(host(x), x)
+
+
+def test_nemos_config_dataclass_in_our_mixin(x: Tensor) -> None:
+    host = InsertionPoint(DIM)
+    host.add_adapter("an4", adapter_modules.LinearAdapterConfig(in_features=DIM, dim=3))
+    assert isinstance(host.get_adapter_module("an4"), adapter_modules.LinearAdapter)
+    assert torch.equal(host(x), x)
+
+
+def test_strategy_objects_can_be_exchanged(x: Tensor) -> None:
+    nemos = adapter_modules.LinearAdapter(DIM, 3, adapter_strategy=None)
+    nemos.setup_adapter_strategy(ours.ResidualAddAdapterStrategy(0.5))
+    assert isinstance(nemos.adapter_strategy, ours.ResidualAddAdapterStrategy)
+    mine = ours.LinearAdapter(DIM, 3)
+    mine.setup_adapter_strategy(adapter_mixin_strategies.ResidualAddAdapterStrategy(0.5, 0.1))
+    assert isinstance(mine.adapter_strategy, adapter_mixin_strategies.ResidualAddAdapterStrategy)
+
+
+def test_state_dicts_have_the_same_keys() -> None:
+    for position in ("pre", "post"):
+        a = adapter_modules.LinearAdapter(DIM, 3, norm_position=position)
+        b = ours.LinearAdapter(DIM, 3, norm_position=position)
+        b.load_state_dict(a.state_dict())
+        assert list(a.state_dict()) == list(b.state_dict())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["index"]))
+def test_bit_equal_to_nemo_on_this_machine(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = run(case)
+    monkeypatch.setattr("tests.adapters_tests.test_golden.LinearAdapter", adapter_modules.LinearAdapter, raising=False)
+    import sys
+
+    golden = sys.modules[run.__module__]
+    monkeypatch.setattr(golden, "LinearAdapter", adapter_modules.LinearAdapter)
+    configs = {
+        "residual_add": adapter_mixin_strategies.ResidualAddAdapterStrategyConfig,
+        "return_result": adapter_mixin_strategies.ReturnResultAdapterStrategyConfig,
+    }
+    monkeypatch.setattr(golden, "STRATEGIES", configs)
+    found = run(case)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in found)
+    assert TENSORS
+
+
+def test_a_file_saved_by_nemo_loads(tmp_path: Path, x: Tensor) -> None:
+    model = NemoModel()
+    for name in ("an4", "an4_v2"):  # NeMo's substring match puts both into the file of the first
+        model.add_adapter(f"encoder:{name}", config(NEMO_LINEAR, NEMO_RESIDUAL))
+    randomize(model)
+    path = tmp_path / "an4.pt"
+    model.save_adapters(str(path), name="encoder:an4")
+    assert list(read_nemo_adapters(path)) == ["an4"]
+    mine = TinyModel()
+    assert mine.load_adapters(path) == ["an4"]
+    assert isinstance(mine, AdapterModelMixin)
+    hosts: list[AdapterModuleMixin] = list(mine.hosts_of_adapter("an4").values())
+    for host, theirs in zip(hosts, model.encoder, strict=True):
+        loaded = host.get_adapter_module("an4")
+        assert isinstance(loaded, ours.LinearAdapter)
+        assert torch.equal(loaded(x), theirs.get_adapter_module("an4")(x))

@@ -1,0 +1,1 @@
+"""Tests of harness.data and harness.seeding, one file for each module."""

@@ -1,0 +1,131 @@
+"""torchaudio comes in with or without its native extension; audio files that cannot be used are named."""
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile  # type: ignore[import-untyped]
+import torch
+
+from harness.data.audio_backend import BACKEND, describe_backend, load_audio, resample, torchaudio
+from harness.data.errors import DataError
+
+
+def run_python(code: str) -> str:
+    """Run `code` in a fresh process with warnings as errors, and return what it prints."""
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_backend_says_what_it_is() -> None:
+    assert BACKEND in ("native", "pure-python")
+    assert torchaudio.__version__ in describe_backend()
+    assert ("without" in describe_backend()) == (BACKEND == "pure-python")
+
+
+@pytest.mark.parametrize(
+    "error", ["OSError('libcudart.so.13: no such file')", "RuntimeError('CUDA versions differ')"]
+)
+def test_stand_in_when_the_extension_cannot_be_loaded(error: str) -> None:
+    """Whatever is installed here: an extension whose import raises is replaced, and the transforms work."""
+    out = run_python(
+        f"""
+        import importlib.abc, sys
+
+        class Broken(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, path=None, target=None):
+                if name == "torchaudio._extension":
+                    raise {error}
+                return None
+
+        sys.meta_path.insert(0, Broken())
+        from harness.data.audio_backend import BACKEND, describe_backend, torchaudio
+        import torch
+        mel = torchaudio.transforms.MelSpectrogram(8000, n_fft=512, n_mels=40)(torch.randn(8000))
+        torchaudio.models.Conformer(40, 2, 64, 1, 3)
+        assert torchaudio.pipelines and torchaudio.datasets.SPEECHCOMMANDS
+        print(BACKEND, tuple(mel.shape), "{error[:2]}" in "OSRu", "CUDA" in describe_backend() or "libcudart" in describe_backend())
+        """
+    )
+    assert out == "pure-python (40, 41) True True"
+
+
+def test_native_extension_is_used_where_it_loads() -> None:
+    out = run_python(
+        """
+        import importlib.machinery, sys, types
+        from harness.data import audio_backend_stub
+        """
+        if False
+        else """
+        import sys, types
+        fake = types.ModuleType("torchaudio")
+        fake.__version__ = "9.9"
+        fake.__path__ = []
+        transforms = types.ModuleType("torchaudio.transforms")
+        sys.modules["torchaudio"], sys.modules["torchaudio.transforms"] = fake, transforms
+        from harness.data.audio_backend import BACKEND, describe_backend
+        print(BACKEND, describe_backend())
+        """
+    )
+    assert out == "native torchaudio 9.9 with its native extension"
+
+
+def test_other_import_errors_are_not_hidden() -> None:
+    out = run_python(
+        """
+        import sys
+        sys.modules["torchaudio"] = None
+        try:
+            import harness.data.audio_backend
+        except ImportError as error:
+            print("ImportError")
+        """
+    )
+    assert out == "ImportError"
+
+
+def test_load_audio(tmp_path: Path, make_tone: Callable[..., Path]) -> None:
+    waveform, rate = load_audio(make_tone(tmp_path / "a.wav", seconds=0.25))
+    assert waveform.shape == (2000,)
+    assert waveform.dtype == torch.float32
+    assert rate == 8000
+    assert 0.2 < float(waveform.abs().max()) < 0.3
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "stereo.wav", np.array([[0.5, -0.5], [0.5, 0.0]]), 8000, subtype="FLOAT")
+    waveform, _ = load_audio(tmp_path / "stereo.wav")
+    assert waveform.tolist() == [0.0, 0.25]
+
+
+@pytest.mark.parametrize("name", ["missing.wav", "corrupt.wav", "cut.wav", "empty.wav", "nan.wav"])
+def test_unusable_audio_names_path_and_reason(
+    tmp_path: Path, name: str, make_tone: Callable[..., Path]
+) -> None:
+    path = tmp_path / name
+    if name == "corrupt.wav":
+        path.write_bytes(b"this is not audio")
+    elif name == "cut.wav":
+        path.write_bytes(make_tone(path).read_bytes()[:20])
+    elif name == "empty.wav":
+        soundfile.write(path, np.zeros(0), 8000)
+    elif name == "nan.wav":
+        soundfile.write(path, np.array([0.0, np.nan]), 8000, subtype="FLOAT")
+    with pytest.raises(DataError, match=rf"{name}: cannot be (read|used) as audio: .+"):
+        load_audio(path)
+
+
+def test_resample(tmp_path: Path, make_tone: Callable[..., Path]) -> None:
+    waveform, rate = load_audio(make_tone(tmp_path / "a.wav", rate=16000))
+    halved = resample(waveform, rate, 8000)
+    assert halved.shape == (4000,)
+    assert resample(waveform, rate, rate) is waveform
+    spectrum = torch.fft.rfft(halved).abs()
+    assert int(spectrum.argmax()) * 8000 / 4000 == pytest.approx(440, abs=4)

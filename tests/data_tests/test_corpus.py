@@ -1,0 +1,173 @@
+"""Splits, few-shot samples and fingerprints, on made-up corpora and on every fetched one."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from harness.data import Corpus, DataError, SpeechExample, TextExample, limit_train
+from harness.data.corpus import (
+    SPLIT_FRACTIONS,
+    SPLITS,
+    check_corpus,
+    fingerprint_rows,
+    fingerprint_texts,
+    split_of_group,
+)
+
+PINNED_SPLITS = {
+    "vm-goodbye": "train",
+    "queue-minute": "test",
+    "agent-pass": "train",
+    "product/5": "valid",
+    "news/1": "valid",
+    "news/3": "test",
+}
+
+
+def text_examples(num: int, domain: str = "a") -> tuple[TextExample, ...]:
+    """`num` examples: one of class 0 for every three of class 1, two to a group."""
+    return tuple(
+        TextExample(
+            key=f"{domain}/{i}", group=f"g{i // 2}", domain=domain, text=f"text {i}", label=int(i % 4 > 0)
+        )
+        for i in range(num)
+    )
+
+
+def text_corpus(**domains: tuple[TextExample, ...]) -> Corpus:
+    return Corpus(name="made", family="text", domains=domains, symbols=("no", "yes"), fingerprint="f")
+
+
+def test_split_is_a_partition_by_group() -> None:
+    corpus = text_corpus(a=text_examples(400))
+    parts = {split: corpus.split("a", split) for split in SPLITS}
+    assert sorted(e.key for part in parts.values() for e in part) == sorted(
+        e.key for e in corpus.domains["a"]
+    )
+    groups = [{e.group for e in part} for part in parts.values()]
+    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+
+
+def test_split_fractions_hold_for_many_groups() -> None:
+    counts = Counter(split_of_group(f"group {i}") for i in range(20000))
+    for split, fraction in zip(SPLITS, SPLIT_FRACTIONS, strict=True):
+        assert counts[split] / 20000 == pytest.approx(fraction, abs=0.01)
+
+
+def test_split_of_a_group_is_pinned() -> None:
+    """Tables depend on these: a change here moves every example of every corpus."""
+    assert {group: split_of_group(group) for group in PINNED_SPLITS} == PINNED_SPLITS
+
+
+def test_split_does_not_depend_on_other_domains() -> None:
+    both = text_corpus(a=text_examples(50), b=text_examples(60, "b"))
+    alone = text_corpus(a=text_examples(50))
+    assert both.split("a", "test") == alone.split("a", "test")
+
+
+def test_fixed_splits_win() -> None:
+    examples = text_examples(6)
+    corpus = Corpus(
+        "made", "text", {"a": examples}, ("no", "yes"), "f", (), {"g0": "test", "g1": "train", "g2": "test"}
+    )
+    assert [e.key for e in corpus.split("a", "test")] == ["a/0", "a/1", "a/4", "a/5"]
+    assert corpus.split("a", "valid") == ()
+
+
+def test_unknown_domain_and_split_name_the_choices() -> None:
+    corpus = text_corpus(a=text_examples(4), b=text_examples(4, "b"))
+    with pytest.raises(DataError, match=r"corpus made has no domain 'c'; choose from a, b"):
+        corpus.split("c", "train")
+    with pytest.raises(DataError, match=r"unknown split 'dev'; choose from train, valid, test"):
+        corpus.split("a", "dev")  # type: ignore[arg-type]
+
+
+def test_typed_access_refuses_the_other_family() -> None:
+    corpus = text_corpus(a=text_examples(40))
+    assert corpus.text("a", "train") == corpus.split("a", "train")
+    with pytest.raises(DataError, match="made is a text corpus, not one of SpeechExample"):
+        corpus.speech("a", "train")
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_limits_are_nested(seed: int) -> None:
+    examples = text_examples(100)
+    samples = [limit_train(examples, limit, seed) for limit in (1, 10, 37, 50, 100)]
+    for smaller, larger in zip(samples, samples[1:], strict=False):
+        assert larger[: len(smaller)] == smaller
+    assert set(samples[-1]) == set(examples)
+
+
+def test_limits_are_stratified() -> None:
+    examples = text_examples(200)
+    for limit in (8, 20, 40, 100):
+        counts = Counter(e.label for e in limit_train(examples, limit, seed=5))
+        assert counts[0] == pytest.approx(limit / 4, abs=1)
+
+
+def test_limit_depends_on_the_seed_and_not_on_the_order() -> None:
+    examples = text_examples(100)
+    assert limit_train(examples[::-1], 20, seed=1) == limit_train(examples, 20, seed=1)
+    assert set(limit_train(examples, 20, seed=1)) != set(limit_train(examples, 20, seed=2))
+
+
+def test_no_limit_keeps_order() -> None:
+    examples = text_examples(10)
+    assert limit_train(examples, None, seed=0) == examples
+
+
+@pytest.mark.parametrize("limit", [0, -3, 11])
+def test_impossible_limit_names_both_numbers(limit: int) -> None:
+    with pytest.raises(DataError, match=rf"limit of {limit} training examples, outside 1\.\.10"):
+        limit_train(text_examples(10), limit, seed=0)
+
+
+def test_limit_of_speech_examples() -> None:
+    clips = tuple(SpeechExample(f"k{i}", f"g{i}", "it", Path(f"{i}.wav"), 1.0, "ciao") for i in range(30))
+    assert limit_train(clips, 10, 0) == limit_train(clips, 20, 0)[:10]
+
+
+def test_fingerprint_depends_on_contents_alone() -> None:
+    examples = text_examples(10)
+    assert fingerprint_texts(examples) == fingerprint_texts(reversed(examples))
+    changed = (*examples[:-1], TextExample("a/9", "g4", "a", "other text", 1))
+    assert fingerprint_texts(changed) != fingerprint_texts(examples)
+    assert fingerprint_rows([("ab", "c")]) != fingerprint_rows([("a", "bc")])
+    assert fingerprint_rows([("a",), ("b",)]) != fingerprint_rows([("a", "b")])
+
+
+def test_check_corpus_finds_what_is_wrong() -> None:
+    with pytest.raises(DataError, match="has no domains"):
+        check_corpus(text_corpus())
+    with pytest.raises(DataError, match="domain 'a' has no usable example"):
+        check_corpus(text_corpus(a=()))
+    with pytest.raises(DataError, match="key 'a/0' occurs twice"):
+        check_corpus(text_corpus(a=text_examples(2), b=text_examples(1)))
+
+
+def test_no_group_straddles_splits_in_any_domain(fetched_corpus: Corpus) -> None:
+    where: dict[str, str] = {}
+    for domain in fetched_corpus.domains:
+        for split in SPLITS:
+            for example in fetched_corpus.split(domain, split):
+                assert where.setdefault(example.group, split) == split
+
+
+def test_fetched_corpora_have_usable_splits(fetched_corpus: Corpus) -> None:
+    for domain, examples in fetched_corpus.domains.items():
+        for split, fraction in zip(SPLITS, SPLIT_FRACTIONS, strict=True):
+            share = len(fetched_corpus.split(domain, split)) / len(examples)
+            assert share == pytest.approx(fraction, abs=0.1), (domain, split)
+
+
+def test_fetched_symbols_cover_the_data(fetched_corpus: Corpus) -> None:
+    for examples in fetched_corpus.domains.values():
+        for example in examples:
+            if isinstance(example, TextExample):
+                assert 0 <= example.label < len(fetched_corpus.symbols)
+                assert example.text == " ".join(example.text.split())
+            if isinstance(example, SpeechExample):
+                assert set(example.transcript) <= set(fetched_corpus.symbols)
+                assert example.transcript
+                assert example.seconds > 0
