@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 CONFIG_VERSION = 1  # raised when the meaning of a setting changes, so that old records are not taken for new ones
 
@@ -21,8 +23,36 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-PositiveInt = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+def _refuse_text_and_bool(value: Any) -> Any:
+    if isinstance(value, (str, bool)):  # pydantic alone takes "3" for 3 and `yes` for 1
+        raise ValueError(f"expected a number, got {value!r}")
+    return value
+
+
+_NUMBER = BeforeValidator(_refuse_text_and_bool)
+PositiveInt = Annotated[int, _NUMBER, Field(gt=0)]
+NonNegativeInt = Annotated[int, _NUMBER, Field(ge=0)]
+PositiveFloat = Annotated[float, _NUMBER, Field(gt=0)]
+NonNegativeFloat = Annotated[float, _NUMBER, Field(ge=0)]
+Fraction = Annotated[float, _NUMBER, Field(ge=0, le=1)]
+
+
+def _refuse_unplain(value: Any, place: str = "") -> Any:
+    """Raise ValueError at the first value that JSON does not have: it could not be hashed, nor recorded."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_unplain(item, f"{place}.{key}" if place else str(key))
+    elif not place:
+        return value  # not even a mapping: the type check that follows says so
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            _refuse_unplain(item, f"{place}.{number}")
+    elif not (value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))):
+        raise ValueError(f"{place}: expected a finite number, a text, a list or a mapping, got {value!r}")
+    return value
+
+
+PlainSettings = Annotated[dict[str, Any], BeforeValidator(_refuse_unplain)]  # for a class that checks them itself
 
 
 class DataSettings(Settings):
@@ -33,7 +63,7 @@ class DataSettings(Settings):
     """
 
     corpus: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: PlainSettings = Field(default_factory=dict)
     source: tuple[str, ...] = Field(min_length=1)
     target: str
     train_limit: PositiveInt | None = None
@@ -48,7 +78,27 @@ class DataSettings(Settings):
 class LayersFrom(Settings):
     """`{from: n}`: every layer from n (0 is the lowest) upwards."""
 
-    first: Annotated[int, Field(ge=0, alias="from")]
+    first: Annotated[NonNegativeInt, Field(alias="from")]
+
+
+def _kind_of_layers(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "name"
+    if isinstance(value, (Mapping, LayersFrom)):
+        return "from"
+    return "list" if isinstance(value, (list, tuple)) else None
+
+
+Layers = Annotated[
+    Annotated[Literal["all"], Tag("name")]
+    | Annotated[LayersFrom, Tag("from")]
+    | Annotated[tuple[NonNegativeInt, ...], Tag("list")],
+    Discriminator(
+        _kind_of_layers,
+        custom_error_type="layers",
+        custom_error_message="Input should be all, a list of layer numbers, or {from: n}",
+    ),
+]
 
 
 class BackboneSettings(Settings):
@@ -58,19 +108,19 @@ class BackboneSettings(Settings):
     """
 
     recipe: str
-    layers: Literal["all"] | LayersFrom | tuple[Annotated[int, Field(ge=0)], ...] = "all"
+    layers: Layers = "all"
 
 
 class OptimSettings(Settings):
     """AdamW with a linear warm-up (`warmup`: share of all steps) and a decay to zero."""
 
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    lr: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 0.01
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    eps: Annotated[float, Field(gt=0)] = 1e-8
+    eps: PositiveFloat = 1e-8
     warmup: Fraction = 0.1
     decay: Literal["none", "linear", "cosine"] = "linear"
-    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    clip_norm: PositiveFloat | None = 1.0
 
 
 class AugmentSettings(Settings):
@@ -80,9 +130,9 @@ class AugmentSettings(Settings):
     channels.
     """
 
-    num_time_masks: Annotated[int, Field(ge=0)] = 2
+    num_time_masks: NonNegativeInt = 2
     time_mask: PositiveInt = 20
-    num_mel_masks: Annotated[int, Field(ge=0)] = 2
+    num_mel_masks: NonNegativeInt = 2
     mel_mask: PositiveInt = 8
     max_time_share: Fraction = 0.2
 
@@ -124,10 +174,10 @@ class TrialConfig(Settings):
     data: DataSettings
     backbone: BackboneSettings
     train: Literal["none", "head", "adapters", "adapters_and_head", "full"]
-    adapter: dict[str, Any] | None = None
+    adapter: PlainSettings | None = None
     optim: OptimSettings = OptimSettings()
     loop: LoopSettings = LoopSettings()
-    seed: Annotated[int, Field(ge=0)]
+    seed: NonNegativeInt
 
     @model_validator(mode="after")
     def _adapter_is_used(self) -> TrialConfig:
@@ -161,7 +211,7 @@ class ExperimentConfig(Settings):
     description: str = ""
     base: dict[str, Any] = Field(default_factory=dict)
     arms: dict[str, dict[str, Any]] = Field(min_length=1)
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
     table: TableSettings = TableSettings()
 
     @model_validator(mode="after")

@@ -7,15 +7,18 @@ below it replaces it whole, since the arguments of another class mean nothing to
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
 from harness.config import ExperimentConfig, TrialConfig, content_hash
 from harness.errors import UserError
+from harness.metrics import METRICS, SCORERS
 from harness.yaml_files import parse_yaml, read_yaml
 
 
@@ -93,9 +96,7 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
     any other key addresses every trial, above what the arms set (`optim.lr=3e-4`). A changed experiment gets a name
     of its own, so that its records and its table never mix with the published ones.
     """
-    import copy
-
-    changed = copy.deepcopy(content)
+    changed = _unshared(content)
     for key, value in parse_overrides(overrides):
         if key.split(".")[0] in ExperimentConfig.model_fields:
             set_dotted(changed, key, value, f"override {key}")
@@ -103,14 +104,26 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
         arms = changed.get("arms")
         if not isinstance(arms, dict):
             raise UserError(f"override {key}: the experiment has no arms to apply it to")
-        changed.setdefault("base", {})
-        set_dotted(changed["base"], key, value, f"override {key}")
+        set_dotted(changed, f"base.{key}", value, f"override {key}")
         for arm_settings in arms.values():
             _override_arm(arm_settings, key, value)
     renamed = any(item.partition("=")[0] == "name" for item in overrides)
-    if overrides and not renamed and changed != content:
-        changed["name"] = f"{content.get('name')}-{content_hash(changed, 6)}"
+    if not renamed and isinstance(changed.get("name"), str) and changed != content:
+        changed["name"] += f"-{_short_hash(changed)}"
     return changed
+
+
+def _unshared(tree: Any) -> Any:
+    """Copy a tree so that no part is shared: a YAML alias (`*x`) is the very mapping of its anchor (`&x`)."""
+    if isinstance(tree, dict):
+        return {key: _unshared(value) for key, value in tree.items()}
+    return [_unshared(item) for item in tree] if isinstance(tree, list) else tree
+
+
+def _short_hash(content: dict[str, Any]) -> str:
+    """Hash of a raw experiment, which may hold what the validation is yet to refuse (a NaN, a date)."""
+    text = json.dumps(content, default=str, skipkeys=True)
+    return content_hash(json.loads(text, parse_constant=str), 6)
 
 
 def _override_arm(settings: Any, key: str, value: Any) -> None:
@@ -128,35 +141,70 @@ def _override_arm(settings: Any, key: str, value: Any) -> None:
 def one_line(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     """The first problem of a pydantic error in one line: place, value, cause, and the choices."""
     problem = error.errors()[0]
-    keys = [str(part) for part in problem["loc"]]
-    place = ".".join(key for key in keys if not key.startswith(("literal[", "LayersFrom", "tuple[", "function-")))
+    keys, parent = _resolve_location(model, problem["loc"])
+    start = f"{where}: {'.'.join(keys)}: " if keys else f"{where}: "
     message = problem["msg"].removeprefix("Value error, ")
     more = error.error_count() - 1
-    tail = f" (and {more} more)" if more and problem["type"] != "extra_forbidden" else ""
+    tail = f" (and {more} more)" if more else ""
     if problem["type"] == "extra_forbidden":
-        choices = field_names_at(model, problem["loc"][:-1])
+        choices = field_names(parent)
         near = difflib.get_close_matches(keys[-1], choices, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        return f"{where}: {place}: unknown key {keys[-1]!r}; choices: {', '.join(choices)}.{hint}{tail}"
+        return f"{start}unknown key {keys[-1]!r}; choices: {', '.join(choices)}.{hint}{tail}"
     if problem["type"] == "missing":
-        return f"{where}: {place}: missing{tail}"
+        return f"{start}missing{tail}"
     if problem["type"] == "value_error":
-        return f"{where}: {place + ': ' if place else ''}{message}{tail}"
-    return f"{where}: {place}: {message}, got {problem['input']!r}{tail}"
+        return f"{start}{message}{tail}"
+    return f"{start}{message}, got {problem['input']!r}{tail}"
 
 
-def field_names_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
-    """The field names (by alias) of the settings class at a place inside `model`."""
-    current: type[BaseModel] = model
+def field_names(model: type[BaseModel]) -> list[str]:
+    """The keys of a settings class as they are written in a file (`from`, not `first`)."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _resolve_location(model: type[BaseModel], location: Sequence[int | str]) -> tuple[list[str], type[BaseModel]]:
+    """The keys of a place as the user wrote them, and the settings class that the last one is looked up in.
+
+    Where one of several types is allowed (`encoder`, `layers`), pydantic adds the name of the one that it tried to
+    the location; that is no key.
+    """
+    keys: list[str] = []
+    holder: type[BaseModel] = model
+    inside: type[BaseModel] | None = model  # None in a list or a plain mapping
+    allowed: list[Any] = []
     for part in location:
-        field = current.model_fields.get(str(part))
-        if field is None:
+        if len(allowed) > 1:
+            inside, allowed = _named_class(allowed, str(part)), []
             continue
-        candidates = [field.annotation, *get_args(field.annotation)]
-        nested = [item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)]
-        if nested:
-            current = nested[0]
-    return [field.alias or name for name, field in current.model_fields.items()]
+        keys.append(str(part))
+        if inside is None:
+            continue
+        holder = inside
+        field = next((f for name, f in inside.model_fields.items() if part in (name, f.alias)), None)
+        allowed = [] if field is None else _allowed_types(field.annotation)
+        inside = _named_class(allowed, None) if len(allowed) == 1 else None
+    return keys, holder
+
+
+def _allowed_types(annotation: Any) -> list[Any]:
+    """The types that an annotation allows, None aside."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return [member for member in members if member is not NoneType]
+
+
+def _named_class(allowed: Sequence[Any], name: str | None) -> type[BaseModel] | None:
+    """The settings class among some types that pydantic calls by `name` (any, for None): by tag, class or kind."""
+    for member in allowed:
+        bare, *marks = get_args(member) if get_origin(member) is Annotated else (member,)
+        if not (isinstance(bare, type) and issubclass(bare, BaseModel)):
+            continue
+        tags = [mark.tag for mark in marks if isinstance(mark, Tag)]
+        kinds = [f.annotation for f in bare.model_fields.values() if get_origin(f.annotation) is Literal]
+        names = {bare.__name__, *tags, *(choice for kind in kinds for choice in get_args(kind))}
+        if name is None or name in names:
+            return bare
+    return None
 
 
 def resolve_trial(settings: Mapping[str, Any], where: str) -> TrialConfig:
@@ -182,6 +230,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         config = ExperimentConfig.model_validate(content)
     except ValidationError as error:
         raise UserError(one_line(error, str(path), ExperimentConfig)) from error
+    _check_metrics(config.table.metrics, f"{path}: table.metrics")
     trials = []
     for arm, settings in config.arms.items():
         merged = merge(config.base, settings)
@@ -192,6 +241,16 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
             trial = resolve_trial({**merged, "seed": seed}, f"{path}: arms.{arm}")
             trials.append(PlannedTrial(arm, seed, trial))
     return Experiment(config, tuple(trials), path)
+
+
+def _check_metrics(names: Sequence[str], where: str) -> None:
+    """Raise UserError for a column that no record can have (those of the other family are found by the table)."""
+    choices = [name for name in METRICS if name not in SCORERS]
+    for name in names:
+        if name not in choices:
+            near = difflib.get_close_matches(name, choices, n=1)
+            hint = f". Did you mean {near[0]}?" if near else ""
+            raise UserError(f"{where}: unknown metric {name!r}; choices: {', '.join(choices)}{hint}")
 
 
 def select_trials(
@@ -210,7 +269,5 @@ def select_trials(
             choices = ", ".join(map(str, experiment.config.seeds))
             raise UserError(f"no seed {seed} in {experiment.path}; choices: {choices}")
     return tuple(
-        trial
-        for trial in experiment.trials
-        if (not arms or trial.arm in arms) and (not seeds or trial.seed in seeds)
+        trial for trial in experiment.trials if (not arms or trial.arm in arms) and (not seeds or trial.seed in seeds)
     )

@@ -90,10 +90,7 @@ def constrained_score(
     Returns:
         a share in [0, 1]; 0 when the base makes no error on the target, since nothing can be gained.
     """
-    losses = [
-        max(0.0, forgetting(name, base, after))
-        for base, after in zip(base_sources, sources_after, strict=True)
-    ]
+    losses = [max(0.0, forgetting(name, base, after)) for base, after in zip(base_sources, sources_after, strict=True)]
     kept = sum(max(0.0, kappa - loss) / kappa for loss in losses) / len(losses)
     base_error, error = as_error(name, base_target), as_error(name, target_after)
     return kept * max(0.0, base_error - error) / base_error if base_error > 0 else 0.0

@@ -7,6 +7,7 @@ something else from the same weights, loading says so instead of giving other re
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +27,7 @@ from harness.adapters.module_mixin import AdapterModuleMixin
 
 _SUFFIXES = (".safetensors", ".json", ".pt")
 _PROBE_SEED = 20250920
-_TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative to the largest output
-_COARSE_TOLERANCE = 2e-2  # 16-bit types
+_PROBE_TOLERANCE = 1e-7  # relative to the largest output; float64 rounding stays far below
 Names = str | Sequence[str] | None
 
 
@@ -190,36 +190,48 @@ def _probe_tensors(
     host: AdapterModuleMixin, name: str, prefix: str, probe: bool | Tensor
 ) -> dict[str, Tensor]:
     if isinstance(probe, Tensor):
-        x = probe
+        x = probe.detach().cpu().double()
     else:
-        width = getattr(host, "dim", None) or (host.adapter_cfg[name].get("in_features"))
-        parameter = next(host.adapter_layer[name].parameters(), None)
-        if not probe or not isinstance(width, int) or parameter is None:
+        width = getattr(host, "dim", None) or host.adapter_cfg[name].get("in_features")
+        if not probe or not isinstance(width, int):
             return {}
         generator = torch.Generator().manual_seed(_PROBE_SEED)
-        x = torch.randn(2, 3, width, generator=generator).to(parameter.dtype)
-    return {f"{prefix}/input": x, f"{prefix}/output": run_probe(host, name, x)}
+        x = torch.randn(2, 3, width, generator=generator, dtype=torch.float64)
+    try:
+        return {f"{prefix}/input": x, f"{prefix}/output": run_probe(host, name, x)}
+    except (RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"adapter `{name}`: its output for a probe of shape {list(x.shape)} in float64 "
+            f"cannot be computed ({reason}): give another `probe`, or probe=False to store none"
+        ) from error
 
 
 @torch.no_grad()
 def run_probe(host: AdapterModuleMixin, name: str, x: Tensor) -> Tensor:
-    """Run one adapter through its strategy in eval mode, on x [B, ..., D]; modes are left as they were."""
-    adapter: Any = host.adapter_layer[name]
-    parameter = next(adapter.parameters(), None)
-    modules = [cast(nn.Module, host), *adapter.modules()]
-    modes = [module.training for module in modules]
-    for module in modules:
-        module.training = False
+    """Run a float64 copy of the adapters of a host, on the CPU and in eval mode, through one strategy.
+
+    float64, because in float32 the rounding of another processor can hide a change of the code.
+
+    Args:
+        host: it is left as it was.
+        name: the adapter to run.
+        x: its input, [B, ..., D], float64.
+    """
+    module: Any = host
+    layer = host.adapter_layer
+    registries = [m._registry for m in layer.modules() if isinstance(getattr(m, "_registry", None), dict)]
+    empty: dict[int, Any] = {id(registry): {} for registry in registries}  # graphs cannot be copied
+    twin = copy.deepcopy(layer, empty).to("cpu", torch.float64).eval()
+    mode = module.training
+    module._modules["adapter_layer"], module.training = twin, False
     try:
+        adapter: Any = twin[name]
         output: Tensor = host.forward_single_enabled_adapter_(
-            x if parameter is None else x.to(parameter.device),
-            adapter,
-            adapter_name=name,
-            adapter_strategy=adapter.adapter_strategy,
+            x, adapter, adapter_name=name, adapter_strategy=adapter.adapter_strategy
         )
     finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
+        module._modules["adapter_layer"], module.training = layer, mode
     return output
 
 
@@ -294,20 +306,15 @@ def _check_probe(
     host: AdapterModuleMixin, name: str, path: str, tensors: Mapping[str, Tensor], stem: Path
 ) -> None:
     prefix = f"probe/{name}/{path}"
-    expected = tensors[f"{prefix}/output"].double()
-    output = run_probe(host, name, tensors[f"{prefix}/input"]).cpu()
-    tolerance = _TOLERANCES.get(output.dtype, _COARSE_TOLERANCE)
-    scale = expected.abs().nan_to_num().max().clamp(min=1.0)
-    if output.shape == expected.shape and torch.allclose(
-        output.double() / scale, expected / scale, rtol=0.0, atol=tolerance, equal_nan=True
-    ):
-        return
-    drift = (
-        f"by up to {float((output.double() - expected).abs().max()):.3g}"
-        if output.shape == expected.shape
-        else f"in shape: {list(output.shape)} instead of {list(expected.shape)}"
-    )
+    expected = tensors[f"{prefix}/output"]
+    output = run_probe(host, name, tensors[f"{prefix}/input"])
+    drift = f"in shape: {list(output.shape)} instead of {list(expected.shape)}"
+    if output.shape == expected.shape:
+        scale = expected.abs().nan_to_num().max().clamp(min=1.0)
+        if torch.allclose(output / scale, expected / scale, rtol=0.0, atol=_PROBE_TOLERANCE, equal_nan=True):
+            return
+        drift = f"by up to {float((output - expected).abs().max()):.3g}"
     raise AdapterFileError(
         f"{stem}: adapter `{name}` in {path} no longer computes what it did when it was saved: its output "
-        f"for the stored probe differs {drift} (tolerance {tolerance:g}); code that it depends on has changed"
+        f"for the stored probe differs {drift}; code that it depends on has changed"
     )

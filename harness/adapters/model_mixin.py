@@ -252,7 +252,5 @@ def _hosts_in(module: nn.Module) -> Iterator[tuple[str, AdapterModuleMixin]]:
 def _checked_layers(layers: Sequence[int], count: int, name: str) -> list[int]:
     wrong = [layer for layer in layers if not 0 <= layer < count]
     if wrong or len(set(layers)) != len(layers):
-        raise ValueError(
-            f"adapter `{name}`: layers have to be distinct, 0 to {count - 1}, but got {list(layers)}"
-        )
+        raise ValueError(f"adapter `{name}`: layers have to be distinct, 0 to {count - 1}: {list(layers)}")
     return sorted(layers)

@@ -233,9 +233,7 @@ class AdapterModuleMixin:
             names = list(self.adapter_layer.keys())
             raise ValueError(f"Adapter with name `{name}` already exists ! Adapter names = {names}")
         if not adapter_name or "." in adapter_name or hasattr(nn.ModuleDict, adapter_name):
-            raise ValueError(
-                f"Adapter name `{adapter_name}` is empty, has a dot, or is a method of ModuleDict"
-            )
+            raise ValueError(f"Adapter name `{adapter_name}` is empty, has a dot, or is a method")
 
     def known_adapter_name_(self, name: str) -> str:
         """Return the adapter's bare name, or raise ValueError with the choices."""

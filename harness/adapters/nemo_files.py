@@ -139,15 +139,7 @@ def load_nemo_adapters(
             config = translate_targets(source.config) if translate else source.config
             model.add_adapter(f"{module}:{item}" if module else item, config)
             loaded.append(item)
-            hosts = model.hosts_of_adapter(item)
-            if len(hosts) != len(source.states):
-                raise AdapterFileError(
-                    f"{path}: adapter `{item}` has {len(source.states)} state dicts, but the model has "
-                    f"{len(hosts)} hosts for it: {', '.join(hosts)}"
-                )
-            for (place, host), state in zip(hosts.items(), source.states, strict=True):
-                where = f"{path}: adapter `{item}` in {place}"
-                load_state(host.adapter_layer[item], state, device, strict, where)
+            _fill(model, item, source.states, device, strict, str(path))
     return loaded
 
 
@@ -158,6 +150,25 @@ def translate_targets(config: Any) -> Any:
     if isinstance(config, list):
         return [translate_targets(item) for item in config]
     return NEMO_TARGETS.get(config, config) if isinstance(config, str) else config
+
+
+def _fill(
+    model: AdapterModelMixin,
+    name: str,
+    states: Sequence[Mapping[str, Tensor]],
+    device: Any,
+    strict: bool,
+    place: str,
+) -> None:
+    """Load one state dict into each host of an adapter, in the order of the layers."""
+    hosts = model.hosts_of_adapter(name)
+    if len(hosts) != len(states):
+        raise AdapterFileError(
+            f"{place}: adapter `{name}` has {len(states)} state dicts, but the model has "
+            f"{len(hosts)} hosts for it: {', '.join(hosts)}"
+        )
+    for (path, host), state in zip(hosts.items(), states, strict=True):
+        load_state(host.adapter_layer[name], state, device, strict, f"{place}: adapter `{name}` in {path}")
 
 
 def _load(path: Path) -> Any:

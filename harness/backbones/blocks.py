@@ -42,9 +42,7 @@ def rotate(x_BHTd: Tensor) -> Tensor:
     """Rotate pairs of channels by an angle that grows with the position, so that products see distances."""
     num_steps, width = x_BHTd.shape[-2:]
     half = width // 2
-    frequency = torch.exp(
-        torch.arange(half, device=x_BHTd.device, dtype=x_BHTd.dtype) * (-math.log(10000.0) / half)
-    )
+    frequency = torch.exp(torch.arange(half, device=x_BHTd.device, dtype=x_BHTd.dtype) * (-math.log(10000.0) / half))
     angle = torch.arange(num_steps, device=x_BHTd.device, dtype=x_BHTd.dtype)[:, None] * frequency
     cos, sin = angle.cos(), angle.sin()
     first, second = x_BHTd[..., :half], x_BHTd[..., half:]

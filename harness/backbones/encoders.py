@@ -46,9 +46,7 @@ class TextEncoder(Encoder):
         self.dim = dim
         self.embedding = nn.Embedding(vocab_size, dim)
         self.drop = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(
-            TransformerBlock(dim, num_heads, hidden, dropout) for _ in range(num_layers)
-        )
+        self.layers = nn.ModuleList(TransformerBlock(dim, num_heads, hidden, dropout) for _ in range(num_layers))
         self.final_norm = nn.LayerNorm(dim)
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:

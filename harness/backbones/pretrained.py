@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,22 +45,21 @@ class PretrainedTextEncoder(Encoder):
     """A transformers encoder (BERT-like: token ids and an attention mask in, last hidden state out).
 
     Raises:
-        UserError: the folder's model has no list of layers to put insertion points behind.
+        UserError: transformers cannot load the folder, weights are missing from it, or its model has no list of
+            layers to put insertion points behind.
     """
 
     def __init__(self, directory: Path) -> None:
         super().__init__()
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is first imported: never ask a hub
-        from transformers import AutoConfig, AutoModel
-
-        # Weights in the library's default precision and the plain attention path: the base must be restored exactly.
-        config = AutoConfig.from_pretrained(directory, local_files_only=True)
-        self.model: nn.Module = AutoModel.from_pretrained(
-            directory, config=config, local_files_only=True, dtype=torch.float32
-        )
-        self.dim = int(config.hidden_size)
-        self.points = nn.ModuleList(InsertionPoint(self.dim) for _ in layers_of(self.model))
-        for layer, point in zip(layers_of(self.model), self.points, strict=True):
+        self.model = load_transformers_model(directory)
+        self.dim = int(self.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        try:
+            layers = layers_of(self.model)
+        except UserError as error:
+            raise UserError(f"encoder.path: {directory}: {error}") from error
+        points = [InsertionPoint(self.dim) for _ in layers]
+        self.points = nn.ModuleList(points)
+        for layer, point in zip(layers, points, strict=True):
             attach_by_hook(layer, point)
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,6 +67,58 @@ class PretrainedTextEncoder(Encoder):
         self.tell_valid(valid_BT)
         hidden_BTD: Tensor = self.model(input_ids=inputs, attention_mask=valid_BT.long()).last_hidden_state
         return hidden_BTD, valid_BT
+
+
+@torch.no_grad()
+def load_transformers_model(directory: Path) -> nn.Module:
+    """The folder's model, in eval mode, with exactly the weights that lie there.
+
+    A pooler that the folder lacks is set to zero: the last hidden states do not depend on it, and random weights
+    would change the backbone's fingerprint each time.
+
+    Raises:
+        UserError: transformers cannot load it, or other weights are missing.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is first imported: never ask a hub
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        with _quiet_transformers():
+            # float32 and the plain attention path: the base must be restored exactly.
+            config = AutoConfig.from_pretrained(directory, local_files_only=True)
+            model, report = AutoModel.from_pretrained(
+                directory, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            )
+    # The library and its readers of files have no error in common; whatever it is, the folder is the user's.
+    except Exception as error:
+        cause = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"encoder.path: {directory}: transformers cannot load it: {cause}") from error
+    missing = set(report["missing_keys"])
+    strangers = sorted(name for name in missing if "pooler" not in name.split("."))
+    if strangers:
+        raise UserError(f"encoder.path: {directory}: {len(strangers)} weights are missing there, as {strangers[0]}")
+    for name, weight in model.named_parameters():
+        if name in missing:
+            weight.zero_()
+    loaded: nn.Module = model
+    return loaded
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bar and no report of its own: what matters is raised."""
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
+    verbosity, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bar:
+            logging.enable_progress_bar()
 
 
 def layers_of(model: nn.Module) -> nn.ModuleList:

@@ -87,13 +87,20 @@ def build_model(recipe: Recipe, symbols: tuple[str, ...], vocab_size: int, seed:
 
 
 def pretrained_tokenizer(settings: PretrainedEncoderSettings) -> Tokenizer:
-    """The tokenizer that lies beside a pretrained encoder, without padding or truncation of its own."""
+    """The tokenizer that lies beside a pretrained encoder, without padding or truncation of its own.
+
+    Raises:
+        UserError: the encoder or its tokenizer.json is missing, or the file is corrupt.
+    """
     from harness.backbones.pretrained import model_directory
 
     path = model_directory(settings.path) / "tokenizer.json"
     if not path.is_file():
         raise UserError(f"encoder.path: {settings.path}: no tokenizer.json there")
-    tokenizer = Tokenizer.from_file(str(path))
+    try:
+        tokenizer = _read_tokenizer(path)
+    except ValueError as error:
+        raise UserError(f"encoder.path: {settings.path}: {error}") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
@@ -146,26 +153,38 @@ def load_backbone(recipe: Recipe) -> Backbone:
     """
     directory = backbone_directory(recipe)
     if not (directory / "backbone.json").is_file():
-        raise UserError(f"backbone {recipe.name} ({recipe.recipe_id}) has no weights yet; run: harness pretrain {recipe.name}")
+        raise UserError(
+            f"backbone {recipe.name} ({recipe.recipe_id}) has no weights yet; run: harness pretrain {recipe.name}"
+        )
     try:
         facts = json.loads((directory / "backbone.json").read_text(encoding="utf-8"))
+        symbols, expected = tuple(facts["symbols"]), str(facts["fingerprint"])
         weights = load_file(directory / "weights.safetensors")
         tokenizer = _load_tokenizer(recipe, directory)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"{directory}: unreadable backbone ({error}); delete the folder and run: harness pretrain {recipe.name}"
-        ) from error
-    symbols = tuple(facts["symbols"])
+    except UserError:
+        raise  # of a pretrained encoder's own files: training the backbone again would not mend them
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise _unreadable(directory, recipe, error) from error
     model = build_model(recipe, symbols, tokenizer.get_vocab_size() if tokenizer else 0, seed=0)
-    model.load_state_dict(weights, strict=recipe.train == "full")
+    try:
+        model.load_state_dict(weights, strict=recipe.train == "full")
+    except RuntimeError as error:
+        raise _unreadable(directory, recipe, "its weights are not those of the recipe's model") from error
     model.eval()
     found = fingerprint_of(model)
-    if found != facts["fingerprint"]:
+    if found != expected:
         raise UserError(
-            f"{directory}: weights have fingerprint {found[:12]}, expected {facts['fingerprint'][:12]}; "
+            f"{directory}: weights have fingerprint {found[:12]}, expected {expected[:12]}; "
             f"delete the folder and run: harness pretrain {recipe.name}"
         )
     return Backbone(recipe, model, symbols, found, tokenizer, directory)
+
+
+def _unreadable(directory: Path, recipe: Recipe, cause: Exception | str) -> UserError:
+    reason = f"{cause!r}" if isinstance(cause, KeyError) else str(cause).partition("\n")[0]
+    return UserError(
+        f"{directory}: unreadable backbone ({reason}); delete the folder and run: harness pretrain {recipe.name}"
+    )
 
 
 def _load_tokenizer(recipe: Recipe, directory: Path) -> Tokenizer | None:
@@ -175,5 +194,12 @@ def _load_tokenizer(recipe: Recipe, directory: Path) -> Tokenizer | None:
         path = directory / "tokenizer.json"
         if not path.is_file():
             raise OSError("tokenizer.json is missing")
-        return Tokenizer.from_file(str(path))
+        return _read_tokenizer(path)
     return None
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"{path.name}: {error}") from error

@@ -37,7 +37,8 @@ def doctor_command() -> None:
         recipe = load_recipe(path.stem)
         facts = backbone_directory(recipe) / "backbone.json"
         found = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else None
-        state = f"fingerprint {found['fingerprint'][:12]}" if found else f"no weights; run: harness pretrain {recipe.name}"
+        missing = f"no weights; run: harness pretrain {recipe.name}"
+        state = f"fingerprint {found['fingerprint'][:12]}" if found else missing
         say(f"backbone {recipe.name}", f"{recipe.recipe_id}, {state}")
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -24,6 +25,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="List and fetch corpora.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+
+INTERRUPTED = "interrupted; the same command goes on from where it stopped"
 
 Results = Annotated[Path, typer.Option(help="Folder of results: one folder an experiment.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines, no progress bars.")]
@@ -79,6 +82,14 @@ def pretrain(
 
 
 @app.command()
+def demo(results: Results = Path("results"), quiet: Quiet = False) -> None:
+    """Fetch real text and speech, train adapters on both, and print the tables."""
+    from harness.cli.demo import demo_command
+
+    demo_command(results, quiet)
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine has: packages, torchaudio's backend, corpora, backbones, W&B."""
     from harness.cli.doctor import doctor_command
@@ -110,9 +121,9 @@ def data_fetch(
 def main() -> None:
     """Entry point: run the command, turn errors into one line and an exit code."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # typer gives a command's exit code back, it does not exit with it
     except KeyboardInterrupt:
-        _end("interrupted; the same command goes on from where it stopped", 130)
+        _end(INTERRUPTED, 130)
     except UserError as error:
         _end(str(error), 2)
     except TrialError as error:
@@ -121,25 +132,37 @@ def main() -> None:
         _end(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
     except Exception as error:  # typer's own errors, and bugs: never a bare traceback
         _end_with_other(error)
+    if code == 130:  # typer makes this of Ctrl-C
+        _end(INTERRUPTED, 130)
+    sys.exit(code)
 
 
-def _end_with_other(error: Exception) -> None:
-    import click
-
-    if isinstance(error, click.exceptions.Exit):
+def _end_with_other(error: Exception) -> NoReturn:
+    # Older versions of typer take these classes from click, newer ones from a copy of it.
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if "Abort" in kinds:
+        _end(INTERRUPTED, 130)
+    if isinstance(error, typer.Exit):
         sys.exit(error.exit_code)
-    if isinstance(error, click.Abort):
-        _end("interrupted", 130)
-    if isinstance(error, click.ClickException):
-        _end(error.format_message(), 2)
+    if "NoArgsIsHelpError" in kinds:  # no mistake: its text is the help
+        print(str(error))
+        sys.exit(2)
+    if "ClickException" in kinds:
+        _end(f"{_usage_message(error)} (harness --help lists the choices)", 2)
     cause = str(error).splitlines()[0] if str(error) else ""
     _end(f"internal error: {type(error).__name__}: {cause} (harness --debug shows where)", 1)
 
 
-def _end(message: str, code: int) -> None:
-    if os.environ.get("HARNESS_DEBUG"):
+def _usage_message(error: Exception) -> str:
+    """typer's message about a wrong option or argument, without its full stop."""
+    format_message: Callable[[], str] = getattr(error, "format_message", lambda: str(error))
+    return format_message().rstrip(".")
+
+
+def _end(message: str, code: int) -> NoReturn:
+    if os.environ.get("HARNESS_DEBUG") and sys.exc_info()[0] is not None:
         import traceback
 
         traceback.print_exc()
-    print(f"harness: {message}", file=sys.stderr)
+    print(f"harness: {' '.join(line.strip() for line in message.splitlines())}", file=sys.stderr)
     sys.exit(code)

@@ -15,9 +15,7 @@ from harness.data.cache import verify_sha256
 from harness.data.errors import DataError
 
 AR_MAGIC = b"!<arch>\n"
-NO_APT = (
-    "needs apt-get (Debian or Ubuntu), which is not here; use the synthetic corpus nanotts, or point {hint}"
-)
+NO_APT = "needs apt-get (Debian or Ubuntu), which is not here; use the synthetic corpus nanotts, or point {hint}"
 
 
 def download_package(
@@ -70,9 +68,7 @@ def unpack_deb(deb: Path, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.which("dpkg-deb"):
-        result = subprocess.run(
-            ["dpkg-deb", "-x", str(deb), str(folder)], capture_output=True, text=True, check=False
-        )
+        result = subprocess.run(["dpkg-deb", "-x", str(deb), str(folder)], capture_output=True, text=True, check=False)
         if result.returncode != 0:
             raise DataError(f"{deb}: cannot be unpacked: {result.stderr.strip().splitlines()[-1:]}")
         return

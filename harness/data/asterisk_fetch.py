@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.data.apt_fetch import download_package, unpack_deb
-from harness.data.cache import has_record, staging_folder, write_record
+from harness.data.cache import has_record, remove_abandoned, staging_folder, write_record
 from harness.data.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+SCRATCH_PREFIX = ".apt-"
 LANGUAGES = ("en", "es", "fr", "it", "ru")
 ROOT_HINT = "HARNESS_ASTERISK_ROOT at a copy of the sounds (with their core-sounds-XX.txt)"
 
@@ -31,9 +32,7 @@ SHA256 = {  # of version 1.6.1-1, Debian 12
 }
 
 
-def fetch_asterisk(
-    folder: Path, *, allow_other_version: bool = False, languages: Sequence[str] = LANGUAGES
-) -> None:
+def fetch_asterisk(folder: Path, *, allow_other_version: bool = False, languages: Sequence[str] = LANGUAGES) -> None:
     """Fetch the prompts of `languages` into `folder`/LANGUAGE; what is already there is left alone.
 
     Raises DataError for an unknown language, where apt is missing, and for other contents than expected.
@@ -41,7 +40,8 @@ def fetch_asterisk(
     check_languages(languages)
     missing = [language for language in languages if not has_record(folder / language)]
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".apt-", dir=folder) as scratch:
+    remove_abandoned(folder, SCRATCH_PREFIX)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=folder) as scratch:
         for number, language in enumerate(missing, start=1):
             logger.info("asterisk: fetching %s (%d of %d)", language, number, len(missing))
             _fetch_language(folder / language, language, Path(scratch), allow_other_version)

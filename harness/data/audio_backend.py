@@ -23,9 +23,7 @@ Backend = Literal["native", "pure-python"]
 
 
 def _fail_without_extension(*_args: object, **_kwargs: object) -> None:
-    raise RuntimeError(
-        "torchaudio's native extension is not loaded: this build of torchaudio is for another torch"
-    )
+    raise RuntimeError("torchaudio's native extension is not loaded: this build of torchaudio is for another torch")
 
 
 def _extension_stand_in() -> types.ModuleType:
@@ -66,9 +64,7 @@ def describe_backend() -> str:
     name = f"torchaudio {torchaudio.__version__}"
     if BACKEND == "native":
         return f"{name} with its native extension"
-    return (
-        f"{name} without its native extension, which this torch {torch.__version__} cannot load ({_REASON})"
-    )
+    return f"{name} without its native extension, which this torch {torch.__version__} cannot load ({_REASON})"
 
 
 def load_audio(path: Path | str) -> tuple[Tensor, int]:

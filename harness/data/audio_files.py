@@ -4,7 +4,7 @@ here."""
 from pathlib import Path
 
 import numpy as np
-import soundfile  # type: ignore[import-untyped]  # it ships no types
+import soundfile
 from numpy.typing import NDArray
 
 from harness.data.errors import DataError

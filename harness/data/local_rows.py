@@ -71,9 +71,7 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
             raise DataError(f"{place}: not JSON: {error.msg}") from error
         if not isinstance(columns, dict):
             raise DataError(f"{place}: expected an object with columns, got {line[:40]!r}")
-        yield Row(
-            place, {key: str(value) for key, value in columns.items() if value is not None}, path.parent
-        )
+        yield Row(place, {key: str(value) for key, value in columns.items() if value is not None}, path.parent)
 
 
 def _read_folder(root: Path) -> Iterator[Row]:
@@ -84,9 +82,7 @@ def _read_folder(root: Path) -> Iterator[Row]:
         for entry in sorted(domain.iterdir()):
             if entry.is_dir():
                 for path in sorted(entry.glob("*.txt")):
-                    yield Row(
-                        str(path), {"domain": domain.name, "label": entry.name, "text": _text(path)}, domain
-                    )
+                    yield Row(str(path), {"domain": domain.name, "label": entry.name, "text": _text(path)}, domain)
             elif entry.suffix == ".txt":
                 for number, line in enumerate(_text(entry).split("\n"), start=1):
                     if line.strip():

@@ -42,9 +42,7 @@ def load_manifest(path: Path, *, labels: Sequence[str] | None = None, longest_s:
     for row in rows:
         for column in columns:
             if not row.columns.get(column, "").strip():
-                raise DataError(
-                    f"{row.place}: column {column!r} is missing or empty; needed: {', '.join(columns)}"
-                )
+                raise DataError(f"{row.place}: column {column!r} is missing or empty; needed: {', '.join(columns)}")
     splits = _fixed_splits(rows)
     name = f"manifest:{path.stem}"
     if columns == TEXT_COLUMNS:
@@ -68,9 +66,7 @@ def _fixed_splits(rows: Sequence[Row]) -> dict[str, Split] | None:
     for row in rows:
         split = next((s for s in SPLITS if s == row.columns.get("split")), None)
         if split is None:
-            raise DataError(
-                f"{row.place}: split is {row.columns.get('split')!r}; choose from {', '.join(SPLITS)}"
-            )
+            raise DataError(f"{row.place}: split is {row.columns.get('split')!r}; choose from {', '.join(SPLITS)}")
         if splits.setdefault(_group(row), split) != split:
             raise DataError(f"{row.place}: group {_group(row)!r} is in {split} and in {splits[_group(row)]}")
     return splits
@@ -100,17 +96,13 @@ def _text_corpus(
             continue
         seen.add((domain, text.casefold()))
         domains[domain].append(
-            TextExample(
-                key=_key(row, number), group=_group(row), domain=domain, text=text, label=symbols.index(label)
-            )
+            TextExample(key=_key(row, number), group=_group(row), domain=domain, text=text, label=symbols.index(label))
         )
     fingerprint = fingerprint_texts(e for examples in domains.values() for e in examples)
     return _corpus(name, "text", domains, symbols, fingerprint, splits, left_out)
 
 
-def _speech_corpus(
-    name: str, rows: Sequence[Row], splits: Mapping[str, Split] | None, longest_s: float
-) -> Corpus:
+def _speech_corpus(name: str, rows: Sequence[Row], splits: Mapping[str, Split] | None, longest_s: float) -> Corpus:
     domains: dict[str, list[SpeechExample]] = defaultdict(list)
     left_out: dict[str, Counter[str]] = defaultdict(Counter)
     for number, row in enumerate(rows, start=1):

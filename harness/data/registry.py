@@ -120,9 +120,7 @@ def load_corpus(name: str, root: Path | str | None = None, **options: Any) -> Co
     if root is not None:
         return check_corpus(source.load(Path(root).expanduser(), **options))
     if source.fetch is None:
-        raise DataError(
-            f"corpus {name} needs root, the file or folder it lies in (or {name}:PATH as its name)"
-        )
+        raise DataError(f"corpus {name} needs root, the file or folder it lies in (or {name}:PATH as its name)")
     folder = cache_root() / name
     # A corpus that has some of its languages says itself which one is missing.
     if not folder.is_dir() and not source.is_present(folder) and not options:
@@ -130,9 +128,7 @@ def load_corpus(name: str, root: Path | str | None = None, **options: Any) -> Co
     return check_corpus(source.load(folder, **options))
 
 
-def fetch_corpus(
-    name: str, *, allow_other_version: bool = False, root: Path | None = None, **options: Any
-) -> Path:
+def fetch_corpus(name: str, *, allow_other_version: bool = False, root: Path | None = None, **options: Any) -> Path:
     """Fetch the corpus `name` into the cache (or the folder `root`) and return its folder; what is there is
     kept.
 
@@ -154,9 +150,7 @@ def is_fetched(name: str, *, root: Path | None = None) -> bool:
     return source.fetch is not None and source.is_present(root or cache_root() / name)
 
 
-def _check_options(
-    name: str, verb: str, function: Callable[..., object], options: Mapping[str, object]
-) -> None:
+def _check_options(name: str, verb: str, function: Callable[..., object], options: Mapping[str, object]) -> None:
     """Raise DataError, with the choices, when `function` does not take one of `options`."""
     known = [p.name for p in signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     choices = [option for option in known if option != "allow_other_version"]

@@ -15,15 +15,13 @@ SPEECH_ALPHABET: tuple[str, ...] = (" ", "'", *"abcdefghijklmnopqrstuvwxyz")
 
 MIN_CLIP_S = 0.3
 MAX_CLIP_S = 7.0
-MAX_CHARACTERS_PER_S = (
-    22.0  # beyond it the transcript says more than the clip can hold: a wrong or shortened take
-)
+MAX_CHARACTERS_PER_S = 22.0  # beyond it the transcript says more than the clip can hold: a wrong or shortened take
 
 CYRILLIC = {
-    "а": "a", "б": "b", "в": "v", "г": "g", "д": "d", "е": "e", "ж": "zh", "з": "z", "и": "i", "й": "y",  # noqa: RUF001
-    "к": "k", "л": "l", "м": "m", "н": "n", "о": "o", "п": "p", "р": "r", "с": "s", "т": "t", "у": "u",  # noqa: RUF001
-    "ф": "f", "х": "kh", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "shch", "ъ": "", "ы": "y", "ь": "",  # noqa: RUF001
-    "э": "e", "ю": "yu", "я": "ya", "ґ": "g", "є": "ye", "і": "i", "ї": "yi", "ў": "u",  # noqa: RUF001
+    "а": "a", "б": "b", "в": "v", "г": "g", "д": "d", "е": "e", "ж": "zh", "з": "z", "и": "i", "й": "y",
+    "к": "k", "л": "l", "м": "m", "н": "n", "о": "o", "п": "p", "р": "r", "с": "s", "т": "t", "у": "u",
+    "ф": "f", "х": "kh", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "shch", "ъ": "", "ы": "y", "ь": "",
+    "э": "e", "ю": "yu", "я": "ya", "ґ": "g", "є": "ye", "і": "i", "ї": "yi", "ў": "u",
 }  # fmt: skip
 LIGATURES = {"œ": "oe", "æ": "ae", "ß": "ss", "ø": "o", "đ": "d", "ł": "l"}
 APOSTROPHES = dict.fromkeys("\u2018\u2019\u02bc\u00b4`", "'")

@@ -51,9 +51,7 @@ def load_speechcommands(folder: Path) -> Corpus:
         for number in range(len(dataset)):
             example, size = _example(folder, *dataset.get_metadata(number))
             if splits.setdefault(example.group, split) != split:
-                raise DataError(
-                    f"{folder}: speaker {example.group} is in {splits[example.group]} and in {split}"
-                )
+                raise DataError(f"{folder}: speaker {example.group} is in {splits[example.group]} and in {split}")
             found[example.domain].append(example)
             rows.append((example.key, example.group, split, example.transcript, str(size)))
     if not found:

@@ -21,7 +21,7 @@ RATE = 16000  # Hz, the synthesiser's own
 
 def render_jobs() -> None:
     """Speak every job on standard input: {"path", "text", "voice", "speed", "pitch"}."""
-    from py_nanotts import NanoTTS  # type: ignore[import-not-found,import-untyped,unused-ignore]  # an optional extra
+    from py_nanotts import NanoTTS  # here: it is an optional extra
 
     engine = NanoTTS()
     for line in sys.stdin:

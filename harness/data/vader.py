@@ -53,10 +53,7 @@ def fetch_vader(folder: Path, *, allow_other_version: bool = False) -> None:
 
 def load_vader(folder: Path) -> Corpus:
     """Read the corpus from `folder`; raises DataError with file and line when a line cannot be read."""
-    read = {
-        domain: _read_domain(require_fetched(folder / name, "vader"), domain)
-        for domain, name in FILES.items()
-    }
+    read = {domain: _read_domain(require_fetched(folder / name, "vader"), domain) for domain, name in FILES.items()}
     domains = {domain: examples for domain, (examples, _) in read.items()}
     return Corpus(
         name="vader",
@@ -64,9 +61,7 @@ def load_vader(folder: Path) -> Corpus:
         domains=domains,
         symbols=SENTIMENTS,
         fingerprint=fingerprint_texts(e for examples in domains.values() for e in examples),
-        notes=(
-            "sentiment of sentences: the mean of 20 or more raters, cut at -0.5 and 0.5 into three classes",
-        ),
+        notes=("sentiment of sentences: the mean of 20 or more raters, cut at -0.5 and 0.5 into three classes",),
         left_out={domain: {"same text twice": copies} for domain, (_, copies) in read.items() if copies},
     )
 
@@ -87,9 +82,7 @@ def _read_domain(path: Path, domain: str) -> tuple[tuple[TextExample, ...], int]
         try:
             identifier, rating, text = fields[0], float(fields[1]), clean_text(fields[2])
         except (IndexError, ValueError) as error:
-            raise DataError(
-                f"{path}, line {number}: expected ID<tab>RATING<tab>TEXT, got {line[:60]!r}"
-            ) from error
+            raise DataError(f"{path}, line {number}: expected ID<tab>RATING<tab>TEXT, got {line[:60]!r}") from error
         document = identifier.split("_")[0] if domain in BY_DOCUMENT else copy_key(text)
         example = TextExample(
             key=f"{domain}/{identifier}",

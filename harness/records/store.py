@@ -68,7 +68,7 @@ class TrialFolder:
         return read_lines(self.log)
 
     def finish(self, summary: Summary, provenance: Provenance) -> None:
-        """Write provenance, then the summary (its presence says that the trial is finished), then drop the checkpoint."""
+        """Write provenance, then the summary (it says that the trial is finished), then drop the checkpoint."""
         write_json(self.path / "provenance.json", provenance.model_dump(mode="json"))
         write_json(self.path / "summary.json", summary.model_dump(mode="json"))
         if summary.state == "complete":

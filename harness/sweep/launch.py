@@ -96,10 +96,9 @@ class _RemoteWorker:
             self.process.join()
             task, self.task = self.task, None
             code = self.process.exitcode or 0
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            return TrialEvent(
-                "failed", task, message=f"its process {how} (out of memory?); the same command goes on from its last epoch"
-            )
+            how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with exit code {code}"
+            message = f"its process {how}; the same command goes on from its last epoch"
+            return TrialEvent("failed", task, message=message)
         if event.kind not in ("epoch", "note"):
             self.task = None
         return event

@@ -172,8 +172,6 @@ def _note_failure(report: RunReport, plan: RunPlan, summary: Summary) -> None:
     if summary.state == "complete":
         return
     titles = [
-        f"{trial.arm}/seed{trial.seed}"
-        for trial in plan.experiment.trials
-        if trial.config.trial_id == summary.trial_id
+        f"{trial.arm}/seed{trial.seed}" for trial in plan.experiment.trials if trial.config.trial_id == summary.trial_id
     ]
     report.failures.append(f"{', '.join(titles)}: {summary.state.value}: {summary.reason}: {summary.message}")

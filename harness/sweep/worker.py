@@ -97,7 +97,11 @@ class Worker:
         folder.clear()
         try:
             return run_trial(
-                task.config, task.run, folder, self.resources, tracker,
+                task.config,
+                task.run,
+                folder,
+                self.resources,
+                tracker,
                 lambda entry: tell(TrialEvent("epoch", task, entry=entry)),
             )
         except (UserError, TrialError):

@@ -16,9 +16,10 @@ from harness.metrics import METRICS
 from harness.records.schema import Manifest, Record
 from harness.records.store import RecordStore
 
+_COMMON = ("forgetting", "constrained_score", "trainable_share")
 DEFAULT_METRICS = {
-    "text": ("target_accuracy", "target_macro_f1", "source_accuracy", "forgetting", "constrained_score", "trainable_share"),
-    "speech": ("target_cer", "target_wer", "source_cer", "forgetting", "constrained_score", "trainable_share"),
+    "text": ("target_accuracy", "target_macro_f1", "source_accuracy", *_COMMON),
+    "speech": ("target_cer", "target_wer", "source_cer", *_COMMON),
 }
 NO_BEST = {"trainable_parameters", "trainable_share", "seconds", "peak_memory_mb", "best_epoch"}  # costs, not scores
 

@@ -26,7 +26,7 @@ _Event = tuple[str, Any]
 
 
 def choose_mode() -> str:
-    """"online" when the user is logged in, else "offline"; `WANDB_MODE` wins over both."""
+    """ "online" when the user is logged in, else "offline"; `WANDB_MODE` wins over both."""
     if mode := os.environ.get("WANDB_MODE"):
         return mode
     if os.environ.get("WANDB_API_KEY"):

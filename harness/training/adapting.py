@@ -169,6 +169,4 @@ def check_shape(point: InsertionPoint, config: TrialConfig) -> None:
         point.train(was_training)
         point.valid_frames = valid
     if output.shape != probe.shape:
-        raise UserError(
-            f"adapter: {target_of(config)} gives {list(output.shape)} for a {list(probe.shape)} input"
-        )
+        raise UserError(f"adapter: {target_of(config)} gives {list(output.shape)} for a {list(probe.shape)} input")

@@ -80,15 +80,11 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dic
     }
 
 
-def load_optimizer_tensors(
-    optimizer: torch.optim.Optimizer, names: list[str], tensors: dict[str, Tensor]
-) -> None:
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str], tensors: dict[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` gave."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for name, parameter in zip(names, parameters, strict=True):
-        fields = {
-            key.rsplit("/", 1)[1]: tensor for key, tensor in tensors.items() if key.rsplit("/", 1)[0] == name
-        }
+        fields = {key.rsplit("/", 1)[1]: tensor for key, tensor in tensors.items() if key.rsplit("/", 1)[0] == name}
         if fields:
             # AdamW keeps `step` on the CPU whatever the parameter's device.
             optimizer.state[parameter] = {

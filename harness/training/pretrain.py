@@ -25,6 +25,8 @@ from harness.seeding import derive_seed
 from harness.training.loop import FitPlan, FitState, fit
 from harness.training.resources import Domains, make_task
 
+UNKNOWN = "[UNK]"
+
 
 def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite: bool = False) -> Path:
     """Train and save the recipe's backbone; returns its folder. Does nothing when it is there already.
@@ -71,9 +73,7 @@ def fit_backbone(
     model, loop = domains.backbone.model, recipe.loop
     model.to(torch.device(loop.device), torch.float64 if loop.precision == "float64" else torch.float32)
     items = [item for domain in recipe.data.domains for item in domains.items(domain, "train")]
-    task = make_task(
-        recipe, domains.backbone.symbols, domains.backbone.tokenizer, domains.corpus, loop.augment
-    )
+    task = make_task(recipe, domains.backbone.symbols, domains.backbone.tokenizer, domains.corpus, loop.augment)
 
     def score_epoch(model: TaskModel) -> dict[str, float]:
         scores: dict[str, list[float]] = {}
@@ -96,15 +96,22 @@ def make_tokenizer(recipe: Recipe, corpus: Corpus) -> Tokenizer | None:
         return pretrained_tokenizer(recipe.encoder)
     if not isinstance(recipe.encoder, TextEncoderSettings):
         return None
-    sentences = [
-        example.text for domain in recipe.data.domains for example in corpus.text(domain, "train")
-    ]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=60))
+    sentences = [example.text for domain in recipe.data.domains for example in corpus.text(domain, "train")]
+    learner = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    _prepare(learner)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=recipe.encoder.vocab_size, special_tokens=[UNKNOWN], min_frequency=2, show_progress=False
+    )
+    learner.train_from_iterator(sentences, trainer)
+    # The trainer numbers its pieces differently in each process; sorted, the same sentences give the same tokenizer.
+    pieces = [UNKNOWN, *sorted(set(learner.get_vocab()) - {UNKNOWN})]
+    tokenizer = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token=UNKNOWN))
+    _prepare(tokenizer)
+    return tokenizer
+
+
+def _prepare(tokenizer: Tokenizer) -> None:
+    """Lower case, accents stripped, split at spaces and punctuation (as BERT does)."""
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=recipe.encoder.vocab_size, special_tokens=["[UNK]"], min_frequency=2, show_progress=False
-    )
-    tokenizer.train_from_iterator(sentences, trainer)
-    return tokenizer

@@ -129,4 +129,3 @@ def provenance(trial: Trial, starts: list[str]) -> Provenance:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-

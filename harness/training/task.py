@@ -89,8 +89,7 @@ class Task(ABC):
         """All metrics of this task."""
         arguments = self.score_arguments()
         return {
-            name: SCORERS[name](list(references), list(predictions), **arguments.get(name, {}))
-            for name in self.metrics
+            name: SCORERS[name](list(references), list(predictions), **arguments.get(name, {})) for name in self.metrics
         }
 
 

@@ -1,6 +1,6 @@
 """One trial from its config to its record: adapt, train, score, check that the base model is untouched.
 
-    base model (frozen copy) -> adapters at the insertion points -> fit on the target -> scores on target and sources
+base model (frozen copy) -> adapters at the insertion points -> fit on the target -> scores on target and sources
 """
 
 from __future__ import annotations
@@ -194,9 +194,7 @@ class Trial:
             adapters=adapted.adapters,
             notes=tuple(self.notes),
             predictions={
-                name: dict(
-                    zip([i.key for i in self.domains.items(name, "test")], evaluation.predictions, strict=True)
-                )
+                name: dict(zip([i.key for i in self.domains.items(name, "test")], evaluation.predictions, strict=True))
                 for name, evaluation in scored.items()
             },
             epochs_run=state.epoch,
@@ -204,5 +202,3 @@ class Trial:
             elapsed_s=state.elapsed_s,
             adapted=adapted,
         )
-
-

@@ -20,7 +20,13 @@ WEIGHTS = ("norm_weight", "norm_bias", "down", "up")
 
 def make_pack(seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    shapes = {"x": (K, B, T, D), "norm_weight": (K, D), "norm_bias": (K, D), "down": (K, H, D), "up": (K, D, H)}
+    shapes = {
+        "x": (K, B, T, D),
+        "norm_weight": (K, D),
+        "norm_bias": (K, D),
+        "down": (K, H, D),
+        "up": (K, D, H),
+    }
     return {n: torch.randn(s, generator=generator, dtype=torch.float64) for n, s in shapes.items()}
 
 
@@ -28,8 +34,10 @@ def generators() -> list[torch.Generator | None]:
     return [torch.Generator().manual_seed(100 + k) for k in range(K)]
 
 
-def apply(tensors: dict[str, Tensor], noise: Tensor, keep: Any, l2: Any, **options: Any) -> tuple[Tensor, Tensor]:
-    weights = {name: tensors[name] for name in WEIGHTS}
+def apply(
+    tensors: dict[str, Tensor], noise: Tensor, keep: Any, l2: Any, **options: Any
+) -> tuple[Tensor, Tensor]:
+    weights: dict[str, Any] = {name: tensors[name] for name in WEIGHTS}
     out = functional.bottleneck(
         tensors["x"], **weights, activation=F.silu, norm_position=options.pop("norm_position", "pre")
     )
@@ -39,7 +47,9 @@ def apply(tensors: dict[str, Tensor], noise: Tensor, keep: Any, l2: Any, **optio
     return result, weighted + penalty
 
 
-def alone(tensors: dict[str, Tensor], k: int, drop: str, **options: Any) -> tuple[Tensor, Tensor, list[Tensor]]:
+def alone(
+    tensors: dict[str, Tensor], k: int, drop: str, **options: Any
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     leaves = {name: tensor[k].clone().requires_grad_() for name, tensor in tensors.items()}
     keep = 1.0 - P[k]
     noise = torch.ones(1, 1, 1, dtype=torch.float64)
@@ -48,7 +58,7 @@ def alone(tensors: dict[str, Tensor], k: int, drop: str, **options: Any) -> tupl
             (B, T, D), keep, drop=drop, generator=generators()[k], dtype=torch.float64
         )
     result, loss = apply(leaves, noise, keep, LAMBDA[k], **options)
-    loss.backward()
+    torch.autograd.backward(loss)
     return result.detach(), loss.detach(), [leaf.grad for leaf in leaves.values() if leaf.grad is not None]
 
 
@@ -66,7 +76,7 @@ def test_pack_equals_trials_alone(norm_position: str, reduction: str, padded: bo
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in tensors.items()}
     lambdas = torch.tensor(LAMBDA, dtype=torch.float64)
     results, losses = apply(leaves, noise, keep, lambdas, packed=True, **options)
-    losses.sum().backward()
+    torch.autograd.backward(losses.sum())
     for k in range(K):
         result, loss, grads = alone(tensors, k, DROPS[k], **options)
         torch.testing.assert_close(results[k].detach(), result, rtol=1e-12, atol=1e-12)
@@ -107,7 +117,7 @@ def test_poison_stays_in_its_slot(poison: float) -> None:
         leaves = {name: tensor.clone().requires_grad_() for name, tensor in tensors.items()}
         noise = functional.draw_packed_noise((K, B, T, D), keep.tolist(), generators(), dtype=torch.float64)
         result, loss = apply(leaves, noise, keep, lambdas, packed=True)
-        loss.sum().backward()
+        torch.autograd.backward(loss.sum())
         found.append([result.detach(), loss.detach(), *(leaf.grad for leaf in leaves.values())])
     others = [0, 1, 3, 4]
     for before, after in zip(*found, strict=True):
@@ -127,7 +137,7 @@ def test_padding_that_is_nan_has_no_gradient() -> None:
     difference.requires_grad_()
     valid = torch.tensor([[True, False]])
     loss = functional.l2_penalty(difference, 1.0, reduction="valid_frame_mean", valid_frames=valid)
-    loss.backward()
+    torch.autograd.backward(loss)
     assert loss.item() == D
     assert difference.grad is not None and difference.grad[0, 1].eq(0).all()
 
@@ -169,6 +179,6 @@ def test_row_noise_and_schedules() -> None:
 def test_zero_gradient_touch() -> None:
     x, weight = torch.randn(2, 3), torch.full((3,), float("inf"), requires_grad=True)
     out = functional.touch_with_zero_gradient(x, [weight])
-    out.sum().backward()
+    torch.autograd.backward(out.sum())
     assert torch.equal(out, x)
     assert weight.grad is not None and weight.grad.eq(0).all()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from harness.adapters import STRATEGIES, LinearAdapter, functional
 from harness.instantiate import instantiate
+
 from .tiny_models import Host
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -43,7 +44,7 @@ def run(case: dict[str, Any], dtype: torch.dtype = torch.float32) -> dict[str, T
         (auxiliary,) = registered
         result["adapter_loss"] = auxiliary.detach().reshape(1)
         loss = loss + auxiliary
-    loss.backward()
+    torch.autograd.backward(loss)
     assert x.grad is not None
     result["grad.input"] = x.grad
     for name, parameter in adapter.named_parameters():
@@ -104,7 +105,9 @@ def test_matches_nemo(case: dict[str, Any]) -> None:
 
 def noisy_cases() -> list[dict[str, Any]]:
     return [
-        c for c in CASES if c["training"] and c["strategy"] == "residual_add" and 0 < c["stochastic_depth"] < 1
+        c
+        for c in CASES
+        if c["training"] and c["strategy"] == "residual_add" and 0 < c["stochastic_depth"] < 1
     ]
 
 

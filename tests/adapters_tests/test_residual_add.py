@@ -40,7 +40,7 @@ def test_zero_probability_draws_nothing(x: Tensor) -> None:
 def test_probability_one_returns_the_input_with_zero_gradients(x: Tensor) -> None:
     adapter, strategy = random_adapter(), ResidualAddAdapterStrategy(stochastic_depth=1.0)
     result = strategy(x, adapter, module=Host())
-    result.sum().backward()
+    torch.autograd.backward(result.sum())
     assert torch.equal(result, x)
     assert all(grad is not None and not grad.any() for grad in gradients(adapter))
 
@@ -129,7 +129,7 @@ def test_skipping_equals_dropping(drop: str, l2_lambda: float, x: Tensor) -> Non
         adapter = random_adapter()
         results = [strategy(x, adapter, module=Host()) for _ in range(6)]
         loss = torch.stack(results).square().sum() + sum(registered(adapter))
-        loss.backward()
+        torch.autograd.backward(loss)
         found.append([torch.stack(results), *gradients(adapter)])
     for dropped, skipped in zip(*found, strict=True):
         torch.testing.assert_close(skipped, dropped)
@@ -167,7 +167,10 @@ def test_adapter_output_target_is_free_of_the_noise(x: Tensor) -> None:
 
 
 def test_valid_frames_of_the_host_are_used_and_checked(x: Tensor) -> None:
-    strategy, adapter = ResidualAddAdapterStrategy(l2_lambda=1.0, l2_reduction="valid_frame_mean"), random_adapter()
+    strategy, adapter = (
+        ResidualAddAdapterStrategy(l2_lambda=1.0, l2_reduction="valid_frame_mean"),
+        random_adapter(),
+    )
     host = InsertionPoint(DIM)
     host.valid_frames = torch.tensor([[True, True, False, False], [True, False, False, False]])
     strategy(x, adapter, module=host)
@@ -187,5 +190,7 @@ def test_schedules_read_the_host(x: Tensor) -> None:
     adapter, before = random_adapter(), torch.get_rng_state()
     strategy(x, adapter, module=host)
     assert torch.equal(torch.get_rng_state(), before)
-    with pytest.raises(ValueError, match=r"depth_schedule='linear' needs `depth_fraction` in \[0, 1\] on the host Host"):
+    with pytest.raises(
+        ValueError, match=r"depth_schedule='linear' needs `depth_fraction` in \[0, 1\] on the host Host"
+    ):
         strategy(x, random_adapter(), module=Host())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -23,11 +25,15 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.norm(self.linear(x).transpose(1, 2)).transpose(1, 2)
-        return self.point(self.dropout(hidden))
+        result: Tensor = self.point(self.dropout(hidden))
+        return result
 
 
 class TinyModel(nn.Module, AdapterModelMixin):
     """An encoder of two blocks, a decoder of one, and a head without hosts."""
+
+    encoder: Any
+    decoder: Any
 
     def __init__(self, dim: int = DIM) -> None:
         super().__init__()
@@ -36,7 +42,8 @@ class TinyModel(nn.Module, AdapterModelMixin):
         self.head = nn.Linear(dim, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.decoder(self.encoder(x)))
+        result: Tensor = self.head(self.decoder(self.encoder(x)))
+        return result
 
 
 class Host(nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 import torch
 
 from harness.data.audio_backend import BACKEND, describe_backend, load_audio, resample, torchaudio
@@ -29,9 +29,7 @@ def test_backend_says_what_it_is() -> None:
     assert ("without" in describe_backend()) == (BACKEND == "pure-python")
 
 
-@pytest.mark.parametrize(
-    "error", ["OSError('libcudart.so.13: no such file')", "RuntimeError('CUDA versions differ')"]
-)
+@pytest.mark.parametrize("error", ["OSError('libcudart.so.13: no such file')", "RuntimeError('CUDA versions differ')"])
 def test_stand_in_when_the_extension_cannot_be_loaded(error: str) -> None:
     """Whatever is installed here: an extension whose import raises is replaced, and the transforms work."""
     out = run_python(
@@ -47,29 +45,27 @@ def test_stand_in_when_the_extension_cannot_be_loaded(error: str) -> None:
         sys.meta_path.insert(0, Broken())
         from harness.data.audio_backend import BACKEND, describe_backend, torchaudio
         import torch
-        mel = torchaudio.transforms.MelSpectrogram(8000, n_fft=512, n_mels=40)(torch.randn(8000))
+        mel = torchaudio.transforms.MelSpectrogram(8000, n_fft=512, hop_length=80, n_mels=40)
         torchaudio.models.Conformer(40, 2, 64, 1, 3)
         assert torchaudio.pipelines and torchaudio.datasets.SPEECHCOMMANDS
-        print(BACKEND, tuple(mel.shape), "{error[:2]}" in "OSRu", "CUDA" in describe_backend() or "libcudart" in describe_backend())
+        print(BACKEND, tuple(mel(torch.randn(8000)).shape))
+        print(describe_backend())
         """
     )
-    assert out == "pure-python (40, 41) True True"
+    first, second = out.splitlines()
+    assert first == "pure-python (40, 101)"
+    assert error.split("'")[1] in second
 
 
 def test_native_extension_is_used_where_it_loads() -> None:
     out = run_python(
         """
-        import importlib.machinery, sys, types
-        from harness.data import audio_backend_stub
-        """
-        if False
-        else """
         import sys, types
         fake = types.ModuleType("torchaudio")
         fake.__version__ = "9.9"
         fake.__path__ = []
-        transforms = types.ModuleType("torchaudio.transforms")
-        sys.modules["torchaudio"], sys.modules["torchaudio.transforms"] = fake, transforms
+        sys.modules["torchaudio"] = fake
+        sys.modules["torchaudio.transforms"] = types.ModuleType("torchaudio.transforms")
         from harness.data.audio_backend import BACKEND, describe_backend
         print(BACKEND, describe_backend())
         """
@@ -106,9 +102,7 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["missing.wav", "corrupt.wav", "cut.wav", "empty.wav", "nan.wav"])
-def test_unusable_audio_names_path_and_reason(
-    tmp_path: Path, name: str, make_tone: Callable[..., Path]
-) -> None:
+def test_unusable_audio_names_path_and_reason(tmp_path: Path, name: str, make_tone: Callable[..., Path]) -> None:
     path = tmp_path / name
     if name == "corrupt.wav":
         path.write_bytes(b"this is not audio")

@@ -1,16 +1,16 @@
 """Files appear whole or not at all; hashes that differ are refused unless that is asked for."""
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 
+from harness.data import cache
 from harness.data.cache import (
-    ABANDONED_AFTER_S,
     cache_root,
     has_record,
     read_record,
+    remove_abandoned,
     require_fetched,
     sha256_file,
     staging_file,
@@ -39,9 +39,7 @@ def test_hash_mismatch_names_file_and_both_hashes(tmp_path: Path) -> None:
     assert sha256_file(path) == SHA256_OF_ABC
     assert verify_sha256(path, SHA256_OF_ABC, allow_other_version=False) == SHA256_OF_ABC
     expected = "0" * 64
-    with pytest.raises(
-        DataError, match=rf"thing\.deb: sha256 expected {expected}, got {SHA256_OF_ABC}.*--allow-other"
-    ):
+    with pytest.raises(DataError, match=rf"thing\.deb: sha256 expected {expected}, got {SHA256_OF_ABC}.*--allow-other"):
         verify_sha256(path, expected, allow_other_version=False)
     assert verify_sha256(path, expected, allow_other_version=True) == SHA256_OF_ABC
 
@@ -79,16 +77,17 @@ def test_folder_without_a_record_is_replaced(tmp_path: Path) -> None:
     assert [p.name for p in final.iterdir()] == ["fetched.json"]
 
 
-def test_old_abandoned_staging_is_removed_and_recent_kept(tmp_path: Path) -> None:
-    old, recent = tmp_path / ".corpus-old", tmp_path / ".corpus-recent"
-    old.mkdir()
-    recent.mkdir()
-    before = time.time() - ABANDONED_AFTER_S - 60
-    os.utime(old, (before, before))
+def test_abandoned_staging_is_removed_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = tmp_path / ".corpus-left"
+    left.mkdir()
+    os.utime(left, (0, 0))  # as unpacking a package does: the folder of a running fetch may look decades old
     with staging_folder(tmp_path / "corpus") as staging:
         write_record(staging, {})
-    assert not old.exists()
-    assert recent.exists()
+    assert left.exists()
+    monkeypatch.setattr(cache, "ABANDONED_AFTER_S", -1.0)
+    remove_abandoned(tmp_path, ".corpus-")
+    assert not left.exists()
+    assert (tmp_path / "corpus").exists()
 
 
 def test_staged_file_appears_only_when_complete(tmp_path: Path) -> None:
@@ -104,5 +103,5 @@ def test_staged_file_appears_only_when_complete(tmp_path: Path) -> None:
 
 
 def test_missing_file_says_how_to_fetch(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="corpus vader is not in .*; run: harness data fetch vader"):
+    with pytest.raises(DataError, match=r"corpus vader is not in .*; run: harness data fetch vader"):
         require_fetched(tmp_path / "tweets.txt", "vader")

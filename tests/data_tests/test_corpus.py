@@ -1,6 +1,7 @@
 """Splits, few-shot samples and fingerprints, on made-up corpora and on every fetched one."""
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,7 @@ PINNED_SPLITS = {
 def text_examples(num: int, domain: str = "a") -> tuple[TextExample, ...]:
     """`num` examples: one of class 0 for every three of class 1, two to a group."""
     return tuple(
-        TextExample(
-            key=f"{domain}/{i}", group=f"g{i // 2}", domain=domain, text=f"text {i}", label=int(i % 4 > 0)
-        )
+        TextExample(key=f"{domain}/{i}", group=f"g{i // 2}", domain=domain, text=f"text {i}", label=int(i % 4 > 0))
         for i in range(num)
     )
 
@@ -42,9 +41,7 @@ def text_corpus(**domains: tuple[TextExample, ...]) -> Corpus:
 def test_split_is_a_partition_by_group() -> None:
     corpus = text_corpus(a=text_examples(400))
     parts = {split: corpus.split("a", split) for split in SPLITS}
-    assert sorted(e.key for part in parts.values() for e in part) == sorted(
-        e.key for e in corpus.domains["a"]
-    )
+    assert sorted(e.key for part in parts.values() for e in part) == sorted(e.key for e in corpus.domains["a"])
     groups = [{e.group for e in part} for part in parts.values()]
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
 
@@ -94,7 +91,7 @@ def test_typed_access_refuses_the_other_family() -> None:
 def test_limits_are_nested(seed: int) -> None:
     examples = text_examples(100)
     samples = [limit_train(examples, limit, seed) for limit in (1, 10, 37, 50, 100)]
-    for smaller, larger in zip(samples, samples[1:], strict=False):
+    for smaller, larger in pairwise(samples):
         assert larger[: len(smaller)] == smaller
     assert set(samples[-1]) == set(examples)
 

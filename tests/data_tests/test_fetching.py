@@ -1,6 +1,8 @@
 """Fetching without a network: what is asked of pip and apt, what happens when they fail, and unpacking."""
 
 import io
+import shutil
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.data import DataError, apt_fetch, asterisk_fetch, pip_fetch
+from harness.data import DataError, asterisk_fetch
 from harness.data.apt_fetch import download_package, unpack_deb_in_python
 from harness.data.asterisk_fetch import fetch_asterisk
 from harness.data.cache import has_record, read_record
@@ -30,7 +32,7 @@ def fake_pip(monkeypatch: pytest.MonkeyPatch, content: bytes | None, stderr: str
             (Path(command[command.index("--dest") + 1]) / "thing-1.0.tar.gz").write_bytes(content)
         return SimpleNamespace(returncode=int(content is None), stderr=stderr, stdout="")
 
-    monkeypatch.setattr(pip_fetch.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     return calls
 
 
@@ -45,9 +47,7 @@ def test_pip_downloads_one_pinned_archive(tmp_path: Path, monkeypatch: pytest.Mo
     assert calls[0][calls[0].index("--no-binary") + 1] == "thing"
 
 
-def test_other_contents_are_refused_and_nothing_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_contents_are_refused_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_pip(monkeypatch, b"abd")
     with pytest.raises(DataError, match=rf"thing-1\.0\.tar\.gz: sha256 expected {SHA256_OF_ABC}, got "):
         download_archive(ARCHIVE, tmp_path)
@@ -64,9 +64,7 @@ def test_other_contents_are_refused_and_nothing_is_left(
         ("", "failed: exit code 1, 0 files"),
     ],
 )
-def test_pip_failures_are_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stderr: str, message: str
-) -> None:
+def test_pip_failures_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stderr: str, message: str) -> None:
     fake_pip(monkeypatch, None, stderr)
     with pytest.raises(DataError, match=message) as caught:
         download_archive(ARCHIVE, tmp_path)
@@ -114,9 +112,7 @@ def make_deb(path: Path, files: dict[str, bytes], compression: str = "xz") -> Pa
     archive = b"!<arch>\n"
     for name, body in members.items():
         archive += (
-            f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(body):<10}`\n".encode()
-            + body
-            + b"\n" * (len(body) % 2)
+            f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(body):<10}`\n".encode() + body + b"\n" * (len(body) % 2)
         )
     path.write_bytes(archive)
     return path
@@ -140,10 +136,8 @@ def test_damaged_debs(tmp_path: Path) -> None:
 
 
 def test_without_apt_the_alternative_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apt_fetch.shutil, "which", lambda _: None)
-    with pytest.raises(
-        DataError, match=r"needs apt-get .*synthetic corpus nanotts, or point HARNESS_ASTERISK_ROOT"
-    ):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(DataError, match=r"needs apt-get .*synthetic corpus nanotts, or point HARNESS_ASTERISK_ROOT"):
         fetch_asterisk(tmp_path / "asterisk", languages=("it",))
 
 
@@ -162,8 +156,8 @@ def fake_apt(monkeypatch: pytest.MonkeyPatch, *, lists: bool, known: bool = True
             return SimpleNamespace(returncode=0, stderr="")
         return SimpleNamespace(returncode=100, stderr=f"E: Unable to locate package {command[-1]}\n")
 
-    monkeypatch.setattr(apt_fetch.shutil, "which", lambda name: name if name == "apt-get" else None)
-    monkeypatch.setattr(apt_fetch.subprocess, "run", run)
+    monkeypatch.setattr(shutil, "which", lambda name: name if name == "apt-get" else None)
+    monkeypatch.setattr(subprocess, "run", run)
     return calls
 
 
@@ -180,15 +174,11 @@ def test_private_lists_are_fetched_only_where_needed(tmp_path: Path, monkeypatch
 
 def test_unknown_package_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_apt(monkeypatch, lists=True, known=False)
-    with pytest.raises(
-        DataError, match="apt-get download thing failed: E: Unable to locate package thing; use the"
-    ):
+    with pytest.raises(DataError, match="apt-get download thing failed: E: Unable to locate package thing; use the"):
         download_package("thing", "", tmp_path, hint="x", allow_other_version=False)
 
 
-def test_another_release_needs_consent_and_is_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_release_needs_consent_and_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_apt(monkeypatch, lists=True)
     folder = tmp_path / "asterisk"
     with pytest.raises(

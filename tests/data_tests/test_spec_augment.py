@@ -18,9 +18,7 @@ def test_equals_torchaudio_given_the_same_numbers() -> None:
     ours = augment(FEATURES, LENGTHS, torch_generator(7, "masks"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_generator(7, "masks").initial_seed())
-        theirs = FEATURES[
-            :, None
-        ]  # [batch, channel, time, mel]: torchaudio's masks are per example and channel
+        theirs = FEATURES[:, None]  # [batch, channel, time, mel]: torchaudio's masks are per example and channel
         for _ in range(2):
             theirs = torchaudio.functional.mask_along_axis_iid(theirs, 12, 0.0, axis=2)
         for _ in range(2):

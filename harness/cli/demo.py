@@ -1,0 +1,50 @@
+"""The command `harness demo`: fetch real data, run a small text and a small speech experiment, show both tables."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from harness.cli.run import run_command
+from harness.data.registry import fetch_corpus
+from harness.errors import UserError
+
+EXPERIMENTS = Path("experiments")
+
+
+def demo_command(results: Path, quiet: bool) -> None:
+    """Run the demo from a checkout.
+
+    Raises:
+        UserError: not started in a checkout, or no corpus can be fetched.
+    """
+    if not (EXPERIMENTS / "demo_text.yaml").is_file():
+        raise UserError("harness demo runs the files in experiments/: start it in a checkout of the project")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("harness").setLevel(logging.INFO)
+    jobs = min(2, os.cpu_count() or 1)
+    print("== Text: fetching the sentences (vaderSentiment's sdist, through pip)", flush=True)
+    fetch_corpus("vader")
+    run_experiment(EXPERIMENTS / "demo_text.yaml", jobs, results, quiet)
+    run_experiment(speech_experiment(), jobs, results, quiet)
+    print("\nNext: harness run experiments/text_strategies.yaml (its five seeds are in results/ already),")
+    print("or your own strategy in a file of your own: see README.md.")
+
+
+def speech_experiment() -> Path:
+    """The speech half: real recordings where they can be fetched, else synthetic speech, and it says which."""
+    print("\n== Speech: fetching the recordings (Asterisk's core sounds, through apt)", flush=True)
+    try:
+        fetch_corpus("asterisk")
+    except UserError as error:
+        print(f"The recordings cannot be had here: {error}")
+        print("So the speech of this demo is SYNTHETIC (py-nanotts); its table says so.", flush=True)
+        fetch_corpus("nanotts")
+        return EXPERIMENTS / "demo_speech_synthetic.yaml"
+    return EXPERIMENTS / "demo_speech.yaml"
+
+
+def run_experiment(path: Path, jobs: int, results: Path, quiet: bool) -> None:
+    """`harness run` with the demo's settings."""
+    run_command(path, [], [], [], jobs, results, "auto", False, quiet)

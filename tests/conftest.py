@@ -1,0 +1,78 @@
+"""Fixtures of all tests: caches of the session's own, the tiny text experiment, and the command line as a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_text import RunCli, TinyText, corpus_rows, experiment_settings, recipe_settings, write_corpus
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: many threads are slower on tiny tensors
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Trained backbones (HARNESS_CACHE) and wandb's files go to a folder of this session, never to the developer's.
+
+    HARNESS_DATA stays: the data tests read the corpora that were fetched. What a test writes there goes to
+    `tiny_text_files.env` or a folder that the test sets.
+    """
+    folder = tmp_path_factory.mktemp("caches")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_CACHE", str(folder / "harness"))
+        for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+            patch.setenv(name, str(folder / "wandb"))
+        for name in ("HARNESS_DEBUG", "WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT", "WANDB_BASE_URL"):
+            patch.delenv(name, raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def tiny_text_files(own_caches: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyText:
+    """The tiny text experiment on disk, its backbone trained (see tests/tiny_text.py). Read it, never change it."""
+    from harness.backbones.recipe import load_recipe
+    from harness.training.pretrain import pretrain
+
+    root = tmp_path_factory.mktemp("tiny_text")
+    corpus, recipe, experiment = root / "sentences.jsonl", root / "tiny.yaml", root / "tiny_strategies.yaml"
+    write_corpus(corpus, corpus_rows())
+    recipe.write_text(yaml.safe_dump(recipe_settings(corpus), sort_keys=False), encoding="utf-8")
+    experiment.write_text(yaml.safe_dump(experiment_settings(corpus, recipe), sort_keys=False), encoding="utf-8")
+    pretrain(load_recipe(str(recipe)), lambda entry: None)
+    env = {"HARNESS_CACHE": os.environ["HARNESS_CACHE"], "HARNESS_DATA": str(own_caches / "data")}
+    return TinyText(root, corpus, recipe, experiment, env)
+
+
+@pytest.fixture
+def run_cli(own_caches: Path, tmp_path: Path) -> RunCli:
+    """A function that runs `python -m harness ARGS` in a process of its own, without W&B unless `env` asks for it."""
+
+    def run(
+        *args: str | Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout_s: float = 120,
+    ) -> subprocess.CompletedProcess[str]:
+        surroundings = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(own_caches / "home"),
+            "HARNESS_DATA": str(own_caches / "data"),
+            "WANDB_MODE": "disabled",
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "harness", *map(str, args)],
+            env=surroundings | dict(env or {}),
+            cwd=cwd or tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+
+    return run

@@ -1,0 +1,42 @@
+"""Letters and syllables: the index, and what cannot be used of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.data import DataError
+from harness.data.klettres import load_klettres
+
+INDEX = """<klettres><language code="it"><alphabet>
+<sound name="A" file="it/alpha/a.wav"/> <sound name="\u00c0" file="it/alpha/a.wav"/>
+<sound name="GLI" file="it/syllab/gli.wav"/> <sound name="\u05d0" file="it/alpha/a.wav"/>
+<sound name="B" file="it/alpha/missing.wav"/> <sound name="C" file="it/alpha/c.wav"/>
+</alphabet></language></klettres>"""
+
+
+@pytest.fixture
+def sounds(tmp_path: Path, make_tone: Callable[..., Path]) -> Path:
+    make_tone(tmp_path / "it/alpha/a.wav")
+    make_tone(tmp_path / "it/alpha/c.wav", seconds=0.05)
+    make_tone(tmp_path / "it/syllab/gli.wav")
+    (tmp_path / "it/sounds.xml").write_text(INDEX, encoding="utf-8")
+    return tmp_path
+
+
+def test_index(sounds: Path) -> None:
+    corpus = load_klettres(sounds, languages=("it",))
+    assert [(e.key, e.group) for e in corpus.domains["it"]] == [("it/a", "a"), ("it/gli", "gli")]
+    assert corpus.left_out["it"] == {
+        "same text twice": 1, "no words": 1, "no recording": 1, "too short or too long": 1,
+    }  # fmt: skip
+
+
+def test_errors(sounds: Path) -> None:
+    with pytest.raises(DataError, match="klettres has no language 'xx'; choose from cs, "):
+        load_klettres(sounds, languages=("xx",))
+    with pytest.raises(DataError, match="run: harness data fetch klettres"):
+        load_klettres(sounds, languages=("ru",))
+    (sounds / "it/sounds.xml").write_text("<klettres>", encoding="utf-8")
+    with pytest.raises(DataError, match=r"sounds\.xml: cannot be read as an index of sounds"):
+        load_klettres(sounds, languages=("it",))
