@@ -15,16 +15,16 @@ test: check
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.installed-dev
-	$(BIN)/ruff check harness tests
-	$(BIN)/ruff format --check harness tests
+	$(BIN)/ruff check harness tests benchmarks
+	$(BIN)/ruff format --check harness tests benchmarks
 	$(BIN)/mypy
 
 format: $(VENV)/.installed-dev
-	$(BIN)/ruff check --fix harness tests
-	$(BIN)/ruff format harness tests
+	$(BIN)/ruff check --fix harness tests benchmarks
+	$(BIN)/ruff format harness tests benchmarks
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/loop_overhead.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

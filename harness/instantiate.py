@@ -155,9 +155,7 @@ def _check_keywords(target: Callable[..., Any], name: str, values: dict[str, Any
         )
 
 
-def _check_required(
-    target: Callable[..., Any], name: str, args: list[Any], values: dict[str, Any], place: str
-) -> None:
+def _check_required(target: Callable[..., Any], name: str, args: list[Any], values: dict[str, Any], place: str) -> None:
     signature = _signature(target)
     if signature is None:
         return

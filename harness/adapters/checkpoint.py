@@ -165,9 +165,7 @@ def _stem_of(path: Path) -> Path:
     return path
 
 
-def _describe(
-    model: AdapterModelMixin, name: str, probe: bool | Tensor, tensors: dict[str, Tensor]
-) -> dict[str, Any]:
+def _describe(model: AdapterModelMixin, name: str, probe: bool | Tensor, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """The header entry of one adapter; its tensors are added to `tensors`."""
     hosts = {}
     for path, host in model.hosts_of_adapter(name).items():
@@ -176,9 +174,7 @@ def _describe(
         probed = _probe_tensors(host, name, f"probe/{name}/{path}", probe)
         clashing = sorted((state.keys() | probed.keys()) & tensors.keys())
         if clashing:
-            raise ValueError(
-                f"adapter `{name}`: two tensors would be named {clashing[0]}: rename the adapter"
-            )
+            raise ValueError(f"adapter `{name}`: two tensors would be named {clashing[0]}: rename the adapter")
         tensors.update({**state, **probed})
         enabled = host.adapter_cfg[name]["enabled"]
         hosts[path] = {"enabled": enabled, "keys": list(state), "probe": list(probed)}
@@ -186,9 +182,7 @@ def _describe(
     return {"module": module_name, "config": model.adapter_cfg[name], "hosts": hosts}
 
 
-def _probe_tensors(
-    host: AdapterModuleMixin, name: str, prefix: str, probe: bool | Tensor
-) -> dict[str, Tensor]:
+def _probe_tensors(host: AdapterModuleMixin, name: str, prefix: str, probe: bool | Tensor) -> dict[str, Tensor]:
     if isinstance(probe, Tensor):
         x = probe.detach().cpu().double()
     else:
@@ -286,9 +280,7 @@ def _restore(
             _check_probe(hosts[path], name, path, tensors, stem)
 
 
-def load_state(
-    adapter: nn.Module, state: Mapping[str, Tensor], device: Any, strict: bool, place: str
-) -> None:
+def load_state(adapter: nn.Module, state: Mapping[str, Tensor], device: Any, strict: bool, place: str) -> None:
     """Load an adapter's tensors, in their own type, and move it to a device.
 
     Raises:
@@ -302,9 +294,7 @@ def load_state(
         raise AdapterFileError(f"{place}: {' '.join(str(error).split())}") from error
 
 
-def _check_probe(
-    host: AdapterModuleMixin, name: str, path: str, tensors: Mapping[str, Tensor], stem: Path
-) -> None:
+def _check_probe(host: AdapterModuleMixin, name: str, path: str, tensors: Mapping[str, Tensor], stem: Path) -> None:
     prefix = f"probe/{name}/{path}"
     expected = tensors[f"{prefix}/output"]
     output = run_probe(host, name, tensors[f"{prefix}/input"])

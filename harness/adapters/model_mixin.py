@@ -72,9 +72,7 @@ class AdapterModelMixin(AdapterModuleMixin):
             hosts = [hosts[index] for index in _checked_layers(layers, len(hosts), name)]
         self.add_adapter_to_hosts_(name, cfg, hosts, **kwargs)
 
-    def add_adapter_to_hosts_(
-        self, name: str, cfg: Any, hosts: Sequence[AdapterModuleMixin], **kwargs: Any
-    ) -> None:
+    def add_adapter_to_hosts_(self, name: str, cfg: Any, hosts: Sequence[AdapterModuleMixin], **kwargs: Any) -> None:
         """Add an adapter to exactly these hosts, all or none, and record it."""
         module_name, adapter_name = self.resolve_adapter_module_name_(name)
         plain = to_plain(cfg)

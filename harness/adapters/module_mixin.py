@@ -188,9 +188,7 @@ class AdapterModuleMixin:
                     f"Please set the value of the adapter's strategy with the class {path}."
                 )
             nemo_bridge.connect_loaded_nemo()  # the strategy may be NeMo's, and ask for its own AccessMixin
-            input = self.forward_single_enabled_adapter_(
-                input, adapter, adapter_name=name, adapter_strategy=strategy
-            )
+            input = self.forward_single_enabled_adapter_(input, adapter, adapter_name=name, adapter_strategy=strategy)
             self.count_adapter_call_(name)
         return input
 
@@ -240,8 +238,7 @@ class AdapterModuleMixin:
         _, adapter_name = self.resolve_adapter_module_name_(name)
         if adapter_name == self.adapter_global_cfg_key:
             raise ValueError(
-                "Cannot set the state of the global config of adapters, "
-                f"given name = `{self.adapter_global_cfg_key}`"
+                f"Cannot set the state of the global config of adapters, given name = `{self.adapter_global_cfg_key}`"
             )
         names = list(getattr(self, "adapter_layer", ()))
         if adapter_name not in names:

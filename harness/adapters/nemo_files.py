@@ -193,9 +193,7 @@ def _allowed_classes(path: Path) -> list[Any]:
         raise AdapterFileError(
             f"{path}: NeMo's files hold an omegaconf config: install omegaconf to read them"
         ) from error
-    found = [
-        getattr(modules[module], name, None) for module, names in _OMEGACONF_CLASSES.items() for name in names
-    ]
+    found = [getattr(modules[module], name, None) for module, names in _OMEGACONF_CLASSES.items() for name in names]
     return [*filter(None, found), typing.Any, collections.defaultdict, dict, list, int, float, bool, str]
 
 

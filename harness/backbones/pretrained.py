@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import harness.data.audio_backend  # noqa: F401 - transformers imports torchaudio, which may need its stand-in
 from harness.adapters import InsertionPoint, attach_by_hook
 from harness.backbones.blocks import valid_steps
 from harness.backbones.encoders import Encoder

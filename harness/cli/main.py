@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from harness.cli.errors import print_error
 from harness.errors import TrialError, UserError
 
 app = typer.Typer(
@@ -121,7 +121,9 @@ def data_fetch(
 def main() -> None:
     """Entry point: run the command, turn errors into one line and an exit code."""
     try:
-        code = app(standalone_mode=False)  # typer gives a command's exit code back, it does not exit with it
+        code = app(
+            prog_name="harness", standalone_mode=False
+        )  # typer gives a command's exit code back, it does not exit with it
     except KeyboardInterrupt:
         _end(INTERRUPTED, 130)
     except UserError as error:
@@ -148,15 +150,16 @@ def _end_with_other(error: Exception) -> NoReturn:
         print(str(error))
         sys.exit(2)
     if "ClickException" in kinds:
-        _end(f"{_usage_message(error)} (harness --help lists the choices)", 2)
+        _end(_usage_message(error), 2)
     cause = str(error).splitlines()[0] if str(error) else ""
     _end(f"internal error: {type(error).__name__}: {cause} (harness --debug shows where)", 1)
 
 
-def _usage_message(error: Exception) -> str:
-    """typer's message about a wrong option or argument, without its full stop."""
-    format_message: Callable[[], str] = getattr(error, "format_message", lambda: str(error))
-    return format_message().rstrip(".")
+def _usage_message(error: Any) -> str:
+    """typer's message about a wrong command, option or argument, and where the right ones are listed."""
+    context = getattr(error, "ctx", None)
+    command = "harness" if context is None else context.command_path
+    return f"{error.format_message().rstrip('.')} (see {command} --help)"
 
 
 def _end(message: str, code: int) -> NoReturn:
@@ -164,5 +167,5 @@ def _end(message: str, code: int) -> NoReturn:
         import traceback
 
         traceback.print_exc()
-    print(f"harness: {' '.join(line.strip() for line in message.splitlines())}", file=sys.stderr)
+    print_error(message)
     sys.exit(code)

@@ -22,6 +22,6 @@ def pretrain_command(name: str, overwrite: bool, quiet: bool) -> None:
 
     directory = pretrain(recipe, report, overwrite)
     facts = json.loads((directory / "backbone.json").read_text(encoding="utf-8"))
-    scores = ", ".join(f"{name} {value:.3f}" for name, value in facts["valid"].items())
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in facts["scores"].items() if name.startswith("valid/"))
     print(f"{recipe.name} ({recipe.recipe_id}): fingerprint {facts['fingerprint'][:12]}; {scores}")
     print(f"in {directory}")

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import typer
 
+from harness.cli.errors import print_error
 from harness.cli.progress import make_progress
 from harness.errors import UserError
 from harness.experiment_files import load_experiment, select_trials
+from harness.records.store import RecordStore
 
 WANDB_CHOICES = ("auto", "offline", "online", "off")
 
@@ -43,18 +45,35 @@ def run_command(
     from harness.sweep.run_experiment import plan_run, preflight, run_experiment
 
     plan = plan_run(experiment, trials, results, wandb_mode=wandb_mode(wandb), retry_failed=retry_failed)
-    print(f"{experiment.name}: {len(trials)} trials, {len(plan.reused)} finished, {len(plan.pending)} to train")
+    distinct = len(plan.reused) + len(plan.pending)
+    same = "" if distinct == len(trials) else f" ({distinct} distinct)"
+    print(f"{experiment.name}: {len(trials)} trials{same}, {len(plan.reused)} finished, {len(plan.pending)} to train")
     preflight(plan)
     with make_progress(plan.pending, quiet) as progress:
         report = run_experiment(plan, jobs, progress.hear)
 
-    from harness.cli.table import print_table
-
-    print_table(plan.store, "terminal", None)
+    show_table(plan.store)
     for line in report.failures:
-        print(f"harness: {line}", file=sys.stderr)
+        print_error(line)
     if report.failures:
         raise typer.Exit(2 if report.user_error else 1)
+
+
+def show_table(store: RecordStore) -> None:
+    """Print the table and keep it as table.md, if any trial is finished."""
+    from harness.records.files import write_atomically
+    from harness.tables.build import build_table, load_frame
+    from harness.tables.render_markdown import render_markdown
+    from harness.tables.render_terminal import print_terminal
+
+    if not (load_frame(store, store.manifest())["state"] == "complete").any():
+        return
+    table = build_table(store)
+    print_terminal(table)
+    path = store.path / "table.md"
+    text = render_markdown(table).encode()
+    if not path.exists() or path.read_bytes() != text:
+        write_atomically(path, text)
 
 
 def add_user_code(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder itself may not be one
+            temporary.unlink(missing_ok=True)
         raise TrialError("disk", f"{path}: cannot be written: {error.strerror}") from error
 
 
@@ -36,7 +38,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def append_line(path: Path, content: Any) -> None:
-    """Append one JSON line.
+    """Append one JSON line; takes the place of a line that was cut short (by a kill, or a full disk).
 
     Raises:
         TrialError: the disk is full or not writable (reason `disk`).
@@ -44,25 +46,27 @@ def append_line(path: Path, content: Any) -> None:
     line = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with open(path, "a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(line.encode() + b"\n")
     except OSError as error:
         raise TrialError("disk", f"{path}: cannot be written: {error.strerror}") from error
 
 
 def read_lines(path: Path) -> list[Any]:
-    """Read JSON lines; a last line cut short by a kill is left out."""
+    """Read JSON lines; a last line cut short (without its line end) is left out.
+
+    Raises:
+        TrialError: a line before the last one is not JSON (reason `error`).
+    """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    *lines, _ = path.read_bytes().split(b"\n")  # bytes: a cut may go through the middle of a character
     entries = []
-    for number, line in enumerate(lines):
-        if not line:
-            continue
+    for number, line in enumerate(lines, start=1):
         try:
             entries.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number >= len(lines) - 1:  # no newline behind it: the write was cut
-                break
-            raise TrialError("error", f"{path}:{number + 1}: not a JSON line") from error
+        except ValueError as error:
+            raise TrialError("error", f"{path}:{number}: not a JSON line") from error
     return entries

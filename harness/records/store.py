@@ -154,5 +154,5 @@ def _read_model(path: Path, model: type[ModelT]) -> ModelT | None:
         return model.model_validate(read_json(path))
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise UserError(f"{path}: {place}: {problem['msg']}; delete it to make it anew") from error
+        place = "".join(f"{part}: " for part in problem["loc"])
+        raise UserError(f"{path}: {place}{problem['msg']}; delete it to make it anew") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,21 +94,11 @@ class Worker:
                 *task.wandb, complain=lambda line: tell(TrialEvent("note", task, message=f"{task.title}: {line}"))
             )
         folder.clear()
-        try:
-            return run_trial(
-                task.config,
-                task.run,
-                folder,
-                self.resources,
-                tracker,
-                lambda entry: tell(TrialEvent("epoch", task, entry=entry)),
-            )
-        except (UserError, TrialError):
-            raise
-        # A bug, ours or that of a user's strategy: the trial fails with its cause on record, the others go on.
-        except Exception as error:
-            (folder.path / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-            cause = str(error).splitlines()[0] if str(error) else "no message"
-            raise TrialError(
-                "error", f"{type(error).__name__}: {cause} (see {folder.path / 'traceback.txt'})"
-            ) from error
+        return run_trial(
+            task.config,
+            task.run,
+            folder,
+            self.resources,
+            tracker,
+            lambda entry: tell(TrialEvent("epoch", task, entry=entry)),
+        )

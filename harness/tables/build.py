@@ -96,8 +96,9 @@ def build_table(store: RecordStore, metrics: tuple[str, ...] | None = None) -> T
     columns = tuple(make_column(metric, finished[metric].mean()) for metric in chosen)
     cells = {arm: {c.metric: make_cell(finished, arm, c) for c in columns} for arm in manifest.arms}
     mark_best(cells, columns)
-    title = manifest.table.get("title") or manifest.description or manifest.name
-    return Table(title, columns, cells, footnotes(frame, load_records(store, manifest)))
+    title = " ".join(str(manifest.table.get("title") or manifest.description or manifest.name).split())
+    notes = (*footnotes(frame, load_records(store, manifest)), *uneven_cells(cells))
+    return Table(title, columns, cells, notes)
 
 
 def default_metrics(finished: pd.DataFrame) -> tuple[str, ...]:
@@ -147,9 +148,10 @@ def footnotes(frame: pd.DataFrame, records: dict[str, Record]) -> tuple[str, ...
     counts = finished.groupby("arm", sort=False).size()
     planned = frame.groupby("arm", sort=False).size()
     if (counts.reindex(planned.index, fill_value=0) == planned).all() and counts.nunique() == 1:
-        notes = [f"mean ± sample sd over n = {counts.iloc[0]} seeds; bold: best mean"]
+        num = int(counts.iloc[0])
+        notes = [f"mean ± sample sd over n = {num} seeds" if num > 1 else "n = 1 seed, so no spread"]
     else:
-        notes = ["mean ± sample sd over the finished seeds (n); bold: best mean"]
+        notes = ["mean ± sample sd over the finished seeds (n)"]
     for arm, rows in frame[frame["state"] != "complete"].groupby("arm", sort=False):
         states = rows["state"] + rows["reason"].map(lambda reason: f" ({reason})" if isinstance(reason, str) else "")
         what = "; ".join(
@@ -163,4 +165,14 @@ def footnotes(frame: pd.DataFrame, records: dict[str, Record]) -> tuple[str, ...
         found = {getattr(record.provenance, field) for record in complete if record.provenance is not None}
         if len(found) > 1:
             notes.append(f"MIXED RECORDS: {len(found)} different values of {field}")
+    return tuple(notes)
+
+
+def uneven_cells(cells: dict[str, dict[str, Cell | None]]) -> tuple[str, ...]:
+    """A note for each cell that stands on fewer seeds than its row says: some records lack the metric."""
+    notes = []
+    for arm, row in cells.items():
+        counts = {metric: 0 if cell is None else cell.count for metric, cell in row.items()}
+        most = max(counts.values(), default=0)
+        notes += [f"{arm}: {metric} is in {n} of {most} records" for metric, n in counts.items() if n < most]
     return tuple(notes)

@@ -12,7 +12,14 @@ def render_markdown(table: Table) -> str:
     for arm, cells in table.cells.items():
         shown = [format_cell(cells[column.metric], column, "**{}**") for column in table.columns]
         lines.append(_row([arm, str(num_seeds(cells)), *shown]))
-    return "\n".join([*lines, "", *(f"- {note}" for note in table.footnotes)]) + "\n"
+    return "\n".join([*lines, "", *(f"- {note}" for note in legend(table, "bold"))]) + "\n"
+
+
+def legend(table: Table, mark: str) -> tuple[str, ...]:
+    """The footnotes, the first one with how the best mean is marked here (if any is)."""
+    marked = any(cell is not None and cell.best for row in table.cells.values() for cell in row.values())
+    first, *others = table.footnotes
+    return (f"{first}; {mark}: best mean" if marked else first, *others)
 
 
 def num_seeds(cells: dict[str, Cell | None]) -> int:

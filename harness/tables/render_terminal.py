@@ -7,24 +7,26 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from harness.tables.build import Table
-from harness.tables.render_markdown import format_cell, num_seeds
+from harness.tables.render_markdown import format_cell, legend, num_seeds
+
+PIPE_WIDTH = 10_000  # columns: a log or a file has no right edge at which to wrap
 
 
 def print_terminal(table: Table, console: Console | None = None) -> None:
     """Print the table; in a pipe it is as wide as it needs to be."""
     console = console or Console()
-    best = "[bold]{}[/bold]"
+    best, mark = "[bold]{}[/bold]", "bold"
     if not console.is_terminal:
-        console = Console(file=console.file, width=200)
-        best = "*{}"  # a pipe shows no bold
+        console = Console(file=console.file, width=PIPE_WIDTH)
+        best, mark = "*{}", "*"  # a pipe shows no bold
     grid = RichTable(title=escape(table.title), title_justify="left", caption=None)
-    grid.add_column("arm")
-    grid.add_column("n", justify="right")
+    grid.add_column("arm", overflow="fold")
+    grid.add_column("n", justify="right", no_wrap=True)
     for column in table.columns:
-        grid.add_column(escape(column.header), justify="right")
+        grid.add_column(escape(column.header), justify="right", overflow="fold")  # never a number cut short
     for arm, cells in table.cells.items():
         shown = [format_cell(cells[column.metric], column, best) for column in table.columns]
         grid.add_row(escape(arm), str(num_seeds(cells)), *shown)
     console.print(grid)
-    for note in table.footnotes:
+    for note in legend(table, mark):
         console.print(f"  {escape(note)}", highlight=False)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from harness.records.schema import Summary
 from harness.tracking.tracker import TrialRun
@@ -33,11 +34,12 @@ def choose_mode() -> str:
         return "online"
     import netrc
 
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0].split(":")[0]
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
     try:
-        return "online" if netrc.netrc().authenticators(host) else "offline"
+        found = netrc.netrc(os.environ.get("NETRC")).authenticators(host)  # the same file that wandb reads
     except (OSError, netrc.NetrcParseError):
         return "offline"
+    return "online" if found else "offline"
 
 
 class WandbTracker:

@@ -1,12 +1,13 @@
 """Checkpoints from which a killed trial goes on to bit-identical results.
 
-One safetensors file holds every tensor (weights that learn, optimizer moments, generator states, best weights) and,
-in its header, the plain values as JSON together with a SHA-256 of the tensors. Never a pickle. Written to a
-temporary file, synced, then renamed: a kill or a full disk leaves the previous checkpoint as it was.
+One safetensors file holds every tensor (weights that learn, optimizer moments, best weights) and, in its header, the
+plain values as JSON together with a SHA-256 of all of it. Never a pickle. Written to a temporary file, synced, then
+renamed: a kill or a full disk leaves the previous checkpoint as it was.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +46,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         TrialError: the disk is full or not writable (reason `disk`); the previous checkpoint is untouched.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    header = {"values": json.dumps(checkpoint.values), "sha256": digest(tensors)}
-    write_atomically(path, save(tensors, header))
+    values = json.dumps(checkpoint.values)
+    write_atomically(path, save(tensors, {"values": values, "sha256": _sha256(tensors, values)}))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -60,7 +61,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             header = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         values = json.loads(header["values"])
-        if digest(tensors) != header["sha256"]:
+        if _sha256(tensors, header["values"]) != header["sha256"]:
             raise ValueError("its contents differ from their SHA-256")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -68,6 +69,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
             "checkpoint", f"{path}: corrupt checkpoint ({cause}); delete it to train this trial from its start"
         ) from error
     return Checkpoint(tensors, values)
+
+
+def _sha256(tensors: dict[str, Tensor], values: str) -> str:
+    return hashlib.sha256(f"{digest(tensors)}{values}".encode()).hexdigest()
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:

@@ -76,7 +76,7 @@ def fit(model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan) -> F
             checkpoint already holds.
 
     Raises:
-        TrialError: the loss is not finite (`nan`), a checkpoint is corrupt (`checkpoint`), or the disk is full.
+        TrialError: a loss or score is not finite (`nan`), a checkpoint is corrupt (`checkpoint`), or the disk is full.
     """
     fitting = _Fit(model, task, items, plan)
     with _own_global_generator(torch.device(plan.loop.device)):
@@ -168,6 +168,9 @@ class _Fit:
 
     def _finish_epoch(self, losses: Scores, scores: Scores, began: float) -> None:
         state = self.state
+        for name, value in (losses | scores).items():
+            if not math.isfinite(value):  # a gradient that was not finite in the last step shows only here
+                raise TrialError("nan", f"{name} is {value} after epoch {state.epoch + 1}")
         state.epoch += 1
         score = scores[self.plan.select]
         if state.best_epoch == 0 or METRICS[self.plan.metric].better(score, state.best_score):

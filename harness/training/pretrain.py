@@ -55,7 +55,7 @@ def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite
     facts = {
         "corpus_fingerprint": corpus.fingerprint,
         "best_epoch": state.best_epoch,
-        "valid": {k: v for k, v in state.history[state.best_epoch - 1]["metrics"].items() if "/" in k},
+        "scores": state.history[state.best_epoch - 1]["metrics"],
         "num_parameters": sum(weight.numel() for weight in model.parameters()),
         "packages": package_versions(),
         "seconds": round(state.elapsed_s),

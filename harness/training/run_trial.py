@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import traceback
 from datetime import UTC, datetime
 
 import torch
 
 from harness import __version__
 from harness.config import TrialConfig
-from harness.errors import TrialError
+from harness.errors import TrialError, UserError
 from harness.records.files import append_line, read_lines, write_atomically
 from harness.records.provenance import git_state, machine, package_versions
 from harness.records.schema import Provenance, Summary, TrialState
@@ -25,15 +26,15 @@ def run_trial(
 ) -> Summary:
     """Train one trial and write its record; goes on from its checkpoint if it has one.
 
-    A failure of the training is recorded (state `failed`, with its reason) and returned, not raised; so is running out
-    of memory.
+    A failure of the training is recorded (state `failed`, with its reason) and returned, not raised: a NaN, too little
+    memory, a corrupt checkpoint, a check that did not hold, an exception in a user's strategy (its traceback is kept).
 
     Args:
         report: called with each epoch's entry, after it is logged.
 
     Raises:
-        UserError: the trial's data, backbone or adapter do not fit together; nothing was written but its config.
-        TrialError: with reason `disk` or `checkpoint`: the record could not be written, or must not be overwritten.
+        UserError: the trial's data, backbone or adapter do not fit together; the trial stays unfinished.
+        TrialError: with reason `disk`: the record could not be written; the trial stays unfinished.
     """
     torch.set_num_threads(config.loop.threads)
     starts = folder.path / "starts.jsonl"
@@ -47,25 +48,42 @@ def run_trial(
         tracker.log(entry)
         report(entry)
 
-    tracker.start(run)
-    summary: Summary | None = None
     trial = Trial(config, resources, folder.checkpoint, log)
+    tracker.start(run)
+    try:
+        summary = attempt(trial, folder, memory)
+    except UserError as error:
+        tracker.finish(failed(folder, "error", str(error)))
+        raise
+    tracker.finish(summary)
+    if summary.reason == "disk":
+        raise TrialError("disk", str(summary.message))
+    folder.finish(summary, provenance(trial, [line["at"] for line in read_lines(starts)]))
+    return summary
+
+
+def attempt(trial: Trial, folder: TrialFolder, memory: PeakMemory) -> Summary:
+    """Train, save the weights and predictions; the summary says how it ended."""
     try:
         outcome = trial.run()
         save_weights(folder, outcome, trial)
-        summary = completed(folder.trial_id, outcome, memory.peak_mb())
+        return completed(folder.trial_id, outcome, memory.peak_mb())
+    except UserError:
+        raise
     except TrialError as error:
-        if error.reason in ("disk", "checkpoint"):
-            summary = failed(folder, error.reason, str(error))
-            raise
-        summary = failed(folder, error.reason, str(error))
+        return failed(folder, error.reason, str(error))
     except (MemoryError, torch.OutOfMemoryError) as error:
-        summary = failed(folder, "oom", f"out of memory: {str(error).splitlines()[0] if str(error) else 'no detail'}")
-    finally:
-        if summary is not None:
-            tracker.finish(summary)
-    folder.finish(summary, provenance(trial, [line["at"] for line in read_lines(starts)]))
-    return summary
+        return failed(folder, "oom", f"out of memory: {first_line(error)}")
+    # A bug, ours or that of a user's strategy: it is this trial's failure, with its cause on record.
+    except Exception as error:
+        path = folder.path / "traceback.txt"
+        write_atomically(path, traceback.format_exc().encode())
+        return failed(folder, "error", f"{type(error).__name__}: {first_line(error)} (see {path})")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message."""
+    return str(error).splitlines()[0] if str(error) else "no message"
 
 
 def completed(trial_id: str, outcome: Outcome, peak_mb: float) -> Summary:

@@ -6,8 +6,9 @@ base model (frozen copy) -> adapters at the insertion points -> fit on the targe
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -74,8 +75,10 @@ class Trial:
         probes = self._probe_outputs(base)
         adapted = adapt(self.fresh_base(), self.config)
         state = self._fit(adapted.model) if adapted.num_trainable else FitState()
+        began = time.monotonic()
         checks = self._check_base_restored(adapted, probes)
-        return self._outcome(base, adapted, state, checks)
+        outcome = self._outcome(base, adapted, state, checks)
+        return replace(outcome, elapsed_s=state.elapsed_s + time.monotonic() - began)
 
     def check(self) -> None:
         """Find what `run` would find wrong, without training: data, audio, layers, the adapter.

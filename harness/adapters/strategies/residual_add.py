@@ -118,9 +118,7 @@ class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
         output: Tensor = adapter(input)
         return output
 
-    def apply_stochastic_depth(
-        self, output: Tensor, input: Tensor, adapter: nn.Module, *, module: Any
-    ) -> Tensor:
+    def apply_stochastic_depth(self, output: Tensor, input: Tensor, adapter: nn.Module, *, module: Any) -> Tensor:
         """Draw the noise and apply it to the adapter's output, [B, ..., D] (override point)."""
         keep_prob = 1.0 - self.drop_probability_in(module)
         return functional.stochastic_depth(output, self._draw(output, keep_prob), keep_prob)
@@ -242,8 +240,7 @@ def _fraction(module: Any, attribute: str, option: str) -> float:
     value: Any = getattr(module, attribute, None)
     if not _is_number(value) or not 0.0 <= value <= 1.0:
         raise ValueError(
-            f"{option}='linear' needs `{attribute}` in [0, 1] on the host {type(module).__name__}, "
-            f"but got {value}"
+            f"{option}='linear' needs `{attribute}` in [0, 1] on the host {type(module).__name__}, but got {value}"
         )
     return float(value)
 

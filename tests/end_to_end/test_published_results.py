@@ -1,0 +1,75 @@
+"""The committed tables are what their committed records give, and the records are whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.experiment_files import load_experiment
+from harness.metrics import constrained_score, forgetting
+from harness.records.store import RecordStore
+from harness.sweep.run_experiment import manifest_of
+from harness.tables.build import build_table
+from harness.tables.render_markdown import render_markdown
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ("text_strategies", "speech_strategies")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_table_is_rebuilt_to_the_byte(name: str) -> None:
+    store = RecordStore(ROOT / "results", name)
+    assert render_markdown(build_table(store)) == (store.path / "table.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_experiment_file_still_names_the_published_trials(name: str) -> None:
+    experiment = load_experiment(ROOT / "experiments" / f"{name}.yaml")
+    assert RecordStore(ROOT / "results", name).manifest() == manifest_of(experiment)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_records_are_complete_and_consistent(name: str) -> None:
+    store = RecordStore(ROOT / "results", name)
+    fingerprints = set()
+    for seeds in store.manifest().arms.values():
+        assert len(seeds) == 5
+        for trial_id in seeds.values():
+            record = store.trial(trial_id).record()
+            assert record is not None
+            assert record.provenance is not None
+            summary, config = record.summary, record.config
+            assert summary.state == "complete"
+            assert "bit for bit" in summary.checks["base_restored"]
+            assert record.provenance.git_dirty is False
+            fingerprints.add((record.provenance.backbone_fingerprint, record.provenance.corpus_fingerprint))
+            primary = "accuracy" if "target_accuracy" in summary.metrics else "cer"
+            target, sources = config["data"]["target"], config["data"]["source"]
+            before = [summary.base[source][primary] for source in sources]
+            after = [summary.by_domain[source][primary] for source in sources]
+            expected = forgetting(primary, sum(before) / len(before), sum(after) / len(after))
+            assert summary.metrics["forgetting"] == pytest.approx(expected, abs=1e-12)
+            score = constrained_score(
+                primary, summary.base[target][primary], summary.by_domain[target][primary], before, after
+            )
+            assert summary.metrics["constrained_score"] == pytest.approx(score, abs=1e-12)
+    assert len(fingerprints) == 1
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_changed_record_changes_the_table(name: str, tmp_path: Path) -> None:
+    """The check above can fail: one digit of one record is enough."""
+    import shutil
+
+    shutil.copytree(ROOT / "results" / name, tmp_path / name)
+    store = RecordStore(tmp_path, name)
+    before = render_markdown(build_table(store))
+    trial_id = next(iter(store.manifest().arms["residual_add"].values()))
+    path = store.trial(trial_id).path / "summary.json"
+    metric = build_table(store).columns[0].metric
+    text = path.read_text(encoding="utf-8")
+    value = store.trial(trial_id).record().summary.metrics[metric]  # type: ignore[union-attr]
+    assert text.count(repr(value)) >= 1
+    path.write_text(text.replace(f'"{metric}": {value!r}', f'"{metric}": {value + 0.1!r}'), encoding="utf-8")
+    assert render_markdown(build_table(store)) != before
