@@ -210,7 +210,8 @@ class TestOverrides:
 
     def test_without_a_base(self, path: Path) -> None:
         settings = yaml.safe_load(EXPERIMENT)["base"]
-        for base in ({}, None):
+        bases: list[dict[str, Any] | None] = [{}, None]
+        for base in bases:
             edited(path, base=base, arms={"plain": settings})
             changed = apply_overrides(yaml.safe_load(path.read_text(encoding="utf-8")), ["loop.epochs=2"])
             assert changed["base"] == {"loop": {"epochs": 2}}

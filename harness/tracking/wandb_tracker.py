@@ -11,6 +11,7 @@ import os
 import queue
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,11 @@ class WandbTracker:
         self.complain = complain
         self._events: queue.Queue[_Event] = queue.Queue(QUEUE_LENGTH)
         self._thread: threading.Thread | None = None
-        self._failed = False
+        self._broken = self._complained = False
 
     def start(self, run: TrialRun) -> None:
         self._events = queue.Queue(QUEUE_LENGTH)
-        self._failed = False
+        self._broken = self._complained = False
         self._thread = threading.Thread(target=self._work, args=(run, self._events), daemon=True, name="wandb")
         self._thread.start()
 
@@ -71,25 +72,26 @@ class WandbTracker:
         self._put(("log", entry))
 
     def finish(self, summary: Summary) -> None:
-        self._put(("finish", summary))
+        deadline = time.monotonic() + FINISH_TIMEOUT_S
+        self._put(("finish", summary), FINISH_TIMEOUT_S)
         if self._thread is not None:
             # Offline this takes milliseconds. Online, a slow network is left behind: the thread is a daemon.
-            self._thread.join(FINISH_TIMEOUT_S)
+            self._thread.join(max(0.0, deadline - time.monotonic()))
             if self._thread.is_alive():
-                self._fail(f"wandb did not finish within {FINISH_TIMEOUT_S:.0f} s and was left behind")
+                self._complain_once(f"wandb did not finish within {FINISH_TIMEOUT_S:.0f} s and was left behind")
             self._thread = None
 
-    def _put(self, event: _Event) -> None:
-        if self._failed or self._thread is None:
+    def _put(self, event: _Event, timeout_s: float = 0.0) -> None:
+        if self._broken or self._thread is None:
             return
         try:
-            self._events.put_nowait(event)
+            self._events.put(event, block=timeout_s > 0, timeout=timeout_s)
         except queue.Full:
-            self._fail("wandb is slower than the training: some epochs were not sent to it")
+            self._complain_once("wandb is slower than the training: some epochs were not sent to it")
 
-    def _fail(self, message: str) -> None:
-        if not self._failed:
-            self._failed = True
+    def _complain_once(self, message: str) -> None:
+        if not self._complained:
+            self._complained = True
             self.complain(f"{message}; the records on disk are complete")
 
     def _work(self, run: TrialRun, events: queue.Queue[_Event]) -> None:
@@ -105,7 +107,9 @@ class WandbTracker:
                 return
         # Whatever wandb raises (network, disk, its own bugs) must not reach the training; it is reported, once.
         except Exception as error:
-            self._fail(f"wandb failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            self._broken = True
+            cause = f": {str(error).splitlines()[0]}" if str(error) else ""
+            self._complain_once(f"wandb failed: {type(error).__name__}{cause}")
 
     def _open(self, run: TrialRun) -> Any:
         import wandb

@@ -164,7 +164,8 @@ def check_shape(point: InsertionPoint, config: TrialConfig) -> None:
         output = point(probe)
     # A user's own class may raise anything: it is told as their mistake, with the class and the cause.
     except Exception as error:
-        raise UserError(f"adapter: {target_of(config)} fails on a [2, 3, {point.dim}] input: {error}") from error
+        cause = f"{type(error).__name__}: {error}"
+        raise UserError(f"adapter: {target_of(config)} fails on a [2, 3, {point.dim}] input: {cause}") from error
     finally:
         point.train(was_training)
         point.valid_frames = valid

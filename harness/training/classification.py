@@ -14,7 +14,7 @@ from harness.training.task import Batch, Item, Task
 
 
 class ClassificationTask(Task):
-    """Accuracy (primary) and macro-F1 over a corpus's classes.
+    """Macro-F1 (primary: the classes are uneven) and accuracy over a corpus's classes.
 
     Args:
         tokenizer: a `tokenizers.Tokenizer` (or anything whose `encode(text).ids` gives token ids).
@@ -22,7 +22,7 @@ class ClassificationTask(Task):
         max_length: longer token sequences are cut.
     """
 
-    metrics = ("accuracy", "macro_f1")
+    metrics = ("macro_f1", "accuracy")
 
     def __init__(self, tokenizer: Any, classes: Sequence[str], max_length: int) -> None:
         self.tokenizer = tokenizer

@@ -35,6 +35,7 @@ def run_trial(
     Raises:
         UserError: the trial's data, backbone or adapter do not fit together; the trial stays unfinished.
         TrialError: with reason `disk`: the record could not be written; the trial stays unfinished.
+        Exception: whatever `report` raised, which stops the trial; it stays unfinished.
     """
     torch.set_num_threads(config.loop.threads)
     starts = folder.path / "starts.jsonl"
@@ -46,7 +47,10 @@ def run_trial(
     def log(entry: dict[str, object]) -> None:
         folder.append_log(entry)
         tracker.log(entry)
-        report(entry)
+        try:
+            report(entry)
+        except Exception as error:
+            raise _Stopped(error) from error
 
     trial = Trial(config, resources, folder.checkpoint, log)
     tracker.start(run)
@@ -55,11 +59,21 @@ def run_trial(
     except UserError as error:
         tracker.finish(failed(folder, "error", str(error)))
         raise
+    except _Stopped as stopped:
+        raise stopped.error from None
     tracker.finish(summary)
     if summary.reason == "disk":
         raise TrialError("disk", str(summary.message))
     folder.finish(summary, provenance(trial, [line["at"] for line in read_lines(starts)]))
     return summary
+
+
+class _Stopped(BaseException):
+    """`report` raised `error`: the launch ends (its reader is gone, say), and that is no failure of the trial."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 def attempt(trial: Trial, folder: TrialFolder, memory: PeakMemory) -> Summary:

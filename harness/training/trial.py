@@ -108,12 +108,19 @@ class Trial:
         return copy.deepcopy(self.domains.backbone.model).to(self.device, self.dtype).eval()
 
     def train_items(self) -> list[Item]:
-        """The target's training items: the few-shot sample of this seed, without clips that CTC cannot align."""
+        """The target's training items: the few-shot sample of this seed, without clips that CTC cannot align.
+
+        Raises:
+            UserError: no clip can be aligned, or there are fewer examples than the limit.
+        """
         data = self.config.data
         examples = self.domains.corpus.split(data.target, "train")
         chosen = limit_train(examples, data.train_limit, self.config.seed)
         items = self.domains.items_of(chosen, data.target, "train")
         usable = [item for item in items if self.domains.plain_task.can_learn(item, self.domains.backbone.model)]
+        if not usable:
+            where = f"corpus {self.domains.corpus.name}: domain {data.target!r}"
+            raise UserError(f"{where}: all {len(items)} training clips are too short for their transcript")
         if len(usable) < len(items):
             self.notes.append(f"{len(items) - len(usable)} training clips are too short for their transcript")
         return usable

@@ -1,0 +1,233 @@
+"""Tables from records written by hand: every number worked out on paper."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UserError
+from harness.metrics import METRICS
+from harness.tables.build import DEFAULT_METRICS, Cell, Table, build_table
+
+from .records_by_hand import Outcome, text_metrics, write_records
+
+
+def table_of(results: Path, arms: dict[str, dict[int, Outcome]], *metrics: str) -> Table:
+    return build_table(write_records(results, arms), metrics or None)
+
+
+def cell(table: Table, arm: str, metric: str = "target_accuracy") -> Cell:
+    found = table.cells[arm][metric]
+    assert found is not None
+    return found
+
+
+def best(table: Table, metric: str) -> list[str]:
+    return [arm for arm, row in table.cells.items() if (found := row[metric]) is not None and found.best]
+
+
+def test_mean_and_sample_standard_deviation(tmp_path: Path) -> None:
+    accuracies = [0.70, 0.74, 0.81]
+    table = table_of(tmp_path, {"a": {seed: text_metrics(value) for seed, value in enumerate(accuracies)}})
+    found = cell(table, "a")
+    assert found.mean == pytest.approx(75.0, abs=1e-9)
+    # deviations -5, -1, 6: squares 25 + 1 + 36 = 62, over n - 1 = 2
+    assert found.sd == pytest.approx(math.sqrt(31.0), abs=1e-9)
+    assert found.sd == pytest.approx(100 * statistics.stdev(accuracies), abs=1e-9)
+    assert found.count == 3
+
+
+def test_one_seed_has_no_spread(tmp_path: Path) -> None:
+    table = table_of(tmp_path, {"a": {0: text_metrics(0.5)}, "b": {0: text_metrics(0.6)}})
+    assert cell(table, "a") == Cell(50.0, None, 1)
+    assert table.footnotes[0] == "n = 1 seed, so no spread"
+
+
+def test_units(tmp_path: Path) -> None:
+    metrics = ("target_accuracy", "forgetting", "trainable_parameters", "seconds", "peak_memory_mb", "best_epoch")
+    table = table_of(tmp_path, {"a": {0: text_metrics(0.5, forgetting=0.021)}}, *metrics)
+    means = {metric: round(cell(table, "a", metric).mean, 6) for metric in metrics}
+    assert means == {
+        "target_accuracy": 50.0,  # percent
+        "forgetting": 2.1,  # points
+        "trainable_parameters": 1234.0,
+        "seconds": 12.34,
+        "peak_memory_mb": 1500.6,
+        "best_epoch": 3.0,
+    }
+    assert [column.header for column in table.columns] == [
+        "target accuracy (%) ↑",
+        "forgetting (points) ↓",
+        "trainable parameters",
+        "seconds (s)",
+        "peak memory mb (MB)",
+        "best epoch",
+    ]
+    assert [column.decimals for column in table.columns] == [1, 1, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_header_says_which_way_is_better_or_is_a_cost(tmp_path: Path, metric: str) -> None:
+    given = {} if metric in ("seconds", "peak_memory_mb", "best_epoch") else {metric: 0.5}
+    table = table_of(tmp_path, {"a": {0: given}}, metric)
+    arrows = {"higher": "↑", "lower": "↓"}
+    costs = {"trainable_parameters", "trainable_share", "seconds", "peak_memory_mb", "best_epoch"}
+    expected = "" if metric in costs else arrows[METRICS[metric].direction]
+    assert "".join(sign for sign in table.columns[0].header if sign in "↑↓") == expected
+
+
+def test_best_follows_the_direction(tmp_path: Path) -> None:
+    table = table_of(
+        tmp_path,
+        {
+            "low": {0: text_metrics(0.5, forgetting=-0.01)},
+            "high": {0: text_metrics(0.6, forgetting=0.03)},
+        },
+    )
+    assert best(table, "target_accuracy") == ["high"]
+    assert best(table, "forgetting") == ["low"]
+
+
+def test_means_that_print_the_same_are_all_best(tmp_path: Path) -> None:
+    table = table_of(
+        tmp_path,
+        {
+            "a": {0: text_metrics(0.60041)},
+            "b": {0: text_metrics(0.59961)},
+            "c": {0: text_metrics(0.5994)},
+        },
+    )
+    assert best(table, "target_accuracy") == ["a", "b"]
+
+
+def test_best_is_of_means_not_of_single_seeds(tmp_path: Path) -> None:
+    table = table_of(
+        tmp_path,
+        {"steady": {0: text_metrics(0.6), 1: text_metrics(0.6)}, "lucky": {0: text_metrics(0.9), 1: text_metrics(0.2)}},
+    )
+    assert best(table, "target_accuracy") == ["steady"]
+
+
+def test_costs_and_a_single_arm_have_no_best(tmp_path: Path) -> None:
+    table = table_of(tmp_path / "two", {"a": {0: text_metrics(0.5)}, "b": {0: text_metrics(0.6)}}, "seconds")
+    assert best(table, "seconds") == []
+    table = table_of(tmp_path / "one", {"a": {0: text_metrics(0.5)}})
+    assert best(table, "target_accuracy") == []
+
+
+def test_rows_and_columns_keep_their_order(tmp_path: Path) -> None:
+    arms: dict[str, dict[int, Outcome]] = {arm: {0: text_metrics(0.5)} for arm in ("zebra", "ant", "mole")}
+    table = table_of(tmp_path, arms, "forgetting", "target_accuracy")
+    assert list(table.cells) == ["zebra", "ant", "mole"]
+    assert [column.metric for column in table.columns] == ["forgetting", "target_accuracy"]
+
+
+def test_missing_and_failed_trials_are_said_and_left_out(tmp_path: Path) -> None:
+    table = table_of(
+        tmp_path,
+        {
+            "whole": {0: text_metrics(0.5), 1: text_metrics(0.6), 2: text_metrics(0.7)},
+            "holes": {0: text_metrics(0.5), 1: None, 2: "failed:nan"},
+            "gone": {0: "failed:oom", 1: "failed:oom", 2: "pruned"},
+        },
+    )
+    assert (cell(table, "whole").count, cell(table, "holes").count) == (3, 1)
+    assert set(table.cells["gone"].values()) == {None}
+    assert table.footnotes == (
+        "mean ± sample sd over the finished seeds (n)",
+        "holes: n = 1 of 3: seed 1 missing; seed 2 failed (nan)",
+        "gone: n = 0 of 3: seeds 0, 1 failed (oom); seed 2 pruned",
+    )
+
+
+def test_an_arm_of_holes_is_never_hidden_behind_equal_counts(tmp_path: Path) -> None:
+    table = table_of(tmp_path, {"a": {0: text_metrics(0.5), 1: None}, "b": {0: text_metrics(0.5), 1: None}})
+    assert table.footnotes == (
+        "mean ± sample sd over the finished seeds (n)",
+        "a: n = 1 of 2: seed 1 missing",
+        "b: n = 1 of 2: seed 1 missing",
+    )
+
+
+def test_arms_with_unequal_seeds_do_not_share_a_count(tmp_path: Path) -> None:
+    table = table_of(tmp_path, {"a": {0: text_metrics(0.5), 1: text_metrics(0.5)}, "b": {0: text_metrics(0.5)}})
+    assert table.footnotes[0] == "mean ± sample sd over the finished seeds (n)"
+
+
+def test_a_metric_that_only_some_records_have(tmp_path: Path) -> None:
+    old = {name: value for name, value in text_metrics(0.5).items() if name != "constrained_score"}
+    table = table_of(tmp_path, {"a": {0: text_metrics(0.5), 1: old}, "b": {0: old, 1: old}})
+    assert cell(table, "a", "constrained_score").count == 1
+    assert table.cells["b"]["constrained_score"] is None
+    assert table.footnotes[1:] == (
+        "a: constrained_score is in 1 of 2 records",
+        "b: constrained_score is in 0 of 2 records",
+    )
+
+
+def test_notes_of_the_data_are_stated_once(tmp_path: Path) -> None:
+    store = write_records(
+        tmp_path,
+        {"a": {0: text_metrics(0.5), 1: text_metrics(0.5), 2: "failed:nan"}},
+        notes={"a-0": ("two", "one"), "a-1": ("one",), "a-2": ("of a failed trial",)},
+    )
+    assert build_table(store).footnotes[2:] == ("one", "two")
+
+
+def test_records_made_with_other_data_are_shouted_about(tmp_path: Path) -> None:
+    arms: dict[str, dict[int, Outcome]] = {"a": {0: text_metrics(0.5), 1: text_metrics(0.5)}}
+    store = write_records(tmp_path, arms, corpus_of={"a-1": "another"})
+    assert build_table(store).footnotes[-1] == "MIXED RECORDS: 2 different values of corpus_fingerprint"
+
+
+def test_columns_by_family(tmp_path: Path) -> None:
+    text = table_of(tmp_path / "text", {"a": {0: text_metrics(0.5)}})
+    assert tuple(column.metric for column in text.columns) == DEFAULT_METRICS["text"]
+    speech_metrics = dict.fromkeys(DEFAULT_METRICS["speech"], 0.25)
+    speech = table_of(tmp_path / "speech", {"a": {0: speech_metrics}, "b": {0: speech_metrics | {"target_cer": 0.2}}})
+    assert tuple(column.metric for column in speech.columns) == DEFAULT_METRICS["speech"]
+    assert best(speech, "target_cer") == ["b"]
+
+
+def test_columns_of_the_experiment_and_of_the_caller(tmp_path: Path) -> None:
+    store = write_records(tmp_path, {"a": {0: text_metrics(0.5)}}, table={"metrics": ["seconds"]})
+    assert [column.metric for column in build_table(store).columns] == ["seconds"]
+    assert [column.metric for column in build_table(store, ("forgetting",)).columns] == ["forgetting"]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "title"),
+    [
+        ({"table": {"title": "Mine"}, "description": "D"}, "Mine"),
+        ({"table": {"title": None}, "description": "Two\n lines\n"}, "Two lines"),
+        ({"description": ""}, "mine"),
+    ],
+)
+def test_title(tmp_path: Path, manifest: dict[str, Any], title: str) -> None:
+    assert build_table(write_records(tmp_path, {"a": {0: text_metrics(0.5)}}, **manifest)).title == title
+
+
+def test_unknown_metric(tmp_path: Path) -> None:
+    store = write_records(tmp_path, {"a": {0: {"target_accuracy": 0.5}}})
+    for metric in ("acuracy", "target_cer", "arm", "state"):
+        with pytest.raises(UserError) as caught:
+            build_table(store, (metric,))
+        assert str(caught.value) == (
+            f"table: no metric {metric!r} in the records of mine; "
+            "choices: target_accuracy, seconds, peak_memory_mb, best_epoch"
+        )
+
+
+def test_nothing_is_finished(tmp_path: Path) -> None:
+    store = write_records(tmp_path, {"a": {0: "failed:nan", 1: None}})
+    with pytest.raises(UserError, match="no trial of mine is finished, so there is nothing to tabulate"):
+        build_table(store)
+
+
+def test_a_table_is_a_pure_function_of_its_records(tmp_path: Path) -> None:
+    arms: dict[str, dict[int, Outcome]] = {arm: {s: text_metrics(0.5 + s / 50) for s in range(5)} for arm in "ab"}
+    assert build_table(write_records(tmp_path / "x", arms)) == build_table(write_records(tmp_path / "y", arms))

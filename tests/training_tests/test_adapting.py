@@ -1,0 +1,188 @@
+"""From a base model to what learns: which weights, which layers, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from harness.adapters import AdapterModuleUtil
+from harness.backbones.model import TaskModel
+from harness.errors import UserError
+from harness.training.adapting import adapt
+from harness.training.resources import Resources
+
+from .conftest import MakeConfig
+
+POINTS = ["encoder.layers.0.insertion", "encoder.layers.1.insertion"]
+ADAPTER_SIZE = 2 * 16 * 4 + 2 * 16  # two projections of 16 x 4 and a layer norm
+
+
+@pytest.fixture
+def base(make_config: MakeConfig, resources: Resources) -> TaskModel:
+    return copy.deepcopy(resources.domains(make_config()).backbone.model)
+
+
+@pytest.mark.parametrize(
+    "arm, changes, learns",
+    [
+        ("frozen", {}, set()),
+        ("head_only", {}, {"head"}),
+        ("residual_add", {}, {"adapters"}),
+        ("residual_add", {"train": "adapters_and_head"}, {"adapters", "head"}),
+        ("head_only", {"train": "full"}, {"head", "encoder"}),
+    ],
+)
+def test_exactly_the_named_weights_learn(
+    arm: str, changes: dict[str, Any], learns: set[str], base: TaskModel, make_config: MakeConfig
+) -> None:
+    num_base = sum(weight.numel() for weight in base.parameters())
+    adapted = adapt(base, make_config(arm, **changes))
+    for name, weight in base.named_parameters():
+        group = "adapters" if ".adapter_layer." in name else name.partition(".")[0]
+        assert weight.requires_grad == (group in learns), name
+    sizes = {"head": 3 * 16 + 3, "adapters": 2 * ADAPTER_SIZE, "encoder": num_base - 3 * 16 - 3}
+    assert adapted.num_trainable == sum(sizes[group] for group in learns) and adapted.num_base == num_base
+    names = [name.removeprefix("encoder.") for name in POINTS] if "adapters" in learns else []
+    assert adapted.adapters == dict.fromkeys(names, ADAPTER_SIZE)
+    assert adapted.restorable == (learns <= {"adapters"})
+
+
+def test_first_weights_depend_on_the_trials_seed(base: TaskModel, make_config: MakeConfig) -> None:
+    torch.manual_seed(0)
+    state = torch.random.get_rng_state()
+    found = []
+    for seed in (0, 0, 1):
+        model = copy.deepcopy(base)
+        adapt(model, make_config(seed=seed))
+        found.append({name: weight for name, weight in model.named_parameters() if ".adapter_layer." in name})
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(found[0][name], weight) for name, weight in found[1].items())
+    down = f"{POINTS[0]}.adapter_layer.adapted.module.1.weight"
+    assert not torch.equal(found[0][down], found[2][down])
+    assert not torch.equal(found[0][down], found[0][down.replace("layers.0", "layers.1")])
+
+
+def test_a_layer_gets_the_same_first_weights_in_either_precision(base: TaskModel, make_config: MakeConfig) -> None:
+    single, double = copy.deepcopy(base), copy.deepcopy(base).double()
+    adapt(single, make_config())
+    adapt(double, make_config(loop={"precision": "float64"}))
+    for name, weight in single.named_parameters():
+        twin = double.get_parameter(name)
+        assert twin.dtype == torch.float64 and torch.equal(twin, weight.double())
+
+
+@pytest.mark.parametrize("layers, chosen", [("all", [0, 1]), ([1], [1]), ([1, 0], [0, 1]), ({"from": 1}, [1])])
+def test_layers_are_chosen(layers: Any, chosen: list[int], base: TaskModel, make_config: MakeConfig) -> None:
+    adapted = adapt(base, make_config(backbone={"layers": layers}))
+    assert list(adapted.adapters) == [POINTS[number].removeprefix("encoder.") for number in chosen]
+
+
+@pytest.mark.parametrize("layers, asked", [([2], r"\[2\]"), ({"from": 2}, r"\{from: 2\}"), ([], r"\[\]")])
+def test_layers_that_are_not_there(layers: Any, asked: str, base: TaskModel, make_config: MakeConfig) -> None:
+    with pytest.raises(UserError, match=rf"^backbone\.layers: {asked} matches no layer; .* has layers 0 to 1$"):
+        adapt(base, make_config(backbone={"layers": layers}))
+
+
+def test_every_insertion_point_knows_its_depth(base: TaskModel, make_config: MakeConfig) -> None:
+    adapt(base, make_config(backbone={"layers": [1]}))
+    assert [point.depth_fraction for point in base.encoder.insertion_points.values()] == [0.5, 1.0]
+
+
+class Broken(nn.Module, AdapterModuleUtil):
+    """An adapter that gives its input to whatever `how` names."""
+
+    def __init__(self, in_features: int, how: str) -> None:
+        super().__init__()
+        if how == "build":
+            raise RuntimeError("cannot be\nbuilt")
+        self.how = how
+        self.linear = nn.Linear(in_features, in_features) if how != "no weights" else nn.Identity()
+        self.setup_adapter_strategy({"_target_": "harness.adapters.ReturnResultAdapterStrategy"})
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "fails":
+            raise KeyError("nothing")
+        return x.mean(1) if self.how == "shape" else x
+
+
+@pytest.fixture
+def users_module() -> Iterator[str]:
+    """The import path of `Broken`, as a module of the user's own."""
+    module = types.ModuleType("mybrokenadapters")
+    module.Broken = Broken  # type: ignore[attr-defined]
+    sys.modules[module.__name__] = module
+    yield f"{module.__name__}.Broken"
+    del sys.modules[module.__name__]
+
+
+@pytest.mark.parametrize(
+    "how, expected",
+    [
+        ("no weights", r"^adapter: mybrokenadapters\.Broken has no weights, so the trial would train nothing$"),
+        ("shape", r"^adapter: mybrokenadapters\.Broken gives \[2, 16\] for a \[2, 3, 16\] input$"),
+        ("fails", r"^adapter: mybrokenadapters\.Broken fails on a \[2, 3, 16\] input: KeyError: 'nothing'$"),
+        ("build", r"^adapter: .*cannot be"),
+    ],
+)
+def test_a_users_adapter_that_cannot_work_is_told(
+    how: str, expected: str, users_module: str, base: TaskModel, make_config: MakeConfig
+) -> None:
+    config = make_config(adapter={"_target_": users_module, "how": how})
+    with pytest.raises(UserError, match=expected):
+        adapt(base, config)
+
+
+def test_an_adapter_that_does_not_exist_is_told(base: TaskModel, make_config: MakeConfig) -> None:
+    with pytest.raises(UserError, match=r"^adapter: .*harness\.adapters\.LinearAdaptor"):
+        adapt(base, make_config(adapter={"_target_": "harness.adapters.LinearAdaptor"}))
+    with pytest.raises(UserError, match=r"^adapter: .*in_features is 17, but the host is 16 wide"):
+        adapt(base, make_config(adapter={"in_features": 17}))
+
+
+@torch.no_grad()
+def test_switching_off_and_on(base: TaskModel, make_config: MakeConfig) -> None:
+    inputs = torch.arange(12).reshape(2, 6), torch.tensor([6, 3])
+    expected = base(*inputs)[0]
+    adapted = adapt(base, make_config())
+    for name, weight in base.named_parameters():
+        if name.endswith("module.3.weight"):
+            weight.add_(0.5)
+    changed = base(*inputs)[0]
+    assert not torch.equal(changed, expected)
+    with pytest.raises(RuntimeError, match="inside"), adapted.switched_off():
+        assert torch.equal(base(*inputs)[0], expected)
+        raise RuntimeError("inside")
+    assert torch.equal(base(*inputs)[0], changed)
+
+
+@pytest.mark.parametrize(
+    "train, files", [("adapters", {"adapter"}), ("adapters_and_head", {"adapter", "weights"}), ("head", {"weights"})]
+)
+def test_what_was_trained_is_saved(
+    train: str, files: set[str], base: TaskModel, make_config: MakeConfig, tmp_path: Any
+) -> None:
+    twin = copy.deepcopy(base)
+    arm = "head_only" if train == "head" else "residual_add"
+    adapted = adapt(base, make_config(arm, train=train))
+    with torch.no_grad():
+        for number, weight in enumerate(w for w in base.parameters() if w.requires_grad):
+            weight.add_(0.01 * number + 0.1)
+    adapted.save(tmp_path, "fingerprint")
+    assert {path.stem for path in tmp_path.iterdir()} == files
+    if "adapter" in files:
+        twin.load_adapters(tmp_path / "adapter", base_fingerprint="fingerprint")
+    if "weights" in files:
+        saved = load_file(tmp_path / "weights.safetensors")
+        assert saved.keys() == {"head.output.weight", "head.output.bias"}
+        twin.load_state_dict(saved, strict=False)
+    state = twin.state_dict()
+    assert state.keys() == base.state_dict().keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in base.state_dict().items())

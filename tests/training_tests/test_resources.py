@@ -1,0 +1,99 @@
+"""What trials of one process share, and what does not fit together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_speech import TinySpeech
+from tiny_text import TinyText
+
+from harness.backbones.recipe import load_recipe
+from harness.backbones.store import load_backbone
+from harness.config import AugmentSettings
+from harness.data.registry import load_corpus
+from harness.errors import UserError
+from harness.training.ctc import CtcTask
+from harness.training.resources import Domains, Resources, make_task
+
+from .conftest import MakeConfig
+
+
+def test_each_thing_is_loaded_once(resources: Resources, make_config: MakeConfig) -> None:
+    first, second = (resources.domains(make_config(seed=seed, optim={"lr": 1e-3 + seed})) for seed in (0, 1))
+    assert first is second
+    assert first.items("away", "train") is second.items("away", "train")
+    assert resources.backbone(make_config().backbone.recipe) is first.backbone
+
+
+def test_items_follow_the_corpus(resources: Resources, make_config: MakeConfig) -> None:
+    domains = resources.domains(make_config())
+    examples = domains.corpus.split("away", "test")
+    assert [item.key for item in domains.items("away", "test")] == [example.key for example in examples]
+    picked = [examples[3], examples[0]]
+    assert [item.key for item in domains.items_of(picked, "away", "test")] == [example.key for example in picked]
+
+
+def test_base_scores_are_measured_once_for_each_precision(resources: Resources, make_config: MakeConfig) -> None:
+    domains = Resources().domains(make_config())
+    calls = []
+    single, double = make_config().loop, make_config(loop={"precision": "float64"}).loop
+    model = domains.backbone.model
+    model.register_forward_hook(lambda module, args, output: calls.append(output[0].dtype) and None)
+    first = domains.base_scores(model, "away", "test", single)
+    num_calls = len(calls)
+    assert domains.base_scores(model, "away", "test", single) is first and len(calls) == num_calls > 0
+    exact = domains.base_scores(model.double(), "away", "test", double)
+    assert exact is not first and set(calls) == {torch.float32, torch.float64}
+    assert exact.loss == pytest.approx(first.loss, rel=1e-4) and exact.loss != first.loss
+
+
+def test_an_unknown_domain_or_an_empty_split_is_told(resources: Resources, make_config: MakeConfig) -> None:
+    domains = resources.domains(make_config())
+    with pytest.raises(UserError, match=r"no domain 'nowhere'; choose from away, home"):
+        domains.items("nowhere", "test")
+
+
+def test_an_empty_split_is_told(tmp_path: Path, tiny_text_files: TinyText) -> None:
+    corpus = tmp_path / "some.csv"
+    rows = [f"away,a {word} door,{word},{split}" for word in ("bad", "fair", "good") for split in ("train", "test")]
+    corpus.write_text("\n".join(["domain,text,label,split,group", *(f"{r},{i}" for i, r in enumerate(rows))]))
+    domains = Domains(load_backbone(load_recipe(str(tiny_text_files.recipe))), load_corpus(f"manifest:{corpus}"))
+    assert len(domains.items("away", "train")) == 3
+    with pytest.raises(UserError, match=r"^corpus manifest:some: domain 'away' has no valid examples$"):
+        domains.items("away", "valid")
+
+
+def test_a_backbone_reads_one_family(tiny_text_files: TinyText, tiny_speech_files: TinySpeech) -> None:
+    text, speech = load_recipe(str(tiny_text_files.recipe)), load_recipe(str(tiny_speech_files.recipe))
+    clips, sentences = (
+        load_corpus(f"manifest:{tiny_speech_files.manifest}"),
+        load_corpus(f"manifest:{tiny_text_files.corpus}"),
+    )
+    with pytest.raises(UserError, match=r"^backbone tiny reads text, but corpus manifest:clips is speech$"):
+        make_task(text, ("a",), None, clips, None)
+    with pytest.raises(UserError, match=r"^backbone tones reads speech, but corpus manifest:sentences is text$"):
+        make_task(speech, ("a",), None, sentences, None)
+
+
+def test_outputs_have_to_match(tiny_text_files: TinyText, tiny_speech_files: TinySpeech) -> None:
+    text, speech = load_recipe(str(tiny_text_files.recipe)), load_recipe(str(tiny_speech_files.recipe))
+    clips, sentences = (
+        load_corpus(f"manifest:{tiny_speech_files.manifest}"),
+        load_corpus(f"manifest:{tiny_text_files.corpus}"),
+    )
+    wrong = ("good", "fair", "bad")  # the same classes in another order are other outputs
+    with pytest.raises(UserError, match=r"has outputs \['bad', 'fair', 'good'\], but backbone tiny gives \['good', "):
+        make_task(text, wrong, None, sentences, None)
+    with pytest.raises(UserError, match=r"but backbone tones gives \['a', 'b'\]$"):
+        make_task(speech, ("a", "b"), None, clips, None)
+    more = (*clips.symbols, "é")  # a backbone may write symbols that a corpus does not have
+    assert isinstance(make_task(speech, more, None, clips, None), CtcTask)
+
+
+def test_text_has_no_features_to_mask(tiny_text_files: TinyText) -> None:
+    sentences = load_corpus(f"manifest:{tiny_text_files.corpus}")
+    recipe = load_recipe(str(tiny_text_files.recipe))
+    with pytest.raises(UserError, match=r"^loop\.augment: .* for text set it to null$"):
+        make_task(recipe, sentences.symbols, None, sentences, AugmentSettings())

@@ -1,0 +1,421 @@
+"""A trial's numbers, recomputed from what it wrote down; its few-shot sample; and the promise that the base is back."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import jiwer
+import pytest
+import torch
+from tiny_speech import PITCH, SPLITS, TinySpeech, transcript_of, write_clip
+from tiny_text import TinyText
+
+from harness.backbones.model import TaskModel
+from harness.config import TrialConfig
+from harness.data.corpus import SpeechExample, TextExample
+from harness.data.registry import load_corpus
+from harness.errors import TrialError, UserError
+from harness.records.schema import Summary
+from harness.records.store import TrialFolder
+from harness.tracking.tracker import NullTracker, TrialRun
+from harness.training import trial as trial_module
+from harness.training.resources import Resources
+from harness.training.run_trial import run_trial
+from harness.training.trial import Outcome, Trial
+
+from .conftest import MakeConfig
+
+KAPPA = 0.03
+
+
+def silent(entry: dict[str, Any]) -> None:
+    """A report that nobody reads."""
+
+
+def run(config: TrialConfig, resources: Resources) -> Outcome:
+    return Trial(config, resources, None, silent).run()
+
+
+def record(config: TrialConfig, resources: Resources, folder: Path) -> tuple[Summary, dict[str, dict[str, Any]]]:
+    """Run a trial into a record; its summary, and its predictions by domain and key as the file has them."""
+    trial_folder = TrialFolder(folder)
+    about = TrialRun(config.trial_id, "e", "a", config.seed, "confirm")
+    summary = run_trial(config, about, trial_folder, resources, NullTracker(), silent)
+    predictions: dict[str, dict[str, Any]] = {}
+    for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        predictions.setdefault(entry["domain"], {})[entry["key"]] = entry["prediction"]
+    return summary, predictions
+
+
+def macro_f1_by_hand(pairs: list[tuple[int, int]], num_classes: int) -> float:
+    scores = []
+    for label in range(num_classes):
+        counts = Counter((reference == label, prediction == label) for reference, prediction in pairs)
+        precision = counts[True, True] / max(counts[True, True] + counts[False, True], 1)
+        recall = counts[True, True] / max(counts[True, True] + counts[True, False], 1)
+        scores.append(2 * precision * recall / (precision + recall) if precision + recall else 0.0)
+    return fmean(scores)
+
+
+def text_scores(corpus: Path, predictions: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, float]]:
+    """Scores by domain, from the corpus file and the predictions file alone."""
+    loaded = load_corpus(f"manifest:{corpus}")
+    scores = {}
+    for domain, found in predictions.items():
+        examples = [e for e in loaded.split(domain, "test") if isinstance(e, TextExample)]
+        assert list(found) == [example.key for example in examples]
+        pairs = [(example.label, found[example.key]) for example in examples]
+        right = sum(reference == prediction for reference, prediction in pairs)
+        scores[domain] = {"accuracy": right / len(pairs), "macro_f1": macro_f1_by_hand(pairs, 3)}
+    return scores
+
+
+def test_metrics_are_those_of_the_predictions(
+    make_config: MakeConfig, resources: Resources, tiny_text_files: TinyText, tmp_path: Path
+) -> None:
+    """Every number of the record, from its predictions and those of the frozen arm."""
+    frozen, base_predictions = record(make_config("frozen"), resources, tmp_path / "frozen")
+    trained, predictions = record(make_config(optim={"lr": 0.05}), resources, tmp_path / "trained")
+    base, after = (text_scores(tiny_text_files.corpus, found) for found in (base_predictions, predictions))
+    assert base["away"] != after["away"]
+    for summary, scores in ((frozen, base), (trained, after)):
+        assert summary.by_domain == {name: pytest.approx(found) for name, found in scores.items()}
+        assert summary.base == {name: pytest.approx(found) for name, found in base.items()}
+        lost = base["home"]["accuracy"] - scores["home"]["accuracy"]
+        base_error, error = 1 - base["away"]["accuracy"], 1 - scores["away"]["accuracy"]
+        gained = max(0.0, base_error - error) / base_error
+        expected = {
+            "target_accuracy": scores["away"]["accuracy"],
+            "target_macro_f1": scores["away"]["macro_f1"],
+            "source_accuracy": scores["home"]["accuracy"],
+            "source_macro_f1": scores["home"]["macro_f1"],
+            "forgetting": lost,
+            "constrained_score": gained * max(0.0, KAPPA - max(0.0, lost)) / KAPPA,
+        }
+        found = {name: value for name, value in summary.metrics.items() if not name.startswith("trainable_")}
+        assert found == pytest.approx(expected, abs=1e-12)
+    num_base = sum(weight.numel() for weight in resources.domains(make_config()).backbone.model.parameters())
+    assert trained.metrics["trainable_parameters"] == 2 * (2 * 16 * 4 + 2 * 16) == sum(trained.adapters.values())
+    assert trained.metrics["trainable_share"] == pytest.approx(320 / num_base)
+
+
+def test_the_mean_is_over_all_sources(tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two sources: means of scores and of forgetting, and kappa source by source."""
+    resources = Resources()
+    config = make_config(optim={"lr": 0.05})
+    domains = resources.domains(config)
+    # A second source domain: the first one's examples under another name, half of them.
+    twin = tuple(domains.corpus.domains["home"][::2])
+    monkeypatch.setitem(domains.corpus.domains, "twin", twin)  # type: ignore[arg-type]
+    two = config.model_copy(update={"data": config.data.model_copy(update={"source": ("home", "twin")})})
+    monkeypatch.setattr(resources, "domains", lambda config: domains)
+    outcome = run(two, resources)
+    after, base = outcome.by_domain, outcome.base
+    names = ("home", "twin")
+    assert after["home"]["accuracy"] != after["twin"]["accuracy"]
+    assert outcome.metrics["source_accuracy"] == pytest.approx(fmean(after[name]["accuracy"] for name in names))
+    lost = [base[name]["accuracy"] - after[name]["accuracy"] for name in names]
+    assert outcome.metrics["forgetting"] == pytest.approx(fmean(lost), abs=1e-12)
+    kept = fmean(max(0.0, KAPPA - max(0.0, loss)) / KAPPA for loss in lost)
+    gain = (after["away"]["accuracy"] - base["away"]["accuracy"]) / (1 - base["away"]["accuracy"])
+    assert outcome.metrics["constrained_score"] == pytest.approx(kept * max(0.0, gain), abs=1e-12)
+
+
+def test_the_frozen_arm_learns_and_forgets_nothing(make_config: MakeConfig, resources: Resources) -> None:
+    outcome = run(make_config("frozen"), resources)
+    assert outcome.metrics["trainable_parameters"] == outcome.metrics["trainable_share"] == 0
+    assert outcome.metrics["forgetting"] == 0.0 and outcome.metrics["constrained_score"] == 0.0
+    assert outcome.by_domain == outcome.base
+    assert (outcome.epochs_run, outcome.best_epoch, outcome.adapters) == (0, 0, {})
+    assert set(outcome.valid) == {
+        *("valid_target/accuracy", "valid_target/macro_f1", "valid_target/loss"),
+        *("valid_source/accuracy", "valid_source/macro_f1"),
+    }
+
+
+def test_validation_scores_are_those_of_the_best_epoch(make_config: MakeConfig, resources: Resources) -> None:
+    entries: list[dict[str, Any]] = []
+    config = make_config(loop={"epochs": 4}, optim={"lr": 0.05})
+    outcome = Trial(config, resources, None, entries.append).run()
+    best = max(entries, key=lambda entry: entry["metrics"]["valid_target/accuracy"])  # the first of equals
+    assert outcome.best_epoch == best["epoch"] and outcome.epochs_run == 4
+    assert outcome.valid == {n: v for n, v in best["metrics"].items() if n.startswith("valid_")}
+    domains = resources.domains(config)
+    again = domains.score(outcome.adapted.model, domains.items("away", "valid"), config.loop)
+    assert again.scores["accuracy"] == outcome.valid["valid_target/accuracy"]
+
+
+def test_the_limit_of_validation_examples_is_not_that_of_the_test_set(
+    make_config: MakeConfig, resources: Resources
+) -> None:
+    few = run(make_config("frozen", loop={"valid_limit": 3}), resources)
+    many = run(make_config("frozen"), resources)
+    assert few.metrics == many.metrics and few.predictions == many.predictions
+    assert round(few.valid["valid_target/accuracy"] * 3, 9) in (0, 1, 2, 3)
+    assert few.valid["valid_target/loss"] != many.valid["valid_target/loss"]
+
+
+# --- the base model ---------------------------------------------------------------------------------------------------
+
+
+def test_adapters_off_is_the_base_to_the_bit(make_config: MakeConfig, resources: Resources) -> None:
+    config = make_config(optim={"lr": 0.05})
+    outcome = run(config, resources)
+    domains = resources.domains(config)
+    assert outcome.checks == {"base_restored": "adapters off: the base model's outputs, bit for bit"}
+    adapted = outcome.adapted.model.eval()
+    for domain in ("away", "home"):
+        batch = domains.plain_task.collate(domains.items(domain, "test"), None)
+        inputs = batch.inputs, batch.lengths
+        expected = domains.backbone.model(*inputs)[0]
+        assert not torch.equal(adapted(*inputs)[0], expected)
+        with outcome.adapted.switched_off():
+            assert torch.equal(adapted(*inputs)[0], expected)
+    own, base = outcome.adapted.model.state_dict(), domains.backbone.model.state_dict()
+    assert all(torch.equal(own[name], tensor) for name, tensor in base.items())
+
+
+def nudge(weight: torch.Tensor) -> None:
+    """Change one value by a thousandth, as a bug in a strategy might."""
+    with torch.no_grad():
+        weight.view(-1)[0] += 1e-3
+
+
+def spoil_fit(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[TaskModel], None]) -> None:
+    fit = trial_module.fit
+
+    def spoiling(model: TaskModel, *arguments: Any) -> Any:
+        state = fit(model, *arguments)
+        spoil(model)
+        return state
+
+    monkeypatch.setattr(trial_module, "fit", spoiling)
+
+
+def test_a_base_weight_that_was_changed_fails_the_trial(
+    make_config: MakeConfig, resources: Resources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spoil_fit(monkeypatch, lambda model: nudge(model.encoder.get_parameter("final_norm.bias")))
+    with pytest.raises(TrialError, match="the base model's outputs are not restored") as caught:
+        run(make_config(), resources)
+    assert caught.value.reason == "not_restored"
+    folder, config = TrialFolder(tmp_path), make_config()
+    about = TrialRun(config.trial_id, "e", "a", 0, "confirm")
+    summary = run_trial(config, about, folder, resources, NullTracker(), silent)
+    assert (summary.state, summary.reason, summary.metrics) == ("failed", "not_restored", {})
+    assert folder.summary() == summary and not (tmp_path / "predictions.jsonl").exists()
+
+
+@pytest.mark.parametrize("arm, changes", [("head_only", {}), ("head_only", {"train": "full"})])
+def test_a_shared_backbone_that_was_changed_fails_the_trial(
+    arm: str, changes: dict[str, Any], make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources, config = Resources(), make_config(arm, **changes)
+    outcome = run(config, resources)
+    assert outcome.checks["base_restored"].startswith("base weights are trained; the shared backbone still gives")
+    shared = resources.domains(config).backbone.model
+    spoil_fit(monkeypatch, lambda model: nudge(shared.encoder.get_parameter("final_norm.bias")))
+    with pytest.raises(TrialError) as caught:
+        run(config, resources)
+    assert caught.value.reason == "not_restored"
+
+
+def test_a_trial_leaves_the_shared_backbone_alone(make_config: MakeConfig, resources: Resources) -> None:
+    model = resources.domains(make_config()).backbone.model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for arm, changes in (("residual_add", {}), ("head_only", {}), ("head_only", {"train": "full"})):
+        run(make_config(arm, **changes), resources)
+        state = model.state_dict()
+        assert state.keys() == before.keys()
+        assert all(torch.equal(state[name], tensor) for name, tensor in before.items())
+        assert not any(module.training for module in model.modules())
+        assert not model.is_adapter_available()
+
+
+# --- what is trained on -----------------------------------------------------------------------------------------------
+
+
+def sample_of(config: TrialConfig, resources: Resources) -> list[str]:
+    return [item.key for item in Trial(config, resources, None, silent).train_items()]
+
+
+def test_the_few_shot_sample_belongs_to_the_seed(make_config: MakeConfig, resources: Resources) -> None:
+    limit = {"data": {"train_limit": 12}}
+    arms = [
+        ("head_only", {}),
+        ("residual_add", {}),
+        ("residual_add", {"optim": {"lr": 1.0}}),
+        ("head_only", {"train": "full"}),
+    ]
+    samples = {
+        seed: [sample_of(make_config(arm, seed=seed, **limit, **changes), resources) for arm, changes in arms]
+        for seed in range(4)
+    }
+    for found in samples.values():
+        assert all(sample == found[0] for sample in found) and len(set(found[0])) == 12
+    assert len({tuple(sorted(found[0])) for found in samples.values()}) == 4
+    whole = sample_of(make_config(data={"train_limit": None}), resources)
+    examples = resources.domains(make_config()).corpus.split("away", "train")
+    assert whole == [example.key for example in examples] and set(samples[0][0]) < set(whole)
+
+
+def test_more_examples_than_there_are(make_config: MakeConfig, resources: Resources) -> None:
+    with pytest.raises(UserError, match=r"limit of 5000 training examples, outside 1\.\.\d+"):
+        Trial(make_config(data={"train_limit": 5000}), resources, None, silent).check()
+
+
+def test_no_test_example_is_trained_or_validated_on(make_config: MakeConfig, resources: Resources) -> None:
+    domains = resources.domains(make_config())
+    splits = [{item.key for item in domains.items("away", split)} for split in ("train", "valid", "test")]  # type: ignore
+    assert all(splits) and not (splits[0] & splits[1] or splits[0] & splits[2] or splits[1] & splits[2])
+
+
+@pytest.mark.parametrize(
+    "data, expected",
+    [
+        (
+            {"source": ["away"], "target": "home"},
+            r"^data\.source: backbone tiny was not trained on 'away'; choices: home$",
+        ),
+        ({"target": "nowhere"}, r"has no domain 'nowhere'"),
+    ],
+)
+def test_the_check_before_training_names_what_is_wrong(
+    data: dict[str, Any], expected: str, make_config: MakeConfig, resources: Resources
+) -> None:
+    with pytest.raises(UserError, match=expected):
+        Trial(make_config(data=data), resources, None, silent).check()
+
+
+def test_a_target_that_the_backbone_knows_is_refused(make_config: MakeConfig, resources: Resources) -> None:
+    config = make_config()
+    known = config.model_copy(update={"data": config.data.model_copy(update={"target": "home"})})
+    with pytest.raises(UserError, match=r"^data\.target: backbone tiny was trained on 'home' already$"):
+        Trial(known, resources, None, silent).check()
+
+
+def test_the_check_before_training_trains_nothing(
+    make_config: MakeConfig, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(trial_module, "fit", refuse)
+    for arm in ("frozen", "head_only", "residual_add"):
+        Trial(make_config(arm), resources, None, silent).check()
+    with pytest.raises(AssertionError, match="trained"):
+        Trial(make_config(), resources, None, silent).run()
+
+
+# --- seeds and precision ----------------------------------------------------------------------------------------------
+
+
+def test_a_seed_gives_the_same_bits_again(make_config: MakeConfig, resources: Resources) -> None:
+    first, again, other = (
+        run(make_config(seed=seed), source) for seed, source in ((0, resources), (0, Resources()), (1, resources))
+    )
+    assert first.metrics == again.metrics and first.valid == again.valid and first.predictions == again.predictions
+    state, its = first.adapted.model.state_dict(), again.adapted.model.state_dict()
+    assert all(torch.equal(its[name], tensor) for name, tensor in state.items())
+    changed = [
+        name for name, tensor in other.adapted.model.state_dict().items() if not torch.equal(tensor, state[name])
+    ]
+    assert len(changed) == 8 and all(".adapter_layer." in name for name in changed)
+
+
+def test_a_trial_in_float64(make_config: MakeConfig, resources: Resources) -> None:
+    outcome = run(make_config(loop={"precision": "float64"}), resources)
+    assert {weight.dtype for weight in outcome.adapted.model.parameters()} == {torch.float64}
+    assert resources.domains(make_config()).backbone.model.head.output.weight.dtype == torch.float32  # type: ignore
+
+
+def test_a_trial_in_bfloat16(make_config: MakeConfig, resources: Resources) -> None:
+    exact, coarse = (run(make_config(loop={"precision": name}), resources) for name in ("float32", "bfloat16"))
+    assert coarse.checks == exact.checks and coarse.base == exact.base
+    loss, its = (outcome.valid["valid_target/loss"] for outcome in (exact, coarse))
+    assert its == pytest.approx(loss, rel=0.05) and its != loss
+
+
+# --- speech -----------------------------------------------------------------------------------------------------------
+
+
+def test_speech_from_clips_to_error_rates(
+    make_speech_config: MakeConfig, resources: Resources, tiny_speech_files: TinySpeech, tmp_path: Path
+) -> None:
+    frozen, base_predictions = record(make_speech_config("frozen"), resources, tmp_path / "frozen")
+    trained, predictions = record(make_speech_config(), resources, tmp_path / "trained")
+    corpus = load_corpus(f"manifest:{tiny_speech_files.manifest}")
+    for summary, found in ((frozen, base_predictions), (trained, predictions)):
+        for domain in ("low", "high"):
+            examples = [e for e in corpus.split(domain, "test") if isinstance(e, SpeechExample)]
+            assert list(found[domain]) == [example.key for example in examples] and len(examples) == 4
+            references = [example.transcript for example in examples]
+            assert references == [transcript_of(n) for n, split in enumerate(SPLITS) if split == "test"]
+            hypotheses = list(found[domain].values())
+            assert summary.by_domain[domain] == {
+                "cer": pytest.approx(jiwer.cer(references, hypotheses)),
+                "wer": pytest.approx(jiwer.wer(references, hypotheses)),
+            }
+    # The tones were learnt, and another pitch is harder.
+    assert frozen.metrics["source_cer"] < 0.2 < frozen.metrics["target_cer"]
+    assert frozen.metrics["forgetting"] == 0.0
+    lost = trained.by_domain["low"]["cer"] - frozen.by_domain["low"]["cer"]
+    assert trained.metrics["forgetting"] == pytest.approx(lost, abs=1e-12)
+    assert trained.adapters.keys() == {"layers.0.insertion", "layers.1.insertion"}
+    assert trained.notes == ()
+
+
+def test_specaugment_changes_the_training_and_not_the_scoring(
+    make_speech_config: MakeConfig, resources: Resources
+) -> None:
+    masked, plain = run(make_speech_config(), resources), run(make_speech_config(loop={"augment": None}), resources)
+    assert masked.base == plain.base
+    weights = [outcome.adapted.model.state_dict() for outcome in (masked, plain)]
+    assert any(not torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+
+
+def add_clip(files: TinySpeech, root: Path, transcript: str, letter_s: float) -> Path:
+    """A manifest of the same clips and one more training clip of the target."""
+    lines = files.manifest.read_text(encoding="utf-8").splitlines()
+    rows = [line.replace(",clips/", f",{files.root}/clips/") for line in lines]
+    write_clip(root / "more.wav", transcript, "high", letter_s)
+    path = root / "clips.csv"
+    path.write_text("\n".join([*rows, f"high,{root}/more.wav,{transcript},more,train"]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_clip_too_short_for_its_transcript_is_dropped_with_a_note(
+    make_speech_config: MakeConfig, tiny_speech_files: TinySpeech, tmp_path: Path
+) -> None:
+    """Eight equal letters in 0.4 s: the encoder gives 11 steps, and CTC needs 15 to tell them apart."""
+    assert "a" in PITCH
+    manifest = add_clip(tiny_speech_files, tmp_path, "aaaaaaaa", 0.05)
+    data = {"corpus": f"manifest:{manifest}", "train_limit": None}
+    config = make_speech_config(data=data, loop={"epochs": 1})
+    resources = Resources()
+    assert len(resources.domains(config).items("high", "train")) == 9
+    trial = Trial(config, resources, None, silent)
+    assert len(trial.train_items()) == 8
+    summary, _ = record(config, resources, tmp_path / "record")
+    assert summary.state == "complete"
+    assert summary.notes == ("1 training clips are too short for their transcript",)
+
+
+def test_nothing_but_clips_too_short_is_the_users_mistake(
+    make_speech_config: MakeConfig, tiny_speech_files: TinySpeech, tmp_path: Path
+) -> None:
+    lines = tiny_speech_files.manifest.read_text(encoding="utf-8").splitlines()
+    rows = [line.replace(",clips/", f",{tiny_speech_files.root}/clips/") for line in lines]
+    kept = [row for row in rows if not (row.startswith("high,") and row.endswith(",train"))]
+    write_clip(tmp_path / "short.wav", "aaaaaaaa", "high", 0.05)
+    manifest = tmp_path / "clips.csv"
+    manifest.write_text("\n".join([*kept, f"high,{tmp_path}/short.wav,aaaaaaaa,short,train"]) + "\n", encoding="utf-8")
+    config = make_speech_config(data={"corpus": f"manifest:{manifest}", "train_limit": None})
+    with pytest.raises(UserError, match=r"domain 'high': all 1 training clips are too short for their transcript$"):
+        Trial(config, Resources(), None, silent).check()
