@@ -38,11 +38,16 @@ def outcome_line(event: TrialEvent) -> str:
     if summary.state != "complete":
         return f"{summary.state.value}: {summary.reason}: {summary.message}"
     numbers = [
-        f"{name} {100 * value:.1f}"
+        f"{name} {100 * value:.1f} %"
         for name, value in summary.metrics.items()
         if name.startswith(("target_", "source_"))
     ]
     return f"{', '.join(numbers)}  ({summary.epochs_run} epochs, {summary.costs['seconds']:.0f} s)"
+
+
+def epochs_of(task: TrialTask) -> int:
+    """The epochs that a trial may take: the measure of how much is left."""
+    return 1 if task.config.train == "none" else task.config.loop.epochs
 
 
 class PlainProgress:
@@ -51,6 +56,8 @@ class PlainProgress:
     def __init__(self, tasks: tuple[TrialTask, ...]) -> None:
         self.num_tasks = len(tasks)
         self.num_done = 0
+        self.epochs_done = 0
+        self.num_epochs = sum(map(epochs_of, tasks))
         self.began = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -65,8 +72,8 @@ class PlainProgress:
         if event.kind not in ("done", "failed"):
             return
         self.num_done += 1
-        elapsed = time.monotonic() - self.began
-        left = elapsed / self.num_done * (self.num_tasks - self.num_done)
+        self.epochs_done += epochs_of(event.task)
+        left = (time.monotonic() - self.began) / self.epochs_done * (self.num_epochs - self.epochs_done)
         print(
             f"[{self.num_done}/{self.num_tasks}] {event.task.title}: {outcome_line(event)}; about {left:.0f} s left",
             flush=True,
@@ -90,13 +97,9 @@ class BarProgress:
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=True),
         )
-        self.epochs_of = {task.run.trial_id: self._epochs(task) for task in tasks}
+        self.epochs_of = {task.run.trial_id: epochs_of(task) for task in tasks}
         self.seen: dict[str, int] = {}
         self.bar: Any = None
-
-    @staticmethod
-    def _epochs(task: TrialTask) -> int:
-        return 1 if task.config.train == "none" else task.config.loop.epochs
 
     def __enter__(self) -> Self:
         self.rich.start()

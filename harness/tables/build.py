@@ -18,7 +18,7 @@ from harness.records.store import RecordStore
 
 _COMMON = ("forgetting", "constrained_score", "trainable_share")
 DEFAULT_METRICS = {
-    "text": ("target_accuracy", "target_macro_f1", "source_accuracy", *_COMMON),
+    "text": ("target_macro_f1", "target_accuracy", "source_macro_f1", *_COMMON),
     "speech": ("target_cer", "target_wer", "source_cer", *_COMMON),
 }
 NO_BEST = {"trainable_parameters", "trainable_share", "seconds", "peak_memory_mb", "best_epoch"}  # costs, not scores
