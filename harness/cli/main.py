@@ -121,9 +121,8 @@ def data_fetch(
 def main() -> None:
     """Entry point: run the command, turn errors into one line and an exit code."""
     try:
-        code = app(
-            prog_name="harness", standalone_mode=False
-        )  # typer gives a command's exit code back, it does not exit with it
+        # A command's exit code comes back from here; typer does not exit with it.
+        code = app(prog_name="harness", standalone_mode=False)
     except KeyboardInterrupt:
         _end(INTERRUPTED, 130)
     except UserError as error:

@@ -95,7 +95,7 @@ class BarProgress:
             TextColumn("epochs"),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(),
         )
         self.epochs_of = {task.run.trial_id: epochs_of(task) for task in tasks}
         self.seen: dict[str, int] = {}

@@ -76,7 +76,8 @@ class TrialFolder:
 
     def clear(self) -> None:
         """Forget how the trial ended, so that it can train again (its checkpoint stays)."""
-        (self.path / "summary.json").unlink(missing_ok=True)
+        for name in ("summary.json", "traceback.txt"):
+            (self.path / name).unlink(missing_ok=True)
 
     @contextmanager
     def lock(self, wait: bool) -> Iterator[bool]:

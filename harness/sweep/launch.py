@@ -6,6 +6,7 @@ import multiprocessing
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol
@@ -55,8 +56,11 @@ class ProcessLauncher:
         try:
             workers = [_RemoteWorker(context) for _ in range(min(self.num_workers, len(tasks)))]
             while pending or any(worker.task for worker in workers):
-                for worker in workers:
+                for position, worker in enumerate(workers):
                     if worker.task is None and pending:
+                        if not worker.process.is_alive():  # killed while it had nothing to do
+                            worker.stop()
+                            workers[position] = worker = _RemoteWorker(context)
                         worker.send(*pending.popleft())
                 ready = wait([worker.connection for worker in workers if worker.task])
                 for position, worker in enumerate(workers):
@@ -86,7 +90,8 @@ class _RemoteWorker:
 
     def send(self, task: TrialTask, patient: bool) -> None:
         self.task = task
-        self.connection.send((task, patient))
+        with suppress(OSError):  # it died just now: `receive` tells
+            self.connection.send((task, patient))
 
     def receive(self) -> TrialEvent:
         assert self.task is not None

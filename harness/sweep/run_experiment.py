@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.config import content_hash
 from harness.errors import UserError
 from harness.experiment_files import Experiment, PlannedTrial
 from harness.records.schema import Manifest, Summary
@@ -124,13 +125,14 @@ def check_fingerprints(plan: RunPlan, resources: object) -> None:
     now = {}
     for task in plan.pending:
         domains = resources.domains(task.config)
-        key = (task.config.backbone.recipe, task.config.data.corpus)
+        key = (task.config.backbone.recipe, task.config.data.corpus, content_hash(task.config.data.options))
         now[key] = (domains.backbone.fingerprint, domains.corpus.fingerprint)
     for trial_id in plan.reused:
         record = plan.store.trial(trial_id).record()
         if record is None or record.provenance is None:
             continue
-        key = (record.config["backbone"]["recipe"], record.config["data"]["corpus"])
+        data = record.config["data"]
+        key = (record.config["backbone"]["recipe"], data["corpus"], content_hash(data["options"]))
         made_with = (record.provenance.backbone_fingerprint, record.provenance.corpus_fingerprint)
         if key in now and now[key] != made_with:
             what = "backbone" if now[key][0] != made_with[0] else "corpus"

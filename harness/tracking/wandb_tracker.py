@@ -55,7 +55,7 @@ class WandbTracker:
     """
 
     def __init__(self, directory: Path, mode: str | None = None, complain: Callable[[str], None] = print) -> None:
-        self.directory = directory
+        self.directory = directory.absolute()  # wandb's service may have been started in another folder
         self.mode = mode or choose_mode()
         self.complain = complain
         self._events: queue.Queue[_Event] = queue.Queue(QUEUE_LENGTH)

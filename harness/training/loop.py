@@ -53,7 +53,8 @@ class FitPlan:
     """Everything that shapes a training.
 
     `score_epoch` gives the epoch's scores, by name; `select` is the one that early stopping and the choice of the
-    best epoch look at, and `metric` its metric (for the direction).
+    best epoch look at, and `metric` its metric (for the direction). `made_with` names data and base model (their
+    fingerprints): a checkpoint made with others is refused.
     """
 
     optim: OptimSettings
@@ -64,6 +65,7 @@ class FitPlan:
     metric: str
     checkpoint: Path | None = None
     report: Callable[[dict[str, Any]], None] = lambda entry: None
+    made_with: str = ""
 
 
 def fit(model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan) -> FitState:
@@ -199,7 +201,8 @@ class _Fit:
             **{f"best/{name}": weight for name, weight in zip(self.names, self.best, strict=True)},
             **{f"optimizer/{k}": v for k, v in optimizer_tensors(self.optimizer, self.names).items()},
         }
-        save_checkpoint(self.plan.checkpoint, Checkpoint(tensors, dict(vars(self.state))))
+        values = {"made_with": self.plan.made_with, "state": vars(self.state)}
+        save_checkpoint(self.plan.checkpoint, Checkpoint(tensors, values))
 
     def _resume(self) -> None:
         path = self.plan.checkpoint
@@ -207,14 +210,16 @@ class _Fit:
             return
         saved = load_checkpoint(path)
         weights, best = saved.group("weights"), saved.group("best")
-        if set(weights) != set(self.names):
-            raise TrialError(
-                "checkpoint", f"{path}: it holds other weights than this trial trains; delete it to start again"
-            )
+        for what, fits in (
+            ("holds other weights than this trial trains", set(weights) == set(self.names)),
+            ("was made with other data or another base model", saved.values.get("made_with") == self.plan.made_with),
+        ):
+            if not fits:
+                raise TrialError("checkpoint", f"{path}: this checkpoint {what}; delete it to start again")
         self._put_weights([weights[name] for name in self.names])
         self.best = [best[name].to(self.device) for name in self.names]
         load_optimizer_tensors(self.optimizer, self.names, saved.group("optimizer"))
-        self.state = FitState(**saved.values)
+        self.state = FitState(**saved.values["state"])
         for entry in self.state.history:
             self.plan.report(entry)
 

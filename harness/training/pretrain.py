@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,15 @@ def fit_backbone(
         return {name: sum(values) / len(values) for name, values in scores.items()}
 
     plan = FitPlan(
-        recipe.optim, loop, recipe.seed, score_epoch, f"valid/{task.primary}", task.primary, checkpoint, report
+        optim=recipe.optim,
+        loop=loop,
+        seed=recipe.seed,
+        score_epoch=score_epoch,
+        select=f"valid/{task.primary}",
+        metric=task.primary,
+        checkpoint=checkpoint,
+        report=report,
+        made_with=domains.corpus.fingerprint,
     )
     return fit(model, task, items, plan)
 
@@ -100,14 +108,33 @@ def make_tokenizer(recipe: Recipe, corpus: Corpus) -> Tokenizer | None:
     learner = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
     _prepare(learner)
     trainer = trainers.WordPieceTrainer(
-        vocab_size=recipe.encoder.vocab_size, special_tokens=[UNKNOWN], min_frequency=2, show_progress=False
+        vocab_size=recipe.encoder.vocab_size,
+        special_tokens=[UNKNOWN, *_letters(learner, sentences)],
+        min_frequency=2,
+        show_progress=False,
     )
     learner.train_from_iterator(sentences, trainer)
-    # The trainer numbers its pieces differently in each process; sorted, the same sentences give the same tokenizer.
     pieces = [UNKNOWN, *sorted(set(learner.get_vocab()) - {UNKNOWN})]
     tokenizer = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token=UNKNOWN))
     _prepare(tokenizer)
     return tokenizer
+
+
+def _letters(learner: Tokenizer, sentences: Sequence[str]) -> list[str]:
+    """The single letters that words begin with or hold, then (`##x`) those behind a word's first, each sorted.
+
+    The trainer would number them in the order of a hash table, which differs from run to run, and settles which of
+    two equally frequent pairs is merged by their numbers: the pieces themselves would differ. Given in advance they
+    have fixed numbers, and the same sentences give the same tokenizer.
+    """
+    words = {
+        word
+        for sentence in sentences
+        for word, _ in learner.pre_tokenizer.pre_tokenize_str(learner.normalizer.normalize_str(sentence))
+    }
+    anywhere = {letter for word in words for letter in word}
+    behind = {letter for word in words for letter in word[1:]}
+    return [*sorted(anywhere), *(f"##{letter}" for letter in sorted(behind))]
 
 
 def _prepare(tokenizer: Tokenizer) -> None:

@@ -136,6 +136,7 @@ class Trial:
             metric=task.primary,
             checkpoint=self.checkpoint,
             report=self.report,
+            made_with=f"{self.domains.corpus.fingerprint} {self.domains.backbone.fingerprint}",
         )
         return fit(model, task, self.train_items(), plan)
 

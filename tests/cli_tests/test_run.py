@@ -1,10 +1,212 @@
-"""`harness run`."""
-from pathlib import Path
-from tiny_text import TinyText, RunCli
-import time
+"""`harness run` and `harness table` on the tiny experiment: what is trained, printed and returned."""
 
-def test_x(tiny_text_files: TinyText, run_cli: RunCli) -> None:
-    r = run_cli("run", tiny_text_files.experiment)
-    print(r)
-    print(r.stdout)
-    assert r.returncode == 0
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_text import TinyText
+from tracking_tests.transaction_log import read_finished_run
+
+from .conftest import Cli, Result
+
+ARMS = ("frozen", "head_only", "residual_add")
+
+
+def summaries(results: Path) -> dict[Path, int]:
+    """Every summary and when it was written."""
+    return {path: path.stat().st_mtime_ns for path in results.rglob("summary.json")}
+
+
+def rows(result: Result) -> list[str]:
+    """The rows of the printed table, without borders and padding."""
+    lines = [line for line in result.out.splitlines() if line.startswith("│")]
+    return [re.sub(r"\s*│\s*", "|", line).strip("|") for line in lines]
+
+
+@pytest.fixture
+def short(tiny_text_files: TinyText, tmp_path: Path) -> Path:
+    """The tiny experiment with one epoch."""
+    base = yaml.safe_load(tiny_text_files.experiment.read_text(encoding="utf-8"))["base"]
+    return tiny_text_files.write_experiment(tmp_path / "short.yaml", base=base | {"loop": {"epochs": 1}})
+
+
+def test_run_prints_progress_and_the_table(cli: Cli, short: Path, tmp_path: Path) -> None:
+    result = cli("run", short)
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert lines[0] == "tiny_strategies: 6 trials, 0 finished, 6 to train"
+    titles = [f"{arm}/seed{seed}" for arm in ARMS for seed in (0, 1)]
+    for number, (line, title) in enumerate(zip(lines[1:7], titles, strict=True), start=1):
+        assert line.startswith(f"[{number}/6] {title}: target_macro_f1 ")
+        assert re.search(r"about \d+ s left$", line)
+    assert [row.split("|")[:2] for row in rows(result)] == [[arm, "2"] for arm in ARMS]
+    assert len(summaries(tmp_path / "results" / "tiny_strategies")) == 6
+    # the same table, from the records alone, and kept beside them
+    assert cli("table", "tiny_strategies").out == "\n".join(lines[7:]) + "\n"
+    kept = tmp_path / "results" / "tiny_strategies" / "table.md"
+    assert kept.read_text(encoding="utf-8") == cli("table", "tiny_strategies", "--format", "md").out
+
+
+def test_the_second_run_trains_nothing(cli: Cli, short: Path, tmp_path: Path) -> None:
+    first = cli("run", short, "--arm", "residual_add")
+    before = summaries(tmp_path)
+    assert len(before) == 2
+    second = cli("run", short, "--arm", "residual_add")
+    assert second.code == 0
+    assert second.out.splitlines()[0] == "tiny_strategies: 2 trials, 2 finished, 0 to train"
+    assert rows(second) == rows(first)
+    assert summaries(tmp_path) == before
+
+
+def test_some_arms_and_seeds(cli: Cli, short: Path, tmp_path: Path) -> None:
+    result = cli("run", short, "--arm", "residual_add", "--arm", "frozen", "--seed", "1", "--quiet")
+    assert result.code == 0
+    assert [row.split("|")[:2] for row in rows(result)] == [["frozen", "1"], ["head_only", "0"], ["residual_add", "1"]]
+    notes = result.out.splitlines()[-3:]
+    assert notes == [
+        "  frozen: n = 1 of 2: seed 0 missing",
+        "  head_only: n = 0 of 2: seeds 0, 1 missing",
+        "  residual_add: n = 1 of 2: seed 0 missing",
+    ]
+    manifest = json.loads((tmp_path / "results" / "tiny_strategies" / "experiment.json").read_text(encoding="utf-8"))
+    assert list(manifest["arms"]) == list(ARMS)
+
+
+def test_overrides_go_to_an_experiment_of_their_own(cli: Cli, short: Path, tmp_path: Path) -> None:
+    result = cli("run", short, "adapter.dim=2", "seeds=[5]", "--arm", "residual_add", "--results", tmp_path / "mine")
+    assert result.code == 0
+    (folder,) = (tmp_path / "mine").iterdir()
+    assert re.fullmatch(r"tiny_strategies-\w{6}", folder.name)
+    assert result.out.startswith(f"{folder.name}: 1 trials, 0 finished, 1 to train\n")
+    (config,) = folder.glob("records/*/config.json")
+    content = json.loads(config.read_text(encoding="utf-8"))
+    assert (content["adapter"]["dim"], content["seed"]) == (2, 5)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_failed_trial(cli: Cli, short: Path, tmp_path: Path) -> None:
+    """The others are trained, the table says what is missing, the exit code is 1, and it stays so."""
+    arguments = ("run", short, "optim.lr=1e30", "optim.clip_norm=null", "name=bad", "seeds=[0]")
+    result = cli(*arguments)
+    assert result.code == 1
+    failures = result.err.splitlines()
+    assert len(failures) == 2
+    for line, arm in zip(failures, ("head_only", "residual_add"), strict=True):
+        assert re.match(rf"harness: {arm}/seed0: failed: nan: .+ is (nan|inf) .*epoch 1", line)
+    assert [row.split("|")[:2] for row in rows(result)] == [["frozen", "1"], ["head_only", "0"], ["residual_add", "0"]]
+    assert "head_only: n = 0 of 1: seed 0 failed (nan)" in result.out
+
+    before = summaries(tmp_path)
+    again = cli(*arguments)
+    assert (again.code, again.err) == (1, result.err)
+    assert again.out.startswith("bad: 3 trials, 3 finished, 0 to train\n")
+    assert summaries(tmp_path) == before
+    assert cli(*arguments, "--retry-failed").out.startswith("bad: 3 trials, 1 finished, 2 to train\n")
+
+
+def test_an_interrupted_run_says_how_to_go_on(cli: Cli, short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.training.run_trial.save_weights", interrupt)
+        result = cli("run", short, "--arm", "residual_add", "--seed", "0")
+    assert result.code == 130
+    assert result.err.strip() == "harness: interrupted; the same command goes on from where it stopped"
+    after = cli("run", short, "--arm", "residual_add", "--seed", "0")
+    assert after.code == 0
+    assert after.out.startswith("tiny_strategies: 1 trials, 0 finished, 1 to train\n")
+
+
+def test_a_strategy_beside_the_experiment_file(cli: Cli, tiny_text_files: TinyText, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "halving_strategy.py").write_text(
+        "from harness.adapters import AbstractAdapterStrategy\n"
+        "class Halving(AbstractAdapterStrategy):\n"
+        "    def forward(self, input, adapter, *, module):\n"
+        "        return input + 0.5 * adapter(input)\n",
+        encoding="utf-8",
+    )
+    arms = {"halving": {"adapter": {"adapter_strategy": {"_target_": "halving_strategy.Halving"}}}}
+    path = tiny_text_files.write_experiment(folder / "e.yaml", name="halving", arms=arms, table={}, seeds=[0])
+    result = cli("run", path, "loop.epochs=1")
+    assert (result.code, result.err) == (0, "")
+    assert rows(result)[0].startswith("halving|1|")
+
+
+def test_wandb_offline(cli: Cli, short: Path, tmp_path: Path) -> None:
+    result = cli("run", short, "--seed", "0", "--wandb", "offline")
+    assert (result.code, result.err) == (0, "")
+    folder = tmp_path / "results" / "tiny_strategies"
+    runs = [read_finished_run(path) for path in folder.glob("wandb/offline-run-*/run-*.wandb")]
+    assert {run.run_id for run in runs} == {path.name for path in (folder / "records").iterdir()}
+    by_arm = {run.tags[0]: run for run in runs}
+    assert set(by_arm) == set(ARMS)
+    assert {arm: run.job_type for arm, run in by_arm.items()} == {
+        "frozen": "baseline",
+        "head_only": "confirm",
+        "residual_add": "confirm",
+    }
+    assert {arm: len(run.history) for arm, run in by_arm.items()} == {"frozen": 0, "head_only": 1, "residual_add": 1}
+    run = by_arm["residual_add"]
+    record = json.loads((folder / "records" / run.run_id / "summary.json").read_text(encoding="utf-8"))
+    assert run.summary["final/target_accuracy"] == record["metrics"]["target_accuracy"]
+    assert run.config["optim"]["lr"] == 0.02
+    assert (run.group, run.summary["state"]) == ("tiny_strategies", "complete")
+
+
+def test_no_wandb_when_it_is_off(cli: Cli, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert cli("run", short, "--arm", "frozen", "--wandb", "off").code == 0
+    assert not list(tmp_path.rglob("wandb"))
+
+
+class TestTable:
+    @pytest.fixture
+    def trained(self, cli: Cli, short: Path) -> Cli:
+        assert cli("run", short, "--arm", "frozen", "--arm", "head_only").code == 0
+        return cli
+
+    def test_markdown(self, trained: Cli) -> None:
+        result = trained("table", "tiny_strategies", "--format", "md")
+        assert (result.code, result.err) == (0, "")
+        lines = [line for line in result.out.splitlines() if line.startswith("|")]
+        assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {arm}" for arm in ARMS]
+        shown = [re.sub(r"\*", "", line).strip("| ").replace(" | ", "|") for line in lines[2:]]
+        assert shown == [row.replace("*", "") for row in rows(trained("table", "tiny_strategies"))]
+
+    def test_chosen_columns(self, trained: Cli) -> None:
+        result = trained("table", "tiny_strategies", "--metrics", "seconds, forgetting", "--format", "md")
+        assert "| arm | n | seconds (s) | forgetting (points) ↓ |" in result.out.splitlines()
+
+    def test_unknown_column(self, trained: Cli) -> None:
+        result = trained("table", "tiny_strategies", "--metrics", "forgeting")
+        assert result.code == 2
+        assert result.error.startswith("table: no metric 'forgeting' in the records of tiny_strategies; choices: tar")
+
+    def test_unknown_experiment_names_the_known(self, trained: Cli) -> None:
+        result = trained("table", "tiny")
+        assert (result.code, result.error) == (2, "no results of 'tiny' in results; choices: tiny_strategies")
+
+    def test_a_corrupt_record_is_one_line(self, trained: Cli, tmp_path: Path) -> None:
+        path = next((tmp_path / "results").rglob("summary.json"))
+        path.write_text(path.read_text(encoding="utf-8")[:100], encoding="utf-8")
+        result = trained("table", "tiny_strategies")
+        assert (result.code, result.out) == (2, "")
+        relative = path.relative_to(tmp_path)
+        assert result.error == f"{relative}: not valid JSON; delete it to make it anew"
+
+    def test_nothing_finished(self, cli: Cli, tmp_path: Path, short: Path) -> None:
+        assert cli("run", short, "--arm", "frozen", "--seed", "0").code == 0
+        for path in (tmp_path / "results").rglob("summary.json"):
+            path.unlink()
+        result = cli("table", "tiny_strategies")
+        assert result.code == 2
+        assert result.error == (
+            "results/tiny_strategies: no trial of tiny_strategies is finished, so there is nothing to tabulate"
+        )

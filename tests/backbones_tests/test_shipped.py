@@ -1,0 +1,39 @@
+"""The backbones that come with the package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.backbones.recipe import SHIPPED, load_recipe
+from harness.backbones.store import load_backbone
+from harness.data.registry import is_fetched, load_corpus
+from harness.training.pretrain import make_tokenizer
+
+FOLDERS = sorted(path.parent for path in SHIPPED.glob("*/backbone.json"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_shipped_weights_belong_to_their_recipe(folder: Path) -> None:
+    name = folder.name.rpartition("-")[0]
+    recipe = load_recipe(name)
+    assert folder.name == f"{name}-{recipe.recipe_id}"  # a recipe that was changed would name another folder
+    backbone = load_backbone(recipe)
+    assert backbone.directory == folder
+    facts = json.loads((folder / "backbone.json").read_text(encoding="utf-8"))
+    assert backbone.fingerprint == facts["fingerprint"] and len(backbone.symbols) >= 2
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_shipped_tokenizer_is_the_one_that_its_recipe_gives(folder: Path) -> None:
+    if not (folder / "tokenizer.json").is_file():
+        pytest.skip("this backbone has no tokenizer of its own")
+    recipe = load_recipe(folder.name.rpartition("-")[0])
+    if not is_fetched(recipe.data.corpus):
+        pytest.skip(f"corpus {recipe.data.corpus} is not fetched; run: harness data fetch {recipe.data.corpus}")
+    tokenizer = make_tokenizer(recipe, load_corpus(recipe.data.corpus, **recipe.data.options))
+    assert tokenizer is not None
+    shipped = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    assert json.loads(tokenizer.to_str())["model"] == shipped["model"]

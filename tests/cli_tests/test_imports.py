@@ -1,0 +1,53 @@
+"""What a command loads: a table is made, and help is shown, without torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tables_tests.records_by_hand import text_metrics, write_records
+
+CODE = """
+import sys
+from harness.cli import main
+try:
+    main()
+finally:
+    print("LOADED", *sorted(name for name in sys.modules if "." not in name), file=sys.stderr)
+"""
+
+
+def loaded_by(*arguments: str, cwd: Path) -> set[str]:
+    """The top-level modules that are loaded when a command ends well."""
+    result = subprocess.run(
+        [sys.executable, "-c", CODE, *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+    (line,) = result.stderr.splitlines()
+    return set(line.removeprefix("LOADED ").split())
+
+
+HEAVY = {"torch", "torchaudio", "transformers", "tokenizers", "safetensors", "wandb", "jiwer"}
+
+
+@pytest.mark.parametrize("format", ["terminal", "md"])
+def test_a_table_loads_no_torch(tmp_path: Path, format: str) -> None:
+    write_records(tmp_path / "results", {"a": {0: text_metrics(0.5)}, "b": {0: text_metrics(0.6)}})
+    loaded = loaded_by("table", "mine", "--format", format, cwd=tmp_path)
+    assert {"harness", "pandas"} <= loaded
+    assert loaded & HEAVY == set()
+
+
+def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+    loaded = loaded_by("--help", cwd=tmp_path)
+    assert "harness" in loaded
+    assert loaded & (HEAVY | {"pandas", "numpy", "yaml", "pydantic"}) == set()

@@ -1,0 +1,130 @@
+"""`harness pretrain`, `data list`, `doctor`, `demo`, and help."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_text import TinyText
+
+from harness import __version__
+from harness.data.errors import DataError
+from harness.data.registry import CORPORA
+
+from .conftest import Cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_pretrain_reports_epochs_and_does_nothing_the_second_time(
+    cli: Cli, tiny_text_files: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    first = cli("pretrain", tiny_text_files.recipe)
+    assert (first.code, first.err) == (0, "")
+    lines = first.out.splitlines()
+    assert [line.split(":")[0] for line in lines[:2]] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[2].startswith("tiny (")
+    (folder,) = (tmp_path / "cache" / "backbones").iterdir()
+    assert lines[3] == f"in {folder}"
+    second = cli("pretrain", tiny_text_files.recipe, "--quiet")
+    assert (second.code, second.out.splitlines()) == (0, lines[2:])
+
+
+def test_pretrain_without_its_corpus(cli: Cli, tiny_text_files: TinyText, tmp_path: Path) -> None:
+    recipe = yaml.safe_load(tiny_text_files.recipe.read_text(encoding="utf-8"))
+    recipe["data"]["corpus"] = "manifest:gone.jsonl"
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    result = cli("pretrain", "r.yaml")
+    assert (result.code, result.error) == (2, "gone.jsonl: cannot be read: No such file or directory")
+
+
+def test_data_list(cli: Cli) -> None:
+    result = cli("data", "list")
+    assert (result.code, result.err) == (0, "")
+    words = [line.split() for line in result.out.splitlines()]
+    assert [line[0] for line in words] == list(CORPORA)
+    states = {line[0]: line[1] for line in words}
+    assert states["manifest"] == "local"
+    assert states["vader"] == "not"  # fetched: HARNESS_DATA is an empty folder
+
+
+def test_doctor(cli: Cli) -> None:
+    result = cli("doctor")
+    assert (result.code, result.err) == (0, "")
+    found = dict(line.split(":", 1) for line in result.out.splitlines())
+    assert found["harness"].strip().startswith(__version__)
+    assert found["W&B mode"].strip() == "disabled"
+    assert found["corpus vader"].strip() == "not here; run: harness data fetch vader"
+    assert {"python", "torch", "GPU", "audio", "backbone text_small"} <= set(found)
+
+
+@pytest.mark.parametrize("arguments", [(), ("data",)])
+def test_help_is_shown_for_a_bare_command(cli: Cli, arguments: tuple[str, ...]) -> None:
+    result = cli(*arguments)
+    assert (result.code, result.err) == (2, "")
+    assert result.out.startswith(" ".join(("Usage: harness", *arguments)))
+    assert "Commands:" in result.out
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("table",), ("pretrain",), ("doctor",), ("data", "fetch")])
+def test_help(cli: Cli, command: tuple[str, ...]) -> None:
+    result = cli(*command, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(" ".join(("Usage: harness", *command)))
+
+
+class TestDemo:
+    """Which experiments it runs; that they train is for the tests of `harness run`."""
+
+    @pytest.fixture
+    def told(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """What the demo fetches and runs, in order; nothing is fetched or trained."""
+        told: list[str] = []
+
+        def run(path: Path, *settings: object) -> None:
+            told.append(f"run {path}")
+
+        def fetch(name: str, **settings: object) -> None:
+            told.append(f"fetch {name}")
+
+        monkeypatch.setattr("harness.cli.demo.run_command", run)
+        monkeypatch.setattr("harness.cli.demo.fetch_corpus", fetch)
+        monkeypatch.setattr(logging.getLogger("harness"), "level", logging.NOTSET)  # the demo raises it
+        return told
+
+    def test_outside_a_checkout(self, cli: Cli, told: list[str]) -> None:
+        result = cli("demo")
+        assert result.code == 2
+        assert result.error.endswith("start it in a checkout of the project")
+        assert told == []
+
+    def test_real_speech(self, cli: Cli, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(ROOT)
+        result = cli("demo")
+        assert (result.code, result.err) == (0, "")
+        assert told == [
+            "fetch vader",
+            "run experiments/demo_text.yaml",
+            "fetch asterisk",
+            "run experiments/demo_speech.yaml",
+        ]
+        assert "SYNTHETIC" not in result.out
+
+    def test_synthetic_speech_is_said_to_be(self, cli: Cli, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        def fetch(name: str, **settings: object) -> None:
+            if name == "asterisk":
+                raise DataError("apt-get is not there")
+
+        monkeypatch.setattr("harness.cli.demo.fetch_corpus", fetch)
+        monkeypatch.chdir(ROOT)
+        result = cli("demo")
+        assert told == ["run experiments/demo_text.yaml", "run experiments/demo_speech_synthetic.yaml"]
+        assert "The recordings cannot be had here: apt-get is not there" in result.out
+        assert "SYNTHETIC" in result.out
+
+    def test_its_experiments_are_there(self) -> None:
+        for name in ("demo_text", "demo_speech", "demo_speech_synthetic"):
+            assert (ROOT / "experiments" / f"{name}.yaml").is_file()

@@ -1,0 +1,88 @@
+"""Progress lines and bars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.cli.progress import BarProgress, PlainProgress, make_progress, outcome_line
+from harness.config import TrialConfig
+from harness.records.schema import Summary, TrialState
+from harness.sweep.worker import TrialEvent, TrialTask
+from harness.tracking.tracker import TrialRun
+
+
+def task(seed: int, epochs: int = 3, train: str = "full") -> TrialTask:
+    config = TrialConfig.model_validate(
+        {
+            "data": {"corpus": "c", "source": ["s"], "target": "t"},
+            "backbone": {"recipe": "r"},
+            "train": train,
+            "loop": {"epochs": epochs},
+            "seed": seed,
+        }
+    )
+    return TrialTask(config, TrialRun(config.trial_id, "e", "arm", seed, "confirm"), Path("nowhere"))
+
+
+def summary(state: TrialState = TrialState.COMPLETE, **fields: Any) -> Summary:
+    numbers = {"target_cer": 0.1234, "forgetting": 0.01, "source_cer": 0.5}
+    return Summary(trial_id="x", state=state, metrics=numbers, costs={"seconds": 7.4}, epochs_run=2, **fields)
+
+
+def test_outcome_lines() -> None:
+    done = TrialEvent("done", task(0), summary=summary())
+    assert outcome_line(done) == "target_cer 12.3 %, source_cer 50.0 %  (2 epochs, 7 s)"
+    bad = TrialEvent("done", task(0), summary=summary(TrialState.FAILED, reason="nan", message="the loss is nan"))
+    assert outcome_line(bad) == "failed: nan: the loss is nan"
+    assert outcome_line(TrialEvent("failed", task(0), message="its process was killed")) == (
+        "failed: its process was killed"
+    )
+
+
+def test_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 110.0, 130.0])  # the first trial takes 10 s for 3 of 12 epochs
+    monkeypatch.setattr("harness.cli.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    tasks = (task(0, epochs=3), task(1, epochs=9))
+    with PlainProgress(tasks) as progress:
+        progress.hear(TrialEvent("epoch", tasks[0], entry={"epoch": 1}))
+        progress.hear(TrialEvent("note", tasks[0], message="wandb failed"))
+        progress.hear(TrialEvent("done", tasks[0], summary=summary()))
+        progress.hear(TrialEvent("busy", tasks[1]))
+        progress.hear(TrialEvent("failed", tasks[1], message="gone"))
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "[1/2] arm/seed0: target_cer 12.3 %, source_cer 50.0 %  (2 epochs, 7 s); about 30 s left",
+        "[2/2] arm/seed1: failed: gone; about 0 s left",
+    ]
+    assert err == "wandb failed\n"
+
+
+def test_bars_count_epochs_and_early_stopping(capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = (task(0, epochs=5), task(1, train="none"))
+    with BarProgress(tasks) as progress:
+        bar = progress.rich.tasks[0]
+        assert bar.total == 6  # a trial that trains nothing counts as one epoch
+        for _ in range(2):
+            progress.hear(TrialEvent("epoch", tasks[0], entry={}))
+        assert (bar.completed, bar.description) == (2, "arm/seed0")
+        progress.hear(TrialEvent("done", tasks[0], summary=summary()))
+        assert bar.completed == 5  # stopped after 2 of 5
+        progress.hear(TrialEvent("note", tasks[1], message="[red]not markup[/red]"))
+        progress.hear(TrialEvent("done", tasks[1], summary=summary()))
+        assert bar.completed == 6
+    text = capsys.readouterr().out
+    assert "arm/seed1: target_cer 12.3 %" in text
+    assert "[red]not markup[/red]" in text
+
+
+def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert isinstance(make_progress((task(0),), quiet=False), BarProgress)
+    assert isinstance(make_progress((task(0),), quiet=True), PlainProgress)
+    assert isinstance(make_progress((), quiet=False), PlainProgress)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False)
+    assert isinstance(make_progress((task(0),), quiet=False), PlainProgress)

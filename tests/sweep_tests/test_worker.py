@@ -1,0 +1,92 @@
+"""One worker and one trial: locked, skipped when finished, its failures told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.errors import TrialError
+from harness.records.schema import Summary, TrialState
+from harness.records.store import TrialFolder
+from harness.sweep.worker import TrialEvent, TrialTask, Worker, must_train
+from harness.training import loop as loop_module
+
+from .conftest import Plan, misbehaving, num_starts
+
+
+def summary_of(state: TrialState, reason: str | None = None) -> Summary:
+    return Summary(trial_id="t", state=state, reason=reason)
+
+
+@pytest.mark.parametrize(
+    "summary, train, train_when_asked",
+    [
+        (None, True, True),
+        (summary_of(TrialState.COMPLETE), False, False),
+        (summary_of(TrialState.PRUNED), False, False),
+        (summary_of(TrialState.FAILED, "nan"), False, True),
+        (summary_of(TrialState.FAILED, "not_restored"), False, True),
+        *((summary_of(TrialState.FAILED, reason), True, True) for reason in ("oom", "killed", "error", "disk")),
+        (summary_of(TrialState.FAILED, "checkpoint"), True, True),
+    ],
+    ids=lambda value: value and f"{value.state.value}-{value.reason}" if isinstance(value, Summary | None) else None,
+)
+def test_what_has_to_be_trained(summary: Summary | None, train: bool, train_when_asked: bool, plan: Plan) -> None:
+    (task,) = plan({"frozen": {"train": "none", "adapter": None}}).pending
+    assert must_train(task, summary) == train
+    assert must_train(replace(task, retry_failed=True), summary) == train_when_asked
+
+
+@pytest.fixture
+def task(plan: Plan) -> TrialTask:
+    (task,) = plan({"residual_add": {}}).pending
+    return task
+
+
+def test_a_trial_is_trained_once(task: TrialTask, events: list[TrialEvent]) -> None:
+    worker = Worker()
+    first, again = worker.train(task, events.append), worker.train(task, events.append)
+    assert first.kind == again.kind == "done" and first.summary == again.summary
+    assert first.summary is not None and first.summary.state == "complete"
+    assert [(event.kind, event.entry and event.entry["epoch"]) for event in events] == [("epoch", 1), ("epoch", 2)]
+    assert num_starts(task.folder) == 1
+
+
+def test_a_trial_that_is_held_elsewhere_is_busy(task: TrialTask, events: list[TrialEvent]) -> None:
+    with TrialFolder(task.folder).lock(wait=False) as held:
+        assert held
+        assert Worker().train(task, events.append).kind == "busy"
+    assert not (task.folder / "config.json").exists() and events == []
+    assert Worker().train(task, events.append).kind == "done"
+
+
+def test_a_mistake_of_the_user_is_told_as_such(plan: Plan, events: list[TrialEvent]) -> None:
+    (task,) = plan({"far": {"backbone": {"layers": [9]}}}).pending
+    event = Worker().train(task, events.append)
+    assert (event.kind, event.user_error, event.summary) == ("failed", True, None)
+    assert event.message.startswith("backbone.layers: [9] matches no layer")
+
+
+def test_a_full_disk_is_told_and_leaves_no_summary(
+    task: TrialTask, events: list[TrialEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_disk(path: Path, checkpoint: object) -> None:
+        raise TrialError("disk", f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr(loop_module, "save_checkpoint", fill_disk)
+    event = Worker().train(task, events.append)
+    assert (event.kind, event.user_error, event.summary) == ("failed", False, None)
+    assert event.message.endswith("checkpoint.safetensors: cannot be written: No space left on device")
+    assert TrialFolder(task.folder).summary() is None
+
+
+def test_a_bug_in_a_users_strategy_is_a_summary(plan: Plan, events: list[TrialEvent]) -> None:
+    (task,) = plan({"broken": misbehaving("raise")}).pending
+    event = Worker().train(task, events.append)
+    assert event.kind == "done" and event.summary is not None and not event.user_error
+    assert (event.summary.state, event.summary.reason) == ("failed", "error")
+    assert (task.folder / "traceback.txt").is_file()
+    (again,) = plan({"broken": misbehaving("raise")}).pending  # a failure of this kind is tried again
+    assert again == task
