@@ -144,18 +144,21 @@ def save_backbone(
     return directory
 
 
-def load_backbone(recipe: Recipe) -> Backbone:
+def load_backbone(recipe: Recipe, asked: str | None = None) -> Backbone:
     """Load a trained backbone, in eval mode.
+
+    Args:
+        recipe: its recipe.
+        asked: the name or path that the recipe was loaded by, for the command in error messages.
 
     Raises:
         UserError: it has not been trained yet (the command is named), a file is corrupt, or the weights are not those
             that the folder's fingerprint was taken of.
     """
     directory = backbone_directory(recipe)
+    command = f"harness pretrain {asked or recipe.name}"
     if not (directory / "backbone.json").is_file():
-        raise UserError(
-            f"backbone {recipe.name} ({recipe.recipe_id}) has no weights yet; run: harness pretrain {recipe.name}"
-        )
+        raise UserError(f"backbone {recipe.name} ({recipe.recipe_id}) has no weights yet; run: {command}")
     try:
         facts = json.loads((directory / "backbone.json").read_text(encoding="utf-8"))
         symbols, expected = tuple(facts["symbols"]), str(facts["fingerprint"])
@@ -164,27 +167,25 @@ def load_backbone(recipe: Recipe) -> Backbone:
     except UserError:
         raise  # of a pretrained encoder's own files: training the backbone again would not mend them
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise _unreadable(directory, recipe, error) from error
+        raise _unreadable(directory, command, error) from error
     model = build_model(recipe, symbols, tokenizer.get_vocab_size() if tokenizer else 0, seed=0)
     try:
         model.load_state_dict(weights, strict=recipe.train == "full")
     except RuntimeError as error:
-        raise _unreadable(directory, recipe, "its weights are not those of the recipe's model") from error
+        raise _unreadable(directory, command, "its weights are not those of the recipe's model") from error
     model.eval()
     found = fingerprint_of(model)
     if found != expected:
         raise UserError(
             f"{directory}: weights have fingerprint {found[:12]}, expected {expected[:12]}; "
-            f"delete the folder and run: harness pretrain {recipe.name}"
+            f"delete the folder and run: {command}"
         )
     return Backbone(recipe, model, symbols, found, tokenizer, directory)
 
 
-def _unreadable(directory: Path, recipe: Recipe, cause: Exception | str) -> UserError:
+def _unreadable(directory: Path, command: str, cause: Exception | str) -> UserError:
     reason = f"{cause!r}" if isinstance(cause, KeyError) else str(cause).partition("\n")[0]
-    return UserError(
-        f"{directory}: unreadable backbone ({reason}); delete the folder and run: harness pretrain {recipe.name}"
-    )
+    return UserError(f"{directory}: unreadable backbone ({reason}); delete the folder and run: {command}")
 
 
 def _load_tokenizer(recipe: Recipe, directory: Path) -> Tokenizer | None:

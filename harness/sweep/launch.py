@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -97,7 +98,7 @@ class _RemoteWorker:
         assert self.task is not None
         try:
             event: TrialEvent = self.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # the latter in the middle of a message
             self.process.join()
             task, self.task = self.task, None
             code = self.process.exitcode or 0
@@ -118,12 +119,18 @@ def _serve(connection: Connection, path: list[str]) -> None:
     """The worker process: train what comes through the pipe until it closes."""
     sys.path[:] = path  # a user's strategies are found from here as from the parent
     worker = Worker()
+    sending = threading.Lock()  # a tracker's thread complains through the same pipe
+
+    def tell(event: TrialEvent) -> None:
+        with sending:
+            connection.send(event)
+
     while True:
         try:
             task, patient = connection.recv()
         except (EOFError, KeyboardInterrupt):
             return
         try:
-            connection.send(worker.train(task, connection.send, wait=patient))
+            tell(worker.train(task, tell, wait=patient))
         except (BrokenPipeError, KeyboardInterrupt):
             return

@@ -127,7 +127,7 @@ class Resources:
     def backbone(self, recipe_name: str) -> Backbone:
         recipe = load_recipe(recipe_name)
         if recipe.recipe_id not in self._backbones:
-            self._backbones[recipe.recipe_id] = load_backbone(recipe)
+            self._backbones[recipe.recipe_id] = load_backbone(recipe, recipe_name)
         return self._backbones[recipe.recipe_id]
 
     def domains(self, config: TrialConfig) -> Domains:

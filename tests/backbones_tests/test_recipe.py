@@ -104,7 +104,7 @@ def test_an_unknown_recipe_names_the_choices() -> None:
     "change, expected",
     [
         ({"train": "heads"}, "train: "),
-        ({"encoder": {"kind": "text", "dim": 0}}, "encoder.text.dim: "),
+        ({"encoder": {"kind": "text", "dim": 0}}, "encoder.dim: "),
         ({"encoder": {"kind": "text", "dims": 16}}, "unknown key 'dims'; choices: "),
         ({"encoder": {"kind": "video"}}, "encoder: "),
         ({"seed": -1}, "seed: "),
