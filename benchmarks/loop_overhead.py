@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from harness.backbones.model import TaskModel
 from harness.config import TrialConfig
 from harness.data.batching import bucketed_batches
 from harness.experiment_files import load_experiment
@@ -30,9 +31,9 @@ EXPERIMENT = Path(__file__).parents[1] / "experiments" / "text_strategies.yaml"
 EPOCHS = 3
 
 
-def bare_loop(config: TrialConfig, base: torch.nn.Module, task: Task, items: list[Item]) -> float:
+def bare_loop(config: TrialConfig, base: TaskModel, task: Task, items: list[Item]) -> float:
     """Seconds of the loop without anything around it."""
-    model = adapt(copy.deepcopy(base), config).model  # type: ignore[arg-type]
+    model = adapt(copy.deepcopy(base), config).model
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=config.optim.lr)
     model.train()
@@ -44,15 +45,15 @@ def bare_loop(config: TrialConfig, base: torch.nn.Module, task: Task, items: lis
             batch = task.collate([items[i] for i in indices], None)
             optimizer.zero_grad()
             scores, valid = model(batch.inputs, batch.lengths)
-            task.loss(scores, valid, batch).backward()
+            task.loss(scores, valid, batch).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
     return time.perf_counter() - began
 
 
-def harness_loop(config: TrialConfig, base: torch.nn.Module, task: Task, items: list[Item], folder: Path) -> float:
+def harness_loop(config: TrialConfig, base: TaskModel, task: Task, items: list[Item], folder: Path) -> float:
     """Seconds of `fit` with a checkpoint an epoch; scoring is left out, as in the bare loop."""
-    model = adapt(copy.deepcopy(base), config).model  # type: ignore[arg-type]
+    model = adapt(copy.deepcopy(base), config).model
     plan = FitPlan(
         config.optim,
         config.loop,

@@ -42,9 +42,11 @@ def rotate(x_BHTd: Tensor) -> Tensor:
     """Rotate pairs of channels by an angle that grows with the position, so that products see distances."""
     num_steps, width = x_BHTd.shape[-2:]
     half = width // 2
-    frequency = torch.exp(torch.arange(half, device=x_BHTd.device, dtype=x_BHTd.dtype) * (-math.log(10000.0) / half))
-    angle = torch.arange(num_steps, device=x_BHTd.device, dtype=x_BHTd.dtype)[:, None] * frequency
-    cos, sin = angle.cos(), angle.sin()
+    # Positions are counted in float32 at least: bfloat16 has no odd numbers above 256.
+    device, dtype = x_BHTd.device, torch.promote_types(x_BHTd.dtype, torch.float32)
+    frequency = torch.exp(torch.arange(half, device=device, dtype=dtype) * (-math.log(10000.0) / half))
+    angle = torch.arange(num_steps, device=device, dtype=dtype)[:, None] * frequency
+    cos, sin = angle.cos().to(x_BHTd.dtype), angle.sin().to(x_BHTd.dtype)
     first, second = x_BHTd[..., :half], x_BHTd[..., half:]
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 

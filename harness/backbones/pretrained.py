@@ -50,9 +50,12 @@ class PretrainedTextEncoder(Encoder):
             layers to put insertion points behind.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, max_length: int) -> None:
         super().__init__()
         self.model = load_transformers_model(directory)
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        if isinstance(positions, int) and 0 < positions < max_length:
+            raise UserError(f"encoder.max_length: {max_length}, but {directory} has {positions} positions")
         self.dim = int(self.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
         try:
             layers = layers_of(self.model)

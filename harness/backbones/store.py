@@ -75,7 +75,7 @@ def build_encoder(recipe: Recipe, vocab_size: int) -> Encoder:
         raise UserError(f"recipe {recipe.name}: encoder: {error}") from error
     from harness.backbones.pretrained import PretrainedTextEncoder, model_directory
 
-    return PretrainedTextEncoder(model_directory(settings.path))
+    return PretrainedTextEncoder(model_directory(settings.path), settings.max_length)
 
 
 def build_model(recipe: Recipe, symbols: tuple[str, ...], vocab_size: int, seed: int) -> TaskModel:
@@ -102,7 +102,7 @@ def pretrained_tokenizer(settings: PretrainedEncoderSettings) -> Tokenizer:
     except ValueError as error:
         raise UserError(f"encoder.path: {settings.path}: {error}") from error
     tokenizer.no_padding()
-    tokenizer.no_truncation()
+    tokenizer.enable_truncation(settings.max_length)  # its own way of cutting keeps the closing token
     return tokenizer
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Sequence
 
 from harness.data.registry import CORPORA, fetch_corpus, find_source, is_fetched
@@ -14,10 +16,21 @@ def list_command() -> None:
         print(f"{name:15} {here:12} {source.family or 'text or speech'}: {source.summary} ({source.licence})")
 
 
+def show_fetching() -> None:
+    """Print what the fetchers log: a fetch can take a minute, and should not look stuck."""
+    logger = logging.getLogger("harness.data")
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
 def fetch_command(names: Sequence[str], allow_other_version: bool) -> None:
     """Fetch corpora; every name is checked before the first one is fetched."""
     for name in names:
         find_source(name)
+    show_fetching()
     for name in names:
         already = is_fetched(name)
         folder = fetch_corpus(name, allow_other_version=allow_other_version)

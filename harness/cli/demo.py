@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 
+from harness.cli.data import show_fetching
 from harness.cli.run import run_command
 from harness.data.registry import fetch_corpus
 from harness.errors import UserError
@@ -21,8 +21,7 @@ def demo_command(results: Path, quiet: bool) -> None:
     """
     if not (EXPERIMENTS / "demo_text.yaml").is_file():
         raise UserError("harness demo runs the files in experiments/: start it in a checkout of the project")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("harness").setLevel(logging.INFO)
+    show_fetching()
     jobs = min(2, os.cpu_count() or 1)
     print("== Text: fetching the sentences (vaderSentiment's sdist, through pip)", flush=True)
     fetch_corpus("vader")

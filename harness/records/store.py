@@ -75,8 +75,12 @@ class TrialFolder:
             self.checkpoint.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Forget how the trial ended, so that it can train again (its checkpoint stays)."""
-        for name in ("summary.json", "traceback.txt"):
+        """Forget how the trial ended, so that it can train again (its checkpoint stays).
+
+        Files that a kill left half written go too, so hold the lock.
+        """
+        half_written = [path.name for path in self.path.glob(".*.tmp")]
+        for name in ("summary.json", "traceback.txt", *half_written):
             (self.path / name).unlink(missing_ok=True)
 
     @contextmanager

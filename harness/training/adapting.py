@@ -136,6 +136,8 @@ def insert_adapters(model: TaskModel, config: TrialConfig) -> dict[str, int]:
         if adapter is None:
             continue
         adapter.to(torch.device(config.loop.device), dtype).requires_grad_(True)
+        if ADAPTER_NAME not in point.get_enabled_adapters():
+            raise UserError("adapter: enabled: false: the adapter would never run, so the trial would train nothing")
         sizes[name] = sum(weight.numel() for weight in adapter.parameters())
         if sizes[name] == 0:
             raise UserError(f"adapter: {target_of(config)} has no weights, so the trial would train nothing")
@@ -148,12 +150,12 @@ def target_of(config: TrialConfig) -> str:
     return str((config.adapter or {}).get("_target_"))
 
 
-@torch.no_grad()
+@torch.enable_grad()
 def check_shape(point: InsertionPoint, config: TrialConfig) -> None:
-    """Pass a small input through a new adapter: its output must have the input's shape.
+    """Pass a small input through a new adapter: it must run, and give the input's shape.
 
     Raises:
-        UserError: it fails, or gives another shape.
+        UserError: it fails, gives another shape, or its strategy never runs it.
     """
     weight = next(point.parameters())
     probe = torch.zeros(2, 3, point.dim, dtype=weight.dtype, device=weight.device)
@@ -171,3 +173,5 @@ def check_shape(point: InsertionPoint, config: TrialConfig) -> None:
         point.valid_frames = valid
     if output.shape != probe.shape:
         raise UserError(f"adapter: {target_of(config)} gives {list(output.shape)} for a {list(probe.shape)} input")
+    if not output.requires_grad:  # nothing else here has a gradient
+        raise UserError(f"adapter: the output uses no weight of {target_of(config)}, so the trial would train nothing")

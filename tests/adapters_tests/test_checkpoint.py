@@ -155,9 +155,7 @@ def test_other_format(field: str, value: Any, filled: TinyModel, tmp_path: Path)
         read_adapter_file(tmp_path / "x")
 
 
-def test_full_disk_leaves_the_old_files(
-    filled: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_leaves_the_old_files(filled: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled.save_adapters(tmp_path / "x")
     old = {path: path.read_bytes() for path in tmp_path.iterdir()}
     calls = []
@@ -196,9 +194,7 @@ def test_probe_options(filled: TinyModel, tmp_path: Path) -> None:
     assert not any(key.startswith("probe/") for key in read_adapter_file(tmp_path / "x")[1])
     filled.save_adapters(tmp_path / "x", probe=torch.ones(1, 6))
     assert emptied(filled).load_adapters(tmp_path / "x") == ["an4", "an4_v2"]
-    with pytest.raises(
-        ValueError, match=r"a probe of shape \[1, 5\] in float64 cannot be computed .* probe=False"
-    ):
+    with pytest.raises(ValueError, match=r"a probe of shape \[1, 5\] in float64 cannot be computed .* probe=False"):
         filled.save_adapters(tmp_path / "x", probe=torch.ones(1, 5))
 
 

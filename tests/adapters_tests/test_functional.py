@@ -34,9 +34,7 @@ def generators() -> list[torch.Generator | None]:
     return [torch.Generator().manual_seed(100 + k) for k in range(K)]
 
 
-def apply(
-    tensors: dict[str, Tensor], noise: Tensor, keep: Any, l2: Any, **options: Any
-) -> tuple[Tensor, Tensor]:
+def apply(tensors: dict[str, Tensor], noise: Tensor, keep: Any, l2: Any, **options: Any) -> tuple[Tensor, Tensor]:
     weights: dict[str, Any] = {name: tensors[name] for name in WEIGHTS}
     out = functional.bottleneck(
         tensors["x"], **weights, activation=F.silu, norm_position=options.pop("norm_position", "pre")
@@ -47,16 +45,12 @@ def apply(
     return result, weighted + penalty
 
 
-def alone(
-    tensors: dict[str, Tensor], k: int, drop: str, **options: Any
-) -> tuple[Tensor, Tensor, list[Tensor]]:
+def alone(tensors: dict[str, Tensor], k: int, drop: str, **options: Any) -> tuple[Tensor, Tensor, list[Tensor]]:
     leaves = {name: tensor[k].clone().requires_grad_() for name, tensor in tensors.items()}
     keep = 1.0 - P[k]
     noise = torch.ones(1, 1, 1, dtype=torch.float64)
     if P[k] > 0:
-        noise = functional.draw_noise(
-            (B, T, D), keep, drop=drop, generator=generators()[k], dtype=torch.float64
-        )
+        noise = functional.draw_noise((B, T, D), keep, drop=drop, generator=generators()[k], dtype=torch.float64)
     result, loss = apply(leaves, noise, keep, LAMBDA[k], **options)
     torch.autograd.backward(loss)
     return result.detach(), loss.detach(), [leaf.grad for leaf in leaves.values() if leaf.grad is not None]

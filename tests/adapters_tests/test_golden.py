@@ -56,9 +56,7 @@ def run_in_float64(case: dict[str, Any]) -> dict[str, Tensor]:
     """The same with the float32 draw of the noise, but everything else in float64."""
     draw = functional.draw_noise
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            functional, "draw_noise", lambda s, k, **o: draw(s, k, **{**o, "dtype": torch.float32}).double()
-        )
+        patch.setattr(functional, "draw_noise", lambda s, k, **o: draw(s, k, **{**o, "dtype": torch.float32}).double())
         return run(case, torch.float64)
 
 
@@ -71,9 +69,7 @@ def mismatches(case: dict[str, Any]) -> list[str]:
     prefix = f"{case['index']}."
     inputs = (f"{prefix}param.", f"{prefix}input")
     expected = {
-        k.removeprefix(prefix): v
-        for k, v in TENSORS.items()
-        if k.startswith(prefix) and not k.startswith(inputs)
+        k.removeprefix(prefix): v for k, v in TENSORS.items() if k.startswith(prefix) and not k.startswith(inputs)
     }
     found, precise = run(case), run_in_float64(case)
     wrong = [] if case["registers_adapter_loss"] == ("adapter_loss" in found) else ["registered"]
@@ -104,11 +100,7 @@ def test_matches_nemo(case: dict[str, Any]) -> None:
 
 
 def noisy_cases() -> list[dict[str, Any]]:
-    return [
-        c
-        for c in CASES
-        if c["training"] and c["strategy"] == "residual_add" and 0 < c["stochastic_depth"] < 1
-    ]
+    return [c for c in CASES if c["training"] and c["strategy"] == "residual_add" and 0 < c["stochastic_depth"] < 1]
 
 
 def test_check_fails_on_another_noise_shape(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,9 +131,7 @@ def test_a_users_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         locate("mystrategies.Other")
     with pytest.raises(InstantiationError, match="`mybroken` fails with ZeroDivisionError: division by zero"):
         locate("mybroken.X")
-    with pytest.raises(
-        InstantiationError, match="`myimport` needs a module `no_such_package` that is not there"
-    ):
+    with pytest.raises(InstantiationError, match="`myimport` needs a module `no_such_package` that is not there"):
         locate("myimport.X")
 
 

@@ -70,9 +70,7 @@ def test_strategies_in_every_form() -> None:
     config = ResidualAddAdapterStrategyConfig(stochastic_depth=0.5)
     assert LinearAdapter(DIM, 3, adapter_strategy=config).adapter_strategy.stochastic_depth == 0.5
     target = {"_target_": ReturnResultAdapterStrategyConfig()._target_}
-    assert (
-        type(LinearAdapter(DIM, 3, adapter_strategy=target).adapter_strategy) is ReturnResultAdapterStrategy
-    )
+    assert type(LinearAdapter(DIM, 3, adapter_strategy=target).adapter_strategy) is ReturnResultAdapterStrategy
     strategy = ReturnResultAdapterStrategy()
     assert LinearAdapter(DIM, 3, adapter_strategy=strategy).adapter_strategy is strategy
     for wrong in (3, "residual_add", ReturnResultAdapterStrategy):

@@ -28,9 +28,7 @@ class TheirAccess(ABC):  # noqa: B024 (as above)
 @pytest.fixture
 def common(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """NeMo's modules, as far as the bridge reads them; returns the one with the allow lists."""
-    modules = {
-        name: ModuleType(name) for name in (nemo_bridge._STRATEGIES, nemo_bridge._ACCESS, nemo_bridge._COMMON)
-    }
+    modules = {name: ModuleType(name) for name in (nemo_bridge._STRATEGIES, nemo_bridge._ACCESS, nemo_bridge._COMMON)}
     vars(modules[nemo_bridge._STRATEGIES])["AbstractAdapterStrategy"] = TheirStrategy
     vars(modules[nemo_bridge._ACCESS])["AccessMixin"] = TheirAccess
     for name, module in modules.items():

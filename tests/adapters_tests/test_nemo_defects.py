@@ -28,9 +28,7 @@ def with_l2(l2_lambda: float, **options: object) -> dict[str, object]:
 
 def train(model: TinyModel, x: Tensor, steps: int) -> list[Tensor]:
     model.unfreeze_enabled_adapters()
-    parameters = [
-        p for host in model.hosts_of_adapter("an4").values() for p in host.adapter_layer.parameters()
-    ]
+    parameters = [p for host in model.hosts_of_adapter("an4").values() for p in host.adapter_layer.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.1)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -43,9 +41,7 @@ def train(model: TinyModel, x: Tensor, steps: int) -> list[Tensor]:
 
 def live_graph_tensors() -> int:
     gc.collect()
-    tensors = [
-        item for item in gc.get_objects() if issubclass(type(item), Tensor)
-    ]  # isinstance runs foreign code
+    tensors = [item for item in gc.get_objects() if issubclass(type(item), Tensor)]  # isinstance runs foreign code
     return sum(tensor.grad_fn is not None for tensor in tensors)
 
 
@@ -92,16 +88,12 @@ def test_2_p_and_lambda_can_be_separated(target: str, factor: float, x: Tensor) 
     [("sum", [8.0, 80.0, 800.0]), ("valid_frame_mean", [8.0] * 3), ("valid_element_mean", [1.0] * 3)],
 )
 def test_3_l2_need_not_grow_with_length_and_width(reduction: str, values: list[float]) -> None:
-    found = [
-        functional.l2_penalty(torch.ones(2, t, 8), 1.0, reduction=reduction).item() for t in (1, 10, 100)
-    ]
+    found = [functional.l2_penalty(torch.ones(2, t, 8), 1.0, reduction=reduction).item() for t in (1, 10, 100)]
     assert found == pytest.approx(values)
 
 
 def test_4_rows_and_schedules(x: Tensor) -> None:
-    strategy = ResidualAddAdapterStrategy(
-        1.0, drop="row", depth_schedule="linear", progress_schedule="linear"
-    )
+    strategy = ResidualAddAdapterStrategy(1.0, drop="row", depth_schedule="linear", progress_schedule="linear")
     host = InsertionPoint(DIM)
     for depth, progress, expected in ((1.0, 1.0, 1.0), (0.5, 1.0, 0.5), (0.5, 0.5, 0.25), (1.0, 0.0, 0.0)):
         host.depth_fraction, host.training_progress = depth, progress
@@ -160,21 +152,15 @@ def test_8_names_match_exactly_and_nothing_is_pickled(model: TinyModel, tmp_path
 def test_9_missing_strategy_and_duplicate_names(x: Tensor) -> None:
     host = InsertionPoint(DIM)
     host.add_adapter("an4", LINEAR)
-    with pytest.raises(
-        ValueError, match=r"Adapter with name `an4` already exists ! Adapter names = \['an4'\]"
-    ):
+    with pytest.raises(ValueError, match=r"Adapter with name `an4` already exists ! Adapter names = \['an4'\]"):
         host.add_adapter("an4", {**LINEAR, "dim": 5})
     assert host.adapter_cfg["an4"]["dim"] == 3
     del host.adapter_layer["an4"].adapter_strategy
-    with pytest.raises(
-        AttributeError, match="Adapter module `an4` does not set the value `adapter_strategy` !"
-    ):
+    with pytest.raises(AttributeError, match="Adapter module `an4` does not set the value `adapter_strategy` !"):
         host(x)
 
 
-def test_10_a_changed_computation_is_noticed(
-    model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_10_a_changed_computation_is_noticed(model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model.add_adapter("an4", {**LINEAR, "activation": "gelu"})
     for host in model.hosts_of_adapter("an4").values():
         randomize(host.adapter_layer)

@@ -48,9 +48,7 @@ def test_nemos_own_file_computes_the_same(model: TinyModel) -> None:
                 0.5,
                 0.25,
             )
-            torch.testing.assert_close(
-                adapter(outputs["input"]), outputs[f"{name}.{i}"], rtol=1e-6, atol=1e-6
-            )
+            torch.testing.assert_close(adapter(outputs["input"]), outputs[f"{name}.{i}"], rtol=1e-6, atol=1e-6)
 
 
 def test_converted_file_round_trips(model: TinyModel, tmp_path: Path) -> None:

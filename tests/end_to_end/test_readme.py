@@ -25,8 +25,8 @@ def test_strategy_example_is_short_and_runs(tiny_text_files: TinyText, run_cli: 
     assert words[:2] == ["harness", "run"]
     overrides = words[3:]
     assert overrides
-    arguments = ["run", tiny_text_files.experiment, *overrides, "--arm", "gated", "--seed", "0", "--results", tmp_path]
-    done = run_cli(*arguments, env=tiny_text_files.env)
+    options = [*overrides, "--arm", "gated", "--seed", "0", "--results"]
+    done = run_cli("run", tiny_text_files.experiment, *options, tmp_path, env=tiny_text_files.env)
     assert done.returncode == 0, done.stderr
     assert "1 to train" in done.stdout
     assert "gated" in done.stdout

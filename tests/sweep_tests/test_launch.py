@@ -67,52 +67,37 @@ def test_an_exception_of_the_listener_stops_the_launch(plan: Plan) -> None:
     assert not (tasks[1].folder / "traceback.txt").exists()
 
 
-def test_two_processes_give_the_same_records_as_one(plan: Plan, events: list[TrialEvent]) -> None:
-    arms = THREE | {"noisy": {"adapter": {"dropout": 0.2}}}
-    run_experiment(plan(arms, results="one"), 1, lambda event: None)
-    two = plan(arms, results="two")
-    report = run_experiment(two, 2, events.append)
-    assert (report.num_trained, report.failures) == (4, [])
-    assert sorted(ends(events)) == sorted(("done", f"{arm}/seed0") for arm in arms)
-    epochs = [(event.task.run.arm, event.entry["epoch"]) for event in events if event.kind == "epoch" and event.entry]
-    assert sorted(epochs) == sorted((arm, epoch) for arm in ("head_only", "adapters", "noisy") for epoch in (1, 2))
-    one = plan(arms, results="one")
-    assert one.pending == () and len(one.reused) == 4
-    for trial_id, summary in one.reused.items():
-        other = two.store.trial(trial_id)
-        found = other.summary()
-        assert found is not None and comparable(found) == comparable(summary)
-        folder = one.store.trial(trial_id).path
-        assert log_of(other.path) == log_of(folder)
-        assert (other.path / "predictions.jsonl").read_bytes() == (folder / "predictions.jsonl").read_bytes()
-
-
-def test_a_worker_that_is_killed_costs_its_trial_an_epoch(plan: Plan, events: list[TrialEvent], tmp_path: Path) -> None:
-    """It is reported, another worker trains the others, and the next launch goes on to the same bits."""
-    arms = {"killed": misbehaving("kill", call=5, marker=str(tmp_path / "once")), "adapters": {}}  # in the second epoch
+def test_two_processes_give_the_bits_of_one_also_after_a_kill(
+    plan: Plan, events: list[TrialEvent], tmp_path: Path
+) -> None:
+    """A worker that is killed is reported and costs its trial an epoch; the others are trained."""
+    once = str(tmp_path / "once")
+    arms = {"killed": misbehaving("kill", call=5, marker=once), **THREE, "noisy": {"adapter": {"dropout": 0.2}}}
     first = plan(arms)
-    killed, other = first.pending
+    killed, *others = first.pending
     report = run_experiment(first, 2, events.append)
-    assert sorted(ends(events)) == [("done", "adapters/seed0"), ("failed", "killed/seed0")]
+    assert sorted(ends(events)) == sorted([("failed", "killed/seed0"), *(("done", task.title) for task in others)])
     how = "its process was killed by signal 9 (out of memory?)"
     assert report.failures == [f"killed/seed0: {how}; the same command goes on from its last epoch"]
-    assert report.user_error is None and report.num_trained == 1
+    assert report.user_error is None and report.num_trained == 4
+    told = sorted((event.task.run.arm, event.entry["epoch"]) for event in events if event.entry is not None)
+    assert told == sorted([*((arm, n) for arm in ("head_only", "adapters", "noisy") for n in (1, 2)), ("killed", 1)])
     folder = TrialFolder(killed.folder)
     assert folder.summary() is None and folder.checkpoint.is_file() and len(log_of(killed.folder)) == 1
-    assert TrialFolder(other.folder).summary() is not None
 
     second = plan(arms)
-    assert second.pending == (killed,) and list(second.reused) == [other.config.trial_id]
+    assert second.pending == (killed,) and len(second.reused) == 4
     assert run_experiment(second, 1, events.append).failures == []
-    whole = plan(arms, results="whole")  # the marker is there: nothing is killed
+    whole = plan(arms, results="whole")  # in one process; the marker is there, so that nothing is killed
     assert run_experiment(whole, 1, events.append).failures == []
-    for task in (killed, other):
+    for task in first.pending:
         found, expected = (plan_.store.trial(task.config.trial_id) for plan_ in (second, whole))
         summaries = [found.summary(), expected.summary()]
         assert summaries[0] is not None and summaries[1] is not None
         assert comparable(summaries[0]) == comparable(summaries[1])
         assert log_of(found.path) == log_of(expected.path)
-    assert (num_starts(killed.folder), num_starts(other.folder)) == (2, 1)
+        assert (found.path / "predictions.jsonl").read_bytes() == (expected.path / "predictions.jsonl").read_bytes()
+        assert num_starts(found.path) == (2 if task == killed else 1)
 
 
 def test_a_worker_that_is_killed_is_replaced(plan: Plan, events: list[TrialEvent], tmp_path: Path) -> None:

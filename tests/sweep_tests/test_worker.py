@@ -11,7 +11,6 @@ from harness.errors import TrialError
 from harness.records.schema import Summary, TrialState
 from harness.records.store import TrialFolder
 from harness.sweep.worker import TrialEvent, TrialTask, Worker, must_train
-from harness.training import loop as loop_module
 
 from .conftest import Plan, misbehaving, num_starts
 
@@ -75,7 +74,7 @@ def test_a_full_disk_is_told_and_leaves_no_summary(
     def fill_disk(path: Path, checkpoint: object) -> None:
         raise TrialError("disk", f"{path}: cannot be written: No space left on device")
 
-    monkeypatch.setattr(loop_module, "save_checkpoint", fill_disk)
+    monkeypatch.setattr("harness.training.loop.save_checkpoint", fill_disk)
     event = Worker().train(task, events.append)
     assert (event.kind, event.user_error, event.summary) == ("failed", False, None)
     assert event.message.endswith("checkpoint.safetensors: cannot be written: No space left on device")

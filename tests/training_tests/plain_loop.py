@@ -50,12 +50,12 @@ def plain_fit(
     clip_norm: float | None = None,
 ) -> PlainResult:
     """Train `adapters` (one a layer), or without any the `head`, with linear warm-up and decay."""
-    weights = {}
+    weights: dict[str, nn.Parameter] = {}
     for number, adapter in enumerate(adapters):
         for name, weight in adapter.named_parameters():
             weights[f"encoder.layers.{number}.insertion.adapter_layer.adapted.module.{name}"] = weight
     if not adapters:
-        weights = {"head.output.weight": head.weight, "head.output.bias": head.bias}
+        weights = {f"head.output.{name}": weight for name, weight in head.named_parameters()}
     for parameter in (*encoder.parameters(), *head.parameters()):
         parameter.requires_grad_(False)
     for weight in weights.values():

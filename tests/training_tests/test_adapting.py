@@ -128,6 +128,7 @@ def users_module() -> Iterator[str]:
     [
         ("no weights", r"^adapter: mybrokenadapters\.Broken has no weights, so the trial would train nothing$"),
         ("shape", r"^adapter: mybrokenadapters\.Broken gives \[2, 16\] for a \[2, 3, 16\] input$"),
+        ("unused", r"^adapter: the output uses no weight of mybrokenadapters\.Broken, so the trial would train"),
         ("fails", r"^adapter: mybrokenadapters\.Broken fails on a \[2, 3, 16\] input: KeyError: 'nothing'$"),
         ("build", r"^adapter: .*cannot be"),
     ],
@@ -138,6 +139,11 @@ def test_a_users_adapter_that_cannot_work_is_told(
     config = make_config(adapter={"_target_": users_module, "how": how})
     with pytest.raises(UserError, match=expected):
         adapt(base, config)
+
+
+def test_an_adapter_that_would_never_run_is_told(base: TaskModel, make_config: MakeConfig) -> None:
+    with pytest.raises(UserError, match=r"^adapter: enabled: false: the adapter would never run"):
+        adapt(base, make_config(adapter={"enabled": False}))
 
 
 def test_an_adapter_that_does_not_exist_is_told(base: TaskModel, make_config: MakeConfig) -> None:

@@ -9,6 +9,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -332,7 +333,7 @@ def test_a_loss_that_is_not_finite_stops_the_trial(value: float, make_config: Ma
 def test_weights_that_break_in_the_last_step_are_noticed(make_config: MakeConfig, resources: Resources) -> None:
     """A finite loss with a gradient that is not: nothing trains after it, so only the scores can tell."""
     fitting = prepare(make_config(loop={"epochs": 1, "batch_size": 24}, optim={"warmup": 0}), resources)
-    last = next(w for n, w in fitting.adapted.model.named_parameters() if n.endswith("module.3.weight"))
+    last: Any = next(w for n, w in fitting.adapted.model.named_parameters() if n.endswith("module.3.weight"))
     last.register_hook(lambda gradient: gradient * torch.nan)
     with pytest.raises(TrialError, match=r"^valid_target/loss is nan after epoch 1$") as caught:
         fitting.run()
@@ -382,8 +383,11 @@ def test_precision_is_that_of_weights_and_activations(
 ) -> None:
     fitting = prepare(make_config(loop={"precision": precision}), resources)
     seen = set()
-    point = next(iter(fitting.adapted.model.encoder.insertion_points.values()))
-    point.register_forward_hook(lambda module, args, output: seen.add((args[0].dtype, output.dtype)) and None)
+
+    def watch(module: nn.Module, args: Any, output: Tensor) -> None:
+        seen.add((args[0].dtype, output.dtype))
+
+    next(iter(fitting.adapted.model.encoder.insertion_points.values())).register_forward_hook(watch)
     fitting.run()
     assert {weight.dtype for weight in fitting.weights().values()} == {dtype} and seen == {(dtype, dtype)}
 
@@ -398,13 +402,15 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights(
     adapted = adapt(copy.deepcopy(domains.backbone.model).eval(), config)
     items = domains.items(config.data.target, "train")
     seen = set()
-    adapted.model.head.output.register_forward_hook(  # type: ignore[operator, union-attr]
-        lambda module, args, output: seen.add((module.training, output.dtype)) and None
-    )
+
+    def watch(module: nn.Module, args: Any, output: Tensor) -> None:
+        seen.add(output.dtype)
+
+    adapted.model.head.output.register_forward_hook(watch)
     before = {name: weight.detach().clone() for name, weight in adapted.model.named_parameters()}
     plan = FitPlan(config.optim, config.loop, 0, rising(), "valid_target/accuracy", "accuracy")
     state = fit(adapted.model, domains.plain_task, items, plan)
-    assert torch.bfloat16 in {dtype for _, dtype in seen}
+    assert seen == {torch.bfloat16}
     assert all(np.isfinite(entry["metrics"]["train/loss"]) for entry in state.history)
     for name, weight in adapted.model.named_parameters():
         assert weight.dtype == torch.float32
@@ -423,9 +429,14 @@ def one_step(config: TrialConfig, resources: Resources) -> tuple[dict[str, Tenso
             noise = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
             weight.data += 0.3 * noise
     gradients: dict[str, Tensor] = {}
-    for name, weight in fitting.adapted.model.named_parameters():
-        if weight.requires_grad:
-            weight.register_hook(lambda gradient, name=name: gradients.update({name: gradient.clone()}))
+
+    def keep(name: str, gradient: Tensor) -> None:
+        gradients[name] = gradient.clone()
+
+    hooked: dict[str, Any] = dict(fitting.adapted.model.named_parameters())
+    for name, hooked_weight in hooked.items():
+        if hooked_weight.requires_grad:
+            hooked_weight.register_hook(partial(keep, name))
     start = copy.deepcopy(fitting)
     state = fitting.run()
     return gradients, fitting.weights(), start, state.history[0]["metrics"]
@@ -467,7 +478,7 @@ def test_the_l2_term_reaches_gradients_weights_and_log(make_config: MakeConfig, 
 
 @pytest.fixture
 def live_graph_counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Fitting], list[tuple[int, int]]]]:
-    """A function that fits and returns, before each twentieth step, the numbers of live graph tensors and of registries."""
+    """A function that fits and returns, at each twentieth step, the numbers of live graph tensors and of registries."""
 
     def count(fitting: Fitting) -> list[tuple[int, int]]:
         counts: list[tuple[int, int]] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -59,7 +61,10 @@ def test_adamw_is_its_formula() -> None:
 
 
 def test_setting_the_rate_reaches_every_group() -> None:
-    groups = [{"params": [nn.Parameter(torch.zeros(1))]}, {"params": [nn.Parameter(torch.zeros(1))], "lr": 5.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": [nn.Parameter(torch.zeros(1))]},
+        {"params": [nn.Parameter(torch.zeros(1))], "lr": 5.0},
+    ]
     optimizer = torch.optim.AdamW(groups)
     set_lr(optimizer, 0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]

@@ -14,8 +14,8 @@ from harness.backbones.recipe import Recipe, backbone_directory, load_recipe
 from harness.backbones.store import load_backbone
 from harness.data.registry import load_corpus
 from harness.errors import UserError
-from harness.training import pretrain as pretrain_module
 from harness.training.pretrain import make_tokenizer, pretrain
+from harness.training.resources import Domains
 
 Entry = dict[str, Any]
 
@@ -80,13 +80,13 @@ def test_overwriting_trains_again(recipe: Recipe) -> None:
 
 def test_neither_target_nor_test_examples_are_read(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = set()
-    items = pretrain_module.Domains.items
+    items = Domains.items
 
     def watch(self: Any, domain: str, split: Any) -> Any:
         asked.add((domain, split))
         return items(self, domain, split)
 
-    monkeypatch.setattr(pretrain_module.Domains, "items", watch)
+    monkeypatch.setattr(Domains, "items", watch)
     pretrain(recipe, silent)
     assert asked == {("home", "train"), ("home", "valid")}
 

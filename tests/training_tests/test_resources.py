@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,11 @@ def test_base_scores_are_measured_once_for_each_precision(resources: Resources, 
     calls = []
     single, double = make_config().loop, make_config(loop={"precision": "float64"}).loop
     model = domains.backbone.model
-    model.register_forward_hook(lambda module, args, output: calls.append(output[0].dtype) and None)
+
+    def watch(module: torch.nn.Module, args: Any, output: Any) -> None:
+        calls.append(output[0].dtype)
+
+    model.register_forward_hook(watch)
     first = domains.base_scores(model, "away", "test", single)
     num_calls = len(calls)
     assert domains.base_scores(model, "away", "test", single) is first and len(calls) == num_calls > 0

@@ -16,7 +16,7 @@ from harness.errors import TrialError, UserError
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
 from harness.tracking.tracker import NullTracker, Tracker, TrialRun
-from harness.training import loop as loop_module
+from harness.training.checkpoint import save_checkpoint
 from harness.training.resources import Resources
 from harness.training.run_trial import run_trial
 
@@ -127,6 +127,7 @@ def test_a_trial_that_was_killed_goes_on_to_the_same_record(
         train(config, None, kill)
     folder = TrialFolder(tmp_path / "record")
     assert folder.summary() is None and folder.checkpoint.exists() and len(folder.read_log()) == epoch
+    folder.path.joinpath(".checkpoint.safetensors.123.tmp").write_bytes(b"half")  # as a kill while writing leaves it
     tracker = Listening()
     train(config, tracker)
     assert without_costs(tmp_path / "record") == without_costs(tmp_path / "whole")
@@ -201,17 +202,17 @@ def test_a_corrupt_checkpoint_is_on_record_and_untouched(
 def test_a_full_disk_leaves_the_trial_unfinished(
     train: Callable[..., Summary], make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, saved = loop_module.save_checkpoint, list[Any]()
+    saved = list[Any]()
 
     def fill_disk(path: Path, checkpoint: Any) -> None:
         saved.append(path)
         if len(saved) == 2:
             raise TrialError("disk", f"{path}: cannot be written: No space left on device")
-        save(path, checkpoint)
+        save_checkpoint(path, checkpoint)
 
     tracker = Listening()
     with monkeypatch.context() as patch:
-        patch.setattr(loop_module, "save_checkpoint", fill_disk)
+        patch.setattr("harness.training.loop.save_checkpoint", fill_disk)
         with pytest.raises(TrialError, match="No space left on device") as caught:
             train(make_config(), tracker)
     folder = TrialFolder(tmp_path / "record")

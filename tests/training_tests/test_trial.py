@@ -17,13 +17,14 @@ from tiny_text import TinyText
 
 from harness.backbones.model import TaskModel
 from harness.config import TrialConfig
+from harness.data import corpus as corpus_module
 from harness.data.corpus import SpeechExample, TextExample
 from harness.data.registry import load_corpus
 from harness.errors import TrialError, UserError
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
 from harness.tracking.tracker import NullTracker, TrialRun
-from harness.training import trial as trial_module
+from harness.training.loop import fit
 from harness.training.resources import Resources
 from harness.training.run_trial import run_trial
 from harness.training.trial import Outcome, Trial
@@ -115,7 +116,7 @@ def test_the_mean_is_over_all_sources(tmp_path: Path, make_config: MakeConfig, m
     primary = domains.plain_task.primary
     # A second source domain: the first one's examples under another name, half of them.
     twin = tuple(domains.corpus.domains["home"][::2])
-    monkeypatch.setitem(domains.corpus.domains, "twin", twin)  # type: ignore[arg-type]
+    monkeypatch.setitem(domains.corpus.domains, "twin", twin)
     two = config.model_copy(update={"data": config.data.model_copy(update={"source": ("home", "twin")})})
     monkeypatch.setattr(resources, "domains", lambda config: domains)
     outcome = run(two, resources)
@@ -194,14 +195,12 @@ def nudge(weight: torch.Tensor) -> None:
 
 
 def spoil_fit(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[TaskModel], None]) -> None:
-    fit = trial_module.fit
-
     def spoiling(model: TaskModel, *arguments: Any) -> Any:
-        state = fit(model, *arguments)
+        state: Any = fit(model, *arguments)
         spoil(model)
         return state
 
-    monkeypatch.setattr(trial_module, "fit", spoiling)
+    monkeypatch.setattr("harness.training.trial.fit", spoiling)
 
 
 def test_a_base_weight_that_was_changed_fails_the_trial(
@@ -235,7 +234,8 @@ def test_a_shared_backbone_that_was_changed_fails_the_trial(
 def test_a_trial_leaves_the_shared_backbone_alone(make_config: MakeConfig, resources: Resources) -> None:
     model = resources.domains(make_config()).backbone.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for arm, changes in (("residual_add", {}), ("head_only", {}), ("head_only", {"train": "full"})):
+    arms: list[tuple[str, dict[str, Any]]] = [("residual_add", {}), ("head_only", {}), ("head_only", {"train": "full"})]
+    for arm, changes in arms:
         run(make_config(arm, **changes), resources)
         state = model.state_dict()
         assert state.keys() == before.keys()
@@ -252,8 +252,8 @@ def sample_of(config: TrialConfig, resources: Resources) -> list[str]:
 
 
 def test_the_few_shot_sample_belongs_to_the_seed(make_config: MakeConfig, resources: Resources) -> None:
-    limit = {"data": {"train_limit": 12}}
-    arms = [
+    limit: dict[str, Any] = {"data": {"train_limit": 12}}
+    arms: list[tuple[str, dict[str, Any]]] = [
         ("head_only", {}),
         ("residual_add", {}),
         ("residual_add", {"optim": {"lr": 1.0}}),
@@ -278,7 +278,7 @@ def test_more_examples_than_there_are(make_config: MakeConfig, resources: Resour
 
 def test_no_test_example_is_trained_or_validated_on(make_config: MakeConfig, resources: Resources) -> None:
     domains = resources.domains(make_config())
-    splits = [{item.key for item in domains.items("away", split)} for split in ("train", "valid", "test")]  # type: ignore
+    splits = [{item.key for item in domains.items("away", split)} for split in corpus_module.SPLITS]
     assert all(splits) and not (splits[0] & splits[1] or splits[0] & splits[2] or splits[1] & splits[2])
 
 
@@ -312,7 +312,7 @@ def test_the_check_before_training_trains_nothing(
     def refuse(*arguments: Any) -> None:
         raise AssertionError("trained")
 
-    monkeypatch.setattr(trial_module, "fit", refuse)
+    monkeypatch.setattr("harness.training.trial.fit", refuse)
     for arm in ("frozen", "head_only", "residual_add"):
         Trial(make_config(arm), resources, None, silent).check()
     with pytest.raises(AssertionError, match="trained"):
@@ -338,7 +338,7 @@ def test_a_seed_gives_the_same_bits_again(make_config: MakeConfig, resources: Re
 def test_a_trial_in_float64(make_config: MakeConfig, resources: Resources) -> None:
     outcome = run(make_config(loop={"precision": "float64"}), resources)
     assert {weight.dtype for weight in outcome.adapted.model.parameters()} == {torch.float64}
-    assert resources.domains(make_config()).backbone.model.head.output.weight.dtype == torch.float32  # type: ignore
+    assert resources.domains(make_config()).backbone.model.head.output.weight.dtype == torch.float32
 
 
 def test_a_trial_in_bfloat16(make_config: MakeConfig, resources: Resources) -> None:

@@ -1,0 +1,102 @@
+"""Fixtures of the end-to-end tests: commands as processes that can be killed, and their records compared."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_tests.conftest import cli
+from tiny_text import TinyText
+from training_tests.conftest import data_cache, tiny_speech_files
+
+__all__ = ["cli", "data_cache", "tiny_speech_files"]
+
+ROOT = Path(__file__).resolve().parents[2]
+# As `harness` would start, but with a largest size of files: writing more fails as on a full disk.
+WITH_LIMIT = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+runpy.run_module("harness", run_name="__main__")
+"""
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(tiny_text_files: TinyText, own_caches: Path, tmp_path: Path) -> Iterator[Start]:
+    """A function that starts `python -m harness ARGS` in tmp_path as the leader of a process group, without waiting.
+
+    What it prints goes to pipes (read them with `communicate`). Whatever still runs at the end of the test is killed.
+    """
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*args: str | Path, largest_file: int | None = None) -> subprocess.Popen[str]:
+        environment = os.environ | dict(tiny_text_files.env)
+        environment |= {"PYTHONPATH": str(ROOT), "HOME": str(own_caches / "home"), "WANDB_MODE": "disabled"}
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        program = ["-m", "harness"] if largest_file is None else ["-c", WITH_LIMIT, str(largest_file)]
+        process = subprocess.Popen(
+            [sys.executable, *program, *map(str, args)],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        kill_group(process)
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """SIGKILL to a started process and all that it started; waits until it is gone."""
+    with contextlib.suppress(ProcessLookupError):  # it has ended, and all of its group
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for a started process: its exit code, and what it printed."""
+    out, err = process.communicate(timeout=200)
+    return process.returncode, out, err
+
+
+def table_of(out: str) -> str:
+    """The table that `harness run` printed, with its notes."""
+    lines = out.splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("┏")) - 1
+    return "\n".join(lines[begin:])
+
+
+def determined(results: Path) -> dict[str, dict[str, Any]]:
+    """Everything in the records that the configs determine, to the bit; by trial."""
+    found = {}
+    for folder in sorted((results / "records").iterdir()):
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        del summary["costs"]
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        found[folder.name] = {
+            "summary": summary,
+            "log": [(entry["epoch"], entry["metrics"]) for entry in log],
+            "predictions": (folder / "predictions.jsonl").read_bytes(),
+            "config": (folder / "config.json").read_bytes(),
+        }
+    return found
+
+
+def num_starts(results: Path) -> dict[str, int]:
+    """How often each trial was started."""
+    folders = (results / "records").iterdir()
+    return {folder.name: len((folder / "starts.jsonl").read_bytes().splitlines()) for folder in folders}

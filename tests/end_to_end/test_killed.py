@@ -1,0 +1,87 @@
+"""Kill anything at any time: the same command goes on, and what it ends with is that of an uninterrupted run."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tiny_text import TinyText
+
+from harness.experiment_files import merge
+
+from .conftest import Start, determined, finish, kill_group, num_starts, table_of
+
+NAME = "killed_often"
+
+
+def write_experiment(files: TinyText, path: Path) -> Path:
+    """Four trials that train, with every kind of noise, and two that only score."""
+    base: dict[str, Any] = yaml.safe_load(files.experiment.read_text(encoding="utf-8"))["base"]
+    noisy = {"adapter": {"dropout": 0.2}, "loop": {"patience": 6}}
+    arms = {
+        "frozen": {"train": "none", "adapter": None},
+        "noisy": noisy,
+        "both": {"train": "adapters_and_head"},
+    }
+    return files.write_experiment(
+        path, name=NAME, base=merge(base, {"loop": {"epochs": 8, "batch_size": 4}}), arms=arms, seeds=[0, 1]
+    )
+
+
+def progress(results: Path) -> int:
+    """Bytes in all logs and summaries: grows with every epoch and every trial."""
+    paths = [*results.glob("records/*/log.jsonl"), *results.glob("records/*/summary.json")]
+    return sum(path.stat().st_size for path in paths)
+
+
+def kill_after(process: subprocess.Popen[str], results: Path, num_news: int, delay_s: float, alone: bool) -> None:
+    """Wait for so many changes of the records (or the end), then a moment, then kill the process and its group.
+
+    Or the process `alone`: then its workers have to notice, and end by themselves.
+    """
+    seen, news = progress(results), 0
+    deadline = time.monotonic() + 120
+    while news < num_news and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+        now = progress(results)
+        news, seen = news + (now != seen), now
+    time.sleep(delay_s)
+    if alone:
+        process.kill()
+        process.communicate(timeout=100)  # returns when nobody holds its pipes any more
+    kill_group(process)
+
+
+def test_a_run_that_is_killed_again_and_again(tiny_text_files: TinyText, start: Start, tmp_path: Path) -> None:
+    experiment = write_experiment(tiny_text_files, tmp_path / "e.yaml")
+    command = ["run", experiment, "--wandb", "off", "--results"]
+    code, whole_out, err = finish(start(*command, tmp_path / "whole"))
+    assert (code, err) == (0, "")
+    assert "6 trials, 0 finished, 6 to train" in whole_out
+
+    rng = random.Random(20261122)
+    results = tmp_path / "killed" / NAME
+    # While it starts, then in the middle of epochs and between trials, and once with two workers, which are spared.
+    moments: list[tuple[int, float, list[str]]] = [
+        (0, 0.5, []),
+        (2, rng.uniform(0, 0.03), []),
+        (3, rng.uniform(0, 0.03), ["--jobs", "2"]),
+        (4, rng.uniform(0, 0.03), []),
+    ]
+    for num_news, delay_s, options in moments:
+        process = start(*command, tmp_path / "killed", *options)
+        kill_after(process, results, num_news, delay_s, alone=bool(options))
+    assert list(results.glob("records/*/summary.json"))  # something was finished,
+    code, out, err = finish(start(*command, tmp_path / "killed"))
+    assert (code, err) == (0, "")
+    assert "0 to train" not in out  # but not all
+    assert determined(results) == determined(tmp_path / "whole" / NAME)
+    assert table_of(out) == table_of(whole_out)
+    tables = [(tmp_path / which / NAME / "table.md").read_bytes() for which in ("killed", "whole")]
+    assert tables[0] == tables[1]
+    assert max(num_starts(results).values()) >= 2  # at least one trial was hit
+    assert not list(results.rglob("traceback.txt"))  # a kill is no failure of a trial
