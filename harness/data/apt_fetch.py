@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness.data.cache import verify_sha256
 from harness.data.errors import DataError
+from harness.data.tar_files import extract_all
 
 AR_MAGIC = b"!<arch>\n"
 NO_APT = "needs apt-get (Debian or Ubuntu), which is not here; use the synthetic corpus nanotts, or point {hint}"
@@ -93,7 +94,7 @@ def unpack_deb_in_python(deb: Path, folder: Path) -> None:
                 raise DataError(f"{deb}: packed with zstd; install dpkg to unpack it")
             try:
                 with tarfile.open(fileobj=io.BytesIO(body)) as tar:
-                    tar.extractall(folder, filter="data")
+                    extract_all(tar, folder)
             except (tarfile.TarError, EOFError, OSError) as error:
                 raise DataError(f"{deb}: cannot be unpacked: {error}") from error
             return

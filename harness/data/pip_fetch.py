@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.data.cache import verify_sha256
 from harness.data.errors import DataError
+from harness.data.tar_files import extract_all
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,6 @@ def unpack(archive: Path, folder: Path) -> None:
                 zipped.extractall(folder)
         else:
             with tarfile.open(archive) as tar:
-                tar.extractall(folder, filter="data")
+                extract_all(tar, folder)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
         raise DataError(f"{archive}: cannot be unpacked: {error}") from error
