@@ -15,12 +15,14 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from harness.errors import UserError
+
 TARGET_KEY = "_target_"
 MISSING = "???"  # omegaconf's mark for a value that must be given
 _DIRECTIVES = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
 
 
-class InstantiationError(ValueError):
+class InstantiationError(UserError):
     """A config that names no object, or names one that its other values do not fit."""
 
 

@@ -15,7 +15,6 @@ Header fields:
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -24,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from harness.errors import UserError
+from harness.tensors import digest
 
 FORMAT = "harness-adapters"
 FORMAT_VERSION = 1
@@ -34,18 +35,8 @@ _HEADER_KEY = "harness"
 _FIELDS = ("format", "format_version", "package_version", "base_fingerprint", "tensor_sha256", "adapters")
 
 
-class AdapterFileError(ValueError):
+class AdapterFileError(UserError):
     """An adapter file that is missing, broken, of another format or of another base model."""
-
-
-def tensor_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Hash tensors: names, types, shapes and values, in the order of the names."""
-    digest = hashlib.sha256()
-    for key in sorted(tensors):
-        tensor = tensors[key].detach().cpu().contiguous()
-        digest.update(f"{key}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def write_adapter_file(
@@ -63,7 +54,7 @@ def write_adapter_file(
         "format_version": FORMAT_VERSION,
         "package_version": _package_version(),
         "base_fingerprint": base_fingerprint,
-        "tensor_sha256": tensor_sha256(own),
+        "tensor_sha256": digest(own),
         "adapters": adapters,
     }
     try:
@@ -97,7 +88,7 @@ def read_adapter_file(stem: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if raw is None:
         raise AdapterFileError(f"{path}: no adapter file: the header `{_HEADER_KEY}` is missing")
     header = _parse_header(raw, path)
-    if tensor_sha256(tensors) != header["tensor_sha256"]:
+    if digest(tensors) != header["tensor_sha256"]:
         raise AdapterFileError(f"{path}: corrupt: the tensors do not have the hash {header['tensor_sha256']}")
     _check_json(_with_suffix(stem, ".json"), header)
     return header, tensors

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from harness.adapters.adapter_file import (
     AdapterFileError,
     read_adapter_file,
-    tensor_sha256,
     write_adapter_file,
 )
 from harness.adapters.model_mixin import AdapterModelMixin
 from harness.adapters.module_mixin import AdapterModuleMixin
+from harness.tensors import digest
 
 _SUFFIXES = (".safetensors", ".json", ".pt")
 _PROBE_SEED = 20250920
@@ -125,7 +125,7 @@ def fingerprint_base_model(model: nn.Module) -> str:
         if isinstance(getattr(module, "adapter_layer", None), nn.Module)
     ]
     state = model.state_dict()
-    return tensor_sha256({key: value for key, value in state.items() if not key.startswith(tuple(layers))})
+    return digest({key: value for key, value in state.items() if not key.startswith(tuple(layers))})
 
 
 def _select(model: AdapterModelMixin, name: Names) -> list[str]:
