@@ -39,6 +39,6 @@ def test_tree_names_only_what_exists() -> None:
     modules = re.findall(r"^ {6}(\w[\w/]*(?:/|\.py)) ", tree, re.MULTILINE)
     assert len(modules) > 10
     assert [name for name in modules if not (root / "harness" / name).exists()] == []
-    folders = re.findall(r"^ {4}(\w+)/ ", tree, re.MULTILINE)
+    folders = re.findall(r"^ {4}(\w+)/(?: |$)", tree, re.MULTILINE)
     assert {"experiments", "results", "harness", "tests", "benchmarks", "docs"} <= set(folders)
     assert [name for name in folders if not (root / name).is_dir()] == []
