@@ -49,7 +49,9 @@ def test_forward_keeps_shape_and_reaches_the_adapter(config: type, training: boo
 
 @each_strategy
 def test_type_hints_resolve(config: type) -> None:
-    typing.get_type_hints(locate(config()._target_).__init__)
+    hints = typing.get_type_hints(locate(config()._target_).__init__)
+    arguments = {field.name for field in dataclasses.fields(config)} - {"_target_"}
+    assert arguments <= hints.keys()  # hydra reads them; a config's fields are its class's arguments
 
 
 def test_every_option_builds_with_hydra() -> None:
