@@ -18,14 +18,9 @@ def table_command(name: str, results: Path, format: str, metrics: str | None) ->
         UserError: unknown experiment, format or metric.
     """
     chosen = None if metrics is None else tuple(item.strip() for item in metrics.split(",") if item.strip())
-    print_table(RecordStore(results, name), format, chosen)
-
-
-def print_table(store: RecordStore, format: str, metrics: tuple[str, ...] | None) -> None:
-    """Build and print a table."""
     if format not in FORMATS:
         raise UserError(f"--format {format!r}; choices: {', '.join(FORMATS)}")
-    table = build_table(store, metrics)
+    table = build_table(RecordStore(results, name), chosen)
     if format == "md":
         from harness.tables.render_markdown import render_markdown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.config import content_hash
 from harness.errors import UserError
@@ -14,6 +15,9 @@ from harness.records.store import RecordStore
 from harness.sweep.launch import InProcessLauncher, Launcher, ProcessLauncher
 from harness.sweep.worker import TrialEvent, TrialTask, must_train
 from harness.tracking.tracker import TrialRun
+
+if TYPE_CHECKING:  # torch is loaded only when there is something to train
+    from harness.training.resources import Resources
 
 
 @dataclass
@@ -113,15 +117,12 @@ def preflight(plan: RunPlan) -> None:
     check_fingerprints(plan, resources)
 
 
-def check_fingerprints(plan: RunPlan, resources: object) -> None:
+def check_fingerprints(plan: RunPlan, resources: Resources) -> None:
     """Refuse to add trials to records that were made with other data or another backbone.
 
     Raises:
         UserError: a finished record has another fingerprint than what is loaded now.
     """
-    from harness.training.resources import Resources
-
-    assert isinstance(resources, Resources)
     now = {}
     for task in plan.pending:
         domains = resources.domains(task.config)
