@@ -29,12 +29,12 @@ def _refuse_text_and_bool(value: Any) -> Any:
     return value
 
 
-_NUMBER = BeforeValidator(_refuse_text_and_bool)
-PositiveInt = Annotated[int, _NUMBER, Field(gt=0)]
-NonNegativeInt = Annotated[int, _NUMBER, Field(ge=0)]
-PositiveFloat = Annotated[float, _NUMBER, Field(gt=0)]
-NonNegativeFloat = Annotated[float, _NUMBER, Field(ge=0)]
-Fraction = Annotated[float, _NUMBER, Field(ge=0, le=1)]
+NUMBER = BeforeValidator(_refuse_text_and_bool)
+PositiveInt = Annotated[int, NUMBER, Field(gt=0)]
+NonNegativeInt = Annotated[int, NUMBER, Field(ge=0)]
+PositiveFloat = Annotated[float, NUMBER, Field(gt=0)]
+NonNegativeFloat = Annotated[float, NUMBER, Field(ge=0)]
+Fraction = Annotated[float, NUMBER, Field(ge=0, le=1)]
 
 
 def _refuse_unplain(value: Any, place: str = "") -> Any:

@@ -33,11 +33,15 @@ class PlannedTrial:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A validated experiment: its settings and every trial, arms in file order, seeds inside."""
+    """A validated experiment: its settings and every trial, arms in file order, seeds inside.
+
+    `notes` go under its table (how a sweep tuned the arms, say).
+    """
 
     config: ExperimentConfig
     trials: tuple[PlannedTrial, ...]
     path: Path
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -96,7 +100,7 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
     any other key addresses every trial, above what the arms set (`optim.lr=3e-4`). A changed experiment gets a name
     of its own, so that its records and its table never mix with the published ones.
     """
-    changed = _unshared(content)
+    changed = unshared(content)
     for key, value in parse_overrides(overrides):
         if key.split(".")[0] in ExperimentConfig.model_fields:
             set_dotted(changed, key, value, f"override {key}")
@@ -113,11 +117,11 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
     return changed
 
 
-def _unshared(tree: Any) -> Any:
+def unshared(tree: Any) -> Any:
     """Copy a tree so that no part is shared: a YAML alias (`*x`) is the very mapping of its anchor (`&x`)."""
     if isinstance(tree, dict):
-        return {key: _unshared(value) for key, value in tree.items()}
-    return [_unshared(item) for item in tree] if isinstance(tree, list) else tree
+        return {key: unshared(value) for key, value in tree.items()}
+    return [unshared(item) for item in tree] if isinstance(tree, list) else tree
 
 
 def _short_hash(content: dict[str, Any]) -> str:
@@ -230,7 +234,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         config = ExperimentConfig.model_validate(content)
     except ValidationError as error:
         raise UserError(one_line(error, str(path), ExperimentConfig)) from error
-    _check_metrics(config.table.metrics, f"{path}: table.metrics")
+    check_metrics(config.table.metrics, f"{path}: table.metrics")
     trials = []
     for arm, settings in config.arms.items():
         merged = merge(config.base, settings)
@@ -243,7 +247,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     return Experiment(config, tuple(trials), path)
 
 
-def _check_metrics(names: Sequence[str], where: str) -> None:
+def check_metrics(names: Sequence[str], where: str) -> None:
     """Raise UserError for a column that no record can have (those of the other family are found by the table)."""
     choices = [name for name in METRICS if name not in SCORERS]
     for name in names:

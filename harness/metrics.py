@@ -119,6 +119,25 @@ METRICS |= {
     "best_epoch": Metric("lower", "", "epoch whose weights were kept"),
 }
 
+_VALIDATED: dict[str, tuple[str, ...]] = {"text": ("macro_f1", "accuracy"), "speech": ("cer", "wer")}
+
+
+def validation_metrics(family: Literal["text", "speech"]) -> dict[str, Direction]:
+    """The validation metrics that a record of a family has, and which direction is better.
+
+    They are measured after each epoch on at most `loop.valid_limit` examples a domain; `valid_forgetting` and
+    `valid_constrained_score` compare with the base model on the same examples.
+    """
+    directions: dict[str, Direction] = {}
+    for domain in ("target", "source"):
+        directions |= {f"valid_{domain}/{name}": METRICS[name].direction for name in _VALIDATED[family]}
+    return directions | {
+        "valid_target/loss": "lower",
+        "valid_forgetting": METRICS["forgetting"].direction,
+        "valid_constrained_score": METRICS["constrained_score"].direction,
+    }
+
+
 SCORERS: dict[str, Callable[..., float]] = {
     "accuracy": accuracy,
     "macro_f1": macro_f1,

@@ -1,4 +1,4 @@
-"""The command `harness demo`: fetch real data, run a small text and a small speech experiment, show both tables."""
+"""The command `harness demo`: fetch real data, run a small text sweep and a small speech experiment, show the tables."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 
 from harness.cli.data import show_fetching
 from harness.cli.run import run_command
+from harness.cli.sweep import sweep_command
 from harness.data.registry import fetch_corpus
 from harness.errors import UserError
 
 EXPERIMENTS = Path("experiments")
+SWEEP = Path("sweeps/quickstart.yaml")
 
 
 def demo_command(results: Path, quiet: bool) -> None:
@@ -19,15 +21,15 @@ def demo_command(results: Path, quiet: bool) -> None:
     Raises:
         UserError: not started in a checkout, or no corpus can be fetched.
     """
-    if not (EXPERIMENTS / "demo_text.yaml").is_file():
-        raise UserError("harness demo runs the files in experiments/: start it in a checkout of the project")
+    if not SWEEP.is_file():
+        raise UserError("harness demo runs the files in sweeps/ and experiments/: start it in a checkout of the project")
     show_fetching()
     jobs = min(2, os.cpu_count() or 1)
     print("== Text: fetching the sentences (vaderSentiment's sdist, through pip)", flush=True)
     fetch_corpus("vader")
-    run_experiment(EXPERIMENTS / "demo_text.yaml", jobs, results, quiet)
+    sweep_command(SWEEP, [], jobs, results, "auto", True, quiet)
     run_experiment(speech_experiment(), jobs, results, quiet)
-    print("\nNext: harness run experiments/text_strategies.yaml (its five seeds are in results/ already),")
+    print("\nNext: harness plan sweeps/text_depth_x_l2.yaml (its results are in results/ already),")
     print("or your own strategy in a file of your own: see README.md.")
 
 

@@ -70,6 +70,61 @@ def table(
 
 
 @app.command()
+def sweep(
+    sweep: Annotated[Path, typer.Argument(help="Sweep file (YAML).")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As budget.trials=50 or optim.lr=3e-4.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes, one trial each at a time.")] = 1,
+    results: Results = Path("results"),
+    wandb: Annotated[str, typer.Option(help="auto (online if logged in), offline, online, or off.")] = "auto",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a long sweep.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search every arm with the same budget, freeze the winners, confirm them on fresh seeds, print the table."""
+    from harness.cli.sweep import sweep_command
+
+    sweep_command(sweep, overrides or [], jobs, results, wandb, yes, quiet)
+
+
+@app.command()
+def plan(
+    file: Annotated[Path, typer.Argument(help="Sweep or experiment file (YAML).")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As budget.trials=50.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    results: Results = Path("results"),
+) -> None:
+    """Say what a sweep or an experiment would train, and what it would cost (trains nothing but a short probe)."""
+    from harness.cli.plan import plan_command
+
+    plan_command(file, overrides or [], jobs, results)
+
+
+@app.command()
+def status(
+    name: Annotated[str | None, typer.Argument(help="A sweep, by its name; all of them when left out.")] = None,
+    results: Results = Path("results"),
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until it is finished.")] = False,
+) -> None:
+    """Show how a sweep is going: arms, best so far, running, pruned, failed, time left."""
+    from harness.cli.status import status_command
+
+    status_command(name, results, watch)
+
+
+@app.command()
+def sync(
+    names: Annotated[list[str] | None, typer.Argument(help="Experiments or sweeps; all when left out.")] = None,
+    results: Results = Path("results"),
+    quiet: Quiet = False,
+) -> None:
+    """Send the local records to W&B; any number of times, without duplicates."""
+    from harness.cli.sync import sync_command
+
+    sync_command(names or [], results, quiet)
+
+
+@app.command()
 def pretrain(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a recipe file.")],
     overwrite: Annotated[bool, typer.Option(help="Train again although the weights are there.")] = False,

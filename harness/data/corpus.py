@@ -5,15 +5,18 @@ tweet. The split of a group is a hash of its name, so it does not depend on whic
 order, or on how many examples another version of the corpus has.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 from harness.data.errors import DataError
+from harness.errors import TrialError
 from harness.seeding import derive_seed
 
 Split = Literal["train", "valid", "test"]
@@ -72,6 +75,16 @@ class Corpus:
     """Group -> split, for corpora that come with an official split; None: by hash of the group."""
     left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Domain -> reason -> how many items of the source were not used."""
+    is_sealed: bool = False
+    """Whether the test examples have been taken out (see `sealed`)."""
+
+    def sealed(self) -> Corpus:
+        """Return the corpus without its test examples, as a search sees it; its fingerprint stays that of the whole."""
+        kept = {
+            domain: tuple(e for e in examples if self.split_of(e.group) != "test")
+            for domain, examples in self.domains.items()
+        }
+        return replace(self, domains=kept, is_sealed=True)
 
     def examples(self, domain: str) -> tuple[Example, ...]:
         """Return all examples of `domain`; raises DataError with the choices when there is no such domain."""
@@ -82,10 +95,12 @@ class Corpus:
     def split(self, domain: str, split: Split) -> tuple[Example, ...]:
         """Return the examples of `domain` that belong to `split`, in corpus order.
 
-        Raises DataError for an unknown domain or split.
+        Raises DataError for an unknown domain or split, TrialError (`sealed`) for the test split of a sealed corpus.
         """
         if split not in SPLITS:
             raise DataError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
+        if split == "test" and self.is_sealed:
+            raise TrialError("sealed", f"corpus {self.name}: test data is sealed until the confirm phase")
         return tuple(e for e in self.examples(domain) if self.split_of(e.group) == split)
 
     def split_of(self, group: str) -> Split:

@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.errors import TrialError
+
 RECORD_VERSION = 1
 
 
@@ -72,6 +74,18 @@ class Summary(_Schema):
     notes: tuple[str, ...] = ()
 
 
+def assert_sealed(summary: Summary) -> None:
+    """Refuse a search record that holds a test number.
+
+    Raises:
+        TrialError: it does (reason `sealed`).
+    """
+    leaked = [name for name in summary.metrics if not name.startswith("trainable_")]
+    leaked += [f"by_domain.{name}" for name in summary.by_domain] + [f"base.{name}" for name in summary.base]
+    if leaked:
+        raise TrialError("sealed", f"a search record must hold no test number, but it has {', '.join(leaked)}")
+
+
 class Record(_Schema):
     """A trial's config, summary and provenance."""
 
@@ -82,10 +96,11 @@ class Record(_Schema):
 
 
 class Manifest(_Schema):
-    """Which trials make an experiment: arm -> seed -> trial id, and how its table is laid out."""
+    """Which trials make an experiment: arm -> seed -> trial id, how its table is laid out, and what it must say."""
 
     version: int = RECORD_VERSION
     name: str
     description: str = ""
     arms: dict[str, dict[int, str]]
     table: dict[str, Any] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()

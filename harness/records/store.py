@@ -71,7 +71,7 @@ class TrialFolder:
         """Write provenance, then the summary (it says that the trial is finished), then drop the checkpoint."""
         write_json(self.path / "provenance.json", provenance.model_dump(mode="json"))
         write_json(self.path / "summary.json", summary.model_dump(mode="json"))
-        if summary.state == "complete":
+        if summary.state != "failed":
             self.checkpoint.unlink(missing_ok=True)
 
     def clear(self) -> None:

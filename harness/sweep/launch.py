@@ -1,82 +1,246 @@
-"""Launchers: where trials run. In this process, or in several local processes that survive each other's death."""
+"""Pools: where trials run. In this process, or in several local processes that survive each other's death.
+
+A pool takes trials while others run, so that a search can decide what comes next from what has ended. Whoever owns it
+submits, and pumps: events arrive inside `pump`, in the caller's thread.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from harness.sweep.worker import TrialEvent, TrialTask, Worker
 
-Tell = Callable[[TrialEvent], None]
+Tell = Callable[[TrialEvent], bool | None]  # for an `epoch` event, True means: prune the trial
+
+RETRY_S = 0.2  # how often a trial that another process holds is tried again
 
 
-class Launcher(Protocol):
-    """Trains tasks and tells their events; each task ends with one event that is neither `epoch` nor `note`."""
+class Pool(Protocol):
+    """Trains tasks and tells their events; each task ends with one event that is neither `epoch` nor `note`.
 
-    def launch(self, tasks: Sequence[TrialTask], tell: Tell) -> None:
-        """Train the tasks. An exception raised by `tell` stops the launch."""
+    A trial that another process holds is put aside, tried again when nothing else is pending, and never told as `busy`.
+    """
+
+    @property
+    def capacity(self) -> int:
+        """How many trials may be in flight; grows by one for each trial that another process holds."""
+
+    @property
+    def num_in_flight(self) -> int:
+        """How many trials are submitted and have not ended."""
+
+    def submit(self, task: TrialTask) -> None:
+        """Train a task, now or when its turn comes."""
+
+    def pump(self, timeout_s: float | None = None) -> None:
+        """Wait for events and tell them; returns after at least one, or when the time is up.
+
+        It also returns when a trial turns out to be held by another process, since more may be submitted then.
+        With nothing in flight it sleeps for the time given. An exception raised by `tell` comes out of here; a pool
+        that it came out of can only be closed.
+        """
+
+    def close(self) -> None:
+        """Stop whatever runs; unfinished trials go on from their checkpoints another time."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *args: object) -> None: ...
 
 
-class InProcessLauncher:
-    """One trial after another in this process. Trials that another launch holds come last, and are waited for."""
-
-    def launch(self, tasks: Sequence[TrialTask], tell: Tell) -> None:
-        worker = Worker()
-        held_elsewhere = []
-        for task in tasks:
-            last = worker.train(task, tell)
-            if last.kind == "busy":
-                held_elsewhere.append(task)
-            else:
-                tell(last)
-        for task in held_elsewhere:
-            tell(worker.train(task, tell, wait=True))
+def launch(pool: Pool, tasks: Iterable[TrialTask]) -> None:
+    """Train the tasks, as many at a time as the pool takes. An exception raised by the pool's `tell` stops it."""
+    waiting = deque(tasks)
+    while waiting or pool.num_in_flight:
+        while waiting and pool.num_in_flight < pool.capacity:
+            pool.submit(waiting.popleft())
+        pool.pump()
 
 
-class ProcessLauncher:
+class _Queue:
+    """Submitted tasks that nobody trains yet: those whose turn comes, and those that another process holds."""
+
+    def __init__(self) -> None:
+        self.pending: deque[TrialTask] = deque()
+        self.held: deque[tuple[float, TrialTask]] = deque()  # with the time at which it is tried again
+
+    def __len__(self) -> int:
+        return len(self.pending) + len(self.held)
+
+    def hold(self, task: TrialTask) -> None:
+        """Put a busy trial aside."""
+        self.held.append((time.monotonic() + RETRY_S, task))
+
+    def pop(self) -> TrialTask | None:
+        """The next task to try; None when there is none yet."""
+        if self.pending:
+            return self.pending.popleft()
+        if self.held and self.held[0][0] <= time.monotonic():
+            return self.held.popleft()[1]
+        return None
+
+    def wait_s(self, deadline: float | None) -> float | None:
+        """How long to wait for other things: until the deadline or the next retry; None is for ever."""
+        times = [] if deadline is None else [deadline]
+        if self.held and not self.pending:
+            times.append(self.held[0][0])
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+
+class InProcessPool:
+    """One trial after another in this process: `pump` trains the next one to its end."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._queue = _Queue()
+        self._worker: Worker | None = None  # made with the first task: it loads torch
+
+    @property
+    def capacity(self) -> int:
+        return 1 + len(self._queue.held)
+
+    @property
+    def num_in_flight(self) -> int:
+        return len(self._queue)
+
+    def submit(self, task: TrialTask) -> None:
+        self._queue.pending.append(task)
+
+    def pump(self, timeout_s: float | None = None) -> None:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            task = self._queue.pop()
+            if task is not None:
+                self._worker = self._worker or Worker()
+                last = self._worker.train(task, self._tell)
+                if last.kind == "busy":
+                    self._queue.hold(task)
+                else:
+                    self._tell(last)
+                return
+            pause_s = self._queue.wait_s(deadline)
+            if pause_s is None:
+                return  # nothing in flight, and no time given
+            time.sleep(pause_s)
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+
+    def close(self) -> None:
+        self._queue = _Queue()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+
+class ProcessPool:
     """Several worker processes, one trial each at a time.
 
     A worker that dies (killed, out of memory) costs its trial's current epoch only: the trial is reported as failed,
     a new worker takes the dead one's place, and the next launch goes on from the trial's checkpoint.
+
+    Args:
+        num_workers: processes are started as tasks come, up to this many.
     """
 
-    def __init__(self, num_workers: int) -> None:
+    def __init__(self, num_workers: int, tell: Tell) -> None:
         self.num_workers = num_workers
+        self._tell = tell
+        self._queue = _Queue()
+        self._workers: list[_RemoteWorker] = []
+        self._context = multiprocessing.get_context("spawn")
 
-    def launch(self, tasks: Sequence[TrialTask], tell: Tell) -> None:
-        context = multiprocessing.get_context("spawn")
-        pending = deque((task, False) for task in tasks)
-        workers: list[_RemoteWorker] = []
-        try:
-            workers = [_RemoteWorker(context) for _ in range(min(self.num_workers, len(tasks)))]
-            while pending or any(worker.task for worker in workers):
-                for position, worker in enumerate(workers):
-                    if worker.task is None and pending:
-                        if not worker.process.is_alive():  # killed while it had nothing to do
-                            worker.stop()
-                            workers[position] = worker = _RemoteWorker(context)
-                        worker.send(*pending.popleft())
-                ready = wait([worker.connection for worker in workers if worker.task])
-                for position, worker in enumerate(workers):
-                    if worker.connection not in ready:
-                        continue
-                    event = worker.receive()
-                    if event.kind == "busy":
-                        pending.append((event.task, True))
-                        continue
-                    tell(event)
-                    if not worker.process.is_alive() and worker.task is None and event.kind == "failed":
-                        workers[position] = _RemoteWorker(context)
-        finally:
-            for worker in workers:
-                worker.stop()
+    @property
+    def capacity(self) -> int:
+        return self.num_workers + len(self._queue.held)
+
+    @property
+    def num_in_flight(self) -> int:
+        return len(self._queue) + sum(worker.task is not None for worker in self._workers)
+
+    def submit(self, task: TrialTask) -> None:
+        self._queue.pending.append(task)
+        self._assign()  # it starts at once if a worker is idle, not at the next pump
+
+    def pump(self, timeout_s: float | None = None) -> None:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            self._assign()
+            training = [worker for worker in self._workers if worker.task is not None]
+            # A trial that is held elsewhere is tried when a worker is idle; until then only events are waited for.
+            idle = len(training) < self.num_workers
+            pause_s = self._queue.wait_s(deadline) if idle else _until(deadline)
+            if not training:
+                if pause_s is None:
+                    return  # nothing in flight, and no time given
+                time.sleep(pause_s)
+            else:
+                ready = wait([worker.connection for worker in training], pause_s)
+                for worker in training:
+                    if worker.connection in ready:
+                        self._hear(worker)
+                if ready:
+                    self._assign()
+                    return
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+
+    def _hear(self, worker: _RemoteWorker) -> None:
+        """Take one message of a worker."""
+        event = worker.receive()
+        if event.kind == "busy":
+            self._queue.hold(event.task)
+            return
+        if event.reason == "killed":
+            self._workers.remove(worker)
+            worker.stop()
+        answer = self._tell(event)
+        if event.kind == "epoch":
+            worker.answer(bool(answer))
+
+    def _assign(self) -> None:
+        """Give tasks to idle workers, starting workers where there may be more."""
+        while True:
+            for dead in [w for w in self._workers if w.task is None and not w.process.is_alive()]:
+                self._workers.remove(dead)  # killed while it had nothing to do
+                dead.stop()
+            idle = next((worker for worker in self._workers if worker.task is None), None)
+            if idle is None and len(self._workers) >= self.num_workers:
+                return
+            task = self._queue.pop()
+            if task is None:
+                return
+            if idle is None:
+                idle = _RemoteWorker(self._context)
+                self._workers.append(idle)
+            idle.send(task)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.stop()
+        self._workers = []
+        self._queue = _Queue()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+
+def _until(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 class _RemoteWorker:
@@ -89,10 +253,15 @@ class _RemoteWorker:
         far_end.close()
         self.task: TrialTask | None = None
 
-    def send(self, task: TrialTask, patient: bool) -> None:
+    def send(self, task: TrialTask) -> None:
         self.task = task
         with suppress(OSError):  # it died just now: `receive` tells
-            self.connection.send((task, patient))
+            self.connection.send(task)
+
+    def answer(self, prune: bool) -> None:
+        """Let the worker go on after an epoch, or prune."""
+        with suppress(OSError):  # as above
+            self.connection.send(prune)
 
     def receive(self) -> TrialEvent:
         assert self.task is not None
@@ -104,7 +273,7 @@ class _RemoteWorker:
             code = self.process.exitcode or 0
             how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with exit code {code}"
             message = f"its process {how}; the same command goes on from its last epoch"
-            return TrialEvent("failed", task, message=message)
+            return TrialEvent("failed", task, message=message, reason="killed")
         if event.kind not in ("epoch", "note"):
             self.task = None
         return event
@@ -115,22 +284,25 @@ class _RemoteWorker:
         self.process.join()
 
 
+class _ParentGone(BaseException):
+    """Nobody is at the other end of the pipe. No failure of the trial, so nothing on the way may take it for one."""
+
+
 def _serve(connection: Connection, path: list[str]) -> None:
     """The worker process: train what comes through the pipe until it closes."""
     sys.path[:] = path  # a user's strategies are found from here as from the parent
     worker = Worker()
     sending = threading.Lock()  # a tracker's thread complains through the same pipe
 
-    def tell(event: TrialEvent) -> None:
-        with sending:
-            connection.send(event)
+    def tell(event: TrialEvent) -> bool:
+        try:
+            with sending:
+                connection.send(event)
+            # Only this thread receives, and only answers come while a trial is trained.
+            return bool(connection.recv()) if event.kind == "epoch" else False
+        except (EOFError, OSError):
+            raise _ParentGone from None
 
-    while True:
-        try:
-            task, patient = connection.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
-        try:
-            tell(worker.train(task, tell, wait=patient))
-        except (BrokenPipeError, KeyboardInterrupt):
-            return
+    with suppress(_ParentGone, EOFError, ConnectionError, KeyboardInterrupt):
+        while True:
+            tell(worker.train(connection.recv(), tell))

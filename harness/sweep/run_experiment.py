@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.experiment_files import Experiment, PlannedTrial
 from harness.records.schema import Manifest, Summary
 from harness.records.store import RecordStore
-from harness.sweep.launch import InProcessLauncher, Launcher, ProcessLauncher
+from harness.sweep.launch import InProcessPool, Pool, ProcessPool, launch
 from harness.sweep.worker import TrialEvent, TrialTask, must_train
 from harness.tracking.tracker import TrialRun
 
@@ -88,6 +88,7 @@ def manifest_of(experiment: Experiment) -> Manifest:
         description=experiment.config.description,
         arms=arms,
         table=experiment.config.table.model_dump(mode="json"),
+        notes=experiment.notes,
     )
 
 
@@ -166,8 +167,9 @@ def run_experiment(plan: RunPlan, num_jobs: int, tell: Callable[[TrialEvent], No
                 report.user_error = event.message
 
     if plan.pending:
-        launcher: Launcher = InProcessLauncher() if num_jobs == 1 else ProcessLauncher(num_jobs)
-        launcher.launch(plan.pending, hear)
+        pool: Pool = InProcessPool(hear) if num_jobs == 1 else ProcessPool(num_jobs, hear)
+        with pool:
+            launch(pool, plan.pending)
     return report
 
 

@@ -44,6 +44,7 @@ class TrialEvent:
     summary: Summary | None = None
     message: str = ""
     user_error: bool = False
+    reason: str | None = None  # of `failed`, where it is known: "killed"
 
 
 def must_train(task: TrialTask, summary: Summary | None) -> bool:
@@ -59,13 +60,14 @@ class Worker:
     def __init__(self) -> None:
         from harness.training.resources import Resources  # torch is loaded in the worker, not by who starts it
 
-        self.resources = Resources()
+        # Those of the search have no test data. The confirm phase reads it, with resources of its own.
+        self.resources = {sealed: Resources(sealed) for sealed in (True, False)}
 
-    def train(self, task: TrialTask, tell: Callable[[TrialEvent], None], wait: bool = False) -> TrialEvent:
+    def train(self, task: TrialTask, tell: Callable[[TrialEvent], bool | None], wait: bool = False) -> TrialEvent:
         """Train a trial, or find it finished.
 
         Args:
-            tell: called with each epoch's event.
+            tell: called with each epoch's event; True prunes the trial.
             wait: wait for another process that holds the trial (otherwise the answer is `busy`).
         """
         folder = TrialFolder(task.folder)
@@ -82,7 +84,7 @@ class Worker:
         except (TrialError, OSError) as error:
             return TrialEvent("failed", task, message=str(error))
 
-    def _train(self, task: TrialTask, folder: TrialFolder, tell: Callable[[TrialEvent], None]) -> Summary:
+    def _train(self, task: TrialTask, folder: TrialFolder, tell: Callable[[TrialEvent], bool | None]) -> Summary:
         from harness.tracking.tracker import NullTracker, Tracker
         from harness.training.run_trial import run_trial
 
@@ -90,15 +92,16 @@ class Worker:
         if task.wandb is not None:
             from harness.tracking.wandb_tracker import WandbTracker
 
-            tracker = WandbTracker(
-                *task.wandb, complain=lambda line: tell(TrialEvent("note", task, message=f"{task.title}: {line}"))
-            )
+            def complain(line: str) -> None:
+                tell(TrialEvent("note", task, message=f"{task.title}: {line}"))
+
+            tracker = WandbTracker(*task.wandb, complain=complain)
         folder.clear()
         return run_trial(
             task.config,
             task.run,
             folder,
-            self.resources,
+            self.resources[task.run.phase == "search"],
             tracker,
             lambda entry: tell(TrialEvent("epoch", task, entry=entry)),
         )

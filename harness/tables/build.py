@@ -97,7 +97,7 @@ def build_table(store: RecordStore, metrics: tuple[str, ...] | None = None) -> T
     cells = {arm: {c.metric: make_cell(finished, arm, c) for c in columns} for arm in manifest.arms}
     mark_best(cells, columns)
     title = " ".join(str(manifest.table.get("title") or manifest.description or manifest.name).split())
-    notes = (*footnotes(frame, load_records(store, manifest)), *uneven_cells(cells))
+    notes = (*footnotes(frame, load_records(store, manifest)), *uneven_cells(cells), *manifest.notes)
     return Table(title, columns, cells, notes)
 
 

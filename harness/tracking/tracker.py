@@ -15,6 +15,8 @@ class TrialRun:
 
     Attributes:
         phase: what the trial is for (search, confirm, baseline).
+        number: of a search's trial.
+        params: a search's values, by dotted key.
     """
 
     trial_id: str
@@ -23,10 +25,12 @@ class TrialRun:
     seed: int
     phase: str
     config: dict[str, Any] = field(default_factory=dict)
+    number: int | None = None
+    params: dict[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
-        return f"{self.arm}/seed{self.seed}"
+        return f"{self.arm}/seed{self.seed}" if self.number is None else f"{self.arm}/trial{self.number}"
 
 
 class Tracker(Protocol):

@@ -2,51 +2,48 @@
 
 Every call to wandb happens in a thread of its own, fed by a queue. If wandb fails, or is slower than the queue is
 long, that is said once in the tracking log and the training goes on: the record on disk is the truth, and it holds
-everything that a run holds.
+everything that a run holds. A server that has failed once is not tried again by this process: the next trials are
+logged offline, and `harness sync` sends what is missing.
 """
 
 from __future__ import annotations
 
 import os
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from harness.records.schema import Summary
+from harness.tracking.client import (
+    SERVER,
+    close_trial,
+    describe_error,
+    is_logged_in,
+    log_entry,
+    open_trial,
+    trial_content,
+)
 from harness.tracking.tracker import TrialRun
 
-PROJECT = "harness"
 QUEUE_LENGTH = 1000  # epochs that may wait for wandb before new ones are dropped
-FINISH_TIMEOUT_S = 30.0  # how long a process waits for wandb when it ends
+FINISH_TIMEOUT_S = 30.0  # how long a trial waits for wandb when it ends
 
 _Event = tuple[str, Any]
 
 
 def choose_mode() -> str:
     """ "online" when the user is logged in, else "offline"; `WANDB_MODE` wins over both."""
-    if mode := os.environ.get("WANDB_MODE"):
-        return mode
-    if os.environ.get("WANDB_API_KEY"):
-        return "online"
-    import netrc
-
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
-    try:
-        found = netrc.netrc(os.environ.get("NETRC")).authenticators(host)  # the same file that wandb reads
-    except (OSError, netrc.NetrcParseError):
-        return "offline"
-    return "online" if found else "offline"
+    return os.environ.get("WANDB_MODE") or ("online" if is_logged_in() else "offline")
 
 
 class WandbTracker:
     """Sends a trial's events to W&B.
 
-    Run id = trial id, group = experiment, job type = phase, tags = arm and final state (`complete`, `failed:nan`).
+    Run id = trial id, group = experiment or sweep, job type = phase, tags = arm and final state (`complete`,
+    `pruned@3`, `failed:nan`).
 
     Args:
         directory: where wandb keeps its files (a folder `wandb` is made there).
@@ -58,87 +55,80 @@ class WandbTracker:
         self.directory = directory.absolute()  # wandb's service may have been started in another folder
         self.mode = mode or choose_mode()
         self.complain = complain
-        self._events: queue.Queue[_Event] = queue.Queue(QUEUE_LENGTH)
-        self._thread: threading.Thread | None = None
-        self._broken = self._complained = False
+        self._feed: _Feed | None = None
 
     def start(self, run: TrialRun) -> None:
-        self._events = queue.Queue(QUEUE_LENGTH)
-        self._broken = self._complained = False
-        self._thread = threading.Thread(target=self._work, args=(run, self._events), daemon=True, name="wandb")
-        self._thread.start()
+        self._feed = _Feed(run, self.directory, SERVER.mode(self.mode), self.complain)
+        self._feed.thread.start()
 
     def log(self, entry: dict[str, Any]) -> None:
-        self._put(("log", entry))
+        if self._feed is not None:
+            self._feed.put(("log", entry))
 
     def finish(self, summary: Summary) -> None:
-        deadline = time.monotonic() + FINISH_TIMEOUT_S
-        self._put(("finish", summary), FINISH_TIMEOUT_S)
-        if self._thread is not None:
-            # Offline this takes milliseconds. Online, a slow network is left behind: the thread is a daemon.
-            self._thread.join(max(0.0, deadline - time.monotonic()))
-            if self._thread.is_alive():
-                self._complain_once(f"wandb did not finish within {FINISH_TIMEOUT_S:.0f} s and was left behind")
-            self._thread = None
+        if self._feed is not None:
+            self._feed.finish(summary)
+            self._feed = None
 
-    def _put(self, event: _Event, timeout_s: float = 0.0) -> None:
-        if self._broken or self._thread is None:
+
+class _Feed:
+    """One trial's queue and thread; a feed that was left behind in a hanging wandb cannot touch the next one."""
+
+    def __init__(self, run: TrialRun, directory: Path, mode: str, complain: Callable[[str], None]) -> None:
+        self.run, self.directory, self.mode, self.complain = run, directory, mode, complain
+        self.events: queue.Queue[_Event] = queue.Queue(QUEUE_LENGTH)
+        self.broken = self.complained = False
+        self.thread = threading.Thread(target=self._work, daemon=True, name="wandb")
+
+    def put(self, event: _Event, timeout_s: float = 0.0) -> None:
+        """Hand an event to the thread; an epoch does not wait for a place in the queue."""
+        if self.broken:
             return
         try:
-            self._events.put(event, block=timeout_s > 0, timeout=timeout_s)
+            self.events.put(event, block=timeout_s > 0, timeout=timeout_s)
         except queue.Full:
             self._complain_once("wandb is slower than the training: some epochs were not sent to it")
 
-    def _complain_once(self, message: str) -> None:
-        if not self._complained:
-            self._complained = True
-            self.complain(f"{message}; the records on disk are complete")
+    def finish(self, summary: Summary) -> None:
+        """Wait for wandb, but not for long: offline this takes milliseconds; a slow network is left behind."""
+        deadline = time.monotonic() + FINISH_TIMEOUT_S
+        self.put(("finish", summary), FINISH_TIMEOUT_S)
+        self.thread.join(max(0.0, deadline - time.monotonic()))
+        if self.thread.is_alive():
+            self._give_up(f"wandb did not finish within {FINISH_TIMEOUT_S:.0f} s and was left behind")
 
-    def _work(self, run: TrialRun, events: queue.Queue[_Event]) -> None:
+    def _give_up(self, message: str) -> None:
+        if self.mode == "online":
+            SERVER.give_up()
+        self._complain_once(message)
+
+    def _complain_once(self, message: str) -> None:
+        if not self.complained:
+            self.complained = True
+            left = f"; W&B is offline from here on, and `harness sync {self.run.experiment}` sends what is missing"
+            offline = self.mode == "online" and SERVER.mode(self.mode) == "offline"
+            self.complain(f"{message}; the records on disk are complete{left if offline else ''}")
+
+    def _work(self) -> None:
         """The thread: everything that touches wandb."""
         try:
-            wandb_run = self._open(run)
-            while True:
-                kind, payload = events.get()
-                if kind == "log":
-                    wandb_run.log(payload["metrics"] | {"epoch": payload["epoch"]}, step=payload["epoch"])
-                    continue
-                self._close(wandb_run, payload)
-                return
+            self._send()
         # Whatever wandb raises (network, disk, its own bugs) must not reach the training; it is reported, once.
         except Exception as error:
-            self._broken = True
-            cause = f": {str(error).splitlines()[0]}" if str(error) else ""
-            self._complain_once(f"wandb failed: {type(error).__name__}{cause}")
+            self.broken = True
+            self._give_up(f"wandb failed: {describe_error(error)}")
 
-    def _open(self, run: TrialRun) -> Any:
-        import wandb
-
-        self.directory.mkdir(parents=True, exist_ok=True)
-        for stale in self.directory.glob(f"wandb/offline-run-*-{run.trial_id}"):
-            shutil.rmtree(stale)  # a killed run's part: the whole log is sent again from its first epoch
-        return wandb.init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT),
-            dir=str(self.directory),
-            id=run.trial_id,
-            name=run.title,
-            group=run.experiment,
-            job_type=run.phase,
-            tags=[run.arm],
-            config=run.config | {"arm": run.arm, "experiment": run.experiment},
-            mode=self.mode,  # type: ignore[arg-type]
-            resume="allow" if self.mode == "online" else None,
-            reinit="create_new",
-            settings=wandb.Settings(
-                silent=True, console="off", x_disable_stats=True, disable_git=True, init_timeout=FINISH_TIMEOUT_S
-            ),
-        )
-
-    @staticmethod
-    def _close(wandb_run: Any, summary: Summary) -> None:
-        state = summary.state.value + (f":{summary.reason}" if summary.reason else "")
-        for name, value in (summary.metrics | summary.costs).items():
-            wandb_run.summary[f"final/{name}"] = value
-        wandb_run.summary["state"] = state
-        wandb_run.tags = (*(wandb_run.tags or ()), state)
-        wandb_run.finish(exit_code=0 if summary.state == "complete" else 1)
+    def _send(self) -> None:
+        wandb_run = open_trial(self.run, self.directory, self.mode)
+        # What a resumed run holds from an earlier start may differ from this log: then `harness sync` replaces it.
+        resumed = bool(getattr(wandb_run, "resumed", False))
+        first_step = int(getattr(wandb_run, "step", 0)) if resumed else 0
+        entries: list[dict[str, Any]] = []
+        while True:
+            kind, payload = self.events.get()
+            if kind == "finish":
+                whole = not (resumed or self.complained)
+                close_trial(wandb_run, self.run.arm, payload, trial_content(entries, payload) if whole else None)
+                return
+            entries.append(payload)
+            log_entry(wandb_run, payload, first_step)

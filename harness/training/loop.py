@@ -45,6 +45,7 @@ class FitState:
     best_epoch: int = 0
     best_score: float = math.nan
     elapsed_s: float = 0.0
+    pruned: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -54,7 +55,7 @@ class FitPlan:
 
     `score_epoch` gives the epoch's scores, by name; `select` is the one that early stopping and the choice of the
     best epoch look at, and `metric` its metric (for the direction). `made_with` names data and base model (their
-    fingerprints): a checkpoint made with others is refused.
+    fingerprints): a checkpoint made with others is refused. `report` may answer True: the training stops there, pruned.
     """
 
     optim: OptimSettings
@@ -64,7 +65,7 @@ class FitPlan:
     select: str
     metric: str
     checkpoint: Path | None = None
-    report: Callable[[dict[str, Any]], None] = lambda entry: None
+    report: Callable[[dict[str, Any]], bool | None] = lambda entry: None
     made_with: str = ""
 
 
@@ -108,7 +109,7 @@ class _Fit:
     def run(self) -> None:
         self._resume()
         loop = self.plan.loop
-        while self.state.epoch < loop.epochs and not self._out_of_patience():
+        while self.state.epoch < loop.epochs and not self._out_of_patience() and not self.state.pruned:
             began = time.monotonic()
             losses = self._train_epoch(self.state.epoch)
             scores = self.plan.score_epoch(self.model)
@@ -183,7 +184,11 @@ class _Fit:
         entry = {"epoch": state.epoch, "metrics": losses | scores, "seconds": seconds}
         state.history.append(entry)
         self._save()
-        self.plan.report(entry)
+        self._report(entry)
+
+    def _report(self, entry: dict[str, Any]) -> None:
+        if self.plan.report(entry):
+            self.state.pruned = True
 
     def _copy_weights(self) -> list[Tensor]:
         return [weight.detach().clone() for weight in self.weights]
@@ -221,7 +226,9 @@ class _Fit:
         load_optimizer_tensors(self.optimizer, self.names, saved.group("optimizer"))
         self.state = FitState(**saved.values["state"])
         for entry in self.state.history:
-            self.plan.report(entry)
+            self._report(entry)
+            if self.state.pruned:  # it would have ended here, had it not been killed before it could say so
+                return
 
 
 def _device_generator(device: torch.device, seed: int, *names: str | int) -> torch.Generator:

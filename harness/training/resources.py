@@ -62,7 +62,7 @@ class Domains:
         self.backbone = backbone
         self.corpus = corpus
         self._items: dict[tuple[str, Split], list[Item]] = {}
-        self._base: dict[tuple[str, str, Split, str], Evaluation] = {}
+        self._base: dict[tuple[str, str, Split, str, int | None], Evaluation] = {}
 
     @cached_property
     def plain_task(self) -> Task:
@@ -102,18 +102,25 @@ class Domains:
             dtype=torch.float64 if loop.precision == "float64" else torch.float32,
         )
 
-    def base_scores(self, base: TaskModel, domain: str, split: Split, loop: LoopSettings) -> Evaluation:
-        """The base model's scores on a whole split (measured once for each precision and device)."""
-        key = (loop.precision, loop.device, split, domain)
+    def base_scores(
+        self, base: TaskModel, domain: str, split: Split, loop: LoopSettings, limit: int | None = None
+    ) -> Evaluation:
+        """The base model's scores on the first `limit` items of a split (measured once for each precision and device)."""
+        key = (loop.precision, loop.device, split, domain, limit)
         if key not in self._base:
-            self._base[key] = self.score(base, self.items(domain, split), loop)
+            self._base[key] = self.score(base, self.items(domain, split)[:limit], loop)
         return self._base[key]
 
 
 class Resources:
-    """Loads each corpus and backbone once a process."""
+    """Loads each corpus and backbone once a process.
 
-    def __init__(self) -> None:
+    Args:
+        sealed: for the search: corpora come without their test examples.
+    """
+
+    def __init__(self, sealed: bool = False) -> None:
+        self.sealed = sealed
         self._corpora: dict[str, Corpus] = {}
         self._backbones: dict[str, Backbone] = {}
         self._domains: dict[tuple[str, str], Domains] = {}
@@ -121,7 +128,8 @@ class Resources:
     def corpus(self, name: str, options: dict[str, Any]) -> Corpus:
         key = content_hash([name, options])
         if key not in self._corpora:
-            self._corpora[key] = load_corpus(name, **options)
+            corpus = load_corpus(name, **options)
+            self._corpora[key] = corpus.sealed() if self.sealed else corpus
         return self._corpora[key]
 
     def backbone(self, recipe_name: str) -> Backbone:

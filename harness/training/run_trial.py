@@ -13,7 +13,7 @@ from harness.config import TrialConfig
 from harness.errors import TrialError, UserError
 from harness.records.files import append_line, read_lines, write_atomically
 from harness.records.provenance import git_state, machine, package_versions
-from harness.records.schema import Provenance, Summary, TrialState
+from harness.records.schema import Provenance, Summary, TrialState, assert_sealed
 from harness.records.store import TrialFolder
 from harness.tracking.tracker import Tracker, TrialRun
 from harness.training.memory import PeakMemory
@@ -30,7 +30,7 @@ def run_trial(
     memory, a corrupt checkpoint, a check that did not hold, an exception in a user's strategy (its traceback is kept).
 
     Args:
-        report: called with each epoch's entry, after it is logged.
+        report: called with each epoch's entry, after it is logged; True prunes the trial.
 
     Raises:
         UserError: the trial's data, backbone or adapter do not fit together; the trial stays unfinished.
@@ -44,11 +44,11 @@ def run_trial(
     folder.restart_log([])
     memory = PeakMemory(torch.device(config.loop.device))
 
-    def log(entry: dict[str, object]) -> None:
+    def log(entry: dict[str, object]) -> bool | None:
         folder.append_log(entry)
         tracker.log(entry)
         try:
-            report(entry)
+            return report(entry)
         except Exception as error:
             raise _Stopped(error) from error
 
@@ -80,8 +80,12 @@ def attempt(trial: Trial, folder: TrialFolder, memory: PeakMemory) -> Summary:
     """Train, save the weights and predictions; the summary says how it ended."""
     try:
         outcome = trial.run()
-        save_weights(folder, outcome, trial)
-        return completed(folder.trial_id, outcome, memory.peak_mb())
+        summary = completed(folder.trial_id, outcome, memory.peak_mb())
+        if trial.sealed:
+            assert_sealed(summary)  # and no weights: a search has many trials, and its winners train again
+        else:
+            save_weights(folder, outcome, trial)
+        return summary
     except UserError:
         raise
     except TrialError as error:
@@ -104,7 +108,7 @@ def completed(trial_id: str, outcome: Outcome, peak_mb: float) -> Summary:
     """The summary of a trial that ran to its end."""
     return Summary(
         trial_id=trial_id,
-        state=TrialState.COMPLETE,
+        state=TrialState.PRUNED if outcome.pruned else TrialState.COMPLETE,
         epochs_run=outcome.epochs_run,
         best_epoch=outcome.best_epoch,
         metrics=outcome.metrics,

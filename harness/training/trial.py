@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
@@ -26,7 +27,7 @@ from harness.training.task import Evaluation, Item
 
 NUM_PROBES = 8  # examples per domain on which "adapters off" is compared with the base model, bit for bit
 
-Report = Callable[[dict[str, Any]], None]
+Report = Callable[[dict[str, Any]], bool | None]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Outcome:
     best_epoch: int
     elapsed_s: float
     adapted: Adapted
+    pruned: bool = False
 
 
 class Trial:
@@ -52,7 +54,7 @@ class Trial:
 
     Args:
         config: the resolved config.
-        resources: what trials of this process share.
+        resources: what trials of this process share; where they are sealed, no test example is read or scored.
         checkpoint: where to keep the checkpoint, or None for none.
         report: called with each epoch's entry.
 
@@ -63,6 +65,7 @@ class Trial:
 
     def __init__(self, config: TrialConfig, resources: Resources, checkpoint: Any, report: Report) -> None:
         self.config = config
+        self.sealed = resources.sealed
         self.domains: Domains = resources.domains(config)
         self.checkpoint = checkpoint
         self.report = report
@@ -71,13 +74,14 @@ class Trial:
         self.notes: list[str] = list(self.domains.corpus.notes)
 
     def run(self) -> Outcome:
-        base = self.fresh_base()
-        probes = self._probe_outputs(base)
+        probes = self._probe_outputs(self.base)
         adapted = adapt(self.fresh_base(), self.config)
         state = self._fit(adapted.model) if adapted.num_trainable else FitState()
         began = time.monotonic()
         checks = self._check_base_restored(adapted, probes)
-        outcome = self._outcome(base, adapted, state, checks)
+        outcome = self._sealed_outcome(adapted, state, checks)
+        if not self.sealed:
+            outcome = self._open_test(outcome, adapted)
         return replace(outcome, elapsed_s=state.elapsed_s + time.monotonic() - began)
 
     def check(self) -> None:
@@ -100,8 +104,14 @@ class Trial:
             self.train_items()
         for name in (data.target, *data.source):
             self.domains.items(name, "valid")
-            self.domains.items(name, "test")
+            if not self.sealed:
+                self.domains.items(name, "test")
         adapt(self.fresh_base(), self.config)
+
+    @cached_property
+    def base(self) -> TaskModel:
+        """The base model, for comparison; nothing trains it."""
+        return self.fresh_base()
 
     def fresh_base(self) -> TaskModel:
         """A copy of the backbone's model on the trial's device, in its dtype, in eval mode."""
@@ -149,7 +159,22 @@ class Trial:
         entry["valid_target/loss"] = target.loss
         for name in target.scores:
             entry[f"valid_source/{name}"] = fmean(source.scores[name] for source in sources)
-        return entry
+        return entry | self._against_base(target, sources)
+
+    def _against_base(self, target: Evaluation, sources: list[Evaluation]) -> dict[str, float]:
+        """Forgetting and the constrained score on the validation examples, against the base model on the same ones."""
+        data, loop, primary = self.config.data, self.config.loop, self.domains.plain_task.primary
+        before = {
+            name: self.domains.base_scores(self.base, name, "valid", loop, loop.valid_limit).scores[primary]
+            for name in (data.target, *data.source)
+        }
+        base_sources = [before[name] for name in data.source]
+        after = [source.scores[primary] for source in sources]
+        score = constrained_score(primary, before[data.target], target.scores[primary], base_sources, after)
+        return {
+            "valid_forgetting": forgetting(primary, fmean(base_sources), fmean(after)),
+            "valid_constrained_score": score,
+        }
 
     def _score(self, model: TaskModel, items: list[Item]) -> Evaluation:
         return self.domains.score(model, items, self.config.loop)
@@ -178,11 +203,34 @@ class Trial:
             raise TrialError("not_restored", "the base model's outputs are not restored after the trial")
         return {"base_restored": how}
 
-    def _outcome(self, base: TaskModel, adapted: Adapted, state: FitState, checks: dict[str, str]) -> Outcome:
+    def _sealed_outcome(self, adapted: Adapted, state: FitState, checks: dict[str, str]) -> Outcome:
+        """What a search may know: validation metrics at the best epoch, and parameter counts."""
+        valid = state.history[state.best_epoch - 1]["metrics"] if state.history else self._score_epoch(adapted.model)
+        return Outcome(
+            metrics={
+                "trainable_parameters": float(adapted.num_trainable),
+                "trainable_share": adapted.num_trainable / adapted.num_base,
+            },
+            by_domain={},
+            base={},
+            valid={name: value for name, value in valid.items() if name.startswith("valid_")},
+            checks=checks,
+            adapters=adapted.adapters,
+            notes=tuple(self.notes),
+            predictions={},
+            epochs_run=state.epoch,
+            best_epoch=state.best_epoch,
+            elapsed_s=state.elapsed_s,
+            adapted=adapted,
+            pruned=state.pruned,
+        )
+
+    def _open_test(self, outcome: Outcome, adapted: Adapted) -> Outcome:
+        """The outcome with the test metrics of target and sources."""
         data, primary = self.config.data, self.domains.plain_task.primary
         names = (data.target, *data.source)
         scored = {name: self._score(adapted.model, self.domains.items(name, "test")) for name in names}
-        bases = {name: self.domains.base_scores(base, name, "test", self.config.loop).scores for name in names}
+        bases = {name: self.domains.base_scores(self.base, name, "test", self.config.loop).scores for name in names}
         target = scored[data.target].scores
         metrics = {f"target_{name}": value for name, value in target.items()}
         for name in target:
@@ -193,23 +241,14 @@ class Trial:
         metrics["constrained_score"] = constrained_score(
             primary, bases[data.target][primary], target[primary], base_sources, sources_after
         )
-        metrics["trainable_parameters"] = float(adapted.num_trainable)
-        metrics["trainable_share"] = adapted.num_trainable / adapted.num_base
-        valid = state.history[state.best_epoch - 1]["metrics"] if state.history else self._score_epoch(adapted.model)
-        return Outcome(
-            metrics=metrics,
+        predictions = {
+            name: dict(zip([i.key for i in self.domains.items(name, "test")], evaluation.predictions, strict=True))
+            for name, evaluation in scored.items()
+        }
+        return replace(
+            outcome,
+            metrics=metrics | outcome.metrics,
             by_domain={name: evaluation.scores for name, evaluation in scored.items()},
             base=bases,
-            valid={name: value for name, value in valid.items() if name.startswith("valid_")},
-            checks=checks,
-            adapters=adapted.adapters,
-            notes=tuple(self.notes),
-            predictions={
-                name: dict(zip([i.key for i in self.domains.items(name, "test")], evaluation.predictions, strict=True))
-                for name, evaluation in scored.items()
-            },
-            epochs_run=state.epoch,
-            best_epoch=state.best_epoch,
-            elapsed_s=state.elapsed_s,
-            adapted=adapted,
+            predictions=predictions,
         )

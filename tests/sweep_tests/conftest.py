@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import pytest
 import yaml
+from postgres import postgres_database as postgres_database
+from postgres import postgres_url as postgres_url
 from tiny_text import TinyText
 
 from harness.experiment_files import load_experiment, merge

@@ -141,6 +141,7 @@ def test_the_frozen_arm_learns_and_forgets_nothing(make_config: MakeConfig, reso
     assert set(outcome.valid) == {
         *("valid_target/accuracy", "valid_target/macro_f1", "valid_target/loss"),
         *("valid_source/accuracy", "valid_source/macro_f1"),
+        *("valid_forgetting", "valid_constrained_score"),
     }
 
 

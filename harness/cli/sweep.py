@@ -1,0 +1,94 @@
+"""The command `harness sweep`: search, freeze, race, confirm, table, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from harness.cli.errors import print_error
+from harness.cli.progress import make_progress, sweep_progress
+from harness.cli.run import WANDB_CHOICES, add_user_code, show_table, wandb_mode
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.sweep.points import SearchResult
+    from harness.sweep.run_sweep import Frozen, Launch
+    from harness.sweep.sweep_files import Sweep
+
+
+def sweep_command(
+    path: Path,
+    overrides: Sequence[str],
+    jobs: int,
+    results: Path,
+    wandb: str,
+    yes: bool,
+    quiet: bool,
+) -> None:
+    """Run a sweep, or go on with it.
+
+    Raises:
+        UserError: the sweep file is wrong; nothing was trained.
+        typer.Exit: code 1 when a trial failed.
+    """
+    if wandb not in WANDB_CHOICES:
+        raise UserError(f"--wandb {wandb!r}; choices: {', '.join(WANDB_CHOICES)}")
+    add_user_code(path)
+    from harness.sweep.plan import ask_before, plan_sweep, print_plan
+    from harness.sweep.preflight import preflight_sweep
+    from harness.sweep.run_sweep import Launch
+    from harness.sweep.sweep_files import load_sweep
+
+    sweep = load_sweep(path, overrides)
+    preflight_sweep(sweep)
+    plan = plan_sweep(sweep, results, jobs)
+    print_plan(plan)
+    ask_before(plan, yes)
+    with sweep_progress(sweep, plan, quiet) as progress:
+        run = Launch(results, jobs, wandb_mode(wandb), progress.hear)
+        result, frozen = search_and_freeze(sweep, run)
+    failures = confirm(sweep, result, frozen, run, quiet)
+    for line in failures:
+        print_error(line)
+    if failures:
+        raise typer.Exit(1)
+
+
+def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
+    """The first phases; each says what it found."""
+    from harness.sweep.run_sweep import freeze, run_race, run_search
+
+    print(f"== Search: {sweep.name}", flush=True)
+    result = run_search(sweep, run)
+    if sweep.config.race.seeds:
+        print(f"== Race: the best of each arm on seeds {', '.join(map(str, sweep.config.race.seeds))}", flush=True)
+    racing = run_race(sweep, result, run)
+    frozen = freeze(sweep, result, racing, run.results)
+    print(f"== Frozen: {run.results / sweep.name / 'frozen.json'}")
+    for arm, winners in frozen.winners.items():
+        for rule, winner in winners.items():
+            settings = ", ".join(
+                f"{key.rsplit('.', 1)[-1]} {value}" for key, value in winner.contender.params.items()
+            )
+            print(f"{arm} ({rule}): trial {winner.contender.number}: {settings}", flush=True)
+    return result, frozen
+
+
+def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool) -> list[str]:
+    """The confirm phase, the table and the figures; what failed."""
+    from harness.sweep.run_experiment import plan_run, preflight, run_experiment
+    from harness.sweep.run_sweep import confirm_experiment, log_to_wandb
+
+    experiment = confirm_experiment(sweep, result, frozen)
+    plan = plan_run(experiment, experiment.trials, run.results, wandb_mode=run.wandb_mode)
+    print(f"== Confirm: {len(plan.reused)} finished, {len(plan.pending)} to train, on fresh seeds", flush=True)
+    preflight(plan)
+    with make_progress(plan.pending, quiet) as progress:
+        report = run_experiment(plan, run.num_jobs, progress.hear)
+    figures: list[Path] = []
+    show_table(plan.store)
+    log_to_wandb(sweep, result, run, figures)
+    return report.failures

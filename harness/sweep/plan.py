@@ -1,0 +1,317 @@
+"""What a sweep or an experiment would train, what of it is finished, and what the rest costs, before it starts.
+
+Counts are upper bounds: pruning, early stopping and the race only make a search shorter. Nothing is written, and the
+study is not created. What is finished costs nothing to plan: no torch is loaded, nothing is probed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config import TrialConfig
+from harness.errors import UserError
+from harness.experiment_files import Experiment, PlannedTrial
+from harness.records.store import RecordStore, read_json
+from harness.sweep import space
+from harness.sweep.arm_search import point_of, search_folder
+from harness.sweep.points import SearchPoint, Value
+from harness.sweep.prices import Price, Prices, RecordedPrices, disk_mb, duration
+from harness.sweep.settings import Parameter
+from harness.sweep.stored_study import StoredArm, read_study
+from harness.sweep.sweep_files import Arm, Sweep, plan_confirm
+from harness.sweep.worker import RETRIED_REASONS
+
+ASK_S = 3600  # a longer sweep is not started without asking
+ENDED = ("complete", "pruned", "failed")
+
+
+@dataclass(frozen=True)
+class Count:
+    """Of trials or trainings: how many there will be at most, and how many are there."""
+
+    planned: int = 0
+    finished: int = 0
+
+    @property
+    def new(self) -> int:
+        return max(0, self.planned - self.finished)
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """One arm: `search` counts trials, each of `num_seeds` trainings; `race` and `confirm` count trainings.
+
+    Attributes:
+        search_s: seconds of search left, where the budget is in seconds.
+        price: of one training; None when nothing is left to train.
+    """
+
+    name: str
+    searches: str
+    search: Count
+    race: Count
+    confirm: Count
+    num_seeds: int
+    epochs: int
+    price: Price | None
+    search_s: float | None = None
+
+    @property
+    def num_new(self) -> int:
+        """Trainings that are left, at most."""
+        return self.search.new * self.num_seeds + self.race.new + self.confirm.new
+
+    @property
+    def seconds(self) -> float | None:
+        """Time for what is left, one training after another; None when it cannot be estimated."""
+        if self.price is None:
+            return self.search_s or 0.0
+        if self.price.seconds is None:
+            return None
+        each = self.price.seconds
+        search = self.search.new * self.num_seeds * each if self.search_s is None else self.search_s
+        return search + self.race.new * each + self.confirm.new * (each + self.price.test_s)
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """All arms, and how many workers train them at once."""
+
+    name: str
+    path: Path
+    arms: tuple[ArmPlan, ...]
+    num_jobs: int
+
+    @property
+    def num_new(self) -> int:
+        """Trainings that are left, at most."""
+        return sum(arm.num_new for arm in self.arms)
+
+    @property
+    def num_finished(self) -> int:
+        """Trainings of search and race that are finished."""
+        return sum(arm.search.finished * arm.num_seeds + arm.race.finished for arm in self.arms)
+
+    @property
+    def num_searching(self) -> int:
+        """Trainings of search and race, finished or not, at most."""
+        return sum(arm.search.planned * arm.num_seeds + arm.race.planned for arm in self.arms)
+
+    @property
+    def wall_s(self) -> float:
+        """Estimated time with all workers busy; arms that could not be measured are left out."""
+        return sum(arm.seconds or 0.0 for arm in self.arms) / min(self.num_jobs, _num_cores(), max(1, self.num_new))
+
+    @property
+    def peak_memory_mb(self) -> float:
+        """Of one worker, which trains all kinds of arms."""
+        return max((arm.price.peak_memory_mb or 0.0 for arm in self.arms if arm.price is not None), default=0.0)
+
+    @property
+    def disk_mb(self) -> float:
+        """What the trainings that are left leave on disk."""
+        return sum(
+            disk_mb(arm.price, arm.epochs, arm.search.new * arm.num_seeds + arm.race.new, arm.confirm.new)
+            for arm in self.arms
+            if arm.price is not None
+        )
+
+
+def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
+    """Count and price a sweep.
+
+    Raises:
+        UserError: the study was begun with other settings or cannot be read, or an arm does not fit its data.
+    """
+    config = sweep.config
+    stored = read_study(
+        config.storage or results / sweep.name / "study.db", sweep.name, [arm.name for arm in sweep.searched]
+    )
+    _refuse_other_search(sweep, stored)
+    points = {
+        name: [point_of(name, trial) for trial in study.trials[: config.budget.trials]]
+        for name, study in stored.items()
+    }
+    frozen = _frozen(sweep, points, results)
+    confirm = _confirm_counts(sweep, frozen, results)
+    prices = Prices(RecordedPrices(results, (sweep.name, sweep.experiment.name)))
+    arms = [
+        _plan_arm(sweep, arm, points.get(arm.name, []), confirm[arm.name], frozen is not None, results, prices)
+        for arm in sweep.arms
+    ]
+    return SweepPlan(sweep.name, sweep.path, tuple(arms), num_jobs)
+
+
+def plan_experiment(experiment: Experiment, trials: Sequence[PlannedTrial], results: Path, num_jobs: int) -> SweepPlan:
+    """Count and price an experiment: the confirm phase alone.
+
+    Raises:
+        UserError: an arm does not fit its data.
+    """
+    prices = Prices(RecordedPrices(results, (experiment.name,)))
+    store = RecordStore(results, experiment.name)
+    arms = []
+    for name in dict.fromkeys(trial.arm for trial in trials):
+        configs = [trial.config for trial in trials if trial.arm == name]
+        count = _count_records(store, configs)
+        price = _price(prices, configs[0], f"{experiment.path}: arm {name}") if count.new else None
+        arms.append(ArmPlan(name, "", Count(), Count(), count, 1, configs[0].loop.epochs, price))
+    return SweepPlan(experiment.name, experiment.path, tuple(arms), num_jobs)
+
+
+def _refuse_other_search(sweep: Sweep, stored: Mapping[str, StoredArm]) -> None:
+    for study in stored.values():
+        if study.attrs.get("fingerprint", sweep.fingerprint) != sweep.fingerprint:
+            raise UserError(
+                f"{sweep.path}: the study {sweep.name!r} was begun with other settings (only the budget, the race and "
+                "the confirm phase may change); give the sweep another name"
+            )
+
+
+def _plan_arm(
+    sweep: Sweep,
+    arm: Arm,
+    points: Sequence[SearchPoint],
+    confirm: Count,
+    is_frozen: bool,
+    results: Path,
+    prices: Prices,
+) -> ArmPlan:
+    budget, num_seeds = sweep.config.budget, len(sweep.config.search.seeds)
+    config = sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0])
+    finished = sum(point.state in ENDED for point in points)
+    search = Count(sweep.num_trials(arm) or finished, finished) if arm.space else Count()
+    search_s = None
+    if arm.space and budget.seconds is not None:
+        search_s = 0.0 if is_frozen else max(0.0, budget.seconds - sum(point.seconds for point in points))
+    race = _race_count(sweep, arm, points, is_frozen, results)
+    is_left = search.new or search_s or race.new or confirm.new
+    price = _price(prices, config, f"{sweep.path}: arm {arm.name}") if is_left else None
+    if search_s and price is not None and price.seconds:
+        search = Count(finished + math.ceil(search_s / price.seconds / num_seeds), finished)
+    searches = ", ".join(_range(key, parameter) for key, parameter in arm.space.items())
+    return ArmPlan(arm.name, searches, search, race, confirm, num_seeds, config.loop.epochs, price, search_s)
+
+
+def _price(prices: Prices, config: TrialConfig, where: str) -> Price:
+    try:
+        return prices.price(config)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def costly_values(arm: Arm) -> dict[str, Value]:
+    """Searched settings that change what a training costs, at their high ends; the others stay the arm's own."""
+    values: dict[str, Value] = {}
+    for key, parameter in arm.space.items():
+        if key.startswith("optim.") or ".adapter_strategy." in key:
+            continue
+        ends = space.extremes(parameter)
+        numbers = [end for end in ends if isinstance(end, (int, float))]
+        values[key] = max(numbers) if len(numbers) == len(ends) else ends[0]
+    return values
+
+
+def _range(key: str, parameter: Parameter) -> str:
+    axis = space.axis_of(key, parameter)
+    if axis.kind == "categorical":
+        return f"{axis.label} {'/'.join(map(str, axis.choices))}"
+    zero = "0 or " if axis.kind == "zero_or_log" else ""
+    return f"{axis.label} {zero}{axis.low:g}..{axis.high:g}"
+
+
+def _frozen(sweep: Sweep, points: Mapping[str, Sequence[SearchPoint]], results: Path) -> dict[str, Any] | None:
+    """The content of frozen.json if the sweep, as it is now, would freeze the same; else None."""
+    path = results / sweep.name / "frozen.json"
+    if not path.exists():
+        return None
+    content = read_json(path)
+    config = sweep.config.model_dump(mode="json")
+    same = ("objectives", "constraints", "budget", "race")
+    chosen_by = ("rules", "regularisation")
+    if (
+        content.get("fingerprint") != sweep.fingerprint
+        or any(content.get(key) != config[key] for key in same)
+        or any(content.get("confirm", {}).get(key) != config["confirm"][key] for key in chosen_by)
+    ):
+        return None
+    for found in points.values():
+        if any(point.state not in ENDED for point in found) or len(found) < (sweep.config.budget.trials or 0):
+            return None
+    return content if isinstance(content, dict) else None
+
+
+def _race_count(sweep: Sweep, arm: Arm, points: Sequence[SearchPoint], is_frozen: bool, results: Path) -> Count:
+    """Trainings of the race; those of a contender that dropped out are neither finished nor planned."""
+    race = sweep.config.race
+    if not arm.space or not race.seeds:
+        return Count()
+    distinct = {point.trial_ids: point for point in points if point.state == "complete"}
+    ids = [sweep.trial(arm, p.params, seed).trial_id for p in distinct.values() for seed in race.seeds]
+    finished = sum((search_folder(results, sweep.name, i) / "summary.json").exists() for i in ids)
+    if is_frozen:
+        return Count(finished, finished)
+    contenders = race.candidates * (2 if "constrained" in sweep.config.confirm.rules else 1)
+    limit = min(contenders, sweep.num_trials(arm) or contenders)
+    return Count(max(limit * len(race.seeds), finished), finished)
+
+
+def _confirm_counts(sweep: Sweep, frozen: Mapping[str, Any] | None, results: Path) -> dict[str, Count]:
+    """Trainings of the confirm phase by arm: known where the winners are, else as many as there may be."""
+    confirm = sweep.config.confirm
+    counts = {arm.name: Count(len(confirm.rules) * len(confirm.seeds)) for arm in sweep.searched}
+    rows: dict[str, tuple[Arm, Mapping[str, Value]]] = {}
+    for arm in sweep.arms:
+        if not arm.space:
+            rows[arm.name] = (arm, {})
+        elif frozen is not None:
+            for rule, winner in frozen["arms"][arm.name]["winners"].items():
+                rows[f"{arm.name} ({rule})"] = (arm, winner["params"])
+    configs: dict[str, list[TrialConfig]] = {}
+    for trial in plan_confirm(sweep, rows).trials if rows else ():
+        configs.setdefault(rows[trial.arm][0].name, []).append(trial.config)
+    store = RecordStore(results, sweep.name)
+    return counts | {name: _count_records(store, found) for name, found in configs.items()}
+
+
+def _count_records(store: RecordStore, configs: Sequence[TrialConfig]) -> Count:
+    """Rules that choose the same winner share its trainings."""
+    ids = {config.trial_id for config in configs}
+    summaries = [store.trial(trial_id).summary() for trial_id in ids]
+    kept = [s for s in summaries if s is not None and (s.state != "failed" or s.reason not in RETRIED_REASONS)]
+    return Count(len(ids), len(kept))
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ask_before(plan: SweepPlan, yes: bool) -> None:
+    """Ask before a long sweep.
+
+    Raises:
+        UserError: the answer was no, or nobody is there to ask.
+    """
+    if yes or plan.wall_s <= ASK_S:
+        return
+    if not sys.stdin.isatty() or not sys.stdout.isatty():
+        raise UserError(f"{plan.path}: this takes about {duration(plan.wall_s)}; give --yes to start it without asking")
+    try:
+        answer = input(f"This takes about {duration(plan.wall_s)}. Start? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise UserError(f"{plan.path}: not started")
+
+
+def print_plan(plan: SweepPlan) -> None:
+    """Print the plan as a table, on a terminal or in a pipe."""
+    from harness.sweep.plan_table import print_plan_table
+
+    print_plan_table(plan)

@@ -1,0 +1,348 @@
+"""`harness sweep`: search, freeze, race, confirm. Each phase leaves a file, and goes on where it was stopped.
+
+results/SWEEP/study.db      the search (or a server's database)      search/    its records, sealed: no test metric
+             search.json    every point, for figures and tables      frozen.json  the winners, and how they were chosen
+             experiment.json, records/, table.md                     the confirm phase, an experiment like any other
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import make_url
+
+from harness.errors import UserError
+from harness.experiment_files import Experiment
+from harness.records.files import write_json
+from harness.records.schema import Summary
+from harness.records.store import RecordStore, TrialFolder, read_json
+from harness.sweep.arm_search import ArmSearch, search_folder
+from harness.sweep.freezing import Contender, Winner, choose_contenders, drop_losers, select
+from harness.sweep.launch import InProcessPool, Pool, ProcessPool, launch
+from harness.sweep.points import SearchPoint, SearchResult, Value
+from harness.sweep.search import Search
+from harness.sweep.storage import StudyStore
+from harness.sweep.sweep_files import Arm, Sweep, plan_confirm, regularisation_keys
+from harness.sweep.worker import TrialEvent, TrialTask
+from harness.tracking.tracker import TrialRun
+
+Hear = Callable[[TrialEvent], None]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a sweep is run: where its results go, how many workers, W&B, who hears the events."""
+
+    results: Path
+    num_jobs: int
+    wandb_mode: str | None
+    hear: Hear
+
+    def wandb(self, sweep: Sweep) -> tuple[Path, str] | None:
+        """The trackers' folder and mode."""
+        return None if self.wandb_mode is None else (self.results / sweep.name, self.wandb_mode)
+
+    def pool(self, tell: Callable[[TrialEvent], bool | None]) -> Pool:
+        """New workers."""
+        return InProcessPool(tell) if self.num_jobs == 1 else ProcessPool(self.num_jobs, tell)
+
+
+def open_arms(sweep: Sweep, results: Path) -> list[ArmSearch]:
+    """Open (or begin) the searches of a sweep.
+
+    Raises:
+        UserError: the storage cannot be reached, or the study was begun with other settings.
+    """
+    place: str | Path = sweep.config.storage or results / sweep.name / "study.db"
+    write_json(results / sweep.name / "sweep.json", describe(sweep))
+    arms = []
+    for arm in sweep.searched:
+        directions = [objective.direction for objective in sweep.objectives]
+        store = StudyStore(place, f"{sweep.name}/{arm.name}", directions)
+        known = store.attrs().get("fingerprint")
+        if known is None:
+            store.set_attr("fingerprint", sweep.fingerprint)
+        elif known != sweep.fingerprint:
+            raise UserError(
+                f"{sweep.path}: the study {sweep.name!r} was begun with other settings (only the budget, the race and "
+                "the confirm phase may change); give the sweep another name"
+            )
+        arms.append(ArmSearch(sweep, arm, store))
+    return arms
+
+
+def describe(sweep: Sweep) -> dict[str, Any]:
+    """What `harness status` needs to know of a sweep (no password of its storage)."""
+    storage = sweep.config.storage
+    config = sweep.config.model_dump(mode="json", include={"budget", "search", "race", "confirm", "sampler", "pruner"})
+    return {
+        "name": sweep.name,
+        "path": str(sweep.path),
+        "storage": None if storage is None else str(make_url(storage)),
+        "arms": [arm.name for arm in sweep.searched],
+        "objectives": [objective.model_dump(mode="json") for objective in sweep.objectives],
+        **config,
+    }
+
+
+def run_search(sweep: Sweep, run: Launch) -> SearchResult:
+    """The search phase, as far as it is not done; writes search.json."""
+    arms = open_arms(sweep, run.results)
+    try:
+        search = Search(sweep, arms, run.results, run.wandb(sweep), run.hear)
+        if not all(arm.finished() for arm in arms):
+            with run.pool(search.tell) as pool:
+                search.run(pool)
+        for arm in arms:
+            arm.refresh()
+        points = tuple(point for arm in arms for point in arm.points())
+    finally:
+        for arm in arms:
+            arm.store.close()
+    result = SearchResult(
+        name=sweep.name,
+        objectives=sweep.objectives,
+        axes={arm.name: arm.axes for arm in sweep.searched},
+        points=points,
+    )
+    write_json(run.results / sweep.name / "search.json", result.model_dump(mode="json"))
+    return result
+
+
+def load_search(results: Path, name: str) -> SearchResult:
+    """Read search.json.
+
+    Raises:
+        UserError: there is none, or it is corrupt.
+    """
+    return SearchResult.model_validate(read_json(results / name / "search.json"))
+
+
+def run_race(sweep: Sweep, result: SearchResult, run: Launch) -> dict[str, list[Contender]]:
+    """More seeds for each arm's best points; the contenders that are left, by arm.
+
+    Raises:
+        UserError: an arm has no complete trial, so nothing can be chosen.
+    """
+    objective, config = sweep.objectives[0], sweep.config
+    racing: dict[str, list[Contender]] = {}
+    for arm in sweep.searched:
+        points = [point for point in result.points if point.arm == arm.name]
+        chosen = choose_contenders(points, objective, config.confirm.rules, config.race.candidates)
+        if not chosen:
+            states = ", ".join(f"{point.number}: {point.reason or point.state}" for point in points)
+            raise UserError(f"{sweep.path}: arm {arm.name}: no trial of the search is complete ({states})")
+        racing[arm.name] = [_contender(run.results, sweep, point) for point in chosen]
+    for seed in config.race.seeds:
+        racing = _race_round(sweep, racing, seed, run)
+    return racing
+
+
+def _contender(results: Path, sweep: Sweep, point: SearchPoint) -> Contender:
+    runs = {}
+    for seed, trial_id in zip(sweep.config.search.seeds, point.trial_ids, strict=True):
+        runs[seed] = _valid_of(TrialFolder(search_folder(results, sweep.name, trial_id)))
+    return Contender(point.number, point.params, runs)
+
+
+def _valid_of(folder: TrialFolder) -> dict[str, float]:
+    summary = folder.summary()
+    if summary is None:
+        raise UserError(f"{folder.path}: the record of a finished trial is missing; restore it, or delete the study")
+    return summary.valid
+
+
+def _race_round(
+    sweep: Sweep, racing: Mapping[str, Sequence[Contender]], seed: int, run: Launch
+) -> dict[str, list[Contender]]:
+    """Train every contender that is left on one more seed; a contender whose training fails drops out."""
+    tasks: dict[str, TrialTask] = {}
+    ids: dict[tuple[str, int], str] = {}
+    for arm in sweep.searched:
+        for contender in racing[arm.name]:
+            task = _race_task(sweep, arm, contender, seed, run)
+            tasks[task.config.trial_id] = task
+            ids[arm.name, contender.number] = task.config.trial_id
+    summaries = train_all(list(tasks.values()), run)
+    left = {}
+    for name, contenders in racing.items():
+        extended = []
+        for contender in contenders:
+            summary = summaries.get(ids[name, contender.number])
+            if summary is not None and summary.state == "complete":
+                extended.append(Contender(contender.number, contender.params, {**contender.runs, seed: summary.valid}))
+        if not extended:
+            raise UserError(f"{sweep.path}: arm {name}: every contender failed on seed {seed}; see its search records")
+        left[name] = drop_losers(extended, sweep.objectives[0])
+    return left
+
+
+def _race_task(sweep: Sweep, arm: Arm, contender: Contender, seed: int, run: Launch) -> TrialTask:
+    config = sweep.trial(arm, contender.params, seed)
+    trial_run = TrialRun(
+        config.trial_id,
+        sweep.name,
+        arm.name,
+        seed,
+        "search",
+        config.model_dump(mode="json", by_alias=True),
+        number=contender.number,
+        params=dict(contender.params),
+    )
+    return TrialTask(config, trial_run, search_folder(run.results, sweep.name, config.trial_id), run.wandb(sweep))
+
+
+def train_all(tasks: Sequence[TrialTask], run: Launch) -> dict[str, Summary]:
+    """Train tasks that are not finished; every summary by trial id.
+
+    Raises:
+        UserError: a trial does not fit together.
+    """
+    summaries: dict[str, Summary] = {}
+    user_errors: list[str] = []
+
+    def tell(event: TrialEvent) -> None:
+        run.hear(event)
+        if event.kind == "done" and event.summary is not None:
+            summaries[event.summary.trial_id] = event.summary
+        elif event.kind == "failed" and event.user_error:
+            user_errors.append(event.message)
+
+    pending = []
+    for task in tasks:
+        summary = TrialFolder(task.folder).summary()
+        if summary is not None and summary.state == "complete":
+            summaries[task.config.trial_id] = summary
+        else:
+            pending.append(task)
+    if pending:
+        with run.pool(tell) as pool:
+            launch(pool, pending)
+    if user_errors:
+        raise UserError(user_errors[0])
+    return summaries
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The winners: arm -> rule -> winner; arms that search nothing are not in it."""
+
+    winners: Mapping[str, Mapping[str, Winner]]
+
+    def rows(self, sweep: Sweep) -> dict[str, tuple[Arm, Mapping[str, Value]]]:
+        """The rows of the confirm phase: an arm, or with several rules `ARM (RULE)`."""
+        rows: dict[str, tuple[Arm, Mapping[str, Value]]] = {}
+        for arm in sweep.arms:
+            if arm.name not in self.winners:
+                rows[arm.name] = (arm, {})
+                continue
+            for rule, winner in self.winners[arm.name].items():
+                row = arm.name if len(sweep.config.confirm.rules) == 1 else f"{arm.name} ({rule})"
+                rows[row] = (arm, winner.contender.params)
+        return rows
+
+
+def freeze(sweep: Sweep, result: SearchResult, racing: Mapping[str, Sequence[Contender]], results: Path) -> Frozen:
+    """Pick each arm's winners by the rules, and write frozen.json."""
+    keys = regularisation_keys(sweep.config)
+    winners: dict[str, dict[str, Winner]] = {}
+    for arm in sweep.searched:
+        axes = [axis for axis in arm.axes if axis.key in keys]
+        winners[arm.name] = {
+            rule: select(rule, racing[arm.name], sweep.objectives[0], sweep.config.constraints, axes)
+            for rule in sweep.config.confirm.rules
+        }
+    frozen = Frozen(winners)
+    write_json(results / sweep.name / "frozen.json", frozen_content(sweep, result, racing, frozen))
+    return frozen
+
+
+def frozen_content(
+    sweep: Sweep, result: SearchResult, racing: Mapping[str, Sequence[Contender]], frozen: Frozen
+) -> dict[str, Any]:
+    """What a reader needs to judge and to repeat the choice."""
+    config = sweep.config.model_dump(mode="json")
+    arms = {}
+    for arm in sweep.searched:
+        points = [point for point in result.points if point.arm == arm.name]
+        arms[arm.name] = {
+            "trials": {state: sum(p.state == state for p in points) for state in ("complete", "pruned", "failed")},
+            "winners": {rule: _describe(winner) for rule, winner in frozen.winners[arm.name].items()},
+            "raced": [
+                {
+                    "trial": c.number,
+                    "params": dict(c.params),
+                    "validation": {str(s): dict(v) for s, v in c.runs.items()},
+                }
+                for c in racing[arm.name]
+            ],
+        }
+    kept = ("objectives", "constraints", "space", "sampler", "pruner", "budget", "search", "race", "confirm")
+    return {"name": sweep.name, "fingerprint": sweep.fingerprint, **{key: config[key] for key in kept}, "arms": arms}
+
+
+def _describe(winner: Winner) -> dict[str, Any]:
+    return {
+        "trial": winner.contender.number,
+        "params": dict(winner.contender.params),
+        "validation": winner.contender.means(),
+        "seeds": len(winner.contender.runs),
+        "standard_error": winner.standard_error,
+        "feasible": winner.feasible,
+    }
+
+
+def confirm_notes(sweep: Sweep, result: SearchResult, frozen: Frozen) -> tuple[str, ...]:
+    """What the table must say of how its rows were tuned."""
+    config = sweep.config
+    budget = f"{config.budget.trials} trials" if config.budget.trials else f"{config.budget.seconds:g} s of training"
+    rules = ", ".join(config.confirm.rules)
+    notes = [
+        f"each searched arm tuned with {budget} ({config.sampler.name}, pruner {config.pruner.name}) on "
+        f"{sweep.objectives[0].metric}, validation only; rule: {rules}; confirmed on fresh seeds"
+    ]
+    fixed = [arm.name for arm in sweep.arms if not arm.space]
+    if fixed:
+        notes.append(f"not tuned: {', '.join(fixed)}")
+    counts = {arm.name: sum(p.arm == arm.name for p in result.points) for arm in sweep.searched}
+    if len(set(counts.values())) > 1:
+        notes.append("unequal numbers of trials: " + ", ".join(f"{arm} {count}" for arm, count in counts.items()))
+    for arm in sweep.searched:
+        failed = [p for p in result.points if p.arm == arm.name and p.state == "failed"]
+        if failed:
+            reasons = ", ".join(sorted({str(point.reason) for point in failed}))
+            notes.append(f"{arm.name}: {len(failed)} of {counts[arm.name]} search trials failed ({reasons})")
+        for rule, winner in frozen.winners[arm.name].items():
+            if not winner.feasible:
+                notes.append(
+                    f"{arm.name} ({rule}): no contender met the constraints; the one that misses least is shown"
+                )
+    return tuple(notes)
+
+
+def confirm_experiment(sweep: Sweep, result: SearchResult, frozen: Frozen) -> Experiment:
+    """The confirm phase as an experiment."""
+    return replace(plan_confirm(sweep, frozen.rows(sweep)), notes=confirm_notes(sweep, result, frozen))
+
+
+def log_to_wandb(sweep: Sweep, result: SearchResult, run: Launch, figures: Sequence[Path]) -> None:
+    """The study-level run: space, frozen hyperparameters, ablation table, figures."""
+    if run.wandb_mode is None:
+        return
+    from harness.tables.build import build_table
+    from harness.tracking.study_run import log_study
+
+    store = RecordStore(run.results, sweep.name)
+    log_study(
+        store.path,
+        run.wandb_mode,
+        name=sweep.name,
+        space=sweep.config.model_dump(mode="json")["space"],
+        result=result,
+        table=build_table(store),
+        figures=[path for path in figures if path.suffix == ".png"],
+        frozen=read_json(store.path / "frozen.json"),
+    )

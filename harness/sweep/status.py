@@ -1,0 +1,245 @@
+"""How a sweep is going, read from what it leaves on disk (or on its server) while it may be running.
+
+Nothing is written and nothing is waited for: the study is opened read only. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.errors import UserError
+from harness.records.store import MANIFEST, read_json
+from harness.sweep.arm_search import point_of
+from harness.sweep.points import Objective, SearchPoint, SearchResult
+from harness.sweep.storage import start_of, this_process
+from harness.sweep.stored_study import StoredArm, read_study
+from harness.yaml_files import read_yaml
+
+Phase = Literal["search", "race", "confirm", "finished"]
+SWEEP_FILE = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A trial that is being trained, or was when its process ended (`alive` is False then)."""
+
+    number: int
+    step: int
+    alive: bool
+
+
+@dataclass(frozen=True)
+class ArmStatus:
+    """One arm's search.
+
+    Attributes:
+        planned: trials of the budget; None where it is in seconds.
+        left_s: of training, one trial after another; None when nothing tells.
+    """
+
+    name: str
+    planned: int | None
+    points: tuple[SearchPoint, ...]
+    running: tuple[Running, ...]
+    best: SearchPoint | None
+    finished: bool
+    left_s: float | None = None
+
+    def count(self, state: str) -> int:
+        """How many trials are in a state."""
+        return sum(point.state == state for point in self.points)
+
+    @property
+    def num_finished(self) -> int:
+        return sum(self.count(state) for state in ("complete", "pruned", "failed"))
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Why trials failed, and how many."""
+        return dict(Counter(point.reason or "error" for point in self.points if point.state == "failed"))
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """A sweep: its phase, its arms, and (finished, planned) trainings of race and confirm; planned None: unknown."""
+
+    name: str
+    phase: Phase
+    objectives: tuple[Objective, ...]
+    arms: tuple[ArmStatus, ...]
+    race: tuple[int, int]
+    confirm: tuple[int, int | None]
+
+    @property
+    def num_workers(self) -> int:
+        """Trials of the search that are being trained now."""
+        return sum(running.alive for arm in self.arms for running in arm.running)
+
+    @property
+    def left_s(self) -> float | None:
+        """Time left of the search, with the workers seen (at least one); None when nothing tells."""
+        times = [arm.left_s for arm in self.arms]
+        if self.phase != "search" or any(time is None for time in times):
+            return None
+        return sum(time or 0.0 for time in times) / max(1, self.num_workers)
+
+
+def list_sweeps(results: Path) -> list[str]:
+    """The sweeps of a results folder, by name.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = sorted(path.parent.name for path in results.glob(f"*/{SWEEP_FILE}"))
+    if not names:
+        raise UserError(f"{results}: no sweep has been run there")
+    return names
+
+
+def read_status(name: str, results: Path) -> SweepStatus:
+    """Read how a sweep is going.
+
+    Raises:
+        UserError: there is no such sweep, or its storage cannot be read.
+    """
+    folder = results / name
+    if not (folder / SWEEP_FILE).exists():
+        raise UserError(f"no sweep {name!r} in {results}; choices: {', '.join(list_sweeps(results))}")
+    about = _mapping(read_json(folder / SWEEP_FILE))
+    objectives = tuple(Objective.model_validate(item) for item in about.get("objectives") or ())
+    names = [str(arm) for arm in about.get("arms") or ()]
+    budget = _mapping(about.get("budget"))
+    stored, finished_points = _read_search(about, folder, names)
+    arms = []
+    for arm in names:
+        study = stored.get(arm, StoredArm())
+        points = finished_points.get(arm) or [point_of(arm, trial) for trial in study.trials]
+        arms.append(_arm_status(arm, points, study.trials, budget, objectives))
+    arms = _with_time_left(arms, budget)
+    race, confirm = _race_count(about, folder, len(arms)), _confirm_count(folder)
+    return SweepStatus(name, _phase(about, folder, arms, confirm), objectives, tuple(arms), race, confirm)
+
+
+def _read_search(
+    about: Mapping[str, Any], folder: Path, names: Sequence[str]
+) -> tuple[dict[str, StoredArm], dict[str, list[SearchPoint]]]:
+    """The studies; where their server does not answer, the points of a search that has ended."""
+    place = _place(about, folder)
+    try:
+        return read_study(place, str(about.get("name", folder.name)), names), {}
+    except UserError:
+        if not (folder / "search.json").exists():
+            raise
+    result = SearchResult.model_validate(read_json(folder / "search.json"))
+    return {}, {arm: [point for point in result.points if point.arm == arm] for arm in names}
+
+
+def _place(about: Mapping[str, Any], folder: Path) -> str | Path:
+    """Where the study is; a password is not in sweep.json, so it is read from the sweep file."""
+    storage = about.get("storage")
+    if not storage:
+        return folder / "study.db"
+    if "***" in storage:
+        path = Path(str(about.get("path", "")))
+        given = read_yaml(path).get("storage") if path.is_file() else None
+        return str(given or storage)
+    return str(storage)
+
+
+def _arm_status(
+    name: str,
+    points: Sequence[SearchPoint],
+    trials: Sequence[FrozenTrial],
+    budget: Mapping[str, Any],
+    objectives: Sequence[Objective],
+) -> ArmStatus:
+    planned = budget.get("trials")
+    ended = [point for point in points if point.state in ("complete", "pruned", "failed")]
+    if planned is not None:
+        finished = len(ended) >= planned
+    else:
+        spent, limit = sum(point.seconds for point in ended), budget.get("seconds")
+        finished = limit is not None and len(ended) == len(points) and spent >= limit
+    complete = [point for point in points if point.state == "complete" and point.values]
+    best = None
+    if complete and objectives:
+        sign = 1 if objectives[0].direction == "maximize" else -1
+        best = max(complete, key=lambda point: (sign * point.values[0], -point.number))
+    running = tuple(_running(trial) for trial in trials if trial.state == TrialState.RUNNING)
+    return ArmStatus(name, planned, tuple(points), running, best, finished)
+
+
+def _running(trial: FrozenTrial) -> Running:
+    owner, here = _mapping(trial.user_attrs.get("owner")), this_process()
+    alive = True  # another machine's process cannot be looked at
+    if owner and all(owner.get(key) == here[key] for key in ("host", "boot")):
+        alive = start_of(int(owner["pid"])) == owner.get("started")
+    return Running(trial.number, max(trial.intermediate_values, default=0), alive)
+
+
+def _with_time_left(arms: Sequence[ArmStatus], budget: Mapping[str, Any]) -> list[ArmStatus]:
+    """Trials left by the mean seconds of a finished one, of this arm or (it has none yet) of all."""
+    seconds = {arm.name: [p.seconds for p in arm.points if p.state in ("complete", "pruned")] for arm in arms}
+    everywhere = [second for found in seconds.values() for second in found]
+    timed = []
+    for arm in arms:
+        own = seconds[arm.name] or everywhere
+        left: float | None = None
+        if arm.finished:
+            left = 0.0
+        elif arm.planned is None and budget.get("seconds") is not None:
+            left = max(0.0, budget["seconds"] - sum(seconds[arm.name]))
+        elif own and arm.planned is not None:
+            left = max(0, arm.planned - arm.num_finished) * fmean(own)
+        timed.append(ArmStatus(arm.name, arm.planned, arm.points, arm.running, arm.best, arm.finished, left))
+    return timed
+
+
+def _race_count(about: Mapping[str, Any], folder: Path, num_arms: int) -> tuple[int, int]:
+    race = _mapping(about.get("race"))
+    seeds = race.get("seeds") or []
+    if not seeds:
+        return 0, 0
+    rules = _mapping(about.get("confirm")).get("rules") or []
+    most = int(race.get("candidates") or 1) * (2 if "constrained" in rules else 1) * len(seeds) * num_arms
+    found = sum(config.get("seed") in seeds for config in _configs(folder / "search"))
+    return found, max(most, found)
+
+
+def _configs(folder: Path) -> Iterator[dict[str, Any]]:
+    """The configs of the finished records in a folder; those that cannot be read are for others to report."""
+    for path in folder.glob("*/summary.json"):
+        try:
+            yield _mapping(json.loads((path.parent / "config.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            continue
+
+
+def _confirm_count(folder: Path) -> tuple[int, int | None]:
+    """Finished and planned trainings of the confirm phase; planned is None before its manifest is written."""
+    if not (folder / MANIFEST).exists():
+        return 0, None
+    arms = _mapping(_mapping(read_json(folder / MANIFEST)).get("arms"))
+    ids = {trial_id for seeds in arms.values() for trial_id in seeds.values()}
+    return sum((folder / "records" / i / "summary.json").exists() for i in ids), len(ids)
+
+
+def _phase(about: Mapping[str, Any], folder: Path, arms: Sequence[ArmStatus], confirm: tuple[int, int | None]) -> Phase:
+    if not all(arm.finished for arm in arms):
+        return "search"
+    frozen = _mapping(read_json(folder / "frozen.json")) if (folder / "frozen.json").exists() else None
+    if frozen is None or any(frozen.get(key) != about.get(key) for key in ("budget", "race")):
+        return "race"  # a greater budget than that of frozen.json freezes anew
+    return "finished" if confirm[0] == confirm[1] else "confirm"
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,280 @@
+"""`harness plan`, `harness status`, and the progress of a sweep."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+
+from cli_tests.conftest import Cli
+from cli_tests.test_progress import task
+from harness.cli import status as status_module
+from harness.cli.progress import BarSweepProgress, PlainSweepProgress, score_text, search_line, sweep_progress
+from harness.cli.status import render_status, status_command
+from harness.errors import UserError
+from harness.records.schema import Summary
+from harness.records.schema import TrialState as RecordState
+from harness.sweep.points import Objective
+from harness.sweep.status import read_status
+from harness.sweep.storage import StudyStore
+from harness.sweep.worker import TrialEvent
+
+F1 = Objective(metric="valid_target/macro_f1", direction="maximize")
+ABOUT = {
+    "name": "mine",
+    "path": "mine.yaml",
+    "storage": None,
+    "arms": ["one", "two"],
+    "objectives": [F1.model_dump(mode="json")],
+    "budget": {"trials": 4, "seconds": None},
+    "race": {"candidates": 1, "seeds": [7]},
+    "confirm": {"seeds": [0], "rules": ["best"]},
+}
+
+
+def write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def add(
+    results: Path, arm: str, state: TrialState, value: float = 0.0, reason: str | None = None, step: int = 0
+) -> FrozenTrial:
+    """Add a trial to an arm's study, as a search does."""
+    with StudyStore(results / "mine" / "study.db", f"mine/{arm}", ["maximize"]) as store:
+        trial = store.claim(100)
+        assert trial is not None
+        attrs: dict[str, Any] = {"settings": {"optim.lr": 0.01}, "valid": {"valid_forgetting": 0.021}, "seconds": 10.0}
+        store.set_user_attrs(trial._trial_id, attrs | ({} if reason is None else {"reason": reason}))
+        if step:
+            store.report(trial._trial_id, step, value)
+        if state.is_finished():
+            store.tell(trial._trial_id, state, [value] if state == TrialState.COMPLETE else None)
+        return trial
+
+
+@pytest.fixture
+def searching(tmp_path: Path) -> Path:
+    """A sweep in its search: the results folder."""
+    results = tmp_path / "results"
+    write(results / "mine" / "sweep.json", ABOUT)
+    for state, value, reason in (
+        (TrialState.COMPLETE, 0.4, None),
+        (TrialState.COMPLETE, 0.512, None),
+        (TrialState.FAIL, 0.0, "nan"),
+    ):
+        add(results, "one", state, value, reason)
+    add(results, "two", TrialState.PRUNED, 0.3, step=5)
+    add(results, "two", TrialState.RUNNING, 0.3, step=3)
+    return results
+
+
+def test_a_search_that_runs(searching: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open(searching / "mine" / "study.db", "rb") as file:
+        before = file.read()
+    status = read_status("mine", searching)
+    one, two = status.arms
+    assert (status.phase, status.num_workers) == ("search", 1)
+    assert (one.num_finished, one.planned, one.reasons) == (3, 4, {"nan": 1})
+    assert one.best is not None and (one.best.number, one.best.values) == (1, (0.512,))
+    assert (two.count("pruned"), two.best) == (1, None)
+    assert [(r.number, r.step, r.alive) for r in two.running] == [(1, 3, True)]
+    assert (one.left_s, two.left_s) == (10.0, 30.0)
+    assert status.left_s == 40.0
+    status_command("mine", searching, watch=True)  # no terminal: printed once
+    out = capsys.readouterr().out
+    assert "trial 1: valid_target/macro_f1 51.2 %, forgetting 2.1 points" in out
+    assert "1 nan" in out
+    assert "1 (epoch 3)" in out
+    assert "search: 4 trials ended, 1 worker, about 40 s left with them" in out
+    assert (searching / "mine" / "study.db").read_bytes() == before
+
+
+def test_a_list_of_sweeps(searching: Path, cli: Cli) -> None:
+    result = cli("status", "--results", searching)
+    assert result.code == 0
+    row = next(line for line in result.out.splitlines() if "mine" in line)
+    assert "4 of 8" in row
+    assert "one: valid_target/macro_f1 51.2 %, forgetting 2.1 points" in row
+
+
+def test_a_writer_blocks_nothing_and_is_not_blocked(searching: Path) -> None:
+    writer = sqlite3.connect(searching / "mine" / "study.db", timeout=0, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    assert read_status("mine", searching).arms[0].num_finished == 3
+    writer.execute("COMMIT")
+    writer.close()
+
+
+def test_a_process_that_ended(searching: Path) -> None:
+    with StudyStore(searching / "mine" / "study.db", "mine/two", ["maximize"]) as store:
+        running = store.trials()[1]
+        owner = running.user_attrs["owner"]
+        store.set_user_attrs(running._trial_id, {"owner": {**owner, "started": "another time"}})
+    status = read_status("mine", searching)
+    assert status.num_workers == 0
+    file = io.StringIO()
+    Console(file=file, width=400).print(render_status(status))
+    assert "mine: search (no worker is seen)" in file.getvalue()
+    assert "gone on with when the sweep is started again: two/trial1" in file.getvalue()
+
+
+def test_the_phases_after_the_search(searching: Path) -> None:
+    folder = searching / "mine"
+    write(folder / "sweep.json", {**ABOUT, "arms": ["one"], "budget": {"trials": 3, "seconds": None}})
+    assert read_status("mine", searching).phase == "race"
+    for number, seed in enumerate((7, 1000)):
+        write(folder / "search" / str(number) / "config.json", {"seed": seed})
+        write(folder / "search" / str(number) / "summary.json", {})
+    assert read_status("mine", searching).race == (1, 1)
+    write(folder / "frozen.json", {"budget": {"trials": 3, "seconds": None}, "race": ABOUT["race"]})
+    write(folder / "experiment.json", {"arms": {"one": {"0": "a", "1": "b"}}})
+    write(folder / "records" / "a" / "summary.json", {})
+    status = read_status("mine", searching)
+    assert (status.phase, status.confirm) == ("confirm", (1, 2))
+    write(folder / "records" / "b" / "summary.json", {})
+    assert read_status("mine", searching).phase == "finished"
+
+
+def test_before_the_study_is_made(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "sweep.json", {"arms": ["one"]})  # and whatever else is missing
+    status = read_status("mine", tmp_path)
+    assert (status.phase, status.arms[0].num_finished, status.left_s) == ("search", 0, None)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["sweep.json"]
+
+
+def test_wrong_names_are_one_line(searching: Path, tmp_path: Path, cli: Cli) -> None:
+    assert cli("status", "yours", "--results", searching).error == f"no sweep 'yours' in {searching}; choices: mine"
+    assert cli("status", "--results", tmp_path / "none").error == f"{tmp_path / 'none'}: no sweep has been run there"
+    (searching / "mine" / "study.db").write_bytes(b"not a database" * 100)
+    assert "cannot be read" in cli("status", "mine", "--results", searching).error
+
+
+def test_a_server_that_does_not_answer(searching: Path) -> None:
+    write(searching / "mine" / "sweep.json", {**ABOUT, "storage": "postgresql://me:***@localhost:1/none"})
+    with pytest.raises(UserError, match="the storage of mine: cannot be read"):
+        read_status("mine", searching)
+    points = [{"arm": "one", "number": 0, "state": "complete", "params": {}, "values": [0.5]}]
+    content = {"name": "mine", "objectives": ABOUT["objectives"], "axes": {}, "points": points}
+    write(searching / "mine" / "search.json", content)
+    assert read_status("mine", searching).arms[0].num_finished == 1
+
+
+def test_watching_ends_with_the_sweep(searching: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    monkeypatch.setattr(status_module, "Console", lambda: console)
+    monkeypatch.setattr(status_module, "time", SimpleNamespace(sleep=lambda seconds: None))
+    looks: list[int] = []
+
+    def read(name: str, results: Path) -> Any:
+        looks.append(1)
+        status = read_status(name, results)
+        return replace(status, phase="finished") if len(looks) == 3 else status
+
+    monkeypatch.setattr(status_module, "read_status", read)
+    status_command("mine", searching, watch=True)
+    assert len(looks) == 3
+
+
+def test_status_loads_no_torch(searching: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from harness.cli.status import status_command; "
+        f"status_command('mine', Path({str(searching)!r}), False); assert 'torch' not in sys.modules"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name: x\ndescription: y\n", "neither a sweep (space) nor an experiment (arms and seeds); it has name, "),
+        ("[1]\n", "wrong.yaml"),
+        ("name: x\narms: {a: {}}\nseeds: [0]\n", "arms.a: "),
+        ("space: {}\n", "wrong.yaml: "),
+    ],
+)
+def test_a_plan_of_a_wrong_file(tmp_path: Path, cli: Cli, content: str, message: str) -> None:
+    (tmp_path / "wrong.yaml").write_text(content, encoding="utf-8")
+    result = cli("plan", "wrong.yaml")
+    assert result.code == 2
+    assert message in result.error
+
+
+def event(kind: str, state: str = "complete", seed: int = 0, **changes: Any) -> TrialEvent:
+    summary = Summary(
+        trial_id="x",
+        state=RecordState(state),
+        valid={"valid_target/macro_f1": 0.512, "valid_forgetting": 0.021, "valid_source/macro_f1": 0.4},
+        epochs_run=changes.pop("epochs_run", 8),
+        costs={"seconds": 13.2},
+        **changes,
+    )
+    made: Callable[..., TrialEvent] = TrialEvent
+    return made(kind, task(seed), summary=summary if kind == "done" else None, entry={"epoch": 2})
+
+
+def test_lines_of_a_search() -> None:
+    assert search_line(event("done"), (F1,)) == "valid_target/macro_f1 51.2 %, forgetting 2.1 points (8 epochs, 13 s)"
+    assert search_line(event("done", "pruned", epochs_run=5), (F1,)) == "pruned at epoch 5"
+    failed = event("done", "failed", reason="nan", message="the loss is nan")
+    assert search_line(failed, (F1,)) == "failed: nan: the loss is nan"
+    assert search_line(TrialEvent("failed", task(0), message="it was killed"), (F1,)) == "failed: it was killed"
+    assert score_text("valid_target/loss", 1.5) == "valid_target/loss 1.500"
+
+
+def test_sweep_progress_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 110.0, 130.0, 140.0])
+    monkeypatch.setattr("harness.cli.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with PlainSweepProgress((F1,), 3, 5) as progress:
+        progress.hear(event("epoch"))
+        progress.hear(event("done"))
+        progress.hear(event("done", "pruned", epochs_run=2))
+    assert capsys.readouterr().out.splitlines() == [
+        "[4/5] arm/seed0: valid_target/macro_f1 51.2 %, forgetting 2.1 points (8 epochs, 13 s); "
+        "at most about 10 s left",
+        "[5/5] arm/seed0: pruned at epoch 2; at most about 0 s left",
+    ]
+    with PlainSweepProgress((F1,), 3, None) as progress:
+        progress.hear(event("done", "pruned", epochs_run=2))
+        progress.hear(TrialEvent("note", task(0), message="offline"))
+    assert capsys.readouterr() == ("[4] arm/seed0: pruned at epoch 2\n", "offline\n")
+
+
+def test_sweep_progress_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with BarSweepProgress((F1,), 3, 5) as progress:
+        bar = progress.rich.tasks[0]
+        assert (bar.total, bar.completed) == (5, 3)
+        progress.hear(event("epoch"))
+        assert bar.description == "arm/seed0 epoch 2"
+        progress.hear(event("done"))
+        progress.hear(TrialEvent("note", task(0), message="[red]not markup[/red]"))
+        assert (bar.completed, bar.fields["best"]) == (4, "best valid_target/macro_f1 51.2 % (arm/seed0)")
+    out = capsys.readouterr().out
+    assert "arm/seed0: valid_target/macro_f1 51.2 %" in out
+    assert "[red]not markup[/red]" in out
+
+
+@pytest.mark.parametrize(("terminal", "quiet", "bars"), [(True, False, True), (True, True, False), (False,) * 3])
+def test_which_sweep_progress(monkeypatch: pytest.MonkeyPatch, terminal: bool, quiet: bool, bars: bool) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    budget: Mapping[str, Any] = {"trials": 4}
+    sweep: Any = SimpleNamespace(objectives=(F1,), config=SimpleNamespace(budget=SimpleNamespace(**budget)))
+    plan: Any = SimpleNamespace(num_finished=1, num_searching=9)
+    progress = sweep_progress(sweep, plan, quiet)
+    assert isinstance(progress, BarSweepProgress) == bars
+    assert isinstance(progress, (PlainSweepProgress, BarSweepProgress))
+    assert (progress.num_done, progress.num_planned) == (1, 9)

@@ -1,0 +1,206 @@
+"""A sweep killed at random moments, or worked on by two processes, ends as an uninterrupted one: same trials, same table."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_text import TinyText
+
+from harness.sweep.points import SearchResult
+
+from .conftest import Start, finish, kill_group, table_of
+
+STRATEGY = "adapter.adapter_strategy"
+
+
+def write_sweep(files: TinyText, folder: Path, **changes: Any) -> Path:
+    """A sweep over the tiny experiment: two searched arms, pruning, a race, two rules."""
+    experiment = yaml.safe_load(files.experiment.read_text(encoding="utf-8"))
+    experiment["base"]["loop"] |= {"epochs": 6, "batch_size": 4}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(experiment, sort_keys=False), encoding="utf-8")
+    content = {
+        "name": "tiny_sweep",
+        "experiment": "tiny.yaml",
+        "space": {
+            "optim.lr": {"type": "log_float", "low": 1e-4, "high": 1e-1},
+            f"{STRATEGY}.stochastic_depth": {"type": "float", "low": 0.0, "high": 0.9, "arms": ["residual_add"]},
+            f"{STRATEGY}.l2_lambda": {"type": "zero_or_log", "low": 1e-6, "high": 1e-2, "arms": ["residual_add"]},
+        },
+        "objectives": [{"metric": "valid_target/macro_f1"}],
+        "constraints": [{"metric": "valid_forgetting", "at_most": 0.03}],
+        "sampler": {"name": "tpe", "options": {"n_startup_trials": 3}},
+        "pruner": {"name": "median", "options": {"n_startup_trials": 2, "n_warmup_steps": 1}},
+        "budget": {"trials": 8},
+        "search": {"lag": 2},
+        "race": {"candidates": 2, "seeds": [1001, 1002]},
+        "confirm": {"seeds": [0, 1], "rules": ["best", "constrained"]},
+    }
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump(content | changes, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def search_of(results: Path) -> SearchResult:
+    """The search's points without what differs from run to run (seconds)."""
+    content = json.loads((results / "search.json").read_text(encoding="utf-8"))
+    for point in content["points"]:
+        point["seconds"] = 0.0
+    return SearchResult.model_validate(content)
+
+
+def progress(results: Path) -> int:
+    """Bytes in all logs and summaries of both phases."""
+    paths = [*results.glob("*/*/log.jsonl"), *results.glob("*/*/summary.json")]
+    return sum(path.stat().st_size for path in paths if path.exists())
+
+
+def wait_for_news(process: subprocess.Popen[str], results: Path, num_news: int) -> None:
+    """Until so many changes of the records were seen, or the process has ended."""
+    seen, news = progress(results), 0
+    deadline = time.monotonic() + 120
+    while news < num_news and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+        now = progress(results)
+        news, seen = news + (now != seen), now
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """The same trials, pruned at the same epochs, the same winners, the same table."""
+    assert search_of(one) == search_of(other)
+    assert (one / "frozen.json").read_bytes() == (other / "frozen.json").read_bytes()
+    assert (one / "table.md").read_bytes() == (other / "table.md").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Where the uninterrupted run was made, once for this module."""
+    return {"folder": tmp_path_factory.mktemp("whole")}
+
+
+def uninterrupted(files: TinyText, start: Start, whole: dict[str, Path]) -> Path:
+    """The results of a sweep run in one go."""
+    if "results" not in whole:
+        path = write_sweep(files, whole["folder"])
+        code, out, err = finish(start("sweep", path, "--wandb", "off", "--results", whole["folder"] / "r"))
+        assert (code, err) == (0, ""), out
+        whole["results"] = whole["folder"] / "r" / "tiny_sweep"
+    return whole["results"]
+
+
+def test_the_search_says_what_it_did(tiny_text_files: TinyText, start: Start, whole: dict[str, Path]) -> None:
+    results = uninterrupted(tiny_text_files, start, whole)
+    found = search_of(results)
+    assert [(p.arm, p.number) for p in found.points] == [
+        (arm, number) for arm in ("head_only", "residual_add") for number in range(8)
+    ]
+    assert {p.state for p in found.points} == {"complete", "pruned"}  # the pruner had something to do
+    assert any(p.epochs < 6 for p in found.points if p.state == "pruned")
+    for record in (results / "search").iterdir():
+        summary = json.loads((record / "summary.json").read_text(encoding="utf-8"))
+        assert not [name for name in summary["metrics"] if not name.startswith("trainable")]
+        assert summary["by_domain"] == summary["base"] == {}
+        assert not (record / "predictions.jsonl").exists()
+    frozen = json.loads((results / "frozen.json").read_text(encoding="utf-8"))
+    assert set(frozen["arms"]) == {"head_only", "residual_add"}
+    assert frozen["arms"]["residual_add"]["winners"]["best"]["seeds"] == 3  # its search seed, and the race's two
+    manifest = json.loads((results / "experiment.json").read_text(encoding="utf-8"))
+    rows = ["frozen", "head_only (best)", "head_only (constrained)", "residual_add (best)", "residual_add (constrained)"]
+    assert list(manifest["arms"]) == rows
+    assert "each searched arm tuned with 8 trials" in (results / "table.md").read_text(encoding="utf-8")
+
+
+def test_killed_at_ten_random_moments(
+    tiny_text_files: TinyText, start: Start, whole: dict[str, Path], tmp_path: Path
+) -> None:
+    results = uninterrupted(tiny_text_files, start, whole)
+    path = write_sweep(tiny_text_files, tmp_path)
+    command = ["sweep", path, "--wandb", "off", "--results", tmp_path / "killed"]
+    rng = random.Random(20261124)
+    killed = tmp_path / "killed" / "tiny_sweep"
+    hits = 0
+    for moment in range(10):
+        options = ["--jobs", "2"] if moment % 3 == 2 else []
+        process = start(*command, *options)
+        wait_for_news(process, killed, rng.randint(1, 14))
+        time.sleep(rng.uniform(0, 0.05))
+        hits += process.poll() is None
+        if moment % 4 == 1:  # the parent alone: its workers have to notice
+            process.kill()
+            process.communicate(timeout=100)
+        kill_group(process)
+    assert hits == 10
+    code, _, err = finish(start(*command))
+    assert (code, err) == (0, "")
+    assert_same(killed, results)
+
+
+def test_two_processes_on_one_study(
+    tiny_text_files: TinyText, start: Start, whole: dict[str, Path], tmp_path: Path
+) -> None:
+    results = uninterrupted(tiny_text_files, start, whole)
+    path = write_sweep(tiny_text_files, tmp_path)
+    command = ["sweep", path, "--wandb", "off", "--results", tmp_path / "both"]
+    processes = [start(*command), start(*command, "--jobs", "2")]
+    for process in processes:
+        code, _, err = finish(process)
+        assert (code, err) == (0, "")
+    assert_same(tmp_path / "both" / "tiny_sweep", results)
+
+
+def test_two_processes_on_one_postgresql_study(
+    tiny_text_files: TinyText, start: Start, whole: dict[str, Path], tmp_path: Path, postgres_url: str
+) -> None:
+    results = uninterrupted(tiny_text_files, start, whole)
+    path = write_sweep(tiny_text_files, tmp_path, storage=postgres_url)
+    command = ["sweep", path, "--wandb", "off", "--results", tmp_path / "both"]
+    processes = [start(*command), start(*command)]
+    wait_for_news(processes[0], tmp_path / "both" / "tiny_sweep", 6)
+    kill_group(processes[0])  # and one of them dies on the way
+    code, _, err = finish(processes[1])
+    assert (code, err) == (0, "")
+    assert_same(tmp_path / "both" / "tiny_sweep", results)
+
+
+def test_more_budget_goes_on_with_the_same_trials(tiny_text_files: TinyText, start: Start, tmp_path: Path) -> None:
+    path = write_sweep(tiny_text_files, tmp_path, race={}, confirm={"seeds": [0]})
+    grown, once = tmp_path / "grown", tmp_path / "once"
+    for results, trials in ((grown, 3), (grown, 6), (once, 6)):
+        code, _, err = finish(
+            start("sweep", path, f"budget.trials={trials}", "--wandb", "off", "--results", results)
+        )
+        assert (code, err) == (0, "")
+    assert_same(grown / "tiny_sweep", once / "tiny_sweep")
+
+
+def test_a_finished_sweep_trains_nothing(
+    tiny_text_files: TinyText, start: Start, whole: dict[str, Path], tmp_path: Path
+) -> None:
+    results = uninterrupted(tiny_text_files, start, whole)
+    copy = tmp_path / "r" / "tiny_sweep"
+    shutil.copytree(results, copy)
+    path = write_sweep(tiny_text_files, tmp_path)
+    before = {file: file.stat().st_mtime_ns for file in copy.glob("*/*/*") if file.name != ".lock"}
+    code, out, err = finish(start("sweep", path, "--wandb", "off", "--results", tmp_path / "r"))
+    assert (code, err) == (0, "")
+    assert before == {file: file.stat().st_mtime_ns for file in copy.glob("*/*/*") if file.name != ".lock"}
+    assert table_of(out)
+
+
+def test_other_settings_are_another_study(
+    tiny_text_files: TinyText, start: Start, whole: dict[str, Path], tmp_path: Path
+) -> None:
+    results = uninterrupted(tiny_text_files, start, whole)
+    shutil.copytree(results, tmp_path / "r" / "tiny_sweep")
+    path = write_sweep(tiny_text_files, tmp_path, pruner={"name": "none"})
+    code, _, err = finish(start("sweep", path, "--wandb", "off", "--results", tmp_path / "r"))
+    assert code == 2
+    assert "begun with other settings" in err
+    assert err.count("\n") == 1

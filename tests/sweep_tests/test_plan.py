@@ -1,0 +1,270 @@
+"""What a sweep would train and cost: counts from what is on disk, prices from records or a probe."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+from tiny_text import TinyText
+
+from harness.errors import UserError
+from harness.experiment_files import load_experiment
+from harness.records.provenance import machine
+from harness.records.store import TrialFolder
+from harness.sweep.arm_search import search_folder
+from harness.sweep.plan import ArmPlan, Count, SweepPlan, ask_before, plan_experiment, plan_sweep, print_plan
+from harness.sweep.plan_table import print_plan_table, total_lines
+from harness.sweep.prices import Price, Prices, RecordedPrices, config_shape, duration
+from harness.sweep.storage import StudyStore
+from harness.sweep.sweep_files import Sweep, plan_confirm
+from sweep_tests.conftest import misbehaving
+from sweep_tests.test_preflight import LR, write_sweep
+
+DEPTH = {"type": "float", "low": 0.0, "high": 0.9, "arms": ["residual_add"]}
+SPACE = {"optim.lr": LR, "adapter.adapter_strategy.stochastic_depth": DEPTH}
+RACE = {"candidates": 2, "seeds": [1001]}
+
+
+def end_trials(sweep: Sweep, results: Path, num: int) -> None:
+    """Put `num` complete trials an arm into the study, as a search does."""
+    for arm in sweep.searched:
+        with StudyStore(results / sweep.name / "study.db", f"{sweep.name}/{arm.name}", ["maximize"]) as store:
+            store.set_attr("fingerprint", sweep.fingerprint)
+            for number in range(num):
+                trial = store.claim(100)
+                assert trial is not None
+                values = {"optim.lr": 0.01 + number / 1000}
+                ids = [sweep.trial(arm, values, seed).trial_id for seed in sweep.config.search.seeds]
+                attrs = {"settings": values, "trial_ids": ids, "seconds": 2.0, "epochs": 3}
+                store.set_user_attrs(trial._trial_id, attrs)
+                store.tell(trial._trial_id, TrialState.COMPLETE, [0.5])
+
+
+def write_summary(folder: Path, config: dict[str, Any], seconds: float, of: dict[str, str] | None = None) -> None:
+    """A finished record."""
+    folder.mkdir(parents=True)
+    summary = {
+        "trial_id": folder.name,
+        "state": "complete",
+        "metrics": {"trainable_parameters": 7.0},
+        "costs": {"seconds": seconds, "peak_memory_mb": 300.0},
+    }
+    for name, content in (("config", config), ("summary", summary), ("provenance", {"machine": of or machine()})):
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def finish(sweep: Sweep, results: Path) -> None:
+    """Everything of a sweep: study, race, frozen.json and the confirm phase's records."""
+    end_trials(sweep, results, sweep.config.budget.trials or 0)
+    for arm in sweep.searched:
+        raced = sweep.trial(arm, {"optim.lr": 0.01}, 1001)
+        (search_folder(results, sweep.name, raced.trial_id)).mkdir(parents=True)
+        (search_folder(results, sweep.name, raced.trial_id) / "summary.json").write_text("{}", encoding="utf-8")
+    config = sweep.config.model_dump(mode="json")
+    winners = {"best": {"params": {"optim.lr": 0.01}}}
+    content = {
+        "fingerprint": sweep.fingerprint,
+        **{key: config[key] for key in ("objectives", "constraints", "budget", "race", "confirm")},
+        "arms": {arm.name: {"winners": winners} for arm in sweep.searched},
+    }
+    (results / sweep.name / "frozen.json").write_text(json.dumps(content), encoding="utf-8")
+    rows = {arm.name: (arm, {"optim.lr": 0.01} if arm.space else {}) for arm in sweep.arms}
+    for trial in plan_confirm(sweep, rows).trials:
+        folder = TrialFolder(results / sweep.name / "records" / trial.config.trial_id)
+        write_summary(folder.path, trial.config.model_dump(mode="json", by_alias=True), 1.0)
+
+
+@pytest.fixture
+def probed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The configs that were probed; nothing is measured."""
+    import harness.sweep.probe
+
+    seen: list[Any] = []
+
+    def probe(config: Any, resources: Any) -> Price:
+        seen.append(config)
+        return Price(10.0, "a probe", test_s=1.0, peak_memory_mb=200.0, trainable=1000)
+
+    monkeypatch.setattr(harness.sweep.probe, "probe", probe)
+    return seen
+
+
+def test_a_new_sweep(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]) -> None:
+    sweep = write_sweep(tiny_text_files, tmp_path, SPACE, race=RACE)
+    plan = plan_sweep(sweep, tmp_path / "results", 2)
+    frozen, head, adapter = plan.arms
+    assert (frozen.searches, frozen.search, frozen.race, frozen.confirm) == ("", Count(), Count(), Count(2))
+    assert (head.search, head.race, head.confirm) == (Count(4), Count(2), Count(2))
+    assert adapter.searches == "lr 0.001..0.1, stochastic_depth 0..0.9"
+    assert plan.num_new == 2 + 8 + 8
+    assert (plan.num_finished, plan.num_searching) == (0, 12)
+    assert adapter.seconds == 4 * 10 + 2 * 10 + 2 * 11
+    assert [config.train for config in probed] == ["none", "head", "adapters"]
+    assert not (tmp_path / "results").exists()  # looking makes nothing
+
+
+def test_what_is_finished_is_counted(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]) -> None:
+    sweep = write_sweep(tiny_text_files, tmp_path, SPACE, race=RACE)
+    end_trials(sweep, tmp_path, 3)
+    plan = plan_sweep(sweep, tmp_path, 1)
+    assert [arm.search for arm in plan.arms] == [Count(), Count(4, 3), Count(4, 3)]
+    assert plan.num_finished == 6
+
+
+def test_a_finished_sweep_is_not_probed(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]) -> None:
+    sweep = write_sweep(tiny_text_files, tmp_path, SPACE, race=RACE)
+    finish(sweep, tmp_path)
+    plan = plan_sweep(sweep, tmp_path, 1)
+    assert plan.num_new == 0
+    assert [arm.race for arm in plan.arms] == [Count(), Count(1, 1), Count(1, 1)]
+    assert [arm.confirm for arm in plan.arms] == [Count(2, 2)] * 3
+    assert total_lines(plan) == ["everything is finished: nothing is trained"]
+    assert probed == []
+
+
+def test_a_greater_budget_freezes_anew(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]) -> None:
+    finish(write_sweep(tiny_text_files, tmp_path, SPACE, race=RACE), tmp_path)
+    more = write_sweep(tiny_text_files, tmp_path, SPACE, race=RACE, budget={"trials": 5})
+    plan = plan_sweep(more, tmp_path, 1)
+    assert [arm.search for arm in plan.arms] == [Count(), Count(5, 4), Count(5, 4)]
+    assert [arm.race for arm in plan.arms] == [Count(), Count(2, 1), Count(2, 1)]
+    assert [arm.confirm for arm in plan.arms] == [Count(2, 2), Count(2), Count(2)]
+
+
+def test_other_settings_are_refused(tiny_text_files: TinyText, tmp_path: Path) -> None:
+    end_trials(write_sweep(tiny_text_files, tmp_path, SPACE), tmp_path, 1)
+    other = write_sweep(tiny_text_files, tmp_path, SPACE, search={"seed": 5})
+    with pytest.raises(UserError, match="begun with other settings"):
+        plan_sweep(other, tmp_path, 1)
+
+
+def test_a_budget_in_seconds(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]) -> None:
+    sweep = write_sweep(tiny_text_files, tmp_path, SPACE, budget={"seconds": 35})
+    end_trials(sweep, tmp_path, 2)  # of 2 s each
+    _, head, _ = plan_sweep(sweep, tmp_path, 1).arms
+    assert (head.search_s, head.search) == (31, Count(6, 2))
+    assert head.seconds == 31 + 2 * 11
+
+
+def test_records_of_this_machine_make_a_probe_needless(
+    tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]
+) -> None:
+    sweep = write_sweep(tiny_text_files, tmp_path, SPACE)
+    arm = sweep.searched[1]
+    for number, seconds in enumerate((3.0, 6.0, 30.0)):
+        config = sweep.trial(arm, {"optim.lr": 0.01, "adapter.adapter_strategy.stochastic_depth": 0.1}, number)
+        content = config.model_dump(mode="json", by_alias=True)
+        write_summary(tmp_path / "tiny_strategies" / "records" / str(number), content, seconds)
+        write_summary(tmp_path / "tiny" / "search" / str(number), content, 1.0, {"processor": "another one"})
+    (tmp_path / "tiny" / "search" / "2" / "config.json").write_text("{", encoding="utf-8")
+    plan = plan_sweep(sweep, tmp_path, 1)
+    assert plan.arms[2].price == Price(6.0, "3 records of tiny_strategies", 0.0, 300.0, 7)
+    assert [config.train for config in probed] == ["none", "head"]
+
+
+def test_shapes(tiny_text_files: TinyText, tmp_path: Path) -> None:
+    sweep = write_sweep(tiny_text_files, tmp_path, SPACE)
+    arm = sweep.searched[1]
+    same: list[dict[str, float]] = [{}, {"optim.lr": 0.05}, {"adapter.adapter_strategy.l2_lambda": 0.2}, {"loop.epochs": 9}]
+    assert len({config_shape(sweep.trial(arm, values, 0)) for values in same}) == 1
+    other: list[dict[str, int]] = [{}, {"adapter.dim": 8}, {"loop.batch_size": 8}, {"data.train_limit": 9}]
+    assert len({config_shape(sweep.trial(arm, values, 0)) for values in other}) == 4
+
+
+def test_a_real_probe(tiny_text_files: TinyText, tmp_path: Path) -> None:
+    sweep = write_sweep(tiny_text_files, tmp_path, SPACE)
+    plan = plan_sweep(sweep, tmp_path / "results", 1)
+    frozen, head, adapter = (arm.price for arm in plan.arms)
+    assert frozen is not None and head is not None and adapter is not None
+    assert (frozen.trainable, head.trainable, adapter.trainable) == (0, 51, 2 * (16 * 4 * 2 + 2 * 16))
+    assert 0 < (frozen.seconds or 0) < (adapter.seconds or 0) < 20
+    assert 50 < (adapter.peak_memory_mb or 0) < 10_000
+    assert {price.source for price in (frozen, head, adapter)} == {"a probe"}
+
+
+def test_a_training_that_fails_has_no_price(tiny_text_files: TinyText, tmp_path: Path) -> None:
+    files = tiny_text_files.write_experiment(tmp_path / "e.yaml", arms={"bad": misbehaving("nan")}, table={})
+    sweep = write_sweep(tiny_text_files, tmp_path, {"optim.lr": LR}, experiment=str(files))
+    arm = sweep.searched[0]
+    price = Prices(RecordedPrices(tmp_path, ())).price(sweep.trial(arm, {}, 0))
+    assert price.seconds is None
+    assert price.source.startswith("the probe failed: ")
+    bad = ArmPlan("bad", "", Count(2), Count(), Count(), 1, 3, price)
+    plan = SweepPlan("s", tmp_path, (bad,), 1)
+    assert total_lines(plan)[-1] == "the time leaves out bad: see priced by"
+
+
+def test_an_experiment(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]) -> None:
+    experiment = load_experiment(tiny_text_files.experiment)
+    first = experiment.trials[0].config
+    content = first.model_dump(mode="json", by_alias=True)
+    write_summary(tmp_path / "tiny_strategies" / "records" / first.trial_id, content, 1.0)
+    plan = plan_experiment(experiment, experiment.trials, tmp_path, 1)
+    assert [arm.confirm for arm in plan.arms] == [Count(2, 1), Count(2), Count(2)]
+    assert plan.arms[0].price == Price(1.0, "1 records of tiny_strategies", 0.0, 300.0, 7)
+
+
+def big_plan(**changes: Any) -> SweepPlan:
+    price = Price(3600.0, "a probe", 0.0, 400.0, 1_000_000)
+    arm = ArmPlan("arm", "lr 0..1", Count(8, 2), Count(2), Count(2), 1, 10, price)
+    return replace(SweepPlan("big", Path("big.yaml"), (arm,), num_jobs=1), **changes)
+
+
+def test_a_long_sweep_asks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = big_plan()
+    with pytest.raises(UserError, match=r"^big.yaml: this takes about 10 h 00 min; give --yes"):
+        ask_before(plan, yes=False)
+    ask_before(plan, yes=True)
+    ask_before(big_plan(arms=()), yes=False)
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr("harness.sweep.plan.sys", SimpleNamespace(stdin=terminal, stdout=terminal))
+    for answer, starts in (("y", True), ("YES", True), ("", False), ("n", False)):
+        monkeypatch.setattr("builtins.input", lambda prompt, answer=answer: answer)
+        if starts:
+            ask_before(plan, yes=False)
+        else:
+            with pytest.raises(UserError, match="not started"):
+                ask_before(plan, yes=False)
+
+
+def test_a_plan_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    print_plan(big_plan())
+    out = capsys.readouterr().out
+    assert "6 new, 2 finished" in out
+    assert "1,000,000" in out
+    assert "at most 10 trainings, about 10 h 00 min with 1 job, 400 MB of memory" in out
+
+
+def test_a_plan_on_a_narrow_terminal() -> None:
+    file = io.StringIO()
+    print_plan_table(big_plan(), Console(file=file, force_terminal=True, width=80, color_system=None))
+    assert max(map(len, file.getvalue().splitlines())) <= 80
+
+
+def test_durations() -> None:
+    assert [duration(s) for s in (0.42, 45.4, 700, 3900)] == ["0.4 s", "45 s", "12 min", "1 h 05 min"]
+
+
+def test_a_finished_plan_loads_no_torch(tiny_text_files: TinyText, tmp_path: Path) -> None:
+    sweep = write_sweep(tiny_text_files, tmp_path, SPACE, race=RACE)
+    finish(sweep, tmp_path / "results")
+    code = (
+        "import sys; from pathlib import Path; from harness.cli.plan import plan_command; "
+        f"plan_command(Path({str(sweep.path)!r}), [], 1, Path('results')); assert 'torch' not in sys.modules"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    assert "everything is finished" in result.stdout
