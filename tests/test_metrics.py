@@ -16,6 +16,7 @@ from harness.metrics import (
     constrained_score,
     forgetting,
     macro_f1,
+    validation_metrics,
     word_error_rate,
 )
 
@@ -181,3 +182,14 @@ def test_kappa() -> None:
 def test_sources_have_to_be_paired() -> None:
     with pytest.raises(ValueError, match="zip"):
         constrained_score("cer", 0.5, 0.2, [0.1, 0.1], [0.1])
+
+
+def test_validation_metrics_and_their_directions() -> None:
+    """That real records have these, and no others, is tested in training_tests/test_search_phase.py."""
+    both = {"valid_target/loss": "lower", "valid_forgetting": "lower", "valid_constrained_score": "higher"}
+    assert validation_metrics("text") == both | {
+        f"valid_{domain}/{name}": "higher" for domain in ("target", "source") for name in ("macro_f1", "accuracy")
+    }
+    assert validation_metrics("speech") == both | {
+        f"valid_{domain}/{name}": "lower" for domain in ("target", "source") for name in ("cer", "wer")
+    }

@@ -1,4 +1,4 @@
-"""The command `harness demo`: fetch real data, run a small text sweep and a small speech experiment, show the tables."""
+"""The command `harness demo`: fetch real data, run a small text sweep and a speech experiment, show both tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def demo_command(results: Path, quiet: bool) -> None:
         UserError: not started in a checkout, or no corpus can be fetched.
     """
     if not SWEEP.is_file():
-        raise UserError("harness demo runs the files in sweeps/ and experiments/: start it in a checkout of the project")
+        raise UserError("harness demo runs files in sweeps/ and experiments/: start it in a checkout of the project")
     show_fetching()
     jobs = min(2, os.cpu_count() or 1)
     print("== Text: fetching the sentences (vaderSentiment's sdist, through pip)", flush=True)

@@ -90,7 +90,7 @@ def sweep(
 @app.command()
 def plan(
     file: Annotated[Path, typer.Argument(help="Sweep or experiment file (YAML).")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As budget.trials=50.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As optim.lr=3e-4.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     results: Results = Path("results"),
 ) -> None:

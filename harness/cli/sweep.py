@@ -15,7 +15,8 @@ from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.sweep.points import SearchResult
-    from harness.sweep.run_sweep import Frozen, Launch
+    from harness.sweep.race import Launch
+    from harness.sweep.run_sweep import Frozen
     from harness.sweep.sweep_files import Sweep
 
 
@@ -39,12 +40,13 @@ def sweep_command(
     add_user_code(path)
     from harness.sweep.plan import ask_before, plan_sweep, print_plan
     from harness.sweep.preflight import preflight_sweep
-    from harness.sweep.run_sweep import Launch
+    from harness.sweep.race import Launch
     from harness.sweep.sweep_files import load_sweep
 
     sweep = load_sweep(path, overrides)
-    preflight_sweep(sweep)
     plan = plan_sweep(sweep, results, jobs)
+    if plan.num_new or sweep.config.budget.seconds is not None:
+        preflight_sweep(sweep)
     print_plan(plan)
     ask_before(plan, yes)
     with sweep_progress(sweep, plan, quiet) as progress:
@@ -59,7 +61,8 @@ def sweep_command(
 
 def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
     """The first phases; each says what it found."""
-    from harness.sweep.run_sweep import freeze, run_race, run_search
+    from harness.sweep.race import run_race
+    from harness.sweep.run_sweep import freeze, run_search
 
     print(f"== Search: {sweep.name}", flush=True)
     result = run_search(sweep, run)
@@ -88,7 +91,10 @@ def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, qui
     preflight(plan)
     with make_progress(plan.pending, quiet) as progress:
         report = run_experiment(plan, run.num_jobs, progress.hear)
-    figures: list[Path] = []
     show_table(plan.store)
+    from harness.figures.sweep_figures import draw_sweep  # matplotlib is loaded when there is something to draw
+
+    figures = draw_sweep(result, plan.store.path / "figures")
+    print(f"{len(figures)} figures in {plan.store.path / 'figures'}")
     log_to_wandb(sweep, result, run, figures)
     return report.failures

@@ -48,6 +48,7 @@ class Summary(_Schema):
 
     Attributes:
         metrics: test metrics (target, source mean, forgetting, score) and parameter counts; fractions, not percent.
+            In a search, or when pruned: parameter counts only, with `by_domain` and `base` empty.
         by_domain: domain -> test metrics, adapter on.
         base: domain -> test metrics of the base model.
         valid: validation metrics at the best epoch.
@@ -81,6 +82,7 @@ def assert_sealed(summary: Summary) -> None:
         TrialError: it does (reason `sealed`).
     """
     leaked = [name for name in summary.metrics if not name.startswith("trainable_")]
+    leaked += [f"valid.{name}" for name in summary.valid if not name.startswith("valid_")]
     leaked += [f"by_domain.{name}" for name in summary.by_domain] + [f"base.{name}" for name in summary.base]
     if leaked:
         raise TrialError("sealed", f"a search record must hold no test number, but it has {', '.join(leaked)}")

@@ -17,11 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from scipy.stats import t as student
+
 from harness.sweep.points import Axis, Objective, SearchPoint, Value
 from harness.sweep.settings import ConstraintSettings, Rule
 from harness.sweep.space import position
 
-CLEARLY = 2.0  # standard errors of the paired difference by which a contender must lose to drop out of the race
+ALPHA = 0.05  # of the one-sided paired t-test by which a contender must lose to drop out of the race
 
 
 @dataclass(frozen=True)
@@ -76,21 +78,30 @@ def choose_contenders(
     return sorted(chosen, key=lambda point: point.number)
 
 
-def drop_losers(contenders: Sequence[Contender], objective: Objective) -> list[Contender]:
-    """Those that are still in the race: not worse than the leader by more than `CLEARLY` standard errors.
+def drop_losers(
+    contenders: Sequence[Contender], objective: Objective, constraints: Sequence[ConstraintSettings] = ()
+) -> list[Contender]:
+    """Those that are still in the race.
 
-    The difference is paired by seed, and nobody drops out before two seeds.
+    A contender drops out when another one that meets the constraints at least as well beats it clearly on the first
+    objective: a one-sided paired t-test over the seeds (at least two) at `ALPHA`. So one that keeps the constraints is
+    never dropped for the sake of one that does not.
     """
-    leader = _leader(contenders, objective)
-    return [c for c in contenders if c is leader or not _loses(c, leader, objective)]
+    violation = {c.number: _excess(con.violation(c.means()) for con in constraints) for c in contenders}
+    return [
+        c
+        for c in contenders
+        if not any(violation[d.number] <= violation[c.number] and _beats(d, c, objective) for d in contenders)
+    ]
 
 
-def _loses(contender: Contender, leader: Contender, objective: Objective) -> bool:
-    pairs = zip(leader.scores(objective.metric), contender.scores(objective.metric), strict=True)
+def _beats(one: Contender, other: Contender, objective: Objective) -> bool:
+    pairs = zip(one.scores(objective.metric), other.scores(objective.metric), strict=True)
     differences = [_signed(objective, ours) - _signed(objective, theirs) for ours, theirs in pairs]
     if len(differences) < 2:
         return False
-    return fmean(differences) > CLEARLY * stdev(differences) / math.sqrt(len(differences))
+    critical = float(student.ppf(1 - ALPHA, len(differences) - 1))
+    return fmean(differences) > critical * stdev(differences) / math.sqrt(len(differences))
 
 
 def select(

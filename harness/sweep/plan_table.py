@@ -71,6 +71,10 @@ def total_lines(plan: SweepPlan) -> list[str]:
         lines.append("upper bounds: pruning, early stopping, the race and equal winners make it shorter")
     elif plan.num_new:
         lines.append("an upper bound: early stopping makes it shorter")
+    if any(arm.price is not None and arm.price.source == "a probe" for arm in plan.arms):
+        lines.append(
+            "a probe times one training alone, on this machine as busy as it is now: jobs slow each other down"
+        )
     unknown = [arm.name for arm in plan.arms if arm.seconds is None]
     if unknown:
         lines.append(f"the time leaves out {', '.join(unknown)}: see priced by")

@@ -35,7 +35,7 @@ class Search:
         arms: Sequence[ArmSearch],
         results: Path,
         wandb: tuple[Path, str] | None,
-        hear: Callable[[TrialEvent], None],
+        hear: Callable[[TrialEvent], object],
     ) -> None:
         self.sweep, self.arms, self.results, self.wandb, self.hear = sweep, arms, results, wandb, hear
         self.in_pool: dict[str, tuple[ArmSearch, Flight]] = {}

@@ -18,8 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.errors import UserError
 from harness.records.store import MANIFEST, read_json
 from harness.sweep.arm_search import point_of
+from harness.sweep.owners import start_of, this_process
 from harness.sweep.points import Objective, SearchPoint, SearchResult
-from harness.sweep.storage import start_of, this_process
 from harness.sweep.stored_study import StoredArm, read_study
 from harness.yaml_files import read_yaml
 

@@ -1,7 +1,7 @@
 """A search's storage, read only: what `plan` and `status` look at while others may be writing.
 
-Nothing is created, no table and no file; a SQLite file is opened with `mode=ro`, and in WAL mode a reader neither waits
-for a writer nor makes one wait. Loads no torch.
+Nothing is created, no table and no file; a SQLite file is opened read only, and in WAL mode a reader neither waits for
+a writer nor makes one wait. Loads no torch.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from harness.errors import UserError
-from harness.sweep.storage import DRIVERS
+from harness.sweep.storage_connection import DRIVERS, first_line
 
 READ_TIMEOUT_S = 5
 
@@ -54,16 +54,24 @@ def read_study(place: str | Path, name: str, arms: Iterable[str]) -> dict[str, S
     try:
         storage = _open_sqlite(path) if path is not None else _open_server(str(place))
     except (SQLAlchemyError, StorageInternalError, RuntimeError, ImportError) as error:
-        if path is not None and "no such table" in str(error):
-            return empty  # another process is just making it
-        raise UserError(f"{shown}: cannot be read: {_first_line(error)}") from error
+        if _lacks_tables(error):
+            return empty
+        raise UserError(f"{shown}: cannot be read: {first_line(error)}") from error
     try:
         return {arm: _read_arm(storage, f"{name}/{arm}") for arm in empty}
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise UserError(f"{shown}: cannot be read: {_first_line(error)}") from error
+        if _lacks_tables(error):
+            return empty
+        raise UserError(f"{shown}: cannot be read: {first_line(error)}") from error
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def _lacks_tables(error: BaseException) -> bool:
+    """Whether the storage is new: nobody has made its tables, or another process is just doing so."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return "no such table" in str(cause) or isinstance(cause, ProgrammingError)
 
 
 def _sqlite_path(place: str | Path) -> Path | None:
@@ -79,7 +87,9 @@ def _sqlite_path(place: str | Path) -> Path | None:
 
 def _open_sqlite(path: Path) -> RDBStorage:
     def connect() -> sqlite3.Connection:
-        uri = f"{path.resolve().as_uri()}?mode=ro"
+        # Nobody has it open when it has no WAL beside it; to read one, SQLite would make it, and leave it there.
+        how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+        uri = f"{path.resolve().as_uri()}?{how}"
         return sqlite3.connect(uri, uri=True, timeout=READ_TIMEOUT_S, check_same_thread=False)
 
     # The connections are made by `connect`: the URL only names the dialect, and a path may hold any sign.
@@ -106,9 +116,3 @@ def _read_arm(storage: RDBStorage, study: str) -> StoredArm:
         return StoredArm()
     trials = storage.get_all_trials(study_id, deepcopy=False)
     return StoredArm(tuple(trials), storage.get_study_user_attrs(study_id))
-
-
-def _first_line(error: BaseException) -> str:
-    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ is not None else error
-    reason = getattr(cause, "orig", None) or cause
-    return (str(reason).splitlines() or [type(reason).__name__])[0].strip()

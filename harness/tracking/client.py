@@ -20,7 +20,7 @@ from harness.tracking.tracker import TrialRun
 
 PROJECT = "harness"
 CONTENT = "harness_content"
-INIT_TIMEOUT_S = 30.0
+INIT_TIMEOUT_S = 20.0  # less than a trial waits at its end: a process that ends never waits for a pending start
 HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # wandb's own server: under its old and its new name
 
 
@@ -80,6 +80,11 @@ def describe_error(error: BaseException) -> str:
     """An exception as one line."""
     cause = f": {str(error).splitlines()[0]}" if str(error) else ""
     return f"{type(error).__name__}{cause}"
+
+
+def is_deleted(error: BaseException) -> bool:
+    """Whether a run cannot be opened because one of its id was deleted on the server, which keeps such ids."""
+    return "previously created and deleted" in str(error)
 
 
 def call_bounded(function: Callable[[], Any], timeout_s: float) -> Any:

@@ -90,11 +90,18 @@ def search_rows(result: SearchResult) -> Rows:
     return names, rows
 
 
-def send_study(study: Study, directory: Path, mode: str) -> None:
+def send_study(study: Study, directory: Path, mode: str, run_id: str | None = None) -> None:
     """Open the study's run, add what it shows (unless it shows just that already), close it."""
     wandb = import_wandb()
     run = open_run(
-        study.run_id, directory, mode, name=study.name, group=study.name, job_type="study", tags=[], config=study.config
+        run_id or study.run_id,
+        directory,
+        mode,
+        name=study.name,
+        group=study.name,
+        job_type="study",
+        tags=[],
+        config=study.config,
     )
     content = study.content
     if run.summary.get(CONTENT) != content:
@@ -140,4 +147,6 @@ def log_study(
     except Exception as error:
         if wanted == "online":
             SERVER.give_up()
-        complain(f"wandb failed: {describe_error(error)}; the study's files are complete; `harness sync {name}` sends it")
+        complain(
+            f"wandb failed: {describe_error(error)}; the study's files are complete; `harness sync {name}` sends it"
+        )

@@ -21,6 +21,7 @@ from harness.tracking.client import (
     SERVER,
     close_trial,
     describe_error,
+    is_deleted,
     is_logged_in,
     log_entry,
     open_trial,
@@ -116,7 +117,10 @@ class _Feed:
         # Whatever wandb raises (network, disk, its own bugs) must not reach the training; it is reported, once.
         except Exception as error:
             self.broken = True
-            self._give_up(f"wandb failed: {describe_error(error)}")
+            if is_deleted(error):  # the server is well
+                self._complain_once(f"wandb: the run {self.run.trial_id} was deleted on the server; not logged there")
+            else:
+                self._give_up(f"wandb failed: {describe_error(error)}")
 
     def _send(self) -> None:
         wandb_run = open_trial(self.run, self.directory, self.mode)

@@ -76,7 +76,11 @@ def fit(model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan) -> F
         model: on the device and in the dtype of `plan.loop` already.
         items: the training examples, ready for the model.
         plan: settings, scoring and reporting; `plan.report` gets one entry per epoch, repeated for the epochs that a
-            checkpoint already holds.
+            checkpoint already holds. True stops the training at that entry, a repeated one too.
+
+    Returns:
+        the state; where `pruned`, as it was after the epoch that stopped it. (After a resume the model may then have
+        the weights of a later epoch; nothing keeps the weights of a pruned training.)
 
     Raises:
         TrialError: a loss or score is not finite (`nan`), a checkpoint is corrupt (`checkpoint`), or the disk is full.
@@ -175,9 +179,7 @@ class _Fit:
             if not math.isfinite(value):  # a gradient that was not finite in the last step shows only here
                 raise TrialError("nan", f"{name} is {value} after epoch {state.epoch + 1}")
         state.epoch += 1
-        score = scores[self.plan.select]
-        if state.best_epoch == 0 or METRICS[self.plan.metric].better(score, state.best_score):
-            state.best_epoch, state.best_score = state.epoch, score
+        if self._take_score(scores[self.plan.select]):
             self.best = self._copy_weights()
         seconds = time.monotonic() - began
         state.elapsed_s += seconds
@@ -185,6 +187,14 @@ class _Fit:
         state.history.append(entry)
         self._save()
         self._report(entry)
+
+    def _take_score(self, score: float) -> bool:
+        """Take the epoch's score; whether it is the best so far."""
+        state = self.state
+        if state.best_epoch and not METRICS[self.plan.metric].better(score, state.best_score):
+            return False
+        state.best_epoch, state.best_score = state.epoch, score
+        return True
 
     def _report(self, entry: dict[str, Any]) -> None:
         if self.plan.report(entry):
@@ -228,7 +238,16 @@ class _Fit:
         for entry in self.state.history:
             self._report(entry)
             if self.state.pruned:  # it would have ended here, had it not been killed before it could say so
+                self._cut(entry["epoch"])
                 return
+
+    def _cut(self, num_epochs: int) -> None:
+        """Make the state what it was after `num_epochs`: the checkpoint may hold more of them."""
+        state = self.state = FitState(pruned=True, history=self.state.history[:num_epochs])
+        for entry in state.history:
+            state.epoch = entry["epoch"]
+            state.elapsed_s += entry["seconds"]
+            self._take_score(entry["metrics"][self.plan.select])
 
 
 def _device_generator(device: torch.device, seed: int, *names: str | int) -> torch.Generator:

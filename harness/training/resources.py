@@ -15,6 +15,7 @@ from harness.backbones.model import TaskModel
 from harness.backbones.recipe import Recipe, SpeechEncoderSettings, load_recipe
 from harness.backbones.store import Backbone, load_backbone
 from harness.config import AugmentSettings, LoopSettings, TrialConfig, content_hash
+from harness.data.cache import cache_root
 from harness.data.corpus import Corpus, Example, Split
 from harness.data.features import FeatureCache, LogMel
 from harness.data.registry import load_corpus
@@ -50,7 +51,8 @@ def make_task(
     log_mel = LogMel(
         settings.sample_rate, num_mels=settings.num_mels, window_ms=settings.window_ms, hop_ms=settings.hop_ms
     )
-    cache = FeatureCache(corpus, log_mel)
+    # A sealed corpus keeps features of its own on disk: the whole corpus' files have those of the test clips.
+    cache = FeatureCache(corpus, log_mel, cache_root() / "sealed" if corpus.is_sealed else None)
     spec_augment = None if augment is None else SpecAugment(**augment.model_dump())
     return CtcTask(symbols, cache.features, spec_augment)
 
@@ -105,7 +107,7 @@ class Domains:
     def base_scores(
         self, base: TaskModel, domain: str, split: Split, loop: LoopSettings, limit: int | None = None
     ) -> Evaluation:
-        """The base model's scores on the first `limit` items of a split (measured once for each precision and device)."""
+        """The base model's scores on a split's first `limit` items (measured once for each precision and device)."""
         key = (loop.precision, loop.device, split, domain, limit)
         if key not in self._base:
             self._base[key] = self.score(base, self.items(domain, split)[:limit], loop)

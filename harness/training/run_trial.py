@@ -29,14 +29,21 @@ def run_trial(
     A failure of the training is recorded (state `failed`, with its reason) and returned, not raised: a NaN, too little
     memory, a corrupt checkpoint, a check that did not hold, an exception in a user's strategy (its traceback is kept).
 
+    A search's record has no test numbers, no weights and no predictions: its trials are many, and its winners train
+    again in the confirm phase. Nor has that of a pruned trial.
+
     Args:
+        resources: sealed for the phase "search", and for no other.
         report: called with each epoch's entry, after it is logged; True prunes the trial.
 
     Raises:
         UserError: the trial's data, backbone or adapter do not fit together; the trial stays unfinished.
-        TrialError: with reason `disk`: the record could not be written; the trial stays unfinished.
+        TrialError: with reason `disk`: the record could not be written; with reason `sealed`: the resources are not
+            those of the phase; the trial stays unfinished.
         Exception: whatever `report` raised, which stops the trial; it stays unfinished.
     """
+    if resources.sealed != (run.phase == "search"):
+        raise TrialError("sealed", f"phase {run.phase}: a search gets sealed test data, and no other phase does")
     torch.set_num_threads(config.loop.threads)
     starts = folder.path / "starts.jsonl"
     folder.start(config.model_dump(mode="json", by_alias=True))
@@ -77,13 +84,13 @@ class _Stopped(BaseException):
 
 
 def attempt(trial: Trial, folder: TrialFolder, memory: PeakMemory) -> Summary:
-    """Train, save the weights and predictions; the summary says how it ended."""
+    """Train, save the weights and predictions (not of a search or a pruned trial); the summary says how it ended."""
     try:
         outcome = trial.run()
         summary = completed(folder.trial_id, outcome, memory.peak_mb())
         if trial.sealed:
-            assert_sealed(summary)  # and no weights: a search has many trials, and its winners train again
-        else:
+            assert_sealed(summary)
+        elif not outcome.pruned:
             save_weights(folder, outcome, trial)
         return summary
     except UserError:
@@ -105,7 +112,7 @@ def first_line(error: BaseException) -> str:
 
 
 def completed(trial_id: str, outcome: Outcome, peak_mb: float) -> Summary:
-    """The summary of a trial that ran to its end."""
+    """The summary of a trial that ran to its end or was pruned."""
     return Summary(
         trial_id=trial_id,
         state=TrialState.PRUNED if outcome.pruned else TrialState.COMPLETE,

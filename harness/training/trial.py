@@ -32,7 +32,11 @@ Report = Callable[[dict[str, Any]], bool | None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished training gives the record."""
+    """What a finished training gives the record.
+
+    In a search, or when pruned, no test number is known: `metrics` are parameter counts, and `by_domain`, `base` and
+    `predictions` are empty.
+    """
 
     metrics: dict[str, float]
     by_domain: dict[str, dict[str, float]]
@@ -56,7 +60,7 @@ class Trial:
         config: the resolved config.
         resources: what trials of this process share; where they are sealed, no test example is read or scored.
         checkpoint: where to keep the checkpoint, or None for none.
-        report: called with each epoch's entry.
+        report: called with each epoch's entry; True prunes the trial.
 
     Raises (from `run`):
         UserError: data, backbone, layers or adapter do not fit together; nothing was trained.
@@ -80,7 +84,7 @@ class Trial:
         began = time.monotonic()
         checks = self._check_base_restored(adapted, probes)
         outcome = self._sealed_outcome(adapted, state, checks)
-        if not self.sealed:
+        if not self.sealed and not state.pruned:
             outcome = self._open_test(outcome, adapted)
         return replace(outcome, elapsed_s=state.elapsed_s + time.monotonic() - began)
 

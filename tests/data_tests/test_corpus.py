@@ -1,6 +1,7 @@
 """Splits, few-shot samples and fingerprints, on made-up corpora and on every fetched one."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from harness.data.corpus import (
     fingerprint_texts,
     split_of_group,
 )
+from harness.errors import TrialError
 
 PINNED_SPLITS = {
     "vm-goodbye": "train",
@@ -44,6 +46,27 @@ def test_split_is_a_partition_by_group() -> None:
     assert sorted(e.key for part in parts.values() for e in part) == sorted(e.key for e in corpus.domains["a"])
     groups = [{e.group for e in part} for part in parts.values()]
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+
+
+@pytest.mark.parametrize("fixed", [False, True], ids=["hashed", "fixed"])
+def test_a_sealed_corpus_has_no_test_example(fixed: bool) -> None:
+    """By whatever way it is reached; the rest is as it was, and so is the whole corpus."""
+    splits = {f"g{i}": SPLITS[i % 3] for i in range(200)} if fixed else None
+    whole = replace(text_corpus(a=text_examples(400), b=text_examples(100, "b")), notes=("noted",), fixed_splits=splits)
+    sealed = whole.sealed()
+    for domain in ("a", "b"):
+        test_keys = {e.key for e in whole.split(domain, "test")}
+        assert test_keys and len(sealed.examples(domain)) == len(whole.examples(domain)) - len(test_keys)
+        assert not test_keys & {e.key for e in (*sealed.examples(domain), *sealed.domains[domain])}
+        assert sealed.split(domain, "train") == whole.split(domain, "train") == sealed.text(domain, "train")
+        assert sealed.split(domain, "valid") == whole.split(domain, "valid") != ()
+        for ask in (sealed.split, sealed.text, sealed.speech, sealed.sealed().split):
+            with pytest.raises(
+                TrialError, match=r"^corpus made: test data is sealed until the confirm phase$"
+            ) as caught:
+                ask(domain, "test")
+            assert caught.value.reason == "sealed"
+    assert replace(sealed, domains=whole.domains, is_sealed=False) == whole and not whole.is_sealed
 
 
 def test_split_fractions_hold_for_many_groups() -> None:

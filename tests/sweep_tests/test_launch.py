@@ -15,8 +15,8 @@ import pytest
 
 from harness.records.store import TrialFolder
 from harness.sweep.launch import InProcessPool, Pool, ProcessPool, Tell, launch
+from harness.sweep.owners import start_of
 from harness.sweep.run_experiment import run_experiment
-from harness.sweep.storage import start_of
 from harness.sweep.worker import TrialEvent, TrialTask
 
 from .conftest import Plan, comparable, log_of, misbehaving, num_starts

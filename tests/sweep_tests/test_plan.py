@@ -175,7 +175,12 @@ def test_records_of_this_machine_make_a_probe_needless(
 def test_shapes(tiny_text_files: TinyText, tmp_path: Path) -> None:
     sweep = write_sweep(tiny_text_files, tmp_path, SPACE)
     arm = sweep.searched[1]
-    same: list[dict[str, float]] = [{}, {"optim.lr": 0.05}, {"adapter.adapter_strategy.l2_lambda": 0.2}, {"loop.epochs": 9}]
+    same: list[dict[str, float]] = [
+        {},
+        {"optim.lr": 0.05},
+        {"adapter.adapter_strategy.l2_lambda": 0.2},
+        {"loop.epochs": 9},
+    ]
     assert len({config_shape(sweep.trial(arm, values, 0)) for values in same}) == 1
     other: list[dict[str, int]] = [{}, {"adapter.dim": 8}, {"loop.batch_size": 8}, {"data.train_limit": 9}]
     assert len({config_shape(sweep.trial(arm, values, 0)) for values in other}) == 4

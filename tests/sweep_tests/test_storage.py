@@ -22,7 +22,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import UserError
-from harness.sweep import storage
+from harness.sweep import owners
 from harness.sweep.storage import StudyStore
 
 FLOATS = [0.1 + 0.2, 1e-300, 5e-324, 2.2250738585072014e-308 / 3, 1.7976931348623157e308, 1 / 3, 1e22, -7.3e-5]
@@ -143,7 +143,7 @@ def owned_by(store: StudyStore, trial: FrozenTrial, **changes: Any) -> None:
 def test_an_owner_is_a_process_and_not_a_pid(url: str) -> None:
     with open_store(url) as store:
         trial = claimed(store)
-        parent = {"pid": os.getppid(), "started": storage.start_of(os.getppid())}
+        parent = {"pid": os.getppid(), "started": owners.start_of(os.getppid())}
         owned_by(store, trial, **parent)
         assert store.orphans() == []
         owned_by(store, trial, **parent | {"started": "1"})  # its pid was given to another process
@@ -152,10 +152,10 @@ def test_an_owner_is_a_process_and_not_a_pid(url: str) -> None:
 
 def test_a_zombie_is_gone() -> None:
     process = start(time.sleep, 60)
-    assert process.pid is not None and storage.start_of(process.pid) is not None
+    assert process.pid is not None and owners.start_of(process.pid) is not None
     os.kill(process.pid, signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and not reaped
-    assert storage.start_of(process.pid) is None
+    assert owners.start_of(process.pid) is None
     process.join()
 
 

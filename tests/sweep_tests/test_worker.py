@@ -27,6 +27,7 @@ def summary_of(state: TrialState, reason: str | None = None) -> Summary:
         (summary_of(TrialState.PRUNED), False, False),
         (summary_of(TrialState.FAILED, "nan"), False, True),
         (summary_of(TrialState.FAILED, "not_restored"), False, True),
+        (summary_of(TrialState.FAILED, "sealed"), False, True),
         *((summary_of(TrialState.FAILED, reason), True, True) for reason in ("oom", "killed", "error", "disk")),
         (summary_of(TrialState.FAILED, "checkpoint"), True, True),
     ],
@@ -51,6 +52,37 @@ def test_a_trial_is_trained_once(task: TrialTask, events: list[TrialEvent]) -> N
     assert first.summary is not None and first.summary.state == "complete"
     assert [(event.kind, event.entry and event.entry["epoch"]) for event in events] == [("epoch", 1), ("epoch", 2)]
     assert num_starts(task.folder) == 1
+
+
+def in_search(task: TrialTask) -> TrialTask:
+    """The same trial as one of a search, with its record beside the other."""
+    return replace(task, run=replace(task.run, phase="search"), folder=task.folder.with_name("search"))
+
+
+def test_a_search_and_a_confirm_trial_of_one_worker(task: TrialTask, events: list[TrialEvent]) -> None:
+    """The search has no test data, whichever came first; the confirm phase has."""
+    for order in ((in_search(task), task), (task, in_search(task))):
+        worker, first = Worker(), order[0].run.phase
+        found = [worker.train(replace(each, folder=each.folder / first), events.append) for each in order]
+        summaries = {event.task.run.phase: event.summary for event in found}
+        search, confirm = summaries["search"], summaries["confirm"]
+        assert search is not None and confirm is not None and search.state == confirm.state == "complete"
+        assert (search.by_domain, search.base) == ({}, {}) and "target_macro_f1" not in search.metrics
+        assert confirm.by_domain.keys() == confirm.base.keys() == {"away", "home"}
+        assert search.valid == confirm.valid
+
+
+def test_the_answer_to_an_epoch_prunes_the_trial(task: TrialTask, events: list[TrialEvent]) -> None:
+    """Once: a pruned trial is finished."""
+
+    def prune(event: TrialEvent) -> bool | None:
+        events.append(event)
+        return event.kind == "epoch"
+
+    first, again = (Worker().train(in_search(task), prune) for _ in range(2))
+    assert first.summary == again.summary and first.summary is not None
+    assert (first.kind, first.summary.state, first.summary.epochs_run) == ("done", "pruned", 1)
+    assert len(events) == 1 and num_starts(in_search(task).folder) == 1
 
 
 def test_a_trial_that_is_held_elsewhere_is_busy(task: TrialTask, events: list[TrialEvent]) -> None:

@@ -91,6 +91,17 @@ class TestOffline:
         assert len(run.history) == 1
         assert complaints == []
 
+    def test_a_pruned_trial_of_a_search(self, tmp_path: Path, complaints: list[str]) -> None:
+        run = TrialRun("abc", "sweep", "depth", 100, "search", CONFIG, number=7, params={"optim.lr": 1e-3})
+        pruned = Summary(trial_id="abc", state=TrialState.PRUNED, epochs_run=3)
+        track(WandbTracker(tmp_path, "offline", complaints.append), run, 3, pruned)
+        logged = only_run(tmp_path)
+        assert (logged.name, logged.group, logged.job_type) == ("depth/trial7", "sweep", "search")
+        assert (logged.tags, logged.summary["state"]) == (("depth", "pruned@3"), "pruned@3")
+        assert (logged.config["number"], logged.config["search/optim.lr"]) == (7, 1e-3)
+        assert logged.exit_code == 0
+        assert complaints == []
+
     def test_two_runs_at_once_in_one_process(self, tmp_path: Path, complaints: list[str]) -> None:
         first, second = (WandbTracker(tmp_path, "offline", complaints.append) for _ in range(2))
         first.start(run_of("one", arm="first"))
@@ -256,7 +267,7 @@ class TestSlowness:
         monkeypatch.setattr(wandb_tracker, "QUEUE_LENGTH", 10)
         monkeypatch.setattr(wandb_tracker, "FINISH_TIMEOUT_S", 10.0)
         closed: list[Summary] = []
-        monkeypatch.setattr(WandbTracker, "_close", staticmethod(lambda run, summary: closed.append(summary)))
+        monkeypatch.setattr(wandb_tracker, "close_trial", lambda run, arm, summary, content: closed.append(summary))
         tracker = WandbTracker(tmp_path, "offline", complaints.append)
         tracker.start(run_of("abc"))
         for epoch in range(1, 51):
@@ -309,6 +320,10 @@ class TestMode:
         self.write_netrc(nobody / ".netrc", "wandb.example:8080")  # as `wandb login` writes it
         assert choose_mode() == "offline"
         monkeypatch.setenv("WANDB_BASE_URL", "http://wandb.example:8080/")
+        assert choose_mode() == "online"
+
+    def test_a_login_at_the_servers_new_name(self, nobody: Path) -> None:
+        self.write_netrc(nobody / ".netrc", "api.forge.coreweave.com")
         assert choose_mode() == "online"
 
     def test_a_broken_file(self, nobody: Path) -> None:

@@ -54,6 +54,22 @@ def test_base_scores_are_measured_once_for_each_precision(resources: Resources, 
     assert exact.loss == pytest.approx(first.loss, rel=1e-4) and exact.loss != first.loss
 
 
+def test_base_scores_are_measured_once_for_each_limit(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    domains, loop = Resources().domains(make_config()), make_config().loop
+    sizes = list[int]()
+    score = domains.score
+
+    def count(model: Any, items: Any, loop: Any) -> Any:
+        sizes.append(len(items))
+        return score(model, items, loop)
+
+    monkeypatch.setattr(domains, "score", count)
+    model, num_valid = domains.backbone.model, len(domains.items("away", "valid"))
+    few, whole = (domains.base_scores(model, "away", "valid", loop, limit) for limit in (3, None))
+    assert few is domains.base_scores(model, "away", "valid", loop, 3) is not whole
+    assert sizes == [3, num_valid] and few.loss == score(model, domains.items("away", "valid")[:3], loop).loss
+
+
 def test_an_unknown_domain_or_an_empty_split_is_told(resources: Resources, make_config: MakeConfig) -> None:
     domains = resources.domains(make_config())
     with pytest.raises(UserError, match=r"no domain 'nowhere'; choose from away, home"):

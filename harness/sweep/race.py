@@ -1,0 +1,143 @@
+"""The race: more seeds for each arm's most promising configurations, before one of them wins. Still sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.records.schema import Summary
+from harness.records.store import TrialFolder
+from harness.sweep.arm_search import search_folder
+from harness.sweep.freezing import Contender, choose_contenders, drop_losers
+from harness.sweep.launch import InProcessPool, Pool, ProcessPool, launch
+from harness.sweep.points import SearchPoint, SearchResult
+from harness.sweep.sweep_files import Arm, Sweep
+from harness.sweep.worker import TrialEvent, TrialTask
+from harness.tracking.tracker import TrialRun
+
+Hear = Callable[[TrialEvent], object]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a sweep is run: where its results go, how many workers, W&B, who hears the events."""
+
+    results: Path
+    num_jobs: int
+    wandb_mode: str | None
+    hear: Hear
+
+    def wandb(self, sweep: Sweep) -> tuple[Path, str] | None:
+        """The trackers' folder and mode."""
+        return None if self.wandb_mode is None else (self.results / sweep.name, self.wandb_mode)
+
+    def pool(self, tell: Callable[[TrialEvent], bool | None]) -> Pool:
+        """New workers."""
+        return InProcessPool(tell) if self.num_jobs == 1 else ProcessPool(self.num_jobs, tell)
+
+
+def run_race(sweep: Sweep, result: SearchResult, run: Launch) -> dict[str, list[Contender]]:
+    """More seeds for each arm's best points; the contenders that are left, by arm.
+
+    Raises:
+        UserError: an arm has no complete trial, so nothing can be chosen.
+    """
+    objective, config = sweep.objectives[0], sweep.config
+    racing: dict[str, list[Contender]] = {}
+    for arm in sweep.searched:
+        points = [point for point in result.points if point.arm == arm.name]
+        chosen = choose_contenders(points, objective, config.confirm.rules, config.race.candidates)
+        if not chosen:
+            states = ", ".join(f"{point.number}: {point.reason or point.state}" for point in points)
+            raise UserError(f"{sweep.path}: arm {arm.name}: no trial of the search is complete ({states})")
+        racing[arm.name] = [_contender(run.results, sweep, point) for point in chosen]
+    for seed in config.race.seeds:
+        racing = _race_round(sweep, racing, seed, run)
+    return racing
+
+
+def _contender(results: Path, sweep: Sweep, point: SearchPoint) -> Contender:
+    runs = {}
+    for seed, trial_id in zip(sweep.config.search.seeds, point.trial_ids, strict=True):
+        runs[seed] = _valid_of(TrialFolder(search_folder(results, sweep.name, trial_id)))
+    return Contender(point.number, point.params, runs)
+
+
+def _valid_of(folder: TrialFolder) -> dict[str, float]:
+    summary = folder.summary()
+    if summary is None:
+        raise UserError(f"{folder.path}: the record of a finished trial is missing; restore it, or delete the study")
+    return summary.valid
+
+
+def _race_round(
+    sweep: Sweep, racing: Mapping[str, Sequence[Contender]], seed: int, run: Launch
+) -> dict[str, list[Contender]]:
+    """Train every contender that is left on one more seed; a contender whose training fails drops out."""
+    tasks: dict[str, TrialTask] = {}
+    ids: dict[tuple[str, int], str] = {}
+    for arm in sweep.searched:
+        for contender in racing[arm.name]:
+            task = _race_task(sweep, arm, contender, seed, run)
+            tasks[task.config.trial_id] = task
+            ids[arm.name, contender.number] = task.config.trial_id
+    summaries = train_all(list(tasks.values()), run)
+    left = {}
+    for name, contenders in racing.items():
+        extended = []
+        for contender in contenders:
+            summary = summaries.get(ids[name, contender.number])
+            if summary is not None and summary.state == "complete":
+                extended.append(Contender(contender.number, contender.params, {**contender.runs, seed: summary.valid}))
+        if not extended:
+            raise UserError(f"{sweep.path}: arm {name}: every contender failed on seed {seed}; see its search records")
+        left[name] = drop_losers(extended, sweep.objectives[0], sweep.config.constraints)
+    return left
+
+
+def _race_task(sweep: Sweep, arm: Arm, contender: Contender, seed: int, run: Launch) -> TrialTask:
+    config = sweep.trial(arm, contender.params, seed)
+    trial_run = TrialRun(
+        config.trial_id,
+        sweep.name,
+        arm.name,
+        seed,
+        "search",
+        config.model_dump(mode="json", by_alias=True),
+        number=contender.number,
+        params=dict(contender.params),
+    )
+    return TrialTask(config, trial_run, search_folder(run.results, sweep.name, config.trial_id), run.wandb(sweep))
+
+
+def train_all(tasks: Sequence[TrialTask], run: Launch) -> dict[str, Summary]:
+    """Train tasks that are not finished; every summary by trial id.
+
+    Raises:
+        UserError: a trial does not fit together.
+    """
+    summaries: dict[str, Summary] = {}
+    user_errors: list[str] = []
+
+    def tell(event: TrialEvent) -> None:
+        run.hear(event)
+        if event.kind == "done" and event.summary is not None:
+            summaries[event.summary.trial_id] = event.summary
+        elif event.kind == "failed" and event.user_error:
+            user_errors.append(event.message)
+
+    pending = []
+    for task in tasks:
+        summary = TrialFolder(task.folder).summary()
+        if summary is not None and summary.state == "complete":
+            summaries[task.config.trial_id] = summary
+        else:
+            pending.append(task)
+    if pending:
+        with run.pool(tell) as pool:
+            launch(pool, pending)
+    if user_errors:
+        raise UserError(user_errors[0])
+    return summaries

@@ -1,0 +1,83 @@
+"""A published sweep can be checked from what is committed: the trials, the winners, the table, the seal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.records.schema import Record, assert_sealed
+from harness.records.store import RecordStore, TrialFolder
+from harness.sweep.race import Launch, run_race
+from harness.sweep.run_experiment import manifest_of
+from harness.sweep.run_sweep import choose_winners, confirm_experiment, frozen_content, load_search
+from harness.sweep.sweep_files import Sweep, load_sweep
+from harness.tables.build import build_table
+from harness.tables.render_markdown import render_markdown
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "results"
+PUBLISHED = ("text_depth_x_l2", "speech_depth_x_l2")
+CHECK_ONLY = Launch(RESULTS, 1, None, lambda event: False)  # everything is finished, so it trains nothing
+
+
+@pytest.fixture(params=PUBLISHED)
+def sweep(request: pytest.FixtureRequest) -> Sweep:
+    """A published sweep's file."""
+    return load_sweep(ROOT / "sweeps" / f"{request.param}.yaml")
+
+
+def search_record(sweep: Sweep, trial_id: str) -> Record:
+    """A record of the search phase."""
+    record = TrialFolder(RESULTS / sweep.name / "search" / trial_id).record()
+    assert record is not None
+    return record
+
+
+def test_every_arm_had_the_same_budget(sweep: Sweep) -> None:
+    result = load_search(RESULTS, sweep.name)
+    assert result.objectives == sweep.objectives
+    for arm in sweep.searched:
+        numbers = [point.number for point in result.points if point.arm == arm.name]
+        assert numbers == list(range(sweep.config.budget.trials or 0))
+        assert result.axes[arm.name] == arm.axes
+
+
+def test_points_are_what_the_records_say(sweep: Sweep) -> None:
+    arms = {arm.name: arm for arm in sweep.searched}
+    for point in load_search(RESULTS, sweep.name).points:
+        (seed,), (trial_id,) = sweep.config.search.seeds, point.trial_ids
+        assert sweep.trial(arms[point.arm], point.params, seed).trial_id == trial_id
+        record = search_record(sweep, trial_id)
+        assert_sealed(record.summary)
+        assert record.provenance is not None and record.provenance.git_dirty is False
+        assert record.summary.state == point.state
+        if point.state == "complete":
+            assert point.values == tuple(record.summary.valid[item.metric] for item in sweep.objectives)
+
+
+def test_winners_follow_from_the_records(sweep: Sweep) -> None:
+    result = load_search(RESULTS, sweep.name)
+    racing = run_race(sweep, result, CHECK_ONLY)
+    frozen = choose_winners(sweep, racing)
+    committed: dict[str, Any] = json.loads((RESULTS / sweep.name / "frozen.json").read_text(encoding="utf-8"))
+    assert json.loads(json.dumps(frozen_content(sweep, result, racing, frozen))) == committed
+    store = RecordStore(RESULTS, sweep.name)
+    assert manifest_of(confirm_experiment(sweep, result, frozen)) == store.manifest()
+
+
+def test_table_is_rebuilt_to_the_byte(sweep: Sweep) -> None:
+    store = RecordStore(RESULTS, sweep.name)
+    assert render_markdown(build_table(store)) == (store.path / "table.md").read_text(encoding="utf-8")
+    for seeds in store.manifest().arms.values():
+        assert tuple(seeds) == sweep.config.confirm.seeds
+        for trial_id in seeds.values():
+            record = store.trial(trial_id).record()
+            assert record is not None and record.summary.state == "complete"
+
+
+def test_figures_are_there(sweep: Sweep) -> None:
+    figures = {path.stem for path in (RESULTS / sweep.name / "figures").glob("*.png")}
+    assert len(figures) >= 4
