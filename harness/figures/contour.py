@@ -36,6 +36,8 @@ def contour(result: SearchResult, arm: str, x_key: str, y_key: str) -> Figure:
     for axis, which in ((x_axis, "x"), (y_axis, "y")):
         dress_axis(axes, axis, which)
     axes.set_title(arm)
+    axes.use_sticky_edges = False  # a surface would cut the points on its rim
+    axes.margins(0.06)
     if pruned:
         axes.plot(*_xy(pruned, x_axis, y_axis), "x", color="#777777", ms=5, label="pruned")
     if not points:
@@ -56,7 +58,10 @@ def contour(result: SearchResult, arm: str, x_key: str, y_key: str) -> Figure:
         axes.plot([], [], "o", mfc="none", mec="#D55E00", mew=1.6, label="violates a constraint")
     best = best_of(points, objective)
     bx, by = _xy([best], x_axis, y_axis)
-    axes.plot(bx, by, "*", ms=15, mfc="none", mec="#D00000", mew=1.4, zorder=4, label=f"best (trial {best.number})")
+    kept = " that keeps the constraints" if best.feasible and not feasible.all() else ""
+    axes.plot(
+        bx, by, "*", ms=15, mfc="none", mec="#D00000", mew=1.4, zorder=4, label=f"best{kept} (trial {best.number})"
+    )
     figure.colorbar(scatter, ax=axes, label=label_of(objective))
     figure.legend(loc="outside lower center", ncols=3, fontsize=7)
     return figure

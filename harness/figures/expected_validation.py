@@ -11,7 +11,8 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
-from harness.figures.style import COLOURS, SearchResult, completes, label_of, new_figure, shown
+from harness.figures.style import COLOURS, completes, label_of, new_figure, shown
+from harness.sweep.points import SearchResult
 
 ADAPTIVE = "an adaptive sampler's trials are not independent draws: read it as a description"
 

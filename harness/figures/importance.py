@@ -11,8 +11,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
 from harness.errors import UserError
-from harness.figures.style import COLOURS, SearchResult, completes, coordinate, new_figure
-from harness.sweep.points import Axis
+from harness.figures.style import COLOURS, completes, coordinate, new_figure
+from harness.sweep.points import Axis, SearchResult
 
 MIN_POINTS = 6
 Method = Literal["ped_anova", "fanova"]
@@ -63,10 +63,10 @@ def draw(result: SearchResult, method: Method = "ped_anova") -> Figure | None:
     arms = [arm for arm, axes in result.axes.items() if len(axes) > 1]
     if not arms:
         return None
-    figure, (row,) = new_figure(3.2 * len(arms), 2.4, 1, len(arms))
+    figure, (row,) = new_figure(3.2 * len(arms), 2.2, 1, len(arms))
     for axes, arm in zip(row, arms, strict=True):
         found = importances(result, arm, method)
-        axes.set_title(f"{arm} ({len(completes(result, arm))} complete trials)")
+        axes.set_title(f"{arm}\n{len(completes(result, arm))} complete trials")
         if found is None:
             axes.text(0.5, 0.5, "too few complete trials", ha="center", va="center", transform=axes.transAxes)
             axes.set_axis_off()

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.figures.style import COLOURS, SearchResult, completes, coordinate, dress_axis, label_of, new_figure, shown
-from harness.sweep.points import Axis, Objective, SearchPoint
+from harness.figures.style import COLOURS, completes, coordinate, dress_axis, label_of, new_figure, shown
+from harness.sweep.points import Axis, Objective, SearchPoint, SearchResult
 
 NUM_BINS = 5
 
@@ -52,4 +52,5 @@ def _panel(axes: Axes, axis: Axis, points: list[SearchPoint], objective: Objecti
     best = envelope(x, values, objective.direction == "maximize")
     best.sort(key=lambda index: x[index])
     axes.plot(x[best], values[best], "o-", ms=5, lw=1.2, color=COLOURS[0])
+    axes.margins(x=0.06, y=0.1)
     dress_axis(axes, axis, "x")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from harness.figures.style import COLOURS, SearchResult, completes, label_of, new_figure, shown
-from harness.sweep.points import Objective, SearchPoint
+from harness.figures.style import COLOURS, completes, label_of, new_figure, shown
+from harness.sweep.points import Objective, SearchPoint, SearchResult
 
 
 def front(points: Sequence[SearchPoint], objectives: Sequence[Objective]) -> list[SearchPoint]:

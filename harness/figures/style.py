@@ -1,11 +1,11 @@
-"""One look for all figures, and what they share: labels, coordinates of an axis, saving with the same bytes each time."""
+"""One look for all figures, and what they share: labels, an axis' coordinates, files with the same bytes each time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,10 +15,20 @@ from matplotlib.figure import Figure
 from harness.metrics import METRICS
 from harness.sweep.points import Axis, Objective, SearchPoint, SearchResult, Value
 
-__all__ = ["COLOURS", "SearchResult", "best_of", "completes", "coordinate", "dress_axis", "label_of", "new_figure"]
-
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
-RC: dict[str, Any] = {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "harness", "pdf.fonttype": 42}
+RC: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.xmargin": 0.06,
+    "axes.ymargin": 0.08,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "harness",
+    "pdf.fonttype": 42,
+}
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
@@ -63,7 +73,7 @@ def label_of(objective: Objective) -> str:
     """Name, unit, direction."""
     unit = f" ({_unit(objective.metric)})" if _unit(objective.metric) else ""
     name = objective.metric.removeprefix("valid_").replace("/", " ").replace("_", " ")
-    return f"{name}{unit} {'↑' if objective.direction == 'maximize' else '↓'}"
+    return f"{name}, validation{unit} {'↑' if objective.direction == 'maximize' else '↓'}"
 
 
 def coordinate(axis: Axis, value: Value) -> float:
@@ -76,7 +86,7 @@ def coordinate(axis: Axis, value: Value) -> float:
     return math.log10(value) if value > 0 else math.log10(axis.low or 1e-6) - 1
 
 
-def dress_axis(axes: Axes, axis: Axis, which: Literal["x", "y"]) -> None:
+def dress_axis(axes: Axes, axis: Axis, which: str) -> None:
     """Label and ticks of one axis of a plot."""
     line = axes.xaxis if which == "x" else axes.yaxis
     line.set_label_text(axis.label)
@@ -89,3 +99,5 @@ def dress_axis(axes: Axes, axis: Axis, which: Literal["x", "y"]) -> None:
     decades = np.arange(math.ceil(math.log10(axis.low)), math.floor(math.log10(axis.high)) + 1)
     zero = [coordinate(axis, 0.0)] if axis.kind == "zero_or_log" else []
     line.set_ticks([*zero, *decades], ["0"] * len(zero) + [f"$10^{{{decade}}}$" for decade in decades])
+    if axis.kind == "zero_or_log":
+        (axes.axvline if which == "x" else axes.axhline)(zero[0] + 0.5, color="#999999", lw=0.8, ls=(0, (1, 2)))
