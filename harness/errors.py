@@ -4,6 +4,11 @@ Every message is one line that names the value, the place and the choices; the c
 without a traceback (`--debug` shows the traceback too).
 """
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
 
 class UserError(ValueError):
     """The user's input is wrong (config, data, file): exit code 2."""
@@ -22,6 +27,18 @@ class TrialError(RuntimeError):
         super().__init__(message)
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type["TrialError"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[TrialError], tuple[str, str]]:
         """Let a worker process raise it in its parent: both arguments travel."""
         return type(self), (self.reason, str(self))
+
+
+def must_be_in(name: str, choices: Collection[str], start: str) -> None:
+    """Refuse a name that is not among the choices.
+
+    Raises:
+        UserError: `start`, then the choices, then the nearest one.
+    """
+    if name not in choices:
+        near = difflib.get_close_matches(name, list(choices), n=1)
+        hint = f". Did you mean {near[0]}?" if near else ""
+        raise UserError(f"{start}; choices: {', '.join(choices)}{hint}")

@@ -73,9 +73,7 @@ def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
     print(f"== Frozen: {run.results / sweep.name / 'frozen.json'}")
     for arm, winners in frozen.winners.items():
         for rule, winner in winners.items():
-            settings = ", ".join(
-                f"{key.rsplit('.', 1)[-1]} {value}" for key, value in winner.contender.params.items()
-            )
+            settings = ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in winner.contender.params.items())
             print(f"{arm} ({rule}): trial {winner.contender.number}: {settings}", flush=True)
     return result, frozen
 

@@ -23,8 +23,9 @@ from harness.sweep.freezing import Contender, Winner, select
 from harness.sweep.points import SearchResult, Value
 from harness.sweep.race import Launch
 from harness.sweep.search import Search
+from harness.sweep.settings import regularisation_keys
 from harness.sweep.storage import StudyStore
-from harness.sweep.sweep_files import Arm, Sweep, plan_confirm, regularisation_keys
+from harness.sweep.sweep_files import Arm, Sweep, plan_confirm
 
 
 def open_arms(sweep: Sweep, results: Path) -> list[ArmSearch]:

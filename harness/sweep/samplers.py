@@ -69,7 +69,7 @@ _PINNED: dict[str, dict[str, Any]] = {
 
 def options_of(kind: type) -> list[str]:
     """The options of a sampler or pruner that a sweep file may set."""
-    return [name for name in inspect.signature(kind.__init__).parameters if name not in _RESERVED]
+    return [name for name in inspect.signature(kind).parameters if name not in _RESERVED]
 
 
 def check_choice(what: str, name: str, options: Mapping[str, Any], registry: Mapping[str, type], where: str) -> None:

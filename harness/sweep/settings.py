@@ -37,6 +37,10 @@ class _Bounded(_Parameter):
         low, high = getattr(self, "low"), getattr(self, "high")  # noqa: B009 - declared by each type
         if low >= high:
             raise ValueError(f"low {low:g} must be below high {high:g}")
+        zero = isinstance(self, ZeroOrLogParameter)
+        for value in getattr(self, "grid", None) or ():
+            if not (low <= value <= high or (zero and value == 0)):
+                raise ValueError(f"grid: {value:g} lies outside of {low:g} to {high:g}")
         return self
 
 
@@ -229,3 +233,17 @@ class SweepConfig(Settings):
                     raise ValueError(f"{name}: seed {seed} is {also}; every seed is drawn for one purpose only")
                 seen[seed] = name
         return self
+
+
+REGULARISERS = ("stochastic_depth", "l2_lambda", "weight_decay")
+
+
+def regularisation_keys(config: SweepConfig) -> tuple[str, ...]:
+    """The searched settings that count as regularisation for `one_se`."""
+    if config.confirm.regularisation is not None:
+        return config.confirm.regularisation
+    return tuple(
+        key
+        for key, parameter in config.space.items()
+        if key.rsplit(".", 1)[-1] in REGULARISERS and parameter.type != "categorical"
+    )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 
 from harness.backbones.recipe import SpeechEncoderSettings, load_recipe
 from harness.config import ExperimentConfig, TrialConfig, content_hash
-from harness.errors import UserError
+from harness.errors import UserError, must_be_in
 from harness.experiment_files import (
     Experiment,
     PlannedTrial,
@@ -27,13 +26,13 @@ from harness.experiment_files import (
     unshared,
 )
 from harness.metrics import validation_metrics
-from harness.sweep import samplers, space
+from harness.sweep import space
 from harness.sweep.points import Axis, Objective, Value
-from harness.sweep.settings import Parameter, PrunerSettings, SweepConfig
+from harness.sweep.settings import Parameter, SweepConfig
+from harness.sweep.sweep_checks import check_sweep
 from harness.yaml_files import read_yaml
 
 KEEPS_NAME = ("budget", "storage", "name")  # overrides of these go on with the same study
-REGULARISERS = ("stochastic_depth", "l2_lambda", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -118,11 +117,8 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     arms = _arms(config, experiment, path)
     family = _family(experiment, arms)
     sweep = Sweep(config, experiment, arms, _objectives(config, family, path), path)
-    _check_space(sweep)
-    _check_sampler(sweep)
-    _check_pruner(sweep, config.pruner)
-    _check_rules(sweep)
-    return _with_grid_budget(sweep)
+    check_sweep(sweep)
+    return sweep
 
 
 def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -150,12 +146,12 @@ def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm,
     known = experiment.config.arms
     names = config.arms or tuple(known)
     for name in names:
-        _must_be_in(name, known, f"{path}: arms: no arm {name!r} in {experiment.path}")
+        must_be_in(name, known, f"{path}: arms: no arm {name!r} in {experiment.path}")
     if len(set(names)) != len(names):
         raise UserError(f"{path}: arms: {list(names)} names an arm twice")
     for key, parameter in config.space.items():
         for name in parameter.arms or ():
-            _must_be_in(name, names, f"{path}: space.{key}.arms: no arm {name!r} in this sweep")
+            must_be_in(name, names, f"{path}: space.{key}.arms: no arm {name!r} in this sweep")
     arms = []
     for name in names:
         settings = merge(experiment.config.base, known[name])
@@ -174,15 +170,8 @@ def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm,
         raise UserError(f"{path}: space: no arm searches anything")
     baseline = config.table.baseline
     if baseline is not None:
-        _must_be_in(baseline, names, f"{path}: table.baseline: no arm {baseline!r} in this sweep")
+        must_be_in(baseline, names, f"{path}: table.baseline: no arm {baseline!r} in this sweep")
     return tuple(arms)
-
-
-def _must_be_in(name: str, choices: Any, start: str) -> None:
-    if name not in choices:
-        near = difflib.get_close_matches(name, list(choices), n=1)
-        hint = f". Did you mean {near[0]}?" if near else ""
-        raise UserError(f"{start}; choices: {', '.join(choices)}{hint}")
 
 
 def _family(experiment: Experiment, arms: Sequence[Arm]) -> Literal["text", "speech"]:
@@ -201,7 +190,7 @@ def _objectives(config: SweepConfig, family: Literal["text", "speech"], path: Pa
                 f"{path}: {where}.metric: {metric!r} is a test metric, sealed until the confirm phase; "
                 f"choices: {', '.join(choices)}"
             )
-        _must_be_in(metric, choices, f"{path}: {where}.metric: unknown metric {metric!r}")
+        must_be_in(metric, choices, f"{path}: {where}.metric: unknown metric {metric!r}")
     names = [item.metric for item in config.objectives]
     if len(set(names)) != len(names):
         raise UserError(f"{path}: objectives: {names} names a metric twice")
@@ -215,126 +204,6 @@ def _objectives(config: SweepConfig, family: Literal["text", "speech"], path: Pa
             )
         objectives.append(Objective(metric=item.metric, direction=own))
     return tuple(objectives)
-
-
-def _check_space(sweep: Sweep) -> None:
-    """Resolve each arm's trials at the ends of each range: a wrong key, type or bound shows here."""
-    for arm in sweep.arms:
-        sweep.trial(arm, {}, 0)
-        start = {key: space.extremes(parameter)[0] for key, parameter in arm.space.items()}
-        for key, parameter in arm.space.items():
-            if arm.settings.get("adapter") is None and key.startswith("adapter"):
-                raise UserError(
-                    f"{sweep.path}: space.{key}: arm {arm.name} has no adapter; name the arms that search it"
-                )
-            for value in space.extremes(parameter):
-                config = sweep.trial(arm, {**start, key: value}, 0)
-                if key == "seed" or config.trial_id is None:
-                    raise UserError(f"{sweep.path}: space.seed: seeds are replicates, not settings")
-
-
-def _check_sampler(sweep: Sweep) -> None:
-    config, path = sweep.config, sweep.path
-    samplers.check_choice("sampler", config.sampler.name, config.sampler.options, samplers.SAMPLERS, str(path))
-    if len(config.objectives) > 1 and config.sampler.name not in samplers.MULTI_OBJECTIVE:
-        raise UserError(
-            f"{path}: sampler.name: {config.sampler.name} takes one objective, here are {len(config.objectives)}; "
-            f"choices: {', '.join(samplers.MULTI_OBJECTIVE)}"
-        )
-    for arm in sweep.searched:
-        grid = {key: space.grid_values(parameter) for key, parameter in arm.space.items()}
-        if sweep.grid:
-            for key, values in grid.items():
-                if not values:
-                    raise UserError(f"{path}: space.{key}: the grid sampler needs its values: grid: [...]")
-                if len(set(values)) != len(values):
-                    raise UserError(f"{path}: space.{key}.grid: {list(values)} names a value twice")
-        try:
-            samplers.make_sampler(config.sampler, 0, grid)
-        except UserError as error:
-            raise UserError(f"{path}: sampler.options: {error}") from error
-
-
-def _check_pruner(sweep: Sweep, pruner: PrunerSettings) -> None:
-    path, config = sweep.path, sweep.config
-    samplers.check_choice("pruner", pruner.name, pruner.options, samplers.PRUNERS, str(path))
-    if pruner.name == "none":
-        return
-    if len(config.objectives) > 1:
-        raise UserError(
-            f"{path}: pruner.name: {pruner.name} needs a single objective, here are {len(config.objectives)}"
-        )
-    if (pruner.wrapped is not None) != (pruner.name == "patient") and pruner.name != "patient":
-        raise UserError(f"{path}: pruner.wrapped: only patient wraps another pruner")
-    if pruner.wrapped is not None:
-        _check_pruner(sweep, pruner.wrapped)
-    if pruner.name == "wilcoxon":
-        if len(config.search.seeds) < 3:
-            raise UserError(
-                f"{path}: pruner.name: wilcoxon compares seeds, and needs at least 3 search.seeds, "
-                f"here are {len(config.search.seeds)}"
-            )
-    else:
-        for arm in sweep.searched:
-            epochs = sweep.trial(arm, {}, 0).loop.epochs
-            if epochs < 2:
-                raise UserError(
-                    f"{path}: pruner.name: {pruner.name} stops a trial between epochs, "
-                    f"but arm {arm.name} trains for {epochs}"
-                )
-    try:
-        samplers.make_pruner(pruner)
-    except UserError as error:
-        raise UserError(f"{path}: pruner.options: {error}") from error
-
-
-def _check_rules(sweep: Sweep) -> None:
-    config, path = sweep.config, sweep.path
-    rules = config.confirm.rules
-    if len(set(rules)) != len(rules):
-        raise UserError(f"{path}: confirm.rules: {list(rules)} names a rule twice")
-    if "constrained" in rules and not config.constraints:
-        raise UserError(f"{path}: confirm.rules: constrained needs constraints")
-    num_seeds = len(config.search.seeds) + len(config.race.seeds)
-    if "one_se" in rules and num_seeds < 2:
-        raise UserError(f"{path}: confirm.rules: one_se needs a standard error: at least 2 seeds in search or race")
-    keys = config.confirm.regularisation
-    for key in keys or ():
-        _must_be_in(key, config.space, f"{path}: confirm.regularisation: {key!r} is not searched")
-        if config.space[key].type == "categorical":
-            raise UserError(f"{path}: confirm.regularisation: {key} is categorical, so it has no order")
-    if "one_se" in rules and not regularisation_keys(config):
-        raise UserError(
-            f"{path}: confirm.rules: one_se needs a searched regulariser; name it in confirm.regularisation"
-        )
-
-
-def regularisation_keys(config: SweepConfig) -> tuple[str, ...]:
-    """The searched settings that count as regularisation for `one_se`."""
-    if config.confirm.regularisation is not None:
-        return config.confirm.regularisation
-    return tuple(
-        key
-        for key, parameter in config.space.items()
-        if key.rsplit(".", 1)[-1] in REGULARISERS and parameter.type != "categorical"
-    )
-
-
-def _with_grid_budget(sweep: Sweep) -> Sweep:
-    """A grid has as many trials as points, in each arm: another budget is refused."""
-    if not sweep.grid:
-        return sweep
-    for arm in sweep.searched:
-        size = 1
-        for parameter in arm.space.values():
-            size *= len(space.grid_values(parameter))
-        if sweep.config.budget.trials != size:
-            given = sweep.config.budget.trials or f"{sweep.config.budget.seconds} seconds"
-            raise UserError(
-                f"{sweep.path}: budget: the grid of arm {arm.name} has {size} points, and the budget is {given}; "
-                f"give trials: {size}, and grids of one size to every arm, so that their budgets are equal"
-            )
-    return replace(sweep)
 
 
 def plan_confirm(sweep: Sweep, rows: Mapping[str, tuple[Arm, Mapping[str, Value]]]) -> Experiment:

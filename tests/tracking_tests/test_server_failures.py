@@ -50,7 +50,8 @@ def server_url(failure: str) -> Iterator[str]:
 
 
 def environment(url: str, home: Path) -> dict[str, str]:
-    return os.environ | {
+    own = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}  # a wandb service of its own
+    return own | {
         "WANDB_BASE_URL": url,
         "WANDB_API_KEY": "0" * 40,
         "HOME": str(home),

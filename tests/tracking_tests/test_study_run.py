@@ -48,9 +48,9 @@ def test_offline(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run.run_id.startswith("study-")
     assert run.config["space"] == {KEY: {"low": 1e-4}}
     assert run.config["frozen"]["arms"]["l2"]["winners"] == {"trial": 0}
-    kinds = {key: run.summary[key]["_type"] for key in ("ablation", "search", "figures/front")}
+    kinds = {key: run.summary[f"{key}/_type"] for key in ("ablation", "search", "figures/front")}
     assert kinds == {"ablation": "table-file", "search": "table-file", "figures/front": "image-file"}
-    assert (run.summary["ablation"]["nrows"], run.summary["search"]["nrows"]) == (2, 3)
+    assert (run.summary["ablation/nrows"], run.summary["search/nrows"]) == (2, 3)
     (file,) = log.parent.glob("files/media/table/ablation*.json")
     table = json.loads(file.read_text())
     assert table["data"] == ablation_rows(build_table(RecordStore(path.parent, "sweep")))[1]

@@ -18,6 +18,12 @@ TRIALS = {"c0f0", "c0f1", "c0f2", "5ea0", "5ea1", "5ea2", "5eaf"}
 Sync = Callable[[WandbServer], subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(autouse=True)
+def own_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command starts wandb's service itself, and does not share that of the tests that ran before."""
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return write_sweep(tmp_path / "results")

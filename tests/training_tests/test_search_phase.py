@@ -137,7 +137,7 @@ def test_the_constrained_score_counts_source_by_source(
     primary = domains.plain_task.primary
 
     def scored(value: float) -> Evaluation:
-        return Evaluation({primary: value}, 0.0, [])
+        return Evaluation({primary: value}, 0.0, ())
 
     before = {"away": scored(0.4), "home": scored(0.8), "twin": scored(0.5)}
     monkeypatch.setattr(domains, "base_scores", lambda base, domain, *arguments: before[domain])
