@@ -17,7 +17,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -108,8 +108,9 @@ class Mirror:
                 judge.report(step, value)
         for key, value in (judge.attrs if judge else {}).items():
             self.storage.set_trial_system_attr(trial._trial_id, key, value)
-        for index, violation in enumerate(result.violations):
-            trial.set_constraint(str(index), violation)
+        if not isinstance(self.study.sampler, CmaEsSampler):  # it cannot use them, and says so at every trial
+            for index, violation in enumerate(result.violations):
+                trial.set_constraint(str(index), violation)
         values = None if result.values is None else list(result.values)
         self.study.tell(trial, values, state=result.state)
         self._num_told = number + 1
