@@ -28,7 +28,7 @@ Choice = float | int | str | bool | None
 class _Parameter(Settings):
     """Base of the parameter types; `arms` are those that search it (all, when left out)."""
 
-    arms: tuple[str, ...] | None = Field(None, description="Arms that search this setting; all when left out.")
+    arms: tuple[str, ...] | None = Field(default=None, description="Arms that search this setting; all when left out.")
 
 
 class _Bounded(_Parameter):
@@ -194,9 +194,9 @@ class ConfirmSettings(Settings):
     """Which rules pick a winner, and the fresh seeds on which the winners train again."""
 
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
-    rules: tuple[Rule, ...] = Field(("best",), min_length=1)
+    rules: tuple[Rule, ...] = Field(default=("best",), min_length=1)
     regularisation: tuple[str, ...] | None = Field(
-        None, description="Searched keys that count as regularisation for one_se; by default p, lambda, weight decay."
+        default=None, description="Searched keys that count as regularisation for one_se; by default p, lambda, weight decay."
     )
 
 
@@ -219,7 +219,7 @@ class SweepConfig(Settings):
     search: SearchSettings = Field(default_factory=SearchSettings)
     race: RaceSettings = RaceSettings()
     confirm: ConfirmSettings
-    storage: str | None = Field(None, description="URL of a PostgreSQL or MySQL server; SQLite in results by default.")
+    storage: str | None = Field(default=None, description="URL of a PostgreSQL or MySQL server; SQLite in results by default.")
     table: TableSettings = TableSettings()
 
     @model_validator(mode="after")
