@@ -30,11 +30,11 @@ def _refuse_text_and_bool(value: Any) -> Any:
 
 
 NUMBER = BeforeValidator(_refuse_text_and_bool)
-PositiveInt = Annotated[int, NUMBER, Field(gt=0)]
-NonNegativeInt = Annotated[int, NUMBER, Field(ge=0)]
-PositiveFloat = Annotated[float, NUMBER, Field(gt=0)]
-NonNegativeFloat = Annotated[float, NUMBER, Field(ge=0)]
-Fraction = Annotated[float, NUMBER, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(gt=0), NUMBER]
+NonNegativeInt = Annotated[int, Field(ge=0), NUMBER]
+PositiveFloat = Annotated[float, Field(gt=0), NUMBER]
+NonNegativeFloat = Annotated[float, Field(ge=0), NUMBER]
+Fraction = Annotated[float, Field(ge=0, le=1), NUMBER]
 
 
 def _refuse_unplain(value: Any, place: str = "") -> Any:

@@ -90,7 +90,7 @@ class ZeroOrLogParameter(_Bounded):
     type: Literal["zero_or_log"]
     low: PositiveFloat
     high: PositiveFloat
-    zero_share: Annotated[float, NUMBER, Field(gt=0, lt=1)] = 0.2
+    zero_share: Annotated[float, Field(gt=0, lt=1), NUMBER] = 0.2
     grid: tuple[NonNegativeFloat, ...] | None = None
 
 
@@ -196,7 +196,8 @@ class ConfirmSettings(Settings):
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
     rules: tuple[Rule, ...] = Field(default=("best",), min_length=1)
     regularisation: tuple[str, ...] | None = Field(
-        default=None, description="Searched keys that count as regularisation for one_se; by default p, lambda, weight decay."
+        default=None,
+        description="Searched keys that count as regularisation for one_se; by default p, lambda, weight decay.",
     )
 
 
@@ -219,7 +220,7 @@ class SweepConfig(Settings):
     search: SearchSettings = Field(default_factory=SearchSettings)
     race: RaceSettings = RaceSettings()
     confirm: ConfirmSettings
-    storage: str | None = Field(default=None, description="URL of a PostgreSQL or MySQL server; SQLite in results by default.")
+    storage: str | None = Field(default=None, description="URL of a PostgreSQL or MySQL server; by default SQLite.")
     table: TableSettings = TableSettings()
 
     @model_validator(mode="after")

@@ -36,10 +36,19 @@ def server() -> Iterator[WandbServer]:
 
 
 @pytest.fixture
-def sync(run_cli: RunCli, tmp_path: Path) -> Sync:
+def env(tmp_path: Path) -> dict[str, str]:
+    """A login, and short timeouts for the command, which is a process of its own."""
+    lines = ["import harness.tracking.client as client, harness.tracking.sync as sync", "client.INIT_TIMEOUT_S = 3.0"]
+    text = "\n".join([*lines, "sync.UPLOAD_TIMEOUT_S = 6.0", "sync.CONFIRM_TRIES = 2", ""])
+    (tmp_path / "sitecustomize.py").write_text(text, encoding="utf-8")
+    root = Path(__file__).resolve().parents[2]
+    return {"WANDB_API_KEY": "0" * 40, "HOME": str(tmp_path), "PYTHONPATH": f"{tmp_path}:{root}"}
+
+
+@pytest.fixture
+def sync(run_cli: RunCli, env: dict[str, str]) -> Sync:
     def run(server: WandbServer) -> subprocess.CompletedProcess[str]:
-        env = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "HOME": str(tmp_path)}
-        return run_cli("sync", "--quiet", env=env)
+        return run_cli("sync", "--quiet", env=env | {"WANDB_BASE_URL": server.url})
 
     return run
 
@@ -130,14 +139,9 @@ def test_a_new_version_of_the_study(path: Path, server: WandbServer, sync: Sync)
 
 
 @pytest.mark.parametrize("failure", ["500", "401", "hang"])
-def test_a_failing_server_is_one_line(failure: str, path: Path, run_cli: RunCli, tmp_path: Path, sync: Sync) -> None:
-    short = tmp_path / "sitecustomize.py"  # the timeouts of a command in a process of its own
-    short.write_text("import harness.tracking.sync as s, harness.tracking.client as c\n")
-    short.write_text(short.read_text() + "s.UPLOAD_TIMEOUT_S = c.INIT_TIMEOUT_S = 3.0\n")
+def test_a_failing_server_is_one_line(failure: str, path: Path, sync: Sync) -> None:
     with WandbServer(failure) as server:
-        env = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "HOME": str(tmp_path)}
-        root = Path(__file__).resolve().parents[2]
-        result = run_cli("sync", env=env | {"PYTHONPATH": f"{tmp_path}:{root}"})
+        result = sync(server)
         assert result.returncode == 1
         (line,) = result.stderr.splitlines()
         assert line.startswith("harness: sweep: W&B: ")
@@ -148,15 +152,10 @@ def test_a_failing_server_is_one_line(failure: str, path: Path, run_cli: RunCli,
         assert set(server.runs) == TRIALS | {study_id(server)}
 
 
-def test_a_server_that_refuses_connections(path: Path, run_cli: RunCli, tmp_path: Path) -> None:
-    short = tmp_path / "sitecustomize.py"
-    short.write_text("import harness.tracking.sync as s\ns.UPLOAD_TIMEOUT_S = 3.0\n")
+def test_a_server_that_refuses_connections(path: Path, run_cli: RunCli, env: dict[str, str]) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        root = Path(__file__).resolve().parents[2]
-        env = {"WANDB_BASE_URL": url, "WANDB_API_KEY": "0" * 40, "PYTHONPATH": f"{tmp_path}:{root}"}
-        result = run_cli("sync", env=env)
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        result = run_cli("sync", env=env | {"WANDB_BASE_URL": f"http://127.0.0.1:{taken.getsockname()[1]}"})
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
 

@@ -171,7 +171,7 @@ class WandbServer:
     def _file_stream(self, run_id: str, sent: dict[str, Any]) -> tuple[int, Any]:
         run, files = self.runs[run_id], sent.get("files") or {}
         history = files.get("wandb-history.jsonl", {"offset": 0, "content": []})
-        if self.lines_left is not None:
+        if self.lines_left is not None and (history["content"] or self.lines_left == 0):
             kept = history["content"][: self.lines_left]
             self.lines_left -= len(kept)
             run.history[history["offset"] :] = [json.loads(line) for line in kept]
