@@ -1,89 +1,201 @@
-"""The objective over two searched settings: every trial as a point, an interpolated surface behind them."""
+"""The objective over two searched settings: every trial, on a surface that is drawn no further than the trials reach.
+
+Darker is better, whatever the metric's direction. A trial whose setting is exactly 0 on a logarithmic axis stands in
+the shaded strip beside it; the surface does not go there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
-from scipy.interpolate import LinearNDInterpolator
-from scipy.spatial import QhullError
+from matplotlib.lines import Line2D
+from matplotlib.patches import Polygon
+from matplotlib.patheffects import withStroke
 
-from harness.figures.style import (
-    best_of,
-    completes,
-    coordinate,
-    dress_axis,
-    label_of,
-    new_figure,
-    shown,
-)
+from harness.errors import UserError
+from harness.figures.labels import MetricLabel, axis_labels, metric_label, value_text
+from harness.figures.scales import Scale, draw_scale, has_value, make_scale
+from harness.figures.scores import arm_axes, best_point, focus, objective_at, points_in
+from harness.figures.style import INK, PALETTE, add_legend, new_figure, styled
+from harness.figures.surface import fit_surface
 from harness.sweep.points import Axis, SearchPoint, SearchResult
 
-MIN_SURFACE = 8  # complete trials below which a surface would be made up
+STAR = PALETTE[1]
+LEVELS = 12
 
 
-def contour(result: SearchResult, arm: str, x_key: str, y_key: str) -> Figure:
-    """One arm's objective over two settings.
+@styled
+def contour(result: SearchResult, arm: str, x_key: str, y_key: str, objective: int = 0) -> Figure:
+    """One arm's scores over two of its axes.
 
-    Filled circles are complete trials, hollow ones violate a constraint, crosses were pruned; the star is the best.
-    The surface is linear between trials and ends at their hull.
+    Circles are complete trials coloured by their score (hollow where a constraint is violated), crosses pruned ones,
+    the star the best feasible trial (the best of all where none is feasible).
+
+    Raises:
+        UserError: the sweep has no such arm or objective, or the arm no such axis.
     """
-    figure, ((axes,),) = new_figure(5.0, 3.8)
-    by_key = {axis.key: axis for axis in result.axes[arm]}
-    x_axis, y_axis = by_key[x_key], by_key[y_key]
-    objective, points = result.objectives[0], completes(result, arm)
-    pruned = [p for p in result.points if p.arm == arm and p.state == "pruned"]
-    for axis, which in ((x_axis, "x"), (y_axis, "y")):
-        dress_axis(axes, axis, which)
-    axes.set_title(arm)
-    axes.use_sticky_edges = False  # a surface would cut the points on its rim
-    axes.margins(0.06)
-    if pruned:
-        axes.plot(*_xy(pruned, x_axis, y_axis), "x", color="#777777", ms=5, label="pruned")
-    if not points:
-        axes.text(0.5, 0.5, "no complete trial", ha="center", va="center", transform=axes.transAxes)
-        return figure
-    colours = "viridis" if objective.direction == "maximize" else "viridis_r"  # bright is better
-    values = np.array([shown(objective.metric, point.values[0]) for point in points])
-    x, y = _xy(points, x_axis, y_axis)
-    limits = (values.min(), values.max() if values.max() > values.min() else values.min() + 1e-9)
-    _surface(axes, x, y, values, colours, limits)
-    feasible = np.array([point.feasible for point in points])
-    scatter = axes.scatter(
-        x, y, c=values, cmap=colours, vmin=limits[0], vmax=limits[1], s=34, zorder=3,
-        edgecolors=["#222222" if ok else "#D55E00" for ok in feasible],
-        linewidths=[0.6 if ok else 1.6 for ok in feasible],
-    )  # fmt: skip
-    if not feasible.all():
-        axes.plot([], [], "o", mfc="none", mec="#D55E00", mew=1.6, label="violates a constraint")
-    best = best_of(points, objective)
-    bx, by = _xy([best], x_axis, y_axis)
-    kept = " that keeps the constraints" if best.feasible and not feasible.all() else ""
-    axes.plot(
-        bx, by, "*", ms=15, mfc="none", mec="#D00000", mew=1.4, zorder=4, label=f"best{kept} (trial {best.number})"
+    goal, axes_of_arm = objective_at(result, objective), arm_axes(result, arm)
+    x_axis, y_axis = (_find_axis(axes_of_arm, key, arm) for key in (x_key, y_key))
+    complete, pruned = (
+        [p for p in points_in(result, arm, state) if has_value(x_axis, p) and has_value(y_axis, p)]
+        for state in ("complete", "pruned")
     )
-    figure.colorbar(scatter, ax=axes, label=label_of(objective))
-    figure.legend(loc="outside lower center", ncols=3, fontsize=7)
+    figure = new_figure(5.4, 4.4)
+    axes = figure.subplots()
+    view = _View(x_axis, y_axis, make_scale(x_axis, [*complete, *pruned]), make_scale(y_axis, [*complete, *pruned]))
+    labels, label = axis_labels(axes_of_arm), metric_label(goal)
+    draw_scale(axes, "x", view.x_scale, labels[x_key])
+    draw_scale(axes, "y", view.y_scale, labels[y_key])
+    axes.set_title(arm, loc="left", fontweight="bold", pad=17)
+    if complete:
+        _draw_scores(figure, axes, view, complete, objective, goal.direction, label)
+    else:
+        axes.text(0.5, 0.5, "no complete trial", transform=axes.transAxes, ha="center", va="center")
+    for point in pruned:
+        _mark(axes, view.place(point), marker="x", color=INK, markersize=5, markeredgewidth=1.1, zorder=4)
+    if handles := _legend(complete, pruned):
+        add_legend(figure, "outside lower left", handles)
     return figure
 
 
-def _xy(points: list[SearchPoint], x_axis: Axis, y_axis: Axis) -> tuple[np.ndarray, np.ndarray]:
-    return (
-        np.array([coordinate(x_axis, point.params[x_axis.key]) for point in points]),
-        np.array([coordinate(y_axis, point.params[y_axis.key]) for point in points]),
+class _View:
+    """The two axes and where a point lies on them."""
+
+    def __init__(self, x_axis: Axis, y_axis: Axis, x_scale: Scale, y_scale: Scale) -> None:
+        self.x_axis, self.y_axis, self.x_scale, self.y_scale = x_axis, y_axis, x_scale, y_scale
+
+    def place(self, point: SearchPoint) -> tuple[float, float]:
+        return (
+            self.x_scale.coordinate(point.params[self.x_axis.key]),
+            self.y_scale.coordinate(point.params[self.y_axis.key]),
+        )
+
+    def in_strip(self, point: SearchPoint) -> bool:
+        x, y = self.place(point)
+        return x == self.x_scale.zero or y == self.y_scale.zero
+
+    @property
+    def numeric(self) -> bool:
+        return not self.x_scale.choices and not self.y_scale.choices
+
+
+def _find_axis(axes: Sequence[Axis], key: str, arm: str) -> Axis:
+    for axis in axes:
+        if axis.key == key:
+            return axis
+    raise UserError(f"arm {arm!r} has no axis {key!r}; axes: {', '.join(axis.key for axis in axes) or 'none'}")
+
+
+def colours(direction: str) -> Colormap:
+    """A sequential map, even in lightness, whose dark end is the better one; without viridis's glaring yellow end."""
+    import matplotlib
+
+    viridis = matplotlib.colormaps["viridis"]
+    samples = [viridis(0.08 + 0.87 * step / 255) for step in range(256)]
+    return LinearSegmentedColormap.from_list("better_is_darker", samples if direction == "minimize" else samples[::-1])
+
+
+def _draw_scores(
+    figure: Figure,
+    axes: Axes,
+    view: _View,
+    complete: Sequence[SearchPoint],
+    objective: int,
+    direction: str,
+    label: MetricLabel,
+) -> None:
+    scores = [point.values[objective] * label.scale for point in complete]
+    low, high = focus(scores, direction)
+    norm = Normalize(low, high) if high > low else Normalize(low - 0.5, high + 0.5)
+    shades = ScalarMappable(norm, colours(direction))
+    inside = [(p, score) for p, score in zip(complete, scores, strict=True) if not view.in_strip(p)]
+    if view.numeric and high > low:
+        _draw_surface(axes, view, inside, shades, (low, high))
+    for point, colour in zip(complete, shades.to_rgba(np.asarray(scores)), strict=True):
+        looks = (colour, "white", 0.8) if point.feasible else ("white", colour, 1.8)
+        _mark(axes, view.place(point), marker="o", markersize=7 if point.feasible else 6, markerfacecolor=looks[0],
+              markeredgecolor=looks[1], markeredgewidth=looks[2], zorder=3)  # fmt: skip
+    off = "max" if max(scores) > high else "min" if min(scores) < low else "neither"
+    bar = figure.colorbar(shades, ax=axes, label=label.full, extend=off, pad=0.02)
+    bar.outline.set_linewidth(0.5)
+    best = best_point(complete, direction, objective)
+    assert best is not None
+    _draw_best(axes, view, best, label.number(best.values[objective]))
+    names = axis_labels([view.x_axis, view.y_axis])
+    settings = ", ".join(
+        f"{names[axis.key]} {value_text(best.params[axis.key])}" for axis in (view.x_axis, view.y_axis)
+    )
+    caveat = "" if best.feasible else "; no trial meets the constraints"
+    words = f"best: trial {best.number}, {settings}{caveat}"
+    axes.annotate(words, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=8)
+
+
+def _draw_surface(
+    axes: Axes,
+    view: _View,
+    inside: Sequence[tuple[SearchPoint, float]],
+    shades: ScalarMappable,
+    limits: tuple[float, float],
+) -> None:
+    places = [view.place(point) for point, _ in inside]
+    clipped = [min(max(score, limits[0]), limits[1]) for _, score in inside]
+    surface = fit_surface([x for x, _ in places], [y for _, y in places], clipped)
+    if surface is None:
+        return
+    step = (limits[1] - limits[0]) / LEVELS
+    levels = [limits[0] + step * place for place in range(LEVELS + 1)]
+    edge = Polygon(surface.hull.tolist(), closed=True, fill=False, linewidth=0, transform=axes.transData)
+    axes.add_patch(edge)
+    grid = (surface.x, surface.y, surface.z)
+    filled = axes.contourf(*grid, levels=levels, cmap=shades.cmap, norm=shades.norm, alpha=0.6, zorder=1)
+    lines = axes.contour(*grid, levels=levels[1:-1], colors="white", linewidths=0.4, zorder=1.5)
+    for layer in (filled, lines):
+        layer.set_clip_path(edge)
+
+
+def _draw_best(axes: Axes, view: _View, best: SearchPoint, words: str) -> None:
+    """The star, and its score on the side where there is room."""
+    x, y = view.place(best)
+    _mark(axes, (x, y), marker="*", markersize=17, color=STAR, markeredgecolor="white", markeredgewidth=1, zorder=6)
+    left, right = view.x_scale.limits
+    bottom, top = view.y_scale.limits
+    to_left, down = x > (left + right) / 2, y > bottom + 0.85 * (top - bottom)
+    axes.annotate(
+        f"best {words}",
+        (x, y),
+        (-11 if to_left else 11, -12 if down else 8),
+        textcoords="offset points",
+        ha="right" if to_left else "left",
+        va="top" if down else "bottom",
+        fontsize=8.5,
+        fontweight="bold",
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        zorder=7,
     )
 
 
-def _surface(
-    axes: Axes, x: np.ndarray, y: np.ndarray, values: np.ndarray, colours: str, limits: tuple[float, float]
-) -> None:
-    """The interpolated background; nothing where the points are too few or lie on a line."""
-    if len(values) < MIN_SURFACE or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return
-    try:
-        surface = LinearNDInterpolator(np.column_stack([x, y]), values, rescale=True)
-    except QhullError:
-        return
-    grid_x, grid_y = np.meshgrid(np.linspace(x.min(), x.max(), 120), np.linspace(y.min(), y.max(), 120))
-    levels = np.linspace(limits[0], limits[1], 13)
-    axes.contourf(grid_x, grid_y, surface(grid_x, grid_y), levels=levels, cmap=colours, alpha=0.55, zorder=1)
+def _mark(axes: Axes, place: tuple[float, float], **looks: Any) -> None:
+    strokes = [withStroke(linewidth=2.4, foreground="white")] if looks.get("marker") == "x" else None
+    axes.plot([place[0]], [place[1]], linestyle="", path_effects=strokes, **looks)
+
+
+def _legend(complete: Sequence[SearchPoint], pruned: Sequence[SearchPoint]) -> list[Line2D]:
+    spot: Any = {"linestyle": "", "markersize": 6}
+    handles = []
+    if any(point.feasible for point in complete):
+        handles.append(Line2D([], [], marker="o", color="#777777", markeredgecolor="white", label="complete", **spot))
+    if any(not point.feasible for point in complete):
+        handles.append(Line2D([], [], marker="o", color="#777777", markerfacecolor="white", markeredgewidth=1.8,
+                              label="violates a constraint", **spot))  # fmt: skip
+    if pruned:
+        handles.append(Line2D([], [], marker="x", color=INK, markeredgewidth=1.1, label="pruned", **spot))
+    if complete:
+        handles.append(Line2D([], [], linestyle="", marker="*", markersize=11, color=STAR, markeredgecolor="white",
+                              label="best"))  # fmt: skip
+    return handles

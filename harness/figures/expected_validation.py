@@ -1,68 +1,169 @@
-"""Expected validation score against budget: how much tuning an arm needs to be as good as reported.
+"""Expected validation score against budget: how good the best of n trials is, for every n up to what was spent.
 
-Dodge et al. 2019, "Show Your Work" (arXiv 1909.03004): the expected best of n trials drawn from an arm's observed ones.
+Dodge et al. 2019, "Show Your Work", arXiv 1909.03004. It compares arms at equal tuning budgets, where
+comparing the best ones would reward whoever searched longest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import comb
 from typing import Literal
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from harness.figures.style import COLOURS, completes, label_of, new_figure, shown
+from harness.figures.labels import metric_label
+from harness.figures.scores import all_arms, focus, objective_at, points_in
+from harness.figures.style import add_legend, add_note, arm_looks, new_figure, say, styled
 from harness.sweep.points import SearchResult
 
-ADAPTIVE = "an adaptive sampler's trials are not independent draws: read it as a description"
+Direction = Literal["maximize", "minimize"]
+BAND = (0.25, 0.75)
+HOW_TO_READ = (
+    "Expected best of n trials drawn with replacement from an arm's own (arXiv 1909.03004){band}. "
+    "A trial that was pruned{infeasible} or diverged is spent budget: it counts as the arm's worst usable score.\n"
+    "Holds for random, quasi-random and grid search; for an adaptive sampler (TPE, CMA-ES, GP) it only describes."
+)
 
 
-def expected_best(values: Sequence[float], num_draws: int, direction: Literal["maximize", "minimize"]) -> float:
-    """Expected best of `num_draws` trials drawn without replacement from `values`.
+def expected_best(values: Sequence[float], num_draws: int, direction: Direction) -> float:
+    """The expected best of `num_draws` draws, with replacement, from the empirical distribution of `values`.
 
-    Without replacement, because the estimate with replacement is biased low for the larger n (Tang et al. 2020,
-    arXiv 2004.13897): with v sorted from worst to best of N, E = sum_i v_i C(i - 1, n - 1) / C(N, n).
+    E[max] = sum_i v_i (F(v_i)^n - F(v_(i-1))^n) over the sorted values (Dodge et al. 2019, arXiv
+    1909.03004); for `minimize`, the same of the negated values. The figure draws it. It is biased to the pessimistic
+    side (Tang et al. 2020, arXiv 2004.13705); `expected_best_without_replacement` is not, but varies more: at n = N it
+    is the single best trial, luck included. Dodge et al. 2021 (arXiv 2110.00613) compare them and find that the biased
+    ones lead to fewer wrong conclusions about which of two models is better, which is what a figure of arms is for.
 
     Args:
-        values: the arm's scores.
-        num_draws: 1 .. len(values).
+        values: scores, at least one.
+        num_draws: at least 1; it may exceed the number of values.
 
     Raises:
-        ValueError: more draws than values, or none.
+        ValueError: no values or no draws.
     """
-    total = len(values)
-    if not 1 <= num_draws <= total:
-        raise ValueError(f"{num_draws} draws from {total} values")
-    ordered = sorted(values, reverse=direction == "minimize")
-    weights = [comb(i - 1, num_draws - 1) for i in range(1, total + 1)]
-    return sum(v * w for v, w in zip(ordered, weights, strict=True)) / comb(total, num_draws)
+    ordered = _from_worst(values, num_draws, direction)
+    total = len(ordered)
+    return sum(
+        value * ((place / total) ** num_draws - ((place - 1) / total) ** num_draws)
+        for place, value in enumerate(ordered, start=1)
+    )
 
 
-def draw(result: SearchResult, note: str = ADAPTIVE) -> Figure | None:
-    """A line an arm; None where no arm has a complete trial.
+def expected_best_without_replacement(values: Sequence[float], num_draws: int, direction: Direction) -> float:
+    """The mean, over all subsets of `num_draws` of the values, of the subset's best: unbiased for independent draws.
 
-    A pruned trial was stopped because it was losing: it counts as a draw with its last score.
+    sum_i v_i C(i - 1, n - 1) / C(N, n) over the values from worst to best (Tang et al. 2020, arXiv 2004.13705).
+
+    Raises:
+        ValueError: no values, no draws, or more draws than values.
     """
-    objective = result.objectives[0]
-    figure, ((axes,),) = new_figure(5.2, 3.6)
-    drawn = False
-    for colour, arm in zip(COLOURS * 3, result.axes, strict=False):
-        values = [point.values[0] for point in completes(result, arm)]
-        values += [
-            point.valid[objective.metric]
-            for point in result.points
-            if point.arm == arm and point.state == "pruned" and objective.metric in point.valid
-        ]
-        if not values:
-            continue
-        drawn = True
-        budgets = range(1, len(values) + 1)
-        curve = [shown(objective.metric, expected_best(values, n, objective.direction)) for n in budgets]
-        axes.plot(budgets, curve, color=colour, marker="o", ms=2.5, lw=1.4, label=arm)
-    if not drawn:
-        return None
+    ordered = _from_worst(values, num_draws, direction)
+    if num_draws > len(ordered):
+        raise ValueError(f"{num_draws} draws without replacement from {len(ordered)} values")
+    all_subsets = comb(len(ordered), num_draws)
+    return sum(value * (comb(place, num_draws - 1) / all_subsets) for place, value in enumerate(ordered))
+
+
+def best_quantile(values: Sequence[float], num_draws: int, share: float, direction: Direction) -> float:
+    """The score that the best of `num_draws` draws with replacement fails to beat in a `share` of all cases.
+
+    The smallest v with F(v)^n >= share, from worst to best.
+    """
+    ordered = _from_worst(values, num_draws, direction)
+    total = len(ordered)
+    return next(v for i, v in enumerate(ordered, start=1) if (i / total) ** num_draws >= share - 1e-12)
+
+
+def _from_worst(values: Sequence[float], num_draws: int, direction: Direction) -> list[float]:
+    if not values or num_draws < 1:
+        raise ValueError(f"expected best of {num_draws} draws from {len(values)} values: both must be at least 1")
+    return sorted(values, reverse=direction == "minimize")
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The scores that an arm's trials count with; `stand_ins` of them are the worst score in place of none."""
+
+    values: tuple[float, ...]
+    stand_ins: int
+
+
+def draws_of(result: SearchResult, arm: str, objective: int = 0) -> Draws:
+    """What the arm's budget bought: one score a finished trial.
+
+    A pruned trial was stopped because it lost, a diverged one (`nan`) has no score, an infeasible one may not be
+    chosen: each is a spent draw without a usable score, and counts as the arm's worst usable one. Leaving them out
+    would flatter an arm that fails often. Trials that failed for another reason (a killed process, no memory) say
+    nothing about their settings and are left out.
+    """
+    complete = points_in(result, arm, "complete")
+    scores = [point.values[objective] for point in complete if point.feasible]
+    if not scores:
+        return Draws((), 0)
+    spent = len(complete) - len(scores) + len(points_in(result, arm, "pruned"))
+    spent += sum(point.reason == "nan" for point in points_in(result, arm, "failed"))
+    worst = max(scores) if objective_at(result, objective).direction == "minimize" else min(scores)
+    return Draws((*scores, *[worst] * spent), spent)
+
+
+@styled
+def draw_expected_validation(result: SearchResult, objective: int = 0, band: bool = True) -> Figure:
+    """A line an arm over the number of trials; the band holds the middle half of the best of n draws."""
+    goal, arms = objective_at(result, objective), all_arms(result)
+    draws = {arm: draws_of(result, arm, objective) for arm in arms}
+    figure = new_figure(5.6, 4.1)
+    axes = figure.subplots()
+    without = [arm for arm in arms if not draws[arm].values]
+    if len(without) == len(arms):
+        say(axes, "No arm has a complete trial that meets the constraints." if arms else "No trials.")
+        return figure
+    curve: list[float] = []
+    for arm, (colour, marker) in arm_looks(arms).items():
+        if draws[arm].values:
+            curve += _draw_arm(axes, arm, draws[arm], goal.direction, metric_label(goal).scale, colour, marker, band)
+    low, high = focus(curve, goal.direction)
+    pad = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
+    axes.set_ylim(low - pad, high + pad)
+    axes.set_xlim(0.5, max(len(drawn.values) for drawn in draws.values()) + 0.5)
     axes.set_xlabel("trials")
-    axes.set_ylabel(f"expected best {label_of(objective)}")
-    axes.legend(fontsize=8)
-    axes.set_title(f"pruned trials count with their best score\n{note}", fontsize=7, color="#555555")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+    axes.set_ylabel(f"expected best {metric_label(goal).full}")
+    axes.set_title("What a tuning budget buys (validation)", loc="left")
+    axes.grid(axis="y")
+    add_legend(figure, "outside upper left")
+    constrained = any(not point.feasible for point in result.points if point.state == "complete")
+    note = HOW_TO_READ.format(
+        band="; the band holds the middle half" if band else "",
+        infeasible=", violates a constraint" if constrained else "",
+    )
+    add_note(figure, note + (f"\nNo usable trial: {', '.join(without)}." if without else ""))
     return figure
+
+
+def _draw_arm(
+    axes: Axes, arm: str, draws: Draws, direction: Direction, scale: float, colour: str, marker: str, band: bool
+) -> list[float]:
+    """The arm's line and band; the line's scores."""
+    values = [value * scale for value in draws.values]
+    budgets = list(range(1, len(values) + 1))
+    curve = [expected_best(values, n, direction) for n in budgets]
+    counted = f"{len(values)} {'trial' if len(values) == 1 else 'trials'}" + (
+        f", {draws.stand_ins} as worst" if draws.stand_ins else ""
+    )
+    axes.plot(
+        budgets,
+        curve,
+        color=colour,
+        marker=marker,
+        markersize=4,
+        markevery=max(1, len(budgets) // 8),
+        label=f"{arm} ({counted})",
+    )
+    if band:
+        low, high = [[best_quantile(values, n, share, direction) for n in budgets] for share in BAND]
+        axes.fill_between(budgets, low, high, color=colour, alpha=0.13, linewidth=0)
+    return curve

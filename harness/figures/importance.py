@@ -1,78 +1,189 @@
-"""Which searched setting matters: PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255) or fANOVA (Hutter et al. 2014)."""
+"""Which searched setting matters: the importance of each axis of each arm, through `optuna.importance`.
+
+PED-ANOVA: Watanabe et al. 2023, arXiv 2304.10255: how much a setting decides whether a trial is among the best.
+fANOVA: Hutter et al. 2014, ICML: the share of the score's variance over the whole space that a setting explains alone.
+Both see complete trials only, so where a pruner was at work they see the survivors.
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import optuna
 from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
 from harness.errors import UserError
-from harness.figures.style import COLOURS, completes, coordinate, new_figure
-from harness.sweep.points import Axis, SearchResult
+from harness.figures.labels import axis_labels, metric_label
+from harness.figures.scales import has_value
+from harness.figures.scores import all_arms, arm_axes, objective_at, points_in
+from harness.figures.style import add_legend, add_note, arm_looks, new_figure, say, styled
+from harness.sweep.points import Axis, SearchPoint, SearchResult, Value
 
-MIN_POINTS = 6
 Method = Literal["ped_anova", "fanova"]
+METHOD_NAMES: dict[Method, str] = {"ped_anova": "PED-ANOVA", "fanova": "fANOVA"}
+MIN_POINTS = 6  # complete trials, below which an importance is noise
+MIN_BEST = 5  # trials that PED-ANOVA should have among "the best" (optuna's advice)
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An arm's importances (they add up to 1), or why there are none."""
+
+    shares: dict[str, float] | None
+    num_points: int
+    reason: str = ""
 
 
 def importances(
     result: SearchResult, arm: str, method: Method = "ped_anova", objective: int = 0
 ) -> dict[str, float] | None:
-    """Importance of each of an arm's searched settings; they sum to one.
+    """Each axis's share of the importance, most important first; the shares add up to 1.
 
-    The evaluators see the drawn coordinates: logarithms of logarithmic axes, a zero of `zero_or_log` one decade below
-    its lowest value. None when there is nothing to compare: one setting, fewer than six complete trials, one score.
+    A linear axis is a FloatDistribution, a logarithmic one a logarithmic FloatDistribution, a categorical one a
+    CategoricalDistribution. `zero_or_log` is a FloatDistribution over the position log10(value), on which a zero sits
+    one decade under `low`.
+
+    Returns:
+        None for fewer than six complete trials, a single axis, or scores that do not differ.
 
     Raises:
-        UserError: fANOVA is asked for without scikit-learn.
+        UserError: no such arm, objective or method; fANOVA without scikit-learn.
     """
-    points, axes = completes(result, arm), result.axes[arm]
-    if len(points) < MIN_POINTS or len(axes) < 2 or len({point.values[objective] for point in points}) < 2:
-        return None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction=result.objectives[objective].direction)
-    spaces = {axis.key: _distribution(axis) for axis in axes}
-    for point in points:
-        params: dict[str, Any] = {
-            axis.key: point.params[axis.key] if axis.kind == "categorical" else coordinate(axis, point.params[axis.key])
-            for axis in axes
-        }
-        study.add_trial(optuna.trial.create_trial(params=params, distributions=spaces, value=point.values[objective]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # experimental, and too few points in a region: the figure names the number
+    return measure(result, arm, method, objective).shares
+
+
+def measure(result: SearchResult, arm: str, method: Method = "ped_anova", objective: int = 0) -> Measured:
+    """As `importances`, with the number of trials it rests on, and the reason in words where there is none."""
+    if method not in get_args(Method):
+        raise UserError(f"no importance method {method!r}; choices: {', '.join(get_args(Method))}")
+    axes, direction = arm_axes(result, arm), objective_at(result, objective).direction
+    points = [p for p in points_in(result, arm, "complete") if all(has_value(axis, p) for axis in axes)]
+    num, scores = len(points), [point.values[objective] for point in points]
+    if len(axes) < 2:
+        return Measured(None, num, "nothing searched" if not axes else "a single setting searched, nothing to compare")
+    if num < MIN_POINTS:
+        return Measured(None, num, f"{num} complete {'trial' if num == 1 else 'trials'}, at least {MIN_POINTS} needed")
+    if min(scores) == max(scores):
+        return Measured(None, num, f"all {num} scores are the same")
+    losses = scores if direction == "minimize" else [-score for score in scores]  # both methods: lower is better
+    shares = _evaluate(axes, points, losses, method)
+    if shares is None:
+        return Measured(None, num, "the scores do not tell the settings apart")
+    return Measured(dict(sorted(shares.items(), key=lambda item: -item[1])), num)
+
+
+def _evaluate(
+    axes: Sequence[Axis], points: Sequence[SearchPoint], losses: Sequence[float], method: Method
+) -> dict[str, float] | None:
+    drawn = {axis.key: [drawn_value(axis, point.params[axis.key]) for point in points] for axis in axes}
+    spaces = {axis.key: _distribution(axis, drawn[axis.key]) for axis in axes}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        study = _study(spaces, drawn, losses)
         try:
-            evaluator = FanovaImportanceEvaluator(seed=0) if method == "fanova" else PedAnovaImportanceEvaluator()
-        except ImportError as error:
-            raise UserError("fANOVA needs scikit-learn: pip install scikit-learn") from error
-        found = get_param_importances(study, evaluator=evaluator)
-    return {axis.key: float(found.get(axis.key, 0.0)) for axis in axes}
-
-
-def _distribution(axis: Axis) -> BaseDistribution:
-    if axis.kind == "categorical":
-        return CategoricalDistribution(axis.choices)
-    low = coordinate(axis, 0.0 if axis.kind == "zero_or_log" else axis.low)
-    return FloatDistribution(low, coordinate(axis, axis.high))
-
-
-def draw(result: SearchResult, method: Method = "ped_anova") -> Figure | None:
-    """Bars, a panel an arm that searches several settings."""
-    arms = [arm for arm, axes in result.axes.items() if len(axes) > 1]
-    if not arms:
+            shares = optuna.importance.get_param_importances(study, evaluator=_evaluator(method, len(points)))
+        except RuntimeError:  # fANOVA: every tree has a single leaf
+            return None
+    if any("will be equal" in str(warning.message) for warning in caught):  # optuna's word for "cannot be computed"
         return None
-    figure, (row,) = new_figure(3.2 * len(arms), 2.2, 1, len(arms))
-    for axes, arm in zip(row, arms, strict=True):
-        found = importances(result, arm, method)
-        axes.set_title(f"{arm}\n{len(completes(result, arm))} complete trials")
-        if found is None:
-            axes.text(0.5, 0.5, "too few complete trials", ha="center", va="center", transform=axes.transAxes)
-            axes.set_axis_off()
-            continue
-        ordered = sorted(found.items(), key=lambda item: item[1])
-        axes.barh([key.rsplit(".", 1)[-1] for key, _ in ordered], [value for _, value in ordered], color=COLOURS[0])
-        axes.set_xlim(0, 1)
-        axes.set_xlabel("importance (PED-ANOVA)" if method == "ped_anova" else "importance (fANOVA)")
+    return {axis.key: float(shares.get(axis.key, 0.0)) for axis in axes}
+
+
+def _study(spaces: dict[str, BaseDistribution], drawn: dict[str, list[Any]], losses: Sequence[float]) -> optuna.Study:
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        study = optuna.create_study(direction="minimize")
+        for place, loss in enumerate(losses):
+            params = {key: values[place] for key, values in drawn.items()}
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=spaces, value=loss))
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    return study
+
+
+def _evaluator(method: Method, num_points: int) -> Any:
+    if method == "ped_anova":
+        share = min(0.5, max(0.1, MIN_BEST / num_points))  # a tenth of 20 trials would be two
+        return optuna.importance.PedAnovaImportanceEvaluator(target_quantile=share)
+    try:
+        return optuna.importance.FanovaImportanceEvaluator(seed=SEED)
+    except ImportError as error:
+        raise UserError(
+            "importance by fanova needs scikit-learn; pip install scikit-learn, or use ped_anova"
+        ) from error
+
+
+def drawn_value(axis: Axis, value: Value) -> Any:
+    """The value in its distribution's own coordinates: see `importances`."""
+    if axis.kind == "categorical":
+        return value
+    assert isinstance(value, (int, float)), value
+    if axis.kind != "zero_or_log":
+        return float(value)
+    assert axis.low is not None, axis
+    return math.log10(value) if value > 0 else math.log10(axis.low) - 1
+
+
+def _distribution(axis: Axis, drawn: Sequence[Any]) -> BaseDistribution:
+    """The axis's distribution, wide enough for every drawn value (a start set by hand may lie outside the range)."""
+    if axis.kind == "categorical":
+        return CategoricalDistribution(tuple(dict.fromkeys([*axis.choices, *drawn])))
+    ends = [drawn_value(axis, end) for end in (axis.low, axis.high) if end is not None]
+    if axis.kind == "zero_or_log":
+        ends.append(drawn_value(axis, 0.0))
+    return FloatDistribution(min(*ends, *drawn), max(*ends, *drawn), log=axis.kind == "log")
+
+
+@styled
+def draw_importance(result: SearchResult, method: Method = "ped_anova", objective: int = 0) -> Figure:
+    """Bars of all arms side by side, one group an axis; the arms without importances are named below, with the reason.
+
+    Raises:
+        UserError: as `importances`.
+    """
+    arms = all_arms(result)
+    measured = {arm: measure(result, arm, method, objective) for arm in arms}
+    drawn = {arm: m.shares for arm, m in measured.items() if m.shares is not None}
+    labels = {arm: axis_labels(arm_axes(result, arm)) for arm in drawn}
+    groups: dict[str, dict[str, float]] = {}
+    for arm, shares in drawn.items():
+        for key, share in shares.items():
+            groups.setdefault(labels[arm][key], {})[arm] = share
+    order = sorted(groups, key=lambda label: (sum(groups[label].values()) / len(groups[label]), label))
+    num_bars = sum(len(bars) for bars in groups.values())
+    figure = new_figure(5.6, max(2.2, 1.5 + 0.2 * num_bars + 0.15 * (len(arms) - len(drawn))))
+    axes = figure.subplots()
+    notes = [f"{arm}: {m.reason}" for arm, m in measured.items() if m.shares is None]
+    if not drawn:
+        say(axes, "No importances.\n\n" + "\n".join(notes))
+        return figure
+    looks, place = arm_looks(arms), 0.0
+    ticks = []
+    for label in order:
+        bars = [arm for arm in reversed(arms) if arm in groups[label]]
+        for offset, arm in enumerate(bars):
+            share = groups[label][arm]
+            axes.barh(place + offset, share, height=0.85, color=looks[arm][0])
+            axes.text(share + 0.008, place + offset, f"{share:.2f}", va="center", fontsize=7.5)
+        ticks.append(place + (len(bars) - 1) / 2)
+        place += len(bars) + 0.7
+    axes.set_yticks(ticks, order)
+    axes.tick_params("y", length=0)
+    axes.set_xlim(0, min(1.1, max(max(shares.values()) for shares in drawn.values()) * 1.12))
+    axes.grid(axis="x")
+    axes.set_xlabel(f"share of importance ({METHOD_NAMES[method]})")
+    axes.set_title(f"What decides {metric_label(objective_at(result, objective)).full}", loc="left")
+    for arm in drawn:
+        trials = measured[arm].num_points
+        axes.barh(0, 0, color=looks[arm][0], label=f"{arm} ({trials} complete trials)")
+    add_legend(figure, "outside upper left")
+    if notes:
+        add_note(figure, "Without importances: " + "\n".join(notes))
     return figure

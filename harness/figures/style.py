@@ -1,103 +1,133 @@
-"""One look for all figures, and what they share: labels, an axis' coordinates, files with the same bytes each time."""
+"""How every figure looks, and how it is saved: one style, no pyplot state, the same bytes for the same data.
+
+Colours are Okabe and Ito's, told apart with any colour vision (https://jfly.uni-koeln.de/color/); arms differ in their
+marker too, so that a figure survives black-and-white print. Text stays text in SVG and PDF.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-import matplotlib
-import numpy as np
+import matplotlib.style
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from harness.metrics import METRICS
-from harness.sweep.points import Axis, Objective, SearchPoint, SearchResult, Value
+P = ParamSpec("P")
+T = TypeVar("T")
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
-RC: Any = {
-    "font.family": "DejaVu Sans",
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
+INK = "#222222"
+QUIET = "#767676"  # notes and pruned trials
+FAINT = "#DDDDDD"
+DPI = 200
+
+RC: dict[str, Any] = {
     "font.size": 9,
-    "axes.titlesize": 9,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],  # the first comes with matplotlib: the same everywhere
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.xmargin": 0.06,
-    "axes.ymargin": 0.08,
+    "axes.linewidth": 0.7,
+    "axes.edgecolor": INK,
+    "axes.axisbelow": True,
+    "text.color": INK,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.5,
     "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text
+    "figure.dpi": 100,
+    "savefig.dpi": DPI,
+    "svg.fonttype": "none",
     "svg.hashsalt": "harness",
     "pdf.fonttype": 42,
 }
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure of width x height inches, and its plots [rows, columns]."""
-    with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots(rows, columns, squeeze=False)
+def styled(function: Callable[P, T]) -> Callable[P, T]:
+    """Run a function under the style alone: a user's matplotlibrc changes nothing, and nothing is left behind."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with matplotlib.style.context(["default", RC]):
+            return function(*args, **kwargs)
+
+    return run
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """NAME.png and NAME.svg, without a date."""
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of `width` x `height` inches that keeps its parts from overlapping."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def arm_looks(arms: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Each arm's colour and marker, by its place among the arms; beyond eight arms the pairs shift, none repeats."""
+    looks = {}
+    for place, arm in enumerate(arms):
+        shift = place // len(PALETTE)
+        looks[arm] = PALETTE[place % len(PALETTE)], MARKERS[(place + shift) % len(MARKERS)]
+    return looks
+
+
+def say(axes: Axes, words: str) -> None:
+    """Words in the place of a plot that cannot be drawn."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, words, ha="center", va="center", color=QUIET, transform=axes.transAxes, wrap=True)
+
+
+def add_note(figure: Figure, words: str) -> None:
+    """A line (or several) under everything else: what the reader must know to read the figure."""
+    width = int(figure.get_figwidth() * 72 / (7.5 * 0.56))  # letters that fit
+    lines = [textwrap.fill(line, width) for line in words.split("\n")]
+    figure.supxlabel("\n".join(lines), fontsize=7.5, color=QUIET, x=0.01, ha="left")
+
+
+def add_legend(figure: Figure, place: Any, handles: list[Line2D] | None = None) -> None:
+    """A legend outside the plots, with as many columns as the figure is wide enough for."""
+    shown: list[Any] = handles or [handle for axes in figure.axes for handle in axes.get_legend_handles_labels()[0]]
+    if not shown:
+        return
+    longest = max(len(str(handle.get_label())) for handle in shown)
+    column = (longest * 8 * 0.58 + 44) / 72  # inches: the letters, the handle, the gaps
+    figure.legend(handles=shown, loc=place, ncols=max(1, min(4, int(figure.get_figwidth() / column))))
+
+
+def slug(text: str) -> str:
+    """A part of a file's name: `valid_target/cer` -> `valid_target_cer`."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._") or "_"
+
+
+@styled
+def save(figure: Figure, folder: Path, name: str, pdf: bool = False) -> list[Path]:
+    """Write NAME.png and NAME.svg (and NAME.pdf when asked), without a date: the same figure gives the same bytes.
+
+    Returns:
+        the files, in that order.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
-    with matplotlib.rc_context(RC):
-        figure.savefig(paths[0], dpi=200)
-        figure.savefig(paths[1], metadata={"Date": None})
+    metadata: dict[str, dict[str, str | None]] = {
+        "png": {"Software": None},
+        "svg": {"Date": None},
+        "pdf": {"CreationDate": None},
+    }
+    paths = []
+    for kind in ("png", "svg", "pdf") if pdf else ("png", "svg"):
+        paths.append(folder / f"{name}.{kind}")
+        figure.savefig(paths[-1], metadata=metadata[kind])
     return paths
-
-
-def completes(result: SearchResult, arm: str) -> list[SearchPoint]:
-    """The arm's complete points."""
-    return [point for point in result.points if point.arm == arm and point.state == "complete"]
-
-
-def best_of(points: Sequence[SearchPoint], objective: Objective) -> SearchPoint:
-    """The best feasible point; the best of all where none is feasible."""
-    sign = -1 if objective.direction == "maximize" else 1
-    return min([p for p in points if p.feasible] or points, key=lambda p: (sign * p.values[0], p.number))
-
-
-def _unit(metric: str) -> str:
-    known = METRICS.get(metric.removeprefix("valid_").replace("/", "_"))
-    return known.unit if known else ""
-
-
-def shown(metric: str, value: float) -> float:
-    """A stored value as figures show it: fractions as percent."""
-    return value * 100 if _unit(metric) in ("%", "points") else value
-
-
-def label_of(objective: Objective) -> str:
-    """Name, unit, direction."""
-    unit = f" ({_unit(objective.metric)})" if _unit(objective.metric) else ""
-    name = objective.metric.removeprefix("valid_").replace("/", " ").replace("_", " ")
-    return f"{name}, validation{unit} {'↑' if objective.direction == 'maximize' else '↓'}"
-
-
-def coordinate(axis: Axis, value: Value) -> float:
-    """Where a value stands: log10 on a logarithmic axis, a zero one decade below its low end, a choice by its place."""
-    if axis.kind == "categorical":
-        return float(axis.choices.index(value))
-    assert isinstance(value, (int, float)), value
-    if axis.kind == "linear":
-        return float(value)
-    return math.log10(value) if value > 0 else math.log10(axis.low or 1e-6) - 1
-
-
-def dress_axis(axes: Axes, axis: Axis, which: str) -> None:
-    """Label and ticks of one axis of a plot."""
-    line = axes.xaxis if which == "x" else axes.yaxis
-    line.set_label_text(axis.label)
-    if axis.kind == "linear":
-        return
-    if axis.kind == "categorical":
-        line.set_ticks(list(range(len(axis.choices))), [str(choice) for choice in axis.choices])
-        return
-    assert axis.low is not None and axis.high is not None
-    decades = np.arange(math.ceil(math.log10(axis.low)), math.floor(math.log10(axis.high)) + 1)
-    zero = [coordinate(axis, 0.0)] if axis.kind == "zero_or_log" else []
-    line.set_ticks([*zero, *decades], ["0"] * len(zero) + [f"$10^{{{decade}}}$" for decade in decades])
-    if axis.kind == "zero_or_log":
-        (axes.axvline if which == "x" else axes.axhline)(zero[0] + 0.5, color="#999999", lw=0.8, ls=(0, (1, 2)))

@@ -1,0 +1,65 @@
+"""What a metric and an axis are called on a figure: `valid_target/cer` -> `target CER (%) ↓`, fractions as percent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.metrics import METRICS
+from harness.sweep.points import Axis, Objective, Value
+
+ACRONYMS = {"cer": "CER", "wer": "WER", "f1": "F1"}
+
+
+@dataclass(frozen=True)
+class MetricLabel:
+    """How an objective is shown.
+
+    Attributes:
+        name: in words, without `valid_`.
+        unit: `%`, `points`, ...; empty for a loss.
+        scale: what the stored number is multiplied by.
+        arrow: `↑` where higher is better.
+    """
+
+    name: str
+    unit: str
+    scale: float
+    arrow: str
+
+    @property
+    def full(self) -> str:
+        """Name, unit and direction: for an axis or a colour bar."""
+        return f"{self.name} ({self.unit}) {self.arrow}" if self.unit else f"{self.name} {self.arrow}"
+
+    def number(self, value: float) -> str:
+        """A stored value as text, with its unit: `24.1 %`."""
+        if self.scale == 1:
+            return f"{value:.4g} {self.unit}".rstrip()
+        return f"{value * self.scale:.1f} {self.unit}"
+
+
+def metric_label(objective: Objective) -> MetricLabel:
+    """The label of an objective; a metric that `harness.metrics` does not know is shown as it is, without a unit."""
+    key = objective.metric.removeprefix("valid_")
+    known = METRICS.get(key.replace("/", "_")) or METRICS.get(key.rsplit("/", 1)[-1])
+    unit = known.unit if known else ""
+    words = key.replace("/", " ").replace("_", " ").split()
+    name = " ".join(ACRONYMS.get(word, word) for word in words)
+    arrow = "↑" if objective.direction == "maximize" else "↓"
+    return MetricLabel(name, unit, 100.0 if unit in ("%", "points") else 1.0, arrow)
+
+
+def axis_labels(axes: Iterable[Axis]) -> dict[str, str]:
+    """A label for each key: its last part, or the whole key where two keys share their last part."""
+    named = {axis.key: axis.label for axis in axes}
+    shared = Counter(named.values())
+    return {key: label if shared[label] == 1 else key for key, label in named.items()}
+
+
+def value_text(value: Value) -> str:
+    """A setting as text: numbers to three significant digits."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:.3g}"
