@@ -145,7 +145,7 @@ def _override_arm(settings: Any, key: str, value: Any) -> None:
 def one_line(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     """The first problem of a pydantic error in one line: place, value, cause, and the choices."""
     problem = error.errors()[0]
-    keys, parent = _resolve_location(model, problem["loc"])
+    keys, parent, allowed = _resolve_location(model, problem["loc"])
     start = f"{where}: {'.'.join(keys)}: " if keys else f"{where}: "
     message = problem["msg"].removeprefix("Value error, ")
     more = error.error_count() - 1
@@ -157,6 +157,13 @@ def one_line(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         return f"{start}unknown key {keys[-1]!r}; choices: {', '.join(choices)}.{hint}{tail}"
     if problem["type"] == "missing":
         return f"{start}missing{tail}"
+    if problem["type"].startswith("union_tag_") and problem["ctx"]["discriminator"] == "'type'":
+        types = [kind for member in allowed for kind in get_args(member.model_fields["type"].annotation)]
+        tag = problem["ctx"].get("tag")
+        near = difflib.get_close_matches(str(tag), types, n=1)
+        hint = f". Did you mean {near[0]}?" if near else ""
+        found = "missing" if tag is None else f"unknown type {tag!r}"
+        return f"{where}: {'.'.join(keys)}.type: {found}; choices: {', '.join(types)}{hint}{tail}"
     if problem["type"] == "value_error":
         return f"{start}{message}{tail}"
     return f"{start}{message}, got {problem['input']!r}{tail}"
@@ -167,34 +174,41 @@ def field_names(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _resolve_location(model: type[BaseModel], location: Sequence[int | str]) -> tuple[list[str], type[BaseModel]]:
-    """The keys of a place as the user wrote them, and the settings class that the last one is looked up in.
+def _resolve_location(
+    model: type[BaseModel], location: Sequence[int | str]
+) -> tuple[list[str], type[BaseModel], list[Any]]:
+    """The keys of a place as the user wrote them, the settings class that has the last one, and what is allowed there.
 
-    Where one of several types is allowed (`encoder`, `layers`), pydantic adds the name of the one that it tried to
-    the location; that is no key.
+    Where one of several types is allowed (`encoder`, `layers`, a searched parameter), pydantic adds the name of the one
+    that it tried to the location; that is no key.
     """
     keys: list[str] = []
     holder: type[BaseModel] = model
-    inside: type[BaseModel] | None = model  # None in a list or a plain mapping
-    allowed: list[Any] = []
+    allowed: list[Any] = [model]
     for part in location:
         if len(allowed) > 1:
-            inside, allowed = _named_class(allowed, str(part)), []
+            named = _named_class(allowed, str(part))
+            allowed = [] if named is None else [named]
             continue
         keys.append(str(part))
-        if inside is None:
+        here = _named_class(allowed, None)
+        if here is None:  # a list or a mapping: on to its items
+            items = get_args(allowed[0]) if allowed and get_origin(allowed[0]) in (dict, list, tuple) else ()
+            item = items[1:] if items and get_origin(allowed[0]) is dict else items
+            allowed = _allowed_types(item[0]) if item else []
             continue
-        holder = inside
-        field = next((f for name, f in inside.model_fields.items() if part in (name, f.alias)), None)
+        holder = here
+        field = next((f for name, f in here.model_fields.items() if part in (name, f.alias)), None)
         allowed = [] if field is None else _allowed_types(field.annotation)
-        inside = _named_class(allowed, None) if len(allowed) == 1 else None
-    return keys, holder
+    return keys, holder, allowed
 
 
 def _allowed_types(annotation: Any) -> list[Any]:
     """The types that an annotation allows, None aside."""
-    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return [member for member in members if member is not NoneType]
+    bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if get_origin(bare) not in (Union, UnionType):
+        return [annotation]
+    return [member for member in get_args(bare) if member is not NoneType]
 
 
 def _named_class(allowed: Sequence[Any], name: str | None) -> type[BaseModel] | None:

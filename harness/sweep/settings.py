@@ -78,6 +78,9 @@ class IntParameter(_Bounded):
             raise ValueError("log: true needs low of at least 1 and no step")
         if not self.log and (self.high - self.low) % self.step:
             raise ValueError(f"step {self.step} does not lead from low {self.low} to high {self.high}")
+        for value in self.grid or ():
+            if (value - self.low) % self.step:
+                raise ValueError(f"grid: {value} is not low {self.low} plus steps of {self.step}")
         return self
 
 
@@ -102,7 +105,7 @@ class CategoricalParameter(_Parameter):
 
     @model_validator(mode="after")
     def _choices_differ(self) -> CategoricalParameter:
-        if len({repr(choice) for choice in self.choices}) != len(self.choices):
+        if len(set(self.choices)) != len(self.choices):  # for Optuna too, 1, 1.0 and true are one value
             raise ValueError(f"choices: {list(self.choices)} names a value twice")
         return self
 

@@ -77,6 +77,19 @@ def extremes(parameter: Parameter) -> tuple[Value, ...]:
     return (0.0, *ends) if isinstance(parameter, ZeroOrLogParameter) else ends
 
 
+def inner(parameter: Parameter) -> Value | None:
+    """A value inside the range that is no round number: a setting that takes integers only refuses it."""
+    if isinstance(parameter, (CategoricalParameter, IntParameter)):
+        return None
+    share = (math.sqrt(5) - 1) / 2
+    if isinstance(parameter, FloatParameter):
+        return setting(parameter, parameter.low + share * (parameter.high - parameter.low))
+    return setting(
+        FloatParameter(type="float", low=parameter.low, high=parameter.high),
+        parameter.low * (parameter.high / parameter.low) ** share,
+    )
+
+
 def axis_of(key: str, parameter: Parameter) -> Axis:
     """The parameter as figures and rules see it."""
     match parameter:

@@ -35,7 +35,10 @@ def _check_space(sweep: Sweep) -> None:
                 raise UserError(
                     f"{sweep.path}: space.{key}: arm {arm.name} has no adapter; name the arms that search it"
                 )
-            for value in space.extremes(parameter):
+            if arm.settings.get("train") == "none" and "train" not in arm.space:
+                raise UserError(f"{sweep.path}: space.{key}.arms: arm {arm.name} trains nothing (train: none)")
+            between = space.inner(parameter)
+            for value in (*space.extremes(parameter), *(() if between is None else (between,))):
                 config = sweep.trial(arm, {**start, key: value}, 0)
                 if key == "seed" or config.trial_id is None:
                     raise UserError(f"{sweep.path}: space.seed: seeds are replicates, not settings")
@@ -50,6 +53,13 @@ def _check_sampler(sweep: Sweep) -> None:
             f"choices: {', '.join(samplers.MULTI_OBJECTIVE)}"
         )
     for arm in sweep.searched:
+        for key, parameter in arm.space.items():
+            if config.sampler.name == "cma_es" and parameter.type == "categorical":
+                numeric = ", ".join(name for name in samplers.SAMPLERS if name != "cma_es")
+                raise UserError(
+                    f"{path}: sampler.name: cma_es searches numbers, but space.{key} of arm {arm.name} is categorical; "
+                    f"choices: {numeric}"
+                )
         grid = {key: space.grid_values(parameter) for key, parameter in arm.space.items()}
         if sweep.grid:
             for key, values in grid.items():
@@ -65,6 +75,7 @@ def _check_sampler(sweep: Sweep) -> None:
 
 def _check_pruner(sweep: Sweep, pruner: PrunerSettings) -> None:
     path, config = sweep.path, sweep.config
+    where = "pruner" if pruner is config.pruner else "pruner.wrapped"
     samplers.check_choice("pruner", pruner.name, pruner.options, samplers.PRUNERS, str(path))
     if pruner.name == "none":
         return
@@ -72,9 +83,12 @@ def _check_pruner(sweep: Sweep, pruner: PrunerSettings) -> None:
         raise UserError(
             f"{path}: pruner.name: {pruner.name} needs a single objective, here are {len(config.objectives)}"
         )
-    if (pruner.wrapped is not None) != (pruner.name == "patient") and pruner.name != "patient":
-        raise UserError(f"{path}: pruner.wrapped: only patient wraps another pruner")
+    if pruner.wrapped is not None and pruner.name != "patient":
+        raise UserError(f"{path}: {where}.wrapped: only patient wraps another pruner")
     if pruner.wrapped is not None:
+        if pruner.wrapped.name in ("none", "wilcoxon"):
+            why = "never prunes" if pruner.wrapped.name == "none" else "compares seeds, and patient waits for epochs"
+            raise UserError(f"{path}: {where}.wrapped.name: {pruner.wrapped.name} {why}")
         _check_pruner(sweep, pruner.wrapped)
     if pruner.name == "wilcoxon":
         if len(config.search.seeds) < 3:
@@ -84,16 +98,24 @@ def _check_pruner(sweep: Sweep, pruner: PrunerSettings) -> None:
             )
     else:
         for arm in sweep.searched:
+            if "loop.epochs" in arm.space and len(config.search.seeds) > 1:
+                raise UserError(
+                    f"{path}: pruner.name: {pruner.name} compares trials epoch by epoch and seed by seed, but arm "
+                    f"{arm.name} searches loop.epochs; give one seed in search.seeds, or pruner none"
+                )
             epochs = sweep.trial(arm, {}, 0).loop.epochs
             if epochs < 2:
                 raise UserError(
                     f"{path}: pruner.name: {pruner.name} stops a trial between epochs, "
                     f"but arm {arm.name} trains for {epochs}"
                 )
+    low, high = pruner.options.get("min_resource", 1), pruner.options.get("max_resource")
+    if isinstance(low, int) and isinstance(high, int) and high < low:
+        raise UserError(f"{path}: {where}.options: max_resource {high} is below min_resource {low}")
     try:
         samplers.make_pruner(pruner)
     except UserError as error:
-        raise UserError(f"{path}: pruner.options: {error}") from error
+        raise UserError(f"{path}: {where}.options: {error}") from error
 
 
 def _check_rules(sweep: Sweep) -> None:

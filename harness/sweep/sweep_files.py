@@ -112,10 +112,13 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         config = SweepConfig.model_validate(content)
     except ValidationError as error:
         raise UserError(one_line(error, str(path), SweepConfig)) from error
-    experiment = load_experiment(path.parent / config.experiment)
+    try:
+        experiment = load_experiment(path.parent / config.experiment)
+    except UserError as error:
+        raise UserError(f"{path}: experiment: {error}") from error
     check_metrics(config.table.metrics, f"{path}: table.metrics")
     arms = _arms(config, experiment, path)
-    family = _family(experiment, arms)
+    family = _family(arms, path)
     sweep = Sweep(config, experiment, arms, _objectives(config, family, path), path)
     check_sweep(sweep)
     return sweep
@@ -130,6 +133,11 @@ def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
         renames = renames or first not in KEEPS_NAME
         if first == "name":
             renames = False
+        parameter = _parameter_of(changed, key)
+        if parameter is not None:
+            tree, rest = parameter
+            set_dotted(tree, rest, value, f"override {key}")
+            continue
         if first in SweepConfig.model_fields:
             set_dotted(changed, key, value, f"override {key}")
             continue
@@ -142,6 +150,17 @@ def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
     return changed
 
 
+def _parameter_of(content: Mapping[str, Any], key: str) -> tuple[dict[str, Any], str] | None:
+    """Where an override like `space.optim.lr.low` goes: the parameter has dots in its own name."""
+    space_settings = content.get("space")
+    if not isinstance(space_settings, dict):
+        return None
+    for name, parameter in space_settings.items():
+        if key.startswith(f"space.{name}.") and isinstance(parameter, dict):
+            return parameter, key.removeprefix(f"space.{name}.")
+    return (space_settings, name) if (name := key.removeprefix("space.")) in space_settings and name != key else None
+
+
 def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm, ...]:
     known = experiment.config.arms
     names = config.arms or tuple(known)
@@ -152,6 +171,11 @@ def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm,
     for key, parameter in config.space.items():
         for name in parameter.arms or ():
             must_be_in(name, names, f"{path}: space.{key}.arms: no arm {name!r} in this sweep")
+        if len(set(parameter.arms or ())) != len(parameter.arms or ()):
+            raise UserError(f"{path}: space.{key}.arms: {list(parameter.arms or ())} names an arm twice")
+    for key in config.settings:
+        if key in ("seed", "seeds"):
+            raise UserError(f"{path}: settings.{key}: seeds belong to search.seeds, race.seeds and confirm.seeds")
     arms = []
     for name in names:
         settings = merge(experiment.config.base, known[name])
@@ -159,7 +183,7 @@ def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm,
             settings = unshared(settings)
             if key.startswith("adapter") and settings.get("adapter") is None:
                 continue  # an arm without an adapter keeps none
-            set_dotted(settings, key, value, f"{path}: settings.{key}")
+            _set_merged(settings, key, value, f"{path}: settings.{key}")
         searched = {
             key: parameter
             for key, parameter in config.space.items()
@@ -174,9 +198,18 @@ def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm,
     return tuple(arms)
 
 
-def _family(experiment: Experiment, arms: Sequence[Arm]) -> Literal["text", "speech"]:
-    settings = {**arms[0].settings, "seed": 0}
-    recipe = load_recipe(resolve_trial(settings, f"{experiment.path}: arm {arms[0].name}").backbone.recipe)
+def _set_merged(settings: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set a dotted key; a mapping is merged into what is there, as an arm's settings are into the base's."""
+    below: Any = settings
+    for part in key.split("."):
+        below = below.get(part) if isinstance(below, Mapping) else None
+    both = isinstance(below, Mapping) and isinstance(value, Mapping)
+    set_dotted(settings, key, merge(below, value) if both else value, where)
+
+
+def _family(arms: Sequence[Arm], path: Path) -> Literal["text", "speech"]:
+    trial = resolve_trial({**arms[0].settings, "seed": 0}, f"{path}: settings, arm {arms[0].name}")
+    recipe = load_recipe(trial.backbone.recipe)
     return "speech" if isinstance(recipe.encoder, SpeechEncoderSettings) else "text"
 
 

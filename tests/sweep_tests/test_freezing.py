@@ -108,3 +108,56 @@ def test_one_se_takes_the_strongest_within_one_standard_error() -> None:
         for c in field
     ]
     assert select("one_se", flipped, CER, [], [LAMBDA]).contender.number == 1
+
+
+def test_ties_go_to_the_earlier_trial() -> None:
+    points = [point(2, 0.7), point(1, 0.7), point(0, 0.7)]
+    assert numbers(choose_contenders(points, F1, ["best"], 1)) == [0]
+    pair = [contender(1, 0.5, 0.5, l2_lambda=1e-4), contender(0, 0.5, 0.5, l2_lambda=1e-4)]
+    assert [select(rule, pair, F1, KEPT, [LAMBDA]).contender.number for rule in ("best", "constrained", "one_se")] == [
+        0
+    ] * 3
+    equal = [contender(0, 0.5, 0.5), contender(1, 0.5, 0.5)]
+    assert numbers(drop_losers(equal, F1)) == [0, 1]  # no difference is no defeat
+
+
+def test_the_least_violation_is_summed_over_the_constraints_and_the_earlier_wins() -> None:
+    both = [*KEPT, ConstraintSettings(metric=F1.metric, at_least=0.5)]
+    # Missed by: .02 + 0 = .02; 0 + .1 = .1; .01 + .01 = .02.
+    field = [contender(0, 0.6, forgetting=0.05), contender(1, 0.4), contender(2, 0.49, forgetting=0.04)]
+    winner = select("constrained", field, F1, both, [])
+    assert (winner.contender.number, winner.feasible) == (0, False)
+
+
+def test_constrained_goes_by_the_mean_and_minimises_where_lower_is_better() -> None:
+    runs = {0: {F1.metric: 0.3, "valid_forgetting": 0.05}, 1: {F1.metric: 0.3, "valid_forgetting": 0.0}}
+    field = [Contender(0, {}, runs), contender(1, 0.4, 0.4), contender(2, 0.1, 0.1, forgetting=0.04)]
+    winner = select("constrained", field, CER, KEPT, [])  # the mean of .05 and 0 is .025: inside
+    assert (winner.contender.number, winner.feasible) == (0, True)
+    assert winner.mean == pytest.approx(0.3)
+
+
+def test_one_se_takes_the_mean_strength_of_several_settings() -> None:
+    depth = Axis(key="p", kind="linear", low=0.0, high=0.9)
+
+    def both(number: int, l2_lambda: float, p: float) -> Contender:
+        found = contender(number, 0.6, 0.8)
+        return Contender(number, {"l2_lambda": l2_lambda, "p": p}, found.runs)
+
+    # Strengths: (1 + 0) / 2 = .5; (.55 + .5) / 2 = .525; (0 + .9 / .9) / 2 = .5.
+    field = [both(0, 1e-2, 0.0), both(1, 1e-4, 0.45), both(2, 0.0, 0.9)]
+    assert select("one_se", field, F1, [], [LAMBDA, depth]).contender.number == 1
+
+
+def test_one_that_just_reaches_one_standard_error_is_inside() -> None:
+    best = contender(0, 1.0, 0.5)  # mean .75, standard error .25: exact in binary
+    assert select("one_se", [best, contender(1, 0.5, 0.5, l2_lambda=1e-2)], F1, [], [LAMBDA]).contender.number == 1
+    lowest = contender(0, 0.0, 0.5)  # lower is better: mean .25, standard error .25
+    assert select("one_se", [lowest, contender(1, 0.5, 0.5, l2_lambda=1e-2)], CER, [], [LAMBDA]).contender.number == 1
+
+
+def test_pruned_and_failed_points_do_not_race_and_too_few_are_all_there_are() -> None:
+    states = {"pruned": 0.9, "failed": 0.8, "running": 0.7, "complete": 0.1}
+    points = [point(n, value, state=state) for n, (state, value) in enumerate(states.items())]
+    assert numbers(choose_contenders(points, F1, ["best", "constrained"], 3)) == [3]
+    assert choose_contenders(points[:3], F1, ["best"], 3) == []

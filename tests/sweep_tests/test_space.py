@@ -18,7 +18,7 @@ from harness.sweep.settings import (
     Parameter,
     ZeroOrLogParameter,
 )
-from harness.sweep.space import axis_of, distribution, extremes, position, setting
+from harness.sweep.space import axis_of, distribution, extremes, grid_values, inner, position, setting
 
 ZERO_OR_LOG = ZeroOrLogParameter(type="zero_or_log", low=1e-6, high=1e-2, zero_share=0.3, grid=(0.0, 1e-4))
 PARAMETERS: list[Parameter] = [
@@ -83,3 +83,53 @@ def test_position_grows_with_strength() -> None:
     assert places[1] > 0.0  # the weakest lambda is stronger than none
     with pytest.raises(UserError, match="categorical"):
         position(Axis(key="a", kind="categorical", choices=("x", "y")), "x")
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS[:5], ids=lambda p: p.type)
+def test_position_is_monotone_from_0_to_1_over_the_whole_axis(parameter: Parameter) -> None:
+    assert not isinstance(parameter, CategoricalParameter)
+    axis = axis_of("x", parameter)
+    values = sorted({value for value in draws(parameter) if isinstance(value, (int, float))})
+    places = [position(axis, value) for value in values]
+    assert places == sorted(set(places))
+    assert position(axis, parameter.low) == (0.1 if parameter.type == "zero_or_log" else 0.0)
+    assert position(axis, parameter.high) == pytest.approx(1.0)
+
+
+def test_a_logarithmic_position_halves_at_the_geometric_mean() -> None:
+    assert position(axis_of("lr", PARAMETERS[1]), 1e-3) == pytest.approx(0.5)
+    assert position(axis_of("dim", PARAMETERS[3]), 8) == pytest.approx(0.5)
+    assert position(axis_of("p", PARAMETERS[0]), 0.45) == pytest.approx(0.5)
+
+
+def test_rounding_never_leaves_the_range() -> None:
+    low, high = 1.23456789e-4, 9.87654321e-3  # rounding to six digits would pass both
+    parameter = LogFloatParameter(type="log_float", low=low, high=high)
+    assert (setting(parameter, low), setting(parameter, high)) == (low, high)
+    assert setting(parameter, 1.23456789e-3) == 1.23457e-3
+    zero = ZeroOrLogParameter(type="zero_or_log", low=low, high=high)
+    lowest, highest = setting(zero, 0.2), setting(zero, 1.0)
+    assert isinstance(lowest, float) and isinstance(highest, float)
+    assert lowest == pytest.approx(low, rel=1e-5)
+    assert low <= lowest < highest <= high
+
+
+def test_a_grid_value_is_trained_as_it_is_written() -> None:
+    parameter = LogFloatParameter(type="log_float", low=1e-4, high=1.0, grid=(0.123456789, 1.0))
+    assert grid_values(parameter) == (0.123456789, 1.0)
+    assert [setting(parameter, value, grid=True) for value in grid_values(parameter)] == [0.123456789, 1.0]
+    assert grid_values(PARAMETERS[0]) == ()
+    assert grid_values(PARAMETERS[-1]) == ("relu", "swish", None)
+
+
+def test_the_inner_value_is_inside_and_no_integer() -> None:
+    ranges = [(2.0, 7.0), (1.0, 1024.0)]
+    for low, high in ranges:
+        for parameter in (
+            FloatParameter(type="float", low=low, high=high),
+            LogFloatParameter(type="log_float", low=low, high=high),
+            ZeroOrLogParameter(type="zero_or_log", low=low, high=high),
+        ):
+            value = inner(parameter)
+            assert isinstance(value, float) and low < value < high and not value.is_integer()
+    assert [inner(parameter) for parameter in (PARAMETERS[2], PARAMETERS[-1])] == [None, None]
