@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -81,14 +82,14 @@ class WandbServer:
         query, variables = request["query"], request.get("variables") or {}
         name = query.replace("#graphql", "").split("(")[0].split("{")[0].split()[-1]
         self.requests.append(name)
-        answers = {
+        answers: dict[str, Callable[[dict[str, Any]], tuple[int, Any]]] = {
             "UpsertBucket": self._upsert,
             "RunResumeStatus": self._resume_status,
             "CreateRunFiles": self._create_files,
             "Runs": self._list,
             "DeleteRun": self._delete,
             "CreateArtifact": self._create_artifact,
-            "ArtifactType": lambda sent: (200, {"data": {"project": {"artifact": None}}}),
+            "ArtifactType": lambda _: (200, {"data": {"project": {"artifact": None}}}),
         }
         if "viewer" in query:
             viewer = {"id": "1", "entity": ENTITY, "username": ENTITY, "flags": "{}", "teams": {"edges": []}}
