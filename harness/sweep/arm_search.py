@@ -171,19 +171,30 @@ class ArmSearch:
         """Take an epoch's metrics; whether to prune."""
         if len(self.sweep.objectives) > 1:
             return False
-        value = entry["metrics"][self.sweep.objectives[0].metric]
         if self.sweep.config.pruner.name == "wilcoxon":
             return False  # it compares seeds, not epochs
-        return self._step(flight, len(flight.summaries) * flight.config.loop.epochs + int(entry["epoch"]), value)
+        step = len(flight.summaries) * flight.config.loop.epochs + int(entry["epoch"])
+        return self._step(flight, step, entry["metrics"])
 
-    def _step(self, flight: Flight, step: int, value: float) -> bool:
-        """Take a step's value, once; whether to prune at it. Steps after the one that prunes do not count."""
+    def _step(self, flight: Flight, step: int, valid: Mapping[str, float]) -> bool:
+        """Take a step's metrics, once; whether to prune at it. Steps after the one that prunes do not count.
+
+        A pruner sees the objective alone, and what keeps a constraint mostly pays for it there. So a trial that meets
+        every constraint at this step goes on, whatever the pruner says: else the search would leave nothing feasible
+        to choose from.
+        """
         if flight.pruned_at is None and step not in flight.steps:
+            value = valid[self.sweep.objectives[0].metric]
             flight.steps[step] = value
             self.store.report(flight.stored_id, step, value)
-            if flight.judge is not None and flight.judge.report(step, value):
+            if flight.judge is not None and flight.judge.report(step, value) and not self._keeps_constraints(valid):
                 flight.pruned_at = step
         return flight.pruned_at == step
+
+    def _keeps_constraints(self, valid: Mapping[str, float]) -> bool:
+        """Whether there are constraints, and all of them hold."""
+        constraints = self.sweep.config.constraints
+        return bool(constraints) and all(constraint.violation(valid) <= 0 for constraint in constraints)
 
     def land(self, flight: Flight, summary: Summary, folder: TrialFolder) -> bool:
         """Take a finished training; whether the trial has ended (otherwise a training is due).
@@ -213,7 +224,7 @@ class ArmSearch:
     def _score_seed(self, flight: Flight, summary: Summary) -> None:
         """Wilcoxon's step: one seed's final score."""
         if self.sweep.config.pruner.name == "wilcoxon":
-            self._step(flight, len(flight.summaries) - 1, summary.valid[self.sweep.objectives[0].metric])
+            self._step(flight, len(flight.summaries) - 1, summary.valid)
 
     def _complete(self, flight: Flight) -> None:
         valid = mean_valid(flight.summaries)

@@ -5,6 +5,7 @@ Typed, frozen, unknown keys refused. `sweep_files.py` reads a file and checks it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, model_validator
@@ -136,7 +137,7 @@ class ConstraintSettings(Settings):
             raise ValueError("give at_most or at_least, one of the two")
         return self
 
-    def violation(self, valid: dict[str, float]) -> float:
+    def violation(self, valid: Mapping[str, float]) -> float:
         """How far the bound is missed; at most 0 where it holds."""
         value = valid[self.metric]
         return value - self.at_most if self.at_most is not None else float(self.at_least or 0.0) - value
@@ -150,7 +151,10 @@ class SamplerSettings(Settings):
 
 
 class PrunerSettings(Settings):
-    """Optuna's pruner by name, with its own options; `patient` wraps another one."""
+    """Optuna's pruner by name, with its own options; `patient` wraps another one.
+
+    It judges by the objective alone; a trial that meets every constraint at the time is never pruned.
+    """
 
     name: str = "none"
     options: PlainSettings = Field(default_factory=dict)

@@ -77,7 +77,7 @@ def test_help(cli: Cli, command: tuple[str, ...]) -> None:
 
 
 class TestDemo:
-    """Which experiments it runs; that they train is for the tests of `harness run`."""
+    """What it runs; that it trains is for the tests of `harness sweep` and `harness run`."""
 
     @pytest.fixture
     def told(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -87,10 +87,14 @@ class TestDemo:
         def run(path: Path, *settings: object) -> None:
             told.append(f"run {path}")
 
+        def sweep(path: Path, *settings: object) -> None:
+            told.append(f"sweep {path}")
+
         def fetch(name: str, **settings: object) -> None:
             told.append(f"fetch {name}")
 
         monkeypatch.setattr("harness.cli.demo.run_command", run)
+        monkeypatch.setattr("harness.cli.demo.sweep_command", sweep)
         monkeypatch.setattr("harness.cli.demo.fetch_corpus", fetch)
         monkeypatch.setattr(logging.getLogger("harness"), "level", logging.NOTSET)  # the demo raises it
         return told
@@ -107,7 +111,7 @@ class TestDemo:
         assert (result.code, result.err) == (0, "")
         assert told == [
             "fetch vader",
-            "run experiments/demo_text.yaml",
+            "sweep sweeps/quickstart.yaml",
             "fetch asterisk",
             "run experiments/demo_speech.yaml",
         ]
@@ -121,10 +125,11 @@ class TestDemo:
         monkeypatch.setattr("harness.cli.demo.fetch_corpus", fetch)
         monkeypatch.chdir(ROOT)
         result = cli("demo")
-        assert told == ["run experiments/demo_text.yaml", "run experiments/demo_speech_synthetic.yaml"]
+        assert told == ["sweep sweeps/quickstart.yaml", "run experiments/demo_speech_synthetic.yaml"]
         assert "The recordings cannot be had here: apt-get is not there" in result.out
         assert "SYNTHETIC" in result.out
 
-    def test_its_experiments_are_there(self) -> None:
+    def test_its_files_are_there(self) -> None:
+        assert (ROOT / "sweeps" / "quickstart.yaml").is_file()
         for name in ("demo_text", "demo_speech", "demo_speech_synthetic"):
             assert (ROOT / "experiments" / f"{name}.yaml").is_file()
