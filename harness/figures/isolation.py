@@ -70,9 +70,22 @@ def draw_isolation(result: SearchResult, objective: int = 0) -> Figure:
     label = metric_label(objective_at(result, objective))
     figure.supylabel(label.full, fontsize=9)
     add_legend(figure, "outside upper left", _legend(result, arms))
-    if moved:
-        add_note(figure, f"Triangles at the edge: {moved} {'trial' if moved == 1 else 'trials'} far outside.")
+    if notes := _notes(result, arms, moved):
+        add_note(figure, "\n".join(notes))
     return figure
+
+
+def _notes(result: SearchResult, arms: Sequence[str], moved: int) -> list[str]:
+    """What the marks alone do not say: whose best the envelope is, and what lies outside."""
+    notes = []
+    complete = {arm: points_in(result, arm, "complete") for arm in arms}
+    if any(not point.feasible for points in complete.values() for point in points):
+        lost = [arm for arm, points in complete.items() if points and not any(point.feasible for point in points)]
+        among = f" (in {', '.join(lost)} none does: of all)" if lost else ""
+        notes.append(f"The best is that of the trials that meet the constraints{among}.")
+    if moved:
+        notes.append(f"Triangles at the edge: {moved} {'trial' if moved == 1 else 'trials'} far outside.")
+    return notes
 
 
 def _draw_row(
