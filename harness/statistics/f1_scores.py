@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from harness.statistics.bootstrap import NUM_RESAMPLES, Method, bootstrap_interval
 from harness.statistics.items import Blocks, ItemComparison, ItemScore
-from harness.statistics.samples import LEVEL, Floats, as_labels
+from harness.statistics.samples import LEVEL, Floats, Interval, as_labels
 
 Classes = Sequence[int] | NDArray[np.integer]
 
@@ -21,7 +21,7 @@ def macro_f1_score(
     rng: np.random.Generator,
     blocks: Blocks = None,
     *,
-    method: Method = "bca",
+    method: Method = "bootstrap_t",
     num_resamples: int = NUM_RESAMPLES,
     level: float = LEVEL,
 ) -> ItemScore:
@@ -34,18 +34,8 @@ def macro_f1_score(
         ValueError: different lengths, or a class outside the range.
     """
     counts = _BlockCounts(references, [predictions], num_classes, blocks)
-    value = float(counts.macro_f1(counts.ones(), 0)[0])
-    interval = None
-    if counts.num_blocks > 1:
-        interval = bootstrap_interval(
-            lambda weights: counts.macro_f1(weights, 0),
-            counts.num_blocks,
-            rng,
-            method=method,
-            standard_error=lambda weights: counts.standard_error(weights, [1.0]),
-            num_resamples=num_resamples,
-            level=level,
-        )
+    value = float(counts.macro_f1(counts.ones(), [1.0])[0])
+    interval = counts.interval([1.0], rng, method, num_resamples, level)
     return ItemScore(value, interval, counts.num_items, counts.num_blocks)
 
 
@@ -57,7 +47,7 @@ def compare_macro_f1(
     rng: np.random.Generator,
     blocks: Blocks = None,
     *,
-    method: Method = "bca",
+    method: Method = "bootstrap_t",
     num_resamples: int = NUM_RESAMPLES,
     num_swaps: int = 1_999,
     level: float = LEVEL,
@@ -68,33 +58,26 @@ def compare_macro_f1(
     (approximate randomisation; Noreen 1989, Yeh 2000).
     """
     counts = _BlockCounts(references, [first, second], num_classes, blocks)
-    ones = counts.ones()
-    one, other = (float(counts.macro_f1(ones, system)[0]) for system in (0, 1))
-    interval = None
-    if counts.num_blocks > 1:
-        interval = bootstrap_interval(
-            lambda weights: counts.macro_f1(weights, 0) - counts.macro_f1(weights, 1),
-            counts.num_blocks,
-            rng,
-            method=method,
-            standard_error=lambda weights: counts.standard_error(weights, [1.0, -1.0]),
-            num_resamples=num_resamples,
-            level=level,
-        )
+    one, other = (float(counts.macro_f1(counts.ones(), signs)[0]) for signs in ([1.0, 0.0], [0.0, 1.0]))
     difference = one - other
+    interval = counts.interval([1.0, -1.0], rng, method, num_resamples, level)
     p_value = _swap_test(counts, difference, rng, num_swaps)
     return ItemComparison(one, other, difference, interval, p_value, counts.num_items, counts.num_blocks)
 
 
 class _BlockCounts:
-    """Per block and class: reference count, and for each system the predicted count and the hits; [blocks, classes]."""
+    """Per block and class: reference count, and for each system the predicted count and the hits; [blocks, classes].
+
+    Many blocks are alike (a single item is one of classes^3 kinds at most), so sums run over `kinds` of blocks:
+    `membership` [blocks, kinds] turns weights of blocks into weights of kinds.
+    """
 
     def __init__(self, references: Classes, systems: Sequence[Classes], num_classes: int, blocks: Blocks) -> None:
         truth = _classes(references, "references", num_classes)
-        self.num_items = len(truth)
+        self.num_items, self.num_classes = len(truth), num_classes
         labels = np.arange(self.num_items) if blocks is None else as_labels(blocks, "blocks", self.num_items)
-        self.num_blocks, self.num_classes = int(labels.max()) + 1, num_classes
-        self.support = self._count(labels, truth, np.ones(self.num_items))
+        self.num_blocks = int(labels.max()) + 1
+        support = self._count(labels, truth, np.ones(self.num_items))
         self.predicted, self.hits = [], []
         for predictions in systems:
             guess = _classes(predictions, "predictions", num_classes)
@@ -102,6 +85,17 @@ class _BlockCounts:
                 raise ValueError(f"{self.num_items} references, but {len(guess)} predictions")
             self.predicted.append(self._count(labels, guess, np.ones(self.num_items)))
             self.hits.append(self._count(labels, truth, (guess == truth).astype(np.float64)))
+        self.support = support
+        rows = np.concatenate([support, *self.predicted, *self.hits], axis=1)
+        unique, kind = np.unique(rows, axis=0, return_inverse=True)
+        self.membership = np.zeros((self.num_blocks, len(unique)))
+        self.membership[np.arange(self.num_blocks), kind.reshape(-1)] = 1.0
+        parts = np.split(unique, 1 + 2 * len(systems), axis=1)
+        self.kind_support, self.kind_predicted, self.kind_hits = (
+            parts[0],
+            parts[1 : 1 + len(systems)],
+            parts[-len(systems) :],
+        )
 
     def _count(self, labels: NDArray[np.int64], classes: NDArray[np.int64], values: Floats) -> Floats:
         size = self.num_blocks * self.num_classes
@@ -111,22 +105,43 @@ class _BlockCounts:
     def ones(self) -> Floats:
         return np.ones((1, self.num_blocks))
 
-    def macro_f1(self, weights: Floats, system: int) -> Floats:
-        """Macro-F1 of each resample; [resamples]."""
-        hits, total = weights @ self.hits[system], weights @ (self.support + self.predicted[system])
-        return _mean_f1(hits, total)
+    def macro_f1(self, weights: Floats, signs: Sequence[float]) -> Floats:
+        """Signed sum of the systems' macro-F1 in each resample; weights [resamples, blocks] -> [resamples]."""
+        kinds = weights @ self.membership
+        total = np.zeros(len(weights))
+        for system, sign in enumerate(signs):
+            either = kinds @ (self.kind_support + self.kind_predicted[system])
+            total += sign * _mean_f1(kinds @ self.kind_hits[system], either)
+        return total
 
     def standard_error(self, weights: Floats, signs: Sequence[float]) -> Floats:
-        """Delta method: the root of the summed squared influence of the blocks on the signed sum of macro-F1s."""
-        influence = np.zeros_like(weights)
+        """Delta method: the root of the summed squared influence of the blocks on `macro_f1`."""
+        kinds = weights @ self.membership
+        influence = np.zeros_like(kinds)
         for system, sign in enumerate(signs):
-            either = self.support + self.predicted[system]
-            hits, total = weights @ self.hits[system], weights @ either
-            present = np.where(total > 0.0, 1.0 / np.maximum(total, 1e-300), 0.0)  # [resamples, classes]
-            scores = 2.0 * hits * present
-            influence += sign * (2.0 * present @ self.hits[system].T - (scores * present) @ either.T)
-        squares = (weights * (influence / self.num_classes) ** 2).sum(axis=1)
+            either = self.kind_support + self.kind_predicted[system]
+            hits, total = kinds @ self.kind_hits[system], kinds @ either
+            share = np.where(total > 0.0, 1.0 / np.maximum(total, 1e-300), 0.0)  # [resamples, classes]
+            scores = 2.0 * hits * share
+            influence += sign * (2.0 * share @ self.kind_hits[system].T - (scores * share) @ either.T)
+        squares = (kinds * (influence / self.num_classes) ** 2).sum(axis=1)
         return np.sqrt(squares * self.num_blocks / (self.num_blocks - 1))
+
+    def interval(
+        self, signs: Sequence[float], rng: np.random.Generator, method: Method, num_resamples: int, level: float
+    ) -> Interval | None:
+        """Bootstrap interval of `macro_f1` over blocks; None with 1 block."""
+        if self.num_blocks < 2:
+            return None
+        return bootstrap_interval(
+            lambda weights: self.macro_f1(weights, signs),
+            self.num_blocks,
+            rng,
+            method=method,
+            standard_error=lambda weights: self.standard_error(weights, signs),
+            num_resamples=num_resamples,
+            level=level,
+        )
 
 
 def _swap_test(counts: _BlockCounts, difference: float, rng: np.random.Generator, num_swaps: int) -> float:

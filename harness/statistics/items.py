@@ -118,12 +118,13 @@ def mean_score(
     blocks: Blocks = None,
     *,
     method: Method = "bootstrap_t",
+    num_resamples: int = NUM_RESAMPLES,
     level: float = LEVEL,
 ) -> ItemScore:
     """Mean of per-item scores (accuracy: 0 and 1) with its interval; `error_rate` with every length 1."""
     values = as_vector(scores, "scores")
     ratio = _Ratio.over_blocks(values, np.ones_like(values), blocks)
-    return ItemScore(ratio.value, ratio.interval(rng, method, NUM_RESAMPLES, level), len(values), len(ratio.numerator))
+    return ItemScore(ratio.value, ratio.interval(rng, method, num_resamples, level), len(values), len(ratio.numerator))
 
 
 def compare_mean_scores(
@@ -133,6 +134,7 @@ def compare_mean_scores(
     blocks: Blocks = None,
     *,
     method: Method = "bootstrap_t",
+    num_resamples: int = NUM_RESAMPLES,
     level: float = LEVEL,
 ) -> ItemComparison:
     """Mean per-item score of the first system minus that of the second, on the same items."""
@@ -140,7 +142,7 @@ def compare_mean_scores(
     same_shape(first=x, second=y)
     ratio = _Ratio.over_blocks(x - y, np.ones_like(x), blocks)
     test = sign_flip_test(ratio.numerator, rng)
-    interval = ratio.interval(rng, method, NUM_RESAMPLES, level)
+    interval = ratio.interval(rng, method, num_resamples, level)
     return ItemComparison(
         float(x.mean()), float(y.mean()), ratio.value, interval, test.p_value, len(x), len(ratio.numerator)
     )
