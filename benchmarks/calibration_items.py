@@ -1,8 +1,8 @@
 """Over test-set items: coverage of intervals of CER, WER, accuracy and macro-F1, with independent and clustered items.
 
-The items of the published runs are the population: their errors are known, so the true value is. Test sets of the real
-sizes are drawn from it with replacement, item by item or in whole blocks (documents), and each interval is asked whether
-it holds the true value. All intervals come from the library itself. Needs the corpora `asterisk` and `vader`.
+The items of the published runs are the population: their errors are known, so the true value is. Test sets of the
+real sizes are drawn from it with replacement, item by item or in whole blocks (documents), and each interval is asked
+whether it holds the true value. All intervals come from the library itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,13 +34,17 @@ from harness.statistics import (
 from harness.statistics.bootstrap import METHODS, Method
 from harness.statistics.samples import Floats
 
-TEST_SETS = 1_000
+TEST_SETS = 800
 RESAMPLES = 999
 ARMS = ("residual_add_depth", "residual_add")
-SPEECH_SIZES, TEXT_SIZES = (60, 120, 240), (250, 626, 1577)
+SPEECH_SIZES = {"characters": (60, 120, 240), "words": (60, 240)}
+TEXT_SIZES = (250, 626, 1577)
+SPEAKERS = (6, 12, 24, 48)
+SEEDS = 5  # of the published tables
 SPEAKER_SHAPE = 8.0  # gamma shape of a speaker's difficulty: a coefficient of variation of 0.35
 
 Ints = NDArray[np.int64]
+Make = Callable[[np.random.Generator], Interval | None]  # draws a test set, makes its interval
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def text_items(domain: str) -> Text:
 
 def predictions_of(experiment: str, arm: str) -> list[dict[str, int | str]]:
     """Key -> prediction of each seed of an arm."""
-    folder = Path(RESULTS) / experiment
+    folder = RESULTS / experiment
     trials = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))["arms"][arm]
     runs = []
     for trial in trials.values():
@@ -133,98 +136,115 @@ class Tally:
         return {"coverage": self.hits / self.count, "mean_length": length if math.isfinite(length) else None}
 
 
-def tally(truth: float, sets: int, interval: Callable[[np.random.Generator], Interval | None], *name: str | int) -> Any:
-    """Coverage of `interval` over `sets` simulated test sets."""
+def tally(truth: float, sets: int, make: Make, *name: str | int) -> dict[str, float | None]:
+    """Coverage of the intervals that `make` makes over `sets` simulated test sets; one name, the same test sets."""
     counted = Tally(truth)
     for index in range(sets):
-        counted.add(interval(named_rng(0, "calibration", *name, index)))
+        counted.add(make(named_rng(0, "calibration", *name, index)))
     return counted.result()
 
 
 def calibrate_error_rates(unit: str, sets: int) -> dict[str, Any]:
     """WER or CER of one arm, and its difference from the other, utterances drawn one by one."""
-    pool, found = speech_items(unit), {}
+    pool = speech_items(unit)
     total = pool.lengths.sum()
-    truths = float(pool.errors[0].sum() / total), float((pool.errors[0] - pool.errors[1]).sum() / total)
-    for size in SPEECH_SIZES:
-        row: dict[str, Any] = {"one": {}, "difference": {}}
-        for method in METHODS:
+    truth, truth_difference = (
+        float(errors.sum() / total) for errors in (pool.errors[0], pool.errors[0] - pool.errors[1])
+    )
 
-            def one(rng: np.random.Generator, size: int = size, method: Method = method) -> Interval | None:
-                i = rng.integers(0, len(pool.lengths), size)
-                score = error_rate(pool.errors[0][i], pool.lengths[i], rng, method=method, num_resamples=RESAMPLES)
-                return score.interval
+    def one(size: int, method: Method) -> Make:
+        def make(rng: np.random.Generator) -> Interval | None:
+            i = rng.integers(0, len(pool.lengths), size)
+            return error_rate(pool.errors[0][i], pool.lengths[i], rng, method=method, num_resamples=RESAMPLES).interval
 
-            def difference(rng: np.random.Generator, size: int = size, method: Method = method) -> Interval | None:
-                i = rng.integers(0, len(pool.lengths), size)
-                x, y, n = pool.errors[0][i], pool.errors[1][i], pool.lengths[i]
-                return compare_error_rates(x, y, n, rng, method=method, num_resamples=RESAMPLES).interval
+        return make
 
-            row["one"][method] = tally(truths[0], sets, one, unit, size)
-            row["difference"][method] = tally(truths[1], sets, difference, unit, "difference", size)
-        found[str(size)] = row
-    return found
+    def difference(size: int, method: Method) -> Make:
+        def make(rng: np.random.Generator) -> Interval | None:
+            i = rng.integers(0, len(pool.lengths), size)
+            x, y, n = pool.errors[0][i], pool.errors[1][i], pool.lengths[i]
+            return compare_error_rates(x, y, n, rng, method=method, num_resamples=RESAMPLES).interval
+
+        return make
+
+    return {
+        str(size): {
+            "one": {m: tally(truth, sets, one(size, m), unit, size) for m in METHODS},
+            "difference": {m: tally(truth_difference, sets, difference(size, m), unit, size) for m in METHODS},
+        }
+        for size in SPEECH_SIZES[unit]
+    }
 
 
 def calibrate_speakers(sets: int, utterances: int = 240) -> dict[str, Any]:
     """CER of 240 utterances by few speakers who differ in difficulty: blocks of speakers against single utterances."""
-    pool, found = speech_items("characters"), {}
+    pool = speech_items("characters")
     rate = float(pool.errors[0].sum() / pool.lengths.sum())
-    for speakers in (6, 12, 24, 48):
+
+    def maker(speakers: int, by_speaker: bool, method: Method) -> Make:
         who = np.arange(utterances) % speakers
-        row = {}
-        for blocks, methods in (("speakers", METHODS), ("utterances", ("bootstrap_t",))):
-            for method in methods:
 
-                def interval(
-                    rng: np.random.Generator, who: Ints = who, blocks: str = blocks, method: Method = method
-                ) -> Interval | None:
-                    difficulty = rng.gamma(SPEAKER_SHAPE, 1.0 / SPEAKER_SHAPE, size=who.max() + 1)
-                    lengths = pool.lengths[rng.integers(0, len(pool.lengths), len(who))]
-                    errors = rng.poisson(rate * lengths * difficulty[who]).astype(np.float64)
-                    chosen = who if blocks == "speakers" else None
-                    return error_rate(errors, lengths, rng, chosen, method=method, num_resamples=RESAMPLES).interval
+        def make(rng: np.random.Generator) -> Interval | None:
+            difficulty = rng.gamma(SPEAKER_SHAPE, 1.0 / SPEAKER_SHAPE, size=speakers)
+            lengths = pool.lengths[rng.integers(0, len(pool.lengths), utterances)]
+            errors = rng.poisson(rate * lengths * difficulty[who]).astype(np.float64)
+            blocks = who if by_speaker else None
+            return error_rate(errors, lengths, rng, blocks, method=method, num_resamples=RESAMPLES).interval
 
-                row[f"{blocks}_{method}"] = tally(rate, sets, interval, "speakers", speakers)
-        found[str(speakers)] = row
+        return make
+
+    found = {}
+    for speakers in SPEAKERS:
+        makers = {f"speakers_{method}": maker(speakers, True, method) for method in METHODS}
+        makers["utterances_bootstrap_t"] = maker(speakers, False, "bootstrap_t")
+        found[str(speakers)] = {name: tally(rate, sets, make, "speakers", speakers) for name, make in makers.items()}
     return found
 
 
 def calibrate_text(sets: int) -> dict[str, Any]:
     """Accuracy and macro-F1 of tweets, one arm and the difference, sentences drawn one by one."""
-    pool, found = text_items("tweets"), {}
+    pool = text_items("tweets")
     first, second = (pool.labels == guess for guess in pool.predictions)
-    rng = np.random.default_rng(0)
-    f1 = [macro_f1_score(pool.labels, guess, 3, rng, num_resamples=2).value for guess in pool.predictions]
+    one, other = (true_macro_f1(pool.labels, guess) for guess in pool.predictions)
+
+    def accuracy(size: int, method: Method) -> Make:
+        def make(rng: np.random.Generator) -> Interval | None:
+            right = first[rng.integers(0, len(first), size)].astype(np.float64)
+            return mean_score(right, rng, method=method, num_resamples=RESAMPLES).interval
+
+        return make
+
+    def macro(size: int, method: Method) -> Make:
+        def make(rng: np.random.Generator) -> Interval | None:
+            i = rng.integers(0, len(first), size)
+            labels, guess = pool.labels[i], pool.predictions[0][i]
+            return macro_f1_score(labels, guess, 3, rng, method=method, num_resamples=RESAMPLES).interval
+
+        return make
+
+    def difference(size: int, method: Method) -> Make:
+        def make(rng: np.random.Generator) -> Interval | None:
+            i = rng.integers(0, len(first), size)
+            labels, x, y = pool.labels[i], pool.predictions[0][i], pool.predictions[1][i]
+            return compare_macro_f1(labels, x, y, 3, rng, method=method, num_resamples=RESAMPLES, num_swaps=1).interval
+
+        return make
+
+    found = {}
     for size in TEXT_SIZES:
-        row: dict[str, Any] = {"accuracy": {}, "macro_f1": {}, "macro_f1_difference": {}}
-        for method in METHODS:
-
-            def accuracy(rng: np.random.Generator, size: int = size, method: Method = method) -> Interval | None:
-                right = first[rng.integers(0, len(first), size)].astype(np.float64)
-                return mean_score(right, rng, method=method, num_resamples=RESAMPLES).interval
-
-            def macro(rng: np.random.Generator, size: int = size, method: Method = method) -> Interval | None:
-                i = rng.integers(0, len(first), size)
-                score = macro_f1_score(
-                    pool.labels[i], pool.predictions[0][i], 3, rng, method=method, num_resamples=RESAMPLES
-                )
-                return score.interval
-
-            def difference(rng: np.random.Generator, size: int = size, method: Method = method) -> Interval | None:
-                i = rng.integers(0, len(first), size)
-                guesses = [guess[i] for guess in pool.predictions]
-                return compare_macro_f1(
-                    pool.labels[i], *guesses, 3, rng, method=method, num_resamples=RESAMPLES, num_swaps=1
-                ).interval
-
-            few = sets // 2 if method == "bootstrap_t" or size > 1_000 else sets
-            row["accuracy"][method] = tally(float(first.mean()), few, accuracy, "accuracy", size)
-            row["macro_f1"][method] = tally(f1[0], few, macro, "macro_f1", size)
-            row["macro_f1_difference"][method] = tally(f1[0] - f1[1], few, difference, "f1_difference", size)
-        row["tests"] = test_errors(first, second, size, sets)
-        found[str(size)] = row
+        few = sets // 2 if size > 1_000 else sets
+        found[str(size)] = {
+            "accuracy": {m: tally(float(first.mean()), few, accuracy(size, m), "text", size) for m in METHODS},
+            "macro_f1": {m: tally(one, few, macro(size, m), "text", size) for m in METHODS},
+            "macro_f1_difference": {m: tally(one - other, few, difference(size, m), "text", size) for m in METHODS},
+            "tests": test_errors(first, second, size, sets),
+        }
     return found
+
+
+def true_macro_f1(labels: Ints, predictions: Ints) -> float:
+    """Macro-F1 of the whole population."""
+    return macro_f1_score(labels, predictions, 3, np.random.default_rng(0), num_resamples=2).value
 
 
 def test_errors(first: NDArray[np.bool_], second: NDArray[np.bool_], size: int, sets: int) -> dict[str, float]:
@@ -247,30 +267,33 @@ def calibrate_documents(sets: int) -> dict[str, Any]:
     pool = text_items("product")
     members = [np.flatnonzero(pool.documents == document) for document in range(pool.documents.max() + 1)]
     right = (pool.labels == pool.predictions[0]).astype(np.float64)
-    f1 = macro_f1_score(pool.labels, pool.predictions[0], 3, np.random.default_rng(0), num_resamples=2).value
-    found: dict[str, Any] = {"accuracy": {}, "macro_f1": {}}
-    for blocks, methods in (("documents", METHODS), ("sentences", ("bca", "bootstrap_t"))):
-        for method in methods:
 
-            def drawn(rng: np.random.Generator) -> tuple[Ints, Ints]:
-                picked = rng.integers(0, len(members), len(members))
-                # one seed's sentences of each document: the pool holds every document five times over
-                parts = [np.array_split(members[document], 5)[rng.integers(5)] for document in picked]
-                return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    def drawn(rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """As many documents as there are, each with the predictions of one seed; sentences, and their documents."""
+        picked = rng.integers(0, len(members), len(members))
+        parts = [np.array_split(members[document], SEEDS)[rng.integers(SEEDS)] for document in picked]
+        return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
-            def accuracy(rng: np.random.Generator, blocks: str = blocks, method: Method = method) -> Interval | None:
-                i, labels = drawn(rng)
-                chosen = labels if blocks == "documents" else None
-                return mean_score(right[i], rng, chosen, method=method, num_resamples=RESAMPLES).interval
+    def accuracy(by_document: bool, method: Method) -> Make:
+        def make(rng: np.random.Generator) -> Interval | None:
+            i, labels = drawn(rng)
+            blocks = labels if by_document else None
+            return mean_score(right[i], rng, blocks, method=method, num_resamples=RESAMPLES).interval
 
-            def macro(rng: np.random.Generator, blocks: str = blocks, method: Method = method) -> Interval | None:
-                i, labels = drawn(rng)
-                chosen = labels if blocks == "documents" else None
-                return macro_f1_score(
-                    pool.labels[i], pool.predictions[0][i], 3, rng, chosen, method=method, num_resamples=RESAMPLES
-                ).interval
+        return make
 
-            few = sets if blocks == "documents" else sets // 2
-            found["accuracy"][f"{blocks}_{method}"] = tally(float(right.mean()), few, accuracy, "documents")
-            found["macro_f1"][f"{blocks}_{method}"] = tally(f1, few, macro, "documents_f1")
+    def macro(by_document: bool, method: Method) -> Make:
+        def make(rng: np.random.Generator) -> Interval | None:
+            i, labels = drawn(rng)
+            truth, guess, blocks = pool.labels[i], pool.predictions[0][i], labels if by_document else None
+            return macro_f1_score(truth, guess, 3, rng, blocks, method=method, num_resamples=RESAMPLES).interval
+
+        return make
+
+    truths = {"accuracy": float(right.mean()), "macro_f1": true_macro_f1(pool.labels, pool.predictions[0])}
+    found: dict[str, Any] = {}
+    for name, maker in (("accuracy", accuracy), ("macro_f1", macro)):
+        makers = {f"documents_{method}": maker(True, method) for method in METHODS}
+        makers["sentences_bootstrap_t"] = maker(False, "bootstrap_t")
+        found[name] = {key: tally(truths[name], sets, make, "documents") for key, make in makers.items()}
     return found

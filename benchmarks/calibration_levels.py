@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, get_args
 
 import numpy as np
-from calibration_items import RESAMPLES, speech_items, tally
+from calibration_items import RESAMPLES, Make, speech_items, tally
 
 from harness.statistics import (
     Interval,
@@ -19,6 +20,7 @@ from harness.statistics import (
     summarise,
     two_level,
 )
+from harness.statistics.aggregates import Aggregate
 from harness.statistics.samples import Floats
 from harness.statistics.two_level import TwoLevelMethod
 
@@ -42,29 +44,33 @@ def calibrate_two_level(sets: int, utterances: int = 120) -> dict[str, Any]:
         own = rng.standard_normal((seeds, utterances)) * residuals.std()
         return deltas[i] + shift * pool.lengths[i] + own, pool.lengths[i]
 
-    def both(rng: np.random.Generator, seeds: int, method: TwoLevelMethod) -> Interval | None:
-        matrix, lengths = draw(rng, seeds)
-        return two_level(matrix, rng, lengths, method=method, num_resamples=RESAMPLES).interval
+    def both(seeds: int, method: TwoLevelMethod) -> Make:
+        def make(rng: np.random.Generator) -> Interval | None:
+            matrix, lengths = draw(rng, seeds)
+            return two_level(matrix, rng, lengths, method=method, num_resamples=RESAMPLES).interval
 
-    def items_only(rng: np.random.Generator, seeds: int) -> Interval | None:
-        matrix, lengths = draw(rng, seeds)
-        mean = matrix.mean(axis=0)
-        better, worse = np.maximum(mean, 0.0), np.maximum(-mean, 0.0)
-        return compare_error_rates(better, worse, lengths, rng, num_resamples=RESAMPLES).interval
+        return make
 
-    def seeds_only(rng: np.random.Generator, seeds: int) -> Interval | None:
-        matrix, lengths = draw(rng, seeds)
-        return summarise(matrix.sum(axis=1) / lengths.sum()).interval
+    def items_only(seeds: int) -> Make:
+        def make(rng: np.random.Generator) -> Interval | None:
+            matrix, lengths = draw(rng, seeds)
+            mean = matrix.mean(axis=0)
+            better, worse = np.maximum(mean, 0.0), np.maximum(-mean, 0.0)
+            return compare_error_rates(better, worse, lengths, rng, num_resamples=RESAMPLES).interval
+
+        return make
+
+    def seeds_only(seeds: int) -> Make:
+        def make(rng: np.random.Generator) -> Interval | None:
+            matrix, lengths = draw(rng, seeds)
+            return summarise(matrix.sum(axis=1) / lengths.sum()).interval
+
+        return make
 
     for n in COUNTS:
-        name = ("two_level", n)
-        found[str(n)] = {
-            method: tally(truth, sets, lambda rng, n=n, method=method: both(rng, n, method), *name)
-            for method in get_args(TwoLevelMethod)
-        } | {
-            "items_only": tally(truth, sets, lambda rng, n=n: items_only(rng, n), *name),
-            "seeds_only": tally(truth, sets, lambda rng, n=n: seeds_only(rng, n), *name),
-        }
+        makers = {method: both(n, method) for method in get_args(TwoLevelMethod)}
+        makers |= {"items_only": items_only(n), "seeds_only": seeds_only(n)}
+        found[str(n)] = {method: tally(truth, sets, make, "two_level", n) for method, make in makers.items()}
     return found
 
 
@@ -79,41 +85,33 @@ def calibrate_aggregates(sets: int) -> dict[str, Any]:
     def arm(rng: np.random.Generator, seeds: int, gain: float) -> Floats:
         return targets + gain + rng.standard_normal((seeds, TARGETS))
 
-    many = arm(rng, 20_000, 0.0)
-    improvement = 0.5 * math.erfc(-GAIN / 2.0)  # P(N(GAIN, 2) > 0), the same on every target
-    truths = {"mean": float(targets.mean()), "iqm": float(interquartile_mean(many))}
-    found: dict[str, Any] = {}
-    for n in COUNTS:
-        row: dict[str, Any] = {}
-        for name, aggregate in (("mean", mean_over_targets), ("iqm", interquartile_mean)):
-            row[name] = tally(
-                truths[name],
-                sets,
-                lambda rng, n=n, aggregate=aggregate: (
-                    aggregate_targets(arm(rng, n, 0.0), rng, aggregate, num_resamples=RESAMPLES).interval
-                ),
-                "aggregate",
-                n,
-            )
-            row[f"{name}_difference"] = tally(
-                GAIN,
-                sets,
-                lambda rng, n=n, aggregate=aggregate: (
-                    compare_aggregates(
-                        arm(rng, n, GAIN), arm(rng, n, 0.0), rng, aggregate, num_resamples=RESAMPLES
-                    ).interval
-                ),
-                "aggregate_difference",
-                n,
-            )
-        row["probability_of_improvement"] = tally(
-            improvement,
-            sets,
-            lambda rng, n=n: (
-                probability_of_improvement(arm(rng, n, GAIN), arm(rng, n, 0.0), rng, num_resamples=RESAMPLES).interval
-            ),
-            "improvement",
-            n,
-        )
-        found[str(n)] = row
-    return found
+    def one(seeds: int, aggregate: Aggregate) -> Make:
+        return lambda rng: aggregate_targets(arm(rng, seeds, 0.0), rng, aggregate, num_resamples=RESAMPLES).interval
+
+    def difference(seeds: int, aggregate: Aggregate) -> Make:
+        def make(rng: np.random.Generator) -> Interval | None:
+            better, worse = arm(rng, seeds, GAIN), arm(rng, seeds, 0.0)
+            return compare_aggregates(better, worse, rng, aggregate, num_resamples=RESAMPLES).interval
+
+        return make
+
+    def improvement(seeds: int) -> Make:
+        def make(rng: np.random.Generator) -> Interval | None:
+            better, worse = arm(rng, seeds, GAIN), arm(rng, seeds, 0.0)
+            return probability_of_improvement(better, worse, rng, num_resamples=RESAMPLES).interval
+
+        return make
+
+    iqm = float(interquartile_mean(arm(rng, 20_000, 0.0)))
+    chance = 0.5 * math.erfc(-GAIN / 2.0)  # P(N(GAIN, 2) > 0), the same on every target
+    mean = float(targets.mean())
+    makers: dict[str, tuple[float, Callable[[int], Make]]] = {
+        "mean": (mean, lambda n: one(n, mean_over_targets)),
+        "mean_difference": (GAIN, lambda n: difference(n, mean_over_targets)),
+        "iqm": (iqm, lambda n: one(n, interquartile_mean)),
+        "iqm_difference": (GAIN, lambda n: difference(n, interquartile_mean)),
+        "probability_of_improvement": (chance, improvement),
+    }
+    return {
+        str(n): {name: tally(truth, sets, make(n), name, n) for name, (truth, make) in makers.items()} for n in COUNTS
+    }

@@ -64,8 +64,9 @@ def measured(experiment: str, bandwidth: float = BANDWIDTH) -> Draw:
 def arm_correlation(experiment: str) -> float:
     """Mean correlation between two arms over the seeds of a published table, all columns."""
     pool = residuals(experiment)
-    above = np.triu_indices(pool.shape[0], 1)
-    return float(np.mean([np.corrcoef(pool[:, column])[above].mean() for column in range(pool.shape[1])]))
+    num_arms = pool.shape[0]
+    sums = [float(np.sum(np.corrcoef(pool[:, column]))) - num_arms for column in range(pool.shape[1])]
+    return sum(sums) / len(sums) / (num_arms * (num_arms - 1))
 
 
 def gaussian(rng: np.random.Generator, tables: int, seeds: int) -> Floats:

@@ -21,8 +21,8 @@ from harness.statistics.bootstrap import resample_weights
 from harness.statistics.samples import Floats
 
 COUNTS = (3, 5, 10)
-TABLES = 5_000
-SAMPLES = 10_000  # for coverage
+TABLES = 4_000
+SAMPLES = 6_000  # for coverage
 RESAMPLES = 2_000
 ALPHA = 0.05
 EFFECT = 2.0  # true difference in sds of the differences, for power

@@ -129,7 +129,8 @@ def _studentised(observed: float, error: float, values: Floats, errors: Floats, 
         ratios = (values - observed) / errors
     ratios = np.where(np.isnan(ratios), 0.0, ratios)
     tail = (1.0 - level) / 2.0
-    low, high = np.quantile(ratios, (tail, 1.0 - tail), method="inverted_cdf")
+    low = np.quantile(ratios, tail, method="lower")  # no interpolation between infinities, and alike on both sides
+    high = np.quantile(ratios, 1.0 - tail, method="higher")
     return Interval(
         observed - float(high) * error if math.isfinite(high) else -math.inf,
         observed - float(low) * error if math.isfinite(low) else math.inf,

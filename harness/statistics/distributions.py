@@ -113,7 +113,7 @@ def _normal_cdf_of(z: Floats) -> Floats:
 @lru_cache(maxsize=256)
 def _chi_nodes(df: float) -> tuple[Floats, Floats]:
     """Nodes and weights for a mean over S = sqrt(chi-squared / df)."""
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    nodes, weights = _legendre()
     spread = 10.0 / math.sqrt(2.0 * df)
     low, high = max(0.0, 1.0 - spread), 1.0 + spread
     scale = low + (high - low) * (nodes + 1.0) / 2.0
@@ -126,6 +126,12 @@ def _chi_nodes(df: float) -> tuple[Floats, Floats]:
     )
     density = np.exp(log_density) * weights
     return scale, density / density.sum()
+
+
+@lru_cache(maxsize=1)
+def _legendre() -> tuple[Floats, Floats]:
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    return nodes, weights
 
 
 def _regularised_beta(a: float, b: float, x: float) -> float:

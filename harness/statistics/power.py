@@ -59,20 +59,19 @@ def seeds_needed(difference: float, sd: float, alpha: float = ALPHA, power: floa
     """The smallest number of paired seeds at which a true mean `difference` is found with chance `power`.
 
     Returns:
-        at least 2; None if `difference` is 0 or more than `MAX_SEEDS` seeds would be needed.
+        at least 2; None if more than `MAX_SEEDS` seeds would be needed (always, for a `difference` of 0).
 
     Put in an *observed* difference, the answer inherits its error (the "winner's curse": a difference that was selected
     for being significant is too large on average); name the smallest difference that matters instead where you can.
     """
     _check(sd, alpha, power)
     effect = abs(difference) / sd
-    if effect == 0.0:
+    if paired_test_power(effect, 1.0, MAX_SEEDS, alpha) < power:
         return None
     high = max(2, math.ceil(((normal_quantile(1.0 - alpha / 2.0) + normal_quantile(power)) / effect) ** 2))
-    while high <= MAX_SEEDS and paired_test_power(effect, 1.0, high, alpha) < power:
-        high += max(1, high // 10)
-    if high > MAX_SEEDS:
-        return None
+    high = min(high, MAX_SEEDS)
+    while paired_test_power(effect, 1.0, high, alpha) < power:
+        high = min(MAX_SEEDS, high + max(1, high // 10))
     low = 1
     while high - low > 1:
         middle = (low + high) // 2
