@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,8 +78,16 @@ def same_shape(**arrays: Floats) -> None:
 
 def is_constant(values: Floats, scale: float | None = None) -> bool:
     """Whether the values are equal up to rounding, relative to `scale` (default: the largest of them)."""
-    size = float(np.max(np.abs(values))) if scale is None else scale
-    return float(np.ptp(values)) <= ROUNDING * size
+    low, high = float(np.minimum.reduce(values)), float(np.maximum.reduce(values))
+    return high - low <= ROUNDING * (max(-low, high) if scale is None else scale)
+
+
+def mean_and_sd(values: Floats) -> tuple[float, float]:
+    """Mean and sample standard deviation (n - 1) of at least two values, without the cost of `ndarray.std`."""
+    count = len(values)
+    mean = float(np.add.reduce(values)) / count
+    deviations = values - mean
+    return mean, math.sqrt(float(np.add.reduce(deviations * deviations)) / (count - 1))
 
 
 def check_level(level: float, name: str = "level") -> None:

@@ -17,7 +17,16 @@ from numpy.typing import ArrayLike
 
 from harness.statistics.distributions import hedges_correction, t_quantile, t_two_sided_p
 from harness.statistics.power import ALPHA, POWER, detectable_difference, seeds_needed
-from harness.statistics.samples import LEVEL, Floats, Interval, as_vector, check_level, is_constant, same_shape
+from harness.statistics.samples import (
+    LEVEL,
+    Floats,
+    Interval,
+    as_vector,
+    check_level,
+    is_constant,
+    mean_and_sd,
+    same_shape,
+)
 
 Status = Literal["tested", "no_pair", "one_pair", "identical", "constant"]
 
@@ -96,14 +105,14 @@ def summarise(values: ArrayLike, level: float = LEVEL) -> SeedSummary:
     """
     check_level(level)
     sample = as_vector(values, "values")
-    mean, count = float(sample.mean()), len(sample)
+    count = len(sample)
     if count == 1:
-        return SeedSummary(mean, None, 1, None)
+        return SeedSummary(float(sample[0]), None, 1, None)
     if is_constant(sample):
         return SeedSummary(
             float(sample[0]), 0.0, count, Interval(float(sample[0]), float(sample[0]), level, "constant")
         )
-    sd = float(sample.std(ddof=1))
+    mean, sd = mean_and_sd(sample)
     return SeedSummary(mean, sd, count, t_interval(mean, sd, count, level))
 
 
@@ -131,12 +140,12 @@ def compare_paired(arm: ArrayLike, baseline: ArrayLike, level: float = LEVEL) ->
     differences, count = x - y, len(x)
     if count == 1:
         return PairedComparison("one_pair", 1, float(differences[0]))
-    if is_constant(differences, scale=float(max(np.abs(x).max(), np.abs(y).max()))):
+    if is_constant(differences, scale=float(np.maximum.reduce(np.abs([x, y]), axis=None))):
         same = bool(np.allclose(x, y, rtol=1e-12, atol=0.0))
         fixed = 0.0 if same else float(np.median(differences))
         degenerate = Interval(fixed, fixed, level, "constant")
         return PairedComparison("identical" if same else "constant", count, fixed, 0.0, degenerate)
-    mean, sd = float(differences.mean()), float(differences.std(ddof=1))
+    mean, sd = mean_and_sd(differences)
     t = mean / (sd / math.sqrt(count))
     return PairedComparison(
         status="tested",
@@ -170,5 +179,5 @@ def _unbiased(effect: float, count: int) -> float | None:
 
 
 def _average_effect(mean: float, x: Floats, y: Floats) -> float | None:
-    spread = (float(x.std(ddof=1)) + float(y.std(ddof=1))) / 2.0
+    spread = (mean_and_sd(x)[1] + mean_and_sd(y)[1]) / 2.0
     return _unbiased(mean / spread, len(x)) if spread > 0.0 else None
