@@ -1,7 +1,7 @@
 """Do the intervals of `harness.statistics` hold the true value as often as they say, and how many marks are false?
 
-Everything is drawn from named seeds, so the same code gives the same numbers. It takes some six minutes of one core
-and needs the published records in results/ and the corpora `asterisk` and `vader` (`harness data fetch asterisk vader`).
+Everything is drawn from named seeds, so the same code gives the same numbers. It takes some six minutes of one
+core; it needs the published records in results/ and two corpora (`harness data fetch asterisk vader`).
 
     python benchmarks/calibration.py             writes benchmarks/results/calibration.json, docs/figures/calibration.*
     python benchmarks/calibration.py --quick     a twentieth of it, printed only

@@ -49,7 +49,9 @@ def bootstrap_interval(
         method: `percentile`, `bca` (bias-corrected and accelerated) or `bootstrap_t` (studentised).
 
     Returns:
-        length 0 and method `constant` where no resample changes the value.
+        length 0 and method `constant` where no resample changes the value. `bootstrap_t` is unbounded on a side where
+        more than a tail's share of the resamples has no spread: with 3 blocks, or 3 that are not all alike. Nothing is
+        known there, and it says so.
 
     Raises:
         ValueError: fewer than 2 blocks, an unknown method, or `bootstrap_t` without a standard error.

@@ -133,7 +133,7 @@ class _BlockCounts:
         """Bootstrap interval of `macro_f1` over blocks; None with 1 block."""
         if self.num_blocks < 2:
             return None
-        return bootstrap_interval(
+        found = bootstrap_interval(
             lambda weights: self.macro_f1(weights, signs),
             self.num_blocks,
             rng,
@@ -142,6 +142,7 @@ class _BlockCounts:
             num_resamples=num_resamples,
             level=level,
         )
+        return found.within(-1.0 if min(signs) < 0.0 else 0.0, 1.0)
 
 
 def _swap_test(counts: _BlockCounts, difference: float, rng: np.random.Generator, num_swaps: int) -> float:

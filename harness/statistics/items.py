@@ -7,6 +7,7 @@ on one another: whole blocks are resampled, numerator and denominator together, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from harness.statistics.permutation import sign_flip_test
 from harness.statistics.samples import LEVEL, Floats, Interval, as_labels, as_vector, same_shape
 
 Blocks = Sequence[Any] | NDArray[Any] | None
+Bounds = tuple[float, float]
+UNBOUNDED: Bounds = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def error_rate(
     Source: Bisani and Ney (2004), ICASSP, "Bootstrap estimates for confidence intervals in ASR performance evaluation".
     """
     ratio = _Ratio.over_blocks(_errors(errors, "errors"), _lengths(lengths), blocks)
-    interval = ratio.interval(rng, method, num_resamples, level)
+    interval = ratio.interval(rng, method, num_resamples, level, (0.0, math.inf))
     return ItemScore(ratio.value, interval, ratio.num_items, len(ratio.numerator))
 
 
@@ -121,10 +124,14 @@ def mean_score(
     num_resamples: int = NUM_RESAMPLES,
     level: float = LEVEL,
 ) -> ItemScore:
-    """Mean of per-item scores (accuracy: 0 and 1) with its interval; `error_rate` with every length 1."""
+    """Mean of per-item scores (accuracy: 0 and 1) with its interval; `error_rate` with every length 1.
+
+    Scores that all lie in [0, 1] are taken for shares, and their interval is cut to [0, 1].
+    """
     values = as_vector(scores, "scores")
     ratio = _Ratio.over_blocks(values, np.ones_like(values), blocks)
-    return ItemScore(ratio.value, ratio.interval(rng, method, num_resamples, level), len(values), len(ratio.numerator))
+    interval = ratio.interval(rng, method, num_resamples, level, _share_bounds(values))
+    return ItemScore(ratio.value, interval, len(values), len(ratio.numerator))
 
 
 def compare_mean_scores(
@@ -137,12 +144,16 @@ def compare_mean_scores(
     num_resamples: int = NUM_RESAMPLES,
     level: float = LEVEL,
 ) -> ItemComparison:
-    """Mean per-item score of the first system minus that of the second, on the same items."""
+    """Mean per-item score of the first system minus that of the second, on the same items (see `mean_score`).
+
+    The p-value is the sign-flip test's. For right and wrong on independent items it is McNemar's exact one; `mcnemar`
+    has the mid-p beside it.
+    """
     x, y = as_vector(first, "first"), as_vector(second, "second")
     same_shape(first=x, second=y)
     ratio = _Ratio.over_blocks(x - y, np.ones_like(x), blocks)
     test = sign_flip_test(ratio.numerator, rng)
-    interval = ratio.interval(rng, method, num_resamples, level)
+    interval = ratio.interval(rng, method, num_resamples, level, _share_bounds(x, y))
     return ItemComparison(
         float(x.mean()), float(y.mean()), ratio.value, interval, test.p_value, len(x), len(ratio.numerator)
     )
@@ -180,10 +191,13 @@ class _Ratio:
         squares = products[:, 2] - 2.0 * ratio * products[:, 3] + ratio**2 * products[:, 4]
         return np.sqrt(np.maximum(squares, 0.0) * m / (m - 1)) / np.maximum(products[:, 1], 1e-300)
 
-    def interval(self, rng: np.random.Generator, method: Method, num_resamples: int, level: float) -> Interval | None:
+    def interval(
+        self, rng: np.random.Generator, method: Method, num_resamples: int, level: float, bounds: Bounds = UNBOUNDED
+    ) -> Interval | None:
+        """Over blocks, cut to the values that are possible; None with 1 block."""
         if len(self.numerator) < 2:
             return None
-        return bootstrap_interval(
+        found = bootstrap_interval(
             self.statistic,
             len(self.numerator),
             rng,
@@ -192,6 +206,14 @@ class _Ratio:
             num_resamples=num_resamples,
             level=level,
         )
+        return found.within(*bounds)
+
+
+def _share_bounds(*scores: Floats) -> Bounds:
+    """Scores that all lie in [0, 1] are shares: their mean lies there, the difference of two means in [-1, 1]."""
+    if any(values.min() < 0.0 or values.max() > 1.0 for values in scores):
+        return UNBOUNDED
+    return (0.0, 1.0) if len(scores) == 1 else (-1.0, 1.0)
 
 
 def _errors(values: ArrayLike, name: str) -> Floats:

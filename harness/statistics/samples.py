@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,10 @@ class Interval:
     def contains(self, value: float) -> bool:
         """Whether `value` lies in it, ends included."""
         return self.low <= value <= self.high
+
+    def within(self, low: float, high: float) -> Interval:
+        """The part of it that lies in [low, high], where the true value must lie."""
+        return replace(self, low=min(max(self.low, low), high), high=max(min(self.high, high), low))
 
     @property
     def half_width(self) -> float:

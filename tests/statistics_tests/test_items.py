@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import jiwer
@@ -128,6 +129,17 @@ def test_accuracy_is_a_rate_of_length_one() -> None:
     assert found.difference == pytest.approx(right.mean() - other.mean())
     negative = compare_mean_scores(-right, -other, rng())  # scores may have any sign, errors may not
     assert negative.difference == pytest.approx(-found.difference)
+
+
+def test_what_cannot_be_is_cut_off() -> None:
+    # one utterance of forty is wrong: a third of the resamples holds no error, so the bootstrap-t sets no upper end
+    errors, lengths = np.r_[np.zeros(39), 1.0], np.full(40, 5.0)
+    found = error_rate(errors, lengths, rng()).interval
+    assert found is not None and (found.low, found.high) == (0.0, math.inf)
+    share = mean_score(1.0 - errors, rng()).interval
+    assert share is not None and share.high == 1.0 and share.low == 0.0
+    both = compare_mean_scores(1.0 - errors, np.ones(40), rng()).interval
+    assert both is not None and both.low == -1.0 and 0.0 < both.high < 0.01
 
 
 def test_an_empty_reference_among_others() -> None:
