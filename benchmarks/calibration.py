@@ -3,9 +3,9 @@
 Everything is drawn from named seeds, so the same code gives the same numbers. It takes some six minutes of one
 core; it needs the published records in results/ and two corpora (`harness data fetch asterisk vader`).
 
-    python benchmarks/calibration.py             writes benchmarks/results/calibration.json, docs/figures/calibration.*
+    python benchmarks/calibration.py             writes benchmarks/results/calibration.json, then figure and tables
     python benchmarks/calibration.py --quick     a twentieth of it, printed only
-    python benchmarks/calibration.py --figure    the figure again, from the JSON
+    python benchmarks/calibration.py --redraw    docs/figures/calibration.* and the tables of docs/statistics.md again
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from calibration_items import (
 from calibration_levels import calibrate_aggregates, calibrate_two_level
 from calibration_noise import ARMS, BANDWIDTH, COLUMNS, FAILING, FALL, NUM_COLUMNS, arm_correlation
 from calibration_seeds import EFFECT, SAMPLES, TABLES, calibrate_seeds
+from calibration_table import write_tables
 
 ROOT = Path(__file__).parents[1]
 JSON = ROOT / "benchmarks" / "results" / "calibration.json"
-FIGURES = ROOT / "docs" / "figures"
+FIGURES, PAGE = ROOT / "docs" / "figures", ROOT / "docs" / "statistics.md"
 
 
 def parts(scale: float) -> dict[str, Callable[[], dict[str, Any]]]:
@@ -75,9 +76,9 @@ def main() -> None:
     """Run the calibration, write its results, draw its figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the samples; nothing is written")
-    parser.add_argument("--figure", action="store_true", help="draw the figure from the stored results")
+    parser.add_argument("--redraw", action="store_true", help="draw figure and tables from the stored results")
     arguments = parser.parse_args()
-    if not arguments.figure:
+    if not arguments.redraw:
         found: dict[str, Any] = {"settings": settings()}
         began = time.process_time()
         for name, part in parts(0.05 if arguments.quick else 1.0).items():
@@ -94,7 +95,9 @@ def main() -> None:
         }
         JSON.parent.mkdir(exist_ok=True)
         JSON.write_text(json.dumps(_rounded(found), indent=1) + "\n", encoding="utf-8")
-    save_calibration(draw_calibration(json.loads(JSON.read_text(encoding="utf-8"))), FIGURES)
+    stored = json.loads(JSON.read_text(encoding="utf-8"))
+    save_calibration(draw_calibration(stored), FIGURES)
+    write_tables(stored, PAGE)
 
 
 def _rounded(value: Any) -> Any:

@@ -27,10 +27,10 @@ SEED_METHODS: dict[str, Look] = {
     "percentile": ("percentile bootstrap", ORANGE, "s"),
 }
 TABLE_METHODS: dict[str, Look] = {
-    "t_holm": ("t, Holm over the table (used)", BLUE, "o"),
-    "t_holm_per_column": ("t, Holm in each column", SKY, "v"),
+    "t_holm": ("t, Holm (used)", BLUE, "o"),
+    "t_holm_per_column": ("t, Holm per column", SKY, "v"),
     "t_uncorrected": ("t, uncorrected", GREEN, "^"),
-    "percentile_uncorrected": ("percentile bootstrap, uncorrected", ORANGE, "s"),
+    "percentile_uncorrected": ("percentile, uncorrected", ORANGE, "s"),
 }
 ITEM_METHODS: dict[str, Look] = {
     "bootstrap_t": ("bootstrap-t (used)", BLUE, "o"),
@@ -78,7 +78,7 @@ def draw_calibration(found: Mapping[str, Any]) -> Figure:
         axes.set_xlabel("seeds")
     rows[0][0].set_ylim(0.6, 1.0)
     rows[1][0].set_ylim(0.0, 1.0)
-    rows[2][0].set_ylim(0.45, 1.0)
+    rows[2][0].set_ylim(0.35, 1.0)
     _legends(rows)
     return figure
 
@@ -98,7 +98,7 @@ def _item_row(row: Sequence[Axes], found: Mapping[str, Any]) -> None:
     _plot(row[1], list(text), lines, ITEM_METHODS, "macro-F1 difference", "sentences")
     lines = {method: [speakers[n][f"speakers_{method}"]["coverage"] for n in speakers] for method in own}
     lines["ignored"] = [speakers[n]["utterances_bootstrap_t"]["coverage"] for n in speakers]
-    _plot(row[2], list(speakers), lines, ITEM_METHODS, "CER, 240 utterances by", "speakers")
+    _plot(row[2], list(speakers), lines, ITEM_METHODS, "CER, 240 utterances", "speakers")
     names = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
     lines = {method: [documents[name][f"documents_{method}"]["coverage"] for name in names] for method in own}
     lines["ignored"] = [documents[name]["sentences_bootstrap_t"]["coverage"] for name in names]
@@ -136,7 +136,7 @@ def _legends(rows: Any) -> None:
     rows[1][0].legend(
         *rows[1][0].get_legend_handles_labels(), loc="center right", fontsize=6.5, bbox_to_anchor=(1.0, 0.33)
     )
-    rows[2][2].legend(*rows[2][2].get_legend_handles_labels(), loc="lower right", fontsize=6.5)
+    rows[2][3].legend(*rows[2][3].get_legend_handles_labels(), loc="lower right", fontsize=6.5)
     rows[2][4].legend(*rows[2][4].get_legend_handles_labels(), loc="lower right", fontsize=6.5)
     for row in rows:
         for axes in row:
