@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.figures.style import INK, PALETTE, QUIET, new_figure, save, styled
+from harness.figures.style import DPI, INK, PALETTE, QUIET, new_figure, save, styled
 
 NOISES = {
     "gaussian": "Gaussian seeds",
@@ -84,8 +84,9 @@ def draw_calibration(found: Mapping[str, Any]) -> Figure:
 
 
 def save_calibration(figure: Figure, folder: Path) -> None:
-    """calibration.png and calibration.svg."""
+    """calibration.svg, and a calibration.png of half the resolution that print needs: it is for a page."""
     save(figure, folder, "calibration")
+    figure.savefig(folder / "calibration.png", dpi=DPI // 2, metadata={"Software": None})
 
 
 def _item_row(row: Sequence[Axes], found: Mapping[str, Any]) -> None:

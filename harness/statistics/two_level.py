@@ -57,7 +57,7 @@ def two_level(
         blocks: shape [items], a label each; items of a block stay together.
         method: `satterthwaite`, t interval with the variance of crossed random effects (Clark 1973's quasi-F; Baayen
             et al. 2008); `bootstrap`, seeds and blocks resampled independently, percentiles (the pigeonhole bootstrap,
-            Owen 2007), which with few seeds is too short.
+            Owen 2007): too short where the error of few seeds dominates, too long where the interaction does.
 
     Returns:
         interval, p_value and df None with fewer than 2 seeds or blocks, or where nothing varies.
