@@ -95,7 +95,9 @@ def _draw_row(
     goal, by_key = objective_at(result, objective), {axis.key: axis for axis in arm_axes(result, arm)}
     complete, pruned = points_in(result, arm, "complete"), points_in(result, arm, "pruned")
     label, scores = metric_label(goal), [point.values[objective] for point in complete]
-    limits = _score_limits(scores, goal.direction, label)
+    # Where constraints decide, what meets them is the envelope, so it lies inside, however far from the rest.
+    feasible = [] if all(p.feasible for p in complete) else [p.values[objective] for p in complete if p.feasible]
+    limits = _score_limits(scores, feasible, goal.direction, label)
     first = True
     for axes, key in zip(row, keys, strict=True):
         if key not in by_key:
@@ -112,10 +114,13 @@ def _draw_row(
     return sum(not low <= score <= high for score in scores)
 
 
-def _score_limits(scores: Sequence[float], direction: str, label: MetricLabel) -> tuple[float, float]:
+def _score_limits(
+    scores: Sequence[float], inside: Sequence[float], direction: str, label: MetricLabel
+) -> tuple[float, float]:
     if not scores:
         return 0.0, 1.0
-    low, high = (end * label.scale for end in focus(scores, direction))
+    low, high = focus(scores, direction)
+    low, high = (end * label.scale for end in (min([low, *inside]), max([high, *inside])))
     pad = 0.09 * (high - low) or (0.05 * abs(high) or 1.0)
     return low - pad, high + pad
 
