@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
 
-from harness.config import ExperimentConfig, TrialConfig, content_hash
+from harness.config import ExperimentConfig, TrialConfig
 from harness.errors import UserError
 from harness.metrics import METRICS, SCORERS
+from harness.settings import content_hash
 from harness.yaml_files import parse_yaml, read_yaml
 
 

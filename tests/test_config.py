@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.config import ExperimentConfig, LayersFrom, TrialConfig, content_hash
+from harness.config import ExperimentConfig, LayersFrom, TrialConfig
+from harness.settings import content_hash
 
 TRIAL: dict[str, Any] = {
     "data": {"corpus": "vader", "options": {}, "source": ["movie"], "target": "tweets", "train_limit": 300},

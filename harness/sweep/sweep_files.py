@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from harness.backbones.recipe import SpeechEncoderSettings, load_recipe
-from harness.config import ExperimentConfig, TrialConfig, content_hash
+from harness.config import ExperimentConfig, TrialConfig
 from harness.errors import UserError, must_be_in
 from harness.experiment_files import (
     Experiment,
@@ -26,6 +26,7 @@ from harness.experiment_files import (
     unshared,
 )
 from harness.metrics import validation_metrics
+from harness.settings import content_hash
 from harness.sweep import space
 from harness.sweep.points import Axis, Objective, Value
 from harness.sweep.settings import Parameter, SweepConfig

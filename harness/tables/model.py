@@ -1,4 +1,4 @@
-"""A table before it is rendered: rows, columns, cells with their statistics, footnotes, claims, and where each comes from.
+"""A table before it is rendered: rows, columns, cells with their statistics, footnotes, claims, provenance.
 
 Every format is made from this one model, so all of them show the same numbers. A cell's numbers are in its column's
 unit (percent, points, seconds), never the records' fractions. Nothing here reads a file; loads no pandas, no torch.
