@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from harness.design_settings import Design
 from harness.settings import (
     Fraction,
     NonNegativeFloat,
@@ -21,6 +22,7 @@ from harness.settings import (
     Settings,
     content_hash,
 )
+from harness.table_settings import TableSettings
 
 CONFIG_VERSION = 1  # raised when the meaning of a setting changes, so that old records are not taken for new ones
 
@@ -166,21 +168,17 @@ class TrialConfig(Settings):
         return content_hash({"version": CONFIG_VERSION, **self.model_dump(mode="json", by_alias=True)})
 
 
-class TableSettings(Settings):
-    """What the experiment's table shows: metrics as columns, and the arm that the others are read against."""
-
-    metrics: tuple[str, ...] = ()
-    baseline: str | None = None
-    title: str | None = None
-
-
 class ExperimentConfig(Settings):
-    """Arms x seeds that give one table; `base` is shared, each arm overrides what differs."""
+    """Arms x seeds that give one table; `base` is shared, each arm overrides what differs.
+
+    `design` adds arms: a factorial, or components left out or added one at a time.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     description: str = ""
     base: dict[str, Any] = Field(default_factory=dict)
-    arms: dict[str, dict[str, Any]] = Field(min_length=1)
+    arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    design: Design | None = None
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
     table: TableSettings = TableSettings()
 
@@ -188,6 +186,8 @@ class ExperimentConfig(Settings):
     def _is_consistent(self) -> ExperimentConfig:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} names a seed twice; a repeated seed is no replicate")
+        if not self.arms and self.design is None:
+            raise ValueError("arms: there is none, and no design that makes some")
         if self.table.baseline is not None and self.table.baseline not in self.arms:
             raise ValueError(f"table.baseline: no arm {self.table.baseline!r}; choices: {', '.join(self.arms)}")
         return self
