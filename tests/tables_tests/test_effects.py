@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def test_two_by_two_on_paper() -> None:
 
 
 def test_against_least_squares_with_three_levels() -> None:
-    factors = {"a": [0, 1], "b": ["x", "y", "z"], "c": [0.0, 0.5]}
+    factors: dict[str, list[Any]] = {"a": [0, 1], "b": ["x", "y", "z"], "c": [0.0, 0.5]}
     rng = np.random.default_rng(0)
     combinations = list(itertools.product(*factors.values()))
     y = rng.normal(size=len(combinations))
