@@ -28,8 +28,16 @@ class TrialFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.checkpoint = path / "checkpoint.safetensors"
-        self.log = path / "log.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint of a trial that is running, or was cut short."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def log(self) -> Path:
+        """One line an epoch."""
+        return self.path / "log.jsonl"
 
     @property
     def trial_id(self) -> str:
@@ -41,15 +49,15 @@ class TrialFolder:
         Raises:
             UserError: the file is corrupt.
         """
-        return _read_model(self.path / "summary.json", Summary)
+        return _read_model(f"{self.path}/summary.json", Summary)
 
     def record(self) -> Record | None:
         """The whole record, or None while the trial is unfinished."""
         summary = self.summary()
         if summary is None:
             return None
-        provenance = _read_model(self.path / "provenance.json", Provenance)
-        config = read_json(self.path / "config.json")
+        provenance = _read_model(f"{self.path}/provenance.json", Provenance)
+        config = read_json(f"{self.path}/config.json")
         return Record(trial_id=self.trial_id, config=config, summary=summary, provenance=provenance)
 
     def start(self, config: dict[str, Any]) -> None:
@@ -113,14 +121,15 @@ class RecordStore:
     def __init__(self, results: Path, experiment: str) -> None:
         self.path = results / experiment
         self.name = experiment
+        self._records = self.path / "records"
 
     def trial(self, trial_id: str) -> TrialFolder:
-        return TrialFolder(self.path / "records" / trial_id)
+        return TrialFolder(self._records / trial_id)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write which trials make the experiment (only when it changed)."""
         path = self.path / MANIFEST
-        content = manifest.model_dump(mode="json")
+        content = manifest.content()
         # Compared as text: the order of the arms is the order of the table's rows.
         if not path.exists() or json.dumps(read_json(path)) != json.dumps(content):
             write_json(path, content)
@@ -131,7 +140,7 @@ class RecordStore:
         Raises:
             UserError: nothing has been run under this name (the choices are named), or the file is corrupt.
         """
-        found = _read_model(self.path / MANIFEST, Manifest)
+        found = _read_model(f"{self.path}/{MANIFEST}", Manifest)
         if found is None:
             choices = sorted(path.parent.name for path in self.path.parent.glob(f"*/{MANIFEST}"))
             known = f"choices: {', '.join(choices)}" if choices else "nothing has been run there"
@@ -139,25 +148,34 @@ class RecordStore:
         return found
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path | str) -> Any:
     """Read a JSON file.
 
     Raises:
         UserError: it is unreadable or corrupt.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            return json.loads(file.read())
     except (OSError, ValueError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not valid JSON"
         raise UserError(f"{path}: {cause}; delete it to make it anew") from error
 
 
-def _read_model(path: Path, model: type[ModelT]) -> ModelT | None:
-    if not path.exists():
-        return None
+def _read_model(path: str, model: type[ModelT]) -> ModelT | None:
+    """Read and validate in one go: with ten thousand records, every path object and every second parse is felt."""
     try:
-        return model.model_validate(read_json(path))
+        with open(path, "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; delete it to make it anew") from error
+    try:
+        return model.model_validate_json(content)
     except ValidationError as error:
         problem = error.errors()[0]
+        if problem["type"] == "json_invalid":
+            raise UserError(f"{path}: not valid JSON; delete it to make it anew") from error
         place = "".join(f"{part}: " for part in problem["loc"])
         raise UserError(f"{path}: {place}{problem['msg']}; delete it to make it anew") from error

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, model_validator
 
-from harness.config import (
+from harness.settings import (
     NUMBER,
     NonNegativeFloat,
     NonNegativeInt,
@@ -18,8 +18,8 @@ from harness.config import (
     PositiveFloat,
     PositiveInt,
     Settings,
-    TableSettings,
 )
+from harness.table_settings import TableSettings
 
 Number = Annotated[float, NUMBER]
 Rule = Literal["best", "constrained", "one_se"]
