@@ -6,53 +6,25 @@ holds the base once and, per arm, only what differs. Importing this module loads
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from harness.design_settings import Design
+from harness.settings import (
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PlainSettings,
+    PositiveFloat,
+    PositiveInt,
+    Settings,
+    content_hash,
+)
+from harness.table_settings import TableSettings
 
 CONFIG_VERSION = 1  # raised when the meaning of a setting changes, so that old records are not taken for new ones
-
-
-class Settings(BaseModel):
-    """Base of every settings class: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _refuse_text_and_bool(value: Any) -> Any:
-    if isinstance(value, (str, bool)):  # pydantic alone takes "3" for 3 and `yes` for 1
-        raise ValueError(f"expected a number, got {value!r}")
-    return value
-
-
-NUMBER = BeforeValidator(_refuse_text_and_bool)
-PositiveInt = Annotated[int, Field(gt=0), NUMBER]
-NonNegativeInt = Annotated[int, Field(ge=0), NUMBER]
-PositiveFloat = Annotated[float, Field(gt=0), NUMBER]
-NonNegativeFloat = Annotated[float, Field(ge=0), NUMBER]
-Fraction = Annotated[float, Field(ge=0, le=1), NUMBER]
-
-
-def _refuse_unplain(value: Any, place: str = "") -> Any:
-    """Raise ValueError at the first value that JSON does not have: it could not be hashed, nor recorded."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            _refuse_unplain(item, f"{place}.{key}" if place else str(key))
-    elif not place:
-        return value  # not even a mapping: the type check that follows says so
-    elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            _refuse_unplain(item, f"{place}.{number}")
-    elif not (value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))):
-        raise ValueError(f"{place}: expected a finite number, a text, a list or a mapping, got {value!r}")
-    return value
-
-
-PlainSettings = Annotated[dict[str, Any], BeforeValidator(_refuse_unplain)]  # for a class that checks them itself
 
 
 class DataSettings(Settings):
@@ -196,21 +168,17 @@ class TrialConfig(Settings):
         return content_hash({"version": CONFIG_VERSION, **self.model_dump(mode="json", by_alias=True)})
 
 
-class TableSettings(Settings):
-    """What the experiment's table shows: metrics as columns, and the arm that the others are read against."""
-
-    metrics: tuple[str, ...] = ()
-    baseline: str | None = None
-    title: str | None = None
-
-
 class ExperimentConfig(Settings):
-    """Arms x seeds that give one table; `base` is shared, each arm overrides what differs."""
+    """Arms x seeds that give one table; `base` is shared, each arm overrides what differs.
+
+    `design` adds arms: a factorial, or components left out or added one at a time.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     description: str = ""
     base: dict[str, Any] = Field(default_factory=dict)
-    arms: dict[str, dict[str, Any]] = Field(min_length=1)
+    arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    design: Design | None = None
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
     table: TableSettings = TableSettings()
 
@@ -218,12 +186,8 @@ class ExperimentConfig(Settings):
     def _is_consistent(self) -> ExperimentConfig:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} names a seed twice; a repeated seed is no replicate")
+        if not self.arms and self.design is None:
+            raise ValueError("arms: there is none, and no design that makes some")
         if self.table.baseline is not None and self.table.baseline not in self.arms:
             raise ValueError(f"table.baseline: no arm {self.table.baseline!r}; choices: {', '.join(self.arms)}")
         return self
-
-
-def content_hash(content: Any, length: int = 12) -> str:
-    """First `length` hex digits of the SHA-256 of `content` as canonical JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -1,8 +1,4 @@
-"""From an experiment file and the command line's overrides to validated trials, with one-line errors.
-
-Merging rule: mappings merge key by key, anything else replaces; a mapping whose `_target_` differs from the one
-below it replaces it whole, since the arguments of another class mean nothing to it.
-"""
+"""From an experiment file and the command line's overrides to validated trials, with one-line errors."""
 
 from __future__ import annotations
 
@@ -16,9 +12,13 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
 
-from harness.config import ExperimentConfig, TrialConfig, content_hash
+from harness.config import ExperimentConfig, TrialConfig
+from harness.design_settings import Design
+from harness.designs import design_arms, expand_design
 from harness.errors import UserError
-from harness.metrics import METRICS, SCORERS
+from harness.setting_trees import merge, set_dotted, unshared
+from harness.settings import content_hash
+from harness.table_checks import check_table
 from harness.yaml_files import parse_yaml, read_yaml
 
 
@@ -48,36 +48,6 @@ class Experiment:
         return self.config.name
 
 
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two setting trees; `above` wins (see the module's merging rule)."""
-    if "_target_" in above and above["_target_"] != below.get("_target_", above["_target_"]):
-        return dict(above)
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
-def set_dotted(tree: dict[str, Any], dotted: str, value: Any, where: str) -> None:
-    """Set `a.b.c` in a tree of mappings, making the mappings on the way.
-
-    Raises:
-        UserError: a value on the way is not a mapping.
-    """
-    *parents, last = dotted.split(".")
-    node = tree
-    for depth, key in enumerate(parents):
-        if node.get(key) is None:
-            node[key] = {}
-        child = node[key]
-        if not isinstance(child, dict):
-            path = ".".join(parents[: depth + 1])
-            raise UserError(f"{where}: {path} is {child!r}, not a mapping, so {dotted} cannot be set")
-        node = child
-    node[last] = value
-
-
 def parse_overrides(overrides: Iterable[str]) -> list[tuple[str, Any]]:
     """Split `key=value` arguments; values are read as YAML (`3e-4`, `[0, 1]`, `null`, `{from: 2}`).
 
@@ -96,12 +66,20 @@ def parse_overrides(overrides: Iterable[str]) -> list[tuple[str, Any]]:
 def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Apply dotted overrides to a raw experiment.
 
-    A key that starts with a field of the experiment (`seeds`, `arms`, `base`, `table`, `name`) addresses the file;
+    A key that starts with a field of the experiment (`seeds`, `arms`, `design`, `table` ...) addresses the file;
     any other key addresses every trial, above what the arms set (`optim.lr=3e-4`). A changed experiment gets a name
     of its own, so that its records and its table never mix with the published ones.
     """
+    pairs = parse_overrides(overrides)
+    unchanged = expand_design(content, "experiment")
     changed = unshared(content)
-    for key, value in parse_overrides(overrides):
+    for key, value in pairs:  # first: they decide which arms there are
+        if key.split(".")[0] == "design":
+            set_dotted(changed, key, value, f"override {key}")
+    changed = expand_design(changed, "experiment")
+    for key, value in pairs:
+        if key.split(".")[0] == "design":
+            continue
         if key.split(".")[0] in ExperimentConfig.model_fields:
             set_dotted(changed, key, value, f"override {key}")
             continue
@@ -112,16 +90,9 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
         for arm_settings in arms.values():
             _override_arm(arm_settings, key, value)
     renamed = any(item.partition("=")[0] == "name" for item in overrides)
-    if not renamed and isinstance(changed.get("name"), str) and changed != content:
+    if not renamed and isinstance(changed.get("name"), str) and changed != unchanged:
         changed["name"] += f"-{_short_hash(changed)}"
     return changed
-
-
-def unshared(tree: Any) -> Any:
-    """Copy a tree so that no part is shared: a YAML alias (`*x`) is the very mapping of its anchor (`&x`)."""
-    if isinstance(tree, dict):
-        return {key: unshared(value) for key, value in tree.items()}
-    return [unshared(item) for item in tree] if isinstance(tree, list) else tree
 
 
 def _short_hash(content: dict[str, Any]) -> str:
@@ -248,7 +219,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         config = ExperimentConfig.model_validate(content)
     except ValidationError as error:
         raise UserError(one_line(error, str(path), ExperimentConfig)) from error
-    check_metrics(config.table.metrics, f"{path}: table.metrics")
+    check_table(config.table, list(config.arms), f"{path}: table")
     trials = []
     for arm, settings in config.arms.items():
         merged = merge(config.base, settings)
@@ -258,17 +229,21 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         for seed in config.seeds:
             trial = resolve_trial({**merged, "seed": seed}, f"{path}: arms.{arm}")
             trials.append(PlannedTrial(arm, seed, trial))
+    if config.design is not None:
+        _check_design(config.design, trials, path)
     return Experiment(config, tuple(trials), path)
 
 
-def check_metrics(names: Sequence[str], where: str) -> None:
-    """Raise UserError for a column that no record can have (those of the other family are found by the table)."""
-    choices = [name for name in METRICS if name not in SCORERS]
-    for name in names:
-        if name not in choices:
-            near = difflib.get_close_matches(name, choices, n=1)
-            hint = f". Did you mean {near[0]}?" if near else ""
-            raise UserError(f"{where}: unknown metric {name!r}; choices: {', '.join(choices)}{hint}")
+def _check_design(design: Design, trials: Sequence[PlannedTrial], path: Path) -> None:
+    """Refuse a design with two arms that are the same trials: a component or a level that changes nothing."""
+    names = {arm.name for arm in design_arms(design)}
+    seen: dict[str, str] = {}
+    for trial in trials:
+        if trial.arm not in names:
+            continue
+        known = seen.setdefault(trial.config.trial_id, trial.arm)
+        if known != trial.arm:
+            raise UserError(f"{path}: design: the arms {known!r} and {trial.arm!r} are the same trials")
 
 
 def select_trials(

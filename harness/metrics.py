@@ -74,6 +74,23 @@ def forgetting(name: str, base_source: float, source_after: float) -> float:
     return as_error(name, source_after) - as_error(name, base_source)
 
 
+def original_scale(
+    name: str, base_sources: Sequence[float], sources_after: Sequence[float], kappa: float = KAPPA
+) -> float:
+    """OriginalScale of arXiv 2210.03255: `mean_i max(0, kappa - loss_i) / kappa`; 1 where no source got worse."""
+    losses = [max(0.0, forgetting(name, base, after)) for base, after in zip(base_sources, sources_after, strict=True)]
+    return sum(max(0.0, kappa - loss) / kappa for loss in losses) / len(losses)
+
+
+def relative_gain(name: str, base_target: float, target_after: float) -> float | None:
+    """Error reduced by, as a share of the base model's error (WERR where the metric is the WER); negative if worse.
+
+    The AdaptWERR of arXiv 2210.03255 is this, cut at 0. None when the base makes no error.
+    """
+    base_error = as_error(name, base_target)
+    return (base_error - as_error(name, target_after)) / base_error if base_error > 0 else None
+
+
 def constrained_score(
     name: str,
     base_target: float,
@@ -90,8 +107,7 @@ def constrained_score(
     Returns:
         a share in [0, 1]; 0 when the base makes no error on the target, since nothing can be gained.
     """
-    losses = [max(0.0, forgetting(name, base, after)) for base, after in zip(base_sources, sources_after, strict=True)]
-    kept = sum(max(0.0, kappa - loss) / kappa for loss in losses) / len(losses)
+    kept = original_scale(name, base_sources, sources_after, kappa)
     base_error, error = as_error(name, base_target), as_error(name, target_after)
     return kept * max(0.0, base_error - error) / base_error if base_error > 0 else 0.0
 
@@ -118,6 +134,37 @@ METRICS |= {
     "peak_memory_mb": Metric("lower", "MB", "peak resident (or GPU) memory"),
     "best_epoch": Metric("lower", "", "epoch whose weights were kept"),
 }
+
+PRIMARY: dict[str, str] = {"text": "macro_f1", "speech": "cer"}  # what selection, forgetting and the score look at
+
+# Read from a record's test metrics by domain, before and after adapting; a table computes them (tables/values.py).
+DERIVED_METRICS: dict[str, Metric] = {
+    "target_error": Metric("lower", "%", "error of the primary metric (CER; 1 - macro F1), target test set"),
+    "source_error": Metric("lower", "%", "error of the primary metric, mean over source test sets, adapter on"),
+    "base_target_error": Metric("lower", "%", "error of the primary metric, target test set, base model"),
+    "base_source_error": Metric("lower", "%", "error of the primary metric, mean over source test sets, base model"),
+    "relative_gain": Metric("higher", "%", "target error removed, by the base model's error (primary metric)"),
+    "original_scale": Metric("higher", "%", "share of the tolerated source loss that is left (kappa 3 points)"),
+}
+PRIMARY_METRICS = ("target_primary", "source_primary")  # stand for macro F1 in text, CER in speech
+TABLE_METRICS: tuple[str, ...] = (
+    *(name for name in METRICS if name not in _TASK_METRICS),
+    *DERIVED_METRICS,
+    *PRIMARY_METRICS,
+)
+
+
+def describe_metric(name: str) -> Metric | None:
+    """The metric that a table's column can show: one of `METRICS`, `DERIVED_METRICS`, or `DOMAIN/METRIC` (`es/wer`)."""
+    known = DERIVED_METRICS.get(name) or (METRICS[name] if name in METRICS and name not in _TASK_METRICS else None)
+    if known is not None:
+        return known
+    domain, _, task = name.rpartition("/")
+    if task not in _TASK_METRICS or not domain:
+        return None
+    direction, meaning = _TASK_METRICS[task]
+    return Metric(direction, "%", f"{meaning}, test set of {domain}, adapter on")
+
 
 _VALIDATED: dict[str, tuple[str, ...]] = {"text": ("macro_f1", "accuracy"), "speech": ("cer", "wer")}
 

@@ -13,7 +13,8 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from harness.config import ExperimentConfig, Settings, TrialConfig
+from harness.config import ExperimentConfig, TrialConfig
+from harness.settings import Settings
 from harness.sweep.settings import SweepConfig
 
 FOLDER = Path("schemas")

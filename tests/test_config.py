@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.config import ExperimentConfig, LayersFrom, TrialConfig, content_hash
+from harness.config import ExperimentConfig, LayersFrom, TrialConfig
+from harness.settings import content_hash
 
 TRIAL: dict[str, Any] = {
     "data": {"corpus": "vader", "options": {}, "source": ["movie"], "target": "tweets", "train_limit": 300},
@@ -207,8 +208,8 @@ def test_layers_from_keeps_its_written_key() -> None:
     [
         ({"name": "a/b"}, "String should match pattern"),
         ({"name": ".hidden"}, "String should match pattern"),
-        ({"arms": {}}, "at least 1 item"),
-        ({"seeds": []}, "at least 1 item"),
+        ({"arms": {}}, "arms: there is none, and no design that makes some"),
+        ({"seeds": []}, "arms: there is none, and no design that makes some"),
         ({"seeds": [0, 1, 0]}, "seeds: [0, 1, 0] names a seed twice; a repeated seed is no replicate"),
         ({"seeds": [True]}, "expected a number, got True"),
         ({"table": {"baseline": "nobody"}}, "table.baseline: no arm 'nobody'; choices: first, second"),

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from harness.config import LoopSettings, OptimSettings, PositiveInt, Settings, content_hash
+from harness.config import LoopSettings, OptimSettings
 from harness.errors import UserError
 from harness.experiment_files import one_line
+from harness.settings import PositiveInt, Settings, content_hash
 from harness.yaml_files import read_yaml
 
 SHIPPED = Path(__file__).parent / "shipped"

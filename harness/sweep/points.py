@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.config import Settings
+from harness.settings import Settings
 
 Value = float | int | str | bool | None
 PointState = Literal["complete", "pruned", "failed", "running", "waiting"]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.config import TrialConfig, content_hash
+from harness.config import TrialConfig
 from harness.errors import UserError
+from harness.settings import content_hash
 from harness.sweep import space
 from harness.sweep.points import Value
 from harness.sweep.sweep_files import Arm, Sweep

@@ -13,8 +13,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness.config import TrialConfig, content_hash
+from harness.config import TrialConfig
 from harness.records.provenance import machine
+from harness.settings import content_hash
 
 RECORD_FOLDERS = ("search", "records")
 LOG_LINE_BYTES = 400  # an epoch's entry in log.jsonl

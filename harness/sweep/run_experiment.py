@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.config import content_hash
 from harness.errors import UserError
 from harness.experiment_files import Experiment, PlannedTrial
 from harness.records.schema import Manifest, Summary
 from harness.records.store import RecordStore
+from harness.settings import content_hash
 from harness.sweep.launch import InProcessPool, Pool, ProcessPool, launch
 from harness.sweep.worker import TrialEvent, TrialTask, must_train
 from harness.tracking.tracker import TrialRun

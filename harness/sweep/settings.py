@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, model_validator
 
-from harness.config import (
+from harness.config import TableSettings
+from harness.settings import (
     NUMBER,
     NonNegativeFloat,
     NonNegativeInt,
@@ -17,7 +18,6 @@ from harness.config import (
     PositiveFloat,
     PositiveInt,
     Settings,
-    TableSettings,
 )
 
 Number = Annotated[float, NUMBER]

@@ -11,25 +11,24 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from harness.backbones.recipe import SpeechEncoderSettings, load_recipe
-from harness.config import ExperimentConfig, TrialConfig, content_hash
+from harness.config import ExperimentConfig, TrialConfig
 from harness.errors import UserError, must_be_in
 from harness.experiment_files import (
     Experiment,
     PlannedTrial,
-    check_metrics,
     load_experiment,
-    merge,
     one_line,
     parse_overrides,
     resolve_trial,
-    set_dotted,
-    unshared,
 )
 from harness.metrics import validation_metrics
+from harness.setting_trees import merge, set_dotted, unshared
+from harness.settings import content_hash
 from harness.sweep import space
 from harness.sweep.points import Axis, Objective, Value
 from harness.sweep.settings import Parameter, SweepConfig
 from harness.sweep.sweep_checks import check_sweep
+from harness.table_checks import check_table
 from harness.yaml_files import read_yaml
 
 KEEPS_NAME = ("budget", "storage", "name")  # overrides of these go on with the same study
@@ -116,7 +115,6 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         experiment = load_experiment(path.parent / config.experiment)
     except UserError as error:
         raise UserError(f"{path}: experiment: {error}") from error
-    check_metrics(config.table.metrics, f"{path}: table.metrics")
     arms = _arms(config, experiment, path)
     family = _family(arms, path)
     sweep = Sweep(config, experiment, arms, _objectives(config, family, path), path)
@@ -192,9 +190,7 @@ def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm,
         arms.append(Arm(name, settings, searched))
     if not any(arm.space for arm in arms):
         raise UserError(f"{path}: space: no arm searches anything")
-    baseline = config.table.baseline
-    if baseline is not None:
-        must_be_in(baseline, names, f"{path}: table.baseline: no arm {baseline!r} in this sweep")
+    check_table(config.table, names, f"{path}: table", config.confirm.rules)
     return tuple(arms)
 
 

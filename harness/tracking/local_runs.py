@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.config import content_hash
 from harness.errors import UserError
 from harness.records.schema import Summary
 from harness.records.store import MANIFEST, RecordStore, TrialFolder, read_json
+from harness.settings import content_hash
 from harness.sweep.points import SearchPoint, SearchResult
 from harness.tables.build import Table, build_table, load_frame
 from harness.tracking.client import trial_content

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.config import content_hash
+from harness.settings import content_hash
 from harness.sweep.points import SearchResult
 from harness.tables.build import Table
 from harness.tables.render_markdown import format_cell, num_seeds

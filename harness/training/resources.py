@@ -14,13 +14,14 @@ import torch
 from harness.backbones.model import TaskModel
 from harness.backbones.recipe import Recipe, SpeechEncoderSettings, load_recipe
 from harness.backbones.store import Backbone, load_backbone
-from harness.config import AugmentSettings, LoopSettings, TrialConfig, content_hash
+from harness.config import AugmentSettings, LoopSettings, TrialConfig
 from harness.data.cache import cache_root
 from harness.data.corpus import Corpus, Example, Split
 from harness.data.features import FeatureCache, LogMel
 from harness.data.registry import load_corpus
 from harness.data.spec_augment import SpecAugment
 from harness.errors import UserError
+from harness.settings import content_hash
 from harness.training.classification import ClassificationTask
 from harness.training.ctc import CtcTask
 from harness.training.task import Evaluation, Item, Task, evaluate

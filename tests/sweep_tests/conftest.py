@@ -13,8 +13,9 @@ from postgres import postgres_database as postgres_database
 from postgres import postgres_url as postgres_url
 from tiny_text import TinyText
 
-from harness.experiment_files import load_experiment, merge
+from harness.experiment_files import load_experiment
 from harness.records.schema import Summary
+from harness.setting_trees import merge
 from harness.sweep.run_experiment import RunPlan, plan_run
 from harness.sweep.worker import TrialEvent
 

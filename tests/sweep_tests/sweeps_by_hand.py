@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from harness.experiment_files import merge
+from harness.setting_trees import merge
 
 L2 = "adapter.adapter_strategy.l2_lambda"
 LR: dict[str, Any] = {"type": "log_float", "low": 1e-4, "high": 1e-1}

@@ -11,7 +11,7 @@ import yaml
 from tiny_text import RunCli, TinyText
 
 from harness.errors import UserError
-from harness.experiment_files import merge
+from harness.setting_trees import merge
 from harness.sweep.sweep_files import load_sweep
 
 ROOT = Path(__file__).resolve().parents[2]

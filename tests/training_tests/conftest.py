@@ -12,7 +12,8 @@ from tiny_text import TinyText
 
 from harness.backbones.recipe import load_recipe
 from harness.config import TrialConfig
-from harness.experiment_files import load_experiment, merge
+from harness.experiment_files import load_experiment
+from harness.setting_trees import merge
 from harness.training.pretrain import pretrain
 from harness.training.resources import Resources
 

@@ -1,0 +1,55 @@
+"""The base of every settings class, and the plain types of settings. Loads no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Base of every settings class: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _refuse_text_and_bool(value: Any) -> Any:
+    if isinstance(value, (str, bool)):  # pydantic alone takes "3" for 3 and `yes` for 1
+        raise ValueError(f"expected a number, got {value!r}")
+    return value
+
+
+NUMBER = BeforeValidator(_refuse_text_and_bool)
+PositiveInt = Annotated[int, Field(gt=0), NUMBER]
+NonNegativeInt = Annotated[int, Field(ge=0), NUMBER]
+PositiveFloat = Annotated[float, Field(gt=0), NUMBER]
+NonNegativeFloat = Annotated[float, Field(ge=0), NUMBER]
+Fraction = Annotated[float, Field(ge=0, le=1), NUMBER]
+
+
+def _refuse_unplain(value: Any, place: str = "") -> Any:
+    """Raise ValueError at the first value that JSON does not have: it could not be hashed, nor recorded."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_unplain(item, f"{place}.{key}" if place else str(key))
+    elif not place:
+        return value  # not even a mapping: the type check that follows says so
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            _refuse_unplain(item, f"{place}.{number}")
+    elif not (value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))):
+        raise ValueError(f"{place}: expected a finite number, a text, a list or a mapping, got {value!r}")
+    return value
+
+
+PlainSettings = Annotated[dict[str, Any], BeforeValidator(_refuse_unplain)]  # for a class that checks them itself
+
+
+def content_hash(content: Any, length: int = 12) -> str:
+    """First `length` hex digits of the SHA-256 of `content` as canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -1,0 +1,107 @@
+"""Statistics of seeds, items and targets: pure functions of arrays, an explicit generator wherever something is drawn.
+
+    summarise, compare_by_seed, compare_table     a cell; an arm against the baseline; all of a table, Holm-corrected
+    error_rate, compare_error_rates, ...          one test set: intervals and tests over its items
+    two_level                                     seeds and items together
+    aggregate_targets, performance_profile, ...   several targets
+
+Which method stands behind each number, and how it was measured to hold: docs/statistics.md. Loads NumPy alone.
+"""
+
+from harness.statistics.aggregates import (
+    AggregateScore,
+    PerformanceProfile,
+    aggregate_targets,
+    compare_aggregates,
+    interquartile_mean,
+    mean_over_targets,
+    performance_profile,
+    probability_of_improvement,
+)
+from harness.statistics.bootstrap import bootstrap_interval, resample_weights
+from harness.statistics.distributions import hedges_correction, t_cdf, t_quantile, t_test_power, t_two_sided_p
+from harness.statistics.f1_scores import compare_macro_f1, macro_f1_score
+from harness.statistics.items import (
+    ItemComparison,
+    ItemScore,
+    compare_error_rates,
+    compare_mean_scores,
+    error_rate,
+    mean_score,
+)
+from harness.statistics.multiplicity import holm, holm_by_group
+from harness.statistics.other_comparisons import RelativeChange, UnpairedComparison, compare_unpaired, relative_change
+from harness.statistics.permutation import McNemar, PermutationTest, mcnemar, sign_flip_test
+from harness.statistics.power import (
+    ALPHA,
+    POWER,
+    detectable_difference,
+    detectable_effect,
+    paired_test_power,
+    seeds_needed,
+)
+from harness.statistics.samples import LEVEL, Interval
+from harness.statistics.seeds import (
+    PairedComparison,
+    SeedSummary,
+    compare_by_seed,
+    compare_paired,
+    summarise,
+    t_interval,
+)
+from harness.statistics.table_comparisons import TableComparison, compare_table
+from harness.statistics.two_level import TwoLevelResult, two_level
+
+__all__ = [
+    "ALPHA",
+    "LEVEL",
+    "POWER",
+    "AggregateScore",
+    "Interval",
+    "ItemComparison",
+    "ItemScore",
+    "McNemar",
+    "PairedComparison",
+    "PerformanceProfile",
+    "PermutationTest",
+    "RelativeChange",
+    "SeedSummary",
+    "TableComparison",
+    "TwoLevelResult",
+    "UnpairedComparison",
+    "aggregate_targets",
+    "bootstrap_interval",
+    "compare_aggregates",
+    "compare_by_seed",
+    "compare_error_rates",
+    "compare_macro_f1",
+    "compare_mean_scores",
+    "compare_paired",
+    "compare_table",
+    "compare_unpaired",
+    "detectable_difference",
+    "detectable_effect",
+    "error_rate",
+    "hedges_correction",
+    "holm",
+    "holm_by_group",
+    "interquartile_mean",
+    "macro_f1_score",
+    "mcnemar",
+    "mean_over_targets",
+    "mean_score",
+    "paired_test_power",
+    "performance_profile",
+    "probability_of_improvement",
+    "relative_change",
+    "resample_weights",
+    "seeds_needed",
+    "sign_flip_test",
+    "summarise",
+    "t_cdf",
+    "t_interval",
+    "t_quantile",
+    "t_test_power",
+    "t_two_sided_p",
+    "two_level",
+]

@@ -1,0 +1,103 @@
+"""What enters a statistic, checked once: finite numbers of the right shape; and the interval that leaves one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+LEVEL = 0.95  # confidence level of every interval unless told otherwise
+ROUNDING = 1e-12  # a spread this small, relative to the values, is floating-point rounding
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval, and the method that made it (`t`, `bca`, `bootstrap_t`, `percentile`, `fieller` ...)."""
+
+    low: float
+    high: float
+    level: float = LEVEL
+    method: str = "t"
+
+    def contains(self, value: float) -> bool:
+        """Whether `value` lies in it, ends included."""
+        return self.low <= value <= self.high
+
+    @property
+    def half_width(self) -> float:
+        """Half of its length."""
+        return (self.high - self.low) / 2.0
+
+
+def as_vector(values: ArrayLike, name: str) -> Floats:
+    """`values` as a float vector of at least one finite number.
+
+    Raises:
+        ValueError: empty, not one-dimensional, or not finite.
+    """
+    return _checked(values, name, 1)
+
+
+def as_matrix(values: ArrayLike, name: str) -> Floats:
+    """`values` as a float matrix of at least one row and column, all finite.
+
+    Raises:
+        ValueError: empty, not two-dimensional, or not finite.
+    """
+    return _checked(values, name, 2)
+
+
+def as_labels(values: Sequence[Any] | NDArray[Any], name: str, count: int) -> NDArray[np.int64]:
+    """Any labels (numbers or strings) as indices 0 ... k - 1, in the order of their first appearance.
+
+    Raises:
+        ValueError: not `count` labels.
+    """
+    labels = list(values)
+    if len(labels) != count:
+        raise ValueError(f"{name}: {len(labels)} labels for {count} items")
+    index: dict[Any, int] = {}
+    return np.array([index.setdefault(label, len(index)) for label in labels], dtype=np.int64)
+
+
+def same_shape(**arrays: Floats) -> None:
+    """Refuse arrays that cannot be paired.
+
+    Raises:
+        ValueError: their shapes differ.
+    """
+    if len({array.shape for array in arrays.values()}) > 1:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"paired values must have the same shape, not {shapes}")
+
+
+def is_constant(values: Floats, scale: float | None = None) -> bool:
+    """Whether the values are equal up to rounding, relative to `scale` (default: the largest of them)."""
+    size = float(np.max(np.abs(values))) if scale is None else scale
+    return float(np.ptp(values)) <= ROUNDING * size
+
+
+def check_level(level: float, name: str = "level") -> None:
+    """Refuse a probability that is not inside (0, 1).
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"{name} {level!r} must lie between 0 and 1")
+
+
+def _checked(values: ArrayLike, name: str, ndim: int) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != ndim or array.size == 0:
+        raise ValueError(
+            f"{name}: an array of {ndim} dimension(s) with at least one value is needed, not {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"{name}: {array[where]} at {where[0] if ndim == 1 else where} is not a finite number")
+    return array

@@ -1,0 +1,184 @@
+"""The settings of a table: the `table:` part of an experiment or sweep file, or a file of its own (`tables/*.yaml`).
+
+Typed, frozen, unknown keys refused. What needs the records (which arms, metrics and settings there are) is checked when
+the table is built. Loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from harness.settings import NUMBER, Fraction, NonNegativeInt, PositiveFloat, Settings, content_hash
+
+Show = Literal["value", "delta", "relative", "interval", "p_value"]
+Summary = Literal["mean", "weighted_mean", "relative_reduction", "weighted_relative_reduction"]
+Number = Annotated[float, NUMBER]
+
+
+def _text_or_mapping(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "name"
+    return "settings" if isinstance(value, (Mapping, Settings)) else None
+
+
+class MetricSettings(Settings):
+    """One metric's columns.
+
+    `direction` and `unit` are what the metric has anyway; written out they are checked. `show` names the columns:
+    the value, its paired difference from the baseline (`delta`), the relative reduction of the error (`relative`,
+    WERR for error rates), the value's interval, or the adjusted p.
+    """
+
+    metric: str
+    header: str | None = None
+    direction: Literal["higher", "lower"] | None = None
+    unit: str | None = None
+    decimals: NonNegativeInt | None = None
+    show: tuple[Show, ...] = Field(default=("value",), min_length=1)
+
+
+MetricEntry = Annotated[
+    Annotated[str, Tag("name")] | Annotated[MetricSettings, Tag("settings")],
+    Discriminator(
+        _text_or_mapping,
+        custom_error_type="metric",
+        custom_error_message="Input should be a metric's name, or {metric: NAME, show: [...], ...}",
+    ),
+]
+
+
+class ReferenceSettings(Settings):
+    """A paper's verified numbers beside ours: `paper` names the data, `rows` and `columns` say what stands for what.
+
+    Both map ours to the paper's (`tweets: SST`, `full_fine_tuning: Full`); only what is mapped gets a reference.
+    """
+
+    paper: str
+    rows: dict[str, str] = Field(min_length=1)
+    columns: dict[str, str] = Field(min_length=1)
+
+
+class _Claim(Settings):
+    """Base of the claims: what is claimed, in words, and on which metric."""
+
+    text: str = Field(min_length=1)
+    metric: str
+
+    @property
+    def id(self) -> str:
+        """Hash of everything that is claimed."""
+        return content_hash(self.model_dump(mode="json"))
+
+
+class ContrastClaim(_Claim):
+    """The metric of `arm` against that of `than`, paired over seeds.
+
+    `expect`: the mean difference is `lower`, `higher`, `better` or `worse` (by more than `by`, in the table's unit), or
+    `equal`: within `by` on both sides.
+    """
+
+    type: Literal["contrast"]
+    arm: str
+    than: str
+    expect: Literal["lower", "higher", "better", "worse", "equal"]
+    by: Annotated[float, Field(ge=0), NUMBER] = 0.0
+
+    @model_validator(mode="after")
+    def _is_about_two_arms(self) -> ContrastClaim:
+        if self.arm == self.than:
+            raise ValueError(f"arm and than are both {self.arm!r}")
+        if self.expect == "equal" and self.by == 0:
+            raise ValueError("expect: equal needs a margin: by, in the table's unit")
+        return self
+
+
+class TrendClaim(_Claim):
+    """How the metric changes along a setting, by the slope of a line fitted in each seed.
+
+    The metric is that of `arm` (of every arm that has the setting, when left out), or its gain over `than`: the paired
+    difference in the metric's better direction. `along` is a numeric setting (`data.train_limit`, `adapter.dim`), whose
+    values come from different arms or experiments; `log` fits against its logarithm (slope: per factor of ten).
+    """
+
+    type: Literal["trend"]
+    along: str
+    expect: Literal["increasing", "decreasing"]
+    arm: str | None = None
+    than: str | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _gain_has_an_arm(self) -> TrendClaim:
+        if self.than is not None and self.arm in (None, self.than):
+            raise ValueError("than needs another arm: the gain of arm over than")
+        return self
+
+
+Claim = Annotated[ContrastClaim | TrendClaim, Discriminator("type")]
+
+
+class TableSettings(Settings):
+    """What a table shows, and how.
+
+    `rows` and `columns` are what its cells are told apart by: `arm`, `target`, `experiment`, or any setting of a trial
+    (`adapter.dim`). Of several, the last names the rows (or the lowest header), the others the groups.
+    """
+
+    metrics: tuple[MetricEntry, ...] = Field(default=(), description="Columns; the family's usual ones by default.")
+    baseline: str | None = Field(default=None, description="The arm that the others are compared with.")
+    title: str | None = None
+    layout: str | None = Field(default=None, description="A named layout; what is set here goes before it.")
+    rows: tuple[str, ...] = Field(default=("arm",), min_length=1)
+    columns: tuple[str, ...] = ()
+    arms: tuple[str, ...] | None = Field(default=None, min_length=1, description="Arms to show, in this order.")
+    where: dict[str, Any] = Field(default_factory=dict, description="Only trials with these settings.")
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict, description="Row group -> its rows, in order.")
+    labels: dict[str, str] = Field(default_factory=dict, description="What to print for an arm, target or setting.")
+    settings: tuple[str, ...] = Field(default=(), description="Hyperparameters as columns (dotted keys).")
+    sort: Literal["file", "size"] = Field(default="file", description="size: by data.train_limit, smallest first.")
+    summary: tuple[Summary, ...] = Field(default=(), description="Rows below the others.")
+    weights: dict[str, PositiveFloat] | None = Field(
+        default=None, description="Row -> weight of the weighted mean; data.train_limit when left out."
+    )
+    count: Literal["auto", "always", "never"] = Field(default="auto", description="Seeds as a column; auto: if uneven.")
+    spread: Literal["sd", "interval", "none"] = Field(default="sd", description="What stands behind the mean.")
+    level: Annotated[float, Field(gt=0, lt=1), NUMBER] = 0.95
+    alpha: Fraction = 0.05
+    phase: Literal["confirm", "search"] = Field(default="confirm", description="search: a sweep's validation numbers.")
+    reference: ReferenceSettings | None = None
+    claims: tuple[Claim, ...] = Field(default=(), description="What is expected, written before the run.")
+
+    @field_validator("rows", "columns", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> TableSettings:
+        _once("rows and columns", (*self.rows, *self.columns))
+        _once("arms", self.arms or ())
+        _once("groups", [row for rows in self.groups.values() for row in rows])
+        _once("settings", self.settings)
+        _once("claims", [claim.text for claim in self.claims])
+        if self.groups and len(self.rows) > 1:
+            raise ValueError(f"groups: the rows are grouped by {self.rows[0]} already")
+        if self.arms is not None and self.baseline is not None and self.baseline not in self.arms:
+            raise ValueError(f"baseline {self.baseline!r} is not among the arms to show: {', '.join(self.arms)}")
+        return self
+
+
+def _once(field: str, names: Any) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{field}: {twice[0]!r} is named twice")
+
+
+class TableSpec(TableSettings):
+    """A table in a file of its own, of one experiment or several (by name; their records lie in the results folder)."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    experiments: tuple[str, ...] = Field(min_length=1)
