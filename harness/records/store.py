@@ -76,7 +76,9 @@ class TrialFolder:
         """
         summary_bytes = json_bytes(summary.model_dump(mode="json"))
         files = self._digests() | {"summary.json": hashlib.sha256(summary_bytes).hexdigest()}
-        write_json(self.path / "provenance.json", provenance.model_copy(update={"files": files}).model_dump(mode="json"))
+        write_json(
+            self.path / "provenance.json", provenance.model_copy(update={"files": files}).model_dump(mode="json")
+        )
         write_atomically(self.path / "summary.json", summary_bytes)
         if summary.state != "failed":
             self.checkpoint.unlink(missing_ok=True)

@@ -15,11 +15,15 @@ from harness.metrics import SCORERS
 
 @dataclass(frozen=True)
 class TestItem:
-    """One test example: its key, what a person reads (text or transcript), and its reference."""
+    """One test example: its key, what a person reads (text or transcript), its reference, and its group.
+
+    Items of a group (a document, copies of a tweet) are no independent observations.
+    """
 
     key: str
     shown: str
     reference: int | str
+    group: str
 
     __test__ = False  # no test class, whatever its name says to pytest
 
@@ -59,9 +63,9 @@ class References:
 
 def _item(example: Example) -> TestItem:
     if isinstance(example, TextExample):
-        return TestItem(example.key, example.text, example.label)
+        return TestItem(example.key, example.text, example.label, example.group)
     assert isinstance(example, SpeechExample)
-    return TestItem(example.key, example.transcript, example.transcript)
+    return TestItem(example.key, example.transcript, example.transcript, example.group)
 
 
 class ReferenceShelf:

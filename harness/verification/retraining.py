@@ -81,7 +81,9 @@ def retrain_trial(place: Place, record: Record, tolerance: float) -> Retrained:
     try:
         config = TrialConfig.model_validate(record.config)
     except ValidationError as error:
-        raise UserError(f"{place.record}: config.json: {error.errors()[0]['msg']}: not a config of this version") from error
+        raise UserError(
+            f"{place.record}: config.json: {error.errors()[0]['msg']}: not a config of this version"
+        ) from error
     resources = Resources()
     domains = resources.domains(config)
     check_made_with(place, record, domains.corpus.fingerprint, domains.backbone.fingerprint)
@@ -109,7 +111,9 @@ def check_made_with(place: Place, record: Record, corpus: str, backbone: str) ->
         ("backbone", backbone, record.provenance.backbone_fingerprint),
     ):
         if here != there:
-            raise UserError(f"{place.record}: made with {what} {there[:12]}, here it is {here[:12]}; cannot be repeated")
+            raise UserError(
+                f"{place.record}: made with {what} {there[:12]}, here it is {here[:12]}; cannot be repeated"
+            )
 
 
 def differing_packages(provenance: Provenance | None) -> list[str]:

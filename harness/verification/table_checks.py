@@ -62,9 +62,7 @@ def check_model(name: str, committed: str, table: Table, parse: Callable[[str], 
             findings.check(False, "", cell_name(row.id, column.id), f"{name} has no such cell")
             continue
         difference = differing_field(other, cell)
-        findings.check(
-            difference is None, f"cells of {name}", cell_name(row.id, column.id), f"{name} has {difference}"
-        )
+        findings.check(difference is None, f"cells of {name}", cell_name(row.id, column.id), f"{name} has {difference}")
     here = {(row.id, column.id) for row, column, _ in table}
     for row, column, _ in published:
         if (row.id, column.id) not in here:

@@ -130,5 +130,3 @@ def check_search(path: Path, manifest: Manifest | None) -> Findings:
         findings = Findings()
         findings.check(False, "", "search.json", str(error).splitlines()[0])
         return findings
-
-
