@@ -5,6 +5,7 @@ All panels share their axes, so arms can be compared; the base model's scores ar
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -61,7 +62,7 @@ def draw_learning_curves(
         elif place + columns >= len(shown):  # nothing below it
             axes.tick_params("x", labelbottom=True)
             axes.set_xlabel("epoch")
-    figure.supylabel(f"{label.full}, validation", fontsize=9)
+    figure.supylabel(label.full, fontsize=9)
     add_legend(figure, "outside upper left", _legend(base is not None))
     return figure
 
@@ -69,7 +70,7 @@ def draw_learning_curves(
 def _draw_panel(
     axes: Axes, arm: str, runs: Sequence[Curve], label: MetricLabel, base: tuple[float, float] | None
 ) -> None:
-    axes.set_title(arm, loc="left", fontweight="bold", fontsize=8.5)
+    axes.set_title(textwrap.fill(arm, 27), loc="left", fontweight="bold", fontsize=8.5)
     axes.grid(axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
     for place, colour in enumerate((TARGET, SOURCE)):

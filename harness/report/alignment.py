@@ -7,6 +7,7 @@ from typing import Literal
 
 Kind = Literal["equal", "substitute", "insert", "delete"]
 Unit = Literal["character", "word"]
+KINDS: dict[str, Kind] = {"equal": "equal", "substitute": "substitute", "insert": "insert", "delete": "delete"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def align(reference: str, hypothesis: str, unit: Unit = "character") -> tuple[Pi
     chunks = process(glue.join(one), glue.join(other)).alignments[0]
     return tuple(
         Piece(
-            chunk.type,
+            KINDS[chunk.type],
             glue.join(one[chunk.ref_start_idx : chunk.ref_end_idx]),
             glue.join(other[chunk.hyp_start_idx : chunk.hyp_end_idx]),
         )

@@ -9,16 +9,17 @@ from matplotlib.figure import Figure
 
 from harness.errors import UserError
 from harness.figures.attention import Attention, draw_attention, mean_attention, parse_attention
-from harness.figures.labels import MetricLabel, metric_label
+from harness.figures.labels import MetricLabel, axis_labels, metric_label
 from harness.figures.learning_curves import Curve, draw_learning_curves
-from harness.figures.sweep_figures import sweep_figures
+from harness.figures.style import slug
+from harness.figures.sweep_figures import axis_pairs, sweep_figures
 from harness.figures.tradeoff import Outcome, draw_tradeoff, front_of_arms, mean_of
 from harness.metrics import METRICS, as_error
 from harness.records.store import read_json
-from harness.report.methods import join, metric_words
+from harness.report.methods import join, metric_words, sentence
 from harness.report.settings_view import show
 from harness.report.sources import Sources
-from harness.sweep.points import Objective, SearchPoint
+from harness.sweep.points import Objective, SearchPoint, SearchResult
 
 ATTENTION = "attention.json"
 
@@ -68,7 +69,7 @@ def _curves(sources: Sources, primary: str) -> Iterator[Drawing]:
         log = [entry["metrics"] for entry in sources.folder(record).read_log()]
         if log and all(key in entry for entry in log for key in keys):
             target, source = (tuple(float(entry[key]) for entry in log) for key in keys)
-            curves.setdefault(arm, []).append(Curve(seed, target, source, record.summary.best_epoch))
+            curves.setdefault(arm, []).append(Curve(seed, target, source, record.summary.best_epoch or len(log)))
     if not curves:
         return
     base, untrained = None, sources.untrained
@@ -80,8 +81,8 @@ def _curves(sources: Sources, primary: str) -> Iterator[Drawing]:
         best = [run.target[run.best_epoch - 1] * label.scale for run in runs]
         ends.append(f"{arm} {sum(best) / len(best):.1f} (epoch {', '.join(str(run.best_epoch) for run in runs)})")
     caption = (
-        f"Validation {metric_words(primary)} after each epoch, on the target and the mean of the sources. Thin lines are "
-        "seeds, thick ones their mean as far as all seeds went; dots are the epochs whose weights were kept."
+        f"Validation {metric_words(primary)} after each epoch, on the target and the mean of the sources. Thin lines "
+        "are seeds, thick ones their mean as far as all seeds went; dots are the epochs whose weights were kept."
     )
     words = f"{caption} Mean kept target score, and kept epochs by seed: {'; '.join(ends)}."
     figure = draw_learning_curves(curves, label, base)
@@ -143,14 +144,25 @@ TITLES = {
 
 def _search(sources: Sources) -> Iterator[Drawing]:
     assert sources.search is not None
+    contours = contour_titles(sources.search)
     for name, figure in sweep_figures(sources.search):
         kind = name.split("_")[0]
         title = TITLES.get(kind, name.replace("_", " "))
-        if kind == "contour":
-            title = name.removeprefix("contour_").replace("_", " ")
+        title = contours.get(name, title)
         caption, best = _search_words(sources, kind)
         words = f"{caption} {best}".strip()
         yield Drawing(name, "search", title, caption, words, figure, themed=kind != "contour")
+
+
+def contour_titles(result: SearchResult) -> dict[str, str]:
+    """The name of each contour's file -> its arm and settings in words."""
+    titles = {}
+    for arm in result.axes:
+        labels = axis_labels(result.axes[arm])
+        for x_axis, y_axis in axis_pairs(result, arm):
+            one, other = labels[x_axis.key], labels[y_axis.key]
+            titles[slug(f"contour_{arm}_{one}_{other}")] = f"{arm}: {one} and {other}"
+    return titles
 
 
 def _search_words(sources: Sources, kind: str) -> tuple[str, str]:
@@ -170,7 +182,7 @@ def _search_words(sources: Sources, kind: str) -> tuple[str, str]:
         if point is not None:
             settings = ", ".join(f"{key.rsplit('.', 1)[-1]} {show(value)}" for key, value in point.params.items())
             best.append(f"{arm}: {goal.number(point.values[0])} (trial {point.number}; {settings})")
-    return about, f"Best validation score by arm: {'; '.join(best)}." if best else ""
+    return sentence(about), f"Best validation score by arm: {'; '.join(best)}." if best else ""
 
 
 def best_of(sources: Sources, arm: str) -> SearchPoint | None:

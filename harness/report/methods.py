@@ -49,9 +49,11 @@ def write_methods(sources: Sources, statistics: Sequence[str]) -> tuple[Paragrap
 
 
 def sentence(text: str) -> str:
-    """A note as a sentence: a capital letter and a full stop."""
+    """A note as a sentence: a capital letter (not on a name, such as that of an arm) and a full stop."""
     text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    first = text.split(" ")[0]
+    start = text[:1] if "_" in first or first.endswith(":") else text[:1].upper()
+    return start + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def join(parts: Sequence[str]) -> str:
@@ -131,9 +133,13 @@ def backbone_text(configs: Mapping[str, Mapping[str, Any]]) -> str:
         about = f"{recipe.name}: {sentence(recipe.description)}" if recipe.description else f"{recipe.name}."
     except UserError:
         about = f"{name.rsplit('/', 1)[-1]} (its recipe is not here)."
-    kinds = {"none": "nothing is trained", "head": "the output layer alone is trained", "adapters": "adapters are trained "
-             "in the frozen model", "adapters_and_head": "adapters and the output layer are trained",
-             "full": "all weights are trained"}  # fmt: skip
+    kinds = {
+        "none": "nothing is trained",
+        "head": "the output layer alone is trained",
+        "adapters": "adapters are trained in the frozen model",
+        "adapters_and_head": "adapters and the output layer are trained",
+        "full": "all weights are trained",
+    }
     by_kind: dict[str, list[str]] = {}
     for arm, config in configs.items():
         by_kind.setdefault(str(config["train"]), []).append(arm)
@@ -188,7 +194,8 @@ def search_text(frozen: Mapping[str, Any]) -> str:
     goals = join([f"{item['metric']}" for item in frozen["objectives"]])
     text = (
         f"Each searched arm was tuned with the same budget, {spent}, by {_named(frozen['sampler'])} with pruner "
-        f"{_named(frozen['pruner'])}, on {goals} (validation data only; search seeds {show(frozen['search']['seeds'])})."
+        f"{_named(frozen['pruner'])}, on {goals} (validation data only; "
+        f"search seeds {show(frozen['search']['seeds'])})."
     )
     for constraint in frozen["constraints"]:
         bound = "at most" if constraint.get("at_most") is not None else "at least"

@@ -1,4 +1,4 @@
-"""Settings as readers want them: dotted keys, what all arms share, what differs, and what a search could choose from."""
+"""Settings as readers want them: dotted keys, what arms share, what differs, what a search could choose from."""
 
 from __future__ import annotations
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from harness.config import CONFIG_VERSION, content_hash
+from harness.config import CONFIG_VERSION
 from harness.errors import TrialError, UserError
 from harness.metrics import METRICS, SCORERS, constrained_score, forgetting, primary_metric
 from harness.records.schema import Record, Summary
 from harness.records.store import TrialFolder
+from harness.settings import content_hash
 from harness.verification.findings import Findings, cell_name, same_number
 from harness.verification.references import References, ReferenceShelf
 
@@ -100,16 +101,17 @@ def check_log(place: Place, record: Record, findings: Findings) -> None:
     findings.check(
         len(log) == summary.epochs_run, what, place.record, f"log.jsonl has {len(log)} epochs, not {summary.epochs_run}"
     )
-    if not log or summary.state != "complete" or not 1 <= summary.best_epoch <= len(log):
+    kept = summary.best_epoch or 0
+    if not log or summary.state != "complete" or not 1 <= kept <= len(log):
         return
-    best = log[summary.best_epoch - 1]["metrics"]
+    best = log[kept - 1]["metrics"]
     for name, value in summary.valid.items():
         if name in best:
             findings.check(
                 best[name] == value,
                 what,
                 place.cell(name),
-                f"summary.json has {value!r}, the log's epoch {summary.best_epoch} has {best[name]!r}",
+                f"summary.json has {value!r}, the log's epoch {kept} has {best[name]!r}",
             )
     selected = f"valid_target/{primary_metric(summary.valid)}"
     scores = [entry["metrics"][selected] for entry in log if selected in entry["metrics"]]
@@ -117,10 +119,10 @@ def check_log(place: Place, record: Record, findings: Findings) -> None:
         pick = max if METRICS[selected.rpartition("/")[2]].direction == "higher" else min
         first = scores.index(pick(scores)) + 1
         findings.check(
-            first == summary.best_epoch,
+            first == kept,
             what,
             place.cell("best_epoch"),
-            f"summary.json has {summary.best_epoch}, but by {selected} the log's best epoch is {first}",
+            f"summary.json has {kept}, but by {selected} the log's best epoch is {first}",
         )
 
 

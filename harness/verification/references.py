@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.config import content_hash
 from harness.data.corpus import Corpus, Example, SpeechExample, TextExample
 from harness.data.registry import load_corpus
 from harness.errors import UserError
 from harness.metrics import SCORERS
+from harness.settings import content_hash
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from harness.config import CONFIG_VERSION, content_hash
+from harness.config import CONFIG_VERSION
 from harness.errors import TrialError, UserError
 from harness.records.schema import Manifest, Record, assert_sealed
 from harness.records.store import TrialFolder, read_json
+from harness.settings import content_hash
 from harness.sweep.freezing import Contender, Winner, choose_contenders, describe_winner, drop_losers, select
 from harness.sweep.points import SearchPoint, SearchResult
 from harness.sweep.settings import REGULARISERS, ConstraintSettings
@@ -126,8 +127,8 @@ def _check_values(
         found = fmean(record.summary.valid[metric] for record in records)
         findings.check(same_number(found, value), what, where, f"{metric} is {value!r}, its records give {found!r}")
     for objective, value in zip(sweep.result.objectives, point.values, strict=True):
-        found = point.valid.get(objective.metric)
-        findings.check(found == value, what, where, f"the objective {objective.metric} is {value!r}, not {found!r}")
+        own = point.valid.get(objective.metric)
+        findings.check(own == value, what, where, f"the objective {objective.metric} is {value!r}, not {own!r}")
     if sweep.frozen is not None:
         violations = [constraint.violation(point.valid) for constraint in sweep.constraints]
         same = len(violations) == len(point.violations) and all(map(same_number, violations, point.violations))

@@ -1,7 +1,7 @@
 """Checks of a published table: every cell of every committed rendering against the table that the records give.
 
-A rendering is read as a grid of cells, so that a difference is told by its row and column; whatever else differs (title,
-footnotes) is told by its line.
+A rendering is read as a grid of cells, so that a difference is told by its row and column; whatever else differs
+(title, footnotes) is told by its line.
 """
 
 from __future__ import annotations
