@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from harness.settings import NUMBER, Fraction, NonNegativeInt, PositiveFloat, Settings, content_hash
+from harness.settings import NUMBER, NonNegativeInt, PositiveFloat, Settings, content_hash
 
 Show = Literal["value", "delta", "relative", "interval", "p_value"]
 Summary = Literal["mean", "weighted_mean", "relative_reduction", "weighted_relative_reduction"]
-Number = Annotated[float, NUMBER]
+Probability = Annotated[float, Field(gt=0, lt=1), NUMBER]
 
 
 def _text_or_mapping(value: Any) -> str | None:
@@ -146,8 +146,8 @@ class TableSettings(Settings):
     )
     count: Literal["auto", "always", "never"] = Field(default="auto", description="Seeds as a column; auto: if uneven.")
     spread: Literal["sd", "interval", "none"] = Field(default="sd", description="What stands behind the mean.")
-    level: Annotated[float, Field(gt=0, lt=1), NUMBER] = 0.95
-    alpha: Fraction = 0.05
+    level: Probability = 0.95
+    alpha: Probability = 0.05
     phase: Literal["confirm", "search"] = Field(default="confirm", description="search: a sweep's validation numbers.")
     reference: ReferenceSettings | None = None
     claims: tuple[Claim, ...] = Field(default=(), description="What is expected, written before the run.")
@@ -169,6 +169,12 @@ class TableSettings(Settings):
         if self.arms is not None and self.baseline is not None and self.baseline not in self.arms:
             raise ValueError(f"baseline {self.baseline!r} is not among the arms to show: {', '.join(self.arms)}")
         return self
+
+    def recorded(self) -> dict[str, Any]:
+        """What experiment.json keeps: metrics, baseline, title, and whatever is not as by default."""
+        plain, usual = self.model_dump(mode="json"), TableSettings().model_dump(mode="json")
+        always = ("metrics", "baseline", "title")
+        return {key: value for key, value in plain.items() if key in always or value != usual.get(key)}
 
 
 def _once(field: str, names: Any) -> None:

@@ -209,7 +209,7 @@ def test_layers_from_keeps_its_written_key() -> None:
         ({"name": "a/b"}, "String should match pattern"),
         ({"name": ".hidden"}, "String should match pattern"),
         ({"arms": {}}, "arms: there is none, and no design that makes some"),
-        ({"seeds": []}, "arms: there is none, and no design that makes some"),
+        ({"seeds": []}, "at least 1 item"),
         ({"seeds": [0, 1, 0]}, "seeds: [0, 1, 0] names a seed twice; a repeated seed is no replicate"),
         ({"seeds": [True]}, "expected a number, got True"),
         ({"table": {"baseline": "nobody"}}, "table.baseline: no arm 'nobody'; choices: first, second"),

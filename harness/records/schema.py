@@ -109,8 +109,21 @@ class Record(_Schema):
     provenance: Provenance | None
 
 
+class Declared(_Schema):
+    """When a claim was first launched with, and how many of the experiment's trials were finished by then."""
+
+    text: str
+    at: str
+    num_finished: int
+
+
 class Manifest(_Schema):
-    """Which trials make an experiment: arm -> seed -> trial id, how its table is laid out, and what it must say."""
+    """Which trials make an experiment: arm -> seed -> trial id, how its table is laid out, and what it must say.
+
+    Attributes:
+        design: of an experiment with a design: its type, its factors with their levels, and each arm's levels.
+        claims: claim id (its hash) -> when it was declared. A launch adds those that are new and changes none.
+    """
 
     version: int = RECORD_VERSION
     name: str
@@ -118,3 +131,10 @@ class Manifest(_Schema):
     arms: dict[str, dict[int, str]]
     table: dict[str, Any] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    design: dict[str, Any] | None = None
+    claims: dict[str, Declared] = Field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """What experiment.json holds: what it does not have is not written."""
+        optional = {name for name in ("design", "claims") if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude=optional)

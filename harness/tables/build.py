@@ -1,178 +1,186 @@
-"""From records to a table: arms as rows, metrics as columns, mean and sample standard deviation over seeds.
+"""From records to a table: trials into cells, cells compared and ranked, rows and columns laid out, footnotes written.
 
-A cell is never a bare number: it knows how many seeds it stands on, and the table's footnotes say what is missing,
-what failed, and what a reader must know of the data.
+A cell is never a bare number: it knows its seeds, its interval, its trials and its comparison with the baseline; the
+footnotes say what is missing, what failed, and what a reader must know of the data. The same records and settings give
+the same table, whatever machine builds it. Loads neither pandas nor torch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
-import pandas as pd
+from pydantic import ValidationError
 
-from harness.errors import UserError
-from harness.metrics import METRICS
-from harness.records.schema import Manifest, Record
+from harness.errors import UserError, must_be_in
+from harness.experiment_files import one_line
 from harness.records.store import RecordStore
-
-_COMMON = ("forgetting", "constrained_score", "trainable_share")
-DEFAULT_METRICS = {
-    "text": ("target_macro_f1", "target_accuracy", "source_macro_f1", *_COMMON),
-    "speech": ("target_cer", "target_wer", "source_cer", *_COMMON),
-}
-NO_BEST = {"trainable_parameters", "trainable_share", "seconds", "peak_memory_mb", "best_epoch"}  # costs, not scores
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Mean and sample standard deviation (n - 1) over `count` seeds, in the column's unit; sd is None for one seed."""
-
-    mean: float
-    sd: float | None
-    count: int
-    best: bool = False
+from harness.table_checks import check_layout, metric_name
+from harness.table_settings import TableSettings, TableSpec
+from harness.tables.claims import judge_claims
+from harness.tables.columns import expand_columns, row_cells
+from harness.tables.effects import effects_table
+from harness.tables.footnotes import write_footnotes
+from harness.tables.layouts import apply_layout
+from harness.tables.load import Loaded, load_experiments, select_trials
+from harness.tables.model import Row, Table
+from harness.tables.names import dimension_header, key_id, part_label, part_text
+from harness.tables.pivot import Key, Pivot, make_pivot
+from harness.tables.plans import plan_columns
+from harness.tables.references import add_reference
+from harness.tables.summary_rows import summary_rows
+from harness.tables.value_cells import make_value_cells
 
 
-@dataclass(frozen=True)
-class Column:
-    """A metric's column."""
-
-    metric: str
-    header: str
-    decimals: int
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows by arm; `cells[arm][metric]` is None where there is no finished trial."""
-
-    title: str
-    columns: tuple[Column, ...]
-    cells: dict[str, dict[str, Cell | None]]
-    footnotes: tuple[str, ...]
-
-
-def load_frame(store: RecordStore, manifest: Manifest) -> pd.DataFrame:
-    """One row a planned trial: arm, seed, trial_id, state, and every metric and cost as a column (fractions)."""
-    rows: list[dict[str, Any]] = []
-    for arm, seeds in manifest.arms.items():
-        for seed, trial_id in seeds.items():
-            row: dict[str, Any] = {"arm": arm, "seed": seed, "trial_id": trial_id, "state": "missing", "reason": None}
-            summary = store.trial(trial_id).summary()
-            if summary is not None:
-                row |= {"state": summary.state.value, "reason": summary.reason, "best_epoch": summary.best_epoch}
-                if summary.state == "complete":
-                    row |= summary.metrics | summary.costs
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def load_records(store: RecordStore, manifest: Manifest) -> dict[str, Record]:
-    """The finished records of an experiment, by trial id."""
-    found = (store.trial(trial_id).record() for seeds in manifest.arms.values() for trial_id in seeds.values())
-    return {record.trial_id: record for record in found if record is not None}
-
-
-def build_table(store: RecordStore, metrics: tuple[str, ...] | None = None) -> Table:
-    """Build an experiment's table from its records.
+def build_table(
+    store: RecordStore, metrics: Sequence[str] | None = None, settings: TableSettings | None = None
+) -> Table:
+    """Build one experiment's table from its records.
 
     Args:
-        metrics: the columns; None takes the experiment's own, or its family's default.
+        metrics: the columns; None takes those of the settings, or the family's usual ones.
+        settings: None takes what the experiment was launched with.
 
     Raises:
-        UserError: no such experiment, no finished trial, or an unknown metric (the choices are named).
+        UserError: no such experiment, no finished trial, or settings that do not fit its records (the choices are
+            named).
     """
-    manifest = store.manifest()
-    frame = load_frame(store, manifest)
-    finished = frame[frame["state"] == "complete"]
-    if finished.empty:
-        raise UserError(f"{store.path}: no trial of {store.name} is finished, so there is nothing to tabulate")
-    chosen = metrics or tuple(manifest.table.get("metrics") or ()) or default_metrics(finished)
-    for metric in chosen:
-        if metric not in METRICS or metric not in finished:
-            choices = ", ".join(name for name in METRICS if name in finished)
-            raise UserError(f"table: no metric {metric!r} in the records of {store.name}; choices: {choices}")
-    columns = tuple(make_column(metric, finished[metric].mean()) for metric in chosen)
-    cells = {arm: {c.metric: make_cell(finished, arm, c) for c in columns} for arm in manifest.arms}
-    mark_best(cells, columns)
-    title = " ".join(str(manifest.table.get("title") or manifest.description or manifest.name).split())
-    notes = (*footnotes(frame, load_records(store, manifest)), *uneven_cells(cells), *manifest.notes)
-    return Table(title, columns, cells, notes)
+    return build_experiments(store.path.parent, (store.name,), settings, metrics)
 
 
-def default_metrics(finished: pd.DataFrame) -> tuple[str, ...]:
-    """The family's columns."""
-    family = "speech" if "target_cer" in finished and finished["target_cer"].notna().any() else "text"
-    return DEFAULT_METRICS[family]
+def build_spec(results: Path, spec: TableSpec) -> Table:
+    """Build the table of a spec file.
+
+    Raises:
+        UserError: as `build_table`.
+    """
+    settings = TableSettings.model_validate(spec.model_dump(exclude={"name", "experiments"}))
+    return build_experiments(results, spec.experiments, settings, name=spec.name)
 
 
-def make_column(metric: str, typical: float) -> Column:
-    """A column with its header: name, direction of better, unit."""
-    info = METRICS[metric]
-    arrow = "" if metric in NO_BEST else {"higher": " ↑", "lower": " ↓"}[info.direction]
-    unit = f" ({info.unit})" if info.unit else ""
-    decimals = 0 if not info.unit or info.unit == "MB" else 1
-    if metric == "trainable_share" and typical < 0.1:
-        decimals = 2
-    return Column(metric, f"{metric.replace('_', ' ')}{unit}{arrow}", decimals)
+def build_experiments(
+    results: Path,
+    names: Sequence[str],
+    settings: TableSettings | None = None,
+    metrics: Sequence[str] | None = None,
+    *,
+    name: str | None = None,
+) -> Table:
+    """Build one table of one experiment or several.
 
+    Args:
+        name: the table's name; by default the experiments'.
 
-def make_cell(finished: pd.DataFrame, arm: str, column: Column) -> Cell | None:
-    """One cell, in the column's unit."""
-    scale = 100.0 if METRICS[column.metric].unit in ("%", "points") else 1.0
-    values = finished.loc[finished["arm"] == arm, column.metric].dropna() * scale
-    if values.empty:
-        return None
-    sd = float(values.std(ddof=1)) if len(values) > 1 else None
-    return Cell(float(values.mean()), sd, len(values))
-
-
-def mark_best(cells: dict[str, dict[str, Cell | None]], columns: tuple[Column, ...]) -> None:
-    """Mark the best mean of each score's column; equal printed values are all best."""
-    for column in columns:
-        present = {arm: row[column.metric] for arm, row in cells.items() if row[column.metric] is not None}
-        if column.metric in NO_BEST or len(present) < 2:
-            continue
-        shown = {arm: round(cell.mean, column.decimals) for arm, cell in present.items() if cell is not None}
-        pick = max if METRICS[column.metric].direction == "higher" else min
-        best = pick(shown.values())
-        for arm, cell in present.items():
-            if cell is not None and shown[arm] == best:
-                cells[arm][column.metric] = Cell(cell.mean, cell.sd, cell.count, best=True)
-
-
-def footnotes(frame: pd.DataFrame, records: dict[str, Record]) -> tuple[str, ...]:
-    """What a reader must know: seeds, what is missing or failed, notes of the data, mixed fingerprints."""
-    finished = frame[frame["state"] == "complete"]
-    counts = finished.groupby("arm", sort=False).size()
-    planned = frame.groupby("arm", sort=False).size()
-    if (counts.reindex(planned.index, fill_value=0) == planned).all() and counts.nunique() == 1:
-        num = int(counts.iloc[0])
-        notes = [f"mean ± sample sd over n = {num} seeds" if num > 1 else "n = 1 seed, so no spread"]
+    Raises:
+        UserError: as `build_table`.
+    """
+    if settings is None:
+        settings = recorded_settings(results, names)
+    if metrics:
+        settings = settings.model_copy(update={"metrics": tuple(metrics)})
+    check_layout(settings.layout, "table")
+    loaded = load_experiments(results, names, settings.phase)
+    if not any(trial.complete for trial in loaded.trials):
+        raise UserError(f"{loaded.path}: no trial of {loaded.names} is finished, so there is nothing to tabulate")
+    settings = apply_layout(settings, loaded)
+    check_settings(settings, loaded)
+    table_name = name or "-".join(names)
+    if settings.layout == "effects":
+        table = effects_table(loaded, settings, table_name)
     else:
-        notes = ["mean ± sample sd over the finished seeds (n)"]
-    for arm, rows in frame[frame["state"] != "complete"].groupby("arm", sort=False):
-        states = rows["state"] + rows["reason"].map(lambda reason: f" ({reason})" if isinstance(reason, str) else "")
-        what = "; ".join(
-            f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} {state}"
-            for state, seeds in rows.groupby(states, sort=False)["seed"]
+        table = _pivot_table(loaded, settings, table_name)
+    return replace(table, claims=judge_claims(settings, loaded))
+
+
+def recorded_settings(results: Path, names: Sequence[str]) -> TableSettings:
+    """The settings that an experiment was launched with; of several, the first one's baseline alone.
+
+    Raises:
+        UserError: an experiment has not been run, or its manifest's settings are of another version.
+    """
+    manifest = RecordStore(results, names[0]).manifest()
+    try:
+        settings = TableSettings.model_validate(manifest.table)
+    except ValidationError as error:
+        raise UserError(one_line(error, f"{results / names[0]}: experiment.json: table", TableSettings)) from error
+    return settings if len(names) == 1 else TableSettings(baseline=settings.baseline)
+
+
+def check_settings(settings: TableSettings, loaded: Loaded) -> None:
+    """Refuse settings that the records do not have.
+
+    Raises:
+        UserError: the baseline or a claim's arm is no arm, or no record has a metric.
+    """
+    if settings.baseline is not None:
+        must_be_in(settings.baseline, loaded.arms, f"table.baseline: no arm {settings.baseline!r} in {loaded.names}")
+    for entry in settings.metrics:
+        metric = metric_name(entry)
+        if not any(trial.metric(metric) is not None for trial in loaded.trials):
+            choices = ", ".join(loaded.metric_names())
+            raise UserError(f"table: no metric {metric!r} in the records of {loaded.names}; choices: {choices}")
+
+
+def _pivot_table(loaded: Loaded, settings: TableSettings, name: str) -> Table:
+    trials = select_trials(loaded, settings.arms, settings.where)
+    pivot = make_pivot(trials, settings, loaded)
+    plans = plan_columns(pivot, settings, loaded)
+    values = make_value_cells(pivot, plans, settings)
+    columns = expand_columns(pivot, plans, values, settings)
+    rows = [
+        Row(
+            id=key_id(pivot.rows, key),
+            label=part_label(pivot.rows[-1], key[-1], settings.labels, named=False),
+            cells=row_cells(number, pivot, plans, values, settings, columns),
+            group=_group_of(pivot, key, settings) if len(key) > 1 else None,
         )
-        notes.append(f"{arm}: n = {int(counts.get(arm, 0))} of {planned[arm]}: {what}")
-    complete = [record for record in records.values() if record.summary.state == "complete"]
-    notes += sorted({note for record in complete for note in record.summary.notes})
-    for field in ("corpus_fingerprint", "backbone_fingerprint"):
-        found = {getattr(record.provenance, field) for record in complete if record.provenance is not None}
-        if len(found) > 1:
-            notes.append(f"MIXED RECORDS: {len(found)} different values of {field}")
-    return tuple(notes)
+        for number, key in enumerate(pivot.row_keys)
+    ]
+    rows = _in_groups(rows, settings, loaded)
+    rows += summary_rows(pivot, plans, values, settings, columns)
+    table = Table(
+        name=name,
+        title=_title(loaded, settings),
+        columns=tuple(columns),
+        rows=tuple(rows),
+        corner=settings.labels.get(pivot.rows[-1], dimension_header(pivot.rows[-1])),
+        experiments=tuple(manifest.name for manifest in loaded.manifests),
+        baseline=settings.baseline,
+        alpha=settings.alpha,
+        spread=settings.spread,
+        spec=settings.recorded(),
+    )
+    table = write_footnotes(table, loaded, trials, pivot, plans, values, settings)
+    return add_reference(table, settings)
 
 
-def uneven_cells(cells: dict[str, dict[str, Cell | None]]) -> tuple[str, ...]:
-    """A note for each cell that stands on fewer seeds than its row says: some records lack the metric."""
-    notes = []
-    for arm, row in cells.items():
-        counts = {metric: 0 if cell is None else cell.count for metric, cell in row.items()}
-        most = max(counts.values(), default=0)
-        notes += [f"{arm}: {metric} is in {n} of {most} records" for metric, n in counts.items() if n < most]
-    return tuple(notes)
+def _group_of(pivot: Pivot, key: Key, settings: TableSettings) -> str:
+    parts = zip(pivot.rows[:-1], key[:-1], strict=True)
+    return ", ".join(part_label(name, value, settings.labels, named=True) for name, value in parts)
+
+
+def _in_groups(rows: list[Row], settings: TableSettings, loaded: Loaded) -> list[Row]:
+    """The rows under the spec's groups, those of no group first; a row of two groups stands in both."""
+    if not settings.groups:
+        return rows
+    known = {row.id: row for row in rows}
+    planned = {*loaded.arms, *known}
+    grouped: list[Row] = []
+    seen: set[str] = set()
+    for group, members in settings.groups.items():
+        for member in members:
+            must_be_in(member, planned, f"table.groups.{group}: no row {member!r}")
+            if member not in known:
+                continue  # an arm that `arms` or `where` leaves out
+            again = f" [{group}]" if member in seen else ""
+            seen.add(member)
+            grouped.append(replace(known[member], id=f"{member}{again}", group=group))
+    return [row for row in rows if row.id not in seen] + grouped
+
+
+def _title(loaded: Loaded, settings: TableSettings) -> str:
+    if settings.title:
+        return " ".join(settings.title.split())
+    titles = [manifest.description or part_text(manifest.name) for manifest in loaded.manifests]
+    return "; ".join(" ".join(title.split()) for title in dict.fromkeys(titles))

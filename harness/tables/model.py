@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.statistics.samples import Interval
+
 MODEL_VERSION = 1
 
 Direction = Literal["higher", "lower"]
@@ -17,15 +19,6 @@ ColumnKind = Literal["value", "delta", "relative", "count", "setting", "paper", 
 NoteKind = Literal[
     "seeds", "interval", "test", "selection", "budget", "missing", "uneven", "data", "mixed", "reference", "method"
 ]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A two-sided confidence interval, in the unit of the number that it belongs to."""
-
-    low: float
-    high: float
-    level: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -46,20 +39,21 @@ class Comparison:
     Attributes:
         baseline: the arm compared with.
         num_pairs: the number of paired seeds.
-        difference: mean paired difference, this minus baseline, in the column's unit.
+        difference: mean paired difference, this minus baseline, in the column's unit; None without a pair.
         interval: of the difference; None below two pairs.
-        relative: error reduced by, in percent of the baseline's error (WERR for error rates); None where the metric
-            has no error or the baseline makes none.
+        relative: the error removed, in percent of the baseline's error (WERR for error rates), by the ratio of the
+            means; None where the metric has no error. `relative_interval` (Fieller's) is None where it is unbounded.
         p, p_adjusted: of the paired test; adjusted by Holm over all comparisons of the table.
         effect_size: standardised paired difference; None without spread.
         detectable: the smallest true difference that this many pairs would show with 80 % power, column's unit.
         seeds_needed: the number of pairs for 80 % power at the difference seen; None where there is none.
-        verdict: "better" or "worse" where p_adjusted is below the table's alpha, in the metric's direction.
+        verdict: "better" or "worse" where p_adjusted is at most the table's alpha, in the metric's direction.
+        why: why there is no test (`one_pair`, `identical`, `constant`, `no_pair`); None where there is one.
     """
 
     baseline: str
     num_pairs: int
-    difference: float
+    difference: float | None
     interval: Interval | None = None
     relative: float | None = None
     relative_interval: Interval | None = None
@@ -69,6 +63,7 @@ class Comparison:
     detectable: float | None = None
     seeds_needed: int | None = None
     verdict: Literal["better", "worse", "unclear"] = "unclear"
+    why: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,8 @@ class Cell:
         text: what a cell shows that is not a number (a setting such as `cosine`, a verdict).
         rank: 1 best, 2 second best of its column (or row, where the arms are columns); None where no rank is meant.
         comparison: with the baseline; None for the baseline itself, for costs and for settings.
-        trials, values: the trials behind the cell, and what each contributes, in the same order and in the unit.
+        trials, values: the trials behind the cell, and what each contributes, in the same order and in the unit. In
+            a summary row `values` has one number a seed, and `trials` all trials that they are made from.
         footnotes: marks of the footnotes that are about this cell.
     """
 
@@ -126,6 +122,7 @@ class Column:
         direction: which way is better; None where neither is (costs, counts, settings).
         decimals: decimals of every number in it; None shows a number as short as it reads back (settings).
         arm: the arm whose cells it holds, where arms are columns; else None.
+        bare: its title is the header alone: unit and direction stand in a header above it.
         footnotes: marks of the footnotes that are about the whole column.
     """
 
@@ -138,11 +135,14 @@ class Column:
     direction: Direction | None = None
     decimals: int | None = 1
     arm: str | None = None
+    bare: bool = False
     footnotes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """The header with unit and direction: `target wer (%) ↓`."""
+        if self.bare:
+            return self.header
         unit = f" ({self.unit})" if self.unit else ""
         arrow = {"higher": " ↑", "lower": " ↓", None: ""}[self.direction]
         return f"{self.header}{unit}{arrow}"
@@ -198,6 +198,20 @@ class JudgedClaim:
     declared_at: str | None = None
     before_results: bool = False
     trials: tuple[TrialRef, ...] = ()
+
+
+__all__ = [  # Interval is the statistics' own; a table's users find it here as well
+    "Cell",
+    "Column",
+    "Comparison",
+    "Footnote",
+    "HeaderCell",
+    "Interval",
+    "JudgedClaim",
+    "Row",
+    "Table",
+    "TrialRef",
+]
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,61 @@
-"""A table as Markdown (GitHub's pipes)."""
+"""A table as Markdown (GitHub's pipes): headers of several rows become one, since pipes have no spanning cells."""
 
 from __future__ import annotations
 
-from harness.tables.build import Cell, Column, Table
+import re
+
+from harness.tables.format import CLAIM_HEADERS, Formatter, claim_texts, common_header, header_lines, legend
+from harness.tables.model import Row, Table
+
+BEST, SECOND = "**{}**", "<ins>{}</ins>"  # GitHub underlines <ins>
 
 
 def render_markdown(table: Table) -> str:
-    """The table with its title, then its footnotes as a list."""
-    header = ["arm", "n", *(column.header for column in table.columns)]
-    lines = [f"**{table.title}**", "", _row(header), _row([":---", *["---:"] * (len(header) - 1)])]
-    for arm, cells in table.cells.items():
-        shown = [format_cell(cells[column.metric], column, "**{}**") for column in table.columns]
-        lines.append(_row([arm, str(num_seeds(cells)), *shown]))
-    return "\n".join([*lines, "", *(f"- {note}" for note in legend(table, "bold"))]) + "\n"
+    """The table with its title, then its footnotes as a list, then its claims."""
+    formatter = Formatter(table)
+    header = [escape(table.corner), *(escape(" ".join(header_lines(table, column))) for column in table.columns)]
+    over = common_header(table)
+    title = f"**{escape(table.title)}**" + (f" · {escape(over)}" if over else "")
+    lines = [title, "", _row(header), _row([":---", *["---:"] * (len(header) - 1)])]
+    for group, rows in table.row_groups:
+        if group is not None:
+            lines.append(_row([f"**{escape(group)}**", *[""] * len(table.columns)]))
+        for row in rows:
+            cells = [formatter.cell(row.cells[column.id], column) for column in table.columns]
+            shown = [cell.around(BEST, SECOND, "\\{}") + _notes(cell.notes) for cell in cells]
+            lines.append(_row([_label(row), *shown]))
+    notes = [
+        f"- {_notes((note.mark,))} {escape(note.text)}".replace("-  ", "- ")
+        for note in legend(table, "bold", "underlined")
+    ]
+    return "\n".join([*lines, "", *notes, *_claims(table)]) + "\n"
 
 
-def legend(table: Table, mark: str) -> tuple[str, ...]:
-    """The footnotes, the first one with how the best mean is marked here (if any is)."""
-    marked = any(cell is not None and cell.best for row in table.cells.values() for cell in row.values())
-    first, *others = table.footnotes
-    return (f"{first}; {mark}: best mean" if marked else first, *others)
+def escape(text: str) -> str:
+    """Text in which nothing is Markdown; underscores inside words are not."""
+    return re.sub(r"([|*`<\\]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
-def num_seeds(cells: dict[str, Cell | None]) -> int:
-    """The number of seeds behind a row."""
-    return max((cell.count for cell in cells.values() if cell is not None), default=0)
+def _label(row: Row) -> str:
+    label = escape(row.label)
+    return (f"*{label}*" if row.kind == "summary" else label) + _notes(row.footnotes)
 
 
-def format_cell(cell: Cell | None, column: Column, bold: str) -> str:
-    """`12.3 ± 0.4`, the mean in bold where it is best; a dash where nothing is finished."""
-    if cell is None:
-        return "–"
-    mean = f"{cell.mean:,.{column.decimals}f}"
-    if mean.strip("-0.,") == "":
-        mean = mean.lstrip("-")  # no minus zero
-    mean = bold.format(mean) if cell.best else mean
-    return mean if cell.sd is None else f"{mean} ± {cell.sd:,.{column.decimals}f}"
+def _notes(marks: tuple[str, ...]) -> str:
+    shown = ",".join(mark for mark in marks if mark)
+    return f"<sup>{shown}</sup>" if shown else ""
+
+
+def _note_mark(mark: str) -> str:
+    return f"{_notes((mark,))} " if mark else ""
 
 
 def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(cells) + " |"
+
+
+def _claims(table: Table) -> list[str]:
+    if not table.claims:
+        return []
+    lines = ["", _row([*CLAIM_HEADERS]), _row([":---"] * len(CLAIM_HEADERS))]
+    return lines + [_row([escape(text) for text in claim_texts(claim)]) for claim in table.claims]

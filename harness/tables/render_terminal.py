@@ -2,31 +2,76 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from harness.tables.build import Table
-from harness.tables.render_markdown import format_cell, legend, num_seeds
+from harness.tables.format import (
+    CLAIM_HEADERS,
+    CellText,
+    Formatter,
+    claim_texts,
+    common_header,
+    header_lines,
+    legend,
+)
+from harness.tables.model import Table
 
 PIPE_WIDTH = 10_000  # columns: a log or a file has no right edge at which to wrap
+_SUPERSCRIPTS = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")  # there is no q
 
 
 def print_terminal(table: Table, console: Console | None = None) -> None:
-    """Print the table; in a pipe it is as wide as it needs to be."""
+    """Print the table; in a pipe it is as wide as it needs to be, and marks the best in brackets, not in bold."""
     console = console or Console()
-    best, mark = "[bold]{}[/bold]", "bold"
+    best, second, legend_marks = "[bold]{}[/bold]", "[underline]{}[/underline]", ("bold", "underlined")
     if not console.is_terminal:
         console = Console(file=console.file, width=PIPE_WIDTH)
-        best, mark = "*{}", "*"  # a pipe shows no bold
-    grid = RichTable(title=escape(table.title), title_justify="left", caption=None)
-    grid.add_column("arm", overflow="fold")
-    grid.add_column("n", justify="right", no_wrap=True)
+        best, second, legend_marks = "\\[{}]", "({})", ("[x]", "(x)")
+    formatter = Formatter(table)
+    over = common_header(table)
+    title = escape(table.title) + (f"\n[dim]{escape(over)}[/dim]" if over else "")
+    grid = RichTable(title=title, title_justify="left", title_style="bold", box=box.HEAVY_HEAD)
+    grid.add_column(escape(table.corner), overflow="fold")
     for column in table.columns:
-        grid.add_column(escape(column.header), justify="right", overflow="fold")  # never a number cut short
-    for arm, cells in table.cells.items():
-        shown = [format_cell(cells[column.metric], column, best) for column in table.columns]
-        grid.add_row(escape(arm), str(num_seeds(cells)), *shown)
+        header = escape("\n".join(header_lines(table, column)))
+        grid.add_column(header, justify="right", overflow="fold")  # never a number cut short
+    for number, (group, rows) in enumerate(table.row_groups):
+        if number:
+            grid.add_section()
+        if group is not None:
+            grid.add_row(f"[italic]{escape(group)}[/italic]", *[""] * len(table.columns))
+        for place, row in enumerate(rows):
+            if row.kind == "summary" and place and rows[place - 1].kind != "summary":
+                grid.add_section()
+            cells = [formatter.cell(row.cells[column.id], column) for column in table.columns]
+            label = escape(row.label) + _notes(row.footnotes)
+            grid.add_row(label, *(_text(cell, best, second) for cell in cells))
     console.print(grid)
-    for note in legend(table, mark):
-        console.print(f"  {escape(note)}", highlight=False)
+    for note in legend(table, *legend_marks):
+        mark = _notes((note.mark,)) if note.mark else ""
+        console.print(f"  {mark}{' ' if mark else ''}{escape(note.text)}", highlight=False)
+    _print_claims(table, console)
+
+
+def _text(cell: CellText, best: str, second: str) -> str:
+    escaped = CellText(
+        escape(cell.main), escape(cell.spread), cell.range.replace("[", "\\["), cell.mark, cell.notes, cell.rank
+    )
+    return escaped.around(best, second) + _notes(cell.notes)
+
+
+def _notes(marks: tuple[str, ...]) -> str:
+    return " ".join(mark.translate(_SUPERSCRIPTS) for mark in marks if mark)
+
+
+def _print_claims(table: Table, console: Console) -> None:
+    if not table.claims:
+        return
+    grid = RichTable(title="Claims", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for header in CLAIM_HEADERS:
+        grid.add_column(header, overflow="fold")
+    for claim in table.claims:
+        grid.add_row(*(escape(text) for text in claim_texts(claim)))
+    console.print(grid)

@@ -1,0 +1,231 @@
+"""From the trials of a cell to its numbers: mean, spread, interval; the comparison with the baseline; ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from harness.errors import UserError
+from harness.metrics import Metric, describe_metric
+from harness.statistics.other_comparisons import relative_change
+from harness.statistics.samples import Interval
+from harness.statistics.seeds import PairedComparison, summarise
+from harness.statistics.table_comparisons import compare_table
+from harness.tables.load import LoadedTrial
+from harness.tables.model import Cell, Comparison, TrialRef
+from harness.tables.values import primary_name
+
+NO_BEST = {  # costs, not scores
+    "trainable_parameters",
+    "trainable_share",
+    "seconds",
+    "peak_memory_mb",
+    "best_epoch",
+    "base_target_error",
+    "base_source_error",
+}
+_ERROR_METRICS = ("accuracy", "macro_f1", "cer", "wer")
+
+
+@dataclass(frozen=True)
+class ResolvedMetric:
+    """A metric as one column sees it: the name that was asked for, what it is, and what it stands for."""
+
+    name: str
+    concrete: str
+    metric: Metric
+
+    @property
+    def scale(self) -> float:
+        """From a record's fraction to the table's unit."""
+        return 100.0 if self.metric.unit in ("%", "points") else 1.0
+
+    @property
+    def scored(self) -> bool:
+        """Whether one value can be better than another (costs are only stated)."""
+        return self.name not in NO_BEST
+
+    def error(self, value: float) -> float | None:
+        """A value as an error in percent (100 minus an accuracy or F1); None where the metric has no error."""
+        task = self.concrete.rpartition("/")[2].removeprefix("target_").removeprefix("source_")
+        if task in _ERROR_METRICS:
+            return value if self.metric.direction == "lower" else 100.0 - value
+        return value if self.concrete in ("target_error", "source_error") else None
+
+
+def resolve_metric(name: str, trials: Sequence[LoadedTrial], where: str) -> ResolvedMetric:
+    """What a metric's name stands for in some trials.
+
+    Raises:
+        UserError: it would stand for several metrics at once (mixed units or directions).
+    """
+    concrete = {primary_name(name, trial.record.summary) for trial in trials if trial.complete and trial.record}
+    if len(concrete) > 1:
+        described = ", ".join(f"{item} ({_direction(item)} is better)" for item in sorted(concrete))
+        raise UserError(
+            f"table: {where}: {name} mixes {described}; choices: a metric that all of them have, target_error, "
+            "relative_gain"
+        )
+    single = concrete.pop() if concrete else name
+    metric = describe_metric(single) or _validation_metric(single)
+    if metric is None:
+        raise UserError(f"table: unknown metric {name!r}")
+    return ResolvedMetric(name, single, metric)
+
+
+def _direction(name: str) -> str:
+    metric = describe_metric(name)
+    return "neither" if metric is None else metric.direction
+
+
+def _validation_metric(name: str) -> Metric | None:
+    """A validation metric (`valid_target/cer`, `valid_forgetting`), as a search records it."""
+    bare = name.removeprefix("valid_")
+    if bare == name:
+        return None
+    if bare.endswith("/loss"):
+        return Metric("lower", "", "validation loss")
+    known = describe_metric(bare.replace("/", "_"))
+    return None if known is None else replace(known, meaning=f"validation: {known.meaning}")
+
+
+def make_cell(trials: Sequence[LoadedTrial], metric: ResolvedMetric, level: float) -> Cell:
+    """Mean over the finished trials that have the metric, in the column's unit."""
+    found: list[tuple[TrialRef, float]] = []
+    for trial in trials:
+        value = trial.metric(metric.name)
+        if value is None:
+            continue
+        if not math.isfinite(value):
+            raise UserError(f"record {trial.ref.trial_id} of {trial.ref.experiment}: {metric.concrete} is {value}")
+        found.append((trial.ref, value * metric.scale))
+    return cell_of_values([ref for ref, _ in found], [value for _, value in found], len(trials), level)
+
+
+def cell_of_values(refs: Sequence[TrialRef], values: Sequence[float], num_planned: int, level: float) -> Cell:
+    """A cell from one value a seed, in the column's unit."""
+    if not values:
+        return Cell(num_planned=num_planned)
+    summary = summarise(values, level)
+    return Cell(
+        value=summary.mean,
+        sd=summary.sd,
+        num_seeds=summary.count,
+        num_planned=num_planned,
+        interval=summary.interval,
+        trials=tuple(refs),
+        values=tuple(values),
+    )
+
+
+def by_seed(cell: Cell) -> dict[int, float]:
+    """Seed -> value."""
+    return {ref.seed: value for ref, value in zip(cell.trials, cell.values, strict=True)}
+
+
+CellKey = tuple[int, int]  # row and column numbers of a value cell
+
+
+def compare_cells(
+    families: Mapping[str, Mapping[str, CellKey]],
+    cells: Mapping[CellKey, Cell],
+    metric_of: Callable[[int], ResolvedMetric],
+    baseline: str,
+    *,
+    level: float,
+    alpha: float,
+) -> tuple[dict[CellKey, Comparison], int]:
+    """Compare every cell with the baseline's cell beside it, corrected by Holm over the whole table.
+
+    Args:
+        families: what is compared with each other (everything but the arm is the same): name -> arm -> cell.
+
+    Returns:
+        the comparison of each cell but the baseline's, and the number of tests corrected together.
+    """
+    scores = {name: {arm: by_seed(cells[key]) for arm, key in arms.items()} for name, arms in families.items()}
+    comparisons = {}
+    num_tests = 0
+    for (name, arm), found in compare_table(scores, baseline, level=level).items():
+        key = families[name][arm]
+        if not scores[name][arm]:
+            continue
+        metric = metric_of(key[1])
+        num_tests = found.family_size
+        paired = (scores[name][arm], scores[name][baseline])
+        comparisons[key] = _comparison(found.paired, found.adjusted_p, paired, metric, baseline, level, alpha)
+    return comparisons, num_tests
+
+
+def _comparison(
+    paired: PairedComparison,
+    adjusted: float | None,
+    scores: tuple[Mapping[int, float], Mapping[int, float]],
+    metric: ResolvedMetric,
+    baseline: str,
+    level: float,
+    alpha: float,
+) -> Comparison:
+    difference = paired.mean_difference
+    verdict = "unclear"
+    if adjusted is not None and adjusted <= alpha and difference:
+        verdict = "better" if (difference > 0) == (metric.metric.direction == "higher") else "worse"
+    relative, relative_interval = _relative(paired.seeds, scores, metric, level)
+    return Comparison(
+        baseline=baseline,
+        num_pairs=paired.count,
+        difference=difference,
+        interval=paired.interval,
+        relative=relative,
+        relative_interval=relative_interval,
+        p=paired.p_value,
+        p_adjusted=adjusted,
+        effect_size=paired.effect_size,
+        detectable=paired.detectable_difference(alpha),
+        seeds_needed=paired.seeds_needed(alpha=alpha),
+        verdict=verdict,  # type: ignore[arg-type]
+        why=None if paired.status == "tested" else paired.status,
+    )
+
+
+def _relative(
+    seeds: Sequence[int],
+    scores: tuple[Mapping[int, float], Mapping[int, float]],
+    metric: ResolvedMetric,
+    level: float,
+) -> tuple[float | None, Interval | None]:
+    """The share of the baseline's error that is removed, in percent (WERR), with Fieller's interval."""
+    own, base = ([metric.error(side[seed]) for seed in seeds] for side in scores)
+    if not seeds or None in own or None in base or sum(base) == 0:  # type: ignore[arg-type]
+        return None, None
+    return relative_reduction(own, base, level)  # type: ignore[arg-type]
+
+
+def relative_reduction(own: Sequence[float], base: Sequence[float], level: float) -> tuple[float, Interval | None]:
+    """By how many percent an arm's mean error is below the baseline's, seeds paired, with its interval."""
+    found = relative_change(own, base, level)
+    interval = found.interval
+    if interval is None or not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return -100.0 * found.change, None
+    turned = Interval(-100.0 * interval.high, -100.0 * interval.low, interval.level, interval.method)
+    return -100.0 * found.change, turned
+
+
+def rank_cells(cells: Sequence[Cell], direction: str, decimals: int) -> list[Cell]:
+    """Mark the best and the second best mean; means that print the same share their rank.
+
+    A lone cell has no rank; neither have cells that all print the same.
+    """
+    shown = [None if cell.value is None else round(cell.value, decimals) + 0.0 for cell in cells]
+    distinct = sorted({value for value in shown if value is not None}, reverse=direction == "higher")
+    if sum(value is not None for value in shown) < 2 or len(distinct) < 2:
+        return list(cells)
+    ranks = {value: number for number, value in enumerate(distinct[:2], start=1)}
+    best_is_shared = shown.count(distinct[0]) > 1
+    if best_is_shared:
+        ranks.pop(distinct[1])  # two are best, so the next one is third
+    return [
+        replace(cell, rank=ranks.get(value)) if value is not None else cell
+        for cell, value in zip(cells, shown, strict=True)
+    ]

@@ -1,0 +1,216 @@
+"""Main effects and interactions of a factorial design, with intervals over seeds.
+
+A contrast is computed within each seed, over all cells of the design, and then summarised over the seeds, so arms stay
+paired. With A's levels a0, a1 .. (a0 the reference) and y averaged over all other factors:
+
+- main effect of A at a1:            y(a1) - y(a0)
+- interaction of A and B at a1, b1:  [y(a1, b1) - y(a0, b1)] - [y(a1, b0) - y(a0, b0)], a difference of differences
+
+and so on for three factors (every level pair that is not the reference). Balanced two-level designs: Box, Hunter and
+Hunter (2005), chapter 5; their interaction is half of this one, which is the change of the effect itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.errors import UserError
+from harness.statistics.multiplicity import holm
+from harness.statistics.seeds import compare_paired
+from harness.table_settings import MetricSettings, TableSettings
+from harness.tables.cells import ResolvedMetric, cell_of_values, resolve_metric
+from harness.tables.layouts import default_metrics
+from harness.tables.load import Loaded, LoadedTrial
+from harness.tables.model import Cell, Column, Comparison, Footnote, Row, Table
+from harness.tables.names import metric_header, part_text
+
+Levels = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """An effect: the factors that it is about, each at the level that is compared with its first one."""
+
+    at: tuple[tuple[str, Any], ...]
+
+    @property
+    def label(self) -> str:
+        """`p = 0.5` or `p = 0.5 x lambda = 0.001`."""
+        return " × ".join(f"{factor} = {part_text(level)}" for factor, level in self.at)
+
+    def weights(self, factors: Levels, position: Mapping[str, Any]) -> float:
+        """The weight of the arm at `position`: plus or minus one over the number of other combinations, or 0."""
+        weight = 1.0
+        about = dict(self.at)
+        for factor, levels in factors.items():
+            if factor not in about:
+                weight /= len(levels)
+            elif position[factor] == about[factor]:
+                weight *= 1.0
+            elif position[factor] == levels[0]:
+                weight *= -1.0
+            else:
+                return 0.0
+        return weight
+
+
+def contrasts(factors: Levels, max_order: int = 3) -> list[Contrast]:
+    """All main effects, then all interactions of two factors, then of three."""
+    found = []
+    for order in range(1, min(max_order, len(factors)) + 1):
+        for names in itertools.combinations(factors, order):
+            for levels in itertools.product(*(list(factors[name])[1:] for name in names)):
+                found.append(Contrast(tuple(zip(names, levels, strict=True))))
+    return found
+
+
+def contrast_values(
+    contrast: Contrast, factors: Levels, scores: Mapping[tuple[Any, ...], Mapping[int, float]]
+) -> dict[int, float]:
+    """Seed -> the contrast, over the seeds that every combination has.
+
+    Args:
+        scores: levels, in the order of the factors -> seed -> value.
+    """
+    combinations = list(itertools.product(*factors.values()))
+    shared = set.intersection(*(set(scores.get(levels, {})) for levels in combinations))
+    weights = {levels: contrast.weights(factors, dict(zip(factors, levels, strict=True))) for levels in combinations}
+    return {
+        seed: sum(weight * scores[levels][seed] for levels, weight in weights.items() if weight)
+        for seed in sorted(shared)
+    }
+
+
+def effects_table(loaded: Loaded, settings: TableSettings, name: str) -> Table:
+    """The table of effects: one row a contrast, one column a metric, Holm-corrected over the table.
+
+    Raises:
+        UserError: not every combination has a finished trial at one seed at least.
+    """
+    (manifest,) = loaded.manifests
+    assert manifest.design is not None
+    factors: dict[str, list[Any]] = manifest.design["factors"]
+    trials = [trial for trial in loaded.trials if trial.position]
+    metrics = _metrics(settings, loaded, trials)
+    found = contrasts(factors)
+    rows = []
+    cells: dict[tuple[int, int], Cell] = {}
+    for number, contrast in enumerate(found):
+        for place, (_, metric) in enumerate(metrics):
+            cells[number, place] = _effect_cell(contrast, factors, trials, metric, settings)
+    if all(cell.missing for cell in cells.values()):
+        raise UserError(f"{loaded.path}: no seed of {manifest.name} is finished in every combination of its design")
+    cells = _adjusted(cells, [metric for _, metric in metrics], settings.alpha)
+    columns = [_column(entry, metric, settings) for entry, metric in metrics]
+    for number, contrast in enumerate(found):
+        order = len(contrast.at)
+        group = {1: "main effects", 2: "interactions", 3: "three-way interactions"}[order]
+        row = {column.id: cells[number, place] for place, column in enumerate(columns)}
+        rows.append(Row(id=contrast.label, label=contrast.label, cells=row, group=group))
+    return Table(
+        name=name,
+        title=" ".join((settings.title or f"Effects: {manifest.description or manifest.name}").split()),
+        columns=tuple(columns),
+        rows=tuple(rows),
+        corner="effect",
+        footnotes=tuple(_footnotes(factors, list(cells.values()), settings, manifest.notes)),
+        experiments=(manifest.name,),
+        alpha=settings.alpha,
+        spread=settings.spread,
+        spec=settings.recorded(),
+    )
+
+
+def _metrics(
+    settings: TableSettings, loaded: Loaded, trials: Sequence[LoadedTrial]
+) -> list[tuple[MetricSettings, ResolvedMetric]]:
+    entries = settings.metrics or tuple(m for m in default_metrics(loaded) if not m.startswith("trainable"))
+    plain = [MetricSettings(metric=entry) if isinstance(entry, str) else entry for entry in entries]
+    return [(entry, resolve_metric(entry.metric, trials, "effects")) for entry in plain]
+
+
+def _column(entry: MetricSettings, metric: ResolvedMetric, settings: TableSettings) -> Column:
+    unit = "points" if metric.metric.unit == "%" else metric.metric.unit
+    header = entry.header or settings.labels.get(entry.metric) or metric_header(metric.concrete)
+    direction = metric.metric.direction if metric.scored else None
+    decimals = 1 if entry.decimals is None else entry.decimals
+    return Column(entry.metric, header, "delta", (), metric.concrete, unit, direction, decimals)
+
+
+def _effect_cell(
+    contrast: Contrast,
+    factors: Levels,
+    trials: Sequence[LoadedTrial],
+    metric: ResolvedMetric,
+    settings: TableSettings,
+) -> Cell:
+    scores: dict[tuple[Any, ...], dict[int, float]] = {}
+    for trial in trials:
+        value = trial.metric(metric.name)
+        if value is not None:
+            levels = tuple(trial.position[factor] for factor in factors)
+            scores.setdefault(levels, {})[trial.ref.seed] = value * metric.scale
+    values = contrast_values(contrast, factors, scores)
+    planned = len({trial.ref.seed for trial in trials})
+    used = [t.ref for t in trials if t.ref.seed in values and contrast.weights(factors, t.position)]
+    if not values:
+        return Cell(num_planned=planned)
+    cell = cell_of_values(used, list(values.values()), planned, settings.level)
+    paired = compare_paired(list(values.values()), [0.0] * len(values), settings.level)
+    comparison = Comparison(
+        baseline="no effect",
+        num_pairs=len(values),
+        difference=paired.mean_difference,
+        interval=paired.interval,
+        p=paired.p_value,
+        effect_size=paired.effect_size,
+        detectable=paired.detectable_difference(settings.alpha),
+        seeds_needed=paired.seeds_needed(alpha=settings.alpha),
+        why=None if paired.status == "tested" else paired.status,
+    )
+    return replace(cell, comparison=comparison)
+
+
+def _adjusted(
+    cells: dict[tuple[int, int], Cell], metrics: Sequence[ResolvedMetric], alpha: float
+) -> dict[tuple[int, int], Cell]:
+    keys = [key for key, cell in cells.items() if cell.comparison is not None]
+    p_values = holm([cells[key].comparison.p for key in keys])  # type: ignore[union-attr]
+    for key, p in zip(keys, p_values, strict=True):
+        comparison = cells[key].comparison
+        assert comparison is not None
+        verdict = "unclear"
+        if p is not None and p <= alpha and comparison.difference:
+            higher = metrics[key[1]].metric.direction == "higher"
+            verdict = "better" if (comparison.difference > 0) == higher else "worse"
+        adjusted = replace(comparison, p_adjusted=p, verdict=verdict)  # type: ignore[arg-type]
+        cells[key] = replace(cells[key], comparison=adjusted)
+    return cells
+
+
+def _footnotes(factors: Levels, cells: Sequence[Cell], settings: TableSettings, notes: Sequence[str]) -> list[Footnote]:
+    counts = {cell.num_seeds for cell in cells if not cell.missing}
+    seeds = f"n = {counts.pop()} seeds" if len(counts) == 1 else "the seeds that every combination has"
+    reference = ", ".join(f"{factor} = {part_text(levels[0])}" for factor, levels in factors.items())
+    spread = {"sd": "± sample sd", "interval": f"[{100 * settings.level:g} % t interval]", "none": ""}[settings.spread]
+    found = [
+        Footnote(f"contrasts within each seed, mean {spread} over {seeds}".replace("  ", " "), kind="seeds"),
+        Footnote(f"against {reference}, averaged over the other factors", kind="method"),
+        Footnote("interactions are differences of differences: how much an effect changes", kind="method"),
+    ]
+    tested = sum(1 for cell in cells if cell.comparison is not None and cell.comparison.p is not None)
+    if tested:
+        found.append(
+            Footnote(
+                f"*: not zero at {100 * settings.alpha:g} %, paired t-test, Holm-corrected over {tested} tests",
+                kind="test",
+            )
+        )
+    uneven = [cell for cell in cells if cell.uneven]
+    if uneven:
+        most, least = max(c.num_planned for c in uneven), min(c.num_seeds for c in uneven)
+        found.append(Footnote(f"only {least} of {most} seeds are finished in every combination", kind="missing"))
+    return found + [Footnote(note, kind="selection") for note in notes]

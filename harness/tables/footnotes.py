@@ -1,0 +1,216 @@
+"""The lines under a table, written from its cells: seeds, interval, test, missing trials, notes of the data."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from harness.table_settings import TableSettings
+from harness.tables.load import Loaded, LoadedTrial
+from harness.tables.model import Footnote, NoteKind, Row, Table
+from harness.tables.names import metric_header, part_text
+from harness.tables.pivot import Pivot
+from harness.tables.plans import ColumnPlan
+from harness.tables.value_cells import ValueCells
+
+
+def write_footnotes(
+    table: Table,
+    loaded: Loaded,
+    trials: Sequence[LoadedTrial],
+    pivot: Pivot,
+    plans: Sequence[ColumnPlan],
+    values: ValueCells,
+    settings: TableSettings,
+) -> Table:
+    """The table with its footnotes, and their marks at the rows that they are about."""
+    notes = [_seeds_note(trials, settings)]
+    notes += _interval_note(plans, settings)
+    notes += _test_notes(plans, values, settings)
+    notes += _summary_notes(settings)
+    unfinished, rows = _unfinished_notes(table, trials, pivot)
+    notes += unfinished
+    notes += [Footnote(note, kind="uneven") for note in _uneven_cells(pivot, plans, values)]
+    notes += [
+        Footnote(f"{arm}: has no {setting}, so it is not shown", kind="missing")
+        for arm, setting in pivot.left_out.items()
+    ]
+    notes += [Footnote(note, kind="data") for note in data_notes(trials)]
+    notes += [Footnote(note, kind="mixed") for note in mixed_notes(trials)]
+    prefix = len(loaded.manifests) > 1
+    for manifest in loaded.manifests:
+        for note in manifest.notes:
+            notes.append(Footnote(f"{manifest.name}: {note}" if prefix else note, kind=_kind(note)))
+    return replace(table, rows=rows, footnotes=tuple(notes))
+
+
+def _kind(note: str) -> NoteKind:
+    return "budget" if note.startswith(("unequal", "each searched arm")) else "selection"
+
+
+def _seeds_note(trials: Sequence[LoadedTrial], settings: TableSettings) -> Footnote:
+    finished = Counter((t.ref.experiment, t.ref.arm) for t in trials if t.complete)
+    planned = Counter((t.ref.experiment, t.ref.arm) for t in trials)
+    spread = {
+        "sd": "mean ± sample sd",
+        "interval": f"mean [{100 * settings.level:g} % interval]",
+        "none": "mean",
+    }[settings.spread]
+    if finished == planned and len(set(finished.values())) == 1:
+        num = next(iter(finished.values()))
+        text = f"{spread} over n = {num} seeds" if num > 1 else "n = 1 seed, so no spread"
+    else:
+        text = f"{spread} over the finished seeds (n)"
+    if settings.phase == "search":
+        text += "; validation data, from the search"
+    return Footnote(text, kind="seeds")
+
+
+def _interval_note(plans: Sequence[ColumnPlan], settings: TableSettings) -> list[Footnote]:
+    shown = {show for plan in plans for show in plan.entry.show}
+    if settings.spread != "interval" and "interval" not in shown:
+        return []
+    return [Footnote(f"intervals: Student's t over seeds, {100 * settings.level:g} %", kind="interval")]
+
+
+def _test_notes(plans: Sequence[ColumnPlan], values: ValueCells, settings: TableSettings) -> list[Footnote]:
+    if settings.baseline is None:
+        return []
+    notes = []
+    compared = [cell.comparison for cell in values.cells.values() if cell.comparison is not None]
+    marked = sum(comparison.verdict != "unclear" for comparison in compared)
+    at = f"{100 * settings.alpha:g} %"
+    if values.num_tests:
+        how = f"paired t-test over seeds, Holm-corrected over the table's {values.num_tests} tests"
+        text = f"*: differs from {settings.baseline} at {at} ({how})"
+        if not marked:
+            text = f"no cell differs from {settings.baseline} at {at} ({how})"
+        notes.append(Footnote(text, kind="test"))
+        notes += _power_note(plans, values, settings)
+    elif compared:
+        notes.append(Footnote(f"no test against {settings.baseline}: it needs two seeds or more", kind="test"))
+    shown = {show for plan in plans for show in plan.entry.show}
+    if "delta" in shown:
+        notes.append(Footnote(f"Δ: mean paired difference from {settings.baseline}", kind="test"))
+    if "relative" in shown:
+        text = f"error reduction: share of {settings.baseline}'s error that is removed, by the means"
+        notes.append(Footnote(text, kind="method"))
+    for where in values.unmatched:
+        place = ", ".join(part_text(part) for part in where)
+        at_place = f" at {place}" if place else ""
+        notes.append(Footnote(f"no {settings.baseline}{at_place}: not compared there", kind="missing"))
+    return notes
+
+
+def _power_note(plans: Sequence[ColumnPlan], values: ValueCells, settings: TableSettings) -> list[Footnote]:
+    """What the seeds could have shown: without it, "no difference" and "too few seeds" look the same."""
+    found: dict[str, list[float]] = {}
+    decimals = {}
+    for (_, place), cell in values.cells.items():
+        plan = plans[place]
+        if cell.comparison is not None and cell.comparison.detectable is not None:
+            found.setdefault(plan.metric.concrete, []).append(cell.comparison.detectable)
+            decimals[plan.metric.concrete] = plan.decimals
+    if not found:
+        return []
+    parts = [
+        f"{settings.labels.get(name, metric_header(name))} {statistics.median(sizes):.{decimals[name]}f}"
+        for name, sizes in found.items()
+    ]
+    text = f"difference that one such test finds with 80 % power (median over the arms): {', '.join(parts)}"
+    return [Footnote(text, kind="test")]
+
+
+def _summary_notes(settings: TableSettings) -> list[Footnote]:
+    notes = []
+    if "mean" in settings.summary or "weighted_mean" in settings.summary:
+        notes.append(Footnote("means over the rows: within each seed first, then over the seeds", kind="method"))
+    if any(name.startswith("weighted") for name in settings.summary):
+        by = "the given weights" if settings.weights else "number of training examples"
+        notes.append(Footnote(f"weighted by {by}", kind="method"))
+    if any(name.endswith("reduction") for name in settings.summary):
+        text = f"error reduction: share of {settings.baseline}'s mean error that is removed"
+        notes.append(Footnote(text, kind="method"))
+    return notes
+
+
+def _unfinished_notes(
+    table: Table, trials: Sequence[LoadedTrial], pivot: Pivot
+) -> tuple[list[Footnote], tuple[Row, ...]]:
+    """A note for each arm with trials that are missing or failed; marked at its row, where arms are rows."""
+    several = len({trial.ref.experiment for trial in trials}) > 1
+    by_arm: dict[tuple[str, str], list[LoadedTrial]] = {}
+    for trial in trials:
+        by_arm.setdefault((trial.ref.experiment, trial.ref.arm), []).append(trial)
+    notes: list[Footnote] = []
+    marks: dict[str, list[str]] = {}
+    for (experiment, arm), members in by_arm.items():
+        unfinished = [trial for trial in members if not trial.complete]
+        if not unfinished:
+            continue
+        states: dict[str, list[str]] = {}
+        for trial in unfinished:
+            states.setdefault(trial.state, []).append(str(trial.ref.seed))
+        what = "; ".join(f"seed{'s' * (len(s) > 1)} {', '.join(s)} {state}" for state, s in states.items())
+        mark = mark_of(len(notes))
+        name = f"{experiment}/{arm}" if several else arm
+        count = len(members) - len(unfinished)
+        notes.append(Footnote(f"{name}: n = {count} of {len(members)}: {what}", mark, "missing"))
+        marks.setdefault(arm, []).append(mark)
+    if "arm" not in pivot.rows:
+        return [replace(note, mark="") for note in notes], table.rows
+    place = pivot.rows.index("arm")
+    arm_of = {row_id: str(key[place]) for row_id, key in zip((r.id for r in table.rows), pivot.row_keys, strict=False)}
+    if len(pivot.rows) == 1:
+        arm_of = {row.id: row.id.split(" [")[0] if row.id not in marks else row.id for row in table.rows}
+    rows = [replace(row, footnotes=tuple(marks.get(arm_of.get(row.id, ""), ()))) for row in table.rows]
+    return notes, tuple(rows)
+
+
+def mark_of(number: int) -> str:
+    """a, b, ... z, aa, ab ..."""
+    letters = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord("a") + rest) + letters
+    return letters
+
+
+def _uneven_cells(pivot: Pivot, plans: Sequence[ColumnPlan], values: ValueCells) -> list[str]:
+    """A note for each cell that stands on fewer records than its trials give: some records lack the metric."""
+    notes = []
+    for number, row in enumerate(pivot.row_keys):
+        for place, plan in enumerate(plans):
+            finished = sum(trial.complete for trial in pivot.trials(row, plan.key))
+            have = values.cells[number, place].num_seeds
+            if have < finished:
+                where = ", ".join(part_text(part) for part in (*row, *plan.key))
+                notes.append(f"{where}: {plan.metric.concrete} is in {have} of {finished} records")
+    return notes
+
+
+def data_notes(trials: Sequence[LoadedTrial]) -> list[str]:
+    """What the records say that a reader must know of the data, once each."""
+    return sorted({note for t in trials if t.complete and t.record is not None for note in t.record.summary.notes})
+
+
+def mixed_notes(trials: Sequence[LoadedTrial]) -> list[str]:
+    """A shout for each experiment whose records were made with different data or backbones."""
+    notes = []
+    by_experiment: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for trial in trials:
+        if not trial.complete or trial.record is None or trial.record.provenance is None:
+            continue
+        data = trial.record.config.get("data", {})
+        recipe = trial.record.config.get("backbone", {}).get("recipe", "")
+        for field, setting in (("corpus_fingerprint", data.get("corpus", "")), ("backbone_fingerprint", recipe)):
+            place = by_experiment.setdefault((trial.ref.experiment, field), {})
+            place.setdefault(part_text(setting), set()).add(getattr(trial.record.provenance, field))
+    for (_, field), by_setting in by_experiment.items():
+        most = max(len(found) for found in by_setting.values())
+        if most > 1:
+            notes.append(f"MIXED RECORDS: {most} different values of {field}")
+    return notes

@@ -1,0 +1,164 @@
+"""Layouts by name: what a table's settings are when only the layout is given. Whatever a spec sets goes before it.
+
+Each is a function of the settings and of what there is to show, so a layout fills itself from the experiments that
+exist; arms and tasks that come later need nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness.errors import UserError
+from harness.table_checks import LAYOUT_NAMES
+from harness.table_settings import MetricSettings, TableSettings
+from harness.tables.load import Loaded
+
+Layout = Callable[[Loaded, TableSettings], dict[str, Any]]
+
+P_KEY = "adapter.adapter_strategy.stochastic_depth"
+
+
+def apply_layout(settings: TableSettings, loaded: Loaded) -> TableSettings:
+    """The settings with their layout's filled in where they are as by default."""
+    name = settings.layout or ("ablation" if _design_type(loaded) in ("leave_one_out", "add_one") else "arms")
+    usual = TableSettings()
+    filled = {
+        field: value
+        for field, value in LAYOUTS[name](loaded, settings).items()
+        if getattr(settings, field) == getattr(usual, field)
+    }
+    return settings.model_copy(update={"layout": name, **filled})
+
+
+def _design_type(loaded: Loaded) -> str | None:
+    designs = [manifest.design for manifest in loaded.manifests]
+    return designs[0]["type"] if len(designs) == 1 and designs[0] else None
+
+
+def _arms(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:
+    """One row an arm, one column a metric."""
+    return {}
+
+
+def _ablation(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:
+    """One row an arm; each score with its difference from the whole (or from the bare) arm."""
+    names = loaded.arms
+    baseline = settings.baseline or next((arm for arm in ("full", "base") if arm in names), names[0])
+    metrics = settings.metrics or default_metrics(loaded)
+    shown = [
+        MetricSettings(metric=entry, show=("value", "delta") if entry in _ABLATED else ("value",))
+        if isinstance(entry, str)
+        else entry
+        for entry in metrics
+    ]
+    return {"baseline": baseline, "metrics": tuple(shown)}
+
+
+_ABLATED = ("target_macro_f1", "target_accuracy", "target_cer", "target_wer", "target_primary", "forgetting")
+
+
+def _effects(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:
+    """Main effects and interactions of a factorial design (see `effects.py`)."""
+    if _design_type(loaded) != "factorial":
+        raise UserError(f"table.layout: effects needs one experiment with a factorial design, not {loaded.names}")
+    return {"spread": "interval"}
+
+
+def _adapterfusion(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:
+    """Table 1 of AdapterFusion (arXiv 2005.00247): tasks by training size x methods, and the mean over tasks."""
+    return {
+        "rows": ("target",),
+        "columns": ("arm",),
+        "metrics": ("target_primary",),
+        "sort": "size",
+        "summary": ("mean",),
+    }
+
+
+def _simadapter(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:
+    """The main table of SimAdapter (arXiv 2105.11905): targets x methods, plain and weighted average, relative gain.
+
+    The paper's reduction is against full fine-tuning, so that arm is the baseline where there is one.
+    """
+    baseline = settings.baseline if settings.baseline not in (None, "frozen") else None
+    if baseline is None and "full_fine_tuning" in loaded.arms:
+        baseline = "full_fine_tuning"
+    summary = ["mean", "weighted_mean"]
+    if baseline is not None:
+        summary += ["relative_reduction", "weighted_relative_reduction"]
+    return {
+        "rows": ("target",),
+        "columns": ("arm",),
+        "metrics": ("target_wer" if _has(loaded, "target_wer") else "target_error",),
+        "baseline": baseline,
+        "summary": tuple(summary),
+    }
+
+
+def _damage_control(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:
+    """The score table of arXiv 2210.03255: what was gained on the target, what was lost on the sources, the score.
+
+    A sweep's rows stand under the rule that picked them: `unconstrained` (best on the target) and `constrained`.
+    """
+    metrics = ("target_error", "relative_gain", "source_error", "forgetting", "original_scale", "constrained_score")
+    return {"metrics": metrics, "groups": _rule_groups(loaded.arms)}
+
+
+def _rule_groups(arms: list[str]) -> dict[str, tuple[str, ...]]:
+    """Row groups by selection rule, from rows called `ARM (RULE, ...)`; a row of two rules stands in both."""
+    titles = {"best": "unconstrained: best on the target", "constrained": "constrained: best within the bound"}
+    groups: dict[str, tuple[str, ...]] = {}
+    for rule, title in titles.items():
+        picked = tuple(arm for arm in arms if arm.endswith(")") and rule in _rules_of(arm))
+        if picked:
+            groups[title] = picked
+    return groups
+
+
+def _rules_of(row: str) -> list[str]:
+    """`residual_add (best, one_se)` -> best, one_se."""
+    return row.rpartition(" (")[2].rstrip(")").split(", ")
+
+
+def _nemo_grid(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:
+    """NeMo's grid (asr_adaptation_hp.yaml): learning rate and width down, stochastic depth across."""
+    metric = "valid_target/cer" if _has(loaded, "valid_target/cer") else "valid_target/macro_f1"
+    return {
+        "rows": ("optim.lr", "adapter.dim"),
+        "columns": (P_KEY,),
+        "metrics": (metric if settings.phase == "search" else "target_primary",),
+        "labels": {P_KEY: "stochastic depth", "optim.lr": "lr", "adapter.dim": "dim"},
+    }
+
+
+def _has(loaded: Loaded, metric: str) -> bool:
+    return any(trial.record is not None and metric in trial.numbers for trial in loaded.trials)
+
+
+_COMMON = ("forgetting", "constrained_score", "trainable_share")
+DEFAULT_METRICS = {
+    "text": ("target_macro_f1", "target_accuracy", "source_macro_f1", *_COMMON),
+    "speech": ("target_cer", "target_wer", "source_cer", *_COMMON),
+}
+
+
+def default_metrics(loaded: Loaded) -> tuple[str, ...]:
+    """The family's columns; of both families, where the experiments are of both."""
+    families = [name for name, metrics in DEFAULT_METRICS.items() if _has(loaded, metrics[0])]
+    chosen: dict[str, None] = {}
+    for family in families or ["text"]:
+        chosen |= dict.fromkeys(DEFAULT_METRICS[family])
+    return tuple(name for name in chosen if name not in _COMMON) + _COMMON
+
+
+LAYOUTS: Mapping[str, Layout] = {
+    "arms": _arms,
+    "ablation": _ablation,
+    "effects": _effects,
+    "adapterfusion": _adapterfusion,
+    "simadapter": _simadapter,
+    "damage_control": _damage_control,
+    "nemo_grid": _nemo_grid,
+}
+assert tuple(LAYOUTS) == LAYOUT_NAMES

@@ -1,0 +1,182 @@
+"""From experiments on disk to trials: one a planned arm and seed, with its record where it is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.metrics import METRICS
+from harness.records.schema import Manifest, Record, Summary
+from harness.records.store import RecordStore, TrialFolder, read_json
+from harness.setting_trees import MISSING, get_dotted
+from harness.tables.model import TrialRef
+from harness.tables.values import derived_value, primary_name
+
+DIMENSIONS = ("arm", "target", "experiment")  # what cells can be told apart by, besides a trial's settings
+
+
+@dataclass
+class LoadedTrial:
+    """A planned trial and, once it is finished, its record; `position` is where its arm stands in a design."""
+
+    ref: TrialRef
+    record: Record | None
+    position: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> Summary | None:
+        """The record's summary."""
+        return None if self.record is None else self.record.summary
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has numbers."""
+        return self.record is not None and self.record.summary.state == "complete"
+
+    @property
+    def state(self) -> str:
+        """`missing`, or the record's state with its reason: `failed (nan)`."""
+        if self.record is None:
+            return "missing"
+        summary = self.record.summary
+        return f"{summary.state.value} ({summary.reason})" if summary.reason else summary.state.value
+
+    def coordinate(self, dimension: str) -> Any:
+        """The trial's arm, target or experiment, a factor of its design, or a setting; `MISSING` if it has none."""
+        if dimension == "arm":
+            return self.ref.arm
+        if dimension == "experiment":
+            return self.ref.experiment
+        if dimension in self.position:
+            return self.position[dimension]
+        if self.record is None:
+            return MISSING
+        value = get_dotted(self.record.config, "data.target" if dimension == "target" else dimension)
+        return tuple(value) if isinstance(value, list) else value
+
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        """Every recorded number by name: metrics, costs, validation metrics, `DOMAIN/METRIC`."""
+        if self.record is None:
+            return {}
+        summary = self.record.summary
+        found = {**summary.valid, **summary.metrics, **summary.costs}
+        if summary.best_epoch is not None:
+            found["best_epoch"] = float(summary.best_epoch)
+        for domain, metrics in summary.by_domain.items():
+            found |= {f"{domain}/{name}": value for name, value in metrics.items()}
+        return found
+
+    def metric(self, name: str) -> float | None:
+        """A metric as recorded (fractions), or worked out from the record; None where it has none."""
+        if not self.complete or self.record is None:
+            return None
+        resolved = primary_name(name, self.record.summary)
+        if resolved in self.numbers:
+            return self.numbers[resolved]
+        return derived_value(resolved, self.record)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The trials of one experiment or several, with their manifests."""
+
+    manifests: tuple[Manifest, ...]
+    trials: tuple[LoadedTrial, ...]
+    path: Path
+
+    @property
+    def names(self) -> str:
+        """The experiments, for messages."""
+        return ", ".join(manifest.name for manifest in self.manifests)
+
+    @property
+    def arms(self) -> list[str]:
+        """All arms, in the order of the experiments."""
+        return list(dict.fromkeys(trial.ref.arm for trial in self.trials))
+
+    def metric_names(self) -> list[str]:
+        """The metrics that some finished record has, in the order of `METRICS`, then those by domain."""
+        found = {name for trial in self.trials if trial.complete for name in trial.numbers}
+        return [name for name in METRICS if name in found] + sorted(name for name in found if name not in METRICS)
+
+
+def load_experiments(results: Path, names: Sequence[str], phase: str = "confirm") -> Loaded:
+    """Read everything a table of some experiments can need.
+
+    Args:
+        phase: `confirm` reads records/, `search` a sweep's search/ (validation numbers only).
+
+    Raises:
+        UserError: an experiment has not been run, or a file is corrupt.
+    """
+    manifests, trials = [], []
+    for name in names:
+        store = RecordStore(results, name)
+        if phase == "search":
+            found = _read_search(store)
+            manifests.append(Manifest(name=name, arms={}, description=""))
+        else:
+            manifest = store.manifest()
+            manifests.append(manifest)
+            found = _read_confirm(store, manifest)
+        trials += found
+    path = results / names[0] if len(names) == 1 else results
+    return Loaded(tuple(manifests), tuple(trials), path)
+
+
+def _read_confirm(store: RecordStore, manifest: Manifest) -> list[LoadedTrial]:
+    positions = manifest.design["arms"] if manifest.design else {}
+    records: dict[str, Record | None] = {}
+    trials = []
+    for arm, seeds in manifest.arms.items():
+        for seed, trial_id in seeds.items():
+            if trial_id not in records:
+                records[trial_id] = store.trial(trial_id).record()
+            ref = TrialRef(manifest.name, arm, seed, trial_id)
+            trials.append(LoadedTrial(ref, records[trial_id], positions.get(arm, {})))
+    return trials
+
+
+def _read_search(store: RecordStore) -> list[LoadedTrial]:
+    """The trainings of a sweep's search, from search.json and the records in search/."""
+    path = store.path / "search.json"
+    if not path.exists():
+        raise UserError(f"{store.path}: phase: search needs a sweep's search.json; there is none")
+    trials = []
+    for point in read_json(path)["points"]:
+        for trial_id in point["trial_ids"]:
+            record = TrialFolder(store.path / "search" / trial_id).record()
+            seed = record.config["seed"] if record is not None else 0
+            trials.append(LoadedTrial(TrialRef(store.name, point["arm"], seed, trial_id, "search"), record))
+    return trials
+
+
+def select_trials(loaded: Loaded, arms: Iterable[str] | None, where: Mapping[str, Any]) -> tuple[LoadedTrial, ...]:
+    """The trials of some arms (in that order) with some settings; a trial that is not finished stays.
+
+    Raises:
+        UserError: an arm is unknown, or nothing is left.
+    """
+    from harness.errors import must_be_in
+
+    chosen = list(loaded.trials)
+    if arms is not None:
+        order = {arm: number for number, arm in enumerate(arms)}
+        for arm in order:
+            must_be_in(arm, loaded.arms, f"table.arms: no arm {arm!r} in {loaded.names}")
+        chosen = sorted((t for t in chosen if t.ref.arm in order), key=lambda trial: order[trial.ref.arm])
+    for key, value in where.items():
+        chosen = [t for t in chosen if t.record is None or _same(t.coordinate(key), value)]
+    if not any(trial.record is not None for trial in chosen) and where:
+        wanted = ", ".join(f"{key}={value}" for key, value in where.items())
+        raise UserError(f"table.where: no trial of {loaded.names} has {wanted}")
+    return tuple(chosen)
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    return found == (tuple(wanted) if isinstance(wanted, list) else wanted) and type(found) is not type(MISSING)

@@ -1,0 +1,152 @@
+"""Trials sorted into the cells of a table: which row, which column, and no seed twice in a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import UserError
+from harness.setting_trees import MISSING
+from harness.table_settings import TableSettings
+from harness.tables.load import DIMENSIONS, Loaded, LoadedTrial
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """The trials of each cell, by row and column key; the keys in the order of the table.
+
+    `left_out`: arms that lack a setting which the cells are told apart by -> that setting.
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    row_keys: tuple[Key, ...]
+    column_keys: tuple[Key, ...]
+    cells: dict[tuple[Key, Key], tuple[LoadedTrial, ...]]
+    left_out: dict[str, str]
+
+    def trials(self, row: Key, column: Key) -> tuple[LoadedTrial, ...]:
+        """The planned trials of a cell; empty where none was planned."""
+        return self.cells.get((row, column), ())
+
+    def row_trials(self, row: Key) -> tuple[LoadedTrial, ...]:
+        """The planned trials of a row."""
+        return tuple(trial for column in self.column_keys for trial in self.trials(row, column))
+
+    def arm_of(self, row: Key, column: Key) -> str | None:
+        """The arm of a cell, where arms are rows or columns."""
+        if "arm" in self.rows:
+            return str(row[self.rows.index("arm")])
+        return str(column[self.columns.index("arm")]) if "arm" in self.columns else None
+
+    def without_arm(self, row: Key, column: Key) -> Key:
+        """Where a cell stands but for its arm: cells that differ in nothing else are compared."""
+        names = (*self.rows, *self.columns)
+        return tuple(part for name, part in zip(names, (*row, *column), strict=True) if name != "arm")
+
+
+def make_pivot(trials: Sequence[LoadedTrial], settings: TableSettings, loaded: Loaded) -> Pivot:
+    """Sort trials into cells.
+
+    Raises:
+        UserError: nothing is selected, an unknown setting, or a cell would hold one seed twice.
+    """
+    rows, columns = settings.rows, settings.columns
+    if len(loaded.manifests) > 1 and not {"experiment", "target"} & {*rows, *columns}:
+        columns = ("experiment", *columns)
+    siblings = _siblings(trials)
+    cells: dict[tuple[Key, Key], list[LoadedTrial]] = {}
+    left_out: dict[str, str] = {}
+    for trial in trials:
+        stands_for = trial if trial.record is not None else siblings.get((trial.ref.experiment, trial.ref.arm), trial)
+        key = {name: _coordinate(trial, stands_for, name) for name in (*rows, *columns)}
+        lacking = next((name for name, value in key.items() if value is MISSING), None)
+        if lacking is not None:
+            left_out[trial.ref.arm] = lacking
+            continue
+        place = tuple(key[name] for name in rows), tuple(key[name] for name in columns)
+        cells.setdefault(place, []).append(trial)
+    for name in (*rows, *columns):
+        if trials and name not in DIMENSIONS and all(lacking == name for lacking in left_out.values()) and not cells:
+            raise UserError(f"table: no trial of {loaded.names} has a setting {name!r}; {_setting_choices(trials)}")
+    if not cells:
+        raise UserError(f"table: the selection is empty: no trial of {loaded.names} is left to show")
+    for (row, column), members in cells.items():
+        _check_one_trial_a_seed(members, (*row, *column), (*rows, *columns))
+    order = _size_order(cells) if settings.sort == "size" else None
+    row_keys = _ordered([row for row, _ in cells], rows, order)
+    column_keys = _ordered([column for _, column in cells], columns, None)
+    shown = {trial.ref.arm for members in cells.values() for trial in members}
+    left_out = {arm: name for arm, name in left_out.items() if arm not in shown}
+    return Pivot(rows, columns, row_keys, column_keys, {k: tuple(v) for k, v in cells.items()}, left_out)
+
+
+def _siblings(trials: Sequence[LoadedTrial]) -> dict[tuple[str, str], LoadedTrial]:
+    """A finished trial of each arm: it says where the arm's unfinished trials would stand."""
+    found: dict[tuple[str, str], LoadedTrial] = {}
+    for trial in trials:
+        if trial.record is not None:
+            found.setdefault((trial.ref.experiment, trial.ref.arm), trial)
+    return found
+
+
+def _coordinate(trial: LoadedTrial, stands_for: LoadedTrial, name: str) -> Any:
+    own = trial.coordinate(name)
+    return stands_for.coordinate(name) if own is MISSING else own
+
+
+def _check_one_trial_a_seed(members: Sequence[LoadedTrial], key: Key, names: Sequence[str]) -> None:
+    seeds: dict[int, LoadedTrial] = {}
+    for trial in members:
+        other = seeds.setdefault(trial.ref.seed, trial)
+        if other is trial:
+            continue
+        where = ", ".join(f"{name} {part}" for name, part in zip(names, key, strict=True))
+        both = f"{other.ref.experiment}/{other.ref.arm} and {trial.ref.experiment}/{trial.ref.arm}"
+        if (other.ref.experiment, other.ref.arm) == (trial.ref.experiment, trial.ref.arm):
+            both += f" ({other.ref.trial_id} and {trial.ref.trial_id})"
+        raise UserError(
+            f"table: the cell of {where} would mix {both} at seed {trial.ref.seed}; "
+            "name what tells them apart in rows or columns, or select arms"
+        )
+
+
+def _ordered(keys: Sequence[Key], names: Sequence[str], order: dict[Key, float] | None) -> tuple[Key, ...]:
+    """Distinct keys: numbers ascending, everything else by first appearance, outer parts first."""
+    distinct = list(dict.fromkeys(keys))
+    ranks: list[dict[Any, Any]] = []
+    for position, _ in enumerate(names):
+        parts = list(dict.fromkeys(key[position] for key in distinct))
+        if all(isinstance(part, (int, float)) and not isinstance(part, bool) for part in parts):
+            parts.sort()
+        ranks.append({part: number for number, part in enumerate(parts)})
+    by_place = sorted(distinct, key=lambda key: tuple(rank[part] for rank, part in zip(ranks, key, strict=True)))
+    return tuple(by_place if order is None else sorted(by_place, key=lambda key: order[key]))
+
+
+def _size_order(cells: dict[tuple[Key, Key], list[LoadedTrial]]) -> dict[Key, float]:
+    """Row -> its number of training examples; rows that train on everything come last."""
+    order: dict[Key, float] = {}
+    for (row, _), members in cells.items():
+        limits = [trial.coordinate("data.train_limit") for trial in members if trial.record is not None]
+        sizes = [float("inf") if limit is None or limit is MISSING else float(limit) for limit in limits]
+        order[row] = min([order.get(row, float("inf")), *sizes])
+    return order
+
+
+def _setting_choices(trials: Sequence[LoadedTrial]) -> str:
+    keys: set[str] = set()
+    for trial in trials:
+        keys |= set(trial.position)
+        if trial.record is not None:
+            keys |= _leaf_keys(trial.record.config, "")
+    return f"choices: {', '.join([*DIMENSIONS, *sorted(keys)])}"
+
+
+def _leaf_keys(tree: Any, prefix: str) -> set[str]:
+    if not isinstance(tree, dict):
+        return {prefix}
+    return {leaf for key, item in tree.items() for leaf in _leaf_keys(item, f"{prefix}.{key}" if prefix else key)}

@@ -1,0 +1,164 @@
+"""A paper's verified numbers beside ours: paper, difference, and whether ours agree within their interval.
+
+The numbers are data (papers/*.yaml), each file with its source; a number that was not checked against its paper is not
+in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from harness.errors import UserError, must_be_in
+from harness.experiment_files import one_line
+from harness.settings import Settings
+from harness.table_settings import ReferenceSettings, TableSettings
+from harness.tables.model import Cell, Column, Footnote, Table
+from harness.yaml_files import read_yaml
+
+FOLDER = Path(__file__).parent / "papers"
+
+
+class PaperNumbers(Settings):
+    """A paper's table, or a part of it: row -> one number a column."""
+
+    source: str
+    metric: str
+    unit: str
+    direction: str
+    columns: tuple[str, ...] = Field(min_length=1)
+    rows: dict[str, tuple[float, ...]] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper's numbers, and the name of its file."""
+
+    name: str
+    numbers: PaperNumbers
+
+    def value(self, row: str, column: str) -> float:
+        """One number, in the paper's unit."""
+        return self.numbers.rows[row][self.numbers.columns.index(column)]
+
+
+def paper_names() -> list[str]:
+    """The papers whose numbers are here."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+@cache
+def load_paper(name: str) -> Paper:
+    """A paper's numbers by name.
+
+    Raises:
+        UserError: there is no such paper, or its file is wrong.
+    """
+    must_be_in(name, paper_names(), f"table.reference.paper: no numbers of {name!r}")
+    path = FOLDER / f"{name}.yaml"
+    try:
+        numbers = PaperNumbers.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise UserError(one_line(error, str(path), PaperNumbers)) from error
+    for row, values in numbers.rows.items():
+        if len(values) != len(numbers.columns):
+            raise UserError(f"{path}: rows.{row}: {len(values)} numbers for {len(numbers.columns)} columns")
+    return Paper(name, numbers)
+
+
+def add_reference(table: Table, settings: TableSettings) -> Table:
+    """The table with `paper`, `difference`, `interval` and `verdict` after each column that the spec maps.
+
+    Raises:
+        UserError: the spec maps a row or column that is not there, or compares different units.
+    """
+    reference = settings.reference
+    if reference is None:
+        return table
+    paper = load_paper(reference.paper)
+    rows = _checked_rows(table, reference, paper)
+    mapped = _checked_columns(table, reference, paper)
+    columns: list[Column] = []
+    cells: dict[str, dict[str, Cell]] = {row.id: dict(row.cells) for row in table.rows}
+    for column in table.columns:
+        if column.id not in mapped:
+            columns.append(column)
+            continue
+        columns += _columns(column)
+        for row in table.rows:
+            paper_row = rows.get(row.id)
+            number = None if paper_row is None else paper.value(paper_row, mapped[column.id])
+            cells[row.id] |= _cells(row.cells[column.id], column, number)
+    note = Footnote(
+        f"paper: {paper.numbers.source}; {paper.numbers.metric}; agrees: the paper's number lies in our interval; "
+        "other data and models, so this compares findings and not systems",
+        kind="reference",
+    )
+    return replace(
+        table,
+        columns=tuple(columns),
+        rows=tuple(replace(row, cells=cells[row.id]) for row in table.rows),
+        footnotes=(*table.footnotes, note),
+    )
+
+
+def _checked_rows(table: Table, reference: ReferenceSettings, paper: Paper) -> Mapping[str, str]:
+    known = [row.id for row in table.rows]
+    for ours, theirs in reference.rows.items():
+        must_be_in(ours, known, f"table.reference.rows: no row {ours!r}")
+        must_be_in(theirs, list(paper.numbers.rows), f"table.reference.rows.{ours}: {paper.name} has no row {theirs!r}")
+    return reference.rows
+
+
+def _checked_columns(table: Table, reference: ReferenceSettings, paper: Paper) -> dict[str, str]:
+    """Column id -> the paper's column; ours may be named by the column's id, arm or header."""
+    mapped: dict[str, str] = {}
+    values = [column for column in table.columns if column.kind in ("value", "relative")]
+    for ours, theirs in reference.columns.items():
+        where = f"table.reference.columns.{ours}"
+        must_be_in(theirs, paper.numbers.columns, f"{where}: {paper.name} has no column {theirs!r}")
+        found = [column for column in values if ours in (column.id, column.arm, column.header)]
+        choices = [column.arm or column.id for column in values]
+        if not found:
+            must_be_in(ours, choices, f"table.reference.columns: no column {ours!r}")
+        for column in found:
+            if column.unit != paper.numbers.unit:
+                raise UserError(f"{where}: ours is in {column.unit!r}, the paper's in {paper.numbers.unit!r}")
+            mapped[column.id] = theirs
+    return mapped
+
+
+def _columns(column: Column) -> list[Column]:
+    """`ours` and its companions, under one header."""
+    title = column.header
+    groups = (*column.groups, title)
+    unit = "points" if column.unit == "%" else column.unit
+    shared = {"groups": groups, "metric": column.metric, "arm": column.arm}
+    return [
+        Column(f"{column.id}:paper", "paper", "paper", unit=column.unit, decimals=column.decimals, **shared),  # type: ignore[arg-type]
+        replace(column, header="ours", groups=groups, bare=False, direction=None),
+        Column(f"{column.id}:difference", "difference", "delta", unit=unit, decimals=column.decimals, **shared),  # type: ignore[arg-type]
+        Column(f"{column.id}:range", "interval", "interval", unit=unit, decimals=column.decimals, **shared),  # type: ignore[arg-type]
+        Column(f"{column.id}:verdict", "verdict", "verdict", decimals=None, **shared),  # type: ignore[arg-type]
+    ]
+
+
+def _cells(cell: Cell, column: Column, number: float | None) -> dict[str, Cell]:
+    names = [f"{column.id}:{part}" for part in ("paper", "difference", "range", "verdict")]
+    if number is None:
+        return dict.fromkeys(names, Cell())
+    paper = Cell(value=number)
+    if cell.value is None:
+        return dict(zip(names, (paper, Cell(), Cell(), Cell(text="not measured")), strict=True))
+    shifted = None
+    verdict = "one seed, undecided"
+    if cell.interval is not None:
+        shifted = replace(cell.interval, low=cell.interval.low - number, high=cell.interval.high - number)
+        verdict = "agrees" if shifted.contains(0.0) else "higher" if shifted.low > 0 else "lower"
+    difference = Cell(value=cell.value - number, num_seeds=cell.num_seeds, trials=cell.trials)
+    interval = replace(difference, interval=shifted)
+    return dict(zip(names, (paper, difference, interval, Cell(text=verdict, trials=cell.trials)), strict=True))

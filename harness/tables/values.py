@@ -1,0 +1,45 @@
+"""Numbers that a record holds without naming them: errors, relative gain, what the base model scored."""
+
+from __future__ import annotations
+
+from harness.metrics import PRIMARY, PRIMARY_METRICS, as_error, original_scale, relative_gain
+from harness.records.schema import Record, Summary
+
+
+def primary_metric(summary: Summary) -> str | None:
+    """The primary metric of a record's family: `macro_f1` in text, `cer` in speech; None without test metrics."""
+    return next((name for name in PRIMARY.values() if f"target_{name}" in summary.metrics), None)
+
+
+def primary_name(name: str, summary: Summary) -> str:
+    """`target_primary` as the metric that it stands for in this record; any other name as it is."""
+    primary = primary_metric(summary)
+    if name not in PRIMARY_METRICS or primary is None:
+        return name
+    return f"{name.removesuffix('primary')}{primary}"
+
+
+def derived_value(name: str, record: Record) -> float | None:
+    """One of `DERIVED_METRICS` (a fraction), from the test metrics before and after adapting; None if they lack."""
+    summary, primary = record.summary, primary_metric(record.summary)
+    data = record.config.get("data", {})
+    target, sources = data.get("target"), data.get("source", ())
+    domains = [target, *sources]
+    if primary is None or not sources:
+        return None
+    if any(primary not in table.get(domain, {}) for table in (summary.base, summary.by_domain) for domain in domains):
+        return None
+    before = [summary.base[source][primary] for source in sources]
+    after = [summary.by_domain[source][primary] for source in sources]
+    base, adapted = summary.base[target][primary], summary.by_domain[target][primary]
+    if name == "target_error":
+        return as_error(primary, adapted)
+    if name == "base_target_error":
+        return as_error(primary, base)
+    if name == "source_error":
+        return as_error(primary, sum(after) / len(after))
+    if name == "base_source_error":
+        return as_error(primary, sum(before) / len(before))
+    if name == "relative_gain":
+        return relative_gain(primary, base, adapted)
+    return original_scale(primary, before, after) if name == "original_scale" else None
