@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def fill(context: dict[str, Any], sheet: StyleSheet) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["breakable"] = breakable
+    environment.filters |= {"breakable": breakable, "typeset": typeset}
     policy = (
         f"default-src 'none'; style-src {digest(style)}; script-src {digest(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -107,6 +107,13 @@ def fill(context: dict[str, Any], sheet: StyleSheet) -> str:
 def breakable(text: str) -> Markup:
     """Text that may be broken after underscores, slashes and dots within a word: names of arms, settings, metrics."""
     return Markup(re.sub(r"(?<=\w)([_/.])(?=[A-Za-z])", r"\1<wbr>", str(escape(text))))
+
+
+def typeset(text: str) -> str:
+    """Running text as a printer sets it: unit kept with its number, curly apostrophes, a real minus."""
+    text = re.sub(r"(?<=\d) (?=%|s\b|MB\b)", "\u00a0", text)
+    text = re.sub(r"(?<=\w)'(?=\w|\s)", "’", text)
+    return re.sub(r"(?<![\w-])-(?=\d)", "−", text)
 
 
 def digest(text: str) -> str:
@@ -136,7 +143,7 @@ def results_table(sources: Sources) -> tuple[Table | None, Markup]:
     from harness.tables.render_html import render_html
 
     table = build_table(sources.store)
-    return table, Markup(render_html(table))
+    return table, Markup(render_html(replace(table, claims=())))  # the page has a section for claims
 
 
 def title_of(sources: Sources, table: Table | None) -> str:

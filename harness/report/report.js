@@ -42,21 +42,11 @@
   const bodies = [...table.tBodies];
   const original = new Map(bodies.map((body) => [body, [...body.rows]]));
   const isFixed = (row) => row.classList.contains("summary") || row.classList.contains("group");
-  const cellOf = (row, column) => {
-    let at = 0;
-    for (const cell of row.cells) {
-      if (at <= column && column < at + cell.colSpan) return cell;
-      at += cell.colSpan;
-    }
-    return null;
-  };
   const keyOf = (row, column) => {
-    const cell = cellOf(row, column);
-    if (!cell) return null;
-    const stated = cell.getAttribute("data-value");
-    if (stated !== null && stated !== "") return Number.isNaN(Number(stated)) ? stated : Number(stated);
-    if (cell.tagName === "TH") return cell.textContent.trim();
-    return null; // a missing cell stays below, whichever way the others go
+    if (column === null) return row.querySelector('th[scope="row"]').textContent.trim();
+    const cell = [...row.cells].find((each) => each.dataset.column === column);
+    if (!cell || cell.classList.contains("missing")) return null; // stays below, whichever way the others go
+    return cell.dataset.value === undefined ? cell.textContent.trim() : Number(cell.dataset.value);
   };
   const compare = (one, other) =>
     typeof one === "number" && typeof other === "number"
@@ -78,12 +68,9 @@
       for (const row of rows) body.append(isFixed(row) ? row : movable[next++]);
     }
   };
-  const headers = [...table.tHead.rows].at(-1).cells;
-  let column = 0;
+  const headers = [...table.tHead.querySelectorAll('th[data-column], th[id$="-corner"]')];
   for (const header of headers) {
-    const own = column;
-    column += header.colSpan;
-    if (header.colSpan > 1) continue;
+    const column = header.dataset.column ?? null;
     const sort = document.createElement("button");
     sort.type = "button";
     sort.className = "sort";
@@ -94,10 +81,10 @@
       const next = now === null ? "ascending" : now === "ascending" ? "descending" : null;
       for (const each of headers) each.removeAttribute("aria-sort");
       if (next) header.setAttribute("aria-sort", next);
-      sortBy(own, next === "ascending" ? 1 : next === "descending" ? -1 : 0);
+      sortBy(column, next === "ascending" ? 1 : next === "descending" ? -1 : 0);
     });
   }
-  for (const name of table.querySelectorAll("tbody th")) {
+  for (const name of table.querySelectorAll('tbody th[scope="row"]')) {
     for (const node of [...name.childNodes].filter((child) => child.nodeType === Node.TEXT_NODE)) {
       const parts = node.data.split(/(?<=_)/);
       node.replaceWith(...parts.flatMap((part, place) => (place ? [document.createElement("wbr"), part] : [part])));
