@@ -58,15 +58,19 @@ def run(
 
 @app.command()
 def table(
-    name: Annotated[str, typer.Argument(help="An experiment that has been run, by its name.")],
+    names: Annotated[list[str], typer.Argument(help="Experiments, by name; or a table file (YAML).")],
     results: Results = Path("results"),
-    format: Annotated[str, typer.Option(help="terminal or md.")] = "terminal",
+    format: Annotated[str, typer.Option(help="terminal, md, tex, html, csv or json.")] = "terminal",
     metrics: Annotated[str | None, typer.Option(help="Columns, separated by commas.")] = None,
+    spec: Annotated[Path | None, typer.Option(help="File with the table's settings, instead of the recorded.")] = None,
+    layout: Annotated[str | None, typer.Option(help="A named layout (docs/tables.md).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    standalone: Annotated[bool, typer.Option("--standalone", help="With tex: a whole document.")] = False,
 ) -> None:
-    """Print an experiment's table from its records (trains nothing)."""
+    """Print the table of experiments from their records (trains nothing)."""
     from harness.cli.table import table_command
 
-    table_command(name, results, format, metrics)
+    table_command(names, results, format, metrics, spec, layout, out, standalone)
 
 
 @app.command()

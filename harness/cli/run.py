@@ -60,20 +60,22 @@ def run_command(
 
 
 def show_table(store: RecordStore) -> None:
-    """Print the table and keep it as table.md, if any trial is finished."""
+    """Print the table, and keep it as table.md (to read) and table.json (to check), if any trial is finished."""
     from harness.records.files import write_atomically
-    from harness.tables.build import build_table, load_frame
-    from harness.tables.render_markdown import render_markdown
+    from harness.tables.build import build_table
+    from harness.tables.formats import render
+    from harness.tables.load import any_finished
     from harness.tables.render_terminal import print_terminal
 
-    if not (load_frame(store, store.manifest())["state"] == "complete").any():
+    if not any_finished(store):
         return
     table = build_table(store)
     print_terminal(table)
-    path = store.path / "table.md"
-    text = render_markdown(table).encode()
-    if not path.exists() or path.read_bytes() != text:
-        write_atomically(path, text)
+    for format in ("md", "json"):
+        path = store.path / f"table.{format}"
+        text = render(table, format).encode()
+        if not path.exists() or path.read_bytes() != text:
+            write_atomically(path, text)
 
 
 def add_user_code(path: Path) -> None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.designs import describe_design
 from harness.errors import UserError
 from harness.experiment_files import Experiment, PlannedTrial
+from harness.records.declared import declare_claims
 from harness.records.schema import Manifest, Summary
 from harness.records.store import RecordStore
 from harness.settings import content_hash
@@ -79,7 +81,7 @@ def plan_run(
 
 
 def manifest_of(experiment: Experiment) -> Manifest:
-    """Which trials make the experiment, all of them, whether trained yet or not."""
+    """Which trials make the experiment, all of them, whether trained yet or not (its claims are added at launch)."""
     arms: dict[str, dict[int, str]] = {arm: {} for arm in experiment.config.arms}
     for trial in experiment.trials:
         arms[trial.arm][trial.seed] = trial.config.trial_id
@@ -87,8 +89,9 @@ def manifest_of(experiment: Experiment) -> Manifest:
         name=experiment.name,
         description=experiment.config.description,
         arms=arms,
-        table=experiment.config.table.model_dump(mode="json"),
+        table=experiment.config.table.recorded(),
         notes=experiment.notes,
+        design=None if experiment.config.design is None else describe_design(experiment.config.design),
     )
 
 
@@ -151,7 +154,8 @@ def run_experiment(plan: RunPlan, num_jobs: int, tell: Callable[[TrialEvent], No
         num_jobs: worker processes; 1 trains in this process.
         tell: called with every event.
     """
-    plan.store.write_manifest(manifest_of(plan.experiment))
+    claims = {claim.id: claim.text for claim in plan.experiment.config.table.claims}
+    plan.store.write_manifest(declare_claims(plan.store, manifest_of(plan.experiment), claims))
     report = RunReport(num_reused=len(plan.reused))
     for summary in plan.reused.values():
         _note_failure(report, plan, summary)

@@ -250,6 +250,14 @@ def plan_confirm(sweep: Sweep, rows: Mapping[str, tuple[Arm, Mapping[str, Value]
         description=sweep.config.description or sweep.experiment.config.description,
         arms=settings,
         seeds=sweep.config.confirm.seeds,
-        table=sweep.config.table.model_copy(update={"baseline": None}),
+        table=sweep.config.table.model_copy(update={"baseline": _baseline_row(sweep, tuple(rows))}),
     )
     return Experiment(config, tuple(trials), sweep.path)
+
+
+def _baseline_row(sweep: Sweep, rows: Sequence[str]) -> str | None:
+    """The row that the others are compared with: the baseline arm's, or of several rules its first one."""
+    baseline = sweep.config.table.baseline
+    if baseline is None or baseline in rows:
+        return baseline
+    return next(row for row in rows if row.startswith(f"{baseline} ("))

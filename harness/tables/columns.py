@@ -58,7 +58,10 @@ def _column(pivot: Pivot, plan: ColumnPlan, show: Show, settings: TableSettings,
     if labels and alone:  # one metric for all columns: it stands above them
         if len(pivot.columns) == 1:
             last = part_label(pivot.columns[-1], plan.key[-1], settings.labels, named=False)
-            over = (column.title, settings.labels.get(pivot.columns[0], dimension_header(pivot.columns[0])))
+            over: tuple[str, ...] = (
+                column.title,
+                settings.labels.get(pivot.columns[0], dimension_header(pivot.columns[0])),
+            )
             over = over[:1] if pivot.columns[0] in ("arm", "target", "experiment") else over
             return replace(column, header=last, groups=over, bare=True)
         return replace(column, header=labels[-1], groups=(column.title, *labels[:-1]), bare=True)
@@ -136,7 +139,8 @@ def _setting_cell(pivot: Pivot, key: Key, setting: str) -> Cell:
     found = {}
     for trial in pivot.row_trials(key):
         if trial.record is not None:
-            value = trial.coordinate(setting)
+            unused = setting.startswith("optim.") and trial.record.config.get("train") == "none"
+            value = MISSING if unused else trial.coordinate(setting)
             found[part_text(value) if value is not MISSING else "–"] = value
     if len(found) != 1:
         return Cell(text="varies" if found else None)

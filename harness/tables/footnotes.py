@@ -95,7 +95,7 @@ def _test_notes(plans: Sequence[ColumnPlan], values: ValueCells, settings: Table
     if "delta" in shown:
         notes.append(Footnote(f"Δ: mean paired difference from {settings.baseline}", kind="test"))
     if "relative" in shown:
-        text = f"error reduction: share of {settings.baseline}'s error that is removed, by the means"
+        text = f"WERR, error reduction: share of {settings.baseline}'s error that is removed, by the means"
         notes.append(Footnote(text, kind="method"))
     for where in values.unmatched:
         place = ", ".join(part_text(part) for part in where)

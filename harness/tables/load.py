@@ -129,6 +129,16 @@ def load_experiments(results: Path, names: Sequence[str], phase: str = "confirm"
     return Loaded(tuple(manifests), tuple(trials), path)
 
 
+def any_finished(store: RecordStore) -> bool:
+    """Whether an experiment has a trial with numbers.
+
+    Raises:
+        UserError: it has not been run, or a file is corrupt.
+    """
+    ids = (trial_id for seeds in store.manifest().arms.values() for trial_id in seeds.values())
+    return any((summary := store.trial(i).summary()) is not None and summary.state == "complete" for i in ids)
+
+
 def _read_confirm(store: RecordStore, manifest: Manifest) -> list[LoadedTrial]:
     positions = manifest.design["arms"] if manifest.design else {}
     records: dict[str, Record | None] = {}

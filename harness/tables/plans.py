@@ -47,17 +47,17 @@ def plan_columns(pivot: Pivot, settings: TableSettings, loaded: Loaded) -> list[
             if not values and (entry.metric in anywhere or not settings.metrics):
                 continue
             metric = resolve_metric(entry.metric, trials[key], f"column {key_id(pivot.columns, key) or entry.metric}")
-            typical = sum(values) / len(values) if values else 0.0
-            plans.append(ColumnPlan(key, metric, entry, _decimals(entry, metric, typical)))
+            smallest = min((value for value in values if value > 0), default=1.0)
+            plans.append(ColumnPlan(key, metric, entry, _decimals(entry, metric, smallest)))
     if len({(p.name, p.decimals) for p in plans}) > len({p.name for p in plans}):  # one precision a metric
         most = {p.name: max(q.decimals for q in plans if q.name == p.name) for p in plans}
         plans = [replace(plan, decimals=most[plan.name]) for plan in plans]
     return plans
 
 
-def _decimals(entry: MetricSettings, metric: ResolvedMetric, typical: float) -> int:
+def _decimals(entry: MetricSettings, metric: ResolvedMetric, smallest: float) -> int:
     if entry.decimals is not None:
         return entry.decimals
     if not metric.metric.unit or metric.metric.unit == "MB":
         return 3 if metric.concrete.endswith("/loss") else 0
-    return 2 if metric.name == "trainable_share" and typical < 0.1 else 1
+    return 2 if metric.name == "trainable_share" and smallest < 0.0005 else 1

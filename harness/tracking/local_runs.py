@@ -18,7 +18,9 @@ from harness.records.schema import Summary
 from harness.records.store import MANIFEST, RecordStore, TrialFolder, read_json
 from harness.settings import content_hash
 from harness.sweep.points import SearchPoint, SearchResult
-from harness.tables.build import Table, build_table, load_frame
+from harness.tables.build import build_table
+from harness.tables.load import any_finished
+from harness.tables.model import Table
 from harness.tracking.client import trial_content
 from harness.tracking.study_run import Study, make_study
 from harness.tracking.tracker import TrialRun
@@ -153,5 +155,4 @@ def _read_study(results: Path, name: str, result: SearchResult | None) -> Study 
 
 
 def _read_table(store: RecordStore) -> Table | None:
-    finished = load_frame(store, store.manifest())["state"] == "complete"
-    return build_table(store) if finished.any() else None
+    return build_table(store) if any_finished(store) else None

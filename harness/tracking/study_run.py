@@ -15,8 +15,8 @@ from typing import Any
 
 from harness.settings import content_hash
 from harness.sweep.points import SearchResult
-from harness.tables.build import Table
-from harness.tables.render_markdown import format_cell, num_seeds
+from harness.tables.format import Formatter
+from harness.tables.model import Table
 from harness.tracking.client import CONTENT, SERVER, call_bounded, describe_error, import_wandb, open_run
 
 TIMEOUT_S = 60.0  # for the whole run: figures are files, and take longer than numbers
@@ -63,17 +63,18 @@ def make_study(
 
 def ablation_rows(table: Table) -> Rows:
     """arm, n, then for each metric its mean and sd as numbers and the text that the printed table shows."""
+    columns = [column for column in table.columns if column.metric is not None]
+    formatter = Formatter(table)
     names = ["arm", "n"]
-    for column in table.columns:
-        names += [f"{column.metric} mean", f"{column.metric} sd", column.header]
+    for column in columns:
+        names += [f"{column.id} mean", f"{column.id} sd", " ".join([*column.groups, column.title])]
     rows: list[list[Any]] = []
-    for arm, cells in table.cells.items():
-        row: list[Any] = [arm, num_seeds(cells)]
-        for column in table.columns:
-            cell = cells[column.metric]
-            numbers = [None, None] if cell is None else [cell.mean, cell.sd]
-            row += [*numbers, format_cell(cell, column, "*{}")]
-        rows.append(row)
+    for row in table.rows:
+        cells = [row.cells[column.id] for column in columns]
+        line: list[Any] = [row.id, max((cell.num_seeds for cell in cells), default=0)]
+        for cell, column in zip(cells, columns, strict=True):
+            line += [cell.value, cell.sd, formatter.cell(cell, column).around("[{}]", "({})")]
+        rows.append(line)
     return names, rows
 
 
