@@ -29,7 +29,12 @@ METRICS = ("macro_f1", "accuracy")
 def write_sentences(path: Path, extra: Sequence[str] = (NASTY,)) -> None:
     """A corpus of 2 domains; every sentence is a group of its own. `extra` are sentences that the test set has."""
     rows = [
-        {"domain": domain, "label": LABELS[number % 3], "text": f"{domain} sentence {number}", "group": f"{domain}{number}"}
+        {
+            "domain": domain,
+            "label": LABELS[number % 3],
+            "text": f"{domain} sentence {number}",
+            "group": f"{domain}{number}",
+        }
         for domain in ("home", "away")
         for number in range(150)
     ]
@@ -117,7 +122,11 @@ def _write(
     trained = config.train != "none"
     valid = {f"valid_{domain}/{name}": 1 - wrong for domain in ("target", "source") for name in METRICS}
     log = [
-        {"epoch": epoch, "metrics": {key: value - 0.05 * abs(epoch - 2) for key, value in valid.items()}, "seconds": 1.0}
+        {
+            "epoch": epoch,
+            "metrics": {key: value - 0.05 * abs(epoch - 2) for key, value in valid.items()},
+            "seconds": 1.0,
+        }
         for epoch in (1, 2, 3)
     ]
     folder.restart_log(log if trained else [])

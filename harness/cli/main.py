@@ -66,10 +66,18 @@ def table(
     layout: Annotated[str | None, typer.Option(help="A named layout (docs/tables.md).")] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
     standalone: Annotated[bool, typer.Option("--standalone", help="With tex: a whole document.")] = False,
+    explain: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="ROW COLUMN", help="List the trials behind a cell instead.")
+    ] = None,
 ) -> None:
     """Print the table of experiments from their records (trains nothing)."""
-    from harness.cli.table import table_command
+    from harness.cli.table import make_table, table_command
 
+    if explain is not None:
+        from harness.cli.explain import print_explanation
+
+        print_explanation(make_table(names, results, metrics, spec, layout), *explain, results)
+        return
     table_command(names, results, format, metrics, spec, layout, out, standalone)
 
 

@@ -98,9 +98,10 @@ def check_text(name: str, format: str, committed: str, derived: str, findings: F
     published, expected = READERS[format](committed), READERS[format](derived)
     for (row, column), text in expected.items():
         other = published.get((row, column))
-        message = f"{name} says {other!r}, the records give {text!r}"
+        says = "has no such cell" if other is None else f"says {other!r}"
+        message = f"{name} {says}, the records give {text!r}"
         findings.check(other == text, f"cells of {name}", cell_name(row, column), message)
-    for row, column in published.keys() - expected.keys():
+    for row, column in [place for place in published if place not in expected]:
         findings.check(False, "", cell_name(row, column), f"{name} has it, the records do not give it")
     if len(findings.drifts) == before:  # so it is the title, a footnote, a header
         lines = difflib.unified_diff(committed.splitlines(), derived.splitlines(), n=0, lineterm="")

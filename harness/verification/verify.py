@@ -108,7 +108,7 @@ def check_tables(store: RecordStore, findings: Findings) -> None:
     """The committed renderings."""
     from harness.tables.build import build_table
     from harness.tables.formats import FORMATS
-    from harness.tables.render_json import parse_json
+    from harness.tables.plain_forms import parse_json
     from harness.verification.table_checks import check_renderings
 
     try:

@@ -86,13 +86,21 @@ PLANTED: dict[str, tuple[str, Callable[[Any], None], str]] = {
         "better x source_accuracy, seed 1",
     ),
     "forgetting": ("summary.json", lambda c: c["metrics"].update(forgetting=0.5), "better x forgetting, seed 1"),
-    "score": ("summary.json", lambda c: c["metrics"].update(constrained_score=0.5), "better x constrained_score, seed 1"),
+    "score": (
+        "summary.json",
+        lambda c: c["metrics"].update(constrained_score=0.5),
+        "better x constrained_score, seed 1",
+    ),
     "scores by domain": (
         "summary.json",
         lambda c: c["by_domain"]["away"].update(accuracy=0.5) or c["metrics"].update(target_accuracy=0.5),
         "better x target_accuracy, seed 1",
     ),
-    "base": ("summary.json", lambda c: c["base"]["home"].update(accuracy=0.5), "better x base accuracy on home, seed 1"),
+    "base": (
+        "summary.json",
+        lambda c: c["base"]["home"].update(accuracy=0.5),
+        "better x base accuracy on home, seed 1",
+    ),
     "parameters": (
         "summary.json",
         lambda c: c["metrics"].update(trainable_parameters=41.0),

@@ -75,7 +75,7 @@ def test_a_changed_digit_of_a_frozen_setting_is_found(store: RecordStore) -> Non
 def test_a_changed_validation_score_is_found(store: RecordStore) -> None:
     def edit(content: Any) -> None:
         point = complete_point(content)
-        point["valid"]["valid_target/macro_f1"] += 1e-6
+        point["valid"]["valid_target/loss"] += 1e-6
         point["values"][0] += 1e-6
 
     change(store.path / "search.json", edit)

@@ -27,7 +27,8 @@ R\&D & 5 & 47.0 \\
 \end{tabular}
 """
 HTML = """<table><thead><tr><th>arm</th><th data-column="f1">F1</th></tr></thead><tbody>
-<tr><th data-row="a&lt;b">a&lt;b</th><td id="x" data-row="a&lt;b" data-column="f1" data-value="47.512"><strong>47.5</strong></td></tr>
+<tr><th data-row="a&lt;b">a&lt;b</th>
+<td id="x" data-row="a&lt;b" data-column="f1" data-value="47.512"><strong>47.5</strong></td></tr>
 </tbody></table>"""
 
 
