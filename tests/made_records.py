@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from harness.config import TrialConfig
-from harness.data.corpus import Corpus, TextExample
+from harness.data.corpus import Corpus, TextExample, split_of_group
 from harness.data.registry import load_corpus
 from harness.metrics import SCORERS
 from harness.records.schema import Manifest, Provenance, Summary, TrialState
@@ -24,6 +24,7 @@ from harness.verification.record_checks import derive_metrics
 LABELS = ("bad", "fair", "good")
 NASTY = '<script>alert("x")</script> & "quotes" <img src=x onerror=alert(1)>'
 METRICS = ("macro_f1", "accuracy")
+EXTRA = "!"  # begins the keys of extra sentences: they sort first
 
 
 def write_sentences(path: Path, extra: Sequence[str] = (NASTY,)) -> None:
@@ -34,16 +35,15 @@ def write_sentences(path: Path, extra: Sequence[str] = (NASTY,)) -> None:
             "label": LABELS[number % 3],
             "text": f"{domain} sentence {number}",
             "group": f"{domain}{number}",
+            "key": str(number),
         }
         for domain in ("home", "away")
         for number in range(150)
     ]
     # Groups whose hash puts them into the test split are found by trying.
-    from harness.data.corpus import split_of_group
-
     for place, text in enumerate(extra):
-        group = next(f"extra{place}-{n}" for n in range(1000) if split_of_group(f"away/extra{place}-{n}") == "test")
-        rows.append({"domain": "away", "label": "good", "text": text, "group": group})
+        group = next(f"extra{place}-{n}" for n in range(1000) if split_of_group(f"extra{place}-{n}") == "test")
+        rows.append({"domain": "away", "label": "good", "text": text, "group": group, "key": f"{EXTRA}{place}"})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
@@ -73,7 +73,7 @@ def make_experiment(
             folder = store.trial(config.trial_id)
             ids.setdefault(arm, {})[seed] = config.trial_id
             stream = random.Random(f"{arm if place else 'base'} {seed if place else 0}")
-            predictions = _predictions(corpus, wrong, stream)
+            predictions = _predictions(corpus, wrong, stream, trained=place > 0)
             scores = {domain: _scores(corpus, domain, given) for domain, given in predictions.items()}
             base = base or scores
             _write(folder, config, corpus, predictions, scores, base, wrong)
@@ -95,9 +95,13 @@ def _config(corpus_file: Path, place: int, seed: int) -> TrialConfig:
     return TrialConfig.model_validate(settings)
 
 
-def _predictions(corpus: Corpus, wrong: float, stream: random.Random) -> dict[str, dict[str, int]]:
+def _predictions(corpus: Corpus, wrong: float, stream: random.Random, trained: bool) -> dict[str, dict[str, int]]:
+    """Wrong with a chance; extra sentences are wrong before training and right after, so a report shows them."""
+
     def answer(example: Any) -> int:
         assert isinstance(example, TextExample)
+        if f"/{EXTRA}" in example.key:
+            return example.label if trained else (example.label + 1) % 3
         return (example.label + stream.choice((1, 2))) % 3 if stream.random() < wrong else example.label
 
     return {domain: {e.key: answer(e) for e in corpus.split(domain, "test")} for domain in ("away", "home")}
