@@ -30,12 +30,11 @@ def check_table(table: TableSettings, arms: Sequence[str], where: str, rules: Se
     Raises:
         UserError: an unknown metric, arm or layout; one line with the choices.
     """
-    check_layout(table.layout, where)
+    check_layout(table.layout, f"{where}.layout")
     if table.phase == "confirm":
         check_metrics([metric_name(entry) for entry in table.metrics], f"{where}.metrics")
     for entry in table.metrics:
-        if isinstance(entry, MetricSettings):
-            _check_statements(entry, f"{where}.metrics")
+        check_statements(entry, f"{where}.metrics")
     rows = [*arms, *(f"{arm} ({rule})" for arm in arms for rule in rules)]
     if table.baseline is not None:
         must_be_in(table.baseline, rows, f"{where}.baseline: no arm {table.baseline!r}")
@@ -57,7 +56,7 @@ def check_table(table: TableSettings, arms: Sequence[str], where: str, rules: Se
 def check_layout(name: str | None, where: str) -> None:
     """Raise UserError for a layout that there is not."""
     if name is not None:
-        must_be_in(name, LAYOUT_NAMES, f"{where}.layout: unknown layout {name!r}")
+        must_be_in(name, LAYOUT_NAMES, f"{where}: unknown layout {name!r}")
 
 
 def metric_name(entry: str | MetricSettings) -> str:
@@ -76,8 +75,10 @@ def check_metrics(names: Sequence[str], where: str) -> None:
         raise UserError(f"{where}: unknown metric {name!r}; choices: {choices}, or DOMAIN/METRIC (es/wer){hint}")
 
 
-def _check_statements(entry: MetricSettings, where: str) -> None:
-    """A direction or unit that is written out must be the metric's own."""
+def check_statements(entry: str | MetricSettings, where: str) -> None:
+    """Raise UserError for a direction or unit that is written out and not the metric's own."""
+    if isinstance(entry, str):
+        return
     known = describe_metric(entry.metric)
     if known is None:
         return

@@ -58,6 +58,9 @@ class ReferenceSettings(Settings):
     """
 
     paper: str
+    show: Literal["columns", "rows"] = Field(
+        default="columns", description="columns: beside each mapped column; rows: a table of the mapped cells alone."
+    )
     rows: dict[str, str] = Field(min_length=1)
     columns: dict[str, str] = Field(min_length=1)
 

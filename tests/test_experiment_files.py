@@ -282,7 +282,8 @@ class TestErrors:
     """Every mistake is one line: the file, the place, the value, the choices."""
 
     def test_unknown_key_at_the_top(self, path: Path) -> None:
-        message = "tabel: unknown key 'tabel'; choices: name, description, base, arms, design, seeds, table. Did you mean table?"
+        choices = "name, description, base, arms, design, seeds, table"
+        message = f"tabel: unknown key 'tabel'; choices: {choices}. Did you mean table?"
         assert refusal(edited(path, tabel={})) == f"{path}: {message}"
 
     def test_unknown_key_in_an_arm_and_in_the_base(self, path: Path) -> None:

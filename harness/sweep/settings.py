@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, model_validator
 
-from harness.config import TableSettings
 from harness.settings import (
     NUMBER,
     NonNegativeFloat,
@@ -19,6 +18,7 @@ from harness.settings import (
     PositiveInt,
     Settings,
 )
+from harness.table_settings import TableSettings
 
 Number = Annotated[float, NUMBER]
 Rule = Literal["best", "constrained", "one_se"]

@@ -15,18 +15,19 @@ from pydantic import ValidationError
 
 from harness.errors import UserError, must_be_in
 from harness.experiment_files import one_line
-from harness.records.store import RecordStore
-from harness.table_checks import check_layout, metric_name
+from harness.records.store import MANIFEST, RecordStore
+from harness.setting_trees import MISSING
+from harness.table_checks import check_layout, check_statements, metric_name
 from harness.table_settings import TableSettings, TableSpec
 from harness.tables.claims import judge_claims
 from harness.tables.columns import expand_columns, row_cells
 from harness.tables.effects import effects_table
 from harness.tables.footnotes import write_footnotes
 from harness.tables.layouts import apply_layout
-from harness.tables.load import Loaded, load_experiments, select_trials
+from harness.tables.load import Loaded, load_experiments, rows_of_arm, select_trials
 from harness.tables.model import Row, Table
 from harness.tables.names import dimension_header, key_id, part_label, part_text
-from harness.tables.pivot import Key, Pivot, make_pivot
+from harness.tables.pivot import Key, Pivot, make_pivot, setting_choices
 from harness.tables.plans import plan_columns
 from harness.tables.references import add_reference
 from harness.tables.summary_rows import summary_rows
@@ -79,11 +80,13 @@ def build_experiments(
         settings = recorded_settings(results, names)
     if metrics:
         settings = settings.model_copy(update={"metrics": tuple(metrics)})
-    check_layout(settings.layout, "table")
+    check_layout(settings.layout, "table.layout")
+    if settings.layout == "nemo_grid" and all((results / name / "search.json").exists() for name in names):
+        settings = settings.model_copy(update={"phase": "search"})  # the grid is the search; winners alone make none
     loaded = load_experiments(results, names, settings.phase)
     if not any(trial.complete for trial in loaded.trials):
         raise UserError(f"{loaded.path}: no trial of {loaded.names} is finished, so there is nothing to tabulate")
-    settings = apply_layout(settings, loaded)
+    settings = _with_baseline_row(apply_layout(settings, loaded), loaded)
     check_settings(settings, loaded)
     table_name = name or "-".join(names)
     if settings.layout == "effects":
@@ -99,12 +102,22 @@ def recorded_settings(results: Path, names: Sequence[str]) -> TableSettings:
     Raises:
         UserError: an experiment has not been run, or its manifest's settings are of another version.
     """
+    if not (results / names[0] / MANIFEST).exists() and (results / names[0] / "search.json").exists():
+        return TableSettings(phase="search")  # a sweep that is still searching, or was never confirmed
     manifest = RecordStore(results, names[0]).manifest()
     try:
         settings = TableSettings.model_validate(manifest.table)
     except ValidationError as error:
         raise UserError(one_line(error, f"{results / names[0]}: experiment.json: table", TableSettings)) from error
     return settings if len(names) == 1 else TableSettings(baseline=settings.baseline)
+
+
+def _with_baseline_row(settings: TableSettings, loaded: Loaded) -> TableSettings:
+    """The baseline as a row: of an arm with several rules, the row of the first one."""
+    if settings.baseline is None:
+        return settings
+    rows = rows_of_arm(settings.baseline, loaded.arms)
+    return settings.model_copy(update={"baseline": rows[0]}) if rows else settings
 
 
 def check_settings(settings: TableSettings, loaded: Loaded) -> None:
@@ -115,8 +128,14 @@ def check_settings(settings: TableSettings, loaded: Loaded) -> None:
     """
     if settings.baseline is not None:
         must_be_in(settings.baseline, loaded.arms, f"table.baseline: no arm {settings.baseline!r} in {loaded.names}")
+    for setting in settings.settings:
+        if all(trial.coordinate(setting) is MISSING for trial in loaded.trials):
+            raise UserError(
+                f"table.settings: no trial of {loaded.names} has a setting {setting!r}; {setting_choices(loaded.trials)}"
+            )
     for entry in settings.metrics:
         metric = metric_name(entry)
+        check_statements(entry, "table.metrics")
         if not any(trial.metric(metric) is not None for trial in loaded.trials):
             choices = ", ".join(loaded.metric_names())
             raise UserError(f"table: no metric {metric!r} in the records of {loaded.names}; choices: {choices}")
@@ -165,11 +184,11 @@ def _in_groups(rows: list[Row], settings: TableSettings, loaded: Loaded) -> list
     if not settings.groups:
         return rows
     known = {row.id: row for row in rows}
-    planned = {*loaded.arms, *known}
+    planned = list(dict.fromkeys([*loaded.arms, *known]))
     grouped: list[Row] = []
     seen: set[str] = set()
     for group, members in settings.groups.items():
-        for member in members:
+        for member in (row for name in members for row in rows_of_arm(name, planned) or [name]):
             must_be_in(member, planned, f"table.groups.{group}: no row {member!r}")
             if member not in known:
                 continue  # an arm that `arms` or `where` leaves out

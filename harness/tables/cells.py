@@ -222,9 +222,8 @@ def rank_cells(cells: Sequence[Cell], direction: str, decimals: int) -> list[Cel
     if sum(value is not None for value in shown) < 2 or len(distinct) < 2:
         return list(cells)
     ranks = {value: number for number, value in enumerate(distinct[:2], start=1)}
-    best_is_shared = shown.count(distinct[0]) > 1
-    if best_is_shared:
-        ranks.pop(distinct[1])  # two are best, so the next one is third
+    if shown.count(distinct[0]) > 1 or shown.count(distinct[1]) > 1:
+        ranks.pop(distinct[1])  # two are best, so the next one is third; of many seconds none stands out
     return [
         replace(cell, rank=ranks.get(value)) if value is not None else cell
         for cell, value in zip(cells, shown, strict=True)

@@ -16,7 +16,7 @@ from harness.statistics.samples import Interval
 from harness.statistics.seeds import compare_by_seed, summarise
 from harness.table_settings import Claim, ContrastClaim, TableSettings, TrendClaim
 from harness.tables.cells import ResolvedMetric, resolve_metric
-from harness.tables.load import Loaded, LoadedTrial
+from harness.tables.load import Loaded, LoadedTrial, rows_of_arm
 from harness.tables.model import JudgedClaim, TrialRef
 from harness.tables.names import dimension_header, metric_header
 
@@ -45,9 +45,7 @@ def find_arm(name: str, loaded: Loaded, where: str) -> str:
     Raises:
         UserError: there is no such arm.
     """
-    if name in loaded.arms:
-        return name
-    rows = [arm for arm in loaded.arms if arm.startswith(f"{name} (")]
+    rows = rows_of_arm(name, loaded.arms)
     if not rows:
         must_be_in(name, loaded.arms, f"{where}: no arm {name!r} in {loaded.names}")
     return rows[0]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.table_settings import TableSettings
+from harness.tables.columns import column_id
 from harness.tables.load import Loaded, LoadedTrial
 from harness.tables.model import Footnote, NoteKind, Row, Table
-from harness.tables.names import metric_header, part_text
+from harness.tables.names import key_id, metric_header, part_text
 from harness.tables.pivot import Pivot
 from harness.tables.plans import ColumnPlan
 from harness.tables.value_cells import ValueCells
@@ -26,11 +26,11 @@ def write_footnotes(
     settings: TableSettings,
 ) -> Table:
     """The table with its footnotes, and their marks at the rows that they are about."""
-    notes = [_seeds_note(trials, settings)]
+    notes = [_seeds_note(pivot, settings)]
     notes += _interval_note(plans, settings)
     notes += _test_notes(plans, values, settings)
     notes += _summary_notes(settings)
-    unfinished, rows = _unfinished_notes(table, trials, pivot)
+    unfinished, rows = _unfinished_notes(table, trials, pivot, plans)
     notes += unfinished
     notes += [Footnote(note, kind="uneven") for note in _uneven_cells(pivot, plans, values)]
     notes += [
@@ -50,16 +50,16 @@ def _kind(note: str) -> NoteKind:
     return "budget" if note.startswith(("unequal", "each searched arm")) else "selection"
 
 
-def _seeds_note(trials: Sequence[LoadedTrial], settings: TableSettings) -> Footnote:
-    finished = Counter((t.ref.experiment, t.ref.arm) for t in trials if t.complete)
-    planned = Counter((t.ref.experiment, t.ref.arm) for t in trials)
+def _seeds_note(pivot: Pivot, settings: TableSettings) -> Footnote:
+    finished = [sum(trial.complete for trial in cell) for cell in pivot.cells.values()]
+    planned = [len(cell) for cell in pivot.cells.values()]
     spread = {
         "sd": "mean ± sample sd",
         "interval": f"mean [{100 * settings.level:g} % interval]",
         "none": "mean",
     }[settings.spread]
-    if finished == planned and len(set(finished.values())) == 1:
-        num = next(iter(finished.values()))
+    if finished == planned and len(set(finished)) == 1:
+        num = finished[0]
         text = f"{spread} over n = {num} seeds" if num > 1 else "n = 1 seed, so no spread"
     else:
         text = f"{spread} over the finished seeds (n)"
@@ -137,7 +137,7 @@ def _summary_notes(settings: TableSettings) -> list[Footnote]:
 
 
 def _unfinished_notes(
-    table: Table, trials: Sequence[LoadedTrial], pivot: Pivot
+    table: Table, trials: Sequence[LoadedTrial], pivot: Pivot, plans: Sequence[ColumnPlan]
 ) -> tuple[list[Footnote], tuple[Row, ...]]:
     """A note for each arm with trials that are missing or failed; marked at its row, where arms are rows."""
     several = len({trial.ref.experiment for trial in trials}) > 1
@@ -146,6 +146,7 @@ def _unfinished_notes(
         by_arm.setdefault((trial.ref.experiment, trial.ref.arm), []).append(trial)
     notes: list[Footnote] = []
     marks: dict[str, list[str]] = {}
+    by_experiment: dict[tuple[str, str], str] = {}
     for (experiment, arm), members in by_arm.items():
         unfinished = [trial for trial in members if not trial.complete]
         if not unfinished:
@@ -159,14 +160,33 @@ def _unfinished_notes(
         count = len(members) - len(unfinished)
         notes.append(Footnote(f"{name}: n = {count} of {len(members)}: {what}", mark, "missing"))
         marks.setdefault(arm, []).append(mark)
+        by_experiment[experiment, arm] = mark
     if "arm" not in pivot.rows:
-        return [replace(note, mark="") for note in notes], table.rows
+        return notes, _marked_cells(table, pivot, plans, by_experiment)
     place = pivot.rows.index("arm")
     arm_of = {row_id: str(key[place]) for row_id, key in zip((r.id for r in table.rows), pivot.row_keys, strict=False)}
     if len(pivot.rows) == 1:
         arm_of = {row.id: row.id.split(" [")[0] if row.id not in marks else row.id for row in table.rows}
     rows = [replace(row, footnotes=tuple(marks.get(arm_of.get(row.id, ""), ()))) for row in table.rows]
     return notes, tuple(rows)
+
+
+def _marked_cells(
+    table: Table, pivot: Pivot, plans: Sequence[ColumnPlan], marks: dict[tuple[str, str], str]
+) -> tuple[Row, ...]:
+    """The rows with the marks of unfinished arms at their cells, where arms are columns."""
+    rows = {row.id: row for row in table.rows}
+    for key in pivot.row_keys:
+        row = rows[key_id(pivot.rows, key)]
+        cells = dict(row.cells)
+        for plan in plans:
+            arms = {(trial.ref.experiment, trial.ref.arm): None for trial in pivot.trials(key, plan.key)}
+            found = tuple(marks[arm] for arm in arms if arm in marks)
+            place = column_id(pivot, plan, "value")
+            if found and place in cells:
+                cells[place] = replace(cells[place], footnotes=(*cells[place].footnotes, *found))
+        rows[row.id] = replace(row, cells=cells)
+    return tuple(rows[row.id] for row in table.rows)
 
 
 def mark_of(number: int) -> str:

@@ -128,11 +128,16 @@ def legend(table: Table, best: str, second: str) -> tuple[Footnote, ...]:
     return (Footnote("; ".join([first.text, *marks]), first.mark, first.kind), *others)
 
 
+def column_texts(table: Table, column: Column, formatter: Formatter) -> dict[str, CellText]:
+    """A column's cells as text, by row id."""
+    return {row.id: formatter.cell(row.cells[column.id], column) for row in table.rows}
+
+
 def common_header(table: Table) -> str:
     """The outermost header that stands above every column with a metric: `target WER (%) ↓`; empty if there is none."""
     metric_columns = [column for column in table.columns if column.metric is not None]
     found = {column.groups[0] if column.groups else "" for column in metric_columns}
-    bare = all(column.bare for column in metric_columns)
+    bare = any(column.bare for column in metric_columns)
     return found.pop() if len(found) == 1 and bare and len(metric_columns) > 1 else ""
 
 

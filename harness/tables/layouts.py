@@ -20,13 +20,13 @@ P_KEY = "adapter.adapter_strategy.stochastic_depth"
 
 
 def apply_layout(settings: TableSettings, loaded: Loaded) -> TableSettings:
-    """The settings with their layout's filled in where they are as by default."""
+    """The settings with their layout's filled in where they are as by default (a layout looks at a baseline itself)."""
     name = settings.layout or ("ablation" if _design_type(loaded) in ("leave_one_out", "add_one") else "arms")
     usual = TableSettings()
     filled = {
         field: value
         for field, value in LAYOUTS[name](loaded, settings).items()
-        if getattr(settings, field) == getattr(usual, field)
+        if getattr(settings, field) == getattr(usual, field) or field == "baseline"
     }
     return settings.model_copy(update={"layout": name, **filled})
 
@@ -143,9 +143,15 @@ DEFAULT_METRICS = {
 }
 
 
+_VALIDATION = ("valid_target/macro_f1", "valid_target/cer", "valid_source/macro_f1", "valid_source/cer")
+
+
 def default_metrics(loaded: Loaded) -> tuple[str, ...]:
     """The family's columns; of both families, where the experiments are of both."""
     families = [name for name, metrics in DEFAULT_METRICS.items() if _has(loaded, metrics[0])]
+    validation = tuple(name for name in _VALIDATION if _has(loaded, name))
+    if not families and validation:  # a search
+        return validation
     chosen: dict[str, None] = {}
     for family in families or ["text"]:
         chosen |= dict.fromkeys(DEFAULT_METRICS[family])

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, must_be_in
 from harness.metrics import METRICS
 from harness.records.schema import Manifest, Record, Summary
 from harness.records.store import RecordStore, TrialFolder, read_json
@@ -166,19 +166,26 @@ def _read_search(store: RecordStore) -> list[LoadedTrial]:
     return trials
 
 
+def rows_of_arm(name: str, arms: Sequence[str]) -> list[str]:
+    """The rows that an arm's name stands for: itself, or what a sweep's rules made of it (`ARM (RULE)`)."""
+    return [name] if name in arms else [arm for arm in arms if arm.startswith(f"{name} (")]
+
+
 def select_trials(loaded: Loaded, arms: Iterable[str] | None, where: Mapping[str, Any]) -> tuple[LoadedTrial, ...]:
     """The trials of some arms (in that order) with some settings; a trial that is not finished stays.
 
     Raises:
         UserError: an arm is unknown, or nothing is left.
     """
-    from harness.errors import must_be_in
-
     chosen = list(loaded.trials)
     if arms is not None:
-        order = {arm: number for number, arm in enumerate(arms)}
-        for arm in order:
-            must_be_in(arm, loaded.arms, f"table.arms: no arm {arm!r} in {loaded.names}")
+        rows: list[str] = []
+        for arm in arms:
+            found = rows_of_arm(arm, loaded.arms)
+            if not found:
+                must_be_in(arm, loaded.arms, f"table.arms: no arm {arm!r} in {loaded.names}")
+            rows += found
+        order = {arm: number for number, arm in enumerate(rows)}
         chosen = sorted((t for t in chosen if t.ref.arm in order), key=lambda trial: order[trial.ref.arm])
     for key, value in where.items():
         chosen = [t for t in chosen if t.record is None or _same(t.coordinate(key), value)]

@@ -71,7 +71,7 @@ def make_pivot(trials: Sequence[LoadedTrial], settings: TableSettings, loaded: L
         cells.setdefault(place, []).append(trial)
     for name in (*rows, *columns):
         if trials and name not in DIMENSIONS and all(lacking == name for lacking in left_out.values()) and not cells:
-            raise UserError(f"table: no trial of {loaded.names} has a setting {name!r}; {_setting_choices(trials)}")
+            raise UserError(f"table: no trial of {loaded.names} has a setting {name!r}; {setting_choices(trials)}")
     if not cells:
         raise UserError(f"table: the selection is empty: no trial of {loaded.names} is left to show")
     for (row, column), members in cells.items():
@@ -137,7 +137,8 @@ def _size_order(cells: dict[tuple[Key, Key], list[LoadedTrial]]) -> dict[Key, fl
     return order
 
 
-def _setting_choices(trials: Sequence[LoadedTrial]) -> str:
+def setting_choices(trials: Sequence[LoadedTrial]) -> str:
+    """The dimensions and settings that some trials have, for messages."""
     keys: set[str] = set()
     for trial in trials:
         keys |= set(trial.position)

@@ -17,7 +17,7 @@ from harness.errors import UserError, must_be_in
 from harness.experiment_files import one_line
 from harness.settings import Settings
 from harness.table_settings import ReferenceSettings, TableSettings
-from harness.tables.model import Cell, Column, Footnote, Table
+from harness.tables.model import Cell, Column, Footnote, Row, Table
 from harness.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parent / "papers"
@@ -93,17 +93,45 @@ def add_reference(table: Table, settings: TableSettings) -> Table:
             paper_row = rows.get(row.id)
             number = None if paper_row is None else paper.value(paper_row, mapped[column.id])
             cells[row.id] |= _cells(row.cells[column.id], column, number)
-    note = Footnote(
-        f"paper: {paper.numbers.source}; {paper.numbers.metric}; agrees: the paper's number lies in our interval; "
-        "other data and models, so this compares findings and not systems",
-        kind="reference",
-    )
+    if reference.show == "rows":
+        return _as_rows(table, reference, paper, mapped)
+    note = _note(paper)
     return replace(
         table,
         columns=tuple(columns),
         rows=tuple(replace(row, cells=cells[row.id]) for row in table.rows),
         footnotes=(*table.footnotes, note),
     )
+
+
+def _note(paper: Paper) -> Footnote:
+    return Footnote(
+        f"paper: {paper.numbers.source}; {paper.numbers.metric}; agrees: the paper's number lies in our interval; "
+        "other data and models, so this compares findings and not systems",
+        kind="reference",
+    )
+
+
+def _as_rows(table: Table, reference: ReferenceSettings, paper: Paper, mapped: Mapping[str, str]) -> Table:
+    """A table of the mapped cells alone: one row each, with paper, ours, difference, interval and verdict."""
+    first = table.column(next(iter(mapped)))
+    columns = [replace(column, groups=(), arm=None) for column in _columns(first)]
+    names = [part.id.removeprefix(first.id) for part in columns]
+    columns = [replace(part, id=name.lstrip(":") or "ours") for part, name in zip(columns, names, strict=True)]
+    rows = []
+    for row_id, paper_row in reference.rows.items():
+        row = table.row(row_id)
+        for column_id, paper_column in mapped.items():
+            column = table.column(column_id)
+            number = paper.value(paper_row, paper_column)
+            cells = {**_cells(row.cells[column_id], column, number), column_id: row.cells[column_id]}
+            by_part = {name: cells[f"{column_id}{name}"] for name in names}
+            shown = {part.id: by_part[name] for part, name in zip(columns, names, strict=True)}
+            header = column.header if column.arm is None else column.arm
+            label = f"{header} ({paper_column} in the paper)" if header != paper_column else header
+            rows.append(Row(f"{row_id}/{column_id}", label, shown, group=f"{row.label} ({paper_row} in the paper)"))
+    notes = (*table.footnotes, _note(paper))
+    return replace(table, columns=tuple(columns), rows=tuple(rows), corner="cell", footnotes=notes)
 
 
 def _checked_rows(table: Table, reference: ReferenceSettings, paper: Paper) -> Mapping[str, str]:
@@ -139,7 +167,7 @@ def _columns(column: Column) -> list[Column]:
     unit = "points" if column.unit == "%" else column.unit
     shared = {"groups": groups, "metric": column.metric, "arm": column.arm}
     return [
-        Column(f"{column.id}:paper", "paper", "paper", unit=column.unit, decimals=column.decimals, **shared),  # type: ignore[arg-type]
+        Column(f"{column.id}:paper", "paper", "paper", unit=column.unit, decimals=None, **shared),  # type: ignore[arg-type]
         replace(column, header="ours", groups=groups, bare=False, direction=None),
         Column(f"{column.id}:difference", "difference", "delta", unit=unit, decimals=column.decimals, **shared),  # type: ignore[arg-type]
         Column(f"{column.id}:range", "interval", "interval", unit=unit, decimals=column.decimals, **shared),  # type: ignore[arg-type]

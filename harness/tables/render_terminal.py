@@ -12,6 +12,7 @@ from harness.tables.format import (
     CellText,
     Formatter,
     claim_texts,
+    column_texts,
     common_header,
     header_lines,
     legend,
@@ -30,6 +31,8 @@ def print_terminal(table: Table, console: Console | None = None) -> None:
         console = Console(file=console.file, width=PIPE_WIDTH)
         best, second, legend_marks = "\\[{}]", "({})", ("[x]", "(x)")
     formatter = Formatter(table)
+    texts = {column.id: column_texts(table, column, formatter) for column in table.columns}
+    padded = {column: _Padding(list(cells.values()), not console.is_terminal) for column, cells in texts.items()}
     over = common_header(table)
     title = escape(table.title) + (f"\n[dim]{escape(over)}[/dim]" if over else "")
     grid = RichTable(title=title, title_justify="left", title_style="bold", box=box.HEAVY_HEAD)
@@ -45,9 +48,8 @@ def print_terminal(table: Table, console: Console | None = None) -> None:
         for place, row in enumerate(rows):
             if row.kind == "summary" and place and rows[place - 1].kind != "summary":
                 grid.add_section()
-            cells = [formatter.cell(row.cells[column.id], column) for column in table.columns]
-            label = escape(row.label) + _notes(row.footnotes)
-            grid.add_row(label, *(_text(cell, best, second) for cell in cells))
+            cells = [_text(texts[column.id][row.id], best, second, padded[column.id]) for column in table.columns]
+            grid.add_row(escape(row.label) + _notes(row.footnotes), *cells)
     console.print(grid)
     for note in legend(table, *legend_marks):
         mark = _notes((note.mark,)) if note.mark else ""
@@ -55,11 +57,24 @@ def print_terminal(table: Table, console: Console | None = None) -> None:
     _print_claims(table, console)
 
 
-def _text(cell: CellText, best: str, second: str) -> str:
+class _Padding:
+    """What a cell without brackets, mark or note needs so that the digits of its column stand under each other."""
+
+    def __init__(self, cells: list[CellText], brackets: bool) -> None:
+        self.bracket = " " if brackets and any(cell.rank for cell in cells) else ""
+        self.tail = max((len(cell.mark) + len(_notes(cell.notes)) for cell in cells), default=0)
+
+    def missing(self, cell: CellText) -> str:
+        """Blanks for what is not behind the number (a no-break space: rich cuts others off at the end)."""
+        return "\u00a0" * (self.tail - len(cell.mark) - len(_notes(cell.notes)))
+
+
+def _text(cell: CellText, best: str, second: str, padding: _Padding) -> str:
+    behind = padding.bracket if not cell.rank and (cell.spread or cell.range) else ""
     escaped = CellText(
-        escape(cell.main), escape(cell.spread), cell.range.replace("[", "\\["), cell.mark, cell.notes, cell.rank
+        escape(cell.main) + behind, escape(cell.spread), escape(cell.range), cell.mark, cell.notes, cell.rank
     )
-    return escaped.around(best, second) + _notes(cell.notes)
+    return escaped.around(best, second) + _notes(cell.notes) + padding.missing(cell)
 
 
 def _notes(marks: tuple[str, ...]) -> str:

@@ -23,7 +23,7 @@ def load_table_spec(path: Path) -> TableSpec:
         spec = TableSpec.model_validate(read_yaml(path))
     except ValidationError as error:
         raise UserError(one_line(error, str(path), TableSpec)) from error
-    check_layout(spec.layout, str(path))
+    check_layout(spec.layout, f"{path}: layout")
     if spec.phase == "confirm":
         check_metrics([metric_name(entry) for entry in spec.metrics], f"{path}: metrics")
     for number, claim in enumerate(spec.claims):
@@ -46,5 +46,5 @@ def load_table_settings(path: Path) -> TableSettings:
         settings = TableSettings.model_validate(part)
     except ValidationError as error:
         raise UserError(one_line(error, str(path), TableSettings)) from error
-    check_layout(settings.layout, str(path))
+    check_layout(settings.layout, f"{path}: table.layout")
     return settings

@@ -9,6 +9,8 @@ from typing import Any
 from harness.records.schema import Manifest, Provenance, Summary, TrialState
 from harness.records.store import RecordStore
 
+DomainTable = dict[str, dict[str, float]]
+DomainTables = Mapping[str, tuple[DomainTable, DomainTable]]
 Outcome = Mapping[str, float] | str | None  # metrics; "failed:nan" for a failed trial; None for a missing one
 
 
@@ -34,12 +36,16 @@ def write_records(
     name: str = "mine",
     notes: Mapping[str, tuple[str, ...]] | None = None,
     corpus_of: Mapping[str, str] | None = None,
+    config_of: Mapping[str, Mapping[str, Any]] | None = None,
+    by_domain_of: DomainTables | None = None,
     **manifest: Any,
 ) -> RecordStore:
     """Write an experiment's records: arm -> seed -> outcome.
 
     Args:
         notes, corpus_of: notes and corpus fingerprints by trial id (`ARM-SEED`).
+        config_of: the config of each arm, seed aside.
+        by_domain_of: trial id -> (base, by_domain) of its summary.
         manifest: further fields of the manifest.
     """
     store = RecordStore(results, name)
@@ -51,30 +57,39 @@ def write_records(
                 continue
             trial_id = ids[arm][seed]
             folder = store.trial(trial_id)
-            folder.start({"seed": seed})
+            folder.start({**(config_of or {}).get(arm, {}), "seed": seed})
             folder.finish(
-                _summary(trial_id, outcome, (notes or {}).get(trial_id, ())),
-                _provenance((corpus_of or {}).get(trial_id, "corpus")),
+                _summary(trial_id, outcome, (notes or {}).get(trial_id, ()), by_domain_of),
+                provenance((corpus_of or {}).get(trial_id, "corpus")),
             )
     return store
 
 
-def _summary(trial_id: str, outcome: Mapping[str, float] | str, notes: tuple[str, ...]) -> Summary:
+def _summary(
+    trial_id: str,
+    outcome: Mapping[str, float] | str,
+    notes: tuple[str, ...],
+    by_domain_of: DomainTables | None,
+) -> Summary:
     if isinstance(outcome, str):
         state, _, reason = outcome.partition(":")
         return Summary(trial_id=trial_id, state=TrialState(state), reason=reason or None, message="why", notes=notes)
+    base, by_domain = (by_domain_of or {}).get(trial_id, ({}, {}))
     return Summary(
         trial_id=trial_id,
         state=TrialState.COMPLETE,
         best_epoch=3,
         epochs_run=5,
         metrics=dict(outcome),
+        base=base,
+        by_domain=by_domain,
         costs={"seconds": 12.34, "peak_memory_mb": 1500.6},
         notes=notes,
     )
 
 
-def _provenance(corpus: str) -> Provenance:
+def provenance(corpus: str) -> Provenance:
+    """What a record was made with, the same for all."""
     return Provenance(
         harness_version="0.1.0",
         git_commit=None,
