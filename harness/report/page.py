@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 
 from harness.errors import UserError
 from harness.figures.style import save
+from harness.records.files import write_atomically
 from harness.report.drawings import Drawing, make_drawings
 from harness.report.example_texts import ExampleTexts, find_examples
 from harness.report.inline_svg import StyleSheet, inline_svg, to_svg
@@ -57,10 +58,11 @@ def build_page(sources: Sources, figures_folder: Path | None = None) -> str:
         figures_folder: where every figure is also written as SVG and PDF; None for nowhere.
     """
     sheet = StyleSheet()
-    drawings = list(make_drawings(sources))
+    drawings = [(drawing, to_svg(drawing.figure)) for drawing in make_drawings(sources)]
     if figures_folder is not None:
-        for drawing in drawings:
-            save(drawing.figure, figures_folder, drawing.name, ("svg", "pdf"))
+        for drawing, document in drawings:
+            save(drawing.figure, figures_folder, drawing.name, ("pdf",))
+            write_atomically(figures_folder / f"{drawing.name}.svg", document.encode())
     figures = {
         section: inline_figures(drawings, section, sheet) for section in ("curves", "tradeoff", "search", "attention")
     }
@@ -121,16 +123,16 @@ def digest(text: str) -> str:
     return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
 
-def inline_figures(drawings: Sequence[Drawing], section: str, sheet: StyleSheet) -> list[InlineFigure]:
-    """The section's figures."""
+def inline_figures(drawings: Sequence[tuple[Drawing, str]], section: str, sheet: StyleSheet) -> list[InlineFigure]:
+    """The section's figures; each drawing comes with its SVG document."""
     return [
         InlineFigure(
             drawing.name,
             drawing.title,
             drawing.caption,
-            Markup(inline_svg(to_svg(drawing.figure), f"f{number}-", drawing.words, sheet, drawing.themed)),
+            Markup(inline_svg(document, f"f{number}-", drawing.words, sheet, drawing.themed)),
         )
-        for number, drawing in enumerate(drawings)
+        for number, (drawing, document) in enumerate(drawings)
         if drawing.section == section
     ]
 
@@ -206,8 +208,6 @@ def write_report(sources: Sources, out: Path | None) -> tuple[Path, Path]:
     Raises:
         UserError: `out` is a folder, or its folder does not exist.
     """
-    from harness.records.files import write_atomically
-
     path = out or sources.store.path / "report.html"
     if path.is_dir():
         raise UserError(f"--out {path}: is a folder; name a file, as in {path / 'report.html'}")

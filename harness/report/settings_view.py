@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ def show(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         text = repr(value)
-        return text.removesuffix(".0") if "e" not in text else f"{value:g}"
+        return text.removesuffix(".0") if "e" not in text else re.sub(r"e([+-])0+", r"e\1", f"{value:g}")
     if isinstance(value, (list, tuple)):
         return ", ".join(show(item) for item in value)
     if isinstance(value, Mapping):

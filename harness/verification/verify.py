@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,7 @@ def check_bases(records: list[tuple[Place, Record]], findings: Findings) -> None
             key = (made.backbone_fingerprint, made.corpus_fingerprint, loop["precision"], loop["device"].split(":")[0])
             groups[key].append((place, record))
     for members in groups.values():
+        _check_shares(members, findings)
         untrained = [record for _, record in members if record.config["train"] == "none"]
         if not untrained:
             findings.skip("base model's scores against predictions: no arm leaves the base model as it is")
@@ -102,6 +103,23 @@ def check_bases(records: list[tuple[Place, Record]], findings: Findings) -> None
                         place.cell(f"base {metric} on {domain}"),
                         f"summary.json has {value!r}, other records have {expected!r}",
                     )
+
+
+def _check_shares(members: list[tuple[Place, Record]], findings: Findings) -> None:
+    """The share of weights that learn: the same whole, of one base model, in all records."""
+    wholes = {}
+    for place, record in members:
+        parameters, share = (record.summary.metrics.get(f"trainable_{n}", 0.0) for n in ("parameters", "share"))
+        if parameters and share:
+            wholes[place] = round(parameters / share)
+    usual = Counter(wholes.values()).most_common(1)
+    for place, whole in wholes.items():
+        findings.check(
+            whole == usual[0][0],
+            "shares of weights that learn, of one base model",
+            place.cell("trainable_share"),
+            f"summary.json gives a base model of {whole:,} weights, other records {usual[0][0]:,}",
+        )
 
 
 def check_tables(store: RecordStore, findings: Findings) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from harness.errors import UserError
 from harness.figures.attention import Attention, draw_attention, mean_attention, parse_attention
@@ -20,7 +22,12 @@ LABEL = primary_label("macro_f1")
 
 
 def texts(figure: Figure) -> str:
-    return " ".join(text.get_text() for text in figure.findobj(lambda item: hasattr(item, "get_text")))
+    return " ".join(item.get_text() for item in figure.findobj(Text) if isinstance(item, Text))
+
+
+def points(line: Line2D) -> list[tuple[float, float]]:
+    """A line's points."""
+    return [(float(x), float(y)) for x, y in np.asarray(line.get_xydata())]
 
 
 def lines(figure: Figure, colour: str, width: float) -> list[Line2D]:
@@ -33,13 +40,13 @@ def test_every_seed_and_their_mean_as_far_as_all_went() -> None:
     figure = draw_learning_curves({"arm": runs, "frozen": []}, LABEL, (0.1, 0.9))
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["arm"]
     (mean,) = lines(figure, TARGET, 1.8)
-    assert list(mean.get_ydata()) == pytest.approx([30.0, 50.0])  # not a third epoch, that one seed alone has
-    assert sorted(len(line.get_xdata()) for line in lines(figure, SOURCE, 0.7)) == [2, 3]
+    assert [y for _, y in points(mean)] == pytest.approx([30.0, 50.0])  # not a third epoch, that one seed alone has
+    assert sorted(len(points(line)) for line in lines(figure, SOURCE, 0.7)) == [2, 3]
     kept = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
-    spots = [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in kept]
+    spots = [points(line)[0] for line in kept]
     assert [x for x, _ in spots] == [3, 1, 3, 1]
     assert [y for _, y in spots] == pytest.approx([60.0, 40.0, 60.0, 60.0])
-    base = [line.get_ydata()[0] for line in figure.axes[0].get_lines() if line.get_linestyle() == "--"]
+    base = [points(line)[0][1] for line in figure.axes[0].get_lines() if line.get_linestyle() == "--"]
     assert base == pytest.approx([10.0, 90.0])
 
 

@@ -70,7 +70,7 @@ def test_differing_settings() -> None:
     ("value", "text"),
     [
         (0.001, "0.001"),
-        (1e-05, "1e-05"),
+        (1e-05, "1e-5"),
         (1.0, "1"),
         (None, "none"),
         (True, "yes"),

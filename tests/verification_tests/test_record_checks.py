@@ -106,6 +106,11 @@ PLANTED: dict[str, tuple[str, Callable[[Any], None], str]] = {
         lambda c: c["metrics"].update(trainable_parameters=41.0),
         "better x trainable_parameters, seed 1",
     ),
+    "share": (
+        "summary.json",
+        lambda c: c["metrics"].update(trainable_share=0.041),
+        "better x trainable_share, seed 1",
+    ),
     "validation": (
         "summary.json",
         lambda c: c["valid"].update({"valid_target/accuracy": 0.1}),
