@@ -156,7 +156,7 @@ TABLE_METRICS: tuple[str, ...] = (
 
 def describe_metric(name: str) -> Metric | None:
     """The metric that a table's column can show: one of `METRICS`, `DERIVED_METRICS`, or `DOMAIN/METRIC` (`es/wer`)."""
-    known = DERIVED_METRICS.get(name) or (METRICS[name] if name in METRICS and name not in _TASK_METRICS else None)
+    known = DERIVED_METRICS.get(name) or METRICS.get(name)
     if known is not None:
         return known
     domain, _, task = name.rpartition("/")

@@ -1,4 +1,4 @@
-"""JSON Schemas of sweep and experiment files, for editors: `python -m harness.schema_files` writes them to schemas/.
+"""JSON Schemas of sweep, experiment and table files, for editors; `python -m harness.schema_files` writes them.
 
 They know types, names and bounds; what needs the experiment (arms, metrics of its family) is checked when a file is
 loaded.
@@ -16,6 +16,7 @@ from pydantic_core import core_schema
 from harness.config import ExperimentConfig, TrialConfig
 from harness.settings import Settings
 from harness.sweep.settings import SweepConfig
+from harness.table_settings import TableSpec
 
 FOLDER = Path("schemas")
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -48,13 +49,18 @@ def experiment_schema() -> dict[str, Any]:
     return schema
 
 
+def table_schema() -> dict[str, Any]:
+    """The schema of a table file."""
+    return _schema(TableSpec, "A table of harness")
+
+
 def _schema(model: type[Settings], title: str) -> dict[str, Any]:
     schema = model.model_json_schema(by_alias=True, schema_generator=_BehindChecks)
     schema.setdefault("$defs", {})
     return {"$schema": DRAFT, **schema, "title": title}
 
 
-SCHEMAS = {"sweep.json": sweep_schema, "experiment.json": experiment_schema}
+SCHEMAS = {"sweep.json": sweep_schema, "experiment.json": experiment_schema, "table.json": table_schema}
 
 
 def text_of(schema: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from harness.errors import UserError, must_be_in
-from harness.metrics import PRIMARY_METRICS, TABLE_METRICS, describe_metric
+from harness.metrics import TABLE_METRICS, describe_metric
 from harness.table_settings import MetricSettings, TableSettings
 
 LAYOUT_NAMES = (
@@ -67,7 +67,7 @@ def metric_name(entry: str | MetricSettings) -> str:
 def check_metrics(names: Sequence[str], where: str) -> None:
     """Raise UserError for a column that no record can have (those of the other family are found by the table)."""
     for name in names:
-        if name in PRIMARY_METRICS or describe_metric(name) is not None:
+        if name in TABLE_METRICS or ("/" in name and describe_metric(name) is not None):
             continue
         near = difflib.get_close_matches(name, TABLE_METRICS, n=1)
         hint = f". Did you mean {near[0]}?" if near else ""

@@ -30,8 +30,16 @@ class TrialFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.checkpoint = path / "checkpoint.safetensors"
-        self.log = path / "log.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint of a trial that is running, or was cut short."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def log(self) -> Path:
+        """One line an epoch."""
+        return self.path / "log.jsonl"
 
     @property
     def trial_id(self) -> str:
@@ -43,15 +51,15 @@ class TrialFolder:
         Raises:
             UserError: the file is corrupt.
         """
-        return _read_model(self.path / "summary.json", Summary)
+        return _read_model(f"{self.path}/summary.json", Summary)
 
     def record(self) -> Record | None:
         """The whole record, or None while the trial is unfinished."""
         summary = self.summary()
         if summary is None:
             return None
-        provenance = _read_model(self.path / "provenance.json", Provenance)
-        config = read_json(self.path / "config.json")
+        provenance = _read_model(f"{self.path}/provenance.json", Provenance)
+        config = read_json(f"{self.path}/config.json")
         return Record(trial_id=self.trial_id, config=config, summary=summary, provenance=provenance)
 
     def start(self, config: dict[str, Any]) -> None:
@@ -128,9 +136,10 @@ class RecordStore:
     def __init__(self, results: Path, experiment: str) -> None:
         self.path = results / experiment
         self.name = experiment
+        self._records = self.path / "records"
 
     def trial(self, trial_id: str) -> TrialFolder:
-        return TrialFolder(self.path / "records" / trial_id)
+        return TrialFolder(self._records / trial_id)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write which trials make the experiment (only when it changed)."""
@@ -146,7 +155,7 @@ class RecordStore:
         Raises:
             UserError: nothing has been run under this name (the choices are named), or the file is corrupt.
         """
-        found = _read_model(self.path / MANIFEST, Manifest)
+        found = _read_model(f"{self.path}/{MANIFEST}", Manifest)
         if found is None:
             choices = sorted(path.parent.name for path in self.path.parent.glob(f"*/{MANIFEST}"))
             known = f"choices: {', '.join(choices)}" if choices else "nothing has been run there"
@@ -154,23 +163,25 @@ class RecordStore:
         return found
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path | str) -> Any:
     """Read a JSON file.
 
     Raises:
         UserError: it is unreadable or corrupt.
     """
     try:
-        return json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            return json.loads(file.read())
     except (OSError, ValueError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not valid JSON"
         raise UserError(f"{path}: {cause}; delete it to make it anew") from error
 
 
-def _read_model(path: Path, model: type[ModelT]) -> ModelT | None:
-    """Read and validate in one go (parsing to Python objects first takes twice as long, which ten thousand feel)."""
+def _read_model(path: str, model: type[ModelT]) -> ModelT | None:
+    """Read and validate in one go: with ten thousand records, every path object and every second parse is felt."""
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as file:
+            content = file.read()
     except FileNotFoundError:
         return None
     except OSError as error:

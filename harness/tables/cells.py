@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from harness.errors import UserError
-from harness.metrics import Metric, describe_metric
+from harness.metrics import PRIMARY_METRICS, Metric, describe_metric
 from harness.statistics.other_comparisons import relative_change
 from harness.statistics.samples import Interval
 from harness.statistics.seeds import PairedComparison, summarise
@@ -46,12 +47,17 @@ class ResolvedMetric:
         """Whether one value can be better than another (costs are only stated)."""
         return self.name not in NO_BEST
 
+    @cached_property
+    def has_error(self) -> bool:
+        """Whether a value of it can be read as an error."""
+        task = self.concrete.rpartition("/")[2].removeprefix("target_").removeprefix("source_")
+        return task in _ERROR_METRICS or self.concrete in ("target_error", "source_error")
+
     def error(self, value: float) -> float | None:
         """A value as an error in percent (100 minus an accuracy or F1); None where the metric has no error."""
-        task = self.concrete.rpartition("/")[2].removeprefix("target_").removeprefix("source_")
-        if task in _ERROR_METRICS:
-            return value if self.metric.direction == "lower" else 100.0 - value
-        return value if self.concrete in ("target_error", "source_error") else None
+        if not self.has_error:
+            return None
+        return value if self.metric.direction == "lower" else 100.0 - value
 
 
 def resolve_metric(name: str, trials: Sequence[LoadedTrial], where: str) -> ResolvedMetric:
@@ -60,7 +66,9 @@ def resolve_metric(name: str, trials: Sequence[LoadedTrial], where: str) -> Reso
     Raises:
         UserError: it would stand for several metrics at once (mixed units or directions).
     """
-    concrete = {primary_name(name, trial.record.summary) for trial in trials if trial.complete and trial.record}
+    concrete = {name}
+    if name in PRIMARY_METRICS:
+        concrete = {primary_name(name, trial.record.summary) for trial in trials if trial.complete and trial.record}
     if len(concrete) > 1:
         described = ", ".join(f"{item} ({_direction(item)} is better)" for item in sorted(concrete))
         raise UserError(
@@ -183,7 +191,7 @@ def _comparison(
         p_adjusted=adjusted,
         effect_size=paired.effect_size,
         detectable=paired.detectable_difference(alpha),
-        seeds_needed=paired.seeds_needed(alpha=alpha),
+        sd=paired.sd_difference,
         verdict=verdict,  # type: ignore[arg-type]
         why=None if paired.status == "tested" else paired.status,
     )
@@ -196,6 +204,8 @@ def _relative(
     level: float,
 ) -> tuple[float | None, Interval | None]:
     """The share of the baseline's error that is removed, in percent (WERR), with Fieller's interval."""
+    if not metric.has_error:
+        return None, None
     own, base = ([metric.error(side[seed]) for seed in seeds] for side in scores)
     if not seeds or None in own or None in base or sum(base) == 0:  # type: ignore[arg-type]
         return None, None

@@ -168,7 +168,7 @@ def _effect_cell(
         p=paired.p_value,
         effect_size=paired.effect_size,
         detectable=paired.detectable_difference(settings.alpha),
-        seeds_needed=paired.seeds_needed(alpha=settings.alpha),
+        sd=paired.sd_difference,
         why=None if paired.status == "tested" else paired.status,
     )
     return replace(cell, comparison=comparison)

@@ -32,7 +32,7 @@ class LoadedTrial:
         """The record's summary."""
         return None if self.record is None else self.record.summary
 
-    @property
+    @cached_property
     def complete(self) -> bool:
         """Whether it has numbers."""
         return self.record is not None and self.record.summary.state == "complete"
@@ -75,10 +75,11 @@ class LoadedTrial:
         """A metric as recorded (fractions), or worked out from the record; None where it has none."""
         if not self.complete or self.record is None:
             return None
+        found = self.numbers.get(name)
+        if found is not None:
+            return found
         resolved = primary_name(name, self.record.summary)
-        if resolved in self.numbers:
-            return self.numbers[resolved]
-        return derived_value(resolved, self.record)
+        return self.numbers[resolved] if resolved in self.numbers else derived_value(resolved, self.record)
 
 
 @dataclass(frozen=True)

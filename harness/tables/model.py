@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.statistics.power import seeds_needed
 from harness.statistics.samples import Interval
 
 MODEL_VERSION = 1
@@ -39,6 +40,7 @@ class Comparison:
     Attributes:
         baseline: the arm compared with.
         num_pairs: the number of paired seeds.
+        sd: sample sd of the paired differences; None below two pairs.
         difference: mean paired difference, this minus baseline, in the column's unit; None without a pair.
         interval: of the difference; None below two pairs.
         relative: the error removed, in percent of the baseline's error (WERR for error rates), by the ratio of the
@@ -46,7 +48,6 @@ class Comparison:
         p, p_adjusted: of the paired test; adjusted by Holm over all comparisons of the table.
         effect_size: standardised paired difference; None without spread.
         detectable: the smallest true difference that this many pairs would show with 80 % power, column's unit.
-        seeds_needed: the number of pairs for 80 % power at the difference seen; None where there is none.
         verdict: "better" or "worse" where p_adjusted is at most the table's alpha, in the metric's direction.
         why: why there is no test (`one_pair`, `identical`, `constant`, `no_pair`); None where there is one.
     """
@@ -60,10 +61,20 @@ class Comparison:
     p: float | None = None
     p_adjusted: float | None = None
     effect_size: float | None = None
+    sd: float | None = None
     detectable: float | None = None
-    seeds_needed: int | None = None
     verdict: Literal["better", "worse", "unclear"] = "unclear"
     why: str | None = None
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """Pairs at which the difference that was seen would be found with 80 % power (5 %, uncorrected).
+
+        None where there was no test, or where no feasible number would do. Worked out when asked for: it is a search.
+        """
+        if self.p is None or not self.difference or not self.sd:
+            return None
+        return seeds_needed(self.difference, self.sd)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ def primary_metric(summary: Summary) -> str | None:
 
 def primary_name(name: str, summary: Summary) -> str:
     """`target_primary` as the metric that it stands for in this record; any other name as it is."""
-    primary = primary_metric(summary)
-    if name not in PRIMARY_METRICS or primary is None:
+    if name not in PRIMARY_METRICS:
         return name
-    return f"{name.removesuffix('primary')}{primary}"
+    primary = primary_metric(summary)
+    return name if primary is None else f"{name.removesuffix('primary')}{primary}"
 
 
 def derived_value(name: str, record: Record) -> float | None:

@@ -143,7 +143,7 @@ def test_the_log_restarts_with_what_the_checkpoint_holds(folder: TrialFolder) ->
         ('{"trial_id": "abc", "state": "finished"}', "state: Input should be 'complete', 'failed' or 'pruned'"),
         ('{"trial_id": "abc", "state": "complete", "x": 1}', "x: Extra inputs are not permitted"),
         ('{"trial_id": "abc", "state": "complete", "metrics": {"m": "high"}}', "metrics: m: Input should be a valid"),
-        ("[1]", "Input should be a valid dictionary"),
+        ("[1]", "Input should be an object"),
         (b"\xff\xfe", "not valid JSON"),
     ],
 )

@@ -11,7 +11,9 @@ import pytest
 
 from harness.errors import UserError
 from harness.metrics import METRICS
-from harness.tables.build import DEFAULT_METRICS, Cell, Table, build_table
+from harness.tables.build import build_table
+from harness.tables.layouts import DEFAULT_METRICS
+from harness.tables.model import Cell, Table
 
 from .records_by_hand import Outcome, text_metrics, write_records
 
@@ -21,36 +23,39 @@ def table_of(results: Path, arms: dict[str, dict[int, Outcome]], *metrics: str) 
 
 
 def cell(table: Table, arm: str, metric: str = "target_accuracy") -> Cell:
-    found = table.cells[arm][metric]
-    assert found is not None
-    return found
+    return table.cell(arm, metric)
 
 
 def best(table: Table, metric: str) -> list[str]:
-    return [arm for arm, row in table.cells.items() if (found := row[metric]) is not None and found.best]
+    return [row.id for row in table.rows if row.cells[metric].rank == 1]
+
+
+def notes(table: Table) -> tuple[str, ...]:
+    return tuple(note.text for note in table.footnotes)
 
 
 def test_mean_and_sample_standard_deviation(tmp_path: Path) -> None:
     accuracies = [0.70, 0.74, 0.81]
     table = table_of(tmp_path, {"a": {seed: text_metrics(value) for seed, value in enumerate(accuracies)}})
     found = cell(table, "a")
-    assert found.mean == pytest.approx(75.0, abs=1e-9)
+    assert found.value == pytest.approx(75.0, abs=1e-9)
     # deviations -5, -1, 6: squares 25 + 1 + 36 = 62, over n - 1 = 2
     assert found.sd == pytest.approx(math.sqrt(31.0), abs=1e-9)
     assert found.sd == pytest.approx(100 * statistics.stdev(accuracies), abs=1e-9)
-    assert found.count == 3
+    assert found.num_seeds == 3
 
 
 def test_one_seed_has_no_spread(tmp_path: Path) -> None:
     table = table_of(tmp_path, {"a": {0: text_metrics(0.5)}, "b": {0: text_metrics(0.6)}})
-    assert cell(table, "a") == Cell(50.0, None, 1)
-    assert table.footnotes[0] == "n = 1 seed, so no spread"
+    found = cell(table, "a")
+    assert (found.value, found.sd, found.interval, found.num_seeds) == (50.0, None, None, 1)
+    assert notes(table)[0] == "n = 1 seed, so no spread"
 
 
 def test_units(tmp_path: Path) -> None:
     metrics = ("target_accuracy", "forgetting", "trainable_parameters", "seconds", "peak_memory_mb", "best_epoch")
     table = table_of(tmp_path, {"a": {0: text_metrics(0.5, forgetting=0.021)}}, *metrics)
-    means = {metric: round(cell(table, "a", metric).mean, 6) for metric in metrics}
+    means = {metric: round(cell(table, "a", metric).value or 0.0, 6) for metric in metrics}
     assert means == {
         "target_accuracy": 50.0,  # percent
         "forgetting": 2.1,  # points
@@ -59,12 +64,12 @@ def test_units(tmp_path: Path) -> None:
         "peak_memory_mb": 1500.6,
         "best_epoch": 3.0,
     }
-    assert [column.header for column in table.columns] == [
+    assert [column.title for column in table.columns] == [
         "target accuracy (%) ↑",
         "forgetting (points) ↓",
         "trainable parameters",
         "seconds (s)",
-        "peak memory mb (MB)",
+        "peak memory (MB)",
         "best epoch",
     ]
     assert [column.decimals for column in table.columns] == [1, 1, 0, 1, 0, 0]
@@ -77,7 +82,7 @@ def test_every_header_says_which_way_is_better_or_is_a_cost(tmp_path: Path, metr
     arrows = {"higher": "↑", "lower": "↓"}
     costs = {"trainable_parameters", "trainable_share", "seconds", "peak_memory_mb", "best_epoch"}
     expected = "" if metric in costs else arrows[METRICS[metric].direction]
-    assert "".join(sign for sign in table.columns[0].header if sign in "↑↓") == expected
+    assert "".join(sign for sign in table.columns[0].title if sign in "↑↓") == expected
 
 
 def test_best_follows_the_direction(tmp_path: Path) -> None:
@@ -122,7 +127,7 @@ def test_costs_and_a_single_arm_have_no_best(tmp_path: Path) -> None:
 def test_rows_and_columns_keep_their_order(tmp_path: Path) -> None:
     arms: dict[str, dict[int, Outcome]] = {arm: {0: text_metrics(0.5)} for arm in ("zebra", "ant", "mole")}
     table = table_of(tmp_path, arms, "forgetting", "target_accuracy")
-    assert list(table.cells) == ["zebra", "ant", "mole"]
+    assert [row.id for row in table.rows] == ["zebra", "ant", "mole"]
     assert [column.metric for column in table.columns] == ["forgetting", "target_accuracy"]
 
 
@@ -135,9 +140,12 @@ def test_missing_and_failed_trials_are_said_and_left_out(tmp_path: Path) -> None
             "gone": {0: "failed:oom", 1: "failed:oom", 2: "pruned"},
         },
     )
-    assert (cell(table, "whole").count, cell(table, "holes").count) == (3, 1)
-    assert set(table.cells["gone"].values()) == {None}
-    assert table.footnotes == (
+    assert (cell(table, "whole").num_seeds, cell(table, "holes").num_seeds) == (3, 1)
+    assert cell(table, "holes").num_planned == 3
+    assert all(found.missing for column, found in table.row("gone").cells.items() if column != "n")
+    assert (cell(table, "gone", "n").value, cell(table, "gone", "n").num_planned) == (0.0, 3)
+    assert [table.row(arm).footnotes for arm in ("whole", "holes", "gone")] == [(), ("a",), ("b",)]
+    assert notes(table) == (
         "mean ± sample sd over the finished seeds (n)",
         "holes: n = 1 of 3: seed 1 missing; seed 2 failed (nan)",
         "gone: n = 0 of 3: seeds 0, 1 failed (oom); seed 2 pruned",
@@ -146,7 +154,7 @@ def test_missing_and_failed_trials_are_said_and_left_out(tmp_path: Path) -> None
 
 def test_an_arm_of_holes_is_never_hidden_behind_equal_counts(tmp_path: Path) -> None:
     table = table_of(tmp_path, {"a": {0: text_metrics(0.5), 1: None}, "b": {0: text_metrics(0.5), 1: None}})
-    assert table.footnotes == (
+    assert notes(table) == (
         "mean ± sample sd over the finished seeds (n)",
         "a: n = 1 of 2: seed 1 missing",
         "b: n = 1 of 2: seed 1 missing",
@@ -155,15 +163,15 @@ def test_an_arm_of_holes_is_never_hidden_behind_equal_counts(tmp_path: Path) -> 
 
 def test_arms_with_unequal_seeds_do_not_share_a_count(tmp_path: Path) -> None:
     table = table_of(tmp_path, {"a": {0: text_metrics(0.5), 1: text_metrics(0.5)}, "b": {0: text_metrics(0.5)}})
-    assert table.footnotes[0] == "mean ± sample sd over the finished seeds (n)"
+    assert notes(table)[0] == "mean ± sample sd over the finished seeds (n)"
 
 
 def test_a_metric_that_only_some_records_have(tmp_path: Path) -> None:
     old = {name: value for name, value in text_metrics(0.5).items() if name != "constrained_score"}
     table = table_of(tmp_path, {"a": {0: text_metrics(0.5), 1: old}, "b": {0: old, 1: old}})
-    assert cell(table, "a", "constrained_score").count == 1
-    assert table.cells["b"]["constrained_score"] is None
-    assert table.footnotes[1:] == (
+    assert cell(table, "a", "constrained_score").num_seeds == 1
+    assert cell(table, "b", "constrained_score").missing
+    assert notes(table)[1:] == (
         "a: constrained_score is in 1 of 2 records",
         "b: constrained_score is in 0 of 2 records",
     )
@@ -175,13 +183,13 @@ def test_notes_of_the_data_are_stated_once(tmp_path: Path) -> None:
         {"a": {0: text_metrics(0.5), 1: text_metrics(0.5), 2: "failed:nan"}},
         notes={"a-0": ("two", "one"), "a-1": ("one",), "a-2": ("of a failed trial",)},
     )
-    assert build_table(store).footnotes[2:] == ("one", "two")
+    assert notes(build_table(store))[2:] == ("one", "two")
 
 
 def test_records_made_with_other_data_are_shouted_about(tmp_path: Path) -> None:
     arms: dict[str, dict[int, Outcome]] = {"a": {0: text_metrics(0.5), 1: text_metrics(0.5)}}
     store = write_records(tmp_path, arms, corpus_of={"a-1": "another"})
-    assert build_table(store).footnotes[-1] == "MIXED RECORDS: 2 different values of corpus_fingerprint"
+    assert notes(build_table(store))[-1] == "MIXED RECORDS: 2 different values of corpus_fingerprint"
 
 
 def test_columns_by_family(tmp_path: Path) -> None:

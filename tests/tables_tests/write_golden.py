@@ -1,0 +1,30 @@
+"""Write the golden tables: `PYTHONPATH=.. python -m tables_tests.write_golden` in tests/. Read the difference."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from harness.table_settings import TableSettings
+from harness.tables.build import build_experiments
+from harness.tables.formats import FORMATS, render
+
+from .golden_experiments import write_all
+from .test_render import GOLDEN, SPECS, on_terminal
+
+
+def main() -> None:
+    """Write every table in every format."""
+    GOLDEN.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        write_all(Path(folder))
+        for name, (experiments, spec) in SPECS.items():
+            settings = None if spec is None else TableSettings.model_validate(spec)
+            table = build_experiments(Path(folder), experiments, settings, name=f"golden_{name}")
+            for format in FORMATS:
+                (GOLDEN / f"{name}.{format}").write_text(render(table, format), encoding="utf-8")
+            (GOLDEN / f"{name}.txt").write_text(on_terminal(table), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
