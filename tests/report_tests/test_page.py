@@ -7,8 +7,6 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from cli_tests.conftest import Cli, cli
 from made_records import NASTY, make_experiment, write_sentences
 
 from harness.records.store import RecordStore
-from harness.report.page import breakable, build_page, typeset, write_report
+from harness.report.page import breakable, build_page, typeset
 from harness.report.sources import load_sources
 
 __all__ = ["cli"]
@@ -204,29 +202,8 @@ def test_nothing_finished(store: RecordStore, cli: Cli) -> None:
     assert "no trial of made is finished" in cli("report", "made").error
 
 
-def test_it_loads_no_torch(store: RecordStore, tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from harness.report.page import build_page; "
-        "from harness.report.sources import load_sources; build_page(load_sources(Path('results'), 'made')); "
-        "print('torch' in sys.modules)"
-    )
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "MPLCONFIGDIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.stdout == "False\n", done.stderr
-
-
 def test_line_breaks_and_signs() -> None:
     assert breakable("a_b <c>") == "a_<wbr>b &lt;c&gt;"
     assert breakable("0.001") == "0.001"
     assert typeset("5 % of -3, the table's") == "5\u00a0% of −3, the table’s"
     assert typeset("2026-01-02 text-to-speech") == "2026-01-02 text-to-speech"
-
-
-def test_writing_over_an_old_page(store: RecordStore) -> None:
-    sources = load_sources(store.path.parent, "made")
-    first, _ = write_report(sources, None)
-    before = first.read_bytes()
-    second, _ = write_report(sources, None)
-    assert (first, before) == (second, second.read_bytes())
