@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.records.store import RecordStore
 from harness.tables.build import build_table
 from harness.tables.explain import explain
-from tables_tests.records_by_hand import text_metrics, write_records
+from tables_tests.records_by_hand import Outcome, text_metrics, write_records
 
 __all__ = ["cli"]
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def store(tmp_path: Path) -> RecordStore:
-    arms = {
+    arms: dict[str, dict[int, Outcome]] = {
         "frozen": {0: text_metrics(0.5), 1: text_metrics(0.52)},
         "tuned": {0: text_metrics(0.61), 1: "failed:nan", 2: None},
     }
