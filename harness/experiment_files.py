@@ -179,7 +179,8 @@ def _allowed_types(annotation: Any) -> list[Any]:
     bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     if get_origin(bare) not in (Union, UnionType):
         return [annotation]
-    return [member for member in get_args(bare) if member is not NoneType]
+    members = [member for member in get_args(bare) if member is not NoneType]
+    return _allowed_types(members[0]) if len(members) == 1 else members
 
 
 def _named_class(allowed: Sequence[Any], name: str | None) -> type[BaseModel] | None:

@@ -18,11 +18,10 @@ from harness.experiment_files import (
     Experiment,
     apply_overrides,
     load_experiment,
-    merge,
     parse_overrides,
     select_trials,
-    set_dotted,
 )
+from harness.setting_trees import merge, set_dotted
 
 EXPERIMENT = """\
 name: small

@@ -14,6 +14,7 @@ from harness.yaml_files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SWEEPS, EXPERIMENTS = sorted((ROOT / "sweeps").glob("*.yaml")), sorted((ROOT / "experiments").glob("*.yaml"))
+TABLES = sorted((ROOT / "tables").glob("*.yaml"))
 
 
 def committed(name: str) -> dict[str, Any]:
@@ -27,9 +28,9 @@ def test_committed_schema_is_up_to_date(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(committed(name))
 
 
-@pytest.mark.parametrize("path", [*SWEEPS, *EXPERIMENTS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*SWEEPS, *EXPERIMENTS, *TABLES], ids=lambda path: path.stem)
 def test_shipped_files_are_valid(path: Path) -> None:
-    name = "sweep.json" if path in SWEEPS else "experiment.json"
+    name = {"sweeps": "sweep.json", "experiments": "experiment.json", "tables": "table.json"}[path.parent.name]
     jsonschema.validate(read_yaml(path), committed(name))
     assert f"$schema=../schemas/{name}" in path.read_text(encoding="utf-8").splitlines()[0]
 

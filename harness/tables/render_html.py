@@ -151,7 +151,8 @@ body { margin: 2rem auto; max-width: 75rem; padding: 0 1rem; background: var(--p
 .harness-table caption { text-align: start; font-weight: 600; padding-bottom: 0.5rem; }
 .harness-table th, .harness-table td { padding: 0.25rem 0.75rem; text-align: end; white-space: nowrap;
   vertical-align: bottom; }
-.harness-table th[scope="row"], .harness-table thead th:first-child, .harness-table td.text { text-align: start; }
+.harness-table th[scope="row"], .harness-table thead tr:first-child > th:first-child, .harness-table td.text {
+  text-align: start; }
 .harness-table tbody th { font-weight: 400; }
 .harness-table thead th { font-weight: 600; white-space: normal; }
 .harness-table thead tr:last-child > * { border-bottom: 1px solid var(--rule); }
@@ -160,6 +161,10 @@ body { margin: 2rem auto; max-width: 75rem; padding: 0 1rem; background: var(--p
 .harness-table .group th { text-align: start; font-style: italic; }
 .harness-table tr:not(.summary) + .summary > * { border-top: 1px solid var(--rule); }
 .harness-table .unit, .harness-table .spread, .harness-table .missing { color: var(--soft); font-weight: 400; }
+.harness-table .unit { display: block; white-space: nowrap; }
+.harness-table .mark { display: inline-block; width: 0; }
+.harness-table sup { line-height: 0; }
+.harness-table .mark + sup { margin-inline-start: 0.5em; }
 .harness-table .footnotes { padding-inline-start: 1.1rem; color: var(--soft); font-size: 0.85rem; max-width: 60rem; }
 .harness-table .claims { margin-top: 1rem; }
 .harness-table .claims :is(th, td) { text-align: start; white-space: normal; vertical-align: top; }

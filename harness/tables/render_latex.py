@@ -63,6 +63,7 @@ def render_latex(table: Table) -> str:
         r"\centering",
         rf"\caption{{{escape(table.title)}}}",
         rf"\label{{tab:{label_of(table.name)}}}",
+        r"\par\vspace{0.6ex}",
         r"\usebox0\par\smallskip",
         *_notes(table),
         *_claims(table),

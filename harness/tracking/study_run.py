@@ -73,7 +73,7 @@ def ablation_rows(table: Table) -> Rows:
         cells = [row.cells[column.id] for column in columns]
         line: list[Any] = [row.id, max((cell.num_seeds for cell in cells), default=0)]
         for cell, column in zip(cells, columns, strict=True):
-            line += [cell.value, cell.sd, formatter.cell(cell, column).around("[{}]", "({})")]
+            line += [cell.value, cell.sd, formatter.cell(cell, column).around("*{}", "{}", "")]
         rows.append(line)
     return names, rows
 

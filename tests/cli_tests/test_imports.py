@@ -40,12 +40,12 @@ def loaded_by(*arguments: str, cwd: Path) -> set[str]:
 HEAVY = {"torch", "torchaudio", "transformers", "tokenizers", "safetensors", "wandb", "jiwer"}
 
 
-@pytest.mark.parametrize("format", ["terminal", "md"])
+@pytest.mark.parametrize("format", ["terminal", "md", "tex", "html", "csv", "json"])
 def test_a_table_loads_no_torch(tmp_path: Path, format: str) -> None:
     write_records(tmp_path / "results", {"a": {0: text_metrics(0.5)}, "b": {0: text_metrics(0.6)}})
     loaded = loaded_by("table", "mine", "--format", format, cwd=tmp_path)
-    assert {"harness", "pandas"} <= loaded
-    assert loaded & HEAVY == set()
+    assert "harness" in loaded
+    assert loaded & (HEAVY | {"pandas", "scipy", "optuna", "matplotlib"}) == set()
 
 
 @pytest.mark.parametrize(

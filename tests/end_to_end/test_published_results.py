@@ -68,6 +68,7 @@ def test_a_changed_record_changes_the_table(name: str, tmp_path: Path) -> None:
     trial_id = next(iter(store.manifest().arms["residual_add"].values()))
     path = store.trial(trial_id).path / "summary.json"
     metric = build_table(store).columns[0].metric
+    assert metric is not None
     text = path.read_text(encoding="utf-8")
     value = store.trial(trial_id).record().summary.metrics[metric]  # type: ignore[union-attr]
     assert text.count(repr(value)) >= 1

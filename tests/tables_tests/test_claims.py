@@ -1,0 +1,181 @@
+"""Claims: judged by the whole interval, and dated by the launch that first declared them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from harness.errors import UserError
+from harness.records.declared import declare_claims
+from harness.records.store import RecordStore
+from harness.statistics.samples import Interval
+from harness.table_settings import TableSettings
+from harness.tables.build import build_experiments
+from harness.tables.claims import verdict_of
+from harness.tables.model import JudgedClaim
+
+from .golden_experiments import trial_config, write_ablation, write_targets, write_tuned
+from .records_by_hand import text_metrics, write_records
+
+LOWER = {"type": "contrast", "text": "t", "metric": "forgetting", "arm": "a", "than": "b", "expect": "lower"}
+A = {seed: text_metrics(0.6 + seed / 100, forgetting=0.01 + seed / 1000) for seed in range(3)}
+B = {seed: text_metrics(0.5, forgetting=0.05) for seed in range(3)}
+
+
+def judge(results: Path, names: tuple[str, ...], *claims: dict[str, Any]) -> tuple[JudgedClaim, ...]:
+    settings = TableSettings.model_validate({"claims": claims})
+    return build_experiments(results, names, settings).claims
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        ((0.1, 0.2), "upheld"),
+        ((-0.1, 0.2), "undecided"),
+        ((-0.2, -0.1), "not upheld"),
+        ((-0.2, 0.0), "not upheld"),
+        ((0.0, 0.2), "undecided"),
+        (None, "undecided"),
+    ],
+)
+def test_verdicts(interval: tuple[float, float] | None, verdict: str) -> None:
+    assert verdict_of(None if interval is None else Interval(*interval), 0.0, math.inf) == verdict
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "estimate"),
+    [
+        ({}, "upheld", -3.9),  # (1.0 + 1.1 + 1.2) / 3 - 5.0, in points
+        ({"expect": "better"}, "upheld", -3.9),
+        ({"expect": "higher"}, "not upheld", -3.9),
+        ({"expect": "worse"}, "not upheld", -3.9),
+        ({"by": 3.5}, "upheld", -3.9),
+        ({"by": 3.9}, "undecided", -3.9),
+        ({"by": 4.5}, "not upheld", -3.9),
+        ({"expect": "equal", "by": 5}, "upheld", -3.9),
+        ({"expect": "equal", "by": 1}, "not upheld", -3.9),
+        ({"metric": "target_accuracy", "expect": "better"}, "upheld", 11.0),
+        ({"metric": "target_accuracy", "expect": "lower"}, "not upheld", 11.0),
+    ],
+)
+def test_contrasts(tmp_path: Path, change: dict[str, Any], verdict: str, estimate: float) -> None:
+    write_records(tmp_path, {"a": A, "b": B})
+    (claim,) = judge(tmp_path, ("mine",), LOWER | change)
+    assert (claim.verdict, claim.num_seeds, claim.unit) == (verdict, 3, "points")
+    assert claim.estimate == pytest.approx(estimate, abs=1e-9)
+    assert len(claim.trials) == 6
+
+
+def test_one_seed_decides_nothing(tmp_path: Path) -> None:
+    write_records(tmp_path, {"a": {0: A[0]}, "b": {0: B[0]}})
+    (claim,) = judge(tmp_path, ("mine",), LOWER)
+    assert (claim.verdict, claim.interval) == ("undecided", None)
+
+
+def test_a_trend_over_experiments(tmp_path: Path) -> None:
+    names = tuple(write_targets(tmp_path))
+    trend = {
+        "type": "trend",
+        "text": "adapters gain most where data is least",
+        "metric": "target_cer",
+        "arm": "adapter",
+        "than": "full_fine_tuning",
+        "along": "data.train_limit",
+        "log": True,
+        "expect": "decreasing",
+    }
+    falls, rises = judge(tmp_path, names, trend, trend | {"text": "most", "expect": "increasing"})
+    assert (falls.verdict, rises.verdict) == ("upheld", "not upheld")
+    assert falls.estimate is not None and falls.estimate < 0
+    assert "gain of adapter over full_fine_tuning in target CER" in falls.statement
+
+
+def test_the_slope_on_paper(tmp_path: Path) -> None:
+    """Per factor of ten: accuracies 50, 60, 64 at 10, 100, 1000 give (64 - 50) / 2 = 7 points."""
+    arms = {f"n{n}": {s: text_metrics(v + s * 1e-3) for s in (0, 1)} for n, v in ((10, 0.5), (100, 0.6), (1000, 0.64))}
+    configs = {f"n{n}": trial_config(limit=n) for n in (10, 100, 1000)}
+    write_records(tmp_path, arms, config_of=configs)
+    trend = {"type": "trend", "text": "t", "metric": "target_accuracy", "along": "data.train_limit", "log": True}
+    (claim,) = judge(tmp_path, ("mine",), trend | {"expect": "increasing"})
+    assert claim.estimate == pytest.approx(7.0, abs=1e-9)
+    assert claim.unit == "points per factor of ten of train limit"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arm": "c"}, "table.claims.0.arm: no arm 'c' in mine; choices: a, b"),
+        ({"metric": "target_primary", "arm": "nobody"}, "no arm 'nobody'"),
+    ],
+)
+def test_claims_about_what_is_not_there(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    write_records(tmp_path, {"a": A, "b": B})
+    with pytest.raises(UserError) as caught:
+        judge(tmp_path, ("mine",), LOWER | change)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("claim", "message"),
+    [
+        (LOWER | {"than": "a"}, "arm and than are both 'a'"),
+        (LOWER | {"expect": "equal"}, "expect: equal needs a margin"),
+        (LOWER | {"expect": "smaller"}, "Input should be 'lower', 'higher', 'better', 'worse' or 'equal'"),
+        (
+            {"type": "trend", "text": "t", "metric": "m", "along": "x", "expect": "increasing", "than": "b"},
+            "than needs",
+        ),
+    ],
+)
+def test_claims_that_say_nothing(claim: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TableSettings.model_validate({"claims": [claim]})
+    assert message in caught.value.errors()[0]["msg"]
+
+
+def test_a_claim_declared_before_its_trials(tmp_path: Path) -> None:
+    store = write_ablation(tmp_path)
+    (claim,) = build_experiments(tmp_path, (store.name,)).claims
+    assert (claim.verdict, claim.before_results) == ("upheld", True)
+    assert claim.declared_at == "2025-12-31T23:59:59+00:00"
+
+
+def test_a_claim_declared_after_its_trials_or_never(tmp_path: Path) -> None:
+    store = write_ablation(tmp_path)
+    manifest = store.manifest()
+    (claim_id,) = manifest.claims
+    late = manifest.claims[claim_id].model_copy(update={"at": "2026-01-01T00:00:01+00:00", "num_finished": 12})
+    store.write_manifest(manifest.model_copy(update={"claims": {claim_id: late}}))
+    (claim,) = build_experiments(tmp_path, (store.name,)).claims
+    assert (claim.declared_at, claim.before_results) == ("2026-01-01T00:00:01+00:00", False)
+    store.write_manifest(manifest.model_copy(update={"claims": {}}))
+    (claim,) = build_experiments(tmp_path, (store.name,)).claims
+    assert (claim.declared_at, claim.before_results) == (None, False)
+
+
+def test_a_changed_claim_is_another_claim() -> None:
+    settings = TableSettings.model_validate({"claims": [LOWER, LOWER | {"text": "u"}, LOWER | {"text": "v", "by": 1}]})
+    assert len({claim.id for claim in settings.claims}) == 3
+
+
+def test_a_launch_dates_new_claims_and_keeps_old_dates(tmp_path: Path) -> None:
+    store = write_records(tmp_path, {"a": A, "b": {0: None}})
+    first = declare_claims(store, store.manifest(), {"one": "first"})
+    assert first.claims["one"].num_finished == 3
+    store.write_manifest(first)
+    second = declare_claims(store, store.manifest(), {"one": "first", "two": "second"})
+    assert second.claims["one"] == first.claims["one"]
+    assert set(second.claims) == {"one", "two"}
+    store.write_manifest(second)
+    assert declare_claims(store, store.manifest(), {}).claims == second.claims
+
+
+def test_an_arm_of_a_tuned_sweep_is_its_first_rules_row(tmp_path: Path) -> None:
+    store = write_tuned(tmp_path)
+    (claim,) = judge(tmp_path, (store.name,), LOWER | {"arm": "plain", "than": "frozen", "expect": "worse"})
+    assert "plain (best) is worse than frozen" in claim.statement
+    assert RecordStore(tmp_path, store.name).manifest().claims == {}
