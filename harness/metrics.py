@@ -5,7 +5,7 @@ Error rates and accuracies are fractions in records (0.25), percent in tables (2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -183,6 +183,22 @@ def validation_metrics(family: Literal["text", "speech"]) -> dict[str, Direction
         "valid_forgetting": METRICS["forgetting"].direction,
         "valid_constrained_score": METRICS["constrained_score"].direction,
     }
+
+
+def primary_metric(names: Collection[str]) -> str:
+    """The metric that selection, forgetting and the score look at, of a record with these metrics.
+
+    Args:
+        names: metrics of either family, with or without a prefix (`valid_target/cer`, `macro_f1`).
+
+    Raises:
+        KeyError: none of them is a primary metric.
+    """
+    bare = {name.rpartition("/")[2] for name in names}
+    for validated in _VALIDATED.values():
+        if validated[0] in bare:
+            return validated[0]
+    raise KeyError(f"primary metric ({' or '.join(names[0] for names in _VALIDATED.values())})")
 
 
 SCORERS: dict[str, Callable[..., float]] = {

@@ -50,6 +50,17 @@ def tiny_text_files(own_caches: Path, tmp_path_factory: pytest.TempPathFactory) 
     return TinyText(root, corpus, recipe, experiment, env)
 
 
+@pytest.fixture(scope="session")
+def tiny_results(tiny_text_files: TinyText, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with the tiny experiment, trained, and a tiny sweep of it, confirmed. Copy it to change it."""
+    from trained_results import train_experiment, train_sweep
+
+    results = tmp_path_factory.mktemp("tiny_results")
+    train_experiment(tiny_text_files.experiment, results)
+    train_sweep(tiny_text_files.experiment, tmp_path_factory.mktemp("tiny_sweep"), results)
+    return results
+
+
 @pytest.fixture
 def run_cli(own_caches: Path, tmp_path: Path) -> RunCli:
     """A function that runs `python -m harness ARGS` in a process of its own, without W&B unless `env` asks for it."""

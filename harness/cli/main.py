@@ -66,11 +66,66 @@ def table(
     layout: Annotated[str | None, typer.Option(help="A named layout (docs/tables.md).")] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
     standalone: Annotated[bool, typer.Option("--standalone", help="With tex: a whole document.")] = False,
+    explain: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="ROW COLUMN", help="List the trials behind a cell instead.")
+    ] = None,
 ) -> None:
     """Print the table of experiments from their records (trains nothing)."""
-    from harness.cli.table import table_command
+    from harness.cli.table import make_table, table_command
 
+    if explain is not None:
+        from harness.cli.explain import print_explanation
+
+        print_explanation(make_table(names, results, metrics, spec, layout), *explain, results)
+        return
     table_command(names, results, format, metrics, spec, layout, out, standalone)
+
+
+@app.command()
+def verify(
+    name: Annotated[str, typer.Argument(help="A published experiment or sweep, by its name.")],
+    results: Results = Path("results"),
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Also train one of its trials again, and compare.")
+    ] = False,
+    cell: Annotated[
+        str | None, typer.Option(metavar="ROW[/SEED]", help="Which one --retrain trains; any when left out.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Allowed with --retrain on other packages or processors (fraction).")
+    ] = 0.02,
+) -> None:
+    """Recompute every cell of a published table from its records, and the records from their predictions."""
+    from harness.cli.verify import verify_command
+
+    verify_command(name, results, retrain, cell, tolerance)
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="An experiment or sweep that has been run, by its name.")],
+    results: Results = Path("results"),
+    out: Annotated[Path | None, typer.Option(help="The page's file; RESULTS/NAME/report.html when left out.")] = None,
+) -> None:
+    """Write one self-contained HTML page: table, methods, figures, changed examples, provenance."""
+    from harness.cli.report import report_command
+
+    report_command(name, results, out)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="NAME, NAME:ARM, or the path of a results folder.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="What it is compared with, written the same way.")],
+    results: Results = Path("results"),
+    metrics: Annotated[str | None, typer.Option(help="Metrics, separated by commas.")] = None,
+    format: Annotated[str, typer.Option(help="terminal, md or json.")] = "terminal",
+    items: Annotated[int, typer.Option(min=0, help="Changed items to show, of either kind.")] = 0,
+) -> None:
+    """Compare two experiments, results folders or arms, paired where seeds and items are shared."""
+    from harness.cli.compare import compare_command
+
+    compare_command(first, second, results, metrics, format, items)
 
 
 @app.command()

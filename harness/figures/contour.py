@@ -131,8 +131,7 @@ def _draw_scores(
     settings = ", ".join(
         f"{names[axis.key]} {value_text(best.params[axis.key])}" for axis in (view.x_axis, view.y_axis)
     )
-    caveat = "" if best.feasible else "; no trial meets the constraints"
-    words = f"best: trial {best.number}, {settings}{caveat}"
+    words = f"best: trial {best.number}, {settings}"
     axes.annotate(words, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=8)
 
 
@@ -196,6 +195,7 @@ def _legend(complete: Sequence[SearchPoint], pruned: Sequence[SearchPoint]) -> l
     if pruned:
         handles.append(Line2D([], [], marker="x", color=INK, markeredgewidth=1.1, label="pruned", **spot))
     if complete:
+        found = any(point.feasible for point in complete)
         handles.append(Line2D([], [], linestyle="", marker="*", markersize=11, color=STAR, markeredgecolor="white",
-                              label="best"))  # fmt: skip
+                              label="best" if found else "best (none meets the constraints)"))  # fmt: skip
     return handles

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -113,21 +113,23 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._") or "_"
 
 
+METADATA: dict[str, dict[str, str | None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
+
+
 @styled
-def save(figure: Figure, folder: Path, name: str, pdf: bool = False) -> list[Path]:
-    """Write NAME.png and NAME.svg (and NAME.pdf when asked), without a date: the same figure gives the same bytes.
+def save(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Write NAME.KIND for each kind (png, svg, pdf), without a date: the same figure gives the same bytes.
 
     Returns:
-        the files, in that order.
+        the files, in the order of the kinds.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    metadata: dict[str, dict[str, str | None]] = {
-        "png": {"Software": None},
-        "svg": {"Date": None},
-        "pdf": {"CreationDate": None},
-    }
     paths = []
-    for kind in ("png", "svg", "pdf") if pdf else ("png", "svg"):
+    for kind in kinds:
         paths.append(folder / f"{name}.{kind}")
-        figure.savefig(paths[-1], metadata=metadata[kind])
+        figure.savefig(paths[-1], metadata=METADATA[kind])
     return paths

@@ -27,15 +27,21 @@ def draw_sweep(result: SearchResult, folder: Path) -> list[Path]:
     Importance, isolation and expected validation (one each an objective, its name in the file's when there are
     several); a contour an arm and pair of axes (`axis_pairs`); a Pareto figure for two objectives.
     """
-    names: set[str] = set()
     paths = []
+    for name, figure in sweep_figures(result):
+        paths += save(figure, folder, name)
+    return paths
+
+
+def sweep_figures(result: SearchResult) -> Iterator[tuple[str, Figure]]:
+    """Every figure that applies, with the name of its file."""
+    names: set[str] = set()
     for name, figure in _figures(result):
         unique = name
         while unique in names:  # two arms or keys whose names differ only in signs that a file's name cannot have
             unique += "_"
         names.add(unique)
-        paths += save(figure, folder, unique)
-    return paths
+        yield unique, figure
 
 
 def axis_pairs(result: SearchResult, arm: str, objective: int = 0) -> list[tuple[Axis, Axis]]:

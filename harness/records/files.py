@@ -31,10 +31,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise TrialError("disk", f"{path}: cannot be written: {error.strerror}") from error
 
 
+def json_bytes(content: Any) -> bytes:
+    """JSON for people and programs: indented, keys in their order (arms keep theirs), no NaN."""
+    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON for people and programs: indented, keys in their order (arms keep theirs), no NaN."""
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, (text + "\n").encode())
+    """Write `json_bytes` of some content."""
+    write_atomically(path, json_bytes(content))
 
 
 def append_line(path: Path, content: Any) -> None:

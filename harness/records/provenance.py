@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("torch", "torchaudio", "transformers", "tokenizers", "numpy", "safetensors", "jiwer")
 
@@ -53,6 +57,36 @@ def machine() -> dict[str, str]:
         "processor": _processor_name(),
         "cores": str(os.cpu_count()),
     }
+
+
+def user_code(config: Any) -> dict[str, str]:
+    """Module -> SHA-256 of its source, for every `_target_` of a config that is not this package's.
+
+    The commit covers this package only; a strategy in a file of the user's own is told by its digest. Only modules that
+    are loaded are looked at, as those are that a trial has used.
+    """
+    found = {}
+    for target in _targets(config):
+        parts = target.split(".")
+        names = [".".join(parts[:size]) for size in range(len(parts) - 1, 0, -1)]
+        module = next((sys.modules[name] for name in names if name in sys.modules), None)
+        source = getattr(module, "__file__", None)
+        if module is None or source is None or parts[0] == "harness":
+            continue
+        found[module.__name__] = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    return dict(sorted(found.items()))
+
+
+def _targets(config: Any) -> Iterator[str]:
+    """Every `_target_` at any depth."""
+    if isinstance(config, dict):
+        if isinstance(config.get("_target_"), str):
+            yield config["_target_"]
+        for value in config.values():
+            yield from _targets(value)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            yield from _targets(value)
 
 
 def _processor_name() -> str:

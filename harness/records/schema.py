@@ -29,7 +29,16 @@ class _Schema(BaseModel):
 
 
 class Provenance(_Schema):
-    """What a record was made with."""
+    """What a record was made with.
+
+    Attributes:
+        files: name -> SHA-256 of the record's other files (config, log, predictions, weights), taken at the end.
+        user_code: module -> SHA-256 of its source, for classes that the config names outside of this package and of
+            installed ones: no commit or version covers them.
+        config_version: `harness.config.CONFIG_VERSION`, which is part of the trial's id.
+
+    The last three are empty in records that are older than them.
+    """
 
     harness_version: str
     git_commit: str | None
@@ -41,6 +50,9 @@ class Provenance(_Schema):
     started_at: str
     finished_at: str
     num_starts: int
+    files: dict[str, str] = Field(default_factory=dict)
+    user_code: dict[str, str] = Field(default_factory=dict)
+    config_version: int | None = None
 
 
 class Summary(_Schema):

@@ -6,6 +6,7 @@ finished), provenance.json, predictions.jsonl, the weights that were trained, an
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -16,10 +17,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from harness.errors import UserError
-from harness.records.files import append_line, read_lines, write_atomically, write_json
+from harness.records.files import append_line, json_bytes, read_lines, write_atomically, write_json
 from harness.records.schema import Manifest, Provenance, Record, Summary
 
 MANIFEST = "experiment.json"
+KEPT_FILES = ("config.json", "log.jsonl", "predictions.jsonl", "adapter.json")  # and weights; see `TrialFolder.finish`
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -76,11 +78,24 @@ class TrialFolder:
         return read_lines(self.log)
 
     def finish(self, summary: Summary, provenance: Provenance) -> None:
-        """Write provenance, then the summary (it says that the trial is finished), then drop the checkpoint."""
-        write_json(self.path / "provenance.json", provenance.model_dump(mode="json"))
-        write_json(self.path / "summary.json", summary.model_dump(mode="json"))
+        """Write provenance, then the summary (it says that the trial is finished), then drop the checkpoint.
+
+        The provenance gets the digests of all other files, the summary's included.
+        """
+        summary_bytes = json_bytes(summary.model_dump(mode="json"))
+        files = self._digests() | {"summary.json": hashlib.sha256(summary_bytes).hexdigest()}
+        write_json(
+            self.path / "provenance.json", provenance.model_copy(update={"files": files}).model_dump(mode="json")
+        )
+        write_atomically(self.path / "summary.json", summary_bytes)
         if summary.state != "failed":
             self.checkpoint.unlink(missing_ok=True)
+
+    def _digests(self) -> dict[str, str]:
+        """Name -> SHA-256 of what a finished trial leaves, the summary and the provenance aside."""
+        names = [*KEPT_FILES, *sorted(path.name for path in self.path.glob("*.safetensors"))]
+        paths = [self.path / name for name in names if name != self.checkpoint.name]
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
 
     def clear(self) -> None:
         """Forget how the trial ended, so that it can train again (its checkpoint stays).

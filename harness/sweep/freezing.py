@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import Any
 
 from scipy.stats import t as student
 
@@ -122,6 +123,18 @@ def select(
         return _winner(_leader(feasible, objective), objective)
     least = min(contenders, key=lambda c: (violations[c.number], c.number))
     return _winner(least, objective, feasible=False)
+
+
+def describe_winner(winner: Winner) -> dict[str, Any]:
+    """A winner as frozen.json has it."""
+    return {
+        "trial": winner.contender.number,
+        "params": dict(winner.contender.params),
+        "validation": winner.contender.means(),
+        "seeds": len(winner.contender.runs),
+        "standard_error": winner.standard_error,
+        "feasible": winner.feasible,
+    }
 
 
 def _one_se(contenders: Sequence[Contender], objective: Objective, axes: Sequence[Axis]) -> Winner:

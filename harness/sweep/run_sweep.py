@@ -19,7 +19,7 @@ from harness.experiment_files import Experiment
 from harness.records.files import write_json
 from harness.records.store import RecordStore, read_json
 from harness.sweep.arm_search import ArmSearch
-from harness.sweep.freezing import Contender, Winner, select
+from harness.sweep.freezing import Contender, Winner, describe_winner, select
 from harness.sweep.points import SearchResult, Value
 from harness.sweep.race import Launch
 from harness.sweep.search import Search
@@ -151,7 +151,7 @@ def frozen_content(
         points = [point for point in result.points if point.arm == arm.name]
         arms[arm.name] = {
             "trials": {state: sum(p.state == state for p in points) for state in ("complete", "pruned", "failed")},
-            "winners": {rule: _describe(winner) for rule, winner in frozen.winners[arm.name].items()},
+            "winners": {rule: describe_winner(winner) for rule, winner in frozen.winners[arm.name].items()},
             "raced": [
                 {
                     "trial": c.number,
@@ -163,17 +163,6 @@ def frozen_content(
         }
     kept = ("objectives", "constraints", "space", "sampler", "pruner", "budget", "search", "race", "confirm")
     return {"name": sweep.name, "fingerprint": sweep.fingerprint, **{key: config[key] for key in kept}, "arms": arms}
-
-
-def _describe(winner: Winner) -> dict[str, Any]:
-    return {
-        "trial": winner.contender.number,
-        "params": dict(winner.contender.params),
-        "validation": winner.contender.means(),
-        "seeds": len(winner.contender.runs),
-        "standard_error": winner.standard_error,
-        "feasible": winner.feasible,
-    }
 
 
 def confirm_notes(sweep: Sweep, result: SearchResult, frozen: Frozen) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import torch
 
 from harness import __version__
-from harness.config import TrialConfig
+from harness.config import CONFIG_VERSION, TrialConfig
 from harness.errors import TrialError, UserError
 from harness.records.files import append_line, read_lines, write_atomically
-from harness.records.provenance import git_state, machine, package_versions
+from harness.records.provenance import git_state, machine, package_versions, user_code
 from harness.records.schema import Provenance, Summary, TrialState, assert_sealed
 from harness.records.store import TrialFolder
 from harness.tracking.tracker import Tracker, TrialRun
@@ -167,6 +167,8 @@ def provenance(trial: Trial, starts: list[str]) -> Provenance:
         started_at=starts[0],
         finished_at=_now(),
         num_starts=len(starts),
+        user_code=user_code(trial.config.adapter),
+        config_version=CONFIG_VERSION,
     )
 
 

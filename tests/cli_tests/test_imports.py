@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from made_records import make_experiment, write_sentences
 from tables_tests.records_by_hand import text_metrics, write_records
 
 CODE = """
@@ -45,6 +46,23 @@ def test_a_table_loads_no_torch(tmp_path: Path, format: str) -> None:
     loaded = loaded_by("table", "mine", "--format", format, cwd=tmp_path)
     assert "harness" in loaded
     assert loaded & (HEAVY | {"pandas", "scipy", "optuna", "matplotlib"}) == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify", "mine"),
+        ("report", "mine"),
+        ("compare", "mine:a", "mine:b"),
+        ("table", "mine", "--explain", "a", "target_accuracy"),
+    ],
+)
+def test_reports_and_checks_load_no_torch(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    write_sentences(tmp_path / "sentences.jsonl")
+    make_experiment(tmp_path / "results", tmp_path / "sentences.jsonl", {"a": 0.5, "b": 0.3}, name="mine")
+    loaded = loaded_by(*arguments, cwd=tmp_path)
+    assert "harness" in loaded
+    assert loaded & (HEAVY - {"jiwer"}) == set()
 
 
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:

@@ -74,3 +74,19 @@ def test_a_changed_record_changes_the_table(name: str, tmp_path: Path) -> None:
     assert text.count(repr(value)) >= 1
     path.write_text(text.replace(f'"{metric}": {value!r}', f'"{metric}": {value + 0.1!r}'), encoding="utf-8")
     assert render_markdown(build_table(store)) != before
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_records_are_verified_down_to_their_predictions(name: str) -> None:
+    from harness.verification.findings import Findings
+    from harness.verification.references import ReferenceShelf
+    from harness.verification.verify import check_bases, check_records
+
+    store = RecordStore(ROOT / "results", name)
+    found = Findings()
+    records = check_records(store, store.manifest(), ReferenceShelf(), found)
+    check_bases(records, found)
+    assert found.drifts == []
+    assert found.held["trial ids (the hash of the config)"] == 40
+    if not any("predictions against references" in reason for reason in found.unchecked):  # the corpus is here
+        assert found.held["scores by domain, from predictions and references"] >= 240

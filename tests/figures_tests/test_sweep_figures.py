@@ -96,7 +96,7 @@ def test_the_same_result_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_text_stays_text_and_the_users_style_is_left_alone(tmp_path: Path) -> None:
     with matplotlib.rc_context({"font.size": 31, "svg.fonttype": "path"}):
-        _, svg, pdf = save(draw_importance(only_lambda_matters()), tmp_path, "importance", pdf=True)
+        svg, pdf = save(draw_importance(only_lambda_matters()), tmp_path, "importance", ("svg", "pdf"))
         assert matplotlib.rcParams["font.size"] == 31
     text = svg.read_text(encoding="utf-8")
     assert "l2_lambda" in text and "31px" not in text and "<dc:date>" not in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import re
 import shutil
 import socket
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.records.provenance import git_state, machine, package_versions
+from harness.records.provenance import git_state, machine, package_versions, user_code
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +40,21 @@ def test_commit() -> None:
     commit, dirty = git_state.__wrapped__()
     assert commit == head
     assert dirty in (True, False)
+
+
+def test_user_code_is_told_by_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_for_provenance.py").write_text("class Strategy: ...\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = {
+        "_target_": "harness.adapters.LinearAdapter",
+        "adapter_strategy": {"_target_": "mine_for_provenance.Strategy", "list": [{"_target_": "json.JSONDecoder"}]},
+    }
+    assert "mine_for_provenance" not in user_code(config)  # not loaded: nothing has used it
+    importlib.import_module("mine_for_provenance")
+    digest = hashlib.sha256(b"class Strategy: ...\n").hexdigest()
+    assert user_code(config)["mine_for_provenance"] == digest
+    assert not any(name.startswith("harness") for name in user_code(config))
+    assert user_code(None) == {}
 
 
 def test_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

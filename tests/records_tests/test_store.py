@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -55,7 +56,35 @@ def test_a_finished_trial_is_read_back(folder: TrialFolder) -> None:
     record = folder.record()
     assert record is not None
     assert (record.trial_id, record.config) == ("abc", {"seed": 3})
-    assert (record.summary, record.provenance) == (summary(), PROVENANCE)
+    assert record.summary == summary()
+    assert record.provenance is not None
+    assert record.provenance.model_copy(update={"files": {}}) == PROVENANCE
+
+
+def test_a_finished_trial_has_the_digests_of_its_files(folder: TrialFolder) -> None:
+    folder.start({"seed": 3})
+    folder.append_log({"epoch": 1})
+    (folder.path / "adapter.safetensors").write_bytes(b"weights")
+    folder.checkpoint.write_bytes(b"not kept")
+    folder.finish(summary(), PROVENANCE)
+    record = folder.record()
+    assert record is not None and record.provenance is not None
+    files = record.provenance.files
+    assert set(files) == {"config.json", "log.jsonl", "adapter.safetensors", "summary.json"}
+    for name, digest in files.items():
+        assert digest == hashlib.sha256((folder.path / name).read_bytes()).hexdigest()
+
+
+def test_a_record_without_digests_still_loads(folder: TrialFolder) -> None:
+    folder.start({"seed": 3})
+    folder.finish(summary(), PROVENANCE)
+    path = folder.path / "provenance.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("files", "user_code", "config_version"):
+        del content[name]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    record = folder.record()
+    assert record is not None and record.provenance == PROVENANCE
 
 
 @pytest.mark.parametrize(("state", "kept"), [(TrialState.COMPLETE, False), (TrialState.FAILED, True)])

@@ -1,0 +1,89 @@
+"""`harness table NAME --explain ROW COLUMN`: the trials behind a cell, and the command that repeats one."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.tables.explain import Explanation, Run, explain
+from harness.tables.model import Table
+
+
+def print_explanation(table: Table, row: str, column: str, results: Path) -> None:
+    """Print a cell's runs.
+
+    Raises:
+        UserError: no such row or column, or nothing behind the cell.
+    """
+    found = explain(table, row, column, results)
+    print(f"{found.row.id} x {found.column.id}: {cell_text(found)}")
+    compared = found.cell.comparison
+    if compared is not None and compared.p is not None:
+        adjusted = f", after Holm over the table {compared.p_adjusted:.3g}" if compared.p_adjusted is not None else ""
+        print(
+            f"against {compared.baseline}: difference {compared.difference:+.4g} over {compared.num_pairs} seeds"
+            f"{interval_text(compared.interval)}, p {compared.p:.3g}{adjusted}"
+        )
+    rows = [("trial", "arm", "seed", "value", "state", "commit", "record"), *(run_texts(run) for run in found.runs)]
+    widths = [max(len(line[place]) for line in rows) for place in range(len(rows[0]))]
+    for line in rows:
+        print("  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    if found.first is not None:
+        print("To train one of them again, and compare:")
+        for command in commands(found.first, results):
+            print(f"  {command}")
+
+
+def cell_text(found: Explanation) -> str:
+    """The cell in full precision."""
+    cell, unit = found.cell, found.column.unit
+    if cell.value is None:
+        return cell.text or "nothing measured"
+    sd = f", sd {cell.sd:.6g}" if cell.sd is not None else ""
+    mean = "mean " if cell.num_seeds > 1 else ""
+    return f"{mean}{cell.value:.6g}{f' {unit}' if unit else ''}{sd}, n = {cell.num_seeds}"
+
+
+def interval_text(interval: object) -> str:
+    """An interval of the table's model, or nothing."""
+    low, high, level = (getattr(interval, name, None) for name in ("low", "high", "level"))
+    if low is None or high is None or level is None:
+        return ""
+    return f" ({100 * level:g} % interval {low:+.4g} to {high:+.4g})"
+
+
+def run_texts(run: Run) -> tuple[str, ...]:
+    """A run as a line of the listing."""
+    value = "–" if run.value is None else f"{run.value:.6g}"
+    return (run.trial.trial_id, run.trial.arm, str(run.trial.seed), value, run.state, run.commit, str(run.folder))
+
+
+def commands(run: Run, results: Path) -> list[str]:
+    """What repeats a run: from its record, and from the experiment file where that still gives the same trial."""
+    trial = run.trial
+    where = [] if results == Path("results") else ["--results", str(results)]
+    if trial.phase == "search":
+        return [f"(a trial of the search; its config is {run.folder / 'config.json'})"]
+    found = [
+        shlex.join(["harness", "verify", trial.experiment, "--retrain", "--cell", f"{trial.arm}/{trial.seed}", *where])
+    ]
+    path = Path("experiments") / f"{trial.experiment}.yaml"
+    if path.is_file() and _gives(path, trial.arm, trial.seed, trial.trial_id):
+        found.append(
+            shlex.join(
+                ["harness", "run", str(path), "--arm", trial.arm, "--seed", str(trial.seed), "--results", "elsewhere"]
+            )
+        )
+    return found
+
+
+def _gives(path: Path, arm: str, seed: int, trial_id: str) -> bool:
+    """Whether an experiment file has the trial, unchanged."""
+    from harness.experiment_files import load_experiment
+
+    try:
+        trials = load_experiment(path).trials
+    except UserError:
+        return False
+    return any((t.arm, t.seed, t.config.trial_id) == (arm, seed, trial_id) for t in trials)

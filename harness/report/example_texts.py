@@ -1,0 +1,60 @@
+"""The examples section: changed items for every arm, or the reason why none can be shown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from harness.report.examples import UNITS, Changes, find_changes
+from harness.report.sources import Sources
+from harness.verification.references import ReferenceShelf
+
+
+@dataclass(frozen=True)
+class ExampleTexts:
+    """Changed items by arm.
+
+    Attributes:
+        reason: why there are none; empty where there are.
+        unit: `character` or `word` for transcripts, empty for classes.
+        language: of the texts, where the domain's name says it (`it`).
+    """
+
+    reason: str
+    changes: tuple[Changes, ...]
+    unit: str = ""
+    domain: str = ""
+    language: str = ""
+
+
+def find_examples(sources: Sources) -> ExampleTexts:
+    """Compare every arm with the baseline on the target's test set.
+
+    The records hold keys and predictions, not the sentences: those are shown only where the corpus is on this machine.
+
+    Raises:
+        UserError: a file of predictions is corrupt.
+    """
+    baseline, primary = sources.baseline, sources.primary
+    first = next(sources.complete(), None)
+    if baseline is None or primary is None or first is None:
+        return ExampleTexts("No trial is complete, so there is nothing to compare.", ())
+    _, _, record = first
+    fingerprint = record.provenance.corpus_fingerprint if record.provenance is not None else None
+    references = ReferenceShelf().find(record.config["data"], fingerprint)
+    if isinstance(references, str):
+        return ExampleTexts(f"The sentences are not shown: {references}.", ())
+    before = sources.predictions(baseline)
+    if not before:
+        return ExampleTexts(f"The baseline, {baseline}, has no predictions on record.", ())
+    domain = str(record.config["data"]["target"])
+    found = []
+    for arm in sources.arms:
+        if arm != baseline and (after := sources.predictions(arm)):
+            changes = find_changes(references, domain, primary, (arm, after), (baseline, before))
+            if changes is not None:
+                found.append(changes)
+    if not found:
+        return ExampleTexts(f"No arm shares a seed with the baseline, {baseline}.", ())
+    language = domain if primary in UNITS and re.fullmatch(r"[a-z]{2}", domain) else ""
+    return ExampleTexts("", tuple(found), UNITS.get(primary, ""), domain, language)

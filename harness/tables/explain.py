@@ -1,0 +1,130 @@
+"""The trials behind a cell: `harness table NAME --explain ROW COLUMN`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UserError, must_be_in
+from harness.records.schema import Record
+from harness.records.store import RecordStore, TrialFolder
+from harness.tables.model import Cell, Column, Row, Table, TrialRef
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trial behind a cell, or one that should be but is not.
+
+    Attributes:
+        value: what it gives to the cell, in the column's unit; None where it gives nothing.
+        state: `complete`, `failed (nan)`, `missing`, ...
+        commit: of the code, with a mark when it had uncommitted changes; `unknown` outside a checkout.
+    """
+
+    trial: TrialRef
+    value: float | None
+    state: str
+    commit: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A cell, its runs, and how one of them is repeated."""
+
+    row: Row
+    column: Column
+    cell: Cell
+    runs: tuple[Run, ...]
+
+    @property
+    def first(self) -> Run | None:
+        """A run that gives the cell a value, to repeat."""
+        return next((run for run in self.runs if run.value is not None), None)
+
+
+def explain(table: Table, row: str, column: str, results: Path) -> Explanation:
+    """The runs behind a cell.
+
+    Args:
+        row, column: ids, or labels and headers as the table shows them.
+
+    Raises:
+        UserError: no such row or column (the choices are named), or no trial is behind the cell (a setting, say).
+    """
+    found_row = table.row(find_id(row, ((item.id, (item.label,)) for item in table.rows), "row", table))
+    columns = ((item.id, (item.header, item.title, item.metric or "")) for item in table.columns)
+    found_column = table.column(find_id(column, columns, "column", table))
+    cell = found_row.cells[found_column.id]
+    runs = [_run(results, trial, value) for trial, value in zip(cell.trials, cell.values, strict=False)]
+    runs += [_run(results, trial, None) for trial in _absent(table, found_row, found_column, cell, results)]
+    if not runs:
+        kind = "a setting" if found_column.kind == "setting" else f"of kind {found_column.kind}"
+        raise UserError(f"cell {found_row.id} x {found_column.id}: it is {kind}, so no trial is behind it")
+    return Explanation(found_row, found_column, cell, tuple(sorted(runs, key=lambda run: _order(table, run))))
+
+
+def find_id(asked: str, known: Iterable[tuple[str, tuple[str, ...]]], what: str, table: Table) -> str:
+    """An id by itself, or by another of its names where that is the name of one alone.
+
+    Raises:
+        UserError: there is none, or the name is that of several.
+    """
+    names = dict(known)
+    if asked in names:
+        return asked
+    wanted = _plain(asked)
+    matches = [id for id, others in names.items() if wanted in {_plain(id), *map(_plain, others)}]
+    if len(matches) > 1:
+        raise UserError(f"table {table.name}: {what} {asked!r} may be any of {', '.join(matches)}")
+    if not matches:
+        must_be_in(asked, names, f"table {table.name}: no {what} {asked!r}")
+    return matches[0]
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def _order(table: Table, run: Run) -> tuple[int, int]:
+    return table.experiments.index(
+        run.trial.experiment
+    ) if run.trial.experiment in table.experiments else 0, run.trial.seed
+
+
+def _absent(table: Table, row: Row, column: Column, cell: Cell, results: Path) -> list[TrialRef]:
+    """Planned trials of the cell's arm that give it nothing: failed, missing, or without the metric."""
+    if column.kind == "setting" or (not cell.trials and len(table.experiments) != 1):
+        return []
+    pairs = dict.fromkeys((trial.experiment, trial.arm, trial.phase) for trial in cell.trials)
+    if not pairs:
+        pairs = {(table.experiments[0], column.arm or row.id, "confirm"): None}
+    present = {trial.trial_id for trial in cell.trials}
+    absent = []
+    for experiment, arm, phase in pairs:
+        if phase == "confirm":
+            seeds = RecordStore(results, experiment).manifest().arms.get(arm, {})
+            absent += [TrialRef(experiment, arm, s, i) for s, i in seeds.items() if i not in present]
+    return absent
+
+
+def _run(results: Path, trial: TrialRef, value: float | None) -> Run:
+    base = results / trial.experiment / ("search" if trial.phase == "search" else "records")
+    folder = TrialFolder(base / trial.trial_id)
+    record = folder.record()
+    return Run(trial, value, _state(record, value), _commit(record), folder.path)
+
+
+def _state(record: Record | None, value: float | None) -> str:
+    if record is None:
+        return "missing"
+    reason = f" ({record.summary.reason})" if record.summary.reason else ""
+    lacks = ", has no such metric" if value is None and record.summary.state == "complete" else ""
+    return f"{record.summary.state.value}{reason}{lacks}"
+
+
+def _commit(record: Record | None) -> str:
+    if record is None or record.provenance is None or record.provenance.git_commit is None:
+        return "unknown"
+    return record.provenance.git_commit[:12] + (" + changes" if record.provenance.git_dirty else "")

@@ -1,0 +1,89 @@
+"""The methods paragraphs say what the configs say, and follow a change in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.report.methods import join, sentence, write_methods
+from harness.report.settings_view import arms_grid, differing, show, winners_grid
+from harness.report.sources import Sources, load_sources
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def text_of(sources: Sources) -> dict[str, str]:
+    return {paragraph.heading: paragraph.text for paragraph in write_methods(sources, ["n = 5 seeds"])}
+
+
+def test_published_text() -> None:
+    found = text_of(load_sources(ROOT / "results", "text_strategies"))
+    assert list(found) == ["Data", "Backbone", "Training", "Arms and seeds", "Statistics"]
+    assert "The target is “tweets”, with 600 training examples" in found["Data"]
+    assert "Test items: 626 (“tweets”), 1,577 (“movie”) and 581 (“product”)." in found["Data"]
+    assert "4-layer Transformer" in found["Backbone"]
+    assert "nothing is trained in frozen" in found["Backbone"].lower()
+    assert "learning rate 0.003 (0.0005 in full_fine_tuning), weight decay 0.01" in found["Training"]
+    assert "At most 12 epochs in batches of 16, stopped after 4 epochs" in found["Training"]
+    assert "SpecAugment" not in found["Training"]
+    assert "8 rows, seeds 0, 1, 2, 3, 4; 40 of 40 planned trials are complete" in found["Arms and seeds"]
+    assert "The baseline is frozen." in found["Arms and seeds"]
+    assert found["Statistics"] == "N = 5 seeds."
+
+
+def test_published_speech() -> None:
+    found = text_of(load_sources(ROOT / "results", "speech_strategies"))
+    assert "The target is “it”" in found["Data"]
+    assert "SpecAugment: 2 time masks of at most 20 frames, 1 mel masks of at most 8 channels." in found["Training"]
+    assert "stopped after" not in found["Training"]
+
+
+def test_a_sweep(tiny_results: Path) -> None:
+    sources = load_sources(tiny_results, "tiny_sweep")
+    found = text_of(sources)["Search"]
+    assert "9 trials, by random with pruner median (n_startup_trials 2, n_warmup_steps 0)" in found
+    assert "Constraint: valid_forgetting at most 0.2." in found
+    assert "The 2 best configurations of each arm were trained on further seeds 1001" in found
+    assert "confirmed on fresh seeds 0, 1." in found
+    assert sources.frozen is not None
+    grid = winners_grid(sources.frozen, "valid_target/loss")
+    assert grid.headers[:6] == ("arm", "rule", "trial", "lr", "stochastic_depth", "l2_lambda")
+    assert {row[0] for row in grid.rows} == {"residual_add"}
+
+
+def test_what_differs_between_arms() -> None:
+    sources = load_sources(ROOT / "results", "text_strategies")
+    grid = arms_grid(sources.configs)
+    assert grid is not None
+    assert grid.headers == ("arm", "train", "lr", "strategy", "stochastic_depth", "l2_lambda")
+    assert ("residual_add_depth_l2", "adapters", "0.003", "ResidualAddAdapterStrategy", "0.5", "0.001") in grid.rows
+    assert ("frozen", "none", "0.003", "–", "–", "–") in grid.rows
+
+
+def test_differing_settings() -> None:
+    configs = {"a": {"x": {"y": 1, "z": 2}}, "b": {"x": {"y": 1, "z": 3, "w": 0}}}
+    assert differing(configs) == {"x.z": {"a": 2, "b": 3}, "x.w": {"b": 0}}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.001, "0.001"),
+        (1e-05, "1e-5"),
+        (1.0, "1"),
+        (None, "none"),
+        (True, "yes"),
+        ((1, 2.5), "1, 2.5"),
+        ("cosine", "cosine"),
+    ],
+)
+def test_settings_as_text(value: object, text: str) -> None:
+    assert show(value) == text
+
+
+def test_sentences_and_lists() -> None:
+    assert sentence("mean over seeds") == "Mean over seeds."
+    assert sentence("residual_add: n = 3 of 5.") == "residual_add: n = 3 of 5."  # a name keeps its letters
+    assert join(["a", "b", "c"]) == "a, b and c"
+    assert join([]) == ""

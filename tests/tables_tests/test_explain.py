@@ -1,0 +1,89 @@
+"""The trials behind a cell, those that are missing from it, and the command that repeats one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from cli_tests.conftest import Cli, cli
+
+from harness.errors import UserError
+from harness.records.store import RecordStore
+from harness.tables.build import build_table
+from harness.tables.explain import explain
+from tables_tests.records_by_hand import Outcome, text_metrics, write_records
+
+__all__ = ["cli"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RecordStore:
+    arms: dict[str, dict[int, Outcome]] = {
+        "frozen": {0: text_metrics(0.5), 1: text_metrics(0.52)},
+        "tuned": {0: text_metrics(0.61), 1: "failed:nan", 2: None},
+    }
+    return write_records(tmp_path / "results", arms, table={"baseline": "frozen"})
+
+
+def test_runs_of_a_cell(store: RecordStore) -> None:
+    found = explain(build_table(store), "frozen", "target_accuracy", store.path.parent)
+    assert [(run.trial.trial_id, run.trial.seed, run.state) for run in found.runs] == [
+        ("frozen-0", 0, "complete"),
+        ("frozen-1", 1, "complete"),
+    ]
+    assert [run.value for run in found.runs] == pytest.approx([50.0, 52.0])
+    assert found.first is not None and found.first.trial.seed == 0
+
+
+def test_failed_and_missing_trials_are_listed_with_their_state(store: RecordStore) -> None:
+    found = explain(build_table(store), "tuned", "target_accuracy", store.path.parent)
+    assert [(run.trial.seed, run.state, run.value is None) for run in found.runs] == [
+        (0, "complete", False),
+        (1, "failed (nan)", True),
+        (2, "missing", True),
+    ]
+
+
+@pytest.mark.parametrize("column", ["target_accuracy", "target accuracy", "Target Accuracy", "target accuracy (%) ↑"])
+def test_columns_by_id_or_by_what_the_table_shows(store: RecordStore, column: str) -> None:
+    assert explain(build_table(store), "Frozen", column, store.path.parent).column.id == "target_accuracy"
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "line"),
+    [
+        ("frozn", "target_accuracy", "table mine: no row 'frozn'; choices: frozen, tuned. Did you mean frozen?"),
+        ("frozen", "target_acuracy", "table mine: no column 'target_acuracy'; choices: "),
+    ],
+)
+def test_unknown_cells(store: RecordStore, row: str, column: str, line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        explain(build_table(store), row, column, store.path.parent)
+    assert str(caught.value).startswith(line)
+
+
+def test_the_command(store: RecordStore, cli: Cli) -> None:
+    result = cli("table", "mine", "--explain", "tuned", "target_accuracy")
+    assert result.code == 0, result.err
+    assert "tuned x target_accuracy: 61 %, n = 1" in result.out
+    assert "failed (nan)" in result.out and "missing" in result.out
+    assert "harness verify mine --retrain --cell tuned/0" in result.out
+    assert "harness run" not in result.out  # no experiment file gives this trial
+    result = cli("table", "mine", "--explain", "nope", "target_accuracy")
+    assert result.code == 2
+    assert "no row 'nope'; choices: frozen, tuned" in result.error
+
+
+def test_the_experiment_file_is_named_where_it_gives_the_trial(tmp_path: Path, cli: Cli) -> None:
+    shutil.copytree(ROOT / "results" / "text_strategies", tmp_path / "results" / "text_strategies")
+    (tmp_path / "experiments").mkdir()
+    shutil.copy(ROOT / "experiments" / "text_strategies.yaml", tmp_path / "experiments")
+    result = cli("table", "text_strategies", "--explain", "residual_add", "forgetting")
+    repeated = "harness run experiments/text_strategies.yaml --arm residual_add --seed 0 --results elsewhere"
+    assert repeated in result.out
+    path = tmp_path / "experiments" / "text_strategies.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("lr: 3e-3", "lr: 2e-3"), encoding="utf-8")
+    assert "harness run" not in cli("table", "text_strategies", "--explain", "residual_add", "forgetting").out
