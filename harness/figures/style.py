@@ -128,8 +128,7 @@ def save(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = ("png",
         the files, in the order of the kinds.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for kind in kinds:
-        paths.append(folder / f"{name}.{kind}")
-        figure.savefig(paths[-1], metadata=METADATA[kind])
-    return paths
+    # Drawing moves what the layout arranges, by less than a pixel. SVG goes first, so it is that of any other call.
+    for kind in sorted(kinds, key=("svg", "pdf", "png").index):
+        figure.savefig(folder / f"{name}.{kind}", metadata=METADATA[kind])
+    return [folder / f"{name}.{kind}" for kind in kinds]
