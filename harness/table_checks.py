@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from harness.errors import UserError, must_be_in
-from harness.metrics import TABLE_METRICS, describe_metric
+from harness.metrics import METRICS, TABLE_METRICS, describe_metric
 from harness.table_settings import MetricSettings, TableSettings
 
 LAYOUT_NAMES = (
@@ -71,8 +71,8 @@ def check_metrics(names: Sequence[str], where: str) -> None:
             continue
         near = difflib.get_close_matches(name, TABLE_METRICS, n=1)
         hint = f". Did you mean {near[0]}?" if near else ""
-        choices = ", ".join(TABLE_METRICS)
-        raise UserError(f"{where}: unknown metric {name!r}; choices: {choices}, or DOMAIN/METRIC (es/wer){hint}")
+        choices = ", ".join(name for name in TABLE_METRICS if name in METRICS)
+        raise UserError(f"{where}: unknown metric {name!r}; choices: {choices}, more in docs/tables.md{hint}")
 
 
 def check_statements(entry: str | MetricSettings, where: str) -> None:
