@@ -28,7 +28,7 @@ SWEEP: dict[str, Any] = {
         f"{STRATEGY}.l2_lambda": {"type": "zero_or_log", "low": 1e-6, "high": 1e-2, "arms": ["residual_add"]},
     },
     "objectives": [{"metric": "valid_target/loss"}],
-    "constraints": [{"metric": "valid_forgetting", "at_most": 0.2}],
+    "constraints": [{"metric": "valid_forgetting", "at_most": -0.05}],  # hardly met, so that trials are pruned
     "sampler": {"name": "random"},
     "pruner": {"name": "median", "options": {"n_startup_trials": 2, "n_warmup_steps": 0}},
     "budget": {"trials": 9},

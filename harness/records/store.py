@@ -182,7 +182,7 @@ def _read_model(path: str, model: type[ModelT]) -> ModelT | None:
     try:
         with open(path, "rb") as file:
             content = file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; delete it to make it anew") from error
