@@ -43,7 +43,7 @@ def test_a_sweep(tiny_results: Path) -> None:
     sources = load_sources(tiny_results, "tiny_sweep")
     found = text_of(sources)["Search"]
     assert "9 trials, by random with pruner median (n_startup_trials 2, n_warmup_steps 0)" in found
-    assert "Constraint: valid_forgetting at most 0.2." in found
+    assert "Constraint: valid_forgetting at most -0.05." in found
     assert "The 2 best configurations of each arm were trained on further seeds 1001" in found
     assert "confirmed on fresh seeds 0, 1." in found
     assert sources.frozen is not None
