@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ class Fit:
             began = time.monotonic()
             losses = self._train_epoch(self.state.epoch)
             scores = self.plan.score_epoch(self.model)
-            self.finish_epoch(losses, scores, lambda: time.monotonic() - began)
+            self.finish_epoch(losses, scores, partial(_seconds_since, began))
         self.put_best_weights()
 
     @property
@@ -286,3 +287,7 @@ def _device_generator(device: torch.device, seed: int, *names: str | int) -> tor
     generator = torch.Generator(device=device)
     generator.manual_seed(derive_seed(seed, *names))
     return generator
+
+
+def _seconds_since(began: float) -> float:
+    return time.monotonic() - began

@@ -61,9 +61,9 @@ class Task(ABC):
     def loss(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
         """Mean loss over the examples of the batch (a scalar)."""
 
-    @abstractmethod
     def loss_rows(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
         """Each example's loss, [B], whose mean is `loss`: for batches that hold the rows of several trials."""
+        raise NotImplementedError(f"{type(self).__name__} has no losses by row, so its trials cannot be packed")
 
     @abstractmethod
     def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:

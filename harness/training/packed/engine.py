@@ -263,18 +263,18 @@ def train_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[float, float]]:
     """One optimizer step of each slot; their task's losses and auxiliary losses."""
     steps = [slot.due for slot in slots if isinstance(slot.due, TrainStep)]
     rows_3KP, put_back = _rows_of(pack, slots)
-    leaves = pack.layout.leaves(rows_3KP[0])
     launch, x_KBTD, attended_KBT, batch = _gather(slots, steps)
-    launch.weights = leaves
+    launch.weights = leaves = pack.layout.leaves(rows_3KP[0])
     scores, valid_BT = pack.model.forward(launch, x_KBTD, attended_KBT)
-    losses_KB = slots[0].task.loss_rows(scores, valid_BT, batch).unflatten(0, (len(slots), -1))
+    losses_KB = slots[0].task.loss_rows(scores, valid_BT, batch).reshape(len(slots), -1)
     real_KB = torch.arange(losses_KB.shape[1], device=losses_KB.device) < launch.num_own_rows_K[:, None]
     losses_K = torch.where(real_KB, losses_KB, 0.0).sum(1) / launch.num_own_rows_K
     auxiliary_K = sum(launch.penalties[1:], launch.penalties[0]) if launch.penalties else None
     total = losses_K.sum() if auxiliary_K is None else (losses_K + auxiliary_K).sum()
     gradients = torch.autograd.grad(total, list(leaves.values()))
     gradients_KP = torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
-    step_rows(*rows_3KP, gradients_KP, [slot.row_step() for slot in slots])
+    weights_KP, first_KP, second_KP = rows_3KP
+    step_rows(weights_KP, first_KP, second_KP, gradients_KP, [slot.row_step() for slot in slots])
     put_back()
     auxiliary = [0.0] * len(slots) if auxiliary_K is None else auxiliary_K.tolist()
     return list(zip(losses_K.tolist(), auxiliary, strict=True))
@@ -305,7 +305,7 @@ def _gather(slots: Sequence[Slot], steps: Sequence[TrainStep]) -> tuple[Launch, 
     if all(store is stores[0] for store in stores):
         x = stores[0].gather(places, num_steps)
     else:
-        x = torch.cat([s.gather(p, num_steps) for s, p in zip(stores, places.split(num_rows), strict=True)])
+        x = torch.cat([s.gather(p, num_steps) for s, p in zip(stores, torch.split(places, num_rows), strict=True)])
     width = max(items.targets_NS.shape[1] for items in sets)
     targets = torch.cat(
         [
@@ -326,7 +326,7 @@ def _gather(slots: Sequence[Slot], steps: Sequence[TrainStep]) -> tuple[Launch, 
     merges = [slot.merge_of(step) for slot, step in zip(slots, steps, strict=True)]
     launch = Launch(len(slots), num_rows, valid_KBT, own_KBT, counts_K, merges, penalty, {})
     batch = Batch(x, lengths, targets, target_lengths)
-    return launch, x.unflatten(0, shape[:2]), attended_KBT, batch
+    return launch, x.reshape(*shape, -1), attended_KBT, batch
 
 
 def _repeat_first(indices_B: Tensor, num_rows: int) -> Tensor:
@@ -357,6 +357,6 @@ def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float
         items.target_lengths_N[indices].repeat(count),
     )
     task = slots[0].fitting.trial.domains.plain_task
-    losses = task.loss_rows(scores, valid, batch).unflatten(0, (count, num_rows)).mean(1).tolist()
+    losses = task.loss_rows(scores, valid, batch).reshape(count, num_rows).mean(1).tolist()
     predictions = task.predict(scores, valid)
     return [(predictions[k * num_rows : (k + 1) * num_rows], losses[k]) for k in range(count)]

@@ -48,7 +48,7 @@ class Layout:
         leaves = {}
         for entry in self.entries:
             columns = rows_KP[:, entry.offset : entry.offset + entry.size]
-            leaves[entry.name] = columns.unflatten(1, entry.shape).detach().requires_grad_(True)
+            leaves[entry.name] = columns.view(-1, *entry.shape).detach().requires_grad_(True)
         return leaves
 
     @torch.no_grad()

@@ -72,11 +72,8 @@ class SlotLinear(nn.Linear):
         else:
             weight_KIO = launch.weights[f"{self.learnt}.weight"].transpose(1, 2)
             bias_K1O = launch.weights[f"{self.learnt}.bias"].unsqueeze(1)
-        if bias_K1O is None:
-            out_KRO = torch.bmm(rows_KRI, weight_KIO)
-        else:
-            out_KRO = torch.baddbmm(bias_K1O, rows_KRI, weight_KIO)
-        return out_KRO.reshape(*x.shape[:-1], self.out_features)
+        product = torch.bmm(rows_KRI, weight_KIO) if bias_K1O is None else torch.baddbmm(bias_K1O, rows_KRI, weight_KIO)
+        return product.reshape(*x.shape[:-1], self.out_features)
 
 
 class PackedAdapter(nn.Module):
@@ -96,7 +93,7 @@ class PackedAdapter(nn.Module):
         """Run the slots' adapters and merge their outputs, [K * B, T, D]."""
         launch = self.current.launch
         merged_KBTD = self.merge(
-            launch, x.unflatten(0, (launch.num_slots, launch.num_rows)), self._run, self.depth_fraction
+            launch, x.reshape(launch.num_slots, launch.num_rows, *x.shape[1:]), self._run, self.depth_fraction
         )
         return merged_KBTD.flatten(0, 1)
 
@@ -126,7 +123,7 @@ class PackedModel:
         self.cut = family.cut
         self.current = Current()
         shared = {id(weight): weight for weight in (*frozen.parameters(), *frozen.buffers())}
-        self.model = copy.deepcopy(frozen, shared).eval()  # type: ignore[arg-type]
+        self.model = copy.deepcopy(frozen, shared).eval()
         _replace_linear_layers(self.model, self.current)
         paths = [(path, module) for path, module in self.model.named_modules() if isinstance(module, InsertionPoint)]
         for layer in family.layers:

@@ -1,7 +1,7 @@
 """Which trials can be packed, and which of them may share a launch.
 
-A pack computes a strategy or an adapter with a trial axis, so it knows the shipped classes only, exactly: a subclass may
-do anything. What cannot be packed trains alone, behind its cut where it has one.
+A pack computes a strategy or an adapter with a trial axis, so it knows the shipped classes only, and exactly those: a
+subclass may do anything. What cannot be packed trains alone, behind its cut where it has one.
 """
 
 from __future__ import annotations
