@@ -1,7 +1,8 @@
 """The pack engine: which slots run together, and the launches.
 
 All slots of a worker, of whatever families, are in one engine. Each launch takes the largest group of slots whose next
-batches have one shape; a slot that has waited for long comes first. Nothing of that changes a slot's numbers.
+batches have one shape; who is to be scored, or has waited for long, comes first. Nothing of that changes a slot's
+numbers.
 
 Shape legend: K slots, B rows, T steps, D width, S target symbols, P numbers in a row of weights.
 """
@@ -164,12 +165,15 @@ class PackEngine:
             due = slot.due
             what = due.shape if isinstance(due, TrainStep) else (due.set_id, due.number)
             groups[id(pack), isinstance(due, TrainStep), what].append((pack, slot))
-        chosen = max(groups.values(), key=len)
-        late = max(groups.values(), key=lambda group: max(slot.waited for _, slot in group))
-        if max(slot.waited for _, slot in late) >= PATIENCE:
-            chosen = late
-        for _, slot in self.slots:
-            slot.waited += 1
+        # Who is to be scored goes first: then the slots of one epoch start the next one together.
+        to_score = [group for (_, trains, _), group in groups.items() if not trains]
+        chosen = max(to_score or groups.values(), key=len)
+        if not to_score:
+            late = max(groups.values(), key=lambda group: max(slot.waited for _, slot in group))
+            if max(slot.waited for _, slot in late) >= PATIENCE:
+                chosen = late
+            for _, slot in self.slots:
+                slot.waited += 1
         slots = _of_one_penalty([slot for _, slot in chosen])
         slots.sort(key=lambda slot: (-slot.waited, slot.row))  # if not all fit, those that have waited longest
         return chosen[0][0], sorted(slots[: self._limit(slots[0])], key=lambda slot: slot.row)
