@@ -29,7 +29,7 @@ class _Schema(BaseModel):
 
 
 class Provenance(_Schema):
-    """What a record was made with."""
+    """What a record was made with. `execution` says how (harness/execution.py); records without it: the plain loop."""
 
     harness_version: str
     git_commit: str | None
@@ -41,6 +41,7 @@ class Provenance(_Schema):
     started_at: str
     finished_at: str
     num_starts: int
+    execution: dict[str, Any] | None = None
 
 
 class Summary(_Schema):

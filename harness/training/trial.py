@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -87,6 +87,24 @@ class Fitting:
         return fit(model, CutTask(self.task, store, model.encoder), self.items, self.plan)
 
 
+T = TypeVar("T")
+
+
+def drive(steps: Generator[Fitting, FitState, T]) -> T:
+    """Go through a trial's steps, training each one that is due alone; what they return."""
+    try:
+        fitting = next(steps)
+        while True:
+            try:
+                state = fitting.fit()
+            except BaseException as error:  # the trial's own code decides what becomes of it
+                fitting = steps.throw(error)
+            else:
+                fitting = steps.send(state)
+    except StopIteration as end:
+        return cast(T, end.value)
+
+
 class Trial:
     """A trial's training and scoring; `run` does it all.
 
@@ -118,24 +136,15 @@ class Trial:
 
     def run(self) -> Outcome:
         """Train and score, alone."""
-        steps = self.steps()
-        try:
-            request = next(steps)
-            while True:
-                try:
-                    state = request.fit()
-                except Exception as error:
-                    request = steps.throw(error)
-                else:
-                    request = steps.send(state)
-        except StopIteration as end:
-            return cast(Outcome, end.value)
+        return drive(self.steps())
 
     def steps(self) -> Generator[Fitting, FitState, Outcome]:
         """The same, leaving the training to whoever goes through it: it yields a Fitting and is sent its state."""
+        torch.set_num_threads(self.config.loop.threads)
         probes = self._probe_outputs(self.base)
         adapted = adapt(self.fresh_base(), self.config)
         state = (yield self._fitting(adapted)) if adapted.num_trainable else FitState()
+        torch.set_num_threads(self.config.loop.threads)  # others may have trained meanwhile
         began = time.monotonic()
         checks = self._check_base_restored(adapted, probes)
         outcome = self._sealed_outcome(adapted, state, checks)

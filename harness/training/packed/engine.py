@@ -131,10 +131,15 @@ class PackEngine:
         ended, self._ended = self._ended, []
         return ended
 
+    def take_notes(self) -> list[str]:
+        """The notes since the last call."""
+        notes, self.notes = self.notes, []
+        return notes
+
     def _pack(self, fitting: Fitting) -> Pack:
         trial, loop = fitting.trial, fitting.plan.loop
         fingerprint = trial.domains.backbone.fingerprint
-        family = family_of(fitting.adapted.model, fingerprint, loop.device, loop.precision, trial.cut)
+        family = family_of(fitting.adapted.model, fingerprint, loop, trial.cut)
         if family not in self._packs:
             self._packs[family] = Pack(family, fitting)
         return self._packs[family]
@@ -190,6 +195,7 @@ class PackEngine:
     def _launch(self, pack: Pack, slots: list[Slot]) -> None:
         """Run the slots' next step, in smaller groups if that fails."""
         states = [slot.noise.get_state() for slot in slots]
+        torch.set_num_threads(pack.family.threads)
         began = time.perf_counter()
         try:
             if isinstance(slots[0].due, TrainStep):

@@ -14,6 +14,7 @@ from torch import nn
 from harness.adapters import LinearAdapter, ResidualAddAdapterStrategy
 from harness.adapters.strategies.abstract import target_of
 from harness.backbones.model import TaskModel
+from harness.config import LoopSettings
 from harness.training.cut import Cut, enabled_adapters
 from harness.training.packed.merging import MERGES
 
@@ -29,6 +30,7 @@ class Family:
     backbone: str
     device: str
     precision: str
+    threads: int
     cut: Cut
     layers: tuple[int, ...]
     adapters: tuple[Any, ...] | None
@@ -53,14 +55,13 @@ def why_not_packable(model: TaskModel) -> str | None:
     return None
 
 
-def family_of(model: TaskModel, backbone: str, device: str, precision: str, cut: Cut) -> Family:
+def family_of(model: TaskModel, backbone: str, loop: LoopSettings, cut: Cut) -> Family:
     """The family of a packable trial.
 
     Args:
         model: adapted.
         backbone: its fingerprint.
-        device: of the training.
-        precision: of the training.
+        loop: the trial's settings.
         cut: of the trial.
     """
     points = list(model.encoder.insertion_points.values())
@@ -69,7 +70,8 @@ def family_of(model: TaskModel, backbone: str, device: str, precision: str, cut:
     kinds = {_kind(adapter) for adapter in adapters}
     assert len(kinds) <= 1, "one trial has one adapter config"
     trains_head = any(weight.requires_grad for weight in model.head.parameters())
-    return Family(backbone, device, precision, cut, layers, next(iter(kinds), None), trains_head)
+    kind = next(iter(kinds), None)
+    return Family(backbone, loop.device, loop.precision, loop.threads, cut, layers, kind, trains_head)
 
 
 def _kind(adapter: Any) -> tuple[Any, ...]:
