@@ -142,7 +142,7 @@ class Trial:
         """The same, leaving the training to whoever goes through it: it yields a Fitting and is sent its state."""
         torch.set_num_threads(self.config.loop.threads)
         probes = self._probe_outputs(self.base)
-        adapted = adapt(self.fresh_base(), self.config)
+        adapted = self.adapted()
         state = (yield self._fitting(adapted)) if adapted.num_trainable else FitState()
         torch.set_num_threads(self.config.loop.threads)  # others may have trained meanwhile
         began = time.monotonic()
@@ -174,7 +174,7 @@ class Trial:
             self.domains.items(name, "valid")
             if not self.sealed:
                 self.domains.items(name, "test")
-        adapt(self.fresh_base(), self.config)
+        self.adapted()
 
     @cached_property
     def base(self) -> TaskModel:
@@ -184,6 +184,14 @@ class Trial:
     def fresh_base(self) -> TaskModel:
         """A copy of the backbone's model on the trial's device, in its dtype, in eval mode."""
         return copy.deepcopy(self.domains.backbone.model).to(self.device, self.dtype).eval()
+
+    def adapted(self) -> Adapted:
+        """A fresh model with what the trial trains.
+
+        Raises:
+            UserError: layers or adapter do not fit the backbone.
+        """
+        return adapt(self.fresh_base(), self.config)
 
     def train_items(self) -> list[Item]:
         """The target's training items: the few-shot sample of this seed, without clips that CTC cannot align.

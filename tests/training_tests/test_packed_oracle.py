@@ -292,14 +292,14 @@ def _mean(monkeypatch: pytest.MonkeyPatch) -> None:
     def mean(total: Tensor, leaves: list[Tensor]) -> tuple[Tensor, ...]:
         return tuple(gradient / len(leaves[0]) for gradient in real(total, leaves))
 
-    monkeypatch.setattr(engine.torch.autograd, "grad", mean)
+    monkeypatch.setattr(torch.autograd, "grad", mean)
 
 
 def _global_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     def norm(gradients_KP: Tensor, dim: int, keepdim: bool) -> Tensor:
         return gradients_KP.square().sum().sqrt().expand(len(gradients_KP), 1)
 
-    monkeypatch.setattr(optimizer.torch.linalg, "vector_norm", norm)
+    monkeypatch.setattr(torch.linalg, "vector_norm", norm)
 
 
 def _swapped_generators(monkeypatch: pytest.MonkeyPatch) -> None:
