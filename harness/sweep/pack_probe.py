@@ -67,6 +67,27 @@ def describe_cut(config: TrialConfig, resources: Resources) -> tuple[float, floa
     return cut.phi, cut.gain(num_block_weights(trial.base.encoder), adapted.num_trainable)
 
 
+def describe_speed(config: TrialConfig, resources: Resources, known: Execution | None) -> str:
+    """What makes a config's trainings fast, in words, without measuring: its cut, and whether it can be packed.
+
+    Args:
+        config: of a trial.
+        resources: of a search.
+        known: the engine, where it is chosen already.
+
+    Raises:
+        UserError: the config does not fit its data, backbone or layers.
+    """
+    chosen = "" if known is None else f"engine {known.engine}{f', packs of {known.pack}' if known.pack > 1 else ''}; "
+    cut = describe_cut(config, resources)
+    if isinstance(cut, str):
+        return f"{chosen}no cut and no packs: {cut}"
+    trial = Trial(config, resources, None, lambda entry: None, Execution(engine="packed", pack=2))
+    engine, reason = trial.choose_engine(trial.adapted().model)
+    packs = {"packed": "can be packed", "cut": f"no packs: {reason}"}.get(engine, f"plain: {reason}")
+    return f"{chosen}phi {cut[0]:.2f}, the cut saves at most {cut[1]:.2f}x; {packs}"
+
+
 def probe_engines(config: TrialConfig, resources: Resources, max_pack: int = SIZES[-1]) -> EngineProbe:
     """Measure a config.
 
