@@ -98,9 +98,11 @@ class PretrainedTextEncoder(Encoder):
         layers = layers_of(self.model)
         replaced: dict[int, Any] = {number: _pass_on for number in range(layer)}
         replaced[layer] = lambda *args, **options: x_BTD  # its hook then runs the insertion point
+        mask = self._mask(valid_BT)
+        # Something has to be embedded, though no layer reads it; with a whole mask, one step will do.
+        embeddings_BTD = x_BTD[:, :1] if mask.ndim == 4 else x_BTD
         with _replaced_forwards(layers, replaced):
-            # Given as embeddings for their shape alone: the layers that would read them pass them on.
-            hidden: Tensor = self.model(inputs_embeds=x_BTD, attention_mask=self._mask(valid_BT)).last_hidden_state
+            hidden: Tensor = self.model(inputs_embeds=embeddings_BTD, attention_mask=mask).last_hidden_state
         return hidden
 
     def _mask(self, valid_BT: Tensor) -> Tensor:

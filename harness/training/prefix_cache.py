@@ -30,7 +30,17 @@ from harness.training.cut import Cut
 from harness.training.task import Item
 
 LIMIT_MB = 1024.0  # of all rows that a process keeps in memory; $HARNESS_PREFIX_MB
+STEPS = 8
 NUMBERED_BY = ("torch", "torchaudio", "transformers", "tokenizers", "numpy")  # versions that may change the numbers
+
+
+def whole_steps(num_steps: int) -> int:
+    """Round up to STEPS, so that a slot's numbers fill whole vectors of the processor.
+
+    torch computes the last few numbers of an array, those that fill none, by another exponential than the rest. Which
+    numbers these are would depend on how many slots there are.
+    """
+    return -(-num_steps // STEPS) * STEPS
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ class PrefixPlan:
         cut: where the prefix ends.
         width: D.
         num_input_steps: of the split's longest item.
-        num_steps: P, what those become.
+        num_steps: P, what those become, rounded up (`whole_steps`).
         dtype: of the rows.
         device: of the rows.
         padded: compute every item at the full length, so that its padded steps hold what the whole model gives there

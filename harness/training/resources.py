@@ -26,7 +26,7 @@ from harness.errors import UserError
 from harness.training.classification import ClassificationTask
 from harness.training.ctc import CtcTask
 from harness.training.cut import Cut, find_cut, resumes, run_prefix
-from harness.training.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore
+from harness.training.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore, whole_steps
 from harness.training.task import Evaluation, Item, Task, evaluate
 
 EVALUATION_FRAMES = {"text": 4096, "speech": 12000}  # padded steps in a batch when scoring
@@ -169,7 +169,7 @@ class Domains:
             cut=cut,
             width=model.encoder.dim,
             num_input_steps=longest,
-            num_steps=1 if cut.pooled else int(model.encoder.output_lengths(torch.tensor(longest))),
+            num_steps=1 if cut.pooled else whole_steps(int(model.encoder.output_lengths(torch.tensor(longest)))),
             dtype=dtype,
             device=device,
             padded=padded,

@@ -147,21 +147,22 @@ def test_killed_at_ten_random_moments(
     assert_same(killed, results)
 
 
+@pytest.mark.timeout(900)
 def test_a_packed_sweep_killed_is_the_same(tiny_text_files: TinyText, start: Start, tmp_path: Path) -> None:
-    """Packs of three in one go; packs of two and of four, in one process and in two, killed on the way."""
-    path = write_sweep(tiny_text_files, tmp_path, budget={"trials": 6}, race={}, confirm={"seeds": [0]})
+    """Packs of three in one go; packs of two, then of four in two processes, each killed on the way."""
+    path = write_sweep(tiny_text_files, tmp_path, budget={"trials": 4}, race={}, confirm={"seeds": [0]})
     code, _, err = finish(start(*PACKED_SWEEP, "--pack", "3", path, "--results", tmp_path / "whole"))
     assert (code, err) == (0, "")
     rng = random.Random(20261125)
     killed = tmp_path / "killed" / "tiny_sweep"
     command = [*PACKED_SWEEP, path, "--results", tmp_path / "killed"]
     hits = 0
-    for options in (["--pack", "2"], ["--pack", "4", "--jobs", "2"], ["--pack", "4"]):
+    for options in (["--pack", "2"], ["--pack", "4", "--jobs", "2"]):
         process = start(*command, *options)
-        wait_for_news(process, killed, rng.randint(4, 16))
+        wait_for_news(process, killed, rng.randint(2, 6))
         hits += process.poll() is None
         kill_group(process)
-    assert hits == 3
+    assert hits == 2
     code, _, err = finish(start(*command, "--pack", "2", "--jobs", "2"))
     assert (code, err) == (0, "")
     assert_same(killed, tmp_path / "whole" / "tiny_sweep")

@@ -77,6 +77,7 @@ def assert_same_bits(found: Ran, expected: Ran) -> None:
 
 def largest_difference(found: Ran, expected: Ran) -> float:
     """Largest difference of weights, moments and numbers, relative to the largest of each tensor."""
+    assert found.error is None and expected.error is None, (found.error, expected.error)
     assert found.tensors.keys() == expected.tensors.keys() and found.tensors
     worst = 0.0
     for name, value in expected.tensors.items():

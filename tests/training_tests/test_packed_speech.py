@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,22 +16,23 @@ from .conftest import MakeConfig
 from .packs import assert_same_bits, largest_difference, run_all, strategy
 
 
-@pytest.mark.parametrize("arm", ["residual_add", "head_only"])
+@pytest.mark.parametrize("train", ["adapters", "head"])
 def test_packed_speech_is_the_plain_loop(
-    arm: str, make_speech_config: MakeConfig, resources: Resources, tmp_path: Path
+    train: str, make_speech_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
     """1e-12 in float64, with the l2 sum over padded frames; in float32 the same bits with any neighbours."""
     torch.set_num_threads(1)
-    adapter = {} if arm == "head_only" else {"adapter": strategy(stochastic_depth=0.3, l2_lambda=0.01)}
-    changes = {"loop": {"epochs": 2, "precision": "float64", "augment": None}, **adapter}
-    configs = [make_speech_config(arm, seed=seed, **changes) for seed in (0, 1, 2)]
+    adapter = None if train == "head" else strategy(stochastic_depth=0.3, l2_lambda=0.01)
+    changes: dict[str, Any] = {"train": train, "adapter": adapter}
+    changes["loop"] = {"epochs": 2, "precision": "float64", "augment": None}
+    configs = [make_speech_config(seed=seed, **changes) for seed in (0, 1, 2)]
     plain = run_all(configs, resources, tmp_path / "plain", Execution(), size=1)
     packed = run_all(configs, resources, tmp_path / "packed")
     for found, expected in zip(packed, plain, strict=True):
         assert found.error is None
         assert largest_difference(found, expected) < 1e-12
     changes["loop"] = {"epochs": 2, "precision": "float32", "augment": None}
-    configs = [make_speech_config(arm, seed=seed, **changes) for seed in (0, 1, 2)]
+    configs = [make_speech_config(seed=seed, **changes) for seed in (0, 1, 2)]
     together = run_all(configs, resources, tmp_path / "together")
     alone = run_all(configs[1:], resources, tmp_path / "alone", size=1)
     for found, expected in zip(together[1:], alone, strict=True):

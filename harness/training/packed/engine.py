@@ -25,6 +25,7 @@ from harness.training.packed.model import Launch, PackedModel
 from harness.training.packed.optimizer import step_rows
 from harness.training.packed.packable import Family, family_of
 from harness.training.packed.slot import ItemSet, ScoreSet, ScoreStep, Slot, TrainStep, make_item_set, make_score_set
+from harness.training.prefix_cache import whole_steps
 from harness.training.task import Batch
 from harness.training.trial import Fitting
 
@@ -352,7 +353,8 @@ def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float
     score_set = slots[0].score_sets[due.domain]
     items, indices = score_set.items, torch.tensor(score_set.batches[due.number])
     lengths_B = items.lengths_N[indices]
-    x_BTD = items.store.gather(items.places_N[indices], int(lengths_B.max()))
+    num_steps = min(whole_steps(int(lengths_B.max())), items.store.plan.num_steps)
+    x_BTD = items.store.gather(items.places_N[indices], num_steps)
     count, num_rows = len(slots), len(indices)
     valid_BT = torch.arange(x_BTD.shape[1], device=x_BTD.device) < lengths_B[:, None]
     rows_3KP, _ = _rows_of(pack, slots)

@@ -76,6 +76,18 @@ class SlotLinear(nn.Linear):
         return product.reshape(*x.shape[:-1], self.out_features)
 
 
+class SlotConvolution(nn.Module):
+    """A frozen convolution, run slot by slot: its kernels are chosen, and its sums cut, by the number of rows."""
+
+    def __init__(self, inner: nn.Module, current: Current) -> None:
+        super().__init__()
+        self.inner, self.current = inner, current
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[K * B, channels, ...] -> [K * B, channels, ...]."""
+        return torch.cat([self.inner(part) for part in torch.chunk(x, self.current.launch.num_slots)])
+
+
 class PackedAdapter(nn.Module):
     """The adapters of all slots at one insertion point, as one adapter that is its own strategy."""
 
@@ -124,7 +136,7 @@ class PackedModel:
         self.current = Current()
         shared = {id(weight): weight for weight in (*frozen.parameters(), *frozen.buffers())}
         self.model = copy.deepcopy(frozen, shared).eval()
-        _replace_linear_layers(self.model, self.current)
+        _replace_layers(self.model, self.current)
         paths = [(path, module) for path, module in self.model.named_modules() if isinstance(module, InsertionPoint)]
         for layer in family.layers:
             path, point = paths[layer]
@@ -150,10 +162,13 @@ class PackedModel:
         return self.model.head(hidden_BTD, valid_BT), valid_BT
 
 
-def _replace_linear_layers(model: nn.Module, current: Current) -> None:
+def _replace_layers(model: nn.Module, current: Current) -> None:
+    """Linear layers and convolutions by those that work slot by slot; all others work row by row."""
     for parent in [*model.modules()]:
         for name, child in [*parent.named_children()]:
             if type(child) is nn.Linear:
                 layer = SlotLinear(child.in_features, child.out_features, bias=child.bias is not None, device="meta")
                 layer.weight, layer.bias, layer.current = child.weight, child.bias, current
                 setattr(parent, name, layer)
+            elif isinstance(child, (nn.Conv1d, nn.Conv2d)):
+                setattr(parent, name, SlotConvolution(child, current))
