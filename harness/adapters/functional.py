@@ -140,6 +140,7 @@ def draw_packed_noise(
     generators: Sequence[torch.Generator | None],
     *,
     drop: str | Sequence[str] = "batch",
+    num_rows: Sequence[int] | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
@@ -152,6 +153,7 @@ def draw_packed_noise(
         keep_probs: K values.
         generators: K of them.
         drop: one for all, or K values; rows and batches may be mixed.
+        num_rows: K values, rows of each trial's own batch where the pack has more; the others are kept.
         dtype: of the output.
         device: of the output.
 
@@ -160,14 +162,13 @@ def draw_packed_noise(
     """
     drops = [drop] * shape[0] if isinstance(drop, str) else list(drop)
     common = noise_shape(shape[1:], "row" if "row" in drops else "batch")
-    options: dict[str, Any] = {"dtype": dtype, "device": device}
-    slots = [
-        torch.ones(common, **options)
-        if keep == 1.0
-        else draw_noise(shape[1:], keep, drop=unit, generator=generator, **options).expand(common)
-        for keep, generator, unit in zip(keep_probs, generators, drops, strict=True)
-    ]
-    return torch.stack(slots)
+    counts = [shape[1]] * shape[0] if num_rows is None else num_rows
+    noise = torch.ones((shape[0], *common), dtype=dtype, device=device)
+    for slot, keep, generator, unit, count in zip(noise, keep_probs, generators, drops, counts, strict=True):
+        if keep != 1.0:
+            own = [count, *shape[2:]]
+            slot[:count] = draw_noise(own, keep, drop=unit, generator=generator, dtype=dtype, device=device)
+    return noise
 
 
 def stochastic_depth(output: Tensor, noise: Tensor, keep_prob: PerTrial) -> Tensor:
@@ -201,6 +202,8 @@ def l2_penalty(
     reduction: str = "sum",
     valid_frames: Tensor | None = None,
     packed: bool = False,
+    own_frames: Tensor | None = None,
+    num_rows: Tensor | None = None,
 ) -> Tensor:
     """The penalty on how far an adapter moves its input.
 
@@ -214,6 +217,9 @@ def l2_penalty(
         reduction: one of L2_REDUCTIONS.
         valid_frames: bool, true for real frames, broadcasting to difference.shape[:-1]; not read by "sum".
         packed: whether there is a trial axis.
+        own_frames: bool, broadcasting to difference.shape[:-1], read by "sum" alone: the frames of the trial's own
+            batch, where a pack is padded wider than that.
+        num_rows: [K], rows of each trial's own batch, where a pack has more; read by "sum" alone.
 
     Returns:
         A scalar, or [K] for a pack.
@@ -222,9 +228,11 @@ def l2_penalty(
         difference = torch.where(per_trial(l2_lambda, difference) > 0, difference, 0.0)
     lead = difference.shape[:1] if packed else difference.shape[:0]
     if reduction == "sum":
+        if own_frames is not None:  # before squaring, as below
+            difference = torch.where(own_frames.unsqueeze(-1), difference, 0.0)
         rows = difference.shape[: len(lead) + 1]
-        value = difference.square().reshape(*rows, -1).sum(dim=-1).mean(dim=-1)
-        return l2_lambda * value
+        sums = difference.square().reshape(*rows, -1).sum(dim=-1)
+        return l2_lambda * (sums.mean(dim=-1) if num_rows is None else sums.sum(dim=-1) / num_rows)
     frames = difference.shape[:-1]
     if valid_frames is None:
         count = difference.new_full(lead, float(frames[len(lead) :].numel()))

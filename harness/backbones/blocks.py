@@ -94,10 +94,13 @@ class TransformerBlock(nn.Module):
         self.drop = nn.Dropout(dropout)
         self.insertion = InsertionPoint(dim)
 
-    def forward(self, x_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+    def body(self, x_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+        """Everything before the insertion point."""
         x_BTD = x_BTD + self.drop(self.attention(self.attention_norm(x_BTD), valid_BT))
-        x_BTD = x_BTD + self.drop(self.feed_forward(x_BTD))
-        out_BTD: Tensor = self.insertion(x_BTD)
+        return x_BTD + self.drop(self.feed_forward(x_BTD))
+
+    def forward(self, x_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+        out_BTD: Tensor = self.insertion(self.body(x_BTD, valid_BT))
         return out_BTD
 
 
@@ -115,12 +118,17 @@ class ConformerBlock(nn.Module):
         self.drop = nn.Dropout(dropout)
         self.insertion = InsertionPoint(dim)
 
-    def forward(self, x_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+    def body(self, x_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+        """Everything before the insertion point."""
         x_BTD = x_BTD + 0.5 * self.drop(self.first_feed_forward(x_BTD))
         x_BTD = x_BTD + self.drop(self.attention(self.attention_norm(x_BTD), valid_BT))
         x_BTD = x_BTD + self.drop(self.convolution(x_BTD, valid_BT))
         x_BTD = x_BTD + 0.5 * self.drop(self.second_feed_forward(x_BTD))
-        out_BTD: Tensor = self.insertion(self.final_norm(x_BTD))
+        out_BTD: Tensor = self.final_norm(x_BTD)
+        return out_BTD
+
+    def forward(self, x_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+        out_BTD: Tensor = self.insertion(self.body(x_BTD, valid_BT))
         return out_BTD
 
 

@@ -2,11 +2,15 @@
 
 An encoder names its insertion points in order, lowest layer first, and before each forward pass tells them which
 steps are real (`valid_frames`), so that a strategy can average over valid frames.
+
+It can also be run in two parts: `forward_to` a layer's insertion point, and `forward_from` there. What comes before the
+first adapter never changes, so its output can be kept (harness/training/prefix_cache.py).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,9 +35,38 @@ class Encoder(nn.Module, ABC):
         for point in self.insertion_points.values():
             point.valid_frames = valid_BT
 
+    @property
+    def num_layers(self) -> int:
+        """How many blocks, and so insertion points, it has."""
+        return len(self.insertion_points)
+
+    def output_lengths(self, lengths_B: Tensor) -> Tensor:
+        """Number of output steps for each number of input steps."""
+        return lengths_B
+
     @abstractmethod
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden states [B, T, D] and the mask [B, T] of real steps; `lengths_B` counts the input steps."""
+
+    @abstractmethod
+    def forward_to(self, inputs: Tensor, lengths_B: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """What reaches the insertion point of `layer`, [B, T, D], and the mask [B, T] of real steps.
+
+        Args:
+            inputs: as for `forward`.
+            lengths_B: as for `forward`.
+            layer: from 0; the number of layers stands for the end, and gives what `forward` gives.
+        """
+
+    @abstractmethod
+    def forward_from(self, x_BTD: Tensor, valid_BT: Tensor, layer: int) -> Tensor:
+        """The rest: the insertion point of `layer` and all that follows, to the hidden states [B, T, D].
+
+        Args:
+            x_BTD: what `forward_to` gave for the same layer.
+            valid_BT: the mask of real steps.
+            layer: as for `forward_to`.
+        """
 
 
 class TextEncoder(Encoder):
@@ -56,6 +89,15 @@ class TextEncoder(Encoder):
         for layer in self.layers:
             x_BTD = layer(x_BTD, valid_BT)
         return self.final_norm(x_BTD), valid_BT
+
+    def forward_to(self, inputs: Tensor, lengths_B: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        valid_BT = valid_steps(lengths_B, inputs.shape[1])
+        self.tell_valid(valid_BT)
+        return _run_to(self.layers, self.final_norm, self.drop(self.embedding(inputs)), valid_BT, layer), valid_BT
+
+    def forward_from(self, x_BTD: Tensor, valid_BT: Tensor, layer: int) -> Tensor:
+        self.tell_valid(valid_BT)
+        return _run_from(self.layers, self.final_norm, x_BTD, valid_BT, layer)
 
 
 class SpeechEncoder(Encoder):
@@ -95,6 +137,21 @@ class SpeechEncoder(Encoder):
         return (halved + self.second_stride - 1) // self.second_stride
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        x_BTD, valid_BT = self._subsample(inputs, lengths_B)
+        for layer in self.layers:
+            x_BTD = layer(x_BTD, valid_BT)
+        return self.final_norm(x_BTD), valid_BT
+
+    def forward_to(self, inputs: Tensor, lengths_B: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        x_BTD, valid_BT = self._subsample(inputs, lengths_B)
+        return _run_to(self.layers, self.final_norm, x_BTD, valid_BT, layer), valid_BT
+
+    def forward_from(self, x_BTD: Tensor, valid_BT: Tensor, layer: int) -> Tensor:
+        self.tell_valid(valid_BT)
+        return _run_from(self.layers, self.final_norm, x_BTD, valid_BT, layer)
+
+    def _subsample(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The two convolutions: [B, frames, mels] -> [B, T, D], and the mask [B, T] of real steps."""
         # Padded frames are zeroed between the convolutions, so that a clip gives the same output in any batch.
         first_BDT = F.silu(self.first_conv(inputs.transpose(1, 2)))
         first_valid = valid_steps((lengths_B + 1) // 2, first_BDT.shape[2])
@@ -102,10 +159,24 @@ class SpeechEncoder(Encoder):
         x_BTD = F.silu(self.second_conv(first_BDT)).transpose(1, 2)
         valid_BT = valid_steps(self.output_lengths(lengths_B), x_BTD.shape[1])
         self.tell_valid(valid_BT)
-        x_BTD = self.drop(x_BTD)
-        for layer in self.layers:
-            x_BTD = layer(x_BTD, valid_BT)
-        return self.final_norm(x_BTD), valid_BT
+        return self.drop(x_BTD), valid_BT
+
+
+def _run_to(layers: nn.ModuleList, end: nn.Module, x_BTD: Tensor, valid_BT: Tensor, layer: int) -> Tensor:
+    for block in layers[:layer]:
+        x_BTD = block(x_BTD, valid_BT)
+    last: Any = layers[layer] if layer < len(layers) else None
+    return end(x_BTD) if last is None else last.body(x_BTD, valid_BT)
+
+
+def _run_from(layers: nn.ModuleList, end: nn.Module, x_BTD: Tensor, valid_BT: Tensor, layer: int) -> Tensor:
+    if layer == len(layers):
+        return x_BTD
+    first: Any = layers[layer]
+    x_BTD = first.insertion(x_BTD)
+    for block in layers[layer + 1 :]:
+        x_BTD = block(x_BTD, valid_BT)
+    return end(x_BTD)
 
 
 def masked_mean(hidden_BTD: Tensor, valid_BT: Tensor) -> Tensor:

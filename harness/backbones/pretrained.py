@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,65 @@ class PretrainedTextEncoder(Encoder):
         self.tell_valid(valid_BT)
         hidden_BTD: Tensor = self.model(input_ids=inputs, attention_mask=valid_BT.long()).last_hidden_state
         return hidden_BTD, valid_BT
+
+    def forward_to(self, inputs: Tensor, lengths_B: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        if layer == self.num_layers:
+            return self(inputs, lengths_B)
+        valid_BT = valid_steps(lengths_B, inputs.shape[1])
+        self.tell_valid(valid_BT)
+        layers = layers_of(self.model)
+        body = layers[layer].forward
+        found: list[Tensor] = []
+
+        def run_and_keep(*args: Any, **options: Any) -> Any:
+            output = body(*args, **options)
+            found.append(output[0] if isinstance(output, tuple) else output)
+            return output
+
+        replaced = {layer: run_and_keep} | {number: _pass_on for number in range(layer + 1, len(layers))}
+        with _replaced_forwards(layers, replaced):
+            self.model(input_ids=inputs, attention_mask=self._mask(valid_BT))
+        return found[0], valid_BT
+
+    def forward_from(self, x_BTD: Tensor, valid_BT: Tensor, layer: int) -> Tensor:
+        if layer == self.num_layers:
+            return x_BTD
+        self.tell_valid(valid_BT)
+        layers = layers_of(self.model)
+        replaced: dict[int, Any] = {number: _pass_on for number in range(layer)}
+        replaced[layer] = lambda *args, **options: x_BTD  # its hook then runs the insertion point
+        mask = self._mask(valid_BT)
+        # Something has to be embedded, though no layer reads it; with a whole mask, one step will do.
+        embeddings_BTD = x_BTD[:, :1] if mask.ndim == 4 else x_BTD
+        with _replaced_forwards(layers, replaced):
+            hidden: Tensor = self.model(inputs_embeds=embeddings_BTD, attention_mask=mask).last_hidden_state
+        return hidden
+
+    def _mask(self, valid_BT: Tensor) -> Tensor:
+        """The attention mask, always a whole one: transformers would leave it out where nothing is padded.
+
+        A row must give the same bits whatever the rows beside it are.
+        """
+        if getattr(self.model.config, "_attn_implementation", None) != "sdpa":
+            return valid_BT.long()
+        return valid_BT[:, None, None, :].expand(-1, 1, valid_BT.shape[1], -1)
+
+
+def _pass_on(x_BTD: Tensor, *args: Any, **options: Any) -> Tensor:
+    """The forward of a layer that is left out."""
+    return x_BTD
+
+
+@contextmanager
+def _replaced_forwards(layers: nn.ModuleList, replaced: Mapping[int, Any]) -> Iterator[None]:
+    """Give some layers another `forward` for a while; hooks behind them still run."""
+    try:
+        for number, forward in replaced.items():
+            layers[number].__dict__["forward"] = forward
+        yield
+    finally:
+        for number in replaced:
+            layers[number].__dict__.pop("forward", None)
 
 
 @torch.no_grad()

@@ -32,6 +32,9 @@ Results = Annotated[Path, typer.Option(help="Folder of results: one folder an ex
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines, no progress bars.")]
 
 
+Pack = Annotated[int | None, typer.Option(min=1, help="Trials trained at once in a pack (the most, with auto).")]
+
+
 @app.callback()
 def _options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
     if debug:
@@ -48,12 +51,15 @@ def run(
     results: Results = Path("results"),
     wandb: Annotated[str, typer.Option(help="auto (online if logged in), offline, online, or off.")] = "auto",
     retry_failed: Annotated[bool, typer.Option(help="Train trials again that failed with a NaN, too.")] = False,
+    engine: Annotated[str, typer.Option(help="plain (the reference loop), cut, packed, or auto (probes).")] = "plain",
+    pack: Pack = None,
     quiet: Quiet = False,
 ) -> None:
     """Train an experiment's missing trials (arms x seeds) and print its table."""
     from harness.cli.run import run_command
 
-    run_command(experiment, overrides or [], arm or [], seed or [], jobs, results, wandb, retry_failed, quiet)
+    options = (jobs, results, wandb, retry_failed, quiet, engine, pack)
+    run_command(experiment, overrides or [], arm or [], seed or [], *options)
 
 
 @app.command()
@@ -138,12 +144,14 @@ def sweep(
     results: Results = Path("results"),
     wandb: Annotated[str, typer.Option(help="auto (online if logged in), offline, online, or off.")] = "auto",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a long sweep.")] = False,
+    engine: Annotated[str, typer.Option(help="auto (probes), plain (the reference loop), cut, or packed.")] = "auto",
+    pack: Pack = None,
     quiet: Quiet = False,
 ) -> None:
     """Search every arm with the same budget, freeze the winners, confirm them on fresh seeds, print the table."""
     from harness.cli.sweep import sweep_command
 
-    sweep_command(sweep, overrides or [], jobs, results, wandb, yes, quiet)
+    sweep_command(sweep, overrides or [], jobs, results, wandb, yes, quiet, engine, pack)
 
 
 @app.command()

@@ -27,6 +27,8 @@ def run_command(
     wandb: str,
     retry_failed: bool,
     quiet: bool,
+    engine: str = "plain",
+    pack: int | None = None,
 ) -> None:
     """Plan, check, train what is missing, print the table.
 
@@ -42,9 +44,21 @@ def run_command(
     experiment = load_experiment(path, overrides)
     trials = select_trials(experiment, arms, seeds)
 
+    from harness.sweep.engines import EngineChoice, experiment_executions
     from harness.sweep.run_experiment import plan_run, preflight, run_experiment
 
-    plan = plan_run(experiment, trials, results, wandb_mode=wandb_mode(wandb), retry_failed=retry_failed)
+    choice = EngineChoice(engine, pack)
+    folder = results / experiment.name
+    configs = {trial.arm: trial.config for trial in trials}
+    executions = experiment_executions(folder, configs, choice, any(folder.glob("records/*/summary.json")))
+    plan = plan_run(
+        experiment,
+        trials,
+        results,
+        wandb_mode=wandb_mode(wandb),
+        retry_failed=retry_failed,
+        executions=executions,
+    )
     distinct = len(plan.reused) + len(plan.pending)
     same = "" if distinct == len(trials) else f" ({distinct} distinct)"
     print(f"{experiment.name}: {len(trials)} trials{same}, {len(plan.reused)} finished, {len(plan.pending)} to train")

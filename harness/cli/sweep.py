@@ -28,6 +28,8 @@ def sweep_command(
     wandb: str,
     yes: bool,
     quiet: bool,
+    engine: str = "auto",
+    pack: int | None = None,
 ) -> None:
     """Run a sweep, or go on with it.
 
@@ -37,6 +39,9 @@ def sweep_command(
     """
     if wandb not in WANDB_CHOICES:
         raise UserError(f"--wandb {wandb!r}; choices: {', '.join(WANDB_CHOICES)}")
+    from harness.sweep.engines import EngineChoice
+
+    choice = EngineChoice(engine, pack)
     add_user_code(path)
     from harness.sweep.plan import ask_before, plan_sweep, print_plan
     from harness.sweep.preflight import preflight_sweep
@@ -50,7 +55,7 @@ def sweep_command(
     print_plan(plan)
     ask_before(plan, yes)
     with sweep_progress(sweep, plan, quiet) as progress:
-        run = Launch(results, jobs, wandb_mode(wandb), progress.hear)
+        run = Launch(results, jobs, wandb_mode(wandb), progress.hear, choice)
         result, frozen = search_and_freeze(sweep, run)
     failures = confirm(sweep, result, frozen, run, quiet)
     for line in failures:
@@ -66,6 +71,9 @@ def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
 
     print(f"== Search: {sweep.name}", flush=True)
     result = run_search(sweep, run)
+    for arm, execution in run.executions.items():
+        if execution.engine != "plain":
+            print(f"{arm}: engine {execution.engine}{f', packs of {execution.pack}' if execution.pack > 1 else ''}")
     if sweep.config.race.seeds:
         print(f"== Race: the best of each arm on seeds {', '.join(map(str, sweep.config.race.seeds))}", flush=True)
     racing = run_race(sweep, result, run)
@@ -81,10 +89,11 @@ def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
 def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool) -> list[str]:
     """The confirm phase, the table and the figures; what failed."""
     from harness.sweep.run_experiment import plan_run, preflight, run_experiment
-    from harness.sweep.run_sweep import confirm_experiment, log_to_wandb
+    from harness.sweep.run_sweep import confirm_executions, confirm_experiment, log_to_wandb
 
     experiment = confirm_experiment(sweep, result, frozen)
-    plan = plan_run(experiment, experiment.trials, run.results, wandb_mode=run.wandb_mode)
+    executions = confirm_executions(sweep, frozen, run)
+    plan = plan_run(experiment, experiment.trials, run.results, wandb_mode=run.wandb_mode, executions=executions)
     print(f"== Confirm: {len(plan.reused)} finished, {len(plan.pending)} to train, on fresh seeds", flush=True)
     preflight(plan)
     with make_progress(plan.pending, quiet) as progress:

@@ -36,8 +36,9 @@ class Provenance(_Schema):
         user_code: module -> SHA-256 of its source, for classes that the config names outside of this package and of
             installed ones: no commit or version covers them.
         config_version: `harness.config.CONFIG_VERSION`, which is part of the trial's id.
+        execution: how it was trained (harness/execution.py); records without it: by the plain loop.
 
-    The last three are empty in records that are older than them.
+    The last four are empty in records that are older than them.
     """
 
     harness_version: str
@@ -53,6 +54,7 @@ class Provenance(_Schema):
     files: dict[str, str] = Field(default_factory=dict)
     user_code: dict[str, str] = Field(default_factory=dict)
     config_version: int | None = None
+    execution: dict[str, Any] | None = None
 
 
 class Summary(_Schema):

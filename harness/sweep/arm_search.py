@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.config import TrialConfig
 from harness.errors import UserError
+from harness.execution import PLAIN, Execution
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
 from harness.seeding import derive_seed
@@ -61,10 +62,14 @@ class Flight:
 
 
 class ArmSearch:
-    """One arm's search: its storage, its mirror, and the trials that this process has claimed."""
+    """One arm's search: its storage, its mirror, and the trials that this process has claimed.
 
-    def __init__(self, sweep: Sweep, arm: Arm, store: StudyStore) -> None:
-        self.sweep, self.arm, self.store = sweep, arm, store
+    Args:
+        execution: the engine that trains its trials.
+    """
+
+    def __init__(self, sweep: Sweep, arm: Arm, store: StudyStore, execution: Execution = PLAIN) -> None:
+        self.sweep, self.arm, self.store, self.execution = sweep, arm, store, execution
         self.flights: dict[int, Flight] = {}
         grid = {key: space.grid_values(parameter) for key, parameter in arm.space.items()}
         config = sweep.config
@@ -165,7 +170,8 @@ class ArmSearch:
             number=flight.number,
             params=dict(flight.values),
         )
-        return TrialTask(config, run, search_folder(results, self.sweep.name, config.trial_id), wandb)
+        folder = search_folder(results, self.sweep.name, config.trial_id)
+        return TrialTask(config, run, folder, wandb, execution=self.execution)
 
     def report(self, flight: Flight, entry: Mapping[str, Any]) -> bool:
         """Take an epoch's metrics; whether to prune."""

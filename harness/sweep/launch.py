@@ -11,13 +11,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol, Self
 
-from harness.sweep.worker import TrialEvent, TrialTask, Worker
+from harness.sweep.worker import PackedWorker, TrialEvent, TrialTask
 
 Tell = Callable[[TrialEvent], bool | None]  # for an `epoch` event, True means: prune the trial
 
@@ -97,20 +97,28 @@ class _Queue:
 
 
 class InProcessPool:
-    """One trial after another in this process: `pump` trains the next one to its end."""
+    """Trials in this process: one after another, or `num_slots` at a time where they can be packed.
 
-    def __init__(self, tell: Tell) -> None:
+    `pump` trains until one has ended (or the time is up, where others are under way).
+    """
+
+    def __init__(self, tell: Tell, num_slots: int = 1) -> None:
+        self.num_slots = num_slots
         self._tell = tell
         self._queue = _Queue()
-        self._worker: Worker | None = None  # made with the first task: it loads torch
+        self._worker: PackedWorker | None = None  # made with the first task: it loads torch
 
     @property
     def capacity(self) -> int:
-        return 1 + len(self._queue.held)
+        return self.num_slots + len(self._queue.held)
 
     @property
     def num_in_flight(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + self._num_running
+
+    @property
+    def _num_running(self) -> int:
+        return 0 if self._worker is None else len(self._worker)
 
     def submit(self, task: TrialTask) -> None:
         self._queue.pending.append(task)
@@ -118,23 +126,33 @@ class InProcessPool:
     def pump(self, timeout_s: float | None = None) -> None:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            task = self._queue.pop()
+            task = self._queue.pop() if self._num_running < self.num_slots else None
             if task is not None:
-                self._worker = self._worker or Worker()
-                last = self._worker.train(task, self._tell)
-                if last.kind == "busy":
-                    self._queue.hold(task)
-                else:
-                    self._tell(last)
+                self._worker = self._worker or PackedWorker(self.num_slots, self._tell)
+                self._worker.start(task)
+            elif not self._num_running:
+                pause_s = self._queue.wait_s(deadline)
+                if pause_s is None:
+                    return  # nothing in flight, and no time given
+                time.sleep(pause_s)
+            if self._worker is not None and self._hear(self._worker.run()):
                 return
-            pause_s = self._queue.wait_s(deadline)
-            if pause_s is None:
-                return  # nothing in flight, and no time given
-            time.sleep(pause_s)
             if deadline is not None and time.monotonic() >= deadline:
                 return
 
+    def _hear(self, events: Sequence[TrialEvent]) -> bool:
+        """Tell what has ended; whether there was anything."""
+        for event in events:
+            if event.kind == "busy":
+                self._queue.hold(event.task)
+            else:
+                self._tell(event)
+        return bool(events)
+
     def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = None
         self._queue = _Queue()
 
     def __enter__(self) -> Self:
@@ -145,17 +163,18 @@ class InProcessPool:
 
 
 class ProcessPool:
-    """Several worker processes, one trial each at a time.
+    """Several worker processes, each with one trial at a time, or `num_slots` where they can be packed.
 
-    A worker that dies (killed, out of memory) costs its trial's current epoch only: the trial is reported as failed,
-    a new worker takes the dead one's place, and the next launch goes on from the trial's checkpoint.
+    A worker that dies (killed, out of memory) costs its trials' current epochs only: they are reported as failed, a new
+    worker takes the dead one's place, and the next launch goes on from the trials' checkpoints.
 
     Args:
         num_workers: processes are started as tasks come, up to this many.
+        num_slots: trials under way in each.
     """
 
-    def __init__(self, num_workers: int, tell: Tell) -> None:
-        self.num_workers = num_workers
+    def __init__(self, num_workers: int, tell: Tell, num_slots: int = 1) -> None:
+        self.num_workers, self.num_slots = num_workers, num_slots
         self._tell = tell
         self._queue = _Queue()
         self._workers: list[_RemoteWorker] = []
@@ -163,24 +182,24 @@ class ProcessPool:
 
     @property
     def capacity(self) -> int:
-        return self.num_workers + len(self._queue.held)
+        return self.num_workers * self.num_slots + len(self._queue.held)
 
     @property
     def num_in_flight(self) -> int:
-        return len(self._queue) + sum(worker.task is not None for worker in self._workers)
+        return len(self._queue) + sum(len(worker.tasks) for worker in self._workers)
 
     def submit(self, task: TrialTask) -> None:
         self._queue.pending.append(task)
-        self._assign()  # it starts at once if a worker is idle, not at the next pump
+        self._assign()  # it starts at once if a worker has room, not at the next pump
 
     def pump(self, timeout_s: float | None = None) -> None:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             self._assign()
-            training = [worker for worker in self._workers if worker.task is not None]
-            # A trial that is held elsewhere is tried when a worker is idle; until then only events are waited for.
-            idle = len(training) < self.num_workers
-            pause_s = self._queue.wait_s(deadline) if idle else _until(deadline)
+            training = [worker for worker in self._workers if worker.tasks]
+            # A trial that is held elsewhere is tried when a worker has room; until then only events are waited for.
+            has_room = sum(len(worker.tasks) for worker in training) < self.num_workers * self.num_slots
+            pause_s = self._queue.wait_s(deadline) if has_room else _until(deadline)
             if not training:
                 if pause_s is None:
                     return  # nothing in flight, and no time given
@@ -197,34 +216,36 @@ class ProcessPool:
                 return
 
     def _hear(self, worker: _RemoteWorker) -> None:
-        """Take one message of a worker."""
-        event = worker.receive()
-        if event.kind == "busy":
-            self._queue.hold(event.task)
-            return
-        if event.reason == "killed":
+        """Take one message of a worker, or its death."""
+        events = worker.receive()
+        if any(event.reason == "killed" for event in events):
             self._workers.remove(worker)
             worker.stop()
-        answer = self._tell(event)
-        if event.kind == "epoch":
-            worker.answer(bool(answer))
+        for event in events:
+            if event.kind == "busy":
+                self._queue.hold(event.task)
+                continue
+            answer = self._tell(event)
+            if event.kind == "epoch":
+                worker.answer(bool(answer))
 
     def _assign(self) -> None:
-        """Give tasks to idle workers, starting workers where there may be more."""
+        """Give tasks to the workers with most room, starting workers where there may be more."""
         while True:
-            for dead in [w for w in self._workers if w.task is None and not w.process.is_alive()]:
+            for dead in [w for w in self._workers if not w.tasks and not w.process.is_alive()]:
                 self._workers.remove(dead)  # killed while it had nothing to do
                 dead.stop()
-            idle = next((worker for worker in self._workers if worker.task is None), None)
-            if idle is None and len(self._workers) >= self.num_workers:
+            chosen = min(self._workers, key=lambda worker: len(worker.tasks), default=None)
+            may_start = len(self._workers) < self.num_workers and (chosen is None or bool(chosen.tasks))
+            if not may_start and (chosen is None or len(chosen.tasks) >= self.num_slots):
                 return
             task = self._queue.pop()
             if task is None:
                 return
-            if idle is None:
-                idle = _RemoteWorker(self._context)
-                self._workers.append(idle)
-            idle.send(task)
+            if may_start or chosen is None:
+                chosen = _RemoteWorker(self._context, self.num_slots)
+                self._workers.append(chosen)
+            chosen.send(task)
 
     def close(self) -> None:
         for worker in self._workers:
@@ -246,15 +267,16 @@ def _until(deadline: float | None) -> float | None:
 class _RemoteWorker:
     """A worker process at the other end of a pipe."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, num_slots: int) -> None:
         self.connection, far_end = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(far_end, list(sys.path)), daemon=True)
+        arguments = (far_end, list(sys.path), num_slots)
+        self.process: SpawnProcess = context.Process(target=_serve, args=arguments, daemon=True)
         self.process.start()
         far_end.close()
-        self.task: TrialTask | None = None
+        self.tasks: list[TrialTask] = []
 
     def send(self, task: TrialTask) -> None:
-        self.task = task
+        self.tasks.append(task)
         with suppress(OSError):  # it died just now: `receive` tells
             self.connection.send(task)
 
@@ -263,20 +285,21 @@ class _RemoteWorker:
         with suppress(OSError):  # as above
             self.connection.send(prune)
 
-    def receive(self) -> TrialEvent:
-        assert self.task is not None
+    def receive(self) -> list[TrialEvent]:
+        """One event; or, if the worker has died, one for each of its trials."""
+        assert self.tasks
         try:
             event: TrialEvent = self.connection.recv()
         except (EOFError, OSError):  # the latter in the middle of a message
             self.process.join()
-            task, self.task = self.task, None
+            tasks, self.tasks = self.tasks, []
             code = self.process.exitcode or 0
             how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with exit code {code}"
             message = f"its process {how}; the same command goes on from its last epoch"
-            return TrialEvent("failed", task, message=message, reason="killed")
+            return [TrialEvent("failed", task, message=message, reason="killed") for task in tasks]
         if event.kind not in ("epoch", "note"):
-            self.task = None
-        return event
+            self.tasks = [task for task in self.tasks if task.folder != event.task.folder]
+        return [event]
 
     def stop(self) -> None:
         self.connection.close()
@@ -288,21 +311,37 @@ class _ParentGone(BaseException):
     """Nobody is at the other end of the pipe. No failure of the trial, so nothing on the way may take it for one."""
 
 
-def _serve(connection: Connection, path: list[str]) -> None:
+def _serve(connection: Connection, path: list[str], num_slots: int) -> None:
     """The worker process: train what comes through the pipe until it closes."""
     sys.path[:] = path  # a user's strategies are found from here as from the parent
-    worker = Worker()
     sending = threading.Lock()  # a tracker's thread complains through the same pipe
+    tasks: deque[TrialTask] = deque()
 
     def tell(event: TrialEvent) -> bool:
         try:
             with sending:
                 connection.send(event)
-            # Only this thread receives, and only answers come while a trial is trained.
-            return bool(connection.recv()) if event.kind == "epoch" else False
+            # Only this thread receives. While it waits for an answer, a task may come for another slot.
+            while event.kind == "epoch":
+                message = connection.recv()
+                if not isinstance(message, TrialTask):
+                    return bool(message)
+                tasks.append(message)
+            return False
         except (EOFError, OSError):
             raise _ParentGone from None
 
     with suppress(_ParentGone, EOFError, ConnectionError, KeyboardInterrupt):
+        worker = PackedWorker(num_slots, tell)
         while True:
-            tell(worker.train(connection.recv(), tell))
+            while connection.poll() or not (tasks or len(worker)):
+                tasks.append(connection.recv())
+            while tasks and len(worker) < num_slots:
+                worker.start(tasks.popleft())
+                _tell_all(tell, worker.run())
+            _tell_all(tell, worker.run())
+
+
+def _tell_all(tell: Tell, events: Sequence[TrialEvent]) -> None:
+    for event in events:
+        tell(event)

@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.config import TrialConfig
 from harness.errors import UserError
+from harness.execution import Execution
 from harness.experiment_files import Experiment, PlannedTrial
 from harness.records.store import RecordStore, read_json
 from harness.sweep import space
@@ -50,6 +51,7 @@ class ArmPlan:
     Attributes:
         search_s: seconds of search left, where the budget is in seconds.
         price: of one training; None when nothing is left to train.
+        speed: its cut and its engine, in words; empty when nothing is left to train.
     """
 
     name: str
@@ -61,6 +63,7 @@ class ArmPlan:
     epochs: int
     price: Price | None
     search_s: float | None = None
+    speed: str = ""
 
     @property
     def num_new(self) -> int:
@@ -142,7 +145,10 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
     confirm = _confirm_counts(sweep, frozen, results)
     prices = Prices(RecordedPrices(results, (sweep.name, sweep.experiment.name)))
     arms = [
-        _plan_arm(sweep, arm, points.get(arm.name, []), confirm[arm.name], frozen is not None, results, prices)
+        _plan_arm(
+            *(sweep, arm, points.get(arm.name, []), confirm[arm.name], frozen is not None, results, prices),
+            stored[arm.name].attrs.get("execution") if arm.name in stored else None,
+        )
         for arm in sweep.arms
     ]
     return SweepPlan(sweep.name, sweep.path, tuple(arms), num_jobs)
@@ -161,7 +167,8 @@ def plan_experiment(experiment: Experiment, trials: Sequence[PlannedTrial], resu
         configs = [trial.config for trial in trials if trial.arm == name]
         count = _count_records(store, configs)
         price = _price(prices, configs[0], f"{experiment.path}: arm {name}") if count.new else None
-        arms.append(ArmPlan(name, "", Count(), Count(), count, 1, configs[0].loop.epochs, price))
+        speed = prices.speed(configs[0], None) if count.new else ""
+        arms.append(ArmPlan(name, "", Count(), Count(), count, 1, configs[0].loop.epochs, price, speed=speed))
     return SweepPlan(experiment.name, experiment.path, tuple(arms), num_jobs)
 
 
@@ -182,6 +189,7 @@ def _plan_arm(
     is_frozen: bool,
     results: Path,
     prices: Prices,
+    execution: Mapping[str, Any] | None,
 ) -> ArmPlan:
     budget, num_seeds = sweep.config.budget, len(sweep.config.search.seeds)
     config = sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0])
@@ -193,10 +201,12 @@ def _plan_arm(
     race = _race_count(sweep, arm, points, is_frozen, results)
     is_left = search.new or search_s or race.new or confirm.new
     price = _price(prices, config, f"{sweep.path}: arm {arm.name}") if is_left else None
+    known = None if execution is None else Execution.model_validate(execution)
+    speed = prices.speed(config, known) if is_left else ""
     if search_s and price is not None and price.seconds:
         search = Count(finished + math.ceil(search_s / price.seconds / num_seeds), finished)
     searches = ", ".join(_range(key, parameter) for key, parameter in arm.space.items())
-    return ArmPlan(arm.name, searches, search, race, confirm, num_seeds, config.loop.epochs, price, search_s)
+    return ArmPlan(arm.name, searches, search, race, confirm, num_seeds, config.loop.epochs, price, search_s, speed)
 
 
 def _price(prices: Prices, config: TrialConfig, where: str) -> Price:

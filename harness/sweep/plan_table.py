@@ -75,6 +75,7 @@ def total_lines(plan: SweepPlan) -> list[str]:
         lines.append(
             "a probe times one training alone, on this machine as busy as it is now: jobs slow each other down"
         )
+    lines += [f"speed of {arm.name}: {arm.speed}" for arm in plan.arms if arm.speed]
     unknown = [arm.name for arm in plan.arms if arm.seconds is None]
     if unknown:
         lines.append(f"the time leaves out {', '.join(unknown)}: see priced by")

@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from harness.config import TrialConfig
+from harness.execution import Execution
 from harness.records.provenance import machine
 from harness.settings import content_hash
 
@@ -152,11 +153,25 @@ class Prices:
         key = content_hash([config_shape(config), epochs])
         if key not in self._probed:
             from harness.sweep.probe import probe
-            from harness.training.resources import Resources
 
-            self._resources = self._resources or Resources(sealed=True)
-            self._probed[key] = probe(config, self._resources)
+            self._probed[key] = probe(config, self._loaded())
         return self._probed[key]
+
+    def speed(self, config: TrialConfig, known: Execution | None) -> str:
+        """What makes trainings of this config fast: see pack_probe.describe_speed.
+
+        Raises:
+            UserError: the config does not fit its data, backbone or layers.
+        """
+        from harness.sweep.pack_probe import describe_speed
+
+        return describe_speed(config, self._loaded(), known)
+
+    def _loaded(self) -> Any:
+        from harness.training.resources import Resources
+
+        self._resources = self._resources or Resources(sealed=True)
+        return self._resources
 
 
 def disk_mb(price: Price, epochs: int, num_search: int, num_confirm: int) -> float:

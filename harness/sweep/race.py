@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.execution import PLAIN, Execution
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
 from harness.sweep.arm_search import search_folder
+from harness.sweep.engines import EngineChoice, num_slots
 from harness.sweep.freezing import Contender, choose_contenders, drop_losers
 from harness.sweep.launch import InProcessPool, Pool, ProcessPool, launch
 from harness.sweep.points import SearchPoint, SearchResult
@@ -22,12 +24,19 @@ Hear = Callable[[TrialEvent], object]
 
 @dataclass(frozen=True)
 class Launch:
-    """How a sweep is run: where its results go, how many workers, W&B, who hears the events."""
+    """How a sweep is run: where its results go, how many workers, W&B, who hears the events, by which engine.
+
+    Attributes:
+        choice: what the command asks for.
+        executions: the engines of the searched arms, filled when their studies are opened.
+    """
 
     results: Path
     num_jobs: int
     wandb_mode: str | None
     hear: Hear
+    choice: EngineChoice = field(default_factory=EngineChoice)
+    executions: dict[str, Execution] = field(default_factory=dict)
 
     def wandb(self, sweep: Sweep) -> tuple[Path, str] | None:
         """The trackers' folder and mode."""
@@ -35,7 +44,8 @@ class Launch:
 
     def pool(self, tell: Callable[[TrialEvent], bool | None]) -> Pool:
         """New workers."""
-        return InProcessPool(tell) if self.num_jobs == 1 else ProcessPool(self.num_jobs, tell)
+        slots = num_slots(self.executions)
+        return InProcessPool(tell, slots) if self.num_jobs == 1 else ProcessPool(self.num_jobs, tell, slots)
 
 
 def run_race(sweep: Sweep, result: SearchResult, run: Launch) -> dict[str, list[Contender]]:
@@ -109,7 +119,9 @@ def _race_task(sweep: Sweep, arm: Arm, contender: Contender, seed: int, run: Lau
         number=contender.number,
         params=dict(contender.params),
     )
-    return TrialTask(config, trial_run, search_folder(run.results, sweep.name, config.trial_id), run.wandb(sweep))
+    folder = search_folder(run.results, sweep.name, config.trial_id)
+    execution = run.executions.get(arm.name, PLAIN)
+    return TrialTask(config, trial_run, folder, run.wandb(sweep), execution=execution)
 
 
 def train_all(tasks: Sequence[TrialTask], run: Launch) -> dict[str, Summary]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.designs import describe_design
 from harness.errors import UserError
+from harness.execution import PLAIN, Execution
 from harness.experiment_files import Experiment, PlannedTrial
 from harness.records.declared import declare_claims
 from harness.records.schema import Manifest, Summary
@@ -49,12 +50,14 @@ def plan_run(
     *,
     wandb_mode: str | None,
     retry_failed: bool = False,
+    executions: Mapping[str, Execution] | None = None,
 ) -> RunPlan:
     """Find out what has to be trained.
 
     Args:
         trials: the experiment's trials, or some of them.
         wandb_mode: "offline" or "online", or None for no W&B.
+        executions: arm -> the engine that trains it; the plain loop where there is none.
     """
     store = RecordStore(results, experiment.name)
     pending: dict[str, TrialTask] = {}
@@ -71,7 +74,8 @@ def plan_run(
             trial.config.model_dump(mode="json", by_alias=True),
         )
         wandb = None if wandb_mode is None else (store.path, wandb_mode)
-        task = TrialTask(trial.config, run, folder.path, wandb, retry_failed)
+        execution = (executions or {}).get(trial.arm, PLAIN)
+        task = TrialTask(trial.config, run, folder.path, wandb, retry_failed, execution)
         summary = folder.summary()
         if summary is None or must_train(task, summary):
             pending[trial_id] = task
@@ -171,7 +175,8 @@ def run_experiment(plan: RunPlan, num_jobs: int, tell: Callable[[TrialEvent], No
                 report.user_error = event.message
 
     if plan.pending:
-        pool: Pool = InProcessPool(hear) if num_jobs == 1 else ProcessPool(num_jobs, hear)
+        slots = max(task.execution.pack for task in plan.pending)
+        pool: Pool = InProcessPool(hear, slots) if num_jobs == 1 else ProcessPool(num_jobs, hear, slots)
         with pool:
             launch(pool, plan.pending)
     return report

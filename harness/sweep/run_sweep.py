@@ -15,11 +15,14 @@ from typing import Any
 from sqlalchemy import make_url
 
 from harness.errors import UserError
+from harness.execution import PLAIN, Execution
 from harness.experiment_files import Experiment
 from harness.records.files import write_json
 from harness.records.store import RecordStore, read_json
 from harness.sweep.arm_search import ArmSearch
+from harness.sweep.engines import ATTRIBUTE, EngineChoice
 from harness.sweep.freezing import Contender, Winner, describe_winner, select
+from harness.sweep.plan import costly_values
 from harness.sweep.points import SearchResult, Value
 from harness.sweep.race import Launch
 from harness.sweep.search import Search
@@ -28,11 +31,11 @@ from harness.sweep.storage import StudyStore
 from harness.sweep.sweep_files import Arm, Sweep, plan_confirm
 
 
-def open_arms(sweep: Sweep, results: Path) -> list[ArmSearch]:
-    """Open (or begin) the searches of a sweep.
+def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSearch]:
+    """Open (or begin) the searches of a sweep; the engine of one that begins is chosen here, and kept with it.
 
     Raises:
-        UserError: the storage cannot be reached, or the study was begun with other settings.
+        UserError: the storage cannot be reached, or the study was begun with other settings or another engine.
     """
     place: str | Path = sweep.config.storage or results / sweep.name / "study.db"
     write_json(results / sweep.name / "sweep.json", describe(sweep))
@@ -48,8 +51,24 @@ def open_arms(sweep: Sweep, results: Path) -> list[ArmSearch]:
                 f"{sweep.path}: the study {sweep.name!r} was begun with other settings (only the budget, the race and "
                 "the confirm phase may change); give the sweep another name"
             )
-        arms.append(ArmSearch(sweep, arm, store))
+        arms.append(ArmSearch(sweep, arm, store, _execution_of(sweep, arm, store, choice)))
+    executions = {arm.arm.name: arm.execution.model_dump(mode="json") for arm in arms}
+    write_json(results / sweep.name / "sweep.json", {**describe(sweep), "execution": executions})
     return arms
+
+
+def _execution_of(sweep: Sweep, arm: Arm, store: StudyStore, choice: EngineChoice) -> Execution:
+    """The engine that an arm's study was begun with; chosen now if it begins."""
+    what = f"arm {arm.name} of {sweep.name}"
+    known = store.attrs().get(ATTRIBUTE)
+    if known is None and store.trials():
+        known = PLAIN.model_dump(mode="json")  # begun before there was a choice
+    if known is None:
+        # As many trials as may be drawn before others end, over all arms: arms of one kind share packs.
+        most = sweep.config.search.lag * len(sweep.searched)
+        config = sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0])
+        known = store.set_attr_once(ATTRIBUTE, choice.choose(config, most).model_dump(mode="json"))
+    return choice.agree(known, what)
 
 
 def describe(sweep: Sweep) -> dict[str, Any]:
@@ -68,7 +87,8 @@ def describe(sweep: Sweep) -> dict[str, Any]:
 
 def run_search(sweep: Sweep, run: Launch) -> SearchResult:
     """The search phase, as far as it is not done; writes search.json."""
-    arms = open_arms(sweep, run.results)
+    arms = open_arms(sweep, run.results, run.choice)
+    run.executions.update({arm.arm.name: arm.execution for arm in arms})
     try:
         search = Search(sweep, arms, run.results, run.wandb(sweep), run.hear)
         if not all(arm.finished() for arm in arms):
@@ -191,6 +211,11 @@ def confirm_notes(sweep: Sweep, result: SearchResult, frozen: Frozen) -> tuple[s
                     f"{arm.name} ({rule}): no contender met the constraints; the one that misses least is shown"
                 )
     return tuple(notes)
+
+
+def confirm_executions(sweep: Sweep, frozen: Frozen, run: Launch) -> dict[str, Execution]:
+    """The engines of the confirm phase's rows: each that of its arm's search; what was not searched, the plain loop."""
+    return {row: run.executions.get(arm.name, PLAIN) for row, (arm, _) in frozen.rows(sweep).items()}
 
 
 def confirm_experiment(sweep: Sweep, result: SearchResult, frozen: Frozen) -> Experiment:

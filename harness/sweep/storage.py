@@ -132,6 +132,21 @@ class StudyStore:
         """Set one user attribute of the study (JSON)."""
         self._try(lambda: self.storage.set_study_user_attr(self.study_id, key, value))
 
+    def set_attr_once(self, key: str, value: Any) -> Any:
+        """Set a user attribute of the study unless it has one, in one transaction; what it has then."""
+
+        def attempt() -> Any:
+            with self._transaction() as session:
+                study = models.StudyModel.find_or_raise_by_id(self.study_id, session)
+                known = models.StudyUserAttributeModel.find_by_study_and_key(study, key, session)
+                if known is not None:
+                    return json.loads(str(known.value_json))
+                text = json.dumps(value)
+                session.add(models.StudyUserAttributeModel(study_id=self.study_id, key=key, value_json=text))
+                return value
+
+        return self._try(attempt)
+
     def trials(self) -> list[FrozenTrial]:
         """All trials by number, not copied: change nothing in them. Finished ones are read once."""
         unfinished = {trial._trial_id for trial in self._seen.values() if not trial.state.is_finished()}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.config import TrialConfig
 from harness.errors import TrialError, UserError
+from harness.execution import PLAIN, Execution
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
 from harness.tracking.tracker import TrialRun
+
+if TYPE_CHECKING:  # torch is loaded in the worker, not by who starts it
+    from harness.training.loop import FitState
+    from harness.training.trial import Fitting
 
 RETRIED_REASONS = ("oom", "killed", "error", "disk", "checkpoint")  # the others would fail again in the same way
 
@@ -25,6 +30,7 @@ class TrialTask:
     folder: Path
     wandb: tuple[Path, str] | None = None
     retry_failed: bool = False
+    execution: Execution = PLAIN
 
     @property
     def title(self) -> str:
@@ -64,7 +70,15 @@ class Worker:
         self.resources = {sealed: Resources(sealed) for sealed in (True, False)}
 
     def train(self, task: TrialTask, tell: Callable[[TrialEvent], bool | None], wait: bool = False) -> TrialEvent:
-        """Train a trial, or find it finished.
+        """Train a trial, alone, or find it finished: see `steps`."""
+        from harness.training.trial import drive
+
+        return drive(self.steps(task, tell, wait))
+
+    def steps(
+        self, task: TrialTask, tell: Callable[[TrialEvent], bool | None], wait: bool = False
+    ) -> Generator[Fitting, FitState, TrialEvent]:
+        """Train a trial, or find it finished; a generator, as `Trial.steps`.
 
         Args:
             tell: called with each epoch's event; True prunes the trial.
@@ -78,15 +92,18 @@ class Worker:
                 summary = folder.summary()
                 if summary is not None and not must_train(task, summary):
                     return TrialEvent("done", task, summary=summary)
-                return TrialEvent("done", task, summary=self._train(task, folder, tell))
+                summary = yield from self._train(task, folder, tell)
+                return TrialEvent("done", task, summary=summary)
         except UserError as error:
             return TrialEvent("failed", task, message=str(error), user_error=True)
         except (TrialError, OSError) as error:
             return TrialEvent("failed", task, message=str(error))
 
-    def _train(self, task: TrialTask, folder: TrialFolder, tell: Callable[[TrialEvent], bool | None]) -> Summary:
+    def _train(
+        self, task: TrialTask, folder: TrialFolder, tell: Callable[[TrialEvent], bool | None]
+    ) -> Generator[Fitting, FitState, Summary]:
         from harness.tracking.tracker import NullTracker, Tracker
-        from harness.training.run_trial import run_trial
+        from harness.training.run_trial import trial_steps
 
         tracker: Tracker = NullTracker()
         if task.wandb is not None:
@@ -97,11 +114,58 @@ class Worker:
 
             tracker = WandbTracker(*task.wandb, complain=complain)
         folder.clear()
-        return run_trial(
-            task.config,
-            task.run,
-            folder,
-            self.resources[task.run.phase == "search"],
-            tracker,
-            lambda entry: tell(TrialEvent("epoch", task, entry=entry)),
+        return (
+            yield from trial_steps(
+                task.config,
+                task.run,
+                folder,
+                self.resources[task.run.phase == "search"],
+                tracker,
+                lambda entry: tell(TrialEvent("epoch", task, entry=entry)),
+                task.execution,
+            )
         )
+
+
+class PackedWorker:
+    """A worker with `num_slots` trials under way, those that can be packed together.
+
+    Args:
+        tell: called with each epoch's event; True prunes the trial.
+    """
+
+    def __init__(self, num_slots: int, tell: Callable[[TrialEvent], bool | None]) -> None:
+        from harness.training.packed.driver import PackDriver
+
+        self.num_slots, self._tell = num_slots, tell
+        self._worker = Worker()
+        self._driver: PackDriver[TrialEvent] = PackDriver(num_slots)
+        self._started: TrialTask | None = None
+
+    def __len__(self) -> int:
+        """How many trials are under way."""
+        return len(self._driver)
+
+    def start(self, task: TrialTask) -> None:
+        """Start a trial in a free slot; one that cannot be packed is trained here, to its end."""
+        self._started = task
+        self._driver.start(task, self._worker.steps(task, self._tell))
+
+    def run(self) -> list[TrialEvent]:
+        """A little of everything that is under way; the last event of each trial that has ended.
+
+        Raises:
+            Exception: whatever `tell` raised.
+        """
+        finished = self._driver.run()
+        for line in self._driver.engine.take_notes():
+            assert self._started is not None
+            self._tell(TrialEvent("note", self._started, message=line))
+        for done in finished:
+            if done.error is not None:
+                raise done.error
+        return [done.result for done in finished if done.result is not None]
+
+    def close(self) -> None:
+        """Stop whatever is under way."""
+        self._driver.close()

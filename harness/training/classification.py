@@ -43,5 +43,8 @@ class ClassificationTask(Task):
     def loss(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(scores.float() if scores.dtype == torch.bfloat16 else scores, batch.targets[:, 0])
 
+    def loss_rows(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(scores, batch.targets[:, 0], reduction="none")
+
     def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:
         return scores.argmax(-1).tolist()

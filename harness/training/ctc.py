@@ -74,6 +74,14 @@ class CtcTask(Task):
             log_probs_TBV, batch.targets, valid_BT.sum(1), batch.target_lengths, blank=BLANK, zero_infinity=True
         )
 
+    def loss_rows(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
+        log_probs_TBV = scores.to(torch.promote_types(scores.dtype, torch.float32)).log_softmax(-1).transpose(0, 1)
+        num_steps = valid_BT.sum(1)
+        losses = F.ctc_loss(
+            log_probs_TBV, batch.targets, num_steps, batch.target_lengths, BLANK, reduction="none", zero_infinity=True
+        )
+        return losses / batch.target_lengths.clamp(min=1)
+
     def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:
         best_BT = torch.where(valid_BT, scores.argmax(-1), BLANK).tolist()
         return [self.collapse(row) for row in best_BT]

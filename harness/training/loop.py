@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def fit(model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan) -> F
     Raises:
         TrialError: a loss or score is not finite (`nan`), a checkpoint is corrupt (`checkpoint`), or the disk is full.
     """
-    fitting = _Fit(model, task, items, plan)
+    fitting = Fit(model, task, items, plan)
     with _own_global_generator(torch.device(plan.loop.device)):
         fitting.run()
     return fitting.state
@@ -98,7 +99,12 @@ def _own_global_generator(device: torch.device) -> Iterator[None]:
         yield
 
 
-class _Fit:
+class Fit:
+    """One training under way: its weights, optimizer and state, and what happens between two epochs.
+
+    A pack (harness/training/packed) takes the steps of many of these at once, and leaves the rest to them.
+    """
+
     def __init__(self, model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan) -> None:
         self.model, self.task, self.items, self.plan = model, task, items, plan
         self.device = torch.device(plan.loop.device)
@@ -111,31 +117,42 @@ class _Fit:
         self.best = self._copy_weights()
 
     def run(self) -> None:
-        self._resume()
-        loop = self.plan.loop
-        while self.state.epoch < loop.epochs and not self._out_of_patience() and not self.state.pruned:
+        """Train to the end, and leave the model with the best weights."""
+        self.resume()
+        while not self.is_over:
             began = time.monotonic()
             losses = self._train_epoch(self.state.epoch)
             scores = self.plan.score_epoch(self.model)
-            self._finish_epoch(losses, scores, began)
-        self._put_weights(self.best)
+            self.finish_epoch(losses, scores, partial(_seconds_since, began))
+        self.put_best_weights()
 
-    def _out_of_patience(self) -> bool:
-        patience = self.plan.loop.patience
-        return patience is not None and self.state.epoch - self.state.best_epoch >= patience
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch is left to train."""
+        state, loop = self.state, self.plan.loop
+        out_of_patience = loop.patience is not None and state.epoch - state.best_epoch >= loop.patience
+        return state.epoch >= loop.epochs or out_of_patience or state.pruned
+
+    def batches_of(self, epoch: int) -> list[list[int]]:
+        """The epoch's batches, as indices of the items, in their order."""
+        return bucketed_batches(
+            [len(item.inputs) for item in self.items],
+            max_frames=self.plan.loop.max_frames,
+            batch_size=self.plan.loop.batch_size,
+            generator=torch_generator(self.plan.seed, "data", "order", epoch),
+        )
+
+    def noise_generator(self, epoch: int) -> torch.Generator:
+        """What the strategies draw from in an epoch, on the device."""
+        return _device_generator(self.device, self.plan.seed, "stochastic_depth", epoch)
 
     def _train_epoch(self, epoch: int) -> Scores:
         """One pass over the data; the mean training losses."""
         loop, seed = self.plan.loop, self.plan.seed
         torch.manual_seed(derive_seed(seed, "global", epoch))
         self.model.train()
-        self.model.set_strategy_generator(_device_generator(self.device, seed, "stochastic_depth", epoch))
-        batches = bucketed_batches(
-            [len(item.inputs) for item in self.items],
-            max_frames=loop.max_frames,
-            batch_size=loop.batch_size,
-            generator=torch_generator(seed, "data", "order", epoch),
-        )
+        self.model.set_strategy_generator(self.noise_generator(epoch))
+        batches = self.batches_of(epoch)
         augmentation = torch_generator(seed, "augmentation", epoch)
         task_sum = auxiliary_sum = 0.0
         for number, indices in enumerate(batches):
@@ -173,7 +190,17 @@ class _Fit:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def _finish_epoch(self, losses: Scores, scores: Scores, began: float) -> None:
+    def finish_epoch(self, losses: Scores, scores: Scores, elapsed_s: Callable[[], float]) -> None:
+        """Take an epoch's numbers: keep the best weights, save a checkpoint, report (which may prune).
+
+        Args:
+            losses: mean training losses.
+            scores: what `plan.score_epoch` gave.
+            elapsed_s: the seconds that the epoch took, asked when the best weights have been kept.
+
+        Raises:
+            TrialError: a number is not finite (`nan`), or the checkpoint cannot be written (`disk`).
+        """
         state = self.state
         for name, value in (losses | scores).items():
             if not math.isfinite(value):  # a gradient that was not finite in the last step shows only here
@@ -181,7 +208,7 @@ class _Fit:
         state.epoch += 1
         if self._take_score(scores[self.plan.select]):
             self.best = self._copy_weights()
-        seconds = time.monotonic() - began
+        seconds = elapsed_s()
         state.elapsed_s += seconds
         entry = {"epoch": state.epoch, "metrics": losses | scores, "seconds": seconds}
         state.history.append(entry)
@@ -203,6 +230,10 @@ class _Fit:
     def _copy_weights(self) -> list[Tensor]:
         return [weight.detach().clone() for weight in self.weights]
 
+    def put_best_weights(self) -> None:
+        """Leave the model with the weights of the best epoch."""
+        self._put_weights(self.best)
+
     @torch.no_grad()
     def _put_weights(self, values: Sequence[Tensor]) -> None:
         for weight, value in zip(self.weights, values, strict=True):
@@ -219,7 +250,8 @@ class _Fit:
         values = {"made_with": self.plan.made_with, "state": vars(self.state)}
         save_checkpoint(self.plan.checkpoint, Checkpoint(tensors, values))
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one; its epochs are reported again."""
         path = self.plan.checkpoint
         if path is None or not path.exists():
             return
@@ -255,3 +287,7 @@ def _device_generator(device: torch.device, seed: int, *names: str | int) -> tor
     generator = torch.Generator(device=device)
     generator.manual_seed(derive_seed(seed, *names))
     return generator
+
+
+def _seconds_since(began: float) -> float:
+    return time.monotonic() - began

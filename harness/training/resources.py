@@ -5,11 +5,13 @@ Everything here is read-only for a trial: it copies the backbone's model before 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness.backbones.model import TaskModel
 from harness.backbones.recipe import Recipe, SpeechEncoderSettings, load_recipe
@@ -24,9 +26,17 @@ from harness.errors import UserError
 from harness.settings import content_hash
 from harness.training.classification import ClassificationTask
 from harness.training.ctc import CtcTask
+from harness.training.cut import Cut, find_cut, resumes, run_prefix
+from harness.training.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore, whole_steps
 from harness.training.task import Evaluation, Item, Task, evaluate
 
 EVALUATION_FRAMES = {"text": 4096, "speech": 12000}  # padded steps in a batch when scoring
+PREFIX_ALIGN = {"text": 8, "speech": 32}  # input steps; an item's prefix is computed at a multiple of it
+
+
+def dtype_of(loop: LoopSettings) -> torch.dtype:
+    """The dtype of a training's weights."""
+    return torch.float64 if loop.precision == "float64" else torch.float32
 
 
 def make_task(
@@ -59,11 +69,14 @@ def make_task(
 
 
 class Domains:
-    """A backbone's view of a corpus: encoded items and base scores, each made once."""
+    """A backbone's view of a corpus: encoded items, base scores and frozen prefixes, each made once."""
 
-    def __init__(self, backbone: Backbone, corpus: Corpus) -> None:
+    def __init__(self, backbone: Backbone, corpus: Corpus, budget: PrefixBudget | None = None) -> None:
         self.backbone = backbone
         self.corpus = corpus
+        self.budget = budget or PrefixBudget()
+        self._frozen: dict[tuple[str, str], TaskModel] = {}
+        self._stores: dict[tuple[Any, ...], PrefixStore] = {}
         self._items: dict[tuple[str, Split], list[Item]] = {}
         self._base: dict[tuple[str, str, Split, str, int | None], Evaluation] = {}
 
@@ -94,15 +107,75 @@ class Domains:
         by_key = {item.key: item for item in self.items(domain, split)}
         return [by_key[example.key] for example in examples]
 
-    def score(self, model: TaskModel, items: Sequence[Item], loop: LoopSettings) -> Evaluation:
-        """Score a model on items."""
+    def score(
+        self, model: TaskModel, items: Sequence[Item], loop: LoopSettings, task: Task | None = None
+    ) -> Evaluation:
+        """Score a model on items; `task` makes the batches where that is not the plain one."""
         return evaluate(
             model,
-            self.plain_task,
+            task or self.plain_task,
             items,
             max_frames=EVALUATION_FRAMES[self.corpus.family],
             device=torch.device(loop.device),
-            dtype=torch.float64 if loop.precision == "float64" else torch.float32,
+            dtype=dtype_of(loop),
+        )
+
+    def frozen_model(self, loop: LoopSettings) -> TaskModel:
+        """A copy of the base model on a device, in a dtype, in eval mode; nothing trains it."""
+        key = (loop.device, loop.precision)
+        if key not in self._frozen:
+            model = copy.deepcopy(self.backbone.model).to(torch.device(loop.device), dtype_of(loop)).eval()
+            self._frozen[key] = model.requires_grad_(False)
+        return self._frozen[key]
+
+    def can_resume(self, config: TrialConfig) -> bool:
+        """Whether the backbone run in two parts gives what it gives whole, tried on two items."""
+        items = sorted(self.items(config.data.target, "valid"), key=lambda item: len(item.inputs))
+        batch = self.plain_task.collate([items[0], items[-1]], None)
+        batch = batch.to(torch.device(config.loop.device), dtype_of(config.loop))
+        model = self.frozen_model(config.loop)
+        return resumes(model, batch.inputs, batch.lengths, find_cut(config, model))
+
+    def prefix(self, cut: Cut, padded: bool, domain: str, split: Split, loop: LoopSettings) -> PrefixStore:
+        """The frozen prefix of a split's items.
+
+        Args:
+            cut: where it ends.
+            padded: whether padded steps hold what the whole model gives there (see PrefixPlan).
+            domain: of the corpus.
+            split: of the domain.
+            loop: gives device and precision.
+        """
+        key = (cut, padded, domain, split, loop.device, loop.precision)
+        if key not in self._stores:
+            items = self.items(domain, split)
+            plan = self._prefix_plan(cut, padded, loop, items, f"{domain}/{split}")
+            self._stores[key] = PrefixStore(items, plan, self.budget)
+        return self._stores[key]
+
+    def _prefix_plan(self, cut: Cut, padded: bool, loop: LoopSettings, items: Sequence[Item], name: str) -> PrefixPlan:
+        model, device, dtype = self.frozen_model(loop), torch.device(loop.device), dtype_of(loop)
+        longest = max(len(item.inputs) for item in items)
+
+        def compute(item: Item, num_input_steps: int) -> Tensor:
+            inputs = item.inputs.new_zeros((1, num_input_steps, *item.inputs.shape[1:]))
+            inputs[0, : len(item.inputs)] = item.inputs
+            inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
+            return run_prefix(model, cut, inputs, torch.tensor([len(item.inputs)], device=device))[0]
+
+        sealed = "sealed" if self.corpus.is_sealed else "open"
+        recipe = self.backbone.recipe.recipe_id
+        return PrefixPlan(
+            compute=compute,
+            cut=cut,
+            width=model.encoder.dim,
+            num_input_steps=longest,
+            num_steps=1 if cut.pooled else whole_steps(int(model.encoder.output_lengths(torch.tensor(longest)))),
+            dtype=dtype,
+            device=device,
+            padded=padded,
+            align=PREFIX_ALIGN[self.corpus.family],
+            made_of=(self.backbone.fingerprint, recipe, self.corpus.fingerprint, sealed, name),
         )
 
     def base_scores(
@@ -120,10 +193,12 @@ class Resources:
 
     Args:
         sealed: for the search: corpora come without their test examples.
+        budget: memory for frozen prefixes.
     """
 
-    def __init__(self, sealed: bool = False) -> None:
+    def __init__(self, sealed: bool = False, budget: PrefixBudget | None = None) -> None:
         self.sealed = sealed
+        self.budget = budget or PrefixBudget()
         self._corpora: dict[str, Corpus] = {}
         self._backbones: dict[str, Backbone] = {}
         self._domains: dict[tuple[str, str], Domains] = {}
@@ -151,5 +226,5 @@ class Resources:
         corpus = self.corpus(config.data.corpus, config.data.options)
         key = (backbone.fingerprint, corpus.fingerprint)
         if key not in self._domains:
-            self._domains[key] = Domains(backbone, corpus)
+            self._domains[key] = Domains(backbone, corpus, self.budget)
         return self._domains[key]

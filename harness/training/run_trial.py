@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections.abc import Generator
 from datetime import UTC, datetime
 
 import torch
@@ -11,20 +12,43 @@ import torch
 from harness import __version__
 from harness.config import CONFIG_VERSION, TrialConfig
 from harness.errors import TrialError, UserError
+from harness.execution import PLAIN, Execution
 from harness.records.files import append_line, read_lines, write_atomically
 from harness.records.provenance import git_state, machine, package_versions, user_code
 from harness.records.schema import Provenance, Summary, TrialState, assert_sealed
 from harness.records.store import TrialFolder
 from harness.tracking.tracker import Tracker, TrialRun
+from harness.training.loop import FitState
 from harness.training.memory import PeakMemory
 from harness.training.resources import Resources
-from harness.training.trial import Outcome, Report, Trial
+from harness.training.trial import Fitting, Outcome, Report, Trial, drive
 
 
 def run_trial(
-    config: TrialConfig, run: TrialRun, folder: TrialFolder, resources: Resources, tracker: Tracker, report: Report
+    config: TrialConfig,
+    run: TrialRun,
+    folder: TrialFolder,
+    resources: Resources,
+    tracker: Tracker,
+    report: Report,
+    execution: Execution = PLAIN,
 ) -> Summary:
+    """Train one trial, alone, and write its record: see `trial_steps`."""
+    return drive(trial_steps(config, run, folder, resources, tracker, report, execution))
+
+
+def trial_steps(
+    config: TrialConfig,
+    run: TrialRun,
+    folder: TrialFolder,
+    resources: Resources,
+    tracker: Tracker,
+    report: Report,
+    execution: Execution = PLAIN,
+) -> Generator[Fitting, FitState, Summary]:
     """Train one trial and write its record; goes on from its checkpoint if it has one.
+
+    A generator, as `Trial.steps`: whoever goes through it trains what it yields.
 
     A failure of the training is recorded (state `failed`, with its reason) and returned, not raised: a NaN, too little
     memory, a corrupt checkpoint, a check that did not hold, an exception in a user's strategy (its traceback is kept).
@@ -35,6 +59,7 @@ def run_trial(
     Args:
         resources: sealed for the phase "search", and for no other.
         report: called with each epoch's entry, after it is logged; True prunes the trial.
+        execution: which engine trains it.
 
     Raises:
         UserError: the trial's data, backbone or adapter do not fit together; the trial stays unfinished.
@@ -44,7 +69,6 @@ def run_trial(
     """
     if resources.sealed != (run.phase == "search"):
         raise TrialError("sealed", f"phase {run.phase}: a search gets sealed test data, and no other phase does")
-    torch.set_num_threads(config.loop.threads)
     starts = folder.path / "starts.jsonl"
     folder.start(config.model_dump(mode="json", by_alias=True))
     append_line(starts, {"at": _now()})
@@ -59,10 +83,10 @@ def run_trial(
         except Exception as error:
             raise _Stopped(error) from error
 
-    trial = Trial(config, resources, folder.checkpoint, log)
+    trial = Trial(config, resources, folder.checkpoint, log, execution)
     tracker.start(run)
     try:
-        summary = attempt(trial, folder, memory)
+        summary = yield from attempt(trial, folder, memory)
     except UserError as error:
         tracker.finish(failed(folder, "error", str(error)))
         raise
@@ -83,10 +107,10 @@ class _Stopped(BaseException):
         self.error = error
 
 
-def attempt(trial: Trial, folder: TrialFolder, memory: PeakMemory) -> Summary:
+def attempt(trial: Trial, folder: TrialFolder, memory: PeakMemory) -> Generator[Fitting, FitState, Summary]:
     """Train, save the weights and predictions (not of a search or a pruned trial); the summary says how it ended."""
     try:
-        outcome = trial.run()
+        outcome = yield from trial.steps()
         summary = completed(folder.trial_id, outcome, memory.peak_mb())
         if trial.sealed:
             assert_sealed(summary)
@@ -169,6 +193,7 @@ def provenance(trial: Trial, starts: list[str]) -> Provenance:
         num_starts=len(starts),
         user_code=user_code(trial.config.adapter),
         config_version=CONFIG_VERSION,
+        execution=trial.executed,
     )
 
 

@@ -61,6 +61,10 @@ class Task(ABC):
     def loss(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
         """Mean loss over the examples of the batch (a scalar)."""
 
+    def loss_rows(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
+        """Each example's loss, [B], whose mean is `loss`: for batches that hold the rows of several trials."""
+        raise NotImplementedError(f"{type(self).__name__} has no losses by row, so its trials cannot be packed")
+
     @abstractmethod
     def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:
         """One prediction per example, comparable with `Item.reference`."""
@@ -120,5 +124,10 @@ def evaluate(
                 predictions[index] = prediction
     finally:
         model.train(was_training)
+    return evaluation_of(task, items, predictions, total)
+
+
+def evaluation_of(task: Task, items: Sequence[Item], predictions: Sequence[int | str], total_loss: float) -> Evaluation:
+    """The evaluation of predictions, in item order, and the sum of the items' losses."""
     scored = task.score([item.reference for item in items], predictions)
-    return Evaluation(scored, total / len(items), tuple(predictions))
+    return Evaluation(scored, total_loss / len(items), tuple(predictions))

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
 from harness.backbones.model import TaskModel
 from harness.config import TrialConfig
-from harness.data.corpus import limit_train
+from harness.data.corpus import Split, limit_train
 from harness.errors import TrialError, UserError
+from harness.execution import PLAIN, Engine, Execution
 from harness.metrics import constrained_score, forgetting
 from harness.training.adapting import Adapted, adapt
+from harness.training.cut import Cut, CutModel, find_cut, reads_padded_steps, why_no_cut
+from harness.training.cut_task import CutTask
 from harness.training.loop import FitPlan, FitState, fit
-from harness.training.resources import Domains, Resources
-from harness.training.task import Evaluation, Item
+from harness.training.packed.packable import why_not_packable
+from harness.training.prefix_cache import PrefixStore
+from harness.training.resources import Domains, Resources, dtype_of
+from harness.training.task import Evaluation, Item, Task
 
 NUM_PROBES = 8  # examples per domain on which "adapters off" is compared with the base model, bit for bit
 
@@ -53,6 +58,53 @@ class Outcome:
     pruned: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Fitting:
+    """A training that is due: what `fit` needs, and the trial it belongs to."""
+
+    trial: Trial
+    adapted: Adapted
+    task: Task
+    items: list[Item]
+    plan: FitPlan
+    engine: Engine
+
+    def fit(self) -> FitState:
+        """Train it alone: whole, behind its cut, or as a pack of one.
+
+        Raises:
+            TrialError: see harness.training.loop.fit.
+        """
+        if self.engine == "plain":
+            return fit(self.adapted.model, self.task, self.items, self.plan)
+        if self.engine == "packed":
+            from harness.training.packed.driver import fit_alone  # it needs this module
+
+            return fit_alone(self)
+        model = CutModel(self.adapted.model, self.trial.cut)
+        store = self.trial.prefix(model, self.trial.config.data.target, "train")
+        store.rows(self.items)
+        return fit(model, CutTask(self.task, store, model.encoder), self.items, self.plan)
+
+
+T = TypeVar("T")
+
+
+def drive(steps: Generator[Fitting, FitState, T]) -> T:
+    """Go through a trial's steps, training each one that is due alone; what they return."""
+    try:
+        fitting = next(steps)
+        while True:
+            try:
+                state = fitting.fit()
+            except BaseException as error:  # the trial's own code decides what becomes of it
+                fitting = steps.throw(error)
+            else:
+                fitting = steps.send(state)
+    except StopIteration as end:
+        return cast(T, end.value)
+
+
 class Trial:
     """A trial's training and scoring; `run` does it all.
 
@@ -61,26 +113,38 @@ class Trial:
         resources: what trials of this process share; where they are sealed, no test example is read or scored.
         checkpoint: where to keep the checkpoint, or None for none.
         report: called with each epoch's entry; True prunes the trial.
+        execution: which engine trains it.
 
     Raises (from `run`):
         UserError: data, backbone, layers or adapter do not fit together; nothing was trained.
         TrialError: training failed, or a check did not hold.
     """
 
-    def __init__(self, config: TrialConfig, resources: Resources, checkpoint: Any, report: Report) -> None:
+    def __init__(
+        self, config: TrialConfig, resources: Resources, checkpoint: Any, report: Report, execution: Execution = PLAIN
+    ) -> None:
         self.config = config
+        self.execution = execution
         self.sealed = resources.sealed
         self.domains: Domains = resources.domains(config)
         self.checkpoint = checkpoint
         self.report = report
         self.device = torch.device(config.loop.device)
-        self.dtype = torch.float64 if config.loop.precision == "float64" else torch.float32
+        self.dtype = dtype_of(config.loop)
         self.notes: list[str] = list(self.domains.corpus.notes)
+        self.executed = execution.record("plain", why_no_cut(config))  # until a training is due
 
     def run(self) -> Outcome:
+        """Train and score, alone."""
+        return drive(self.steps())
+
+    def steps(self) -> Generator[Fitting, FitState, Outcome]:
+        """The same, leaving the training to whoever goes through it: it yields a Fitting and is sent its state."""
+        torch.set_num_threads(self.config.loop.threads)
         probes = self._probe_outputs(self.base)
-        adapted = adapt(self.fresh_base(), self.config)
-        state = self._fit(adapted.model) if adapted.num_trainable else FitState()
+        adapted = self.adapted()
+        state = (yield self._fitting(adapted)) if adapted.num_trainable else FitState()
+        torch.set_num_threads(self.config.loop.threads)  # others may have trained meanwhile
         began = time.monotonic()
         checks = self._check_base_restored(adapted, probes)
         outcome = self._sealed_outcome(adapted, state, checks)
@@ -110,7 +174,7 @@ class Trial:
             self.domains.items(name, "valid")
             if not self.sealed:
                 self.domains.items(name, "test")
-        adapt(self.fresh_base(), self.config)
+        self.adapted()
 
     @cached_property
     def base(self) -> TaskModel:
@@ -120,6 +184,14 @@ class Trial:
     def fresh_base(self) -> TaskModel:
         """A copy of the backbone's model on the trial's device, in its dtype, in eval mode."""
         return copy.deepcopy(self.domains.backbone.model).to(self.device, self.dtype).eval()
+
+    def adapted(self) -> Adapted:
+        """A fresh model with what the trial trains.
+
+        Raises:
+            UserError: layers or adapter do not fit the backbone.
+        """
+        return adapt(self.fresh_base(), self.config)
 
     def train_items(self) -> list[Item]:
         """The target's training items: the few-shot sample of this seed, without clips that CTC cannot align.
@@ -139,26 +211,67 @@ class Trial:
             self.notes.append(f"{len(items) - len(usable)} training clips are too short for their transcript")
         return usable
 
-    def _fit(self, model: TaskModel) -> FitState:
+    def choose_engine(self, model: TaskModel) -> tuple[Engine, str | None]:
+        """The engine for the trial's adapted model: the one asked for, or the nearest that can, and why."""
+        wanted = self.execution.engine
+        if wanted == "plain":
+            return wanted, None
+        if reason := why_no_cut(self.config):
+            return "plain", reason
+        if not self.domains.can_resume(self.config):
+            return "plain", "the encoder gives something else when it is run in two parts"
+        if wanted == "packed" and (reason := why_not_packable(model)):
+            return "cut", reason
+        return wanted, None
+
+    @cached_property
+    def cut(self) -> Cut:
+        """The trial's cut (of one that has one)."""
+        return find_cut(self.config, self.domains.frozen_model(self.config.loop))
+
+    def prefix(self, model: TaskModel, domain: str, split: Split) -> PrefixStore:
+        """What reaches the cut of the trial's model, for the items of a split."""
+        padded = reads_padded_steps(model, training=split == "train")
+        return self.domains.prefix(self.cut, padded, domain, split, self.config.loop)
+
+    def _fitting(self, adapted: Adapted) -> Fitting:
         config, task = self.config, self.domains.task(self.config.loop.augment)
         plan = FitPlan(
             optim=config.optim,
             loop=config.loop,
             seed=config.seed,
-            score_epoch=self._score_epoch,
+            score_epoch=lambda model: self.score_epoch(lambda domain: self._score_valid(model, domain)),
             select=f"valid_target/{task.primary}",
             metric=task.primary,
             checkpoint=self.checkpoint,
             report=self.report,
             made_with=f"{self.domains.corpus.fingerprint} {self.domains.backbone.fingerprint}",
         )
-        return fit(model, task, self.train_items(), plan)
+        engine, why = self.choose_engine(adapted.model)
+        self.executed = self.execution.record(engine, why)
+        return Fitting(self, adapted, task, self.train_items(), plan, engine)
 
-    def _score_epoch(self, model: TaskModel) -> dict[str, float]:
-        """Validation scores after an epoch: target, and mean over the sources."""
-        data, limit = self.config.data, self.config.loop.valid_limit
-        target = self._score(model, self.domains.items(data.target, "valid")[:limit])
-        sources = [self._score(model, self.domains.items(name, "valid")[:limit]) for name in data.source]
+    def valid_items(self, domain: str) -> list[Item]:
+        """The validation items that are scored after each epoch."""
+        return self.domains.items(domain, "valid")[: self.config.loop.valid_limit]
+
+    def _score_valid(self, model: TaskModel, domain: str) -> Evaluation:
+        return self.domains.score(model, self.valid_items(domain), self.config.loop, self._task_of(model, domain))
+
+    def _task_of(self, model: TaskModel, domain: str) -> Task | None:
+        if not isinstance(model, CutModel):
+            return None
+        return CutTask(self.domains.plain_task, self.prefix(model, domain, "valid"), model.encoder)
+
+    def score_epoch(self, score: Callable[[str], Evaluation]) -> dict[str, float]:
+        """Validation scores after an epoch: target, and mean over the sources.
+
+        Args:
+            score: a domain -> its evaluation on `valid_items`.
+        """
+        data = self.config.data
+        target = score(data.target)
+        sources = [score(name) for name in data.source]
         entry = {f"valid_target/{name}": value for name, value in target.scores.items()}
         entry["valid_target/loss"] = target.loss
         for name in target.scores:
@@ -209,7 +322,10 @@ class Trial:
 
     def _sealed_outcome(self, adapted: Adapted, state: FitState, checks: dict[str, str]) -> Outcome:
         """What a search may know: validation metrics at the best epoch, and parameter counts."""
-        valid = state.history[state.best_epoch - 1]["metrics"] if state.history else self._score_epoch(adapted.model)
+        if state.history:
+            valid = state.history[state.best_epoch - 1]["metrics"]
+        else:
+            valid = self.score_epoch(lambda domain: self._score_valid(adapted.model, domain))
         return Outcome(
             metrics={
                 "trainable_parameters": float(adapted.num_trainable),

@@ -19,6 +19,9 @@ from harness.sweep.points import SearchResult
 from .conftest import Start, finish, kill_group, table_of
 
 STRATEGY = "adapter.adapter_strategy"
+# The engine is named: `auto` measures, and two studies that are compared to the bit must have the same one.
+SWEEP = ("sweep", "--wandb", "off", "--engine", "plain")
+PACKED_SWEEP = ("sweep", "--wandb", "off", "--engine", "packed")
 
 
 def write_sweep(files: TinyText, folder: Path, **changes: Any) -> Path:
@@ -89,7 +92,7 @@ def uninterrupted(files: TinyText, start: Start, whole: dict[str, Path]) -> Path
     """The results of a sweep run in one go."""
     if "results" not in whole:
         path = write_sweep(files, whole["folder"])
-        code, out, err = finish(start("sweep", path, "--wandb", "off", "--results", whole["folder"] / "r"))
+        code, out, err = finish(start(*SWEEP, path, "--results", whole["folder"] / "r"))
         assert (code, err) == (0, ""), out
         whole["results"] = whole["folder"] / "r" / "tiny_sweep"
     return whole["results"]
@@ -124,7 +127,7 @@ def test_killed_at_ten_random_moments(
 ) -> None:
     results = uninterrupted(tiny_text_files, start, whole)
     path = write_sweep(tiny_text_files, tmp_path)
-    command = ["sweep", path, "--wandb", "off", "--results", tmp_path / "killed"]
+    command = [*SWEEP, path, "--results", tmp_path / "killed"]
     rng = random.Random(20261124)
     killed = tmp_path / "killed" / "tiny_sweep"
     hits = 0
@@ -144,12 +147,37 @@ def test_killed_at_ten_random_moments(
     assert_same(killed, results)
 
 
+@pytest.mark.timeout(900)
+def test_a_packed_sweep_killed_is_the_same(tiny_text_files: TinyText, start: Start, tmp_path: Path) -> None:
+    """Packs of three in one go; packs of two, then of four in two processes, each killed on the way."""
+    path = write_sweep(tiny_text_files, tmp_path, budget={"trials": 4}, race={}, confirm={"seeds": [0]})
+    code, _, err = finish(start(*PACKED_SWEEP, "--pack", "3", path, "--results", tmp_path / "whole"))
+    assert (code, err) == (0, "")
+    rng = random.Random(20261125)
+    killed = tmp_path / "killed" / "tiny_sweep"
+    command = [*PACKED_SWEEP, path, "--results", tmp_path / "killed"]
+    hits = 0
+    for options in (["--pack", "2"], ["--pack", "4", "--jobs", "2"]):
+        process = start(*command, *options)
+        wait_for_news(process, killed, rng.randint(2, 6))
+        hits += process.poll() is None
+        kill_group(process)
+    assert hits == 2
+    code, _, err = finish(start(*command, "--pack", "2", "--jobs", "2"))
+    assert (code, err) == (0, "")
+    assert_same(killed, tmp_path / "whole" / "tiny_sweep")
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in killed.glob("search/*/provenance.json")]
+    assert found and {record["execution"]["engine"] for record in found} == {"packed"}
+    code, _, err = finish(start(*SWEEP, path, "--results", tmp_path / "killed"))
+    assert code == 2 and "was begun with engine packed" in err and err.count("\n") == 1
+
+
 def test_two_processes_on_one_study(
     tiny_text_files: TinyText, start: Start, whole: dict[str, Path], tmp_path: Path
 ) -> None:
     results = uninterrupted(tiny_text_files, start, whole)
     path = write_sweep(tiny_text_files, tmp_path)
-    command = ["sweep", path, "--wandb", "off", "--results", tmp_path / "both"]
+    command = [*SWEEP, path, "--results", tmp_path / "both"]
     processes = [start(*command), start(*command, "--jobs", "2")]
     for process in processes:
         code, _, err = finish(process)
@@ -162,7 +190,7 @@ def test_two_processes_on_one_postgresql_study(
 ) -> None:
     results = uninterrupted(tiny_text_files, start, whole)
     path = write_sweep(tiny_text_files, tmp_path, storage=postgres_database)
-    command = ["sweep", path, "--wandb", "off", "--results", tmp_path / "both"]
+    command = [*SWEEP, path, "--results", tmp_path / "both"]
     processes = [start(*command), start(*command)]
     wait_for_news(processes[0], tmp_path / "both" / "tiny_sweep", 6)
     kill_group(processes[0])  # and one of them dies on the way
@@ -175,7 +203,7 @@ def test_more_budget_goes_on_with_the_same_trials(tiny_text_files: TinyText, sta
     path = write_sweep(tiny_text_files, tmp_path, race={}, confirm={"seeds": [0]})
     grown, once = tmp_path / "grown", tmp_path / "once"
     for results, trials in ((grown, 3), (grown, 6), (once, 6)):
-        code, _, err = finish(start("sweep", path, f"budget.trials={trials}", "--wandb", "off", "--results", results))
+        code, _, err = finish(start(*SWEEP, path, f"budget.trials={trials}", "--results", results))
         assert (code, err) == (0, "")
     assert_same(grown / "tiny_sweep", once / "tiny_sweep")
 
@@ -188,7 +216,7 @@ def test_a_finished_sweep_trains_nothing(
     shutil.copytree(results, copy)
     path = write_sweep(tiny_text_files, tmp_path)
     before = {file: file.stat().st_mtime_ns for file in copy.glob("*/*/*") if file.name != ".lock"}
-    code, out, err = finish(start("sweep", path, "--wandb", "off", "--results", tmp_path / "r"))
+    code, out, err = finish(start(*SWEEP, path, "--results", tmp_path / "r"))
     assert (code, err) == (0, "")
     assert before == {file: file.stat().st_mtime_ns for file in copy.glob("*/*/*") if file.name != ".lock"}
     assert table_of(out)
@@ -200,7 +228,7 @@ def test_other_settings_are_another_study(
     results = uninterrupted(tiny_text_files, start, whole)
     shutil.copytree(results, tmp_path / "r" / "tiny_sweep")
     path = write_sweep(tiny_text_files, tmp_path, pruner={"name": "none"})
-    code, _, err = finish(start("sweep", path, "--wandb", "off", "--results", tmp_path / "r"))
+    code, _, err = finish(start(*SWEEP, path, "--results", tmp_path / "r"))
     assert code == 2
     assert "begun with other settings" in err
     assert err.count("\n") == 1

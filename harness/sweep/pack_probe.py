@@ -1,0 +1,196 @@
+"""Which engine trains a config fastest here, measured in a few seconds: the plain loop, the cut, packs of 2, 4, 8 ...
+
+Each candidate trains the same few batches, with what it needs computed before; seconds are of the processor where one
+thread trains (other processes do not count then), of the clock otherwise. A faster engine is taken only if it saves
+more than MARGIN, so that a probe's noise does not leave the plain loop for nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from harness.config import TrialConfig
+from harness.execution import PLAIN, Execution
+from harness.training.cut import find_cut, num_block_weights, why_no_cut
+from harness.training.packed.engine import PackEngine
+from harness.training.resources import Resources
+from harness.training.trial import Trial
+
+SIZES = (2, 4, 8, 16, 32)
+MARGIN = 0.03
+BATCH_S = 1.5  # of training by the plain loop, about
+MAX_BATCHES = 12
+ROUNDS = 2
+VALID = 4  # items scored: the engines are compared by their steps
+
+
+@dataclass(frozen=True)
+class EngineProbe:
+    """What was measured, for one config.
+
+    Attributes:
+        execution: the fastest.
+        why: in words, for people.
+        seconds: engine and pack -> seconds of one trial's batches.
+        phi: share of the frozen forward pass before the cut; None without one.
+        limit: predicted gain of the cut (harness/training/cut.py).
+    """
+
+    execution: Execution
+    why: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    phi: float | None = None
+    limit: float | None = None
+
+    @property
+    def gain(self) -> float:
+        """Of the chosen engine over the plain loop, as measured."""
+        return self.seconds["plain"] / min(self.seconds.values()) if self.seconds else 1.0
+
+
+def describe_cut(config: TrialConfig, resources: Resources) -> tuple[float, float] | str:
+    """phi and the predicted gain of a config's cut; or why there is none.
+
+    Raises:
+        UserError: the config does not fit its data, backbone or layers.
+    """
+    if reason := why_no_cut(config):
+        return reason
+    trial = Trial(config, resources, None, lambda entry: None)
+    adapted = trial.adapted()
+    cut = find_cut(config, adapted.model)
+    return cut.phi, cut.gain(num_block_weights(trial.base.encoder), adapted.num_trainable)
+
+
+def describe_speed(config: TrialConfig, resources: Resources, known: Execution | None) -> str:
+    """What makes a config's trainings fast, in words, without measuring: its cut, and whether it can be packed.
+
+    Args:
+        config: of a trial.
+        resources: of a search.
+        known: the engine, where it is chosen already.
+
+    Raises:
+        UserError: the config does not fit its data, backbone or layers.
+    """
+    chosen = "" if known is None else f"engine {known.engine}{f', packs of {known.pack}' if known.pack > 1 else ''}; "
+    cut = describe_cut(config, resources)
+    if isinstance(cut, str):
+        return f"{chosen}no cut and no packs: {cut}"
+    trial = Trial(config, resources, None, lambda entry: None, Execution(engine="packed", pack=2))
+    engine, reason = trial.choose_engine(trial.adapted().model)
+    packs = {"packed": "can be packed", "cut": f"no packs: {reason}"}.get(engine, f"plain: {reason}")
+    return f"{chosen}phi {cut[0]:.2f}, the cut saves at most {cut[1]:.2f}x; {packs}"
+
+
+def probe_engines(config: TrialConfig, resources: Resources, max_pack: int = SIZES[-1]) -> EngineProbe:
+    """Measure a config.
+
+    Args:
+        config: of a trial that is about to be trained many times.
+        resources: of a search.
+        max_pack: no larger packs: more trials are never under way.
+
+    Raises:
+        UserError: the config does not fit its data, backbone or layers.
+    """
+    cut = describe_cut(config, resources)
+    if isinstance(cut, str):
+        return EngineProbe(PLAIN, cut)
+    phi, limit = cut
+    trial = Trial(config, resources, None, lambda entry: None, Execution(engine="packed", pack=2))
+    engine, reason = trial.choose_engine(trial.adapted().model)
+    if engine == "plain":
+        return EngineProbe(PLAIN, str(reason))
+    candidates = [PLAIN, Execution(engine="cut")]
+    if engine == "packed":
+        candidates += [Execution(engine="packed", pack=size) for size in SIZES if size <= max_pack]
+    small = _few_batches(config, len(trial.train_items()), _batches_in(config, resources))
+    seconds: dict[str, float] = {}
+    for execution in candidates:
+        name = f"packed {execution.pack}" if execution.engine == "packed" else execution.engine
+        found = _measure(small, resources, execution)
+        if found is None:
+            break  # memory: a larger pack would not fit either
+        seconds[name] = found
+        if execution.pack > 2 and found > 1.3 * min(seconds.values()):
+            break  # it only gets worse
+    return EngineProbe(*_choose(seconds, reason), seconds, phi, limit)
+
+
+def _choose(seconds: dict[str, float], reason: str | None) -> tuple[Execution, str]:
+    best, chosen = seconds["plain"], PLAIN
+    for name, found in seconds.items():
+        if found < best * (1 - MARGIN):
+            engine, _, pack = name.partition(" ")
+            best, chosen = found, Execution.model_validate({"engine": engine, "pack": int(pack or 1)})
+    if chosen.engine == "packed":
+        return chosen, f"packs of {chosen.pack} are fastest"
+    cut_pays = chosen.engine == "cut"
+    why = f"no packs: {reason}" if reason else "packing does not pay here"
+    return chosen, why if cut_pays else f"{why}, nor does the cut"
+
+
+def _few_batches(config: TrialConfig, num_items: int, num_batches: int) -> TrialConfig:
+    """The config with one epoch of so many batches, and next to no scoring."""
+    loop, data = config.loop, config.data
+    limit = min(num_items, num_batches * loop.batch_size)
+    changed = loop.model_copy(update={"epochs": 1, "patience": None, "valid_limit": VALID})
+    return config.model_copy(update={"loop": changed, "data": data.model_copy(update={"train_limit": limit})})
+
+
+def _batches_in(config: TrialConfig, resources: Resources) -> int:
+    """How many batches the plain loop trains in BATCH_S."""
+    items = len(Trial(config, resources, None, lambda entry: None).train_items())
+    seconds = _run([_few_batches(config, items, 2)], resources, PLAIN)
+    return max(2, min(MAX_BATCHES, int(2 * BATCH_S / max(seconds or 0.0, 1e-3))))
+
+
+def _measure(config: TrialConfig, resources: Resources, execution: Execution) -> float | None:
+    """Seconds of one of `execution.pack` trials, the best of a few rounds; None if memory ran out."""
+    # The same seed, as in a search: the trials' batches have the same shapes.
+    rates = [config.optim.lr * (1 + number / 64) for number in range(execution.pack)]
+    configs = [config.model_copy(update={"optim": config.optim.model_copy(update={"lr": rate})}) for rate in rates]
+    rounds = [_run(configs, resources, execution) for _ in range(1 + ROUNDS)]
+    warm = [seconds for seconds in rounds[1:] if seconds is not None]
+    return min(warm) / len(configs) if len(warm) == ROUNDS and rounds[0] is not None else None
+
+
+def _run(configs: list[TrialConfig], resources: Resources, execution: Execution) -> float | None:
+    """Seconds of all trainings together, without what comes before and after; None if memory ran out or short."""
+    torch.set_num_threads(configs[0].loop.threads)
+    clock: Callable[[], float] = time.process_time if configs[0].loop.threads == 1 else time.perf_counter
+    steps = [Trial(config, resources, None, lambda entry: None, execution).steps() for config in configs]
+    fittings = [next(each) for each in steps]
+    engine = PackEngine(execution.pack)
+    began = clock()
+    for fitting in fittings:
+        if execution.engine == "packed":
+            engine.add(fitting)
+        else:
+            fitting.fit()
+    left = len(configs) if execution.engine == "packed" else 0
+    while left:
+        for ended in engine.run():
+            left -= 1
+            if isinstance(ended.outcome, BaseException):
+                raise ended.outcome
+    seconds = clock() - began
+    for each in steps:
+        each.close()
+    return None if engine.size < execution.pack or not _memory_is_left() else seconds
+
+
+def _memory_is_left() -> bool:
+    """Whether a pack twice as large may be tried: a fifth of the memory is still free."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return True  # another system: a failed allocation tells
+    values = {line.partition(":")[0]: int(line.split()[1]) for line in lines if line.split()[1].isdigit()}
+    return values["MemAvailable"] > 0.2 * values["MemTotal"]

@@ -1,0 +1,231 @@
+"""One trial in a pack: its data at the cut, its random streams, and what is due next.
+
+Between two epochs it is a training of the plain loop (`Fit`): that takes its scores, keeps its best weights, writes its
+checkpoint and decides whether it is over. So checkpoints pass between the loop and the pack.
+
+Shape legend: N items of the trial, B rows, S target symbols.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.data.batching import bucketed_batches, pad_sequence_batch
+from harness.errors import TrialError
+from harness.training.cut import enabled_adapters
+from harness.training.cut_task import CutTask
+from harness.training.loop import Fit
+from harness.training.optim import lr_scale
+from harness.training.packed.merging import SlotMerge
+from harness.training.packed.optimizer import RowStep
+from harness.training.packed.packable import penalty_of
+from harness.training.prefix_cache import PrefixStore
+from harness.training.resources import EVALUATION_FRAMES
+from harness.training.task import Evaluation, Item, Task, evaluation_of
+from harness.training.trial import Fitting
+
+ROWS = 4  # where batches have no fixed number of rows, theirs is padded to a multiple of this
+
+
+@dataclass
+class ItemSet:
+    """Items with their places in a store, their real steps at the cut, and their targets."""
+
+    items: Sequence[Item]
+    store: PrefixStore
+    places_N: Tensor
+    lengths_N: Tensor
+    targets_NS: Tensor
+    target_lengths_N: Tensor
+    input_lengths: list[int]
+
+
+def make_item_set(task: CutTask, items: Sequence[Item]) -> ItemSet:
+    """Compute what reaches the cut, where that is not there yet, and pad the targets."""
+    places = task.store.rows(items)
+    targets, target_lengths = pad_sequence_batch([item.target.reshape(-1) for item in items])
+    device = places.device
+    return ItemSet(
+        items,
+        task.store,
+        places,
+        task.lengths(items).to(device),
+        targets.to(device),
+        target_lengths.to(device),
+        [len(item.inputs) for item in items],
+    )
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """A batch to learn from: its items, and the padded shape that it shares launches by."""
+
+    indices_B: Tensor
+    num_steps: int
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ScoreStep:
+    """A batch of validation items of a domain to score."""
+
+    domain: str
+    set_id: int
+    number: int
+
+
+@dataclass
+class ScoreSet:
+    """Validation items of a domain, in the batches in which the plain loop scores them."""
+
+    items: ItemSet
+    batches: list[list[int]]
+
+
+@dataclass
+class Scoring:
+    """What a slot has scored of one domain."""
+
+    predictions: list[int | str]
+    total_loss: float = 0.0
+
+
+class Slot:
+    """See above.
+
+    Args:
+        fitting: the training; its checkpoint, if it has one, is read here.
+        score_sets: domain -> its validation items, which other slots may share.
+
+    Raises:
+        TrialError: the checkpoint is corrupt.
+    """
+
+    def __init__(self, fitting: Fitting, items: ItemSet, score_sets: dict[str, ScoreSet]) -> None:
+        self.fitting, self.items, self.score_sets = fitting, items, score_sets
+        self.fit = Fit(fitting.adapted.model, fitting.task, fitting.items, fitting.plan)
+        self.strategies = [adapter.adapter_strategy for adapter in enabled_adapters(fitting.adapted.model)]
+        self.penalty = penalty_of(fitting.adapted.model)
+        self.row = -1
+        self.num_optimizer_steps = 0
+        self.waited = 0
+        self.seconds = 0.0
+        self.fit.resume()
+
+    @property
+    def task(self) -> Task:
+        return self.fitting.task
+
+    @property
+    def due(self) -> TrainStep | ScoreStep:
+        """The next thing to run."""
+        return self.work[self.position]
+
+    def begin_epoch(self) -> None:
+        """Seed the streams anew and lay out the epoch: batches to learn from, then the domains to score."""
+        epoch = self.fit.state.epoch
+        self.noise = self.fit.noise_generator(epoch)
+        self.task_sum = self.auxiliary_sum = 0.0
+        self.position = 0
+        self.seconds = 0.0
+        batches = self.fit.batches_of(epoch)
+        self.num_batches = len(batches)
+        self.work: list[TrainStep | ScoreStep] = [self._train_step(indices) for indices in batches]
+        self.scorings: dict[str, Scoring] = {}
+        for domain, score_set in self.score_sets.items():
+            self.scorings[domain] = Scoring([""] * len(score_set.items.items))
+            self.work += [ScoreStep(domain, id(score_set), number) for number in range(len(score_set.batches))]
+
+    def _train_step(self, indices: Sequence[int]) -> TrainStep:
+        chosen = torch.tensor(indices, device=self.items.places_N.device)
+        longest = max(self.items.input_lengths[index] for index in indices)
+        pooled = self.items.store.plan.cut.pooled
+        encoder = self.fitting.adapted.model.encoder
+        num_steps = 1 if pooled else int(encoder.output_lengths(torch.tensor(longest)))
+        loop = self.fitting.plan.loop
+        rows = loop.batch_size if loop.max_frames is None else -(-len(indices) // ROWS) * ROWS
+        return TrainStep(chosen, num_steps, (rows, min(padded_steps(num_steps), self.items.store.plan.num_steps)))
+
+    @property
+    def progress(self) -> float:
+        """Share of all steps that are done, as the plain loop counts it."""
+        return (self.fit.state.epoch + self.position / self.num_batches) / self.fitting.plan.loop.epochs
+
+    def merge_of(self, step: TrainStep) -> SlotMerge:
+        """What its strategy needs in a step (one config makes all layers' strategies)."""
+        strategy = self.strategies[0] if self.strategies else None
+        return SlotMerge(strategy, self.noise, len(step.indices_B), self.progress)
+
+    def row_step(self) -> RowStep:
+        """Its next optimizer step."""
+        optim = self.fitting.plan.optim
+        lr = optim.lr * lr_scale(self.progress, optim.warmup, optim.decay)
+        return RowStep(optim, lr, self.num_optimizer_steps + 1)
+
+    def take_losses(self, task_loss: float, auxiliary_loss: float) -> None:
+        """Count a step that was taken.
+
+        Raises:
+            TrialError: the loss is not finite (`nan`), as the plain loop raises it.
+        """
+        total = task_loss + auxiliary_loss
+        if not math.isfinite(total):
+            where = f"epoch {self.fit.state.epoch + 1}, step {self.position + 1}"
+            raise TrialError("nan", f"the loss is {total} at {where}")
+        self.task_sum += task_loss
+        self.auxiliary_sum += auxiliary_loss
+        self.num_optimizer_steps += 1
+        self.position += 1
+
+    def take_scores(self, step: ScoreStep, predictions: Sequence[int | str], mean_loss: float) -> None:
+        """Take a scored batch."""
+        scoring, indices = self.scorings[step.domain], self.score_sets[step.domain].batches[step.number]
+        scoring.total_loss += mean_loss * len(indices)
+        for index, prediction in zip(indices, predictions, strict=True):
+            scoring.predictions[index] = prediction
+        self.position += 1
+
+    @property
+    def epoch_is_done(self) -> bool:
+        """Whether everything of the epoch has run."""
+        return self.position == len(self.work)
+
+    def finish_epoch(self) -> None:
+        """Score, keep, save and report; the weights have been read back.
+
+        Raises:
+            TrialError: a number is not finite, or the checkpoint cannot be written.
+        """
+        losses = {
+            "train/loss": self.task_sum / self.num_batches,
+            "train/auxiliary_loss": self.auxiliary_sum / self.num_batches,
+        }
+        trial = self.fitting.trial
+        self.fit.finish_epoch(losses, trial.score_epoch(self._evaluation), lambda: self.seconds)
+
+    def _evaluation(self, domain: str) -> Evaluation:
+        scoring, items = self.scorings[domain], self.score_sets[domain].items.items
+        return evaluation_of(self.fitting.trial.domains.plain_task, items, scoring.predictions, scoring.total_loss)
+
+
+def make_score_set(fitting: Fitting, domain: str) -> ScoreSet:
+    """The validation items of a domain, in the plain loop's batches."""
+    trial, model = fitting.trial, fitting.adapted.model
+    items = trial.valid_items(domain)
+    task = CutTask(trial.domains.plain_task, trial.prefix(model, domain, "valid"), model.encoder)
+    max_frames = EVALUATION_FRAMES[trial.domains.corpus.family]
+    batches = bucketed_batches([len(item.inputs) for item in items], max_frames=max_frames, generator=None)
+    return ScoreSet(make_item_set(task, items), batches)
+
+
+def padded_steps(num_steps: int) -> int:
+    """The number of steps that a batch is padded to: a power of two, or one and a half, from 8."""
+    size = 8
+    while size < num_steps:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
+    return size

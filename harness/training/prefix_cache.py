@@ -1,0 +1,221 @@
+"""What the frozen prefix gives for each item, computed once and kept: in memory, beyond a limit in a mapped file.
+
+Each item is computed alone and at a padded length that depends on the item alone, so that its bits do not depend on
+what else is needed, in which order, or whether anything is kept. A file's name hashes all that shapes its numbers:
+backbone, corpus, preprocessing, cut, dtype, versions and the source code of the prefix.
+
+Shape legend: N items of a split, B batch, P steps that a row has room for, T steps of a batch, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.data.cache import cache_root
+from harness.errors import TrialError
+from harness.records.provenance import package_versions
+from harness.settings import content_hash
+from harness.training.cut import Cut
+from harness.training.task import Item
+
+LIMIT_MB = 1024.0  # of all rows that a process keeps in memory; $HARNESS_PREFIX_MB
+STEPS = 8
+NUMBERED_BY = ("torch", "torchaudio", "transformers", "tokenizers", "numpy")  # versions that may change the numbers
+
+
+def whole_steps(num_steps: int) -> int:
+    """Round up to STEPS, so that a slot's numbers fill whole vectors of the processor.
+
+    torch computes the last few numbers of an array, those that fill none, by another exponential than the rest. Which
+    numbers these are would depend on how many slots there are.
+    """
+    return -(-num_steps // STEPS) * STEPS
+
+
+@dataclass(frozen=True)
+class PrefixPlan:
+    """What is computed for which items.
+
+    Attributes:
+        compute: an item, and the number of input steps to pad it to -> [steps, D].
+        cut: where the prefix ends.
+        width: D.
+        num_input_steps: of the split's longest item.
+        num_steps: P, what those become, rounded up (`whole_steps`).
+        dtype: of the rows.
+        device: of the rows.
+        padded: compute every item at the full length, so that its padded steps hold what the whole model gives there
+            (NeMo's l2 sum counts them). Otherwise they are 0.
+        align: an item that is not computed at the full length is padded to a multiple of this.
+        made_of: names of everything that shapes the numbers, for the file's name.
+    """
+
+    compute: Callable[[Item, int], Tensor]
+    cut: Cut
+    width: int
+    num_input_steps: int
+    num_steps: int
+    dtype: torch.dtype
+    device: torch.device
+    padded: bool
+    align: int
+    made_of: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that shapes the numbers."""
+        versions = {name: version for name, version in package_versions().items() if name in NUMBERED_BY}
+        facts = [asdict(self.cut), self.padded, self.align, str(self.dtype), str(self.device), *self.made_of]
+        return content_hash([facts, versions, prefix_code(), torch.get_num_threads()], 24)
+
+
+@cache
+def prefix_code() -> str:
+    """SHA-256 over the source files that compute a prefix."""
+    from harness.adapters import insertion, module_mixin
+    from harness.backbones import blocks, encoders, pretrained
+    from harness.training import cut
+
+    modules: list[ModuleType] = [insertion, module_mixin, blocks, encoders, pretrained, cut, inspect.getmodule(Item)]  # type: ignore[list-item]
+    state = hashlib.sha256(Path(__file__).read_bytes())
+    for module in modules:
+        state.update(Path(str(module.__file__)).read_bytes())
+    return state.hexdigest()
+
+
+class PrefixBudget:
+    """Memory that all stores of a process share; `keep` False computes every item anew each time (for tests)."""
+
+    def __init__(self, limit_mb: float | None = None, folder: Path | None = None, keep: bool = True) -> None:
+        chosen = float(os.environ.get("HARNESS_PREFIX_MB", LIMIT_MB)) if limit_mb is None else limit_mb
+        self.limit_bytes = chosen * 2**20
+        self.folder = folder
+        self.keep = keep
+        self.used_bytes = 0
+
+    def take(self, num_bytes: int) -> bool:
+        """Take memory; False when that is more than is left."""
+        if self.used_bytes + num_bytes > self.limit_bytes:
+            return False
+        self.used_bytes += num_bytes
+        return True
+
+
+class PrefixStore:
+    """The prefix of one split's items, by their place in it.
+
+    Args:
+        items: the whole split, in corpus order; only those that are asked for are computed.
+        plan: how.
+        budget: the memory that it may use; what does not fit goes to a file.
+    """
+
+    def __init__(self, items: Sequence[Item], plan: PrefixPlan, budget: PrefixBudget) -> None:
+        self.plan, self.budget = plan, budget
+        self.items = items
+        self.place = {item.key: number for number, item in enumerate(items)}
+        self.done = np.zeros(len(items), dtype=bool)
+        self.file: Path | None = None
+        # Never touched, a row takes no memory: the system gives pages when they are written.
+        self.table_NPD = torch.empty(self._shape, dtype=plan.dtype, device=plan.device) if budget.keep else None
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return len(self.items), self.plan.num_steps, self.plan.width
+
+    @property
+    def row_bytes(self) -> int:
+        """Memory of one item."""
+        return self.plan.num_steps * self.plan.width * self.plan.dtype.itemsize
+
+    def rows(self, items: Sequence[Item]) -> Tensor:
+        """The places of some items [B], int64, computing those that are not there yet."""
+        places = [self.place[item.key] for item in items]
+        missing = [] if self.table_NPD is None else [place for place in dict.fromkeys(places) if not self.done[place]]
+        if missing and self.file is None and not self.budget.take(len(missing) * self.row_bytes):
+            self._move_to_file()
+            missing = [place for place in missing if not self.done[place]]
+        self._reserve(missing)
+        for place in missing:
+            assert self.table_NPD is not None
+            self._compute(place, self.table_NPD[place])
+        self._mark_done(missing)
+        return torch.tensor(places, dtype=torch.int64, device=self.plan.device)
+
+    def gather(self, rows_B: Tensor, num_steps: int) -> Tensor:
+        """Rows at some places: [B, T, D]; steps after an item's own are its padding."""
+        if self.table_NPD is None:
+            fresh = torch.empty((len(rows_B), *self._shape[1:]), dtype=self.plan.dtype, device=self.plan.device)
+            for row_PD, place in zip(fresh, rows_B.tolist(), strict=True):
+                self._compute(place, row_PD)
+            return fresh[:, :num_steps]
+        return self.table_NPD[:, :num_steps].index_select(0, rows_B)
+
+    @torch.no_grad()
+    def _compute(self, place: int, row_PD: Tensor) -> None:
+        item, plan = self.items[place], self.plan
+        aligned = -(-len(item.inputs) // plan.align) * plan.align
+        found = plan.compute(item, plan.num_input_steps if plan.padded else min(aligned, plan.num_input_steps))
+        row_PD[: len(found)] = found[: plan.num_steps]
+        row_PD[len(found) :] = 0
+
+    def _reserve(self, places: Sequence[int]) -> None:
+        """Claim disk for rows: writing to a mapped hole on a full disk would kill the process.
+
+        Raises:
+            TrialError: the disk is full (`disk`).
+        """
+        if self.file is None or not places:
+            return
+        with self.file.open("r+b") as rows:
+            try:
+                for place in places:
+                    os.posix_fallocate(rows.fileno(), place * self.row_bytes, self.row_bytes)
+            except OSError as error:
+                raise TrialError("disk", f"{self.file}: cannot be written: {error.strerror}") from error
+
+    def _mark_done(self, places: Sequence[int]) -> None:
+        if not places:
+            return
+        if self.file is not None:
+            # The rows first: who finds a mark, now or after a crash, must find the row.
+            with self.file.open("r+b") as rows:
+                os.fsync(rows.fileno())
+        self.done[list(places)] = True
+        if isinstance(self.done, np.memmap):
+            self.done.flush()
+
+    def _move_to_file(self) -> None:
+        """Go on in a mapped file, which other processes and later runs read as well."""
+        assert self.table_NPD is not None
+        if self.plan.device.type != "cpu":
+            return  # a GPU's table stays where it is
+        folder = self.budget.folder or cache_root() / "prefix"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = folder / f"{self.plan.key}.rows"
+        num_bytes = len(self.items) * self.row_bytes
+        for path, size in ((self.file, num_bytes), (self.file.with_suffix(".done"), len(self.items))):
+            with path.open("ab") as file:
+                file.truncate(size)  # no more than a hole until rows are written
+        table = torch.from_file(
+            str(self.file), shared=True, size=num_bytes // self.plan.dtype.itemsize, dtype=self.plan.dtype
+        )
+        table = table.reshape(self._shape)
+        done = np.memmap(self.file.with_suffix(".done"), dtype=bool, mode="r+", shape=len(self.items))
+        kept = np.flatnonzero(self.done & ~done)
+        self._reserve(kept.tolist())
+        table[torch.from_numpy(kept)] = self.table_NPD[torch.from_numpy(kept)]
+        self.budget.used_bytes -= int(self.done.sum()) * self.row_bytes
+        self.table_NPD, self.done = table, done
+        self._mark_done(kept.tolist())

@@ -1,0 +1,124 @@
+"""Which engine trains an arm: asked for, probed, kept; and the words of the plan. No measured time is asserted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_text import TinyText
+
+from harness.config import TrialConfig
+from harness.errors import UserError
+from harness.execution import PLAIN, Execution, execution_of
+from harness.experiment_files import load_experiment
+from harness.sweep import pack_probe
+from harness.sweep.engines import EngineChoice, experiment_executions, num_slots
+from harness.sweep.pack_probe import describe_speed, probe_engines
+from harness.sweep.storage import StudyStore
+from harness.training.resources import Resources
+
+PACKED = Execution(engine="packed", pack=8)
+
+
+@pytest.fixture
+def configs(tiny_text_files: TinyText) -> dict[str, TrialConfig]:
+    """One config an arm."""
+    experiment = load_experiment(tiny_text_files.experiment)
+    return {trial.arm: trial.config for trial in experiment.trials}
+
+
+@pytest.mark.parametrize(
+    ("engine", "pack", "message"),
+    [
+        ("fast", None, "--engine 'fast'; choices: auto, plain, cut, packed"),
+        ("plain", 4, "--pack 4 needs --engine packed, not plain"),
+        ("cut", 2, "--pack 2 needs --engine packed, not cut"),
+    ],
+)
+def test_wrong_options_are_one_line(engine: str, pack: int | None, message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        EngineChoice(engine, pack)
+    assert str(raised.value) == message
+
+
+def test_an_execution_from_options() -> None:
+    assert execution_of("plain", None) == PLAIN
+    assert execution_of("packed", None) == PACKED
+    assert execution_of("packed", 3).pack == 3
+    assert num_slots({"a": PLAIN, "b": PACKED}) == 8 and num_slots({}) == 1
+
+
+def test_what_was_begun_with_an_engine_keeps_it() -> None:
+    """Another size of pack may be asked for; another engine is refused."""
+    known = PACKED.model_dump(mode="json")
+    assert EngineChoice("auto").agree(known, "it") == PACKED
+    assert EngineChoice("packed", 2).agree(known, "it").pack == 2
+    with pytest.raises(UserError, match="--engine plain: it was begun with engine packed"):
+        EngineChoice("plain").agree(known, "it")
+
+
+def test_an_experiments_engines_are_kept(
+    configs: dict[str, TrialConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain writes nothing; a choice is written once and read from then on; old records are the plain loop's."""
+    folder = tmp_path / "experiment"
+    assert set(experiment_executions(folder, configs, EngineChoice("plain"), False).values()) == {PLAIN}
+    assert not folder.exists()
+    with pytest.raises(UserError, match="was begun with engine plain"):
+        experiment_executions(folder, configs, EngineChoice("packed"), True)
+    chosen = experiment_executions(folder, configs, EngineChoice("packed", 3), False)
+    assert set(chosen.values()) == {Execution(engine="packed", pack=3)}
+    assert set(json.loads((folder / "execution.json").read_text())) == set(configs)
+    monkeypatch.setattr(EngineChoice, "choose", lambda *args, **options: pytest.fail("chosen again"))
+    assert experiment_executions(folder, configs, EngineChoice("auto"), True) == chosen
+    with pytest.raises(UserError, match="was begun with engine packed"):
+        experiment_executions(folder, configs, EngineChoice("cut"), True)
+
+
+def test_a_study_keeps_the_first_choice(tmp_path: Path) -> None:
+    with (
+        StudyStore(tmp_path / "study.db", "s/a", ["maximize"]) as one,
+        StudyStore(tmp_path / "study.db", "s/a", ["maximize"]) as other,
+    ):
+        assert one.set_attr_once("execution", {"engine": "cut"}) == {"engine": "cut"}
+        assert other.set_attr_once("execution", {"engine": "plain"}) == {"engine": "cut"}
+        assert other.attrs()["execution"] == {"engine": "cut"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ({"plain": 1.0, "cut": 0.98, "packed 2": 0.99}, PLAIN),
+        ({"plain": 1.0, "cut": 0.5, "packed 2": 0.49}, Execution(engine="cut")),
+        ({"plain": 1.0, "cut": 0.9, "packed 2": 0.6, "packed 8": 0.4, "packed 16": 0.41}, PACKED),
+    ],
+)
+def test_the_plain_loop_unless_another_is_clearly_faster(seconds: dict[str, float], expected: Execution) -> None:
+    assert pack_probe._choose(seconds, None)[0] == expected
+
+
+def test_the_probe_tries_what_it_may(configs: dict[str, TrialConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured are the three engines and no larger packs than ever run; a pack that does not fit ends it."""
+    monkeypatch.setattr(pack_probe, "BATCH_S", 0.001)
+    monkeypatch.setattr(pack_probe, "ROUNDS", 1)
+    resources = Resources(sealed=True)
+    found = probe_engines(configs["residual_add"], resources, max_pack=2)
+    assert list(found.seconds) == ["plain", "cut", "packed 2"] and min(found.seconds.values()) > 0
+    assert found.phi == 0.5 and found.limit is not None and 1.3 < found.limit < 1.5
+    assert probe_engines(configs["frozen"], resources).why == "nothing is trained"
+    real = pack_probe._run
+    monkeypatch.setattr(pack_probe, "_run", lambda c, r, e: None if e.pack > 1 else real(c, r, e))
+    assert list(probe_engines(configs["residual_add"], resources).seconds) == ["plain", "cut"]
+
+
+def test_the_plans_words(configs: dict[str, TrialConfig]) -> None:
+    resources = Resources(sealed=True)
+    config = configs["residual_add"]
+    assert describe_speed(config, resources, None).startswith("phi 0.50, the cut saves at most 1.")
+    assert describe_speed(config, resources, PACKED).startswith("engine packed, packs of 8; phi 0.50")
+    full = config.model_copy(update={"train": "full", "adapter": None})
+    assert describe_speed(full, resources, None) == "no cut and no packs: train: full changes every layer"
+    dropout = config.model_copy(update={"adapter": {**(config.adapter or {}), "dropout": 0.1}})
+    expected = "no packs: adapter.dropout draws from torch's global generator"
+    assert describe_speed(dropout, resources, None).endswith(expected)

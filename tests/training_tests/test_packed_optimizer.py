@@ -1,0 +1,52 @@
+"""Clipping and AdamW by row, against torch's own, one optimizer a row."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from harness.config import OptimSettings
+from harness.training.packed.optimizer import RowStep, step_rows
+from harness.training.packed.packable import WIDTHS, padded_width
+
+SETTINGS = [
+    OptimSettings(lr=0.1, weight_decay=0.0, clip_norm=None),
+    OptimSettings(lr=0.01, weight_decay=0.3, clip_norm=0.5),
+    OptimSettings(lr=0.03, betas=(0.8, 0.95), eps=1e-4, clip_norm=100.0),
+]
+
+
+def test_rows_are_torchs_adamw() -> None:
+    """Twenty steps in float64 to 1e-13, each row at a step number of its own; a NaN stays in its row."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(4, 12, generator=generator, dtype=torch.float64)
+    rows = torch.stack([start, torch.zeros_like(start), torch.zeros_like(start)])
+    weights = [nn.Parameter(row.clone()) for row in start[:3]]
+    optimizers = [
+        torch.optim.AdamW([w], lr=s.lr, betas=s.betas, eps=s.eps, weight_decay=s.weight_decay)
+        for w, s in zip(weights, SETTINGS, strict=True)
+    ]
+    settings = [*SETTINGS, SETTINGS[1]]
+    for number in range(1, 21):
+        gradients = torch.randn(4, 12, generator=generator, dtype=torch.float64)
+        gradients[3] = torch.nan
+        for weight, optimizer, setting, gradient in zip(weights, optimizers, SETTINGS, gradients, strict=False):
+            optimizer.param_groups[0]["lr"] = setting.lr / number
+            weight.grad = gradient.clone()
+            if setting.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_([weight], setting.clip_norm)
+            optimizer.step()
+        first, second, third = rows
+        step_rows(first, second, third, gradients, [RowStep(s, s.lr / number, number) for s in settings])
+    for row, weight, optimizer in zip(rows.unbind(1), weights, optimizers, strict=False):
+        state = optimizer.state[weight]
+        for found, expected in zip(row, (weight.detach(), state["exp_avg"], state["exp_avg_sq"]), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-15)
+    assert rows[0, 3].isnan().all() and rows[:, :3].isfinite().all()
+
+
+@pytest.mark.parametrize(("width", "padded"), [(1, 8), (8, 8), (9, 16), (33, 64), (1024, 1024), (1025, 2048)])
+def test_widths_are_padded_to_buckets(width: int, padded: int) -> None:
+    assert padded_width(width) == padded
+    assert padded >= width and (padded in WIDTHS or padded % WIDTHS[-1] == 0)
