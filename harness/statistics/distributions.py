@@ -133,7 +133,7 @@ def _chi_nodes(df: float) -> tuple[Floats, Floats]:
 def _legendre() -> tuple[Floats, Floats]:
     """Nodes and weights of the rule on [-1, 1], by Newton's method on the three-term recurrence.
 
-    NumPy's `leggauss` asks for the eigenvalues of a 400 x 400 matrix, which took seconds where other processes were busy.
+    NumPy's `leggauss` asks for the eigenvalues of a 400 x 400 matrix: seconds where other processes are busy.
     """
     places = np.arange(1, _NODES + 1)
     nodes = np.cos(np.pi * (places - 0.25) / (_NODES + 0.5))  # Tricomi's first guess
