@@ -146,7 +146,13 @@ def open_run(
         resume="allow" if mode == "online" else None,
         reinit="create_new",
         settings=wandb.Settings(
-            silent=True, console="off", x_disable_stats=True, disable_git=True, init_timeout=INIT_TIMEOUT_S
+            silent=True,
+            console="off",
+            x_disable_stats=True,
+            # Reading every installed package's metadata took nine tenths of a run's start; the record has the versions.
+            x_save_requirements=False,
+            disable_git=True,
+            init_timeout=INIT_TIMEOUT_S,
         ),
     )
 
