@@ -42,8 +42,18 @@ class _Adapted(MeanClassifier):
     active_head = None
 
     @property
+    def base_model(self) -> Any:
+        return self.encoder
+
+    @property
     def active_adapters(self) -> Any:
         return self.encoder.active_adapters
+
+
+class _Trainer(adapters.AdapterTrainer):
+    """AdapterTrainer sets this for models of transformers' own classes only."""
+
+    train_adapter_fusion = False
 
 
 def train(workload: dict[str, Any], trial: dict[str, Any]) -> list[dict[str, float]]:
@@ -51,7 +61,7 @@ def train(workload: dict[str, Any], trial: dict[str, Any]) -> list[dict[str, flo
     transformers.set_seed(trial["seed"])
     encoder = adapted_encoder(workload, ["adapted"])
     encoder.train_adapter("adapted")
-    return train_with(adapters.AdapterTrainer, _Adapted(encoder, workload["head"]), workload, trial)
+    return train_with(_Trainer, _Adapted(encoder, workload["head"]), workload, trial)
 
 
 if __name__ == "__main__":

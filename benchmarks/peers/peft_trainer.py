@@ -21,17 +21,11 @@ def train(workload: dict[str, Any], trial: dict[str, Any]) -> list[dict[str, flo
     encoder = transformers.AutoModel.from_pretrained(workload["encoder"], add_pooling_layer=False)
     inner, width = encoder.config.intermediate_size, encoder.config.hidden_size
     weights_a_layer = 2 * width * workload["adapter_dim"] + 2 * width
-    config = LoraConfig(
-        r=round(weights_a_layer / (inner + width)),
-        lora_alpha=2 * round(weights_a_layer / (inner + width)),
-        target_modules=r"encoder\.layer\.\d+\.output\.dense",
-        layers_to_transform=workload["layers"],
-        layers_pattern="layer",
-    )
-    # A regular expression excludes `layers_to_transform`: the layers are named in it.
+    rank = round(weights_a_layer / (inner + width))
     layers = "|".join(str(number) for number in workload["layers"])
-    config.layers_to_transform = config.layers_pattern = None
-    config.target_modules = rf".*encoder\.layer\.({layers})\.output\.dense"
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=rf"(.*\.)?encoder\.layer\.({layers})\.output\.dense"
+    )
     model = MeanClassifier(get_peft_model(encoder, config), workload["head"])
     return train_with(transformers.Trainer, model, workload, trial)
 

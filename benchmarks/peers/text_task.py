@@ -14,7 +14,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import Tensor, nn
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 
 
 def read_workload(path: str) -> dict[str, Any]:

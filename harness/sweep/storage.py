@@ -296,7 +296,9 @@ class StudyStore:
         """Set the intermediate value of a step."""
         number, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
         stored = {"intermediate_value": number, "intermediate_value_type": kind}
-        return self._write(trial_id, lambda connection: _put(connection, _STEPS, {"trial_id": trial_id, "step": step}, stored))
+        return self._write(
+            trial_id, lambda connection: _put(connection, _STEPS, {"trial_id": trial_id, "step": step}, stored)
+        )
 
     def tell(
         self,

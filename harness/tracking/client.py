@@ -131,7 +131,7 @@ def open_run(
     """
     wandb = import_wandb()
     directory.mkdir(parents=True, exist_ok=True)
-    for stale in directory.glob(f"wandb/offline-run-*-{run_id}"):
+    for stale in _offline_runs(directory, run_id):
         shutil.rmtree(stale)  # the whole log is sent again from its first epoch
     return wandb.init(
         project=project_name(),
@@ -155,6 +155,13 @@ def open_run(
             init_timeout=INIT_TIMEOUT_S,
         ),
     )
+
+
+def _offline_runs(directory: Path, run_id: str) -> list[Path]:
+    """The folders of offline runs of an id (a long study has thousands of others beside them: no pattern matching)."""
+    folder = directory / "wandb"
+    names = os.listdir(folder) if folder.is_dir() else []
+    return [folder / name for name in names if name.endswith(f"-{run_id}") and name.startswith("offline-run-")]
 
 
 def trial_config(run: TrialRun) -> dict[str, Any]:
