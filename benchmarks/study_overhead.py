@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from reporting import describe_machine, write_result
 import harness.sweep.mirror
 import harness.training.run_trial
 from harness.config import TrialConfig
+from harness.execution import Execution
 from harness.records.store import TrialFolder
 from harness.sweep.arm_search import ArmSearch
 from harness.sweep.launch import InProcessPool
@@ -35,7 +36,7 @@ from harness.sweep.run_sweep import open_arms
 from harness.sweep.search import Search
 from harness.sweep.storage import StudyStore
 from harness.sweep.sweep_files import Sweep, load_sweep
-from harness.sweep.worker import TrialEvent, Worker
+from harness.sweep.worker import PackedWorker, TrialEvent
 from harness.tracking.wandb_tracker import WandbTracker
 from harness.training.trial import Outcome, Report
 
@@ -90,11 +91,15 @@ class _Domains:
 class SimulatedTrial:
     """In the place of `Trial`: reports its epochs at once; the score depends on the config as a real one might."""
 
-    def __init__(self, config: TrialConfig, resources: Any, checkpoint: Any, report: Report) -> None:
+    def __init__(
+        self, config: TrialConfig, resources: Any, checkpoint: Any, report: Report, execution: Execution
+    ) -> None:
         self.config, self.report, self.sealed, self.domains = config, report, resources.sealed, _Domains()
+        self.executed = execution.record("plain", None)
 
-    def run(self) -> Outcome:
-        """Eight epochs of made-up scores."""
+    def steps(self) -> Generator[Any, Any, Outcome]:
+        """Eight epochs of made-up scores; no training is ever due."""
+        yield from ()
         strategy = (self.config.adapter or {})["adapter_strategy"]
         height = 0.6 - abs(strategy["stochastic_depth"] - 0.3) / 3 - abs(self.config.optim.lr - 3e-3) * 10
         valid: dict[str, float] = {}
@@ -135,7 +140,7 @@ def watch_all(watch: Stopwatch) -> Callable[[], None]:
         (WandbTracker, "log", "wandb: log"),
         (WandbTracker, "finish", "wandb: wait for its end"),
         (Sweep, "trial", "config"),
-        (Worker, "train", "record"),
+        (PackedWorker, "start", "record"),
         (TrialFolder, "read_log", "record"),
         (Search, "tell", "search"),
     ]

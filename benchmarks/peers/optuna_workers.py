@@ -1,7 +1,7 @@
-"""An Optuna study over the fixed list of trials, in one or several worker processes that share it (SQLite).
+"""The fixed list of trials as enqueued trials of Optuna studies (SQLite), in one or several worker processes.
 
-The trials are enqueued, so that every contestant trains the same ones; each worker asks for the next one, as workers of
-a real search do.
+Each worker has every n-th trial in a study of its own: two processes that take enqueued trials of one study from SQLite
+were given the same trial at times (Optuna 5.0: "Cannot tell a COMPLETE trial").
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from text_task import read_workload
 Train = Callable[[dict[str, Any], dict[str, Any]], list[dict[str, float]]]
 
 
-def _work(train: Train, workload: dict[str, Any], storage: str, threads: int, ready: Any, go: Any, told: Any) -> None:
+def _work(
+    train: Train, workload: dict[str, Any], name: str, storage: str, threads: int, ready: Any, go: Any, told: Any
+) -> None:
     torch.set_num_threads(threads)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     train({**workload, "epochs": 1, "train": workload["train"][:32]}, workload["trials"][0])  # imports, first calls
-    study = optuna.load_study(study_name="race", storage=storage)
+    study = optuna.load_study(study_name=name, storage=storage)
     ready.release()
     go.wait()
 
@@ -39,8 +41,7 @@ def _work(train: Train, workload: dict[str, Any], storage: str, threads: int, re
         told.put({"number": wanted["number"], "epochs": epochs})
         return epochs[-1]["valid_target/macro_f1"]
 
-    while any(trial.state == optuna.trial.TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
-        study.optimize(objective, n_trials=1)
+    study.optimize(objective, n_trials=len(study.get_trials(deepcopy=False)))
     told.put(None)
 
 
@@ -69,12 +70,15 @@ def main(train: Train) -> None:
     trials = []
     with tempfile.TemporaryDirectory() as folder:
         storage = f"sqlite:///{Path(folder) / 'study.db'}"
-        study = optuna.create_study(study_name="race", storage=storage, direction="maximize")
+        names = [f"worker{number}" for number in range(asked.workers)]
+        studies = [optuna.create_study(study_name=name, storage=storage, direction="maximize") for name in names]
         for position, trial in enumerate(workload["trials"]):
             params = {name: trial[name] for name in ("lr", "weight_decay")}
-            study.enqueue_trial(params, user_attrs={"position": position})
-        arguments = (train, workload, storage, asked.threads, ready, go, told)
-        workers = [context.Process(target=_work, args=arguments, daemon=True) for _ in range(asked.workers)]
+            studies[position % len(studies)].enqueue_trial(params, user_attrs={"position": position})
+        arguments = (storage, asked.threads, ready, go, told)
+        workers = [
+            context.Process(target=_work, args=(train, workload, name, *arguments), daemon=True) for name in names
+        ]
         for worker in workers:
             worker.start()
         for _ in workers:

@@ -24,7 +24,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import optuna
 import sqlalchemy
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
@@ -33,22 +33,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from harness.errors import UserError
+from harness.sweep import trial_rows
 from harness.sweep.owners import start_of, this_process
 from harness.sweep.storage_connection import open_storage, retry
 
 HEARTBEAT_S = 30
 GRACE_S = 150  # several heartbeats: a busy machine must not lose its trials
 T = TypeVar("T")
-
-# Statements over Optuna's tables: its own methods write each value in a transaction of several objects and look-ups.
-_TRIALS: Any = models.TrialModel.__table__
-_PARAMS: Any = models.TrialParamModel.__table__
-_ATTRS: Any = models.TrialUserAttributeModel.__table__
-_STEPS: Any = models.TrialIntermediateValueModel.__table__
-_VALUES: Any = models.TrialValueModel.__table__
-_OF_TRIAL = sqlalchemy.bindparam("trial_id")
-_STATE = sqlalchemy.select(_TRIALS.c.state).where(_TRIALS.c.trial_id == _OF_TRIAL).with_for_update()
-_PARAM_NAMES = sqlalchemy.select(_PARAMS.c.param_name).where(_PARAMS.c.trial_id == _OF_TRIAL)
 
 _open_stores: set[str] = set()  # of this process: a trial whose store was closed belongs to nobody
 
@@ -193,10 +184,7 @@ class StudyStore:
                 lowest = waiting.filter(models.TrialModel.number < limit).order_by(models.TrialModel.number)
                 trial = lowest.with_for_update().first()
                 if trial is None:
-                    # Not by counting: that would read the whole study.
-                    numbers = sqlalchemy.select(_TRIALS.c.number).where(_TRIALS.c.study_id == self.study_id)
-                    last = session.execute(numbers.order_by(_TRIALS.c.trial_id.desc()).limit(1)).scalar()
-                    number = 0 if last is None else int(last) + 1
+                    number = trial_rows.next_number(session.connection(), self.study_id)
                     if number >= limit:
                         return None
                     trial = models.TrialModel(study_id=self.study_id, number=number)
@@ -271,34 +259,18 @@ class StudyStore:
         """
 
         def write(connection: sqlalchemy.Connection) -> None:
-            known = set(connection.execute(_PARAM_NAMES, {"trial_id": trial_id}).scalars())
-            rows = [
-                {
-                    "trial_id": trial_id,
-                    "param_name": name,
-                    "param_value": distributions[name].to_internal_repr(value),
-                    "distribution_json": distribution_to_json(distributions[name]),
-                }
-                for name, value in params.items()
-                if name not in known
-            ]
-            if rows:
-                connection.execute(_PARAMS.insert(), rows)
-            self._put_attrs(connection, trial_id, attrs or {})
+            trial_rows.put_params(connection, trial_id, params, distributions)
+            trial_rows.put_attrs(connection, trial_id, attrs or {})
 
         return self._write(trial_id, write)
 
     def set_user_attrs(self, trial_id: int, attrs: Mapping[str, Any]) -> bool:
         """Set user attributes (JSON), all or none."""
-        return self._write(trial_id, lambda connection: self._put_attrs(connection, trial_id, attrs))
+        return self._write(trial_id, lambda connection: trial_rows.put_attrs(connection, trial_id, attrs))
 
     def report(self, trial_id: int, step: int, value: float) -> bool:
         """Set the intermediate value of a step."""
-        number, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
-        stored = {"intermediate_value": number, "intermediate_value_type": kind}
-        return self._write(
-            trial_id, lambda connection: _put(connection, _STEPS, {"trial_id": trial_id, "step": step}, stored)
-        )
+        return self._write(trial_id, lambda connection: trial_rows.put_step(connection, trial_id, step, value))
 
     def tell(
         self,
@@ -311,20 +283,15 @@ class StudyStore:
         assert state.is_finished() and not any(math.isnan(value) for value in values or ())
 
         def write(connection: sqlalchemy.Connection) -> None:
-            self._put_attrs(connection, trial_id, attrs or {})
-            for objective, value in enumerate(values or ()):
-                number, kind = models.TrialValueModel.value_to_stored_repr(value)
-                key = {"trial_id": trial_id, "objective": objective}
-                _put(connection, _VALUES, key, {"value": number, "value_type": kind})
-            ended = {"state": state, "datetime_complete": datetime.now()}
-            connection.execute(_TRIALS.update().where(_TRIALS.c.trial_id == trial_id).values(ended))
+            trial_rows.put_attrs(connection, trial_id, attrs or {})
+            trial_rows.put_end(connection, trial_id, state, values or ())
 
         self._held.discard(trial_id)
         return self._write(trial_id, write)
 
     def _own(self, session: Session, trial_id: int) -> int:
         """Write down this store as the owner, and a first heartbeat."""
-        self._put_attrs(session.connection(), trial_id, {"owner": self._owner})
+        trial_rows.put_attrs(session.connection(), trial_id, {"owner": self._owner})
         session.query(models.TrialHeartbeatModel).filter_by(trial_id=trial_id).delete()
         session.add(models.TrialHeartbeatModel(trial_id=trial_id))
         return trial_id
@@ -332,10 +299,6 @@ class StudyStore:
     def _owner_of(self, session: Session, trial: models.TrialModel) -> Any:
         attribute = models.TrialUserAttributeModel.find_by_trial_and_key(trial, "owner", session)
         return None if attribute is None else json.loads(str(attribute.value_json))
-
-    def _put_attrs(self, connection: sqlalchemy.Connection, trial_id: int, attrs: Mapping[str, Any]) -> None:
-        for key, value in attrs.items():
-            _put(connection, _ATTRS, {"trial_id": trial_id, "key": key}, {"value_json": json.dumps(value)})
 
     def _hold(self, trial_id: int) -> FrozenTrial:
         """Keep the trial's heart beating from now on."""
@@ -362,7 +325,7 @@ class StudyStore:
 
         def attempt() -> bool:
             with self.storage.engine.begin() as connection:
-                if connection.execute(_STATE, {"trial_id": trial_id}).scalar_one().is_finished():
+                if trial_rows.lock_state(connection, trial_id).is_finished():
                     return False
                 write(connection)
                 return True
@@ -386,10 +349,3 @@ class StudyStore:
 
     def _try(self, action: Callable[[], T]) -> T:
         return retry(action, self.shown_url)
-
-
-def _put(connection: sqlalchemy.Connection, table: Any, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Update the row of a key, or insert it; whoever calls has the trial's row for himself."""
-    mine = [table.c[name] == value for name, value in key.items()]
-    if connection.execute(table.update().where(*mine).values(values)).rowcount == 0:
-        connection.execute(table.insert().values({**key, **values}))
