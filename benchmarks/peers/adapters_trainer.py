@@ -50,7 +50,7 @@ class _Adapted(MeanClassifier):
         return self.encoder.active_adapters
 
 
-class _Trainer(adapters.AdapterTrainer):
+class _Trainer(adapters.AdapterTrainer):  # type: ignore[misc]
     """AdapterTrainer sets this for models of transformers' own classes only."""
 
     train_adapter_fusion = False

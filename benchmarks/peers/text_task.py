@@ -17,8 +17,8 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
 
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
+transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def read_workload(path: str) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def train_with(trainer_class: Any, model: nn.Module, workload: dict[str, Any], t
         def __init__(self) -> None:
             self.seen: dict[str, dict[str, float]] = {}
 
-        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+        def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            metrics = kwargs["metrics"]
             domain = next(name for name in workload["valid"] if f"eval_{name}_loss" in metrics)
             self.seen[domain] = {name: metrics[f"eval_{domain}_{name}"] for name in ("macro_f1", "accuracy", "loss")}
             if len(self.seen) == len(workload["valid"]):

@@ -22,7 +22,7 @@ _PARAMS: Any = models.TrialParamModel.__table__
 _ATTRS: Any = models.TrialUserAttributeModel.__table__
 _STEPS: Any = models.TrialIntermediateValueModel.__table__
 _VALUES: Any = models.TrialValueModel.__table__
-_OF_TRIAL = sqlalchemy.bindparam("trial_id")
+_OF_TRIAL: Any = sqlalchemy.bindparam("trial_id")
 _STATE = sqlalchemy.select(_TRIALS.c.state).where(_TRIALS.c.trial_id == _OF_TRIAL).with_for_update()
 _PARAM_NAMES = sqlalchemy.select(_PARAMS.c.param_name).where(_PARAMS.c.trial_id == _OF_TRIAL)
 _LAST_NUMBER = (

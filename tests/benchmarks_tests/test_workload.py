@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from workload import DECAY, LR, draw_settings
 
-from tests.benchmarks_tests.lists import small_workload, trial_of
+from benchmarks_tests.lists import small_workload, trial_of
 
 
 def test_a_longer_list_begins_with_the_shorter_one() -> None:
