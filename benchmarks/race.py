@@ -48,8 +48,8 @@ class Race:
     quick: dict[str, Any] = field(default_factory=dict)
 
 
-# The sweep's eight epochs, and a fifth of its examples in the sweep's proportion (600 to 200 a domain): the frozen prefix
-# is computed once an example, so fewer epochs than a real trial has would tell against the cut.
+# The sweep's eight epochs, and a fifth of its examples in the sweep's proportion (600 to 200 a domain): the frozen
+# prefix is computed once an example, so fewer epochs than a real trial has would tell against the cut.
 CORES = os.cpu_count() or 1
 PLAIN = Contestant("a: plain loop", "own_engines.py", ("--how", "plain"))
 CUT = Contestant("b: plain + cut", "own_engines.py", ("--how", "cut"))
