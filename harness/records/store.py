@@ -68,6 +68,10 @@ class TrialFolder:
 
     def restart_log(self, entries: Sequence[dict[str, Any]]) -> None:
         """Make the log hold just these entries: a killed trial may have logged more than its checkpoint holds."""
+        if not entries and not self.log.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.log.touch()  # nothing that a power cut could take: no need to wait for the disk
+            return
         text = "".join(json.dumps(entry, sort_keys=True, allow_nan=False) + "\n" for entry in entries)
         write_atomically(self.log, text.encode())
 

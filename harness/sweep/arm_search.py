@@ -5,6 +5,7 @@ What is trained is decided by `mirror.py`, from the results of earlier trials on
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,11 +91,17 @@ class ArmSearch:
             self._result,
         )
         self.trials: list[FrozenTrial] = []
+        self._num_ended = 0  # trials 0 .. n - 1 have all ended: a long study is not gone through at each draw
+        self._spent = [0.0]  # seconds of training of the first 0, 1, ... of them
         self.refresh()
 
     def refresh(self) -> None:
         """Read the storage."""
         self.trials = self.store.trials()
+        while self._num_ended < len(self.trials) and self.trials[self._num_ended].state.is_finished():
+            seconds = self.trials[self._num_ended].user_attrs.get("seconds", 0.0)
+            self._spent.append(self._spent[-1] + seconds)
+            self._num_ended += 1
 
     def _result(self, number: int) -> Result:
         trial = self.trials[number]
@@ -109,31 +116,37 @@ class ArmSearch:
         if limit is not None:
             return limit
         seconds, lag = float(self.sweep.config.budget.seconds or 0), self.sweep.config.search.lag
-        spent = 0.0
-        for number, trial in enumerate(self.trials):
-            if not trial.state.is_finished():
-                return number + lag
-            spent += trial.user_attrs.get("seconds", 0.0)
-            if spent >= seconds:
-                return number + lag  # those were drawn without knowing that the budget would run out
-        return len(self.trials) + lag
+        # The trial that used up the budget, or the first that has not ended; the `lag` after it were drawn without
+        # knowing that the budget would run out.
+        return min(bisect_left(self._spent, seconds, lo=1) - 1, self._num_ended) + lag
 
     def finished(self) -> bool:
         """Whether every trial of the budget has ended."""
-        planned = self.trials[: self.num_planned]
-        return len(planned) == self.num_planned and all(trial.state.is_finished() for trial in planned)
+        return self._num_ended >= self.num_planned
 
     def next_number(self) -> int | None:
         """The lowest number that nobody has claimed; None when the budget is used up."""
-        for number in range(self.num_planned):
+        for number in range(self._num_ended, self.num_planned):
             if number >= len(self.trials) or self.trials[number].state == TrialState.WAITING:
                 return number
         return None
 
+    def orphans(self) -> list[FrozenTrial]:
+        """Running trials of dead processes; the storage is asked only where somebody else's are running."""
+        running = [trial for trial in self.trials[self._num_ended :] if trial.state == TrialState.RUNNING]
+        return [] if all(self.store.owns(trial) for trial in running) else self.store.orphans()
+
+    def claim(self) -> FrozenTrial | None:
+        """Claim the next trial; None when other processes have claimed the rest of the budget."""
+        claimed = self.store.claim(self.num_planned)
+        self.trials = self.store.known()
+        if claimed is None or claimed.number >= len(self.trials):
+            self.refresh()  # others have claimed meanwhile
+        return claimed
+
     def may_draw(self, number: int) -> bool:
         """Whether all trials that trial `number` is drawn from have ended."""
-        history = self.mirror.history(number)
-        return len(self.trials) >= len(history) and all(self.trials[n].state.is_finished() for n in history)
+        return self._num_ended >= len(self.mirror.history(number))
 
     def start(self, trial: FrozenTrial) -> Flight:
         """Draw a claimed trial's settings and write them down."""
@@ -144,8 +157,8 @@ class ArmSearch:
         judge = self.mirror.judge(trial.number) if self.mirror.prunes else None
         flight = Flight(trial.number, trial._trial_id, values, configs, judge)
         flight.failures = list(trial.user_attrs.get("failures", ()))
-        self.store.set_params(trial._trial_id, drawn, self.mirror.distributions)
-        self.store.set_user_attrs(trial._trial_id, {"settings": values, "trial_ids": list(flight.trial_ids)})
+        attrs = {"settings": values, "trial_ids": list(flight.trial_ids)}
+        self.store.set_params(trial._trial_id, drawn, self.mirror.distributions, attrs)
         self.flights[trial.number] = flight
         return flight
 
@@ -220,7 +233,7 @@ class ArmSearch:
         if summary.state == "complete":
             self._score_seed(flight, summary)
         if flight.pruned_at is not None:
-            self._tell(flight, TrialState.PRUNED, None)
+            self._tell(flight, TrialState.PRUNED, None, {})
             return True
         if len(flight.summaries) < len(flight.configs):
             return False
@@ -235,25 +248,23 @@ class ArmSearch:
     def _complete(self, flight: Flight) -> None:
         valid = mean_valid(flight.summaries)
         violations = [constraint.violation(valid) for constraint in self.sweep.config.constraints]
-        self.store.set_user_attrs(flight.stored_id, {"violations": violations})
-        self._tell(flight, TrialState.COMPLETE, [valid[objective.metric] for objective in self.sweep.objectives])
+        values = [valid[objective.metric] for objective in self.sweep.objectives]
+        self._tell(flight, TrialState.COMPLETE, values, {"violations": violations})
 
     def fail(self, flight: Flight, reason: str, message: str) -> None:
         """End a trial as failed, with its reason."""
-        self.store.set_user_attrs(flight.stored_id, {"reason": reason, "message": message})
-        self._tell(flight, TrialState.FAIL, None)
+        self._tell(flight, TrialState.FAIL, None, {"reason": reason, "message": message})
 
-    def _tell(self, flight: Flight, state: TrialState, values: Sequence[float] | None) -> None:
+    def _tell(
+        self, flight: Flight, state: TrialState, values: Sequence[float] | None, attrs: Mapping[str, Any]
+    ) -> None:
         done = flight.summaries
-        self.store.set_user_attrs(
-            flight.stored_id,
-            {
-                "valid": mean_valid(done),
-                "epochs": sum(summary.epochs_run for summary in done),
-                "seconds": sum(summary.costs.get("seconds", 0.0) for summary in done),
-            },
-        )
-        self.store.tell(flight.stored_id, state, values)
+        costs = {
+            "valid": mean_valid(done),
+            "epochs": sum(summary.epochs_run for summary in done),
+            "seconds": sum(summary.costs.get("seconds", 0.0) for summary in done),
+        }
+        self.store.tell(flight.stored_id, state, values, {**attrs, **costs})
         del self.flights[flight.number]
 
     def points(self) -> list[SearchPoint]:

@@ -68,7 +68,7 @@ class Search:
                 if not flight.submitted and flight.config.trial_id not in self.in_pool:
                     self._submit(pool, arm, flight)
                     return True
-            for orphan in arm.store.orphans():
+            for orphan in arm.orphans():
                 if orphan.number not in arm.flights and arm.store.take_over(orphan):
                     self.held.append((arm, orphan))
                     return True
@@ -77,8 +77,7 @@ class Search:
                 continue  # the next arm need not wait for this one's last trials
             if not arm.may_draw(number):
                 continue
-            claimed = arm.store.claim(arm.num_planned)
-            arm.refresh()
+            claimed = arm.claim()
             if claimed is not None:
                 self.held.append((arm, claimed))
                 return True

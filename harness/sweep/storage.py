@@ -25,7 +25,7 @@ from typing import Any, Literal, Self, TypeVar
 import optuna
 import sqlalchemy
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -33,6 +33,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from harness.errors import UserError
+from harness.sweep import trial_rows
 from harness.sweep.owners import start_of, this_process
 from harness.sweep.storage_connection import open_storage, retry
 
@@ -74,7 +75,8 @@ class StudyStore:
             sqlalchemy.event.listen(self.storage.engine, "begin", self._begin_sqlite)
         self._owner = {**this_process(), "store": uuid.uuid4().hex}
         self._held: set[int] = set()
-        self._seen: dict[int, FrozenTrial] = {}
+        self._seen: list[FrozenTrial] = []  # by number
+        self._unfinished: set[int] = set()  # ids among them
         self._closing = threading.Event()
         self._heart: threading.Thread | None = None
         _open_stores.add(self._owner["store"])
@@ -147,13 +149,24 @@ class StudyStore:
 
         return self._try(attempt)
 
+    def known(self) -> list[FrozenTrial]:
+        """The trials as this store last saw them: since the last `trials`, its own claims."""
+        return self._seen[:]
+
     def trials(self) -> list[FrozenTrial]:
         """All trials by number, not copied: change nothing in them. Finished ones are read once."""
-        unfinished = {trial._trial_id for trial in self._seen.values() if not trial.state.is_finished()}
-        newest = max((trial._trial_id for trial in self._seen.values()), default=-1)
-        for trial in self._read(lambda: self.storage._get_trials(self.study_id, None, unfinished, newest)):
+        newest = self._seen[-1]._trial_id if self._seen else -1
+        # In the order of their ids, which within a study is that of their numbers: `claim` gives out both at once.
+        for trial in self._read(lambda: self.storage._get_trials(self.study_id, None, self._unfinished, newest)):
+            self._see(trial)
+        return self._seen[:]
+
+    def _see(self, trial: FrozenTrial) -> None:
+        if trial.number == len(self._seen):
+            self._seen.append(trial)
+        else:
             self._seen[trial.number] = trial
-        return [self._seen[number] for number in sorted(self._seen)]
+        (self._unfinished.discard if trial.state.is_finished() else self._unfinished.add)(trial._trial_id)
 
     def claim(self, limit: int) -> FrozenTrial | None:
         """Claim the lowest waiting trial, or a new one, for this process; it is running then.
@@ -171,7 +184,7 @@ class StudyStore:
                 lowest = waiting.filter(models.TrialModel.number < limit).order_by(models.TrialModel.number)
                 trial = lowest.with_for_update().first()
                 if trial is None:
-                    number = session.query(models.TrialModel).filter_by(study_id=self.study_id).count()
+                    number = trial_rows.next_number(session.connection(), self.study_id)
                     if number >= limit:
                         return None
                     trial = models.TrialModel(study_id=self.study_id, number=number)
@@ -192,6 +205,10 @@ class StudyStore:
 
         running, stale = self._read(read)
         return [trial for trial in running if self._is_orphan(trial.user_attrs.get("owner"), trial._trial_id in stale)]
+
+    def owns(self, trial: FrozenTrial) -> bool:
+        """Whether this store has claimed a trial or taken it over."""
+        return trial.user_attrs.get("owner") == self._owner
 
     def _is_orphan(self, owner: Mapping[str, Any] | None, is_stale: bool) -> bool:
         if owner is None:
@@ -230,47 +247,51 @@ class StudyStore:
         return self._try(release)
 
     def set_params(
-        self, trial_id: int, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
+        self,
+        trial_id: int,
+        params: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+        attrs: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Write a trial's parameters (as in `FrozenTrial.params`), all or none; those that it has stay."""
+        """Write a trial's parameters (as in `FrozenTrial.params`) and user attributes, all or none.
 
-        def write(session: Session) -> None:
-            known = {item.param_name for item in session.query(models.TrialParamModel).filter_by(trial_id=trial_id)}
-            for name in params.keys() - known:
-                internal = distributions[name].to_internal_repr(params[name])
-                self.storage._set_trial_param_without_commit(session, trial_id, name, internal, distributions[name])
+        Parameters that it has stay.
+        """
+
+        def write(connection: sqlalchemy.Connection) -> None:
+            trial_rows.put_params(connection, trial_id, params, distributions)
+            trial_rows.put_attrs(connection, trial_id, attrs or {})
 
         return self._write(trial_id, write)
 
     def set_user_attrs(self, trial_id: int, attrs: Mapping[str, Any]) -> bool:
         """Set user attributes (JSON), all or none."""
-
-        def write(session: Session) -> None:
-            for key, value in attrs.items():
-                self._set_attr(session, trial_id, key, value)
-
-        return self._write(trial_id, write)
+        return self._write(trial_id, lambda connection: trial_rows.put_attrs(connection, trial_id, attrs))
 
     def report(self, trial_id: int, step: int, value: float) -> bool:
         """Set the intermediate value of a step."""
-        return self._write(
-            trial_id,
-            lambda session: self.storage._set_trial_intermediate_value_without_commit(session, trial_id, step, value),
-        )
+        return self._write(trial_id, lambda connection: trial_rows.put_step(connection, trial_id, step, value))
 
-    def tell(self, trial_id: int, state: TrialState, values: Sequence[float] | None) -> bool:
-        """Finish a trial; True if it was this call that did."""
+    def tell(
+        self,
+        trial_id: int,
+        state: TrialState,
+        values: Sequence[float] | None,
+        attrs: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Finish a trial, with its last user attributes; True if it was this call that did."""
         assert state.is_finished() and not any(math.isnan(value) for value in values or ())
-        try:
-            return self._try(lambda: self.storage.set_trial_state_values(trial_id, state, values))
-        except UpdateFinishedTrialError:
-            return False
-        finally:
-            self._held.discard(trial_id)
+
+        def write(connection: sqlalchemy.Connection) -> None:
+            trial_rows.put_attrs(connection, trial_id, attrs or {})
+            trial_rows.put_end(connection, trial_id, state, values or ())
+
+        self._held.discard(trial_id)
+        return self._write(trial_id, write)
 
     def _own(self, session: Session, trial_id: int) -> int:
         """Write down this store as the owner, and a first heartbeat."""
-        self._set_attr(session, trial_id, "owner", self._owner)
+        trial_rows.put_attrs(session.connection(), trial_id, {"owner": self._owner})
         session.query(models.TrialHeartbeatModel).filter_by(trial_id=trial_id).delete()
         session.add(models.TrialHeartbeatModel(trial_id=trial_id))
         return trial_id
@@ -279,16 +300,16 @@ class StudyStore:
         attribute = models.TrialUserAttributeModel.find_by_trial_and_key(trial, "owner", session)
         return None if attribute is None else json.loads(str(attribute.value_json))
 
-    def _set_attr(self, session: Session, trial_id: int, key: str, value: Any) -> None:
-        self.storage._set_trial_attr_without_commit(session, models.TrialUserAttributeModel, trial_id, key, value)
-
     def _hold(self, trial_id: int) -> FrozenTrial:
         """Keep the trial's heart beating from now on."""
         self._held.add(trial_id)
         if self._heart is None:
             self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
             self._heart.start()
-        return self._read(lambda: self.storage.get_trial(trial_id))
+        trial = self._read(lambda: self.storage.get_trial(trial_id))
+        if trial.number <= len(self._seen):
+            self._see(trial)
+        return trial
 
     def _beat(self) -> None:
         while not self._closing.wait(self.storage.heartbeat_interval):
@@ -299,13 +320,14 @@ class StudyStore:
                     break  # the next beat may get through; after the grace period others take over
         self.storage.remove_session()
 
-    def _write(self, trial_id: int, write: Callable[[Session], None]) -> bool:
+    def _write(self, trial_id: int, write: Callable[[sqlalchemy.Connection], None]) -> bool:
+        """Write to a trial in one transaction that has its row for itself; False if the trial has ended."""
+
         def attempt() -> bool:
-            with self._transaction() as session:
-                trial = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
-                if trial.state.is_finished():  # asked here: Optuna's own check opens a second transaction inside this
+            with self.storage.engine.begin() as connection:
+                if trial_rows.lock_state(connection, trial_id).is_finished():
                     return False
-                write(session)
+                write(connection)
                 return True
 
         return self._try(attempt)

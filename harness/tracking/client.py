@@ -131,7 +131,7 @@ def open_run(
     """
     wandb = import_wandb()
     directory.mkdir(parents=True, exist_ok=True)
-    for stale in directory.glob(f"wandb/offline-run-*-{run_id}"):
+    for stale in _offline_runs(directory, run_id):
         shutil.rmtree(stale)  # the whole log is sent again from its first epoch
     return wandb.init(
         project=project_name(),
@@ -146,9 +146,22 @@ def open_run(
         resume="allow" if mode == "online" else None,
         reinit="create_new",
         settings=wandb.Settings(
-            silent=True, console="off", x_disable_stats=True, disable_git=True, init_timeout=INIT_TIMEOUT_S
+            silent=True,
+            console="off",
+            x_disable_stats=True,
+            # Reading every installed package's metadata took nine tenths of a run's start; the record has the versions.
+            x_save_requirements=False,
+            disable_git=True,
+            init_timeout=INIT_TIMEOUT_S,
         ),
     )
+
+
+def _offline_runs(directory: Path, run_id: str) -> list[Path]:
+    """The folders of offline runs of an id (a long study has thousands of others beside them: no pattern matching)."""
+    folder = directory / "wandb"
+    names = os.listdir(folder) if folder.is_dir() else []
+    return [folder / name for name in names if name.endswith(f"-{run_id}") and name.startswith("offline-run-")]
 
 
 def trial_config(run: TrialRun) -> dict[str, Any]:

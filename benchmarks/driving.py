@@ -1,0 +1,53 @@
+"""Trains a list of trials by one of our engines and keeps every epoch's entry, as a search's workers would see them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from harness.config import TrialConfig
+from harness.execution import Execution
+from harness.training.packed.driver import PackDriver
+from harness.training.resources import Resources
+from harness.training.trial import Outcome, Report, Trial
+
+Entries = list[dict[str, Any]]
+
+
+def train_list(configs: Sequence[TrialConfig], resources: Resources, engine: str, pack_size: int = 1) -> list[Entries]:
+    """Each trial's entries (`epoch`, `metrics`, `seconds`, the process's `cpu_s` by then), in the configs' order.
+
+    Args:
+        engine: "plain", "cut" or "packed"; a trial that the engine cannot train is an error here, not a fallback.
+        pack_size: trials under way at once.
+
+    Raises:
+        RuntimeError: a trial failed, or was trained by another engine.
+    """
+    execution = Execution.model_validate({"engine": engine, "pack": pack_size})
+    driver: PackDriver[Outcome] = PackDriver(pack_size)
+    entries: list[Entries] = [[] for _ in configs]
+    trials: dict[int, Trial] = {}
+    waiting = list(enumerate(configs))
+    num_ended = 0
+    while num_ended < len(configs):
+        while waiting and len(driver) < pack_size:
+            number, config = waiting.pop(0)
+            trials[number] = Trial(config, resources, None, _keeper(entries[number]), execution)
+            driver.start(number, trials[number].steps())
+        for done in driver.run():
+            if done.error is not None:
+                raise RuntimeError(f"trial {done.name} failed") from done.error
+            executed = trials.pop(done.name).executed
+            if executed["engine"] != engine:
+                raise RuntimeError(f"trial {done.name} was trained by {executed}, not by {engine}")
+            num_ended += 1
+    return entries
+
+
+def _keeper(entries: Entries) -> Report:
+    def keep(entry: dict[str, Any]) -> None:
+        entries.append({**entry, "cpu_s": time.process_time()})
+
+    return keep

@@ -1,0 +1,34 @@
+"""PEFT + transformers' Trainer + Optuna: LoRA of the adapters' size on the upper layers' last feed-forward weight.
+
+PEFT has no bottleneck adapters. LoRA at the end of a layer's feed-forward has the same place (backpropagation goes just
+as deep), the same number of weights, and starts at zero as well.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import transformers
+from optuna_workers import main
+from peft import LoraConfig, get_peft_model
+from text_task import MeanClassifier
+from trainer_settings import train_with
+
+
+def train(workload: dict[str, Any], trial: dict[str, Any]) -> list[dict[str, float]]:
+    """One trial."""
+    transformers.set_seed(trial["seed"])
+    encoder = transformers.AutoModel.from_pretrained(workload["encoder"], add_pooling_layer=False)
+    inner, width = encoder.config.intermediate_size, encoder.config.hidden_size
+    weights_a_layer = 2 * width * workload["adapter_dim"] + 2 * width
+    rank = round(weights_a_layer / (inner + width))
+    layers = "|".join(str(number) for number in workload["layers"])
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=rf"(.*\.)?encoder\.layer\.({layers})\.output\.dense"
+    )
+    model = MeanClassifier(get_peft_model(encoder, config), workload["head"])
+    return train_with(transformers.Trainer, model, workload, trial)
+
+
+if __name__ == "__main__":
+    main(train)

@@ -1,0 +1,80 @@
+"""One trial with transformers' Trainer (or a subclass), set up as a careful user would for short trainings on a CPU.
+
+Batches of like length, dynamic padding, evaluation after each epoch on length-sorted validation sets; nothing saved,
+nothing logged, no progress bar.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import torch
+import transformers
+from text_task import Examples, average_sources, collate, scores_of
+from torch import nn
+from transformers import TrainingArguments
+
+
+def arguments(workload: dict[str, Any], trial: dict[str, Any], folder: str) -> TrainingArguments:
+    """The trial's settings in Trainer's words."""
+    newer = int(transformers.__version__.split(".")[0]) >= 5
+    grouping = {"train_sampling_strategy": "group_by_length"} if newer else {"group_by_length": True}
+    warmup = {"warmup_steps": workload["warmup"]} if newer else {"warmup_ratio": workload["warmup"]}
+    return TrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=workload["batch_size"],
+        per_device_eval_batch_size=workload["eval_batch_size"],
+        num_train_epochs=workload["epochs"],
+        learning_rate=trial["lr"],
+        weight_decay=trial["weight_decay"],
+        lr_scheduler_type="linear",
+        max_grad_norm=workload["clip_norm"],
+        eval_strategy="epoch",
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        use_cpu=True,
+        seed=trial["seed"],
+        length_column_name="length",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        **grouping,
+        **warmup,
+    )
+
+
+def train_with(trainer_class: Any, model: nn.Module, workload: dict[str, Any], trial: dict[str, Any]) -> Any:
+    """Train; the metrics after each epoch."""
+    epochs: list[dict[str, float]] = []
+
+    class Collect(transformers.TrainerCallback):
+        def __init__(self) -> None:
+            self.seen: dict[str, dict[str, float]] = {}
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            metrics = kwargs["metrics"]
+            domain = next(name for name in workload["valid"] if f"eval_{name}_loss" in metrics)
+            self.seen[domain] = {name: metrics[f"eval_{domain}_{name}"] for name in ("macro_f1", "accuracy", "loss")}
+            if len(self.seen) == len(workload["valid"]):
+                epochs.append(average_sources(self.seen, workload["target"]))
+                self.seen = {}
+
+    def compute_metrics(prediction: Any) -> dict[str, float]:
+        return scores_of(torch.from_numpy(prediction.predictions), torch.from_numpy(prediction.label_ids))
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trainer_class(
+            model=model,
+            args=arguments(workload, trial, folder),
+            train_dataset=Examples(workload["train"]),
+            eval_dataset={name: Examples(rows, sort=True) for name, rows in workload["valid"].items()},
+            data_collator=collate,
+            compute_metrics=compute_metrics,
+            callbacks=[Collect()],
+        )
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train()
+    return epochs

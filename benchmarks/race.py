@@ -1,0 +1,231 @@
+"""The race: one fixed list of trials, trained by every contestant in turn, round after round.
+
+A contestant is a program in `peers/` that reads the list and writes its costs and every trial's metrics. Loading (of
+libraries, data, backbone) is outside its measured time, everything after it inside: adapters, training, evaluation
+after each epoch, and for our cut the frozen prefix.
+
+    python benchmarks/race.py pretrained|small [--repeats 5] [--only NAME ...] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from environments import environment
+from reporting import describe_machine, write_result
+from workload import Workload, make_workload
+
+PROGRAMS = Path(__file__).parent / "peers"
+TIMEOUT_S = 1800
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A program, its arguments and its environment; `note` says what a reader must know of its numbers."""
+
+    name: str
+    program: str
+    arguments: tuple[str, ...] = ()
+    environment: str = "own"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Race:
+    """A workload and who runs in it; the first contestant is what the others are compared with."""
+
+    settings: dict[str, Any]
+    contestants: tuple[Contestant, ...]
+    quick: dict[str, Any] = field(default_factory=dict)
+
+
+# The sweep's eight epochs, and a fifth of its examples in the sweep's proportion (600 to 200 a domain): the frozen
+# prefix is computed once an example, so fewer epochs than a real trial has would tell against the cut.
+CORES = os.cpu_count() or 1
+PLAIN = Contestant("a: plain loop", "own_engines.py", ("--how", "plain"))
+CUT = Contestant("b: plain + cut", "own_engines.py", ("--how", "cut"))
+VMAP_NOTE = "no stochastic depth in the list; one process"
+PARALLEL_NOTE = "one batch order and one clipping norm for all trials: other numbers"
+RACES = {
+    "pretrained": Race(
+        {
+            "recipe": "text_minilm",
+            "first_layer": 3,
+            "num_trials": 4,
+            "epochs": 8,
+            "train_limit": 120,
+            "valid_limit": 40,
+        },
+        (
+            PLAIN,
+            CUT,
+            Contestant("ours: cut + pack", "own_engines.py", ("--how", "packed", "--pack", "2")),
+            Contestant(
+                "e: adapters + AdapterTrainer + Optuna",
+                "adapters_trainer.py",
+                ("--workers", str(CORES)),
+                "adapters",
+                "biases in the projections; another initialisation and data order",
+            ),
+            Contestant(
+                "e: the same, one process, all threads",
+                "adapters_trainer.py",
+                ("--threads", str(CORES)),
+                "adapters",
+                "as above",
+            ),
+            Contestant(
+                "f: PEFT + Trainer + Optuna",
+                "peft_trainer.py",
+                ("--workers", str(CORES)),
+                "peft",
+                "LoRA of the same size and place: PEFT has no bottleneck adapters",
+            ),
+            Contestant(
+                "f: the same, one process, all threads",
+                "peft_trainer.py",
+                ("--threads", str(CORES)),
+                "peft",
+                "as above",
+            ),
+            Contestant(
+                "g: adapters Parallel", "adapters_parallel.py", ("--threads", str(CORES)), "adapters", PARALLEL_NOTE
+            ),
+        ),
+        {"num_trials": 2, "epochs": 1, "train_limit": 32, "valid_limit": 16},
+    ),
+    "small": Race(
+        {
+            "recipe": "text_small",
+            "first_layer": 2,
+            "num_trials": 16,
+            "epochs": 8,
+            "train_limit": 120,
+            "valid_limit": 40,
+        },
+        (
+            PLAIN,
+            CUT,
+            Contestant("ours: cut + pack", "own_engines.py", ("--how", "packed", "--pack", "8")),
+            Contestant("c: joblib over cores", "own_engines.py", ("--how", "joblib")),
+            Contestant("d: Ray Tune, a core a trial", "own_engines.py", ("--how", "ray", "--cpus", "1"), "ray"),
+            Contestant("d: Ray Tune, half a core a trial", "own_engines.py", ("--how", "ray", "--cpus", "0.5"), "ray"),
+            Contestant(
+                "h: torch.func vmap", "functional_vmap.py", ("--threads", str(CORES)), "own", "one process, all threads"
+            ),
+        ),
+        {"num_trials": 2, "epochs": 1, "train_limit": 32, "valid_limit": 16},
+    ),
+}
+
+
+def run_contestant(contestant: Contestant, python: Path, workload: Path, folder: Path) -> dict[str, Any]:
+    """One run of one contestant.
+
+    Raises:
+        RuntimeError: its program failed; the end of its output is in the message.
+    """
+    outcome = folder / "outcome.json"
+    outcome.unlink(missing_ok=True)
+    root = Path(__file__).parents[1]
+    path = os.pathsep.join(str(part) for part in (root, root / "benchmarks", root / "benchmarks" / "peers"))
+    done = subprocess.run(
+        [python, PROGRAMS / contestant.program, workload, outcome, *contestant.arguments],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        cwd=folder,
+    )
+    if done.returncode or not outcome.exists():
+        raise RuntimeError(f"{contestant.name} failed:\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(outcome.read_text(encoding="utf-8"))
+    return result
+
+
+def summarise(contestant: Contestant, runs: list[dict[str, Any]], first: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over the runs, and the last run's final metrics trial by trial beside those of the first contestant."""
+    final = {trial["number"]: trial["epochs"][-1] for trial in runs[-1]["trials"]}
+    against = {trial["number"]: trial["epochs"][-1] for trial in first[-1]["trials"]}
+    if final.keys() != against.keys():
+        raise RuntimeError(f"{contestant.name} trained the trials {sorted(final)}, not {sorted(against)}")
+    epochs = {len(trial["epochs"]) for trial in runs[-1]["trials"]}
+    if epochs != {len(trial["epochs"]) for trial in first[-1]["trials"]}:
+        raise RuntimeError(f"{contestant.name} evaluated {epochs} times")
+    walls = [run["wall_s"] for run in runs]
+    metric = "valid_target/macro_f1"
+    return {
+        "name": contestant.name,
+        "note": contestant.note,
+        "num_runs": len(runs),
+        "wall_s": statistics.median(walls),
+        "wall_range_s": [min(walls), max(walls)],
+        "cpu_s": statistics.median(run["cpu_s"] for run in runs),
+        "peak_mb": statistics.median(run["peak_mb"] for run in runs),
+        "speedup": statistics.median(run["wall_s"] for run in first) / statistics.median(walls),
+        "final": {number: final[number][metric] for number in sorted(final)},
+        "greatest_difference": max(abs(final[n][metric] - against[n][metric]) for n in final),
+        "mean_final": statistics.fmean(entry[metric] for entry in final.values()),
+    }
+
+
+def run_race(race: Race, contestants: tuple[Contestant, ...], workload: Workload, repeats: int) -> list[dict[str, Any]]:
+    """All rounds; summaries in the contestants' order."""
+    pythons = {contestant.name: environment(contestant.environment) for contestant in contestants}
+    runs: dict[str, list[dict[str, Any]]] = {contestant.name: [] for contestant in contestants}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        workload.write(folder / "workload.json")
+        for number in range(repeats):
+            for contestant in contestants:
+                python = pythons[contestant.name]
+                found = run_contestant(contestant, python, folder / "workload.json", folder)
+                runs[contestant.name].append(found)
+                print(
+                    f"round {number + 1}: {contestant.name}: {found['wall_s']:.1f} s, CPU {found['cpu_s']:.1f} s,"
+                    f" {found['peak_mb']:.0f} MB",
+                    flush=True,
+                )
+    return [summarise(contestant, runs[contestant.name], runs[contestants[0].name]) for contestant in contestants]
+
+
+def main() -> None:
+    """Run one race."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("race", choices=sorted(RACES))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", nargs="+", help="beginnings of contestants' names; the first one always runs")
+    parser.add_argument("--quick", action="store_true", help="a tiny list, to see that everything runs")
+    parser.add_argument("--name")
+    asked = parser.parse_args()
+    race = RACES[asked.race]
+    chosen = tuple(
+        contestant
+        for place, contestant in enumerate(race.contestants)
+        if place == 0 or not asked.only or contestant.name.startswith(tuple(asked.only))
+    )
+    settings = {**race.settings, **(race.quick if asked.quick else {})}
+    machine = describe_machine()
+    workload = make_workload(**settings)
+    summaries = run_race(race, chosen, workload, asked.repeats)
+    missing = [] if "cuda" in sys.argv else [{"name": "i: CUDA-graphed single loop", "note": "no GPU here"}]
+    content = {"machine": machine, "workload": settings, "contestants": summaries, "not_run": missing}
+    path = write_result(asked.name or f"race_{asked.race}", content)
+    for summary in summaries:
+        print(
+            f"{summary['name']:42} {summary['wall_s']:7.1f} s  x{summary['speedup']:.2f}  {summary['mean_final']:.4f}"
+        )
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""What the harness costs around training: ask, storage, record, log, W&B offline, for a study of many trials.
+
+A real search (`Search`, `ArmSearch`, `Mirror`, `StudyStore` on SQLite, `Worker`, `run_trial`, `WandbTracker` offline)
+whose training is simulated: a trial reports eight epochs of a made-up score at once. So whatever time passes is the
+harness's and its libraries'. Exclusive times by part: a part's time is without that of the parts it calls.
+
+    python benchmarks/study_overhead.py [--trials 10000] [--samplers random tpe] [--pruners none median]
+                                        [--trackers offline none]
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import optuna
+from reporting import describe_machine, write_result
+
+import harness.sweep.mirror
+import harness.training.run_trial
+from harness.config import TrialConfig
+from harness.execution import Execution
+from harness.records.store import TrialFolder
+from harness.sweep.arm_search import ArmSearch
+from harness.sweep.launch import InProcessPool
+from harness.sweep.mirror import Judge, Mirror
+from harness.sweep.run_sweep import open_arms
+from harness.sweep.search import Search
+from harness.sweep.storage import StudyStore
+from harness.sweep.sweep_files import Sweep, load_sweep
+from harness.sweep.worker import PackedWorker, TrialEvent
+from harness.tracking.wandb_tracker import WandbTracker
+from harness.training.trial import Outcome, Report
+
+SWEEP = Path(__file__).parents[1] / "sweeps" / "text_depth_x_l2.yaml"
+ARM = "residual_add_depth_l2"
+LENGTHS = (100, 300, 1000, 3000, 10000)  # where the cost of a trial is read
+WINDOW = 100  # the median of the last trials before each length
+
+
+class Stopwatch:
+    """Exclusive wall time by part: while a part runs, the part that called it stands still."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = defaultdict(float)
+        self._running: list[str] = ["search"]
+        self._since = time.perf_counter()
+
+    def _switch(self) -> None:
+        now = time.perf_counter()
+        self.spent[self._running[-1]] += now - self._since
+        self._since = now
+
+    def read(self) -> dict[str, float]:
+        """The parts' seconds until now."""
+        self._switch()
+        return dict(self.spent)
+
+    def watch(self, owner: Any, name: str, part: str) -> None:
+        """Count the time of a method (of this thread) as `part`."""
+        method: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._switch()
+            self._running.append(part)
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self._switch()
+                self._running.pop()
+
+        setattr(owner, name, timed)
+
+
+class _Fingerprint:
+    fingerprint = "simulated"
+
+
+class _Domains:
+    corpus = backbone = _Fingerprint()
+
+
+class SimulatedTrial:
+    """In the place of `Trial`: reports its epochs at once; the score depends on the config as a real one might."""
+
+    def __init__(
+        self, config: TrialConfig, resources: Any, checkpoint: Any, report: Report, execution: Execution
+    ) -> None:
+        self.config, self.report, self.sealed, self.domains = config, report, resources.sealed, _Domains()
+        self.executed = execution.record("plain", None)
+
+    def steps(self) -> Generator[Any, Any, Outcome]:
+        """Eight epochs of made-up scores; no training is ever due."""
+        yield from ()
+        strategy = (self.config.adapter or {})["adapter_strategy"]
+        height = 0.6 - abs(strategy["stochastic_depth"] - 0.3) / 3 - abs(self.config.optim.lr - 3e-3) * 10
+        valid: dict[str, float] = {}
+        epochs, pruned = self.config.loop.epochs, False
+        for epoch in range(1, epochs + 1):
+            valid = {f"valid_target/{name}": height * (1 - 0.5**epoch) for name in ("macro_f1", "accuracy")}
+            valid |= {f"valid_source/{name}": 0.5 for name in ("macro_f1", "accuracy")}
+            valid |= {"valid_target/loss": 1.0, "valid_forgetting": 0.01, "valid_constrained_score": 0.1}
+            pruned = bool(self.report({"epoch": epoch, "metrics": {"train/loss": 1.0, **valid}, "seconds": 0.0}))
+            if pruned:
+                break
+        return Outcome(
+            metrics={"trainable_parameters": 1.0, "trainable_share": 0.01},
+            by_domain={},
+            base={},
+            valid=valid,
+            checks={"base_restored": "simulated"},
+            adapters={"encoder.layers.0.insertion": 1},
+            notes=(),
+            predictions={},
+            epochs_run=epoch,
+            best_epoch=epoch,
+            elapsed_s=0.0,
+            adapted=None,  # type: ignore[arg-type]  # a sealed trial's weights are not kept
+            pruned=pruned,
+        )
+
+
+def watch_all(watch: Stopwatch) -> Callable[[], None]:
+    """Put the stopwatch on every part; returns what takes it off again."""
+    parts: list[tuple[Any, str, str]] = [
+        (optuna.study.Study, "ask", "optuna: sampler"),
+        (optuna.study.Study, "tell", "optuna: tell"),
+        (Judge, "report", "optuna: pruner"),
+        (Mirror, "ask", "mirror"),
+        (Mirror, "judge", "mirror"),
+        (WandbTracker, "start", "wandb: start"),
+        (WandbTracker, "log", "wandb: log"),
+        (WandbTracker, "finish", "wandb: wait for its end"),
+        (Sweep, "trial", "config"),
+        (PackedWorker, "start", "record"),
+        (TrialFolder, "read_log", "record"),
+        (Search, "tell", "search"),
+    ]
+    names = ("trials", "claim", "orphans", "set_params", "set_user_attrs", "report", "tell")
+    parts += [(StudyStore, name, "storage") for name in names]
+    kept = [(owner, name, getattr(owner, name)) for owner, name, _ in parts]
+    for owner, name, part in parts:
+        watch.watch(owner, name, part)
+
+    def restore() -> None:
+        for owner, name, method in kept:
+            setattr(owner, name, method)
+
+    return restore
+
+
+def overrides(sampler: str, pruner: str, num_trials: int) -> list[str]:
+    """One arm of the shipped sweep, with another sampler, pruner and budget."""
+    searched = ("stochastic_depth", "l2_lambda")
+    return [
+        f"arms=[{ARM}]",
+        *(f"space.adapter.adapter_strategy.{key}.arms=[{ARM}]" for key in searched),
+        f"budget.trials={num_trials}",
+        f"sampler={{name: {sampler}}}",
+        f"pruner={{name: {pruner}}}",
+        "table.baseline=null",
+    ]
+
+
+def run_study(sampler: str, pruner: str, tracker: str, num_trials: int, folder: Path) -> dict[str, Any]:
+    """One study; its cost a trial at each length, by part, and of a restart at its end."""
+    sweep = load_sweep(SWEEP, overrides(sampler, pruner, num_trials))
+    watch = Stopwatch()
+    ended: list[float] = []
+    read: dict[int, dict[str, float]] = {0: {}}
+
+    def hear(event: TrialEvent) -> None:
+        if event.kind == "failed" or (event.summary is not None and event.summary.state == "failed"):
+            raise RuntimeError(f"a simulated trial failed: {event.message or event.summary}")
+        if event.kind == "done":
+            ended.append(time.perf_counter())
+            if len(ended) in LENGTHS or len(ended) + WINDOW in LENGTHS:
+                read[len(ended)] = watch.read()
+
+    arms = open_arms(sweep, folder)
+    wandb = None if tracker == "none" else (folder / sweep.name, tracker)
+    search = Search(sweep, arms, folder, wandb, hear)
+    restore = watch_all(watch)
+    vars(harness.training.run_trial)["Trial"] = SimulatedTrial
+    began, cpu = time.perf_counter(), time.process_time()
+    with InProcessPool(search.tell) as pool:
+        search.run(pool)
+    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+    restore()
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    disk_mb = sum(path.lstat().st_size for path in (folder / sweep.name).rglob("*")) / 2**20
+    restart_s = time_restart(sweep, arms[0], num_trials)
+    for arm in arms:
+        arm.store.close()
+    times = [now - before for before, now in zip([began, *ended], ended, strict=False)]
+    at = [n for n in LENGTHS if n <= len(times)]
+    return {
+        "sampler": sampler,
+        "pruner": pruner,
+        "tracker": tracker,
+        "trials": len(ended),
+        "wall_s": wall,
+        "cpu_s": cpu,
+        "peak_mb": peak_mb,
+        "disk_mb": disk_mb,
+        "restart_s": restart_s,
+        "mean_ms": 1000 * wall / len(ended),
+        "median_ms_at": {n: 1000 * statistics.median(times[n - WINDOW : n]) for n in at},
+        "mean_ms_at": {n: parts_between(read, n) for n in at},
+    }
+
+
+def parts_between(read: dict[int, dict[str, float]], length: int) -> dict[str, float]:
+    """Milliseconds a trial by part over the window that ends at `length`."""
+    before, after = read[length - WINDOW], read[length]
+    return {part: 1000 * (after[part] - before.get(part, 0.0)) / WINDOW for part in sorted(after)}
+
+
+def time_restart(sweep: Sweep, arm: ArmSearch, num_trials: int) -> float:
+    """Seconds until a new process could draw the next trial: reading the storage, and asking and telling again."""
+    began = time.perf_counter()
+    again = ArmSearch(sweep, arm.arm, arm.store)
+    again.mirror.ask(num_trials)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Run the studies asked for, print and write them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--trials", type=int, default=10000)
+    parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
+    parser.add_argument("--pruners", nargs="+", default=["none"])
+    parser.add_argument("--trackers", nargs="+", default=["offline"])
+    parser.add_argument("--name", default="study_overhead")
+    asked = parser.parse_args()
+    studies = []
+    for sampler in asked.samplers:
+        for pruner in asked.pruners:
+            for tracker in asked.trackers:
+                folder = Path(tempfile.mkdtemp())
+                try:
+                    studies.append(run_study(sampler, pruner, tracker, asked.trials, folder))
+                finally:
+                    shutil.rmtree(folder)
+                print_study(studies[-1])
+    write_result(asked.name, {"machine": describe_machine(), "studies": studies})
+
+
+def print_study(study: dict[str, Any]) -> None:
+    """One study as text."""
+    print(f"{study['sampler']} / {study['pruner']} / W&B {study['tracker']}: {study['trials']} trials", flush=True)
+    print(
+        f"  {study['mean_ms']:.1f} ms a trial, CPU {1000 * study['cpu_s'] / study['trials']:.1f} ms,"
+        f" restart {study['restart_s']:.1f} s, peak {study['peak_mb']:.0f} MB, disk {study['disk_mb']:.0f} MB"
+    )
+    for length, parts in study["mean_ms_at"].items():
+        shown = ", ".join(f"{part} {ms:.2f}" for part, ms in parts.items())
+        print(f"  at {length}: median {study['median_ms_at'][length]:.1f} ms; {shown}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

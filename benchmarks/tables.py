@@ -1,0 +1,146 @@
+"""Results of benchmarks as the Markdown of docs/benchmarks.md: medians, predicted limits, losses named as losses.
+
+python benchmarks/tables.py        # prints every section that has a result in benchmarks/results/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from reporting import read_result
+
+LOSES_BELOW = 0.97  # of the plain loop's speed
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others numbers.
+
+    Raises:
+        ValueError: a row has another number of cells than the header.
+    """
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"{len(row)} cells under {len(header)} headings: {row}")
+    lines = ["| " + " | ".join(header) + " |", "| :--- |" + " ---: |" * (len(header) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def machine_line(machine: dict[str, Any]) -> str:
+    """What the numbers were taken on, and under which load."""
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    return (
+        f"{machine['date']}, {machine['processor']}, {machine['cores']} cores, no GPU, {packages}; "
+        f"load average when it began: {machine['load_average']}."
+    )
+
+
+def grid_table(result: dict[str, Any]) -> str:
+    """One row a cell; a loss is printed in bold, with the word."""
+    header = (
+        "encoder, tokens a step, depth", "plain, ms", "bare / plain", "cut", "limit G", "cut / G", "packing", "K",
+        "cut x packing", "chosen",
+    )  # fmt: skip
+    rows = []
+    for cell in result["cells"]:
+        rows.append(
+            (
+                f"{cell['size']}, {cell['tokens']}, {cell['depth']}",
+                f"{cell['ms']['plain']:.2f}",
+                f"{cell['overhead']:.2f}",
+                gain(cell["cut"]),
+                f"{cell['cut_limit']:.2f}",
+                f"{cell['cut'] / cell['cut_limit']:.2f}",
+                gain(cell["packing"]),
+                str(cell["best_pack"]),
+                gain(cell["total"]),
+                f"{cell['chosen']:.2f}",
+            )
+        )
+    return f"{machine_line(result['machine'])}\n\n{markdown(header, rows)}"
+
+
+def gain(ratio: float) -> str:
+    """A speed-up; below `LOSES_BELOW` it is said to be a loss."""
+    return f"{ratio:.2f}" if ratio >= LOSES_BELOW else f"**{ratio:.2f} (loses)**"
+
+
+def race_table(result: dict[str, Any]) -> str:
+    """One row a contestant, and the trials' final metrics below."""
+    header = (
+        "contestant",
+        "wall s (range)",
+        "CPU s",
+        "peak MB",
+        "speed-up",
+        "mean final macro-F1",
+        "largest difference",
+    )
+    rows = []
+    for one in result["contestants"]:
+        low, high = one["wall_range_s"]
+        rows.append(
+            (
+                one["name"],
+                f"{one['wall_s']:.1f} ({low:.1f} to {high:.1f})",
+                f"{one['cpu_s']:.1f}",
+                f"{one['peak_mb']:.0f}",
+                gain(one["speedup"]),
+                f"{one['mean_final']:.4f}",
+                f"{one['greatest_difference']:.4f}",
+            )
+        )
+    rows += [(one["name"], one["note"], *["-"] * 5) for one in result["not_run"]]
+    settings = ", ".join(f"{name} {value}" for name, value in result["workload"].items())
+    runs = min(one["num_runs"] for one in result["contestants"])
+    notes = "\n".join(f"- {one['name']}: {one['note']}." for one in result["contestants"] if one["note"])
+    return (
+        f"{machine_line(result['machine'])} List: {settings}. Medians of {runs}, interleaved; speed-up over the first "
+        f"row.\n\n{markdown(header, rows)}\n\n{notes}"
+    )
+
+
+def overhead_table(result: dict[str, Any]) -> str:
+    """One row a study and length: milliseconds a trial, by part."""
+    groups = {
+        "Optuna's sampler": ("optuna: sampler",),
+        "mirror, pruner": ("mirror", "optuna: pruner", "optuna: tell"),
+        "storage": ("storage",),
+        "record": ("record",),
+        "W&B": ("wandb: start", "wandb: log", "wandb: wait for its end"),
+        "search": ("search", "config"),
+    }
+    header = ("study", "trials so far", "ms a trial", "without the sampler", *groups)
+    rows = []
+    for study in result["studies"]:
+        for length, parts in study["mean_ms_at"].items():
+            total = sum(parts.values())
+            rows.append(
+                (
+                    f"{study['sampler']}, pruner {study['pruner']}, W&B {study['tracker']}",
+                    str(length),
+                    f"{total:.1f}",
+                    f"{total - parts.get('optuna: sampler', 0.0):.1f}",
+                    *(f"{sum(parts.get(part, 0.0) for part in group):.1f}" for group in groups.values()),
+                )
+            )
+    return f"{machine_line(result['machine'])}\n\n{markdown(header, rows)}"
+
+
+SECTIONS = {
+    "race_pretrained": race_table,
+    "race_small": race_table,
+    "grid": grid_table,
+    "study_overhead": overhead_table,
+}
+
+
+def main() -> None:
+    """Print the sections."""
+    for name, render in SECTIONS.items():
+        result = read_result(name)
+        print(f"\n### {name}\n\n{render(result) if result else 'not measured'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The rendering of results: figures under their own headings, losses told as losses."""
+
+from __future__ import annotations
+
+import pytest
+
+from tables import gain, grid_table, markdown, overhead_table, race_table
+
+MACHINE = {"date": "2026-01-01", "processor": "P", "cores": "2", "load_average": 0.1, "packages": {"torch": "2"}}
+
+
+def test_a_row_with_a_missing_cell_is_refused() -> None:
+    with pytest.raises(ValueError, match="1 cells under 2"):
+        markdown(("a", "b"), [("x",)])
+
+
+def test_a_loss_is_told() -> None:
+    assert gain(0.96) == "**0.96 (loses)**"
+    assert gain(0.97) == "0.97" and gain(2.5) == "2.50"
+
+
+def test_grid_row() -> None:
+    cell = {
+        "size": "3 M", "tokens": 64, "depth": "last", "ms": {"plain": 10.0}, "overhead": 0.98, "cut": 1.8,
+        "cut_limit": 2.0, "packing": 0.5, "best_pack": 4, "total": 0.9, "chosen": 1.8,
+    }  # fmt: skip
+    header, _, row = grid_table({"machine": MACHINE, "cells": [cell]}).splitlines()[-3:]
+    cells = dict(zip(_cells(header), _cells(row), strict=True))
+    assert cells["encoder, tokens a step, depth"] == "3 M, 64, last"
+    assert cells["cut"] == "1.80" and cells["limit G"] == "2.00" and cells["cut / G"] == "0.90"
+    assert cells["packing"] == "**0.50 (loses)**" and cells["cut x packing"] == "**0.90 (loses)**"
+    assert cells["chosen"] == "1.80"
+
+
+def test_race_row_and_who_did_not_run() -> None:
+    one = {
+        "name": "a", "note": "", "wall_s": 2.0, "wall_range_s": [1.5, 2.5], "cpu_s": 3.0, "peak_mb": 100.0,
+        "speedup": 1.0, "mean_final": 0.5, "greatest_difference": 0.25, "num_runs": 5,
+    }  # fmt: skip
+    result = {
+        "machine": MACHINE, "workload": {"epochs": 2}, "contestants": [one],
+        "not_run": [{"name": "i", "note": "no GPU here"}],
+    }  # fmt: skip
+    text = race_table(result)
+    assert "| a | 2.0 (1.5 to 2.5) | 3.0 | 100 | 1.00 | 0.5000 | 0.2500 |" in text
+    assert "| i | no GPU here | - | - | - | - | - |" in text and "Medians of 5" in text
+
+
+def test_overhead_row_sums_its_parts() -> None:
+    parts = {"optuna: sampler": 5.0, "storage": 3.0, "record": 2.0, "wandb: start": 1.0, "search": 1.0}
+    study = {"sampler": "tpe", "pruner": "none", "tracker": "offline", "mean_ms_at": {"100": parts}}
+    header, _, row = overhead_table({"machine": MACHINE, "studies": [study]}).splitlines()[-3:]
+    cells = dict(zip(_cells(header), _cells(row), strict=True))
+    assert cells["ms a trial"] == "12.0" and cells["without the sampler"] == "7.0"
+    assert cells["W&B"] == "1.0" and cells["storage"] == "3.0"
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
