@@ -30,6 +30,7 @@ from harness.config import TrialConfig
 from harness.execution import Execution
 from harness.records.store import TrialFolder
 from harness.sweep.arm_search import ArmSearch
+from harness.sweep.engines import EngineChoice
 from harness.sweep.launch import InProcessPool
 from harness.sweep.mirror import Judge, Mirror
 from harness.sweep.run_sweep import open_arms
@@ -185,7 +186,7 @@ def run_study(sampler: str, pruner: str, tracker: str, num_trials: int, folder: 
             if len(ended) in LENGTHS or len(ended) + WINDOW in LENGTHS:
                 read[len(ended)] = watch.read()
 
-    arms = open_arms(sweep, folder)
+    arms = open_arms(sweep, folder, EngineChoice("plain"))
     wandb = None if tracker == "none" else (folder / sweep.name, tracker)
     search = Search(sweep, arms, folder, wandb, hear)
     restore = watch_all(watch)
