@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import GeneratorType
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,14 +34,26 @@ WAYS: dict[str, Callable[[Trial, str], list[str]]] = {
 
 
 def running_trial() -> Trial:
-    """The trial that is being trained: somewhere up the call stack."""
+    """The trial that is being trained: somewhere up the call stack, or in a generator that waits there."""
     frame = inspect.currentframe()
     while frame is not None:
         for value in frame.f_locals.values():
-            if isinstance(value, Trial):
-                return value
+            found = _trial_in(value)
+            if found is not None:
+                return found
         frame = frame.f_back
     raise LookupError("no trial is running")
+
+
+def _trial_in(value: Any) -> Trial | None:
+    if isinstance(value, Trial):
+        return value
+    while isinstance(value, GeneratorType) and value.gi_frame is not None:
+        for inner in value.gi_frame.f_locals.values():
+            if isinstance(inner, Trial):
+                return inner
+        value = value.gi_yieldfrom
+    return None
 
 
 class Leaking(ResidualAddAdapterStrategy):
