@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from scipy.stats import t as student
-
+from harness.statistics import t_quantile
 from harness.sweep.points import Axis, Objective, SearchPoint, Value
 from harness.sweep.settings import ConstraintSettings, Rule
 from harness.sweep.space import position
@@ -101,7 +100,7 @@ def _beats(one: Contender, other: Contender, objective: Objective) -> bool:
     differences = [_signed(objective, ours) - _signed(objective, theirs) for ours, theirs in pairs]
     if len(differences) < 2:
         return False
-    critical = float(student.ppf(1 - ALPHA, len(differences) - 1))
+    critical = t_quantile(1 - ALPHA, len(differences) - 1)
     return fmean(differences) > critical * stdev(differences) / math.sqrt(len(differences))
 
 
