@@ -38,7 +38,7 @@ def write_sweep(files: TinyText, folder: Path, **changes: Any) -> Path:
             f"{STRATEGY}.l2_lambda": {"type": "zero_or_log", "low": 1e-6, "high": 1e-2, "arms": ["residual_add"]},
         },
         "objectives": [{"metric": "valid_target/macro_f1"}],
-        "constraints": [{"metric": "valid_forgetting", "at_most": 0.03}],
+        "constraints": [{"metric": "valid_forgetting", "at_most": -0.02}],  # hardly met, so that trials are pruned
         "sampler": {"name": "tpe", "options": {"n_startup_trials": 3}},
         "pruner": {"name": "median", "options": {"n_startup_trials": 2, "n_warmup_steps": 1}},
         "budget": {"trials": 8},
