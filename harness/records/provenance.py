@@ -24,7 +24,12 @@ def git_state() -> tuple[str | None, bool | None]:
     def git(*arguments: str) -> str | None:
         try:
             result = subprocess.run(
-                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
+                # Without the lock that `status` takes to refresh the index: a killed trial must not leave it behind.
+                ["git", "--no-optional-locks", "-C", str(folder), *arguments],
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=True,
             )
         except (OSError, subprocess.SubprocessError):
             return None

@@ -42,6 +42,16 @@ def test_commit() -> None:
     assert dirty in (True, False)
 
 
+@pytest.mark.skipif(not (ROOT / ".git").is_dir() or shutil.which("git") is None, reason="not in a git checkout")
+def test_asking_git_takes_no_lock() -> None:
+    """A lock (a file that somebody else may hold, or that a killed trial leaves) does not matter, and none is made."""
+    source, index = ROOT / "pyproject.toml", ROOT / ".git" / "index"
+    source.touch()  # as far as the index knows it may have changed: `git status` alone would rewrite the index
+    before = index.stat().st_mtime_ns, index.stat().st_ino
+    assert git_state.__wrapped__()[0] is not None
+    assert (index.stat().st_mtime_ns, index.stat().st_ino) == before
+
+
 def test_user_code_is_told_by_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine_for_provenance.py").write_text("class Strategy: ...\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
