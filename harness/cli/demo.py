@@ -1,4 +1,4 @@
-"""The command `harness demo`: fetch real data, run a small text sweep and a speech experiment, show both tables."""
+"""The command `harness demo`: real data, a small text sweep, a speech experiment, their tables and reports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from harness.cli.data import show_fetching
+from harness.cli.report import report_command
 from harness.cli.run import run_command
 from harness.cli.sweep import sweep_command
 from harness.data.registry import fetch_corpus
@@ -28,7 +29,11 @@ def demo_command(results: Path, quiet: bool) -> None:
     print("== Text: fetching the sentences (vaderSentiment's sdist, through pip)", flush=True)
     fetch_corpus("vader")
     sweep_command(SWEEP, [], jobs, results, "auto", True, quiet)
-    run_experiment(speech_experiment(), jobs, results, quiet)
+    speech = speech_experiment()
+    run_experiment(speech, jobs, results, quiet)
+    print("\n== Reports: the tables with their methods, curves, search and changed examples", flush=True)
+    for name in (SWEEP.stem, speech.stem):
+        report_command(name, results, None)
     print("\nNext: harness plan sweeps/text_depth_x_l2.yaml (its results are in results/ already),")
     print("or your own strategy in a file of your own: see README.md.")
 

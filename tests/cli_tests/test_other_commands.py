@@ -95,6 +95,7 @@ class TestDemo:
 
         monkeypatch.setattr("harness.cli.demo.run_command", run)
         monkeypatch.setattr("harness.cli.demo.sweep_command", sweep)
+        monkeypatch.setattr("harness.cli.demo.report_command", lambda name, *settings: told.append(f"report {name}"))
         monkeypatch.setattr("harness.cli.demo.fetch_corpus", fetch)
         monkeypatch.setattr(logging.getLogger("harness"), "level", logging.NOTSET)  # the demo raises it
         return told
@@ -114,6 +115,8 @@ class TestDemo:
             "sweep sweeps/quickstart.yaml",
             "fetch asterisk",
             "run experiments/demo_speech.yaml",
+            "report quickstart",
+            "report demo_speech",
         ]
         assert "SYNTHETIC" not in result.out
 
@@ -125,7 +128,8 @@ class TestDemo:
         monkeypatch.setattr("harness.cli.demo.fetch_corpus", fetch)
         monkeypatch.chdir(ROOT)
         result = cli("demo")
-        assert told == ["sweep sweeps/quickstart.yaml", "run experiments/demo_speech_synthetic.yaml"]
+        ran = ["sweep sweeps/quickstart.yaml", "run experiments/demo_speech_synthetic.yaml"]
+        assert told == [*ran, "report quickstart", "report demo_speech_synthetic"]
         assert "The recordings cannot be had here: apt-get is not there" in result.out
         assert "SYNTHETIC" in result.out
 
