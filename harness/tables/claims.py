@@ -2,7 +2,7 @@
 
 A claim is upheld when the whole confidence interval lies where it says, not upheld when none of it does, and undecided
 when it lies across: "the difference is not significant" upholds nothing. Each claim has an interval of its own level;
-the number of claims is not corrected for, so a table says how many there are.
+the number of claims is not corrected for, so a table lists them all, whatever the verdict.
 """
 
 from __future__ import annotations
