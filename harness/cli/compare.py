@@ -18,6 +18,7 @@ from harness.errors import UserError
 from harness.metrics import METRICS
 from harness.report.examples import Example
 from harness.statistics import Interval
+from harness.tables.names import metric_header
 
 FORMATS = ("terminal", "md", "json")
 HEADERS = ("arm", "metric", "A", "B", "B - A", "95 % interval", "p (Holm)", "pairs", "")
@@ -61,7 +62,7 @@ def difference_row(found: Difference) -> tuple[str, ...]:
     unit = f" ({metric.unit})" if metric.unit else ""
     return (
         found.arms[0] if found.arms[0] == found.arms[1] else f"{found.arms[0]} -> {found.arms[1]}",
-        f"{found.metric.replace('_', ' ')}{unit} {arrow}",
+        f"{metric_header(found.metric)}{unit} {arrow}",
         group_text(found.first),
         group_text(found.second),
         f"{found.difference:+.2f}",
