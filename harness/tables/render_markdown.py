@@ -46,10 +46,6 @@ def _notes(marks: tuple[str, ...]) -> str:
     return f"<sup>{shown}</sup>" if shown else ""
 
 
-def _note_mark(mark: str) -> str:
-    return f"{_notes((mark,))} " if mark else ""
-
-
 def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 

@@ -6,16 +6,13 @@ how that ended. So trials are written as if they were alone, and any number of t
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
-from harness.config import TrialConfig
-from harness.execution import Execution
 from harness.training.loop import FitState
 from harness.training.packed.engine import PackEngine
-from harness.training.resources import Resources
-from harness.training.trial import Fitting, Outcome, Trial
+from harness.training.trial import Fitting
 
 T = TypeVar("T")
 Steps = Generator[Fitting, FitState, T]
@@ -100,35 +97,3 @@ def fit_alone(fitting: Fitting) -> FitState:
             if isinstance(ended.outcome, BaseException):
                 raise ended.outcome
             return ended.outcome
-
-
-def train_packed(
-    configs: Sequence[TrialConfig],
-    resources: Resources,
-    pack_size: int,
-    engine: str = "packed",
-) -> list[Outcome | BaseException]:
-    """Train trials without records, `pack_size` of them at a time, a finished one's place taken by the next.
-
-    Args:
-        configs: any mix; those that cannot be packed train alone, behind their cut where they have one.
-        resources: where they are not sealed, the outcomes have test metrics.
-        pack_size: trials under way at once.
-        engine: "packed", "cut" or "plain" (the last two one trial after another).
-
-    Returns:
-        Each config's outcome, or the exception that ended it, in their order.
-    """
-    execution = Execution.model_validate({"engine": engine, "pack": pack_size if engine == "packed" else 1})
-    driver: PackDriver[Outcome] = PackDriver(pack_size)
-    results: dict[int, Outcome | BaseException] = {}
-    waiting = list(enumerate(configs))
-    while waiting or len(driver) or len(results) < len(configs):
-        while waiting and len(driver) < pack_size:
-            number, config = waiting.pop(0)
-            driver.start(number, Trial(config, resources, None, lambda entry: None, execution).steps())
-        for done in driver.run():
-            if done.error is not None and not isinstance(done.error, Exception):
-                raise done.error
-            results[done.name] = cast(Outcome, done.result) if done.error is None else done.error
-    return [results[number] for number in range(len(configs))]
