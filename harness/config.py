@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from harness.design_settings import Design
 from harness.settings import (
@@ -100,6 +108,11 @@ class AugmentSettings(Settings):
 
     A time mask is at most `time_mask` frames and at most `max_time_share` of the clip; a mel mask at most `mel_mask`
     channels.
+
+    `views: null` masks a clip anew each time it is used. `views: N` makes N masked views of each training clip once and
+    for all: view v follows from the settings above, `view_seed`, the clip's key and v, and is the same for every trial.
+    A trial meets each view of a clip once in N epochs, in an order of its own. As views never change, a frozen prefix
+    can be kept for each of them, and such trials can be packed.
     """
 
     num_time_masks: NonNegativeInt = 2
@@ -107,6 +120,23 @@ class AugmentSettings(Settings):
     num_mel_masks: NonNegativeInt = 2
     mel_mask: PositiveInt = 8
     max_time_share: Fraction = 0.2
+    views: PositiveInt | None = None
+    view_seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _view_seed_is_used(self) -> AugmentSettings:
+        if self.views is None and self.view_seed != 0:
+            raise ValueError(f"view_seed {self.view_seed} is never used: give a number of views, too")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused_views(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Where there are no views, the content (so the ids of trials and backbones) is what it was before them."""
+        content: dict[str, Any] = handler(self)
+        return content if self.views is not None else {k: v for k, v in content.items() if k not in VIEW_FIELDS}
+
+
+VIEW_FIELDS = ("views", "view_seed")
 
 
 class LoopSettings(Settings):

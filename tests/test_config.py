@@ -71,7 +71,8 @@ OTHER: dict[str, Any] = {
         "precision": "bfloat16",
         "device": "cuda:1",
         "threads": 2,
-        "augment": {"num_time_masks": 1, "time_mask": 21, "num_mel_masks": 0, "mel_mask": 9, "max_time_share": 0.3},
+        "augment": {"num_time_masks": 1, "time_mask": 21, "num_mel_masks": 0, "mel_mask": 9, "max_time_share": 0.3}
+        | {"views": 4},
     },
     "seed": 1,
 }
@@ -112,6 +113,24 @@ def refusal(settings: Mapping[str, Any]) -> str:
 def test_trial_id_is_pinned() -> None:
     """Records on disk are found by this id: if it changes, raise CONFIG_VERSION and say so, or undo the change."""
     assert TrialConfig.model_validate(TRIAL).trial_id == "57596f1df2a8"
+
+
+def test_views_that_are_not_used_leave_the_id() -> None:
+    """The fields came after the first records: written out as their defaults they change nothing, nor are they kept."""
+    written = changed(("loop", "augment", "views"), None)
+    written["loop"]["augment"]["view_seed"] = 0
+    config = TrialConfig.model_validate(written)
+    assert config.trial_id == TrialConfig.model_validate(TRIAL).trial_id
+    assert config.model_dump(mode="json")["loop"]["augment"] == TRIAL["loop"]["augment"]
+
+
+def test_a_view_seed_is_part_of_the_id_and_needs_views() -> None:
+    views = changed(("loop", "augment", "views"), 4)
+    seeded = copy.deepcopy(views)
+    seeded["loop"]["augment"]["view_seed"] = 1
+    assert TrialConfig.model_validate(seeded).trial_id != TrialConfig.model_validate(views).trial_id
+    expected = "loop.augment: Value error, view_seed 1 is never used: give a number of views, too"
+    assert refusal(changed(("loop", "augment", "view_seed"), 1)) == expected
 
 
 def test_written_defaults_are_the_defaults() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.data.errors import DataError
+from harness.seeding import torch_generator
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,28 @@ class SpecAugment:
         for _ in range(self.num_mel_masks):
             masked_BTM |= _draw_band(num_mels, sizes, widest, generator)[:, None, :].to(features_BTM.device)
         return features_BTM.masked_fill(masked_BTM, 0.0)
+
+
+@dataclass(frozen=True)
+class AugmentedViews:
+    """A finite number of masked views of each clip: a pure function of clip, settings, seed and the view's number.
+
+    Attributes: masks: draws them. seed: of all views, whatever trial uses them. num_views: from 0 to num_views - 1.
+    """
+
+    masks: SpecAugment
+    seed: int
+    num_views: int
+
+    def __call__(self, features_TM: Tensor, key: str, view: int) -> Tensor:
+        """Return one view of a clip's features [frames, mels], without padding: no other clip plays a part.
+
+        Raises DataError when there is no such view.
+        """
+        if not 0 <= view < self.num_views:
+            raise DataError(f"view {view} of {key}: there are views 0 to {self.num_views - 1}")
+        generator = torch_generator(self.seed, "augmentation", "view", key, view)
+        return self.masks(features_TM[None], torch.tensor([len(features_TM)]), generator)[0]
 
 
 def _draw_band(size: int, sizes_B: Tensor, widest_B: Tensor, generator: torch.Generator) -> Tensor:

@@ -168,7 +168,7 @@ def training_text(configs: Mapping[str, Mapping[str, Any]], primary: str | None)
         text += (
             f" SpecAugment: {common.text('loop.augment.num_time_masks')} time masks of at most "
             f"{common.text('loop.augment.time_mask')} frames, {common.text('loop.augment.num_mel_masks')} mel masks of "
-            f"at most {common.text('loop.augment.mel_mask')} channels."
+            f"at most {common.text('loop.augment.mel_mask')} channels{_views(common)}."
         )
     threads = common.text("loop.threads")
     text += f" Precision {common.text('loop.precision')} on {common.text('loop.device')}, "
@@ -178,6 +178,13 @@ def training_text(configs: Mapping[str, Mapping[str, Any]], primary: str | None)
 def _percent(common: _Common, key: str) -> str:
     value = common.value(key)
     return common.text(key) if key in common.different or value is None else f"the first {value * 100:g} %"
+
+
+def _views(common: _Common) -> str:
+    key = "loop.augment.views"
+    if key not in common.different and common.value(key) is None:
+        return ", drawn anew in each step"
+    return f", drawn once: {common.text(key)} views of each clip, one an epoch"
 
 
 def _decay(common: _Common) -> str:

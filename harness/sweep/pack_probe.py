@@ -20,6 +20,7 @@ from harness.training.cut import find_cut, num_block_weights, why_no_cut
 from harness.training.packed.engine import PackEngine
 from harness.training.resources import Resources
 from harness.training.trial import Trial
+from harness.training.views import num_views_of
 
 SIZES = (2, 4, 8, 16, 32)
 MARGIN = 0.03
@@ -85,7 +86,9 @@ def describe_speed(config: TrialConfig, resources: Resources, known: Execution |
     trial = Trial(config, resources, None, lambda entry: None, Execution(engine="packed", pack=2))
     engine, reason = trial.choose_engine(trial.adapted().model)
     packs = {"packed": "can be packed", "cut": f"no packs: {reason}"}.get(engine, f"plain: {reason}")
-    return f"{chosen}phi {cut[0]:.2f}, the cut saves at most {cut[1]:.2f}x; {packs}"
+    num_views = num_views_of(config.loop.augment)
+    views = "" if num_views is None else f", once each of {num_views} views of an item is computed"
+    return f"{chosen}phi {cut[0]:.2f}, the cut saves at most {cut[1]:.2f}x{views}; {packs}"
 
 
 def probe_engines(config: TrialConfig, resources: Resources, max_pack: int = SIZES[-1]) -> EngineProbe:

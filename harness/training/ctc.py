@@ -26,6 +26,7 @@ class CtcTask(Task):
         symbols: the output alphabet without the blank; symbol i has index i + 1.
         features: examples -> one [frames, mels] tensor each.
         spec_augment: (features [B, T, mels], lengths [B], generator) -> masked features, applied in training only.
+        views: (features [T, mels], key, number of the view) -> the masked features of an item that is a view.
     """
 
     metrics = ("cer", "wer")
@@ -35,11 +36,13 @@ class CtcTask(Task):
         symbols: Sequence[str],
         features: Callable[[Sequence[SpeechExample]], Sequence[Tensor]],
         spec_augment: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None,
+        views: Callable[[Tensor, str, int], Tensor] | None = None,
     ) -> None:
         self.symbols = tuple(symbols)
         self.index = {symbol: position + 1 for position, symbol in enumerate(symbols)}
         self.features = features
         self.spec_augment = spec_augment
+        self.views = views
 
     def encode(self, examples: Sequence[Example]) -> list[Item]:
         speech = [example for example in examples if isinstance(example, SpeechExample)]
@@ -62,6 +65,12 @@ class CtcTask(Task):
         repeats = sum(left == right for left, right in pairwise(symbols))
         num_steps = int(model.encoder.output_lengths(torch.tensor(len(item.inputs))))
         return num_steps >= len(symbols) + repeats
+
+    def inputs_of(self, item: Item) -> Tensor:
+        if item.view is None:
+            return item.inputs
+        assert self.views is not None, "a task without augmented views"
+        return self.views(item.inputs, item.key, item.view)
 
     def augment(self, inputs: Tensor, lengths_B: Tensor, generator: torch.Generator) -> Tensor:
         return inputs if self.spec_augment is None else self.spec_augment(inputs, lengths_B, generator)

@@ -67,8 +67,8 @@ def why_no_cut(config: TrialConfig) -> str | None:
         return "nothing is trained"
     if config.train == "full":
         return "train: full changes every layer"
-    if config.loop.augment is not None:
-        return "loop.augment masks the features anew in each step"
+    if config.loop.augment is not None and config.loop.augment.views is None:
+        return "loop.augment masks the features anew in each step; with loop.augment.views: N there is a cut"
     if config.loop.precision == "bfloat16":
         return "bfloat16 keeps the whole model in one autocast"
     return None

@@ -2,7 +2,8 @@
 
 Randomness: the order of the data, augmentation, dropout and stochastic depth are seeded anew at each epoch from
 (trial seed, purpose, epoch). A checkpoint is taken at the end of an epoch, so it needs no generator state, and a
-killed trial goes on to the same bits. Nothing outside the loop sees a seeded global generator.
+killed trial goes on to the same bits. Nothing outside the loop sees a seeded global generator. Augmented views
+(`loop.augment.views`) never change: only which of them an epoch uses is drawn (harness/training/views.py).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from harness.training.checkpoint import (
 )
 from harness.training.optim import lr_scale, make_adamw, set_lr
 from harness.training.task import Item, Task
+from harness.training.views import num_views_of, views_of_epoch
 
 Scores = dict[str, float]
 
@@ -142,6 +144,18 @@ class Fit:
             generator=torch_generator(self.plan.seed, "data", "order", epoch),
         )
 
+    def items_in(self, epoch: int) -> Sequence[Item]:
+        """The items as an epoch uses them: themselves, or one augmented view of each."""
+        views = self.views_in(epoch)
+        if views is None:
+            return self.items
+        return [replace(item, view=view) for item, view in zip(self.items, views, strict=True)]
+
+    def views_in(self, epoch: int) -> list[int] | None:
+        """Which augmented view of each item an epoch uses; None where there are none."""
+        num_views = num_views_of(self.plan.loop.augment)
+        return None if num_views is None else views_of_epoch(len(self.items), num_views, self.plan.seed, epoch)
+
     def noise_generator(self, epoch: int) -> torch.Generator:
         """What the strategies draw from in an epoch, on the device."""
         return _device_generator(self.device, self.plan.seed, "stochastic_depth", epoch)
@@ -152,12 +166,12 @@ class Fit:
         torch.manual_seed(derive_seed(seed, "global", epoch))
         self.model.train()
         self.model.set_strategy_generator(self.noise_generator(epoch))
-        batches = self.batches_of(epoch)
+        batches, items = self.batches_of(epoch), self.items_in(epoch)
         augmentation = torch_generator(seed, "augmentation", epoch)
         task_sum = auxiliary_sum = 0.0
         for number, indices in enumerate(batches):
             progress = (epoch + number / len(batches)) / loop.epochs
-            batch = self.task.collate([self.items[i] for i in indices], augmentation).to(self.device, self.dtype)
+            batch = self.task.collate([items[i] for i in indices], augmentation).to(self.device, self.dtype)
             task_loss, auxiliary_loss = self._step(batch, progress, f"epoch {epoch + 1}, step {number + 1}")
             task_sum += task_loss
             auxiliary_sum += auxiliary_loss

@@ -85,9 +85,19 @@ def prefix_code() -> str:
     """SHA-256 over the source files that compute a prefix."""
     from harness.adapters import insertion, module_mixin
     from harness.backbones import blocks, encoders, pretrained
+    from harness.data import spec_augment
     from harness.training import cut
 
-    modules: list[ModuleType] = [insertion, module_mixin, blocks, encoders, pretrained, cut, inspect.getmodule(Item)]  # type: ignore[list-item]
+    modules: list[ModuleType] = [
+        insertion,
+        module_mixin,
+        blocks,
+        encoders,
+        pretrained,
+        spec_augment,
+        cut,
+        inspect.getmodule(Item),  # type: ignore[list-item]
+    ]
     state = hashlib.sha256(Path(__file__).read_bytes())
     for module in modules:
         state.update(Path(str(module.__file__)).read_bytes())
@@ -116,7 +126,7 @@ class PrefixStore:
     """The prefix of one split's items, by their place in it.
 
     Args:
-        items: the whole split, in corpus order; only those that are asked for are computed.
+        items: the whole split, in corpus order (with augmented views, all of each); only those asked for are computed.
         plan: how.
         budget: the memory that it may use; what does not fit goes to a file.
     """
@@ -124,7 +134,7 @@ class PrefixStore:
     def __init__(self, items: Sequence[Item], plan: PrefixPlan, budget: PrefixBudget) -> None:
         self.plan, self.budget = plan, budget
         self.items = items
-        self.place = {item.key: number for number, item in enumerate(items)}
+        self.place = {(item.key, item.view): number for number, item in enumerate(items)}
         self.done = np.zeros(len(items), dtype=bool)
         self.file: Path | None = None
         # Never touched, a row takes no memory: the system gives pages when they are written.
@@ -139,9 +149,14 @@ class PrefixStore:
         """Memory of one item."""
         return self.plan.num_steps * self.plan.width * self.plan.dtype.itemsize
 
+    def places(self, items: Sequence[Item]) -> Tensor:
+        """The places of some items [B], int64, without computing any."""
+        places = [self.place[item.key, item.view] for item in items]
+        return torch.tensor(places, dtype=torch.int64, device=self.plan.device)
+
     def rows(self, items: Sequence[Item]) -> Tensor:
         """The places of some items [B], int64, computing those that are not there yet."""
-        places = [self.place[item.key] for item in items]
+        places = [self.place[item.key, item.view] for item in items]
         missing = [] if self.table_NPD is None else [place for place in dict.fromkeys(places) if not self.done[place]]
         if missing and self.file is None and not self.budget.take(len(missing) * self.row_bytes):
             self._move_to_file()

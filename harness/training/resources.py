@@ -16,12 +16,12 @@ from torch import Tensor
 from harness.backbones.model import TaskModel
 from harness.backbones.recipe import Recipe, SpeechEncoderSettings, load_recipe
 from harness.backbones.store import Backbone, load_backbone
-from harness.config import AugmentSettings, LoopSettings, TrialConfig
+from harness.config import VIEW_FIELDS, AugmentSettings, LoopSettings, TrialConfig
 from harness.data.cache import cache_root
 from harness.data.corpus import Corpus, Example, Split
 from harness.data.features import FeatureCache, LogMel
 from harness.data.registry import load_corpus
-from harness.data.spec_augment import SpecAugment
+from harness.data.spec_augment import AugmentedViews, SpecAugment
 from harness.errors import UserError
 from harness.settings import content_hash
 from harness.training.classification import ClassificationTask
@@ -29,6 +29,7 @@ from harness.training.ctc import CtcTask
 from harness.training.cut import Cut, find_cut, resumes, run_prefix
 from harness.training.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore, whole_steps
 from harness.training.task import Evaluation, Item, Task, evaluate
+from harness.training.views import all_views, num_views_of
 
 EVALUATION_FRAMES = {"text": 4096, "speech": 12000}  # padded steps in a batch when scoring
 PREFIX_ALIGN = {"text": 8, "speech": 32}  # input steps; an item's prefix is computed at a multiple of it
@@ -64,8 +65,12 @@ def make_task(
     )
     # A sealed corpus keeps features of its own on disk: the whole corpus' files have those of the test clips.
     cache = FeatureCache(corpus, log_mel, cache_root() / "sealed" if corpus.is_sealed else None)
-    spec_augment = None if augment is None else SpecAugment(**augment.model_dump())
-    return CtcTask(symbols, cache.features, spec_augment)
+    if augment is None:
+        return CtcTask(symbols, cache.features)
+    masks = SpecAugment(**augment.model_dump(exclude=set(VIEW_FIELDS)))
+    if augment.views is None:
+        return CtcTask(symbols, cache.features, masks)
+    return CtcTask(symbols, cache.features, views=AugmentedViews(masks, augment.view_seed, augment.views))
 
 
 class Domains:
@@ -144,27 +149,39 @@ class Domains:
             padded: whether padded steps hold what the whole model gives there (see PrefixPlan).
             domain: of the corpus.
             split: of the domain.
-            loop: gives device and precision.
+            loop: gives device, precision and, for training items, the augmented views: the store has all of them.
         """
-        key = (cut, padded, domain, split, loop.device, loop.precision)
+        augment = loop.augment if split == "train" else None
+        key = (cut, padded, domain, split, loop.device, loop.precision, augment)
         if key not in self._stores:
-            items = self.items(domain, split)
-            plan = self._prefix_plan(cut, padded, loop, items, f"{domain}/{split}")
+            items, num_views = self.items(domain, split), num_views_of(augment)
+            items = items if num_views is None else all_views(items, num_views)
+            plan = self._prefix_plan(cut, padded, loop, items, f"{domain}/{split}", augment)
             self._stores[key] = PrefixStore(items, plan, self.budget)
         return self._stores[key]
 
-    def _prefix_plan(self, cut: Cut, padded: bool, loop: LoopSettings, items: Sequence[Item], name: str) -> PrefixPlan:
+    def _prefix_plan(
+        self,
+        cut: Cut,
+        padded: bool,
+        loop: LoopSettings,
+        items: Sequence[Item],
+        name: str,
+        augment: AugmentSettings | None,
+    ) -> PrefixPlan:
         model, device, dtype = self.frozen_model(loop), torch.device(loop.device), dtype_of(loop)
         longest = max(len(item.inputs) for item in items)
+        task = self.plain_task if augment is None else self.task(augment)
 
         def compute(item: Item, num_input_steps: int) -> Tensor:
             inputs = item.inputs.new_zeros((1, num_input_steps, *item.inputs.shape[1:]))
-            inputs[0, : len(item.inputs)] = item.inputs
+            inputs[0, : len(item.inputs)] = task.inputs_of(item)
             inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
             return run_prefix(model, cut, inputs, torch.tensor([len(item.inputs)], device=device))[0]
 
         sealed = "sealed" if self.corpus.is_sealed else "open"
         recipe = self.backbone.recipe.recipe_id
+        views = () if augment is None else (content_hash(augment.model_dump(mode="json")),)
         return PrefixPlan(
             compute=compute,
             cut=cut,
@@ -175,7 +192,7 @@ class Domains:
             device=device,
             padded=padded,
             align=PREFIX_ALIGN[self.corpus.family],
-            made_of=(self.backbone.fingerprint, recipe, self.corpus.fingerprint, sealed, name),
+            made_of=(self.backbone.fingerprint, recipe, self.corpus.fingerprint, sealed, name, *views),
         )
 
     def base_scores(

@@ -21,12 +21,16 @@ from harness.metrics import SCORERS
 
 @dataclass(frozen=True)
 class Item:
-    """One example, ready for the model: `inputs` is [T] token ids or [T, mels] features."""
+    """One example, ready for the model: `inputs` is [T] token ids or [T, mels] features.
+
+    `view` is the number of one of its augmented views, or None for itself; `Task.inputs_of` gives a view's inputs.
+    """
 
     key: str
     inputs: Tensor
     target: Tensor
     reference: int | str
+    view: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,16 @@ class Task(ABC):
 
     def collate(self, items: Sequence[Item], generator: torch.Generator | None) -> Batch:
         """Pad items into a batch; `generator` is given in training, for augmentation."""
-        inputs, lengths = pad_sequence_batch([item.inputs for item in items])
+        inputs, lengths = pad_sequence_batch([self.inputs_of(item) for item in items])
         targets, target_lengths = pad_sequence_batch([item.target.reshape(-1) for item in items])
         if generator is not None:
             inputs = self.augment(inputs, lengths, generator)
         return Batch(inputs, lengths, targets, target_lengths)
+
+    def inputs_of(self, item: Item) -> Tensor:
+        """An item's inputs; those of a view are computed here, from the item alone."""
+        assert item.view is None, f"{type(self).__name__} has no augmented views"
+        return item.inputs
 
     def augment(self, inputs: Tensor, lengths_B: Tensor, generator: torch.Generator) -> Tensor:
         """Augment a training batch's inputs (nothing by default)."""

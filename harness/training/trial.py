@@ -29,6 +29,7 @@ from harness.training.packed.packable import why_not_packable
 from harness.training.prefix_cache import PrefixStore
 from harness.training.resources import Domains, Resources, dtype_of
 from harness.training.task import Evaluation, Item, Task
+from harness.training.views import num_views_of
 
 NUM_PROBES = 8  # examples per domain on which "adapters off" is compared with the base model, bit for bit
 
@@ -83,7 +84,8 @@ class Fitting:
             return fit_alone(self)
         model = CutModel(self.adapted.model, self.trial.cut)
         store = self.trial.prefix(model, self.trial.config.data.target, "train")
-        store.rows(self.items)
+        if num_views_of(self.plan.loop.augment) is None:  # views are computed when an epoch needs them
+            store.rows(self.items)
         return fit(model, CutTask(self.task, store, model.encoder), self.items, self.plan)
 
 

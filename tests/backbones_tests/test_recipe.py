@@ -25,7 +25,7 @@ OTHER_CHOICES = {"linear": "cosine", "float32": "float64", "cpu": "cuda", "full"
 def recipe_content(kind: str = "text") -> dict[str, Any]:
     """A recipe with every field written out, SpecAugment's included."""
     data = {"corpus": "vader", "domains": ["movie"], "options": {"a": 1}}
-    content = {"name": "r", "data": data, "encoder": ENCODERS[kind], "loop": {"augment": {}, "patience": 3}}
+    content = {"name": "r", "data": data, "encoder": ENCODERS[kind], "loop": {"augment": {"views": 2}, "patience": 3}}
     return Recipe.model_validate(content).model_dump(mode="json", by_alias=True)
 
 

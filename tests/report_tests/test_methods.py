@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.report.methods import join, sentence, write_methods
+from harness.report.methods import join, sentence, training_text, write_methods
 from harness.report.settings_view import arms_grid, differing, show, winners_grid
 from harness.report.sources import Sources, load_sources
 
@@ -35,8 +35,20 @@ def test_published_text() -> None:
 def test_published_speech() -> None:
     found = text_of(load_sources(ROOT / "results", "speech_strategies"))
     assert "The target is “it”" in found["Data"]
-    assert "SpecAugment: 2 time masks of at most 20 frames, 1 mel masks of at most 8 channels." in found["Training"]
+    assert (
+        "SpecAugment: 2 time masks of at most 20 frames, 1 mel masks of at most 8 channels, drawn anew"
+        in found["Training"]
+    )
     assert "stopped after" not in found["Training"]
+
+
+def test_augmented_views() -> None:
+    config = load_sources(ROOT / "results", "speech_strategies").configs["residual_add"]
+    assert "at most 8 channels, drawn anew in each step. Prec" in training_text({"a": config}, "cer")
+    config["loop"]["augment"] |= {"views": 4, "view_seed": 0}
+    assert "at most 8 channels, drawn once: 4 views of each clip, one an epoch. Prec" in training_text(
+        {"a": config}, "cer"
+    )
 
 
 def test_a_sweep(tiny_results: Path) -> None:

@@ -28,6 +28,7 @@ from harness.training.packed.slot import ItemSet, ScoreSet, ScoreStep, Slot, Tra
 from harness.training.prefix_cache import whole_steps
 from harness.training.task import Batch
 from harness.training.trial import Fitting
+from harness.training.views import num_views_of
 
 PATIENCE = 24  # launches that a slot waits for others of its shape
 SCORE_STEPS = 8192  # padded steps of all slots in a launch that scores
@@ -150,7 +151,8 @@ class PackEngine:
         store = trial.prefix(model, trial.config.data.target, "train")
         key = (id(store), tuple(item.key for item in fitting.items))
         if key not in self._item_sets:
-            self._item_sets[key] = make_item_set(CutTask(fitting.task, store, model.encoder), fitting.items)
+            task, num_views = CutTask(fitting.task, store, model.encoder), num_views_of(fitting.plan.loop.augment)
+            self._item_sets[key] = make_item_set(task, fitting.items, num_views)
         return self._item_sets[key]
 
     def _sets_to_score(self, fitting: Fitting) -> dict[str, ScoreSet]:

@@ -9,6 +9,7 @@ Shape legend: N items of the trial, B rows, S target symbols.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,13 +29,17 @@ from harness.training.prefix_cache import PrefixStore
 from harness.training.resources import EVALUATION_FRAMES
 from harness.training.task import Evaluation, Item, Task, evaluation_of
 from harness.training.trial import Fitting
+from harness.training.views import all_views
 
 ROWS = 4  # where batches have no fixed number of rows, theirs is padded to a multiple of this
 
 
 @dataclass
 class ItemSet:
-    """Items with their places in a store, their real steps at the cut, and their targets."""
+    """Items with their places in a store, their real steps at the cut, and their targets.
+
+    Where training uses `num_views` augmented views of each, view v of item i is at i `num_views` + v.
+    """
 
     items: Sequence[Item]
     store: PrefixStore
@@ -43,11 +48,23 @@ class ItemSet:
     targets_NS: Tensor
     target_lengths_N: Tensor
     input_lengths: list[int]
+    num_views: int | None = None
+
+    def view_indices(self, batches: Sequence[Sequence[int]], views_N: Sequence[int]) -> list[list[int]]:
+        """Batches of items as batches of a view of each, computing what reaches the cut where that is not there yet."""
+        assert self.num_views is not None
+        chosen = [[index * self.num_views + views_N[index] for index in batch] for batch in batches]
+        self.store.rows([self.items[index] for batch in chosen for index in batch])
+        return chosen
 
 
-def make_item_set(task: CutTask, items: Sequence[Item]) -> ItemSet:
-    """Compute what reaches the cut, where that is not there yet, and pad the targets."""
-    places = task.store.rows(items)
+def make_item_set(task: CutTask, items: Sequence[Item], num_views: int | None = None) -> ItemSet:
+    """Compute what reaches the cut, where that is not there yet, and pad the targets; views are computed when used."""
+    if num_views is None:
+        places = task.store.rows(items)
+    else:
+        items = all_views(items, num_views)
+        places = task.store.places(items)
     targets, target_lengths = pad_sequence_batch([item.target.reshape(-1) for item in items])
     device = places.device
     return ItemSet(
@@ -58,6 +75,7 @@ def make_item_set(task: CutTask, items: Sequence[Item]) -> ItemSet:
         targets.to(device),
         target_lengths.to(device),
         [len(item.inputs) for item in items],
+        num_views,
     )
 
 
@@ -134,6 +152,10 @@ class Slot:
         self.position = 0
         self.seconds = 0.0
         batches = self.fit.batches_of(epoch)
+        if (views := self.fit.views_in(epoch)) is not None:
+            began = time.perf_counter()
+            batches = self.items.view_indices(batches, views)
+            self.seconds = time.perf_counter() - began
         self.num_batches = len(batches)
         self.work: list[TrainStep | ScoreStep] = [self._train_step(indices) for indices in batches]
         self.scorings: dict[str, Scoring] = {}
