@@ -1,4 +1,4 @@
-"""Peak memory of one trial: of the GPU where it runs on one, else of the process."""
+"""Memory: the peak of one trial (of the GPU where it runs on one, else of the process), and errors when it runs out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ import torch
 
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out: torch's CPU allocator raises a RuntimeError, in either wording."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
 
 
 class PeakMemory:

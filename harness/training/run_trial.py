@@ -19,7 +19,7 @@ from harness.records.schema import Provenance, Summary, TrialState, assert_seale
 from harness.records.store import TrialFolder
 from harness.tracking.tracker import Tracker, TrialRun
 from harness.training.loop import FitState
-from harness.training.memory import PeakMemory
+from harness.training.memory import PeakMemory, is_out_of_memory
 from harness.training.resources import Resources
 from harness.training.trial import Fitting, Outcome, Report, Trial, drive
 
@@ -121,10 +121,10 @@ def attempt(trial: Trial, folder: TrialFolder, memory: PeakMemory) -> Generator[
         raise
     except TrialError as error:
         return failed(folder, error.reason, str(error))
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        return failed(folder, "oom", f"out of memory: {first_line(error)}")
-    # A bug, ours or that of a user's strategy: it is this trial's failure, with its cause on record.
+    # Memory that ran out; or a bug, ours or that of a user's strategy: this trial's failure, with its cause on record.
     except Exception as error:
+        if is_out_of_memory(error):
+            return failed(folder, "oom", f"out of memory: {first_line(error)}")
         path = folder.path / "traceback.txt"
         write_atomically(path, traceback.format_exc().encode())
         return failed(folder, "error", f"{type(error).__name__}: {first_line(error)} (see {path})")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.training.memory import PeakMemory
+from harness.training.memory import PeakMemory, is_out_of_memory
 
 MEGABYTES = 120
 
@@ -37,3 +37,14 @@ def test_without_a_reset_it_is_the_peak_since_the_start(monkeypatch: pytest.Monk
 
     expected = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert found == pytest.approx(expected / (2**20 if sys.platform == "darwin" else 2**10), rel=0.01)
+
+
+def test_what_an_allocator_raises_is_told_from_other_errors() -> None:
+    """torch's own error (more than any address space has), its CUDA class, Python's; and errors that are others."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to ..."))
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory")) and is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(ValueError("not enough memory"))

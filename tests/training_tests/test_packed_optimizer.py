@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.config import OptimSettings
 from harness.training.packed.optimizer import RowStep, step_rows
@@ -44,6 +48,40 @@ def test_rows_are_torchs_adamw() -> None:
         for found, expected in zip(row, (weight.detach(), state["exp_avg"], state["exp_avg_sq"]), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-15)
     assert rows[0, 3].isnan().all() and rows[:, :3].isfinite().all()
+
+
+class _NoMemoryAfter(TorchDispatchMode):
+    """Lets so many operations allocate, and refuses the next one, as an allocator does."""
+
+    def __init__(self, num_allowed: int) -> None:
+        super().__init__()
+        self.num_allowed, self.num_refused = num_allowed, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func._schema.is_mutable and not func.is_view:
+            self.num_allowed -= 1
+            if self.num_allowed < 0:
+                self.num_refused += 1
+                raise torch.OutOfMemoryError("out of memory")
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_without_memory_changes_nothing() -> None:
+    """Whichever allocation fails, weights and moments are as they were: the step can be taken again."""
+    rows = torch.randn(3, 3, 12, generator=torch.Generator().manual_seed(0)).abs()
+    gradients = torch.randn(3, 12, generator=torch.Generator().manual_seed(1))
+    steps = [RowStep(settings, settings.lr, 3) for settings in SETTINGS]
+    expected = rows.clone()
+    step_rows(*expected, gradients.clone(), steps)
+    assert (expected != rows).all()
+    for num_allowed in range(100):
+        found, memory = rows.clone(), _NoMemoryAfter(num_allowed)
+        with contextlib.suppress(torch.OutOfMemoryError), memory:
+            step_rows(*found, gradients.clone(), steps)
+        if not memory.num_refused:
+            break
+        assert torch.equal(found, rows)
+    assert num_allowed > 3 and torch.equal(found, expected)
 
 
 @pytest.mark.parametrize(("width", "padded"), [(1, 8), (8, 8), (9, 16), (33, 64), (1024, 1024), (1025, 2048)])

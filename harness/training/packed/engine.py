@@ -20,6 +20,7 @@ from torch import Tensor
 
 from harness.training.cut_task import CutTask
 from harness.training.loop import FitState
+from harness.training.memory import is_out_of_memory
 from harness.training.packed.layout import Layout, layout_of
 from harness.training.packed.model import Launch, PackedModel
 from harness.training.packed.optimizer import step_rows
@@ -196,8 +197,9 @@ class PackEngine:
         return max(1, min(self.size, SCORE_STEPS // (len(indices) * longest)))
 
     def _launch(self, pack: Pack, slots: list[Slot]) -> None:
-        """Run the slots' next step, in smaller groups if that fails."""
+        """Run the slots' next step, in smaller groups if that fails: a step that failed has changed nothing."""
         states = [slot.noise.get_state() for slot in slots]
+        failed: str | None = None
         torch.set_num_threads(pack.family.threads)
         began = time.perf_counter()
         try:
@@ -209,14 +211,11 @@ class PackEngine:
             if len(slots) == 1:
                 self._drop(pack, slots[0], error)
                 return
+            failed = "memory" if is_out_of_memory(error) else "other"
+        if failed is not None:  # not in the handler: the error's traceback holds what the launch had allocated
             for slot, state in zip(slots, states, strict=True):
                 slot.noise.set_state(state)
-            half = len(slots) // 2
-            if is_out_of_memory(error):
-                self.size = half
-                self.notes.append(f"out of memory with {len(slots)} trials in a pack: going on with {half}")
-            self._launch(pack, slots[:half])
-            self._launch(pack, slots[half:])
+            self._launch_in_parts(pack, slots, failed == "memory")
             return
         share = (time.perf_counter() - began) / len(slots)
         for number, slot in enumerate(slots):
@@ -231,6 +230,18 @@ class PackEngine:
                     self._finish_epoch(pack, slot)
             except BaseException as error:  # as in `add`
                 self._drop(pack, slot, error)
+
+    def _launch_in_parts(self, pack: Pack, slots: list[Slot], is_out_of_memory: bool) -> None:
+        """Run the slots' next step half of them at a time; where memory ran out, so are all later ones."""
+        half = len(slots) // 2
+        if is_out_of_memory:
+            self.size = half
+            self.notes.append(f"out of memory with {len(slots)} trials in a pack: going on with {half}")
+        waiting = list(slots)
+        while waiting:
+            count = min(half, self.size)  # which may go down again meanwhile
+            self._launch(pack, waiting[:count])
+            waiting = waiting[count:]
 
     def _finish_epoch(self, pack: Pack, slot: Slot) -> None:
         pack.read_back(slot)
@@ -253,12 +264,6 @@ class PackEngine:
         if (pack, slot) in self.slots:
             self.slots.remove((pack, slot))
             pack.release(slot)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out (torch's CPU allocator raises a RuntimeError)."""
-    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    return known or (isinstance(error, RuntimeError) and "not enough memory" in str(error))
 
 
 def _of_one_penalty(slots: list[Slot]) -> list[Slot]:

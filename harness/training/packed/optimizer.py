@@ -44,11 +44,13 @@ def step_rows(
 ) -> None:
     """Clip the gradients and update weights and moments, in place.
 
+    All memory is taken before the first of them is written: where it runs out, they are as they were.
+
     Args:
         weights_KP: weights that learn.
         first_KP: mean of the gradients (Adam's exp_avg).
         second_KP: mean of their squares (exp_avg_sq).
-        gradients_KP: scaled in place where they are clipped.
+        gradients_KP: overwritten.
         steps: K of them.
     """
     values_KC = torch.tensor([step.coefficients() for step in steps], dtype=weights_KP.dtype, device=weights_KP.device)
@@ -57,8 +59,9 @@ def step_rows(
         norm_K1 = torch.linalg.vector_norm(gradients_KP, dim=1, keepdim=True)
         scale_K1 = torch.clamp(clip / (norm_K1 + 1e-6), max=1.0)
         gradients_KP *= torch.where(clip.isnan(), 1.0, scale_K1)
+    scratch_KP = gradients_KP.square().mul_(new2)  # the last allocation
     weights_KP *= decay
     first_KP.lerp_(gradients_KP, new1)
-    second_KP.mul_(beta2).add_(gradients_KP.square().mul_(new2))
-    denominator_KP = second_KP.sqrt().div_(correction).add_(eps)
-    weights_KP.sub_(first_KP.mul(size).div_(denominator_KP))
+    second_KP.mul_(beta2).add_(scratch_KP)
+    denominator_KP = torch.sqrt(second_KP, out=scratch_KP).div_(correction).add_(eps)
+    weights_KP.sub_(torch.mul(first_KP, size, out=gradients_KP).div_(denominator_KP))
