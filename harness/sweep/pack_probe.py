@@ -8,18 +8,19 @@ more than MARGIN, so that a probe's noise does not leave the plain loop for noth
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
 from harness.config import TrialConfig
 from harness.execution import PLAIN, Execution
 from harness.training.cut import find_cut, num_block_weights, why_no_cut
+from harness.training.free_memory import free_share
+from harness.training.memory import is_out_of_memory
 from harness.training.packed.engine import PackEngine
 from harness.training.resources import Resources
-from harness.training.trial import Trial
+from harness.training.trial import Fitting, Trial
 from harness.training.views import num_views_of
 
 SIZES = (2, 4, 8, 16, 32)
@@ -27,6 +28,7 @@ MARGIN = 0.03
 BATCH_S = 1.5  # of training by the plain loop, about
 MAX_BATCHES = 12
 ROUNDS = 2
+FREE_SHARE = 0.2  # of the memory: with less left than this after a pack, a larger one is not tried
 VALID = 4  # items scored: the engines are compared by their steps
 
 
@@ -115,18 +117,25 @@ def probe_engines(config: TrialConfig, resources: Resources, max_pack: int = SIZ
         candidates += [Execution(engine="packed", pack=size) for size in SIZES if size <= max_pack]
     small = _few_batches(config, len(trial.train_items()), _batches_in(config, resources))
     seconds: dict[str, float] = {}
+    short: str | None = None
     for execution in candidates:
         name = f"packed {execution.pack}" if execution.engine == "packed" else execution.engine
         found = _measure(small, resources, execution)
         if found is None:
-            break  # memory: a larger pack would not fit either
+            short = name
+            break  # a larger pack would not fit either
         seconds[name] = found
         if execution.pack > 2 and found > 1.3 * min(seconds.values()):
             break  # it only gets worse
-    return EngineProbe(*_choose(seconds, reason), seconds, phi, limit)
+    execution, why = _choose(seconds, reason)
+    if short is not None:
+        why += f" (memory is short: {short} was left out, and what would come after it)"
+    return EngineProbe(execution, why, seconds, phi, limit)
 
 
 def _choose(seconds: dict[str, float], reason: str | None) -> tuple[Execution, str]:
+    if "plain" not in seconds:
+        return PLAIN, "not measured"
     best, chosen = seconds["plain"], PLAIN
     for name, found in seconds.items():
         if found < best * (1 - MARGIN):
@@ -155,21 +164,40 @@ def _batches_in(config: TrialConfig, resources: Resources) -> int:
 
 
 def _measure(config: TrialConfig, resources: Resources, execution: Execution) -> float | None:
-    """Seconds of one of `execution.pack` trials, the best of a few rounds; None if memory ran out."""
+    """Seconds of one of `execution.pack` trials, the best of a few rounds; None if memory ran out or short."""
     # The same seed, as in a search: the trials' batches have the same shapes.
     rates = [config.optim.lr * (1 + number / 64) for number in range(execution.pack)]
     configs = [config.model_copy(update={"optim": config.optim.model_copy(update={"lr": rate})}) for rate in rates]
-    rounds = [_run(configs, resources, execution) for _ in range(1 + ROUNDS)]
-    warm = [seconds for seconds in rounds[1:] if seconds is not None]
-    return min(warm) / len(configs) if len(warm) == ROUNDS and rounds[0] is not None else None
+    rounds = []
+    for _ in range(1 + ROUNDS):
+        seconds = _run(configs, resources, execution)
+        if seconds is None:
+            return None
+        rounds.append(seconds)
+    return min(rounds[1:]) / len(configs)
 
 
 def _run(configs: list[TrialConfig], resources: Resources, execution: Execution) -> float | None:
     """Seconds of all trainings together, without what comes before and after; None if memory ran out or short."""
     torch.set_num_threads(configs[0].loop.threads)
-    clock: Callable[[], float] = time.process_time if configs[0].loop.threads == 1 else time.perf_counter
     steps = [Trial(config, resources, None, lambda entry: None, execution).steps() for config in configs]
-    fittings = [next(each) for each in steps]
+    try:
+        seconds = _train([next(each) for each in steps], execution)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    finally:
+        for each in steps:
+            each.close()
+    share = free_share(torch.device(configs[0].loop.device))
+    return seconds if share is None or share > FREE_SHARE else None
+
+
+def _train(fittings: Sequence[Fitting], execution: Execution) -> float | None:
+    """Seconds of the trainings; None if a pack had to be made smaller."""
+    threads = fittings[0].plan.loop.threads
+    clock: Callable[[], float] = time.process_time if threads == 1 else time.perf_counter
     engine = PackEngine(execution.pack)
     began = clock()
     for fitting in fittings:
@@ -177,23 +205,10 @@ def _run(configs: list[TrialConfig], resources: Resources, execution: Execution)
             engine.add(fitting)
         else:
             fitting.fit()
-    left = len(configs) if execution.engine == "packed" else 0
+    left = len(fittings) if execution.engine == "packed" else 0
     while left:
         for ended in engine.run():
             left -= 1
             if isinstance(ended.outcome, BaseException):
                 raise ended.outcome
-    seconds = clock() - began
-    for each in steps:
-        each.close()
-    return None if engine.size < execution.pack or not _memory_is_left() else seconds
-
-
-def _memory_is_left() -> bool:
-    """Whether a pack twice as large may be tried: a fifth of the memory is still free."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return True  # another system: a failed allocation tells
-    values = {line.partition(":")[0]: int(line.split()[1]) for line in lines if line.split()[1].isdigit()}
-    return values["MemAvailable"] > 0.2 * values["MemTotal"]
+    return clock() - began if engine.size == execution.pack else None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from tiny_text import TinyText
 
 from harness.config import TrialConfig
@@ -16,9 +18,16 @@ from harness.sweep import pack_probe
 from harness.sweep.engines import EngineChoice, experiment_executions, num_slots
 from harness.sweep.pack_probe import describe_speed, probe_engines
 from harness.sweep.storage import StudyStore
+from harness.training.packed import engine
 from harness.training.resources import Resources
 
 PACKED = Execution(engine="packed", pack=8)
+
+
+@pytest.fixture(autouse=True)
+def _memory_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else this machine is doing."""
+    monkeypatch.setattr(pack_probe, "free_share", lambda device: 0.9)
 
 
 @pytest.fixture
@@ -110,6 +119,63 @@ def test_the_probe_tries_what_it_may(configs: dict[str, TrialConfig], monkeypatc
     real = pack_probe._run
     monkeypatch.setattr(pack_probe, "_run", lambda c, r, e: None if e.pack > 1 else real(c, r, e))
     assert list(probe_engines(configs["residual_add"], resources).seconds) == ["plain", "cut"]
+
+
+@pytest.mark.parametrize(
+    ("free", "measured", "short"),
+    [
+        ([0.9], ["plain", "cut", "packed 2", "packed 4"], None),
+        ([0.9] * 7 + [0.19], ["plain", "cut", "packed 2"], "packed 4"),
+        ([None], ["plain", "cut", "packed 2", "packed 4"], None),  # nothing tells on another system
+        ([0.1], [], "plain"),
+    ],
+)
+def test_the_probe_stops_where_memory_is_short(
+    free: list[float | None],
+    measured: list[str],
+    short: str | None,
+    configs: dict[str, TrialConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A pack that leaves less than a fifth of the memory is not chosen, nor is a larger one tried."""
+    shares = iter([*free, *free[-1:] * 99])
+    asked: list[torch.device] = []
+    monkeypatch.setattr(pack_probe, "free_share", lambda device: (asked.append(device), next(shares))[1])
+    monkeypatch.setattr(pack_probe, "BATCH_S", 0.001)
+    monkeypatch.setattr(pack_probe, "ROUNDS", 1)
+    found = probe_engines(configs["residual_add"], Resources(sealed=True), max_pack=4)
+    assert list(found.seconds) == measured and set(asked) == {torch.device("cpu")}
+    left_out = "(memory is short: {} was left out, and what would come after it)"
+    assert found.why.endswith(left_out.format(short)) if short else "memory" not in found.why
+    if not measured:
+        assert found.execution == PLAIN and found.gain == 1.0
+
+
+def test_the_probe_stops_where_memory_runs_out(
+    configs: dict[str, TrialConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the engine halves its packs or an error comes out; an error of another kind is not hidden."""
+    monkeypatch.setattr(pack_probe, "BATCH_S", 0.001)
+    monkeypatch.setattr(pack_probe, "ROUNDS", 1)
+    real = engine.train_step
+
+    def train_step(pack: Any, slots: Any) -> Any:
+        if len(slots) > 2:
+            torch.empty(2**50, dtype=torch.uint8)
+        return real(pack, slots)
+
+    monkeypatch.setattr(engine, "train_step", train_step)
+    resources = Resources(sealed=True)
+    assert list(probe_engines(configs["residual_add"], resources, max_pack=8).seconds) == ["plain", "cut", "packed 2"]
+
+    def no_row(pack: Any, slot: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine.Pack, "take_row", no_row)
+    assert list(probe_engines(configs["residual_add"], resources, max_pack=8).seconds) == ["plain", "cut"]
+    monkeypatch.setattr(engine.Pack, "take_row", lambda pack, slot: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        probe_engines(configs["residual_add"], resources, max_pack=8)
 
 
 def test_the_plans_words(configs: dict[str, TrialConfig]) -> None:
