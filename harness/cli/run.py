@@ -47,7 +47,7 @@ def run_command(
     from harness.sweep.engines import EngineChoice, experiment_executions
     from harness.sweep.run_experiment import plan_run, preflight, run_experiment
 
-    choice = EngineChoice(engine, pack)
+    choice = EngineChoice(engine, pack, jobs)
     folder = results / experiment.name
     configs = {trial.arm: trial.config for trial in trials}
     executions = experiment_executions(folder, configs, choice, any(folder.glob("records/*/summary.json")))

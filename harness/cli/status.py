@@ -108,6 +108,10 @@ def phase_lines(status: SweepStatus) -> list[str]:
     done, planned = status.confirm
     if planned is not None:
         lines.append(f"confirm: {done} of {planned} trainings finished")
+    if status.peaks:
+        largest = max(status.peaks, key=lambda peak: peak.peak_mb)
+        launches = f", the most of {len(status.peaks)} launches" if len(status.peaks) > 1 else ""
+        lines.append(f"peak memory: {largest.text}{launches}")
     dead = [f"{arm.name}/trial{r.number}" for arm in status.arms for r in arm.running if not r.alive]
     if dead:
         lines.append(f"stopped with their process, and gone on with when the sweep is started again: {', '.join(dead)}")

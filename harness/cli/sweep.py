@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,23 +42,28 @@ def sweep_command(
         raise UserError(f"--wandb {wandb!r}; choices: {', '.join(WANDB_CHOICES)}")
     from harness.sweep.engines import EngineChoice
 
-    choice = EngineChoice(engine, pack)
+    choice = EngineChoice(engine, pack, jobs)
     add_user_code(path)
     from harness.sweep.plan import ask_before, plan_sweep, print_plan
     from harness.sweep.preflight import preflight_sweep
+    from harness.sweep.process_memory import watched_launch
     from harness.sweep.race import Launch
     from harness.sweep.sweep_files import load_sweep
 
     sweep = load_sweep(path, overrides)
     plan = plan_sweep(sweep, results, jobs)
-    if plan.num_new or sweep.config.budget.seconds is not None:
+    is_left = plan.num_new > 0 or sweep.config.budget.seconds is not None
+    if is_left:
         preflight_sweep(sweep)
     print_plan(plan)
     ask_before(plan, yes)
-    with sweep_progress(sweep, plan, quiet) as progress:
-        run = Launch(results, jobs, wandb_mode(wandb), progress.hear, choice)
-        result, frozen = search_and_freeze(sweep, run)
-    failures = confirm(sweep, result, frozen, run, quiet)
+    with watched_launch(results / sweep.name, jobs) if is_left else nullcontext() as watch:
+        with sweep_progress(sweep, plan, quiet) as progress:
+            run = Launch(results, jobs, wandb_mode(wandb), progress.hear, choice)
+            result, frozen = search_and_freeze(sweep, run)
+        failures = confirm(sweep, result, frozen, run, quiet)
+    if watch is not None:
+        print(f"peak memory: {'unknown on this system' if watch.peak is None else watch.peak.text}")
     for line in failures:
         print_error(line)
     if failures:

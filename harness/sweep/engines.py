@@ -31,6 +31,7 @@ class EngineChoice:
     Args:
         engine: `auto`, or one of harness.execution.ENGINES.
         pack: trials to a pack; with `auto` the most that it tries.
+        num_jobs: workers that will train at once: their packs must fit into memory together.
 
     Raises:
         UserError: an unknown engine, or a pack that it has no use for.
@@ -38,6 +39,7 @@ class EngineChoice:
 
     engine: str = "plain"
     pack: int | None = None
+    num_jobs: int = 1
 
     def __post_init__(self) -> None:
         self._resources: Resources | None = None
@@ -62,7 +64,12 @@ class EngineChoice:
         from harness.training.resources import Resources
 
         self._resources = self._resources or Resources(sealed=True)
-        return probe_engines(config, self._resources, min(max_pack, self.pack or max_pack)).execution
+        most = min(max_pack, self.pack or max_pack)
+        return probe_engines(config, self._resources, most, self.num_jobs).execution
+
+    def release(self) -> None:
+        """Give the memory of the probes back: what they loaded and computed is not that of the workers."""
+        self._resources = None
 
     def agree(self, known: Mapping[str, Any], what: str) -> Execution:
         """The engine that something was begun with, if that is what is asked for.
@@ -109,6 +116,7 @@ def experiment_executions(
             found[arm] = choice.agree(known[arm], f"arm {arm}")
         else:
             found[arm] = choice.choose(config, max_pack=16)
+    choice.release()
     content = {arm: execution.model_dump(mode="json") for arm, execution in found.items()}
     if {**known, **content} != known:
         write_json(path, {**known, **content})

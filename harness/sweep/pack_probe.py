@@ -16,7 +16,7 @@ import torch
 from harness.config import TrialConfig
 from harness.execution import PLAIN, Execution
 from harness.training.cut import find_cut, num_block_weights, why_no_cut
-from harness.training.free_memory import free_share
+from harness.training.free_memory import memory_limits, own_peak
 from harness.training.memory import is_out_of_memory
 from harness.training.packed.engine import PackEngine
 from harness.training.resources import Resources
@@ -28,7 +28,7 @@ MARGIN = 0.03
 BATCH_S = 1.5  # of training by the plain loop, about
 MAX_BATCHES = 12
 ROUNDS = 2
-FREE_SHARE = 0.2  # of the memory: with less left than this after a pack, a larger one is not tried
+FREE_SHARE = 0.2  # of the memory: a pack that leaves less of it is not taken
 VALID = 4  # items scored: the engines are compared by their steps
 
 
@@ -93,13 +93,16 @@ def describe_speed(config: TrialConfig, resources: Resources, known: Execution |
     return f"{chosen}phi {cut[0]:.2f}, the cut saves at most {cut[1]:.2f}x{views}; {packs}"
 
 
-def probe_engines(config: TrialConfig, resources: Resources, max_pack: int = SIZES[-1]) -> EngineProbe:
+def probe_engines(
+    config: TrialConfig, resources: Resources, max_pack: int = SIZES[-1], num_jobs: int = 1
+) -> EngineProbe:
     """Measure a config.
 
     Args:
         config: of a trial that is about to be trained many times.
         resources: of a search.
         max_pack: no larger packs: more trials are never under way.
+        num_jobs: workers that will train at once, each with a pack in its memory.
 
     Raises:
         UserError: the config does not fit its data, backbone or layers.
@@ -120,7 +123,7 @@ def probe_engines(config: TrialConfig, resources: Resources, max_pack: int = SIZ
     short: str | None = None
     for execution in candidates:
         name = f"packed {execution.pack}" if execution.engine == "packed" else execution.engine
-        found = _measure(small, resources, execution)
+        found = _measure(small, resources, execution, num_jobs)
         if found is None:
             short = name
             break  # a larger pack would not fit either
@@ -163,7 +166,13 @@ def _batches_in(config: TrialConfig, resources: Resources) -> int:
     return max(2, min(MAX_BATCHES, int(2 * BATCH_S / max(seconds or 0.0, 1e-3))))
 
 
-def _measure(config: TrialConfig, resources: Resources, execution: Execution) -> float | None:
+def _leaves_room(device: torch.device, num_jobs: int) -> bool:
+    """Whether enough memory is free with as many workers as there will be, each with what this process needed."""
+    others = (num_jobs - 1) * own_peak(device)
+    return all(limit.free - others > FREE_SHARE * limit.total for limit in memory_limits(device))
+
+
+def _measure(config: TrialConfig, resources: Resources, execution: Execution, num_jobs: int) -> float | None:
     """Seconds of one of `execution.pack` trials, the best of a few rounds; None if memory ran out or short."""
     # The same seed, as in a search: the trials' batches have the same shapes.
     rates = [config.optim.lr * (1 + number / 64) for number in range(execution.pack)]
@@ -171,14 +180,14 @@ def _measure(config: TrialConfig, resources: Resources, execution: Execution) ->
     rounds = []
     for _ in range(1 + ROUNDS):
         seconds = _run(configs, resources, execution)
-        if seconds is None:
+        if seconds is None or not _leaves_room(torch.device(config.loop.device), num_jobs):
             return None
         rounds.append(seconds)
     return min(rounds[1:]) / len(configs)
 
 
 def _run(configs: list[TrialConfig], resources: Resources, execution: Execution) -> float | None:
-    """Seconds of all trainings together, without what comes before and after; None if memory ran out or short."""
+    """Seconds of all trainings together, without what comes before and after; None if memory ran out."""
     torch.set_num_threads(configs[0].loop.threads)
     steps = [Trial(config, resources, None, lambda entry: None, execution).steps() for config in configs]
     try:
@@ -190,8 +199,7 @@ def _run(configs: list[TrialConfig], resources: Resources, execution: Execution)
     finally:
         for each in steps:
             each.close()
-    share = free_share(torch.device(configs[0].loop.device))
-    return seconds if share is None or share > FREE_SHARE else None
+    return seconds
 
 
 def _train(fittings: Sequence[Fitting], execution: Execution) -> float | None:

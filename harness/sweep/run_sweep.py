@@ -52,6 +52,7 @@ def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSear
                 "the confirm phase may change); give the sweep another name"
             )
         arms.append(ArmSearch(sweep, arm, store, _execution_of(sweep, arm, store, choice)))
+    choice.release()
     executions = {arm.arm.name: arm.execution.model_dump(mode="json") for arm in arms}
     write_json(results / sweep.name / "sweep.json", {**describe(sweep), "execution": executions})
     return arms

@@ -20,6 +20,7 @@ from harness.records.store import MANIFEST, read_json
 from harness.sweep.arm_search import point_of
 from harness.sweep.owners import start_of, this_process
 from harness.sweep.points import Objective, SearchPoint, SearchResult
+from harness.sweep.process_memory import PeakUse, read_peaks
 from harness.sweep.stored_study import StoredArm, read_study
 from harness.yaml_files import read_yaml
 
@@ -69,7 +70,10 @@ class ArmStatus:
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """A sweep: its phase, its arms, and (finished, planned) trainings of race and confirm; planned None: unknown."""
+    """A sweep: its phase, its arms, and (finished, planned) trainings of race and confirm; planned None: unknown.
+
+    `peaks` are the peak memories of the launches that have ended.
+    """
 
     name: str
     phase: Phase
@@ -77,6 +81,7 @@ class SweepStatus:
     arms: tuple[ArmStatus, ...]
     race: tuple[int, int]
     confirm: tuple[int, int | None]
+    peaks: tuple[PeakUse, ...] = ()
 
     @property
     def num_workers(self) -> int:
@@ -109,6 +114,7 @@ def read_status(name: str, results: Path) -> SweepStatus:
 
     Raises:
         UserError: there is no such sweep, or its storage cannot be read.
+        TrialError: the file of its peak memory is corrupt.
     """
     folder = results / name
     if not (folder / SWEEP_FILE).exists():
@@ -125,7 +131,8 @@ def read_status(name: str, results: Path) -> SweepStatus:
         arms.append(_arm_status(arm, points, study.trials, budget, objectives))
     arms = _with_time_left(arms, budget)
     race, confirm = _race_count(about, folder, len(arms)), _confirm_count(folder)
-    return SweepStatus(name, _phase(about, folder, arms, confirm), objectives, tuple(arms), race, confirm)
+    phase, peaks = _phase(about, folder, arms, confirm), tuple(read_peaks(folder))
+    return SweepStatus(name, phase, objectives, tuple(arms), race, confirm, peaks)
 
 
 def _read_search(

@@ -64,10 +64,12 @@ class Worker:
     """Trains trials one after another, sharing corpora and backbones between them."""
 
     def __init__(self) -> None:
-        from harness.training.resources import Resources  # torch is loaded in the worker, not by who starts it
+        from harness.training.prefix_cache import PrefixBudget  # torch is loaded in the worker, not by who starts it
+        from harness.training.resources import Resources
 
         # Those of the search have no test data. The confirm phase reads it, with resources of its own.
-        self.resources = {sealed: Resources(sealed) for sealed in (True, False)}
+        budget = PrefixBudget()  # one for the process
+        self.resources = {sealed: Resources(sealed, budget) for sealed in (True, False)}
 
     def train(self, task: TrialTask, tell: Callable[[TrialEvent], bool | None], wait: bool = False) -> TrialEvent:
         """Train a trial, alone, or find it finished: see `steps`."""

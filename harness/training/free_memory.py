@@ -5,7 +5,10 @@ In a container, or under Slurm, the machine's own numbers say nothing: the group
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,26 +18,40 @@ GROUPS = Path("/proc/self/cgroup")
 MOUNT = Path("/sys/fs/cgroup")
 
 
-def free_share(device: torch.device) -> float | None:
-    """Free memory over all memory, 0 to 1, of the scarcest of what limits the process; None where nothing tells.
+@dataclass(frozen=True)
+class Limit:
+    """Something that limits the process's memory: what is free of it, and all of it, in bytes."""
+
+    free: float
+    total: float
+
+
+def memory_limits(device: torch.device) -> list[Limit]:
+    """All that limit a training's memory; none where nothing tells (a failed allocation does, then).
 
     Args:
-        device: where trainings run. What torch keeps of a GPU's memory counts as used: it was needed once.
+        device: where it runs. What torch keeps of a GPU's memory counts as used: it was needed once.
     """
     if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        return free / total
-    shares = [*_of_machine(), *_of_groups()]
-    return min(shares, default=None)
+        return [Limit(*torch.cuda.mem_get_info(device))]
+    return [*_of_machine(), *_of_groups()]
 
 
-def _of_machine() -> Iterator[float]:
+def own_peak(device: torch.device) -> float:
+    """The most that this process has needed, in bytes: resident memory, or what torch has reserved of the GPU."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_reserved(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def _of_machine() -> Iterator[Limit]:
     values = _numbers(MEMINFO, ":")
     if {"MemAvailable", "MemTotal"} <= values.keys():
-        yield values["MemAvailable"] / values["MemTotal"]
+        yield Limit(1024 * values["MemAvailable"], 1024 * values["MemTotal"])
 
 
-def _of_groups() -> Iterator[float]:
+def _of_groups() -> Iterator[Limit]:
     """Of the process's control groups that have a limit, versions 2 and 1; files that could be dropped are free."""
     for line in _read(GROUPS).splitlines():
         _, controllers, name = line.split(":", 2)
@@ -49,7 +66,7 @@ def _of_groups() -> Iterator[float]:
             limit, used = _read(group / names[0]).strip(), _read(group / names[1]).strip()
             if limit.isdigit() and used.isdigit() and int(limit) > 0:
                 droppable = _numbers(group / "memory.stat", " ").get(names[2], 0)
-                yield max(0.0, 1.0 - (int(used) - droppable) / int(limit))
+                yield Limit(int(limit) - (int(used) - droppable), int(limit))
             if group == root:
                 break
 

@@ -101,6 +101,19 @@ def test_a_search_that_runs(searching: Path, capsys: pytest.CaptureFixture[str])
     assert {path.name: path.read_bytes() for path in (searching / "mine").iterdir()} == before
 
 
+def test_the_peak_memory_of_its_launches(searching: Path, cli: Cli) -> None:
+    assert "peak memory" not in cli("status", "mine", "--results", searching).out
+    line = {"at": "", "jobs": 2, "peak_mb": 812.4, "processes": 3, "measure": "proportional set size"}
+    file = searching / "mine" / "memory.jsonl"
+    file.write_text(json.dumps(line) + "\n")
+    expected = "peak memory: 812 MB in 3 processes together (sum of proportional set sizes)"
+    assert f"  {expected}\n" in cli("status", "mine", "--results", searching).out
+    file.write_text(json.dumps(line) + "\n" + json.dumps(line | {"peak_mb": 300, "processes": 1}) + "\n")
+    assert f"  {expected}, the most of 2 launches\n" in cli("status", "mine", "--results", searching).out
+    file.write_text("{\n\n")
+    assert cli("status", "mine", "--results", searching).error == f"{file}:1: not a JSON line"
+
+
 def test_a_list_of_sweeps(searching: Path, cli: Cli) -> None:
     result = cli("status", "--results", searching)
     assert result.code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import time
@@ -88,12 +89,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"folder": tmp_path_factory.mktemp("whole")}
 
 
+def peaks_of(results: Path) -> list[dict[str, Any]]:
+    """The lines on the peak memory of a sweep's launches."""
+    return [json.loads(line) for line in (results / "memory.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
 def uninterrupted(files: TinyText, start: Start, whole: dict[str, Path]) -> Path:
     """The results of a sweep run in one go."""
     if "results" not in whole:
         path = write_sweep(files, whole["folder"])
         code, out, err = finish(start(*SWEEP, path, "--results", whole["folder"] / "r"))
         assert (code, err) == (0, ""), out
+        (peak,) = peaks_of(whole["folder"] / "r" / "tiny_sweep")
+        assert peak["jobs"] == 1 and peak["peak_mb"] > 100  # torch alone has that
+        told = re.fullmatch(r"peak memory: (\d+) MB in 1 process \([a-z ]+ set size\)", out.splitlines()[-1].strip())
+        assert told is not None and float(told[1]) == pytest.approx(peak["peak_mb"], abs=0.6)
         whole["results"] = whole["folder"] / "r" / "tiny_sweep"
     return whole["results"]
 
@@ -220,6 +230,7 @@ def test_a_finished_sweep_trains_nothing(
     assert (code, err) == (0, "")
     assert before == {file: file.stat().st_mtime_ns for file in copy.glob("*/*/*") if file.name != ".lock"}
     assert table_of(out)
+    assert "peak memory" not in out and len(peaks_of(copy)) == 1  # nothing was trained: nothing to tell
 
 
 def test_other_settings_are_another_study(

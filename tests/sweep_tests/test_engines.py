@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from harness.sweep import pack_probe
 from harness.sweep.engines import EngineChoice, experiment_executions, num_slots
 from harness.sweep.pack_probe import describe_speed, probe_engines
 from harness.sweep.storage import StudyStore
+from harness.training.free_memory import Limit
 from harness.training.packed import engine
 from harness.training.resources import Resources
 
@@ -27,7 +30,8 @@ PACKED = Execution(engine="packed", pack=8)
 @pytest.fixture(autouse=True)
 def _memory_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else this machine is doing."""
-    monkeypatch.setattr(pack_probe, "free_share", lambda device: 0.9)
+    monkeypatch.setattr(pack_probe, "memory_limits", lambda device: [Limit(900, 1000)])
+    monkeypatch.setattr(pack_probe, "own_peak", lambda device: 100)
 
 
 @pytest.fixture
@@ -85,6 +89,24 @@ def test_an_experiments_engines_are_kept(
         experiment_executions(folder, configs, EngineChoice("cut"), True)
 
 
+def test_the_memory_of_the_probes_is_given_back(
+    configs: dict[str, TrialConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their resources serve all arms, hear of all workers, and are gone when the choice is made."""
+    seen: list[tuple[weakref.ref[Resources], int]] = []
+
+    def probe(config: TrialConfig, resources: Resources, max_pack: int, num_jobs: int) -> pack_probe.EngineProbe:
+        seen.append((weakref.ref(resources), num_jobs))
+        assert seen[0][0]() is resources
+        return pack_probe.EngineProbe(PLAIN, "")
+
+    monkeypatch.setattr(pack_probe, "probe_engines", probe)
+    choice = EngineChoice("auto", num_jobs=3)
+    experiment_executions(tmp_path, configs, choice, False)
+    gc.collect()
+    assert len(seen) == 2 and {(ref(), jobs) for ref, jobs in seen} == {(None, 3)}
+
+
 def test_a_study_keeps_the_first_choice(tmp_path: Path) -> None:
     with (
         StudyStore(tmp_path / "study.db", "s/a", ["maximize"]) as one,
@@ -122,28 +144,35 @@ def test_the_probe_tries_what_it_may(configs: dict[str, TrialConfig], monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("free", "measured", "short"),
+    ("free", "num_jobs", "measured", "short"),
     [
-        ([0.9], ["plain", "cut", "packed 2", "packed 4"], None),
-        ([0.9] * 7 + [0.19], ["plain", "cut", "packed 2"], "packed 4"),
-        ([None], ["plain", "cut", "packed 2", "packed 4"], None),  # nothing tells on another system
-        ([0.1], [], "plain"),
+        ([900], 1, ["plain", "cut", "packed 2", "packed 4"], None),
+        ([900] * 6 + [199], 1, ["plain", "cut", "packed 2"], "packed 4"),
+        ([900] * 4 + [301] * 2 + [299], 2, ["plain", "cut", "packed 2"], "packed 4"),  # the other worker needs 100
+        ([], 1, ["plain", "cut", "packed 2", "packed 4"], None),  # nothing tells on another system
+        ([100], 1, [], "plain"),
     ],
 )
 def test_the_probe_stops_where_memory_is_short(
-    free: list[float | None],
+    free: list[int],
+    num_jobs: int,
     measured: list[str],
     short: str | None,
     configs: dict[str, TrialConfig],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A pack that leaves less than a fifth of the memory is not chosen, nor is a larger one tried."""
-    shares = iter([*free, *free[-1:] * 99])
+    """A pack that leaves less than a fifth of the memory, all workers counted, is not taken, nor a larger one tried."""
+    limits = iter([Limit(number, 1000) for number in (*free, *free[-1:] * 99)])
     asked: list[torch.device] = []
-    monkeypatch.setattr(pack_probe, "free_share", lambda device: (asked.append(device), next(shares))[1])
+
+    def memory_limits(device: torch.device) -> list[Limit]:
+        asked.append(device)
+        return [next(limits), Limit(1e9, 1e9)] if free else []
+
+    monkeypatch.setattr(pack_probe, "memory_limits", memory_limits)
     monkeypatch.setattr(pack_probe, "BATCH_S", 0.001)
     monkeypatch.setattr(pack_probe, "ROUNDS", 1)
-    found = probe_engines(configs["residual_add"], Resources(sealed=True), max_pack=4)
+    found = probe_engines(configs["residual_add"], Resources(sealed=True), 4, num_jobs)
     assert list(found.seconds) == measured and set(asked) == {torch.device("cpu")}
     left_out = "(memory is short: {} was left out, and what would come after it)"
     assert found.why.endswith(left_out.format(short)) if short else "memory" not in found.why

@@ -8,10 +8,15 @@ import pytest
 import torch
 
 from harness.training import free_memory
-from harness.training.free_memory import free_share
+from harness.training.free_memory import Limit, memory_limits, own_peak
 
 CPU = torch.device("cpu")
 MEMINFO = "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 600 kB\nHugePages_Total: 0\n"
+
+
+def free_share(device: torch.device) -> float | None:
+    """Of the scarcest."""
+    return min((limit.free / limit.total for limit in memory_limits(device)), default=None)
 
 
 @pytest.fixture
@@ -32,7 +37,7 @@ def write(folder: Path, **files: str) -> None:
 def test_the_machines_own(system: Path) -> None:
     assert free_share(CPU) is None
     (system / "meminfo").write_text(MEMINFO)
-    assert free_share(CPU) == 0.6
+    assert memory_limits(CPU) == [Limit(600 * 1024, 1000 * 1024)]
 
 
 @pytest.mark.parametrize("group", ["/", "/job/step"])
@@ -63,10 +68,12 @@ def test_the_first_version_of_control_groups(system: Path) -> None:
 
 def test_a_gpu_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (25, 100))
-    assert free_share(torch.device("cuda")) == 0.25
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 40)
+    assert memory_limits(torch.device("cuda")) == [Limit(25, 100)] and own_peak(torch.device("cuda")) == 40
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="only Linux tells in /proc")
 def test_here() -> None:
     share = free_share(CPU)
-    assert share is not None and 0.0 < share < 1.0
+    assert share is not None and share < 1.0
+    assert 20 * 2**20 < own_peak(CPU) < max(limit.total for limit in memory_limits(CPU))

@@ -50,11 +50,11 @@ def test_rows_are_torchs_adamw() -> None:
     assert rows[0, 3].isnan().all() and rows[:, :3].isfinite().all()
 
 
-class _NoMemoryAfter(TorchDispatchMode):
+class _NoMemoryAfter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Lets so many operations allocate, and refuses the next one, as an allocator does."""
 
     def __init__(self, num_allowed: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.num_allowed, self.num_refused = num_allowed, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -72,12 +72,12 @@ def test_a_step_without_memory_changes_nothing() -> None:
     gradients = torch.randn(3, 12, generator=torch.Generator().manual_seed(1))
     steps = [RowStep(settings, settings.lr, 3) for settings in SETTINGS]
     expected = rows.clone()
-    step_rows(*expected, gradients.clone(), steps)
+    step_rows(expected[0], expected[1], expected[2], gradients.clone(), steps)
     assert (expected != rows).all()
     for num_allowed in range(100):
         found, memory = rows.clone(), _NoMemoryAfter(num_allowed)
         with contextlib.suppress(torch.OutOfMemoryError), memory:
-            step_rows(*found, gradients.clone(), steps)
+            step_rows(found[0], found[1], found[2], gradients.clone(), steps)
         if not memory.num_refused:
             break
         assert torch.equal(found, rows)

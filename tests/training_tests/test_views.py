@@ -124,7 +124,7 @@ def test_the_probe_takes_such_trials(
 ) -> None:
     monkeypatch.setattr(pack_probe, "BATCH_S", 0.001)
     monkeypatch.setattr(pack_probe, "ROUNDS", 1)
-    monkeypatch.setattr(pack_probe, "free_share", lambda device: 0.9)  # whatever else this machine is doing
+    monkeypatch.setattr(pack_probe, "memory_limits", lambda device: [])  # whatever else this machine is doing
     found = pack_probe.probe_engines(trials(make_speech_config, "float32")[0], resources, max_pack=2)
     assert list(found.seconds) == ["plain", "cut", "packed 2"] and found.phi == 0.5
 
