@@ -56,14 +56,15 @@ def check_alive(workers: list[Any]) -> None:
 
 
 def main(train: Train) -> None:
-    """`PROGRAM WORKLOAD OUTCOME [--workers N] [--threads N]`."""
+    """`PROGRAM WORKLOAD OUTCOME [--workers N] [--threads N] [--grouped]`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("workload")
     parser.add_argument("outcome")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--grouped", action="store_true", help="batches of like length, which is not the default")
     asked = parser.parse_args()
-    workload = read_workload(asked.workload)
+    workload = {**read_workload(asked.workload), "grouped": asked.grouped}
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)
     context = multiprocessing.get_context("spawn")
     ready, go, told = context.Semaphore(0), context.Event(), context.Queue()

@@ -1,7 +1,7 @@
 """One trial with transformers' Trainer (or a subclass), set up as a careful user would for short trainings on a CPU.
 
-Batches of like length, dynamic padding, evaluation after each epoch on length-sorted validation sets; nothing saved,
-nothing logged, no progress bar.
+Random batches as is its default (or of like length, where that is asked for), dynamic padding, evaluation after each
+epoch on length-sorted validation sets; nothing saved, nothing logged, no progress bar.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from transformers import TrainingArguments
 def arguments(workload: dict[str, Any], trial: dict[str, Any], folder: str) -> TrainingArguments:
     """The trial's settings in Trainer's words."""
     newer = int(transformers.__version__.split(".")[0]) >= 5
-    grouping = {"train_sampling_strategy": "group_by_length"} if newer else {"group_by_length": True}
+    grouping: dict[str, Any] = {}
+    if workload["grouped"]:
+        grouping = {"train_sampling_strategy": "group_by_length"} if newer else {"group_by_length": True}
     warmup = {"warmup_steps": workload["warmup"]} if newer else {"warmup_ratio": workload["warmup"]}
     return TrainingArguments(
         output_dir=folder,

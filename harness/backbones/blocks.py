@@ -30,25 +30,32 @@ class SelfAttention(nn.Module):
     def forward(self, x_BTD: Tensor, valid_BT: Tensor) -> Tensor:
         num_batch, num_steps, dim = x_BTD.shape
         shape = (num_batch, num_steps, 3, self.num_heads, dim // self.num_heads)
-        q_BHTd, k_BHTd, v_BHTd = self.in_proj(x_BTD).reshape(shape).permute(2, 0, 3, 1, 4)
-        mask_B11T = valid_BT[:, None, None, :]
+        projected_BT3Hd = self.in_proj(x_BTD).reshape(shape)
+        q_BHTd, k_BHTd = rotate(projected_BT3Hd[:, :, :2]).permute(2, 0, 3, 1, 4)
+        v_BHTd = projected_BT3Hd[:, :, 2].transpose(1, 2)
         out_BHTd = F.scaled_dot_product_attention(
-            rotate(q_BHTd), rotate(k_BHTd), v_BHTd, mask_B11T, dropout_p=self.dropout if self.training else 0.0
+            q_BHTd, k_BHTd, v_BHTd, valid_BT[:, None, None, :], dropout_p=self.dropout if self.training else 0.0
         )
         return self.out_proj(out_BHTd.transpose(1, 2).reshape(x_BTD.shape))
 
 
-def rotate(x_BHTd: Tensor) -> Tensor:
-    """Rotate pairs of channels by an angle that grows with the position, so that products see distances."""
-    num_steps, width = x_BHTd.shape[-2:]
+def rotate(x_BTNHd: Tensor) -> Tensor:
+    """Rotate pairs of channels by an angle that grows with the position, so that products see distances.
+
+    Args:
+        x_BTNHd: [B, T, N, H, d], whatever N counts (queries and keys).
+    """
+    num_steps, width = x_BTNHd.shape[1], x_BTNHd.shape[-1]
     half = width // 2
     # Positions are counted in float32 at least: bfloat16 has no odd numbers above 256.
-    device, dtype = x_BHTd.device, torch.promote_types(x_BHTd.dtype, torch.float32)
+    device, dtype = x_BTNHd.device, torch.promote_types(x_BTNHd.dtype, torch.float32)
     frequency = torch.exp(torch.arange(half, device=device, dtype=dtype) * (-math.log(10000.0) / half))
     angle = torch.arange(num_steps, device=device, dtype=dtype)[:, None] * frequency
-    cos, sin = angle.cos().to(x_BHTd.dtype), angle.sin().to(x_BHTd.dtype)
-    first, second = x_BHTd[..., :half], x_BHTd[..., half:]
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+    cos, sin = angle.cos().to(x_BTNHd.dtype), angle.sin().to(x_BTNHd.dtype)
+    # (first, second) -> (first cos - second sin, second cos + first sin), each over whole rows
+    cos_T11d = torch.cat([cos, cos], -1)[:, None, None]
+    sin_T11d = torch.cat([-sin, sin], -1)[:, None, None]
+    return x_BTNHd * cos_T11d + x_BTNHd.roll(half, -1) * sin_T11d
 
 
 def feed_forward(dim: int, hidden: int, dropout: float) -> nn.Sequential:

@@ -10,6 +10,7 @@ first adapter never changes, so its output can be kept (harness/training/prefix_
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -27,7 +28,12 @@ class Encoder(nn.Module, ABC):
 
     @property
     def insertion_points(self) -> dict[str, InsertionPoint]:
-        """Name -> host of adapters, lowest layer first (found by walking, so that a deep copy has its own)."""
+        """Name -> host of adapters, lowest layer first."""
+        return dict(self._points)
+
+    @cached_property
+    def _points(self) -> dict[str, InsertionPoint]:
+        """Found by walking, once: a deep copy of the encoder copies the dictionary's modules with its own."""
         return {name: module for name, module in self.named_modules() if isinstance(module, InsertionPoint)}
 
     def tell_valid(self, valid_BT: Tensor) -> None:

@@ -45,6 +45,44 @@ def bucketed_batches(
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
+def tight_batches(lengths: Sequence[int], *, max_frames: int, batch_cost: int, multiple: int) -> list[list[int]]:
+    """Return the indices 0..len(lengths)-1, each once, sorted by length and cut where that costs the least.
+
+    A batch costs its frames after padding (items x longest, rounded up) plus `batch_cost`, so that short items are not
+    padded to long ones, nor every item computed alone. The least sum over all ways to cut is found by dynamic
+    programming over the distinct lengths.
+
+    Args:
+        lengths: frames of each item.
+        max_frames: of a batch, after padding; a longer item makes a batch of its own.
+        batch_cost: what a batch costs besides its frames, in frames.
+        multiple: lengths are padded to a multiple of this.
+
+    Raises DataError when a limit is below 1.
+    """
+    for name, value in (("max_frames", max_frames), ("batch_cost", batch_cost), ("multiple", multiple)):
+        if value < 1:
+            raise DataError(f"{name} must be at least 1, got {value}")
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    padded = [-(-lengths[i] // multiple) * multiple for i in order]
+    costs, begins = [0], [0]  # of the cheapest batches that hold the first n items, and where their last one begins
+    for end in range(1, len(order) + 1):
+        longest = padded[end - 1]
+        fits = max(1, max_frames // longest)
+        # A batch begins where a length does, or as early as it may.
+        starts = [s for s in range(max(0, end - fits), end) if s in (end - 1, end - fits) or padded[s - 1] != padded[s]]
+        starts += [0] if end <= fits else []
+        cost, start = min((costs[s] + (end - s) * longest + batch_cost, s) for s in starts)
+        costs.append(cost)
+        begins.append(start)
+    batches: list[list[int]] = []
+    end = len(order)
+    while end:
+        batches.insert(0, order[begins[end] : end])
+        end = begins[end]
+    return batches
+
+
 def _typical_batch(lengths: Sequence[int], max_frames: int | None, batch_size: int | None) -> int:
     """Return about how many items make a batch."""
     limits = [batch_size] if batch_size is not None else []

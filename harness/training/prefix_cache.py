@@ -1,8 +1,9 @@
 """What the frozen prefix gives for each item, computed once and kept: in memory, beyond a limit in a mapped file.
 
-Each item is computed alone and at a padded length that depends on the item alone, so that its bits do not depend on
-what else is needed, in which order, or whether anything is kept. A file's name hashes all that shapes its numbers:
-backbone, corpus, preprocessing, cut, dtype, versions and the source code of the prefix.
+Each item is computed slot by slot (harness/training/packed/slot_layers.py), at a padded length that depends on the item
+alone, so that its bits do not depend on what else is needed, in which order, or whether anything is kept. A file's name
+hashes all that shapes its numbers: backbone, corpus, preprocessing, cut, dtype, versions and the source code of the
+prefix.
 
 Shape legend: N items of a split, B batch, P steps that a row has room for, T steps of a batch, D width.
 """
@@ -31,6 +32,9 @@ from harness.training.task import Item
 
 LIMIT_MB = 1024.0  # of all rows that a process keeps in memory; $HARNESS_PREFIX_MB
 STEPS = 8
+GROUP_ITEMS = 32  # computed together, at most
+GROUP_STEPS = 4096  # input steps of those
+VECTOR_STEPS = 4  # so many steps of any number of rows fill whole vectors, where the width is a multiple of 4
 NUMBERED_BY = ("torch", "torchaudio", "transformers", "tokenizers", "numpy")  # versions that may change the numbers
 
 
@@ -48,7 +52,8 @@ class PrefixPlan:
     """What is computed for which items.
 
     Attributes:
-        compute: an item, and the number of input steps to pad it to -> [steps, D].
+        compute: items, and the number of input steps to pad them to -> [items, steps, D]; an item's bits must not
+            depend on the others.
         cut: where the prefix ends.
         width: D.
         num_input_steps: of the split's longest item.
@@ -61,7 +66,7 @@ class PrefixPlan:
         made_of: names of everything that shapes the numbers, for the file's name.
     """
 
-    compute: Callable[[Item, int], Tensor]
+    compute: Callable[[Sequence[Item], int], Tensor]
     cut: Cut
     width: int
     num_input_steps: int
@@ -87,6 +92,7 @@ def prefix_code() -> str:
     from harness.backbones import blocks, encoders, pretrained
     from harness.data import spec_augment
     from harness.training import cut
+    from harness.training.packed import slot_layers
 
     modules: list[ModuleType] = [
         insertion,
@@ -96,6 +102,7 @@ def prefix_code() -> str:
         pretrained,
         spec_augment,
         cut,
+        slot_layers,
         inspect.getmodule(Item),  # type: ignore[list-item]
     ]
     state = hashlib.sha256(Path(__file__).read_bytes())
@@ -162,9 +169,8 @@ class PrefixStore:
             self._move_to_file()
             missing = [place for place in missing if not self.done[place]]
         self._reserve(missing)
-        for place in missing:
-            assert self.table_NPD is not None
-            self._compute(place, self.table_NPD[place])
+        if self.table_NPD is not None:
+            self._compute(missing, self.table_NPD, missing)
         self._mark_done(missing)
         return torch.tensor(places, dtype=torch.int64, device=self.plan.device)
 
@@ -172,18 +178,30 @@ class PrefixStore:
         """Rows at some places: [B, T, D]; steps after an item's own are its padding."""
         if self.table_NPD is None:
             fresh = torch.empty((len(rows_B), *self._shape[1:]), dtype=self.plan.dtype, device=self.plan.device)
-            for row_PD, place in zip(fresh, rows_B.tolist(), strict=True):
-                self._compute(place, row_PD)
+            self._compute(rows_B.tolist(), fresh, range(len(rows_B)))
             return fresh[:, :num_steps]
         return self.table_NPD[:, :num_steps].index_select(0, rows_B)
 
+    def _input_steps(self, place: int) -> int:
+        """What an item is padded to: depends on the item alone."""
+        plan = self.plan
+        aligned = -(-len(self.items[place].inputs) // plan.align) * plan.align
+        return plan.num_input_steps if plan.padded else min(aligned, plan.num_input_steps)
+
     @torch.no_grad()
-    def _compute(self, place: int, row_PD: Tensor) -> None:
-        item, plan = self.items[place], self.plan
-        aligned = -(-len(item.inputs) // plan.align) * plan.align
-        found = plan.compute(item, plan.num_input_steps if plan.padded else min(aligned, plan.num_input_steps))
-        row_PD[: len(found)] = found[: plan.num_steps]
-        row_PD[len(found) :] = 0
+    def _compute(self, places: Sequence[int], table_RPD: Tensor, rows: Sequence[int]) -> None:
+        """Compute items, those of one length together, and put them into rows of a table."""
+        by_steps: dict[int, list[tuple[int, int]]] = {}
+        for place, row in zip(places, rows, strict=True):
+            by_steps.setdefault(self._input_steps(place), []).append((place, row))
+        for num_steps, found in by_steps.items():
+            size = max(1, min(GROUP_ITEMS, GROUP_STEPS // num_steps))
+            for start in range(0, len(found), size):
+                group = found[start : start + size]
+                computed_GTD = self.plan.compute([self.items[place] for place, _ in group], num_steps)
+                for (_, row), found_TD in zip(group, computed_GTD, strict=True):
+                    table_RPD[row, : len(found_TD)] = found_TD[: self.plan.num_steps]
+                    table_RPD[row, len(found_TD) :] = 0
 
     def _reserve(self, places: Sequence[int]) -> None:
         """Claim disk for rows: writing to a mapped hole on a full disk would kill the process.

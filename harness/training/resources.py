@@ -27,12 +27,13 @@ from harness.settings import content_hash
 from harness.training.classification import ClassificationTask
 from harness.training.ctc import CtcTask
 from harness.training.cut import Cut, find_cut, resumes, run_prefix
+from harness.training.packed.slot_layers import Current, slotwise
 from harness.training.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore, whole_steps
 from harness.training.task import Evaluation, Item, Task, evaluate
 from harness.training.views import all_views, num_views_of
 
 EVALUATION_FRAMES = {"text": 4096, "speech": 12000}  # padded steps in a batch when scoring
-PREFIX_ALIGN = {"text": 8, "speech": 32}  # input steps; an item's prefix is computed at a multiple of it
+PREFIX_ALIGN = {"text": 4, "speech": 32}  # input steps; an item's prefix is computed at a multiple of it
 
 
 def dtype_of(loop: LoopSettings) -> torch.dtype:
@@ -83,6 +84,7 @@ class Domains:
         self._frozen: dict[tuple[str, str], TaskModel] = {}
         self._stores: dict[tuple[Any, ...], PrefixStore] = {}
         self._items: dict[tuple[str, Split], list[Item]] = {}
+        self.base_probes: dict[tuple[str | int, ...], list[Tensor]] = {}  # see Trial
         self._base: dict[tuple[str, str, Split, str, int | None], Evaluation] = {}
 
     @cached_property
@@ -173,11 +175,16 @@ class Domains:
         longest = max(len(item.inputs) for item in items)
         task = self.plain_task if augment is None else self.task(augment)
 
-        def compute(item: Item, num_input_steps: int) -> Tensor:
-            inputs = item.inputs.new_zeros((1, num_input_steps, *item.inputs.shape[1:]))
-            inputs[0, : len(item.inputs)] = task.inputs_of(item)
+        slots = _OneItemEach()
+        run = slotwise(model, slots.current)
+
+        def compute(some: Sequence[Item], num_input_steps: int) -> Tensor:
+            inputs = some[0].inputs.new_zeros((len(some), num_input_steps, *some[0].inputs.shape[1:]))
+            for row, item in zip(inputs, some, strict=True):
+                row[: len(item.inputs)] = task.inputs_of(item)
             inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
-            return run_prefix(model, cut, inputs, torch.tensor([len(item.inputs)], device=device))[0]
+            slots.num_slots = len(some)
+            return run_prefix(run, cut, inputs, torch.tensor([len(item.inputs) for item in some], device=device))
 
         sealed = "sealed" if self.corpus.is_sealed else "open"
         recipe = self.backbone.recipe.recipe_id
@@ -203,6 +210,16 @@ class Domains:
         if key not in self._base:
             self._base[key] = self.score(base, self.items(domain, split)[:limit], loop)
         return self._base[key]
+
+
+class _OneItemEach:
+    """Slots of one item, for layers that work slot by slot."""
+
+    def __init__(self) -> None:
+        self.num_slots = 0
+        self.weights: dict[str, Tensor] = {}
+        self.current = Current()
+        self.current.launch = self
 
 
 class Resources:

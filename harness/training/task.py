@@ -98,6 +98,10 @@ class Task(ABC):
         """Augment a training batch's inputs (nothing by default)."""
         return inputs
 
+    def score_batches(self, items: Sequence[Item], max_frames: int) -> list[list[int]]:
+        """The batches in which items are scored, as their indices: sorted by length."""
+        return bucketed_batches([len(item.inputs) for item in items], max_frames=max_frames, generator=None)
+
     def score(self, references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
         """All metrics of this task."""
         arguments = self.score_arguments()
@@ -125,7 +129,7 @@ def evaluate(
     predictions: list[int | str] = [""] * len(items)
     total = 0.0
     try:
-        for indices in bucketed_batches([len(item.inputs) for item in items], max_frames=max_frames, generator=None):
+        for indices in task.score_batches(items, max_frames):
             batch = task.collate([items[i] for i in indices], None).to(device, dtype)
             scores, valid_BT = model(batch.inputs, batch.lengths)
             total += float(task.loss(scores, valid_BT, batch)) * len(indices)

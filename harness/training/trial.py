@@ -143,7 +143,7 @@ class Trial:
     def steps(self) -> Generator[Fitting, FitState, Outcome]:
         """The same, leaving the training to whoever goes through it: it yields a Fitting and is sent its state."""
         torch.set_num_threads(self.config.loop.threads)
-        probes = self._probe_outputs(self.base)
+        probes = self._probes_of_base()
         adapted = self.adapted()
         state = (yield self._fitting(adapted)) if adapted.num_trainable else FitState()
         torch.set_num_threads(self.config.loop.threads)  # others may have trained meanwhile
@@ -180,8 +180,8 @@ class Trial:
 
     @cached_property
     def base(self) -> TaskModel:
-        """The base model, for comparison; nothing trains it."""
-        return self.fresh_base()
+        """The base model, for comparison: shared, as nothing trains it."""
+        return self.domains.frozen_model(self.config.loop)
 
     def fresh_base(self) -> TaskModel:
         """A copy of the backbone's model on the trial's device, in its dtype, in eval mode."""
@@ -297,6 +297,15 @@ class Trial:
 
     def _score(self, model: TaskModel, items: list[Item]) -> Evaluation:
         return self.domains.score(model, items, self.config.loop)
+
+    def _probes_of_base(self) -> list[torch.Tensor]:
+        """The base model's probe outputs, computed once: a later trial finds what an earlier one broke."""
+        data, loop = self.config.data, self.config.loop
+        key = (data.target, *data.source, loop.device, loop.precision, loop.threads)
+        kept = self.domains.base_probes
+        if key not in kept:
+            kept[key] = self._probe_outputs(self.base)
+        return kept[key]
 
     @torch.no_grad()
     def _probe_outputs(self, model: TaskModel) -> list[torch.Tensor]:

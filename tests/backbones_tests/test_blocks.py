@@ -17,8 +17,8 @@ def test_the_product_of_rotated_vectors_depends_on_their_distance_only(dtype: to
     """Rotated by position, the same query and key give a Toeplitz matrix of scores."""
     num_steps, width = 120, 8
     query, key = random_tensor(width, seed=1, dtype=dtype), random_tensor(width, seed=2, dtype=dtype)
-    q_Td = rotate(query.expand(1, 1, num_steps, width))[0, 0]
-    k_Td = rotate(key.expand(1, 1, num_steps, width))[0, 0]
+    q_Td = rotate(query.expand(1, num_steps, 1, 1, width))[0, :, 0, 0]
+    k_Td = rotate(key.expand(1, num_steps, 1, 1, width))[0, :, 0, 0]
     scores_TT = q_Td @ k_Td.T
     for distance in (-num_steps + 1, -7, -1, 0, 1, 2, 50):
         diagonal = scores_TT.diagonal(distance)
@@ -29,17 +29,32 @@ def test_the_product_of_rotated_vectors_depends_on_their_distance_only(dtype: to
 def test_positions_are_exact_also_in_bfloat16() -> None:
     """As far as the vectors themselves are: the angles must not be rounded."""
     num_steps, width = 300, 8
-    vector_BHTd = random_tensor(1, 1, 1, width).expand(1, 1, num_steps, width)
-    exact = rotate(vector_BHTd.bfloat16().double())
-    torch.testing.assert_close(rotate(vector_BHTd.bfloat16()).double(), exact, rtol=0.02, atol=0.02)
+    vector_BTNHd = random_tensor(1, 1, 1, 1, width).expand(1, num_steps, 1, 1, width)
+    exact = rotate(vector_BTNHd.bfloat16().double())
+    torch.testing.assert_close(rotate(vector_BTNHd.bfloat16()).double(), exact, rtol=0.02, atol=0.02)
 
 
 def test_rotation_keeps_lengths_and_leaves_the_first_position_alone() -> None:
-    x_BHTd = random_tensor(2, 3, 11, 6)
-    rotated_BHTd = rotate(x_BHTd)
-    torch.testing.assert_close(rotated_BHTd.norm(dim=-1), x_BHTd.norm(dim=-1), rtol=1e-12, atol=0)
-    assert torch.equal(rotated_BHTd[:, :, 0], x_BHTd[:, :, 0])
-    assert not torch.allclose(rotated_BHTd[:, :, 1:], x_BHTd[:, :, 1:])
+    x_BTNHd = random_tensor(2, 11, 2, 3, 6)
+    rotated_BTNHd = rotate(x_BTNHd)
+    torch.testing.assert_close(rotated_BTNHd.norm(dim=-1), x_BTNHd.norm(dim=-1), rtol=1e-12, atol=0)
+    assert torch.equal(rotated_BTNHd[:, 0], x_BTNHd[:, 0])
+    assert not torch.allclose(rotated_BTNHd[:, 1:], x_BTNHd[:, 1:])
+
+
+def test_rotation_turns_each_pair_of_channels() -> None:
+    """Channel c and c + d/2 are a point in the plane, turned by position / 10000^(2c/d)."""
+    x_BTNHd = random_tensor(2, 5, 2, 3, 6)
+    rotated_BTNHd = rotate(x_BTNHd)
+    for position in range(5):
+        for channel in range(3):
+            angle = torch.tensor(position / 10000 ** (channel / 3), dtype=torch.float64)
+            first, second = x_BTNHd[:, position, ..., channel], x_BTNHd[:, position, ..., channel + 3]
+            turned = rotated_BTNHd[:, position, ..., [channel, channel + 3]]
+            expected = torch.stack(
+                [first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()], -1
+            )
+            torch.testing.assert_close(turned, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_attention_sees_distances_and_not_places() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness.data.batching import bucketed_batches, pad_sequence_batch
+from harness.data.batching import bucketed_batches, pad_sequence_batch, tight_batches
 from harness.data.errors import DataError
 from harness.seeding import rng, torch_generator
 
@@ -47,8 +47,45 @@ def test_bucketing_saves_padding() -> None:
     assert sum(LENGTHS) / padded > 0.8  # about 0.55 without buckets
 
 
+def cost_of(batches: list[list[int]], lengths: list[int], batch_cost: int, multiple: int) -> int:
+    longest = [max(lengths[i] for i in batch) for batch in batches]
+    return sum(
+        len(batch) * -(-most // multiple) * multiple + batch_cost for batch, most in zip(batches, longest, strict=True)
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tight_batches_are_the_cheapest_of_all_cuts(seed: int) -> None:
+    generator = rng(seed, "tight")
+    lengths = [int(n) for n in generator.integers(1, 30, size=11)]
+    batch_cost, multiple, max_frames = int(generator.integers(1, 40)), int(generator.integers(1, 5)), 90
+    found = tight_batches(lengths, max_frames=max_frames, batch_cost=batch_cost, multiple=multiple)
+    assert sorted(i for batch in found for i in batch) == list(range(11))
+    order = sorted(range(11), key=lambda i: lengths[i])
+    cheapest = None
+    for places in range(1 << 10):  # every way to cut the sorted items
+        batches, start = [], 0
+        for end in range(1, 12):
+            if end == 11 or places >> (end - 1) & 1:
+                batches.append(order[start:end])
+                start = end
+        if all(cost_of([batch], lengths, 0, multiple) <= max_frames or len(batch) == 1 for batch in batches):
+            cost = cost_of(batches, lengths, batch_cost, multiple)
+            cheapest = cost if cheapest is None else min(cheapest, cost)
+    assert cost_of(found, lengths, batch_cost, multiple) == cheapest
+
+
+def test_tight_batches_save_padding() -> None:
+    tight = tight_batches(LENGTHS, max_frames=4000, batch_cost=64, multiple=4)
+    wide = bucketed_batches(LENGTHS, max_frames=4000, generator=None)
+    assert cost_of(tight, LENGTHS, 0, 1) < cost_of(wide, LENGTHS, 0, 1) and cost_of(tight, LENGTHS, 0, 4) < 1.05 * sum(
+        LENGTHS
+    )
+
+
 def test_nothing_to_batch() -> None:
     assert bucketed_batches([], batch_size=4, generator=None) == []
+    assert tight_batches([], max_frames=4, batch_cost=1, multiple=1) == []
 
 
 def test_limits_are_checked() -> None:
@@ -56,6 +93,8 @@ def test_limits_are_checked() -> None:
         bucketed_batches(LENGTHS, generator=None)
     with pytest.raises(DataError, match="batch_size must be at least 1, got 0"):
         bucketed_batches(LENGTHS, batch_size=0, generator=None)
+    with pytest.raises(DataError, match="multiple must be at least 1, got 0"):
+        tight_batches(LENGTHS, max_frames=10, batch_cost=1, multiple=0)
 
 
 def test_padding() -> None:

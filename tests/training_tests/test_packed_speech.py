@@ -49,5 +49,9 @@ def test_augmented_features_leave_no_cut(make_speech_config: MakeConfig, resourc
 
 def test_steps_are_padded_to_few_sizes() -> None:
     sizes = [padded_steps(number) for number in range(1, 400)]
-    assert sorted(set(sizes)) == [8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512]
+    assert sorted(set(sizes)) == [4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512]
     assert all(number <= size <= max(8, 1.5 * number) for number, size in enumerate(sizes, 1))
+
+
+def test_a_wide_models_steps_fill_whole_vectors_and_no_more() -> None:
+    assert [padded_steps(number, is_wide=True) for number in (1, 4, 5, 17, 100)] == [4, 4, 8, 20, 100]

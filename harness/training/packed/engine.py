@@ -26,7 +26,7 @@ from harness.training.packed.model import Launch, PackedModel
 from harness.training.packed.optimizer import step_rows
 from harness.training.packed.packable import Family, family_of
 from harness.training.packed.slot import ItemSet, ScoreSet, ScoreStep, Slot, TrainStep, make_item_set, make_score_set
-from harness.training.prefix_cache import whole_steps
+from harness.training.prefix_cache import VECTOR_STEPS
 from harness.training.task import Batch
 from harness.training.trial import Fitting
 from harness.training.views import num_views_of
@@ -172,7 +172,7 @@ class PackEngine:
         groups: dict[Any, list[tuple[Pack, Slot]]] = defaultdict(list)
         for pack, slot in self.slots:
             due = slot.due
-            what = due.shape if isinstance(due, TrainStep) else (due.set_id, due.number)
+            what = (due.shape, slot.is_wide) if isinstance(due, TrainStep) else (due.set_id, due.number)
             groups[id(pack), isinstance(due, TrainStep), what].append((pack, slot))
         # Who is to be scored goes first: then the slots of one epoch start the next one together.
         to_score = [group for (_, trains, _), group in groups.items() if not trains]
@@ -190,7 +190,7 @@ class PackEngine:
     def _limit(self, slot: Slot) -> int:
         due = slot.due
         if isinstance(due, TrainStep):
-            return self.size
+            return 1 if slot.is_wide else self.size  # a wide model's step is all products: nothing is saved
         score_set = slot.score_sets[due.domain]
         indices = score_set.batches[due.number]
         longest = int(score_set.items.lengths_N[indices[-1]])  # in order of length
@@ -360,7 +360,9 @@ def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float
     score_set = slots[0].score_sets[due.domain]
     items, indices = score_set.items, torch.tensor(score_set.batches[due.number])
     lengths_B = items.lengths_N[indices]
-    num_steps = min(whole_steps(int(lengths_B.max())), items.store.plan.num_steps)
+    num_steps = -(-int(lengths_B.max()) // VECTOR_STEPS) * VECTOR_STEPS
+    if items.store.plan.cut.pooled:
+        num_steps = 1
     x_BTD = items.store.gather(items.places_N[indices], num_steps)
     count, num_rows = len(slots), len(indices)
     valid_BT = torch.arange(x_BTD.shape[1], device=x_BTD.device) < lengths_B[:, None]

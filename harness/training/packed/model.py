@@ -1,19 +1,16 @@
 """The backbone with a trial axis: frozen layers slot by slot, adapters and head with weights [K, ...].
 
-Activations run as [K * B, T, D] through the backbone's own modules. Its linear layers multiply slot by slot (a batched
-product with one shared weight) instead of all rows at once, so that a slot's bits do not depend on how many there are.
+Activations run as [K * B, T, D] through the backbone's own modules, made to work slot by slot (slot_layers.py).
 
-Shape legend: K slots, B rows, T steps, D width, I and O input and output width.
+Shape legend: K slots, B rows, T steps, D width.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from harness.adapters import InsertionPoint, functional
@@ -21,6 +18,7 @@ from harness.backbones.model import TaskModel
 from harness.training.adapting import ADAPTER_NAME
 from harness.training.packed.merging import MERGES, SlotMerge
 from harness.training.packed.packable import Family
+from harness.training.packed.slot_layers import Current, slotwise
 
 
 @dataclass
@@ -47,45 +45,6 @@ class Launch:
     penalty: tuple[str, str] | None
     weights: Mapping[str, Tensor]
     penalties: list[Tensor] = field(default_factory=list)
-
-
-class Current:
-    """Where the modules find the launch under way."""
-
-    launch: Launch
-
-
-class SlotLinear(nn.Linear):
-    """A linear layer that multiplies slot by slot: frozen weights that all slots share, or learnt ones [K, O, I]."""
-
-    current: Current
-    learnt: str | None = None  # the prefix of its weights' names
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[K * B, ..., I] -> [K * B, ..., O]."""
-        launch = self.current.launch
-        count = launch.num_slots
-        rows_KRI = x.reshape(count, -1, self.in_features)
-        if self.learnt is None:
-            weight_KIO = self.weight.t().expand(count, -1, -1)
-            bias_K1O = None if self.bias is None else self.bias.expand(count, 1, -1)
-        else:
-            weight_KIO = launch.weights[f"{self.learnt}.weight"].transpose(1, 2)
-            bias_K1O = launch.weights[f"{self.learnt}.bias"].unsqueeze(1)
-        product = torch.bmm(rows_KRI, weight_KIO) if bias_K1O is None else torch.baddbmm(bias_K1O, rows_KRI, weight_KIO)
-        return product.reshape(*x.shape[:-1], self.out_features)
-
-
-class SlotConvolution(nn.Module):
-    """A frozen convolution, run slot by slot: its kernels are chosen, and its sums cut, by the number of rows."""
-
-    def __init__(self, inner: nn.Module, current: Current) -> None:
-        super().__init__()
-        self.inner, self.current = inner, current
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[K * B, channels, ...] -> [K * B, channels, ...]."""
-        return torch.cat([self.inner(part) for part in torch.chunk(x, self.current.launch.num_slots)])
 
 
 class PackedAdapter(nn.Module):
@@ -134,9 +93,7 @@ class PackedModel:
     def __init__(self, frozen: TaskModel, family: Family) -> None:
         self.cut = family.cut
         self.current = Current()
-        shared = {id(weight): weight for weight in (*frozen.parameters(), *frozen.buffers())}
-        self.model = copy.deepcopy(frozen, shared).eval()
-        _replace_layers(self.model, self.current)
+        self.model = slotwise(frozen, self.current)
         paths = [(path, module) for path, module in self.model.named_modules() if isinstance(module, InsertionPoint)]
         for layer in family.layers:
             path, point = paths[layer]
@@ -160,15 +117,3 @@ class PackedModel:
         valid_BT = attended_KBT.flatten(0, 1)
         hidden_BTD = self.model.encoder.forward_from(x_KBTD.flatten(0, 1), valid_BT, self.cut.layer)
         return self.model.head(hidden_BTD, valid_BT), valid_BT
-
-
-def _replace_layers(model: nn.Module, current: Current) -> None:
-    """Linear layers and convolutions by those that work slot by slot; all others work row by row."""
-    for parent in [*model.modules()]:
-        for name, child in [*parent.named_children()]:
-            if type(child) is nn.Linear:
-                layer = SlotLinear(child.in_features, child.out_features, bias=child.bias is not None, device="meta")
-                layer.weight, layer.bias, layer.current = child.weight, child.bias, current
-                setattr(parent, name, layer)
-            elif isinstance(child, (nn.Conv1d, nn.Conv2d)):
-                setattr(parent, name, SlotConvolution(child, current))

@@ -16,21 +16,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.data.batching import bucketed_batches, pad_sequence_batch
+from harness.data.batching import pad_sequence_batch
 from harness.errors import TrialError
-from harness.training.cut import enabled_adapters
+from harness.training.cut import enabled_adapters, num_block_weights
 from harness.training.cut_task import CutTask
 from harness.training.loop import Fit
 from harness.training.optim import lr_scale
 from harness.training.packed.merging import SlotMerge
 from harness.training.packed.optimizer import RowStep
 from harness.training.packed.packable import penalty_of
-from harness.training.prefix_cache import PrefixStore
+from harness.training.prefix_cache import VECTOR_STEPS, PrefixStore
 from harness.training.resources import EVALUATION_FRAMES
 from harness.training.task import Evaluation, Item, Task, evaluation_of
 from harness.training.trial import Fitting
 from harness.training.views import all_views
 
+WIDE = 1e9  # multiplications of a step in all blocks
 ROWS = 4  # where batches have no fixed number of rows, theirs is padded to a multiple of this
 
 
@@ -99,7 +100,7 @@ class ScoreStep:
 
 @dataclass
 class ScoreSet:
-    """Validation items of a domain, in the batches in which the plain loop scores them."""
+    """Validation items of a domain, in batches."""
 
     items: ItemSet
     batches: list[list[int]]
@@ -129,6 +130,10 @@ class Slot:
         self.fit = Fit(fitting.adapted.model, fitting.task, fitting.items, fitting.plan)
         self.strategies = [adapter.adapter_strategy for adapter in enabled_adapters(fitting.adapted.model)]
         self.penalty = penalty_of(fitting.adapted.model)
+        # Multiplications of a step in all blocks: beyond some, a launch's time is that of its products.
+        mean_steps = float(items.lengths_N.double().mean())
+        work = num_block_weights(fitting.trial.base.encoder) * fitting.plan.loop.batch_size * mean_steps
+        self.is_wide = work >= WIDE and items.lengths_N.device.type == "cpu"
         self.row = -1
         self.num_optimizer_steps = 0
         self.waited = 0
@@ -171,7 +176,8 @@ class Slot:
         num_steps = 1 if pooled else int(encoder.output_lengths(torch.tensor(longest)))
         loop = self.fitting.plan.loop
         rows = loop.batch_size if loop.max_frames is None else -(-len(indices) // ROWS) * ROWS
-        return TrainStep(chosen, num_steps, (rows, min(padded_steps(num_steps), self.items.store.plan.num_steps)))
+        padded = padded_steps(num_steps, self.is_wide)
+        return TrainStep(chosen, num_steps, (rows, min(padded, self.items.store.plan.num_steps)))
 
     @property
     def progress(self) -> float:
@@ -236,18 +242,24 @@ class Slot:
 
 
 def make_score_set(fitting: Fitting, domain: str) -> ScoreSet:
-    """The validation items of a domain, in the plain loop's batches."""
+    """The validation items of a domain, in batches with little padding."""
     trial, model = fitting.trial, fitting.adapted.model
     items = trial.valid_items(domain)
     task = CutTask(trial.domains.plain_task, trial.prefix(model, domain, "valid"), model.encoder)
-    max_frames = EVALUATION_FRAMES[trial.domains.corpus.family]
-    batches = bucketed_batches([len(item.inputs) for item in items], max_frames=max_frames, generator=None)
-    return ScoreSet(make_item_set(task, items), batches)
+    return ScoreSet(
+        make_item_set(task, items), task.score_batches(items, EVALUATION_FRAMES[trial.domains.corpus.family])
+    )
 
 
-def padded_steps(num_steps: int) -> int:
-    """The number of steps that a batch is padded to: a power of two, or one and a half, from 8."""
-    size = 8
+def padded_steps(num_steps: int, is_wide: bool = False) -> int:
+    """The number of steps that a batch is padded to: a power of two, or one and a half, from 4 (8, 12, 16 ...).
+
+    In a wide model a padded step costs more than slots of other shapes save in a launch: there it is the next number
+    that fills whole vectors.
+    """
+    if is_wide:
+        return -(-num_steps // VECTOR_STEPS) * VECTOR_STEPS
+    size = 8 if num_steps > 4 else 4  # 6 fills no whole vectors
     while size < num_steps:
         size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
     return size

@@ -1,0 +1,83 @@
+"""Layers that work slot by slot, so that a slot's bits do not depend on how many slots there are.
+
+A slot is a trial of a pack, or an item of a split whose frozen prefix is computed with others. Linear layers multiply
+slot by slot (a batched product with one shared weight) instead of all rows at once; convolutions run slot by slot; all
+other layers of a backbone work row by row.
+
+Shape legend: K slots, B rows, I and O input and output width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from harness.backbones.model import TaskModel
+
+
+class Slots(Protocol):
+    """What the layers must know of a pass: how many slots, and what they have learnt, by name, [K, ...]."""
+
+    @property
+    def num_slots(self) -> int: ...
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]: ...
+
+
+class Current:
+    """Where the modules find the pass under way."""
+
+    launch: Slots
+
+
+class SlotLinear(nn.Linear):
+    """A linear layer that multiplies slot by slot: frozen weights that all slots share, or learnt ones [K, O, I]."""
+
+    current: Current
+    learnt: str | None = None  # the prefix of its weights' names
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[K * B, ..., I] -> [K * B, ..., O]."""
+        launch = self.current.launch
+        count = launch.num_slots
+        rows_KRI = x.reshape(count, -1, self.in_features)
+        if self.learnt is None:
+            weight_KIO = self.weight.t().expand(count, -1, -1)
+            bias_K1O = None if self.bias is None else self.bias.expand(count, 1, -1)
+        else:
+            weight_KIO = launch.weights[f"{self.learnt}.weight"].transpose(1, 2)
+            bias_K1O = launch.weights[f"{self.learnt}.bias"].unsqueeze(1)
+        product = torch.bmm(rows_KRI, weight_KIO) if bias_K1O is None else torch.baddbmm(bias_K1O, rows_KRI, weight_KIO)
+        return product.reshape(*x.shape[:-1], self.out_features)
+
+
+class SlotConvolution(nn.Module):
+    """A frozen convolution, run slot by slot: its kernels are chosen, and its sums cut, by the number of rows."""
+
+    def __init__(self, inner: nn.Module, current: Current) -> None:
+        super().__init__()
+        self.inner, self.current = inner, current
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[K * B, channels, ...] -> [K * B, channels, ...]."""
+        return torch.cat([self.inner(part) for part in torch.chunk(x, self.current.launch.num_slots)])
+
+
+def slotwise(frozen: TaskModel, current: Current) -> TaskModel:
+    """A copy of a model in eval mode whose layers work slot by slot; its weights are shared, not copied."""
+    shared: dict[int, Any] = {id(weight): weight for weight in (*frozen.parameters(), *frozen.buffers())}
+    model = copy.deepcopy(frozen, shared).eval()
+    for parent in [*model.modules()]:
+        for name, child in [*parent.named_children()]:
+            if type(child) is nn.Linear:
+                layer = SlotLinear(child.in_features, child.out_features, bias=child.bias is not None, device="meta")
+                layer.weight, layer.bias, layer.current = child.weight, child.bias, current
+                setattr(parent, name, layer)
+            elif isinstance(child, (nn.Conv1d, nn.Conv2d)):
+                setattr(parent, name, SlotConvolution(child, current))
+    return model
