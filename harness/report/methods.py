@@ -182,7 +182,9 @@ def _percent(common: _Common, key: str) -> str:
 
 def _views(common: _Common) -> str:
     key = "loop.augment.views"
-    if key not in common.different and common.value(key) is None:
+    if key in common.different:
+        return f"; fixed views of each clip, where they are not drawn anew in each step: {common.text(key)}"
+    if common.value(key) is None:
         return ", drawn anew in each step"
     return f", drawn once: {common.text(key)} views of each clip, one an epoch"
 

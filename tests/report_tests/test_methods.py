@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,9 @@ def test_published_speech() -> None:
 def test_augmented_views() -> None:
     config = load_sources(ROOT / "results", "speech_strategies").configs["residual_add"]
     assert "at most 8 channels, drawn anew in each step. Prec" in training_text({"a": config}, "cer")
+    other = copy.deepcopy(config)
     config["loop"]["augment"] |= {"views": 4, "view_seed": 0}
+    assert "not drawn anew in each step: by arm (see" in training_text({"a": config, "b": other}, "cer")
     assert "at most 8 channels, drawn once: 4 views of each clip, one an epoch. Prec" in training_text(
         {"a": config}, "cer"
     )
