@@ -84,7 +84,7 @@ class Domains:
         self._frozen: dict[tuple[str, str], TaskModel] = {}
         self._stores: dict[tuple[Any, ...], PrefixStore] = {}
         self._items: dict[tuple[str, Split], list[Item]] = {}
-        self.base_probes: dict[tuple[str | int, ...], list[Tensor]] = {}  # see Trial
+        self.base_probes: dict[tuple[object, ...], list[Tensor]] = {}  # see Trial
         self._base: dict[tuple[str, str, Split, str, int | None], Evaluation] = {}
 
     @cached_property
@@ -218,7 +218,7 @@ class _OneItemEach:
     def __init__(self) -> None:
         self.num_slots = 0
         self.weights: dict[str, Tensor] = {}
-        self.current = Current()
+        self.current: Current[_OneItemEach] = Current()
         self.current.launch = self
 
 

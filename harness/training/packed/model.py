@@ -50,7 +50,7 @@ class Launch:
 class PackedAdapter(nn.Module):
     """The adapters of all slots at one insertion point, as one adapter that is its own strategy."""
 
-    def __init__(self, current: Current, prefix: str, family: Family, depth_fraction: float) -> None:
+    def __init__(self, current: Current[Launch], prefix: str, family: Family, depth_fraction: float) -> None:
         super().__init__()
         assert family.adapters is not None
         _, _, self.norm_position, activation, self.eps, strategy = family.adapters
@@ -92,7 +92,7 @@ class PackedModel:
 
     def __init__(self, frozen: TaskModel, family: Family) -> None:
         self.cut = family.cut
-        self.current = Current()
+        self.current: Current[Launch] = Current()
         self.model = slotwise(frozen, self.current)
         paths = [(path, module) for path, module in self.model.named_modules() if isinstance(module, InsertionPoint)]
         for layer in family.layers:

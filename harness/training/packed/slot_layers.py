@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,16 +29,19 @@ class Slots(Protocol):
     def weights(self) -> Mapping[str, Tensor]: ...
 
 
-class Current:
+S = TypeVar("S", bound=Slots)
+
+
+class Current(Generic[S]):
     """Where the modules find the pass under way."""
 
-    launch: Slots
+    launch: S
 
 
 class SlotLinear(nn.Linear):
     """A linear layer that multiplies slot by slot: frozen weights that all slots share, or learnt ones [K, O, I]."""
 
-    current: Current
+    current: Current[Any]
     learnt: str | None = None  # the prefix of its weights' names
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +62,7 @@ class SlotLinear(nn.Linear):
 class SlotConvolution(nn.Module):
     """A frozen convolution, run slot by slot: its kernels are chosen, and its sums cut, by the number of rows."""
 
-    def __init__(self, inner: nn.Module, current: Current) -> None:
+    def __init__(self, inner: nn.Module, current: Current[Any]) -> None:
         super().__init__()
         self.inner, self.current = inner, current
 
@@ -68,7 +71,7 @@ class SlotConvolution(nn.Module):
         return torch.cat([self.inner(part) for part in torch.chunk(x, self.current.launch.num_slots)])
 
 
-def slotwise(frozen: TaskModel, current: Current) -> TaskModel:
+def slotwise(frozen: TaskModel, current: Current[Any]) -> TaskModel:
     """A copy of a model in eval mode whose layers work slot by slot; its weights are shared, not copied."""
     shared: dict[int, Any] = {id(weight): weight for weight in (*frozen.parameters(), *frozen.buffers())}
     model = copy.deepcopy(frozen, shared).eval()
