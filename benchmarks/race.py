@@ -4,7 +4,7 @@ A contestant is a program in `peers/` that reads the list and writes its costs a
 libraries, data, backbone) is outside its measured time, everything after it inside: adapters, training, evaluation
 after each epoch, and for our cut the frozen prefix.
 
-    python benchmarks/race.py pretrained|small [--repeats 5] [--only NAME ...] [--quick]
+    python benchmarks/race.py NAME [--repeats 5] [--only NAME ...] [--quick]
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from environments import environment
 from reporting import describe_machine, write_result
+from tiny_encoder import tiny_recipe
 from workload import Workload, make_workload
 
 PROGRAMS = Path(__file__).parent / "peers"
 TIMEOUT_S = 1800
+TINY = "tiny"  # stands for the recipe of tiny_encoder.py
 
 
 @dataclass(frozen=True)
@@ -45,86 +47,81 @@ class Race:
 
     settings: dict[str, Any]
     contestants: tuple[Contestant, ...]
-    quick: dict[str, Any] = field(default_factory=dict)
 
 
-# The sweep's eight epochs, and a fifth of its examples in the sweep's proportion (600 to 200 a domain): the frozen
-# prefix is computed once an example, so fewer epochs than a real trial has would tell against the cut.
 CORES = os.cpu_count() or 1
+QUICK = {"num_trials": 2, "epochs": 1, "train_limit": 32, "valid_limit": 16}
 PLAIN = Contestant("a: plain loop", "own_engines.py", ("--how", "plain"))
 CUT = Contestant("b: plain + cut", "own_engines.py", ("--how", "cut"))
-VMAP_NOTE = "no stochastic depth in the list; one process"
-PARALLEL_NOTE = "one batch order and one clipping norm for all trials: other numbers"
+
+
+def packed(size: int) -> Contestant:
+    """The cut and packs of so many trials, in each worker."""
+    return Contestant(f"ours: cut + packs of {size}", "own_engines.py", ("--how", "packed", "--pack", str(size)))
+
+
+WORKERS, THREADS = ("--workers", str(CORES)), ("--threads", str(CORES))
+ADAPTERS_NOTE = "biases in the projections; another initialisation and data order"
+PEFT_NOTE = "LoRA of the same size and place: PEFT has no bottleneck adapters"
+E = Contestant("e: adapters + AdapterTrainer + Optuna", "adapters_trainer.py", WORKERS, "adapters", ADAPTERS_NOTE)
+F = Contestant("f: PEFT + Trainer + Optuna", "peft_trainer.py", WORKERS, "peft", PEFT_NOTE)
+
+
+def variants(peer: Contestant) -> tuple[Contestant, ...]:
+    """The peer with batches of like length, and with default batches in one process that has all threads."""
+    return (
+        replace(peer, name=f"{peer.name}, grouped", arguments=(*peer.arguments, "--grouped")),
+        replace(peer, name=f"{peer.name}, one process, all threads", arguments=THREADS),
+    )
+
+
+G = Contestant(
+    "g: adapters Parallel",
+    "adapters_parallel.py",
+    THREADS,
+    "adapters",
+    "one batch order and one clipping norm for all trials: other numbers; batches of like length",
+)
+H = Contestant("h: torch.func vmap", "functional_vmap.py", THREADS, note="no stochastic depth in the list; one process")
+SMALL = {"num_trials": 16, "epochs": 8, "train_limit": 120, "valid_limit": 40}
+# Fewer epochs than the sweep's eight tell against the cut (the frozen prefix is computed once an example).
 RACES = {
     "pretrained": Race(
         {
             "recipe": "text_minilm",
             "first_layer": 3,
-            "num_trials": 4,
+            "num_trials": 2,
             "epochs": 8,
+            "train_limit": 600,
+            "valid_limit": 200,
+        },
+        (PLAIN, CUT, packed(1), packed(2), E, F),
+    ),
+    "pretrained_variants": Race(
+        {
+            "recipe": "text_minilm",
+            "first_layer": 3,
+            "num_trials": 2,
+            "epochs": 4,
             "train_limit": 120,
             "valid_limit": 40,
         },
-        (
-            PLAIN,
-            CUT,
-            Contestant("ours: cut + pack", "own_engines.py", ("--how", "packed", "--pack", "2")),
-            Contestant(
-                "e: adapters + AdapterTrainer + Optuna",
-                "adapters_trainer.py",
-                ("--workers", str(CORES)),
-                "adapters",
-                "biases in the projections; another initialisation and data order",
-            ),
-            Contestant(
-                "e: the same, one process, all threads",
-                "adapters_trainer.py",
-                ("--threads", str(CORES)),
-                "adapters",
-                "as above",
-            ),
-            Contestant(
-                "f: PEFT + Trainer + Optuna",
-                "peft_trainer.py",
-                ("--workers", str(CORES)),
-                "peft",
-                "LoRA of the same size and place: PEFT has no bottleneck adapters",
-            ),
-            Contestant(
-                "f: the same, one process, all threads",
-                "peft_trainer.py",
-                ("--threads", str(CORES)),
-                "peft",
-                "as above",
-            ),
-            Contestant(
-                "g: adapters Parallel", "adapters_parallel.py", ("--threads", str(CORES)), "adapters", PARALLEL_NOTE
-            ),
-        ),
-        {"num_trials": 2, "epochs": 1, "train_limit": 32, "valid_limit": 16},
+        (packed(1), E, *variants(E), F, *variants(F), G),
     ),
     "small": Race(
-        {
-            "recipe": "text_small",
-            "first_layer": 2,
-            "num_trials": 16,
-            "epochs": 8,
-            "train_limit": 120,
-            "valid_limit": 40,
-        },
+        {"recipe": "text_small", "first_layer": 2, **SMALL},
         (
             PLAIN,
             CUT,
-            Contestant("ours: cut + pack", "own_engines.py", ("--how", "packed", "--pack", "8")),
+            packed(8),
             Contestant("c: joblib over cores", "own_engines.py", ("--how", "joblib")),
             Contestant("d: Ray Tune, a core a trial", "own_engines.py", ("--how", "ray", "--cpus", "1"), "ray"),
             Contestant("d: Ray Tune, half a core a trial", "own_engines.py", ("--how", "ray", "--cpus", "0.5"), "ray"),
-            Contestant(
-                "h: torch.func vmap", "functional_vmap.py", ("--threads", str(CORES)), "own", "one process, all threads"
-            ),
+            H,
         ),
-        {"num_trials": 2, "epochs": 1, "train_limit": 32, "valid_limit": 16},
     ),
+    "tiny": Race({"recipe": TINY, "first_layer": 0, **SMALL}, (PLAIN, CUT, packed(8), E, F)),
+    "tiny_upper": Race({"recipe": TINY, "first_layer": 2, **SMALL}, (PLAIN, CUT, packed(8), E, F)),
 }
 
 
@@ -175,6 +172,7 @@ def summarise(contestant: Contestant, runs: list[dict[str, Any]], first: list[di
         "final": {number: final[number][metric] for number in sorted(final)},
         "greatest_difference": max(abs(final[n][metric] - against[n][metric]) for n in final),
         "mean_final": statistics.fmean(entry[metric] for entry in final.values()),
+        **{name: runs[-1][name] for name in ("padded_tokens", "real_tokens") if name in runs[-1]},
     }
 
 
@@ -213,9 +211,10 @@ def main() -> None:
         for place, contestant in enumerate(race.contestants)
         if place == 0 or not asked.only or contestant.name.startswith(tuple(asked.only))
     )
-    settings = {**race.settings, **(race.quick if asked.quick else {})}
+    settings = {**race.settings, **(QUICK if asked.quick else {})}
     machine = describe_machine()
-    workload = make_workload(**settings)
+    recipe = tiny_recipe() if settings["recipe"] == TINY else settings["recipe"]
+    workload = make_workload(**{**settings, "recipe": recipe})
     summaries = run_race(race, chosen, workload, asked.repeats)
     missing = [] if "cuda" in sys.argv else [{"name": "i: CUDA-graphed single loop", "note": "no GPU here"}]
     content = {"machine": machine, "workload": settings, "contestants": summaries, "not_run": missing}

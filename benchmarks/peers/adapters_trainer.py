@@ -56,7 +56,7 @@ class _Trainer(adapters.AdapterTrainer):  # type: ignore[misc]
     train_adapter_fusion = False
 
 
-def train(workload: dict[str, Any], trial: dict[str, Any]) -> list[dict[str, float]]:
+def train(workload: dict[str, Any], trial: dict[str, Any]) -> dict[str, Any]:
     """One trial."""
     transformers.set_seed(trial["seed"])
     encoder = adapted_encoder(workload, ["adapted"])

@@ -20,7 +20,7 @@ import torch
 from measuring import Meter, write_outcome
 from text_task import read_workload
 
-Train = Callable[[dict[str, Any], dict[str, Any]], list[dict[str, float]]]
+Train = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 
 
 def _work(
@@ -37,9 +37,9 @@ def _work(
         wanted = workload["trials"][asked.user_attrs["position"]]
         for name in ("lr", "weight_decay"):
             assert asked.suggest_float(name, 1e-6, 1.0) == wanted[name]
-        epochs = train(workload, wanted)
-        told.put({"number": wanted["number"], "epochs": epochs})
-        return epochs[-1]["valid_target/macro_f1"]
+        trained = train(workload, wanted)
+        told.put({"number": wanted["number"], **trained})
+        return float(trained["epochs"][-1]["valid_target/macro_f1"])
 
     study.optimize(objective, n_trials=len(study.get_trials(deepcopy=False)))
     told.put(None)
@@ -98,4 +98,5 @@ def main(train: Train) -> None:
                 trials += [] if message is None else [message]
         for worker in workers:
             worker.join()
-    write_outcome(asked.outcome, meter, trials)
+    tokens = {name: sum(trial.pop(name) for trial in trials) for name in ("padded_tokens", "real_tokens")}
+    write_outcome(asked.outcome, meter, trials, **tokens)

@@ -15,7 +15,7 @@ from text_task import MeanClassifier
 from trainer_settings import train_with
 
 
-def train(workload: dict[str, Any], trial: dict[str, Any]) -> list[dict[str, float]]:
+def train(workload: dict[str, Any], trial: dict[str, Any]) -> dict[str, Any]:
     """One trial."""
     transformers.set_seed(trial["seed"])
     encoder = transformers.AutoModel.from_pretrained(workload["encoder"], add_pooling_layer=False)

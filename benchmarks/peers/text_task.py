@@ -60,7 +60,10 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
 
 
 class MeanClassifier(nn.Module):
-    """An encoder, the mean over its real tokens, and a frozen linear head; gives loss and scores as Trainer wants."""
+    """An encoder, the mean over its real tokens, and a frozen linear head; gives loss and scores as Trainer wants.
+
+    Counts the tokens that it is trained on, with padding and without.
+    """
 
     def __init__(self, encoder: nn.Module, head: dict[str, Any]) -> None:
         super().__init__()
@@ -71,9 +74,13 @@ class MeanClassifier(nn.Module):
             self.head.weight.copy_(weight)
             self.head.bias.copy_(torch.tensor(head["bias"]))
         self.head.requires_grad_(False)
+        self.padded_tokens = self.real_tokens = 0
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Loss (mean over the batch) and class scores [B, C]."""
+        if self.training:
+            self.padded_tokens += attention_mask.numel()
+            self.real_tokens += int(attention_mask.sum())
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         mask = attention_mask[..., None].to(hidden.dtype)
         scores = self.head((hidden * mask).sum(1) / mask.sum(1))

@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 import transformers
-from text_task import Examples, average_sources, collate, scores_of
-from torch import nn
+from text_task import Examples, MeanClassifier, average_sources, collate, scores_of
 from transformers import TrainingArguments
 
 
@@ -48,8 +47,10 @@ def arguments(workload: dict[str, Any], trial: dict[str, Any], folder: str) -> T
     )
 
 
-def train_with(trainer_class: Any, model: nn.Module, workload: dict[str, Any], trial: dict[str, Any]) -> Any:
-    """Train; the metrics after each epoch."""
+def train_with(
+    trainer_class: Any, model: MeanClassifier, workload: dict[str, Any], trial: dict[str, Any]
+) -> dict[str, Any]:
+    """Train; the metrics after each epoch, and the tokens of all training steps with padding and without."""
     epochs: list[dict[str, float]] = []
 
     class Collect(transformers.TrainerCallback):
@@ -79,4 +80,4 @@ def train_with(trainer_class: Any, model: nn.Module, workload: dict[str, Any], t
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
-    return epochs
+    return {"epochs": epochs, "padded_tokens": model.padded_tokens, "real_tokens": model.real_tokens}
