@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.config import TrialConfig
@@ -15,12 +15,19 @@ from harness.training.trial import Outcome, Report, Trial
 Entries = list[dict[str, Any]]
 
 
-def train_list(configs: Sequence[TrialConfig], resources: Resources, engine: str, pack_size: int = 1) -> list[Entries]:
-    """Each trial's entries (`epoch`, `metrics`, `seconds`, the process's `cpu_s` by then), in the configs' order.
+def train_list(
+    configs: Sequence[TrialConfig],
+    resources: Resources,
+    engine: str,
+    pack_size: int = 1,
+    clock: Callable[[], float] = time.process_time,
+) -> list[Entries]:
+    """Each trial's entries (`epoch`, `metrics`, `seconds`, the clock's `cpu_s` by then), in the configs' order.
 
     Args:
         engine: "plain", "cut" or "packed"; a trial that the engine cannot train is an error here, not a fallback.
         pack_size: trials under way at once.
+        clock: seconds; of the process's CPU time if nothing else is given.
 
     Raises:
         RuntimeError: a trial failed, or was trained by another engine.
@@ -34,7 +41,7 @@ def train_list(configs: Sequence[TrialConfig], resources: Resources, engine: str
     while num_ended < len(configs):
         while waiting and len(driver) < pack_size:
             number, config = waiting.pop(0)
-            trials[number] = Trial(config, resources, None, _keeper(entries[number]), execution)
+            trials[number] = Trial(config, resources, None, _keeper(entries[number], clock), execution)
             driver.start(number, trials[number].steps())
         for done in driver.run():
             if done.error is not None:
@@ -46,8 +53,8 @@ def train_list(configs: Sequence[TrialConfig], resources: Resources, engine: str
     return entries
 
 
-def _keeper(entries: Entries) -> Report:
+def _keeper(entries: Entries, clock: Callable[[], float]) -> Report:
     def keep(entry: dict[str, Any]) -> None:
-        entries.append({**entry, "cpu_s": time.process_time()})
+        entries.append({**entry, "cpu_s": clock()})
 
     return keep

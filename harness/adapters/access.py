@@ -10,7 +10,7 @@ The settings are shared by id ("guid") because NeMo's signatures are class metho
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import torch
@@ -103,13 +103,14 @@ def collect_adapter_losses(model: nn.Module) -> Tensor | None:
         A scalar with its graph ([K] for a pack), or None if nothing was registered.
     """
     total: Tensor | None = None
-    for adapter in _enabled_adapter_modules(model):
+    modules = list(model.modules())  # one walk: this runs in every step
+    for adapter in _enabled_adapter_modules(modules):
         for _, registry in _registries(adapter):
             for loss in registry.get(ADAPTER_LOSS, ()):
                 total = loss if total is None else total + loss.to(total.device)
             registry.pop(ADAPTER_LOSS, None)  # an adapter shared by two hosts counts once
-    for module in model.modules():
-        if isinstance(getattr(module, "_registry", None), dict):
+    for module in modules:
+        if isinstance(vars(module).get("_registry"), dict):
             _reset(module)
     return total
 
@@ -123,9 +124,9 @@ def _reset(module: nn.Module) -> None:
             disable(access_enabled=False, guid=None)
 
 
-def _enabled_adapter_modules(model: nn.Module) -> Iterator[nn.Module]:
-    for host in model.modules():
-        layer = getattr(host, "adapter_layer", None)
+def _enabled_adapter_modules(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    for host in modules:
+        layer = host._modules.get("adapter_layer")  # getattr is slow where there is none
         if isinstance(layer, nn.ModuleDict):
             for name in cast(Any, host).get_enabled_adapters():
                 if name in layer:
@@ -134,6 +135,6 @@ def _enabled_adapter_modules(model: nn.Module) -> Iterator[nn.Module]:
 
 def _registries(module: nn.Module) -> Iterator[tuple[str, dict[str, list[torch.Tensor]]]]:
     for name, child in module.named_modules():
-        registry = getattr(child, "_registry", None)
+        registry = vars(child).get("_registry")
         if isinstance(registry, dict):
             yield name, registry
