@@ -32,6 +32,7 @@ from harness.training.trial import Fitting
 from harness.training.views import num_views_of
 
 PATIENCE = 24  # launches that a slot waits for others of its shape
+WIDE_STEPS = 1024  # padded steps of all slots in a launch of a wide model: beyond, its activations leave the caches
 SCORE_STEPS = 8192  # padded steps of all slots in a launch that scores
 
 
@@ -190,7 +191,8 @@ class PackEngine:
     def _limit(self, slot: Slot) -> int:
         due = slot.due
         if isinstance(due, TrainStep):
-            return 1 if slot.is_wide else self.size  # a wide model's step is all products: nothing is saved
+            rows, steps = due.shape
+            return max(1, min(self.size, WIDE_STEPS // (rows * steps))) if slot.is_wide else self.size
         score_set = slot.score_sets[due.domain]
         indices = score_set.batches[due.number]
         longest = int(score_set.items.lengths_N[indices[-1]])  # in order of length
