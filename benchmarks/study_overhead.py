@@ -1,6 +1,6 @@
 """What the harness costs around training: ask, storage, record, log, W&B offline, for a study of many trials.
 
-A real search (`Search`, `ArmSearch`, `Mirror`, `StudyStore` on SQLite, `Worker`, `run_trial`, `WandbTracker` offline)
+A real search (`Search`, `ArmSearch`, `Mirror`, `StudyStore` on SQLite, `Worker`, `run_trial`, W&B offline)
 whose training is simulated: a trial reports eight epochs of a made-up score at once. So whatever time passes is the
 harness's and its libraries'. Exclusive times by part: a part's time is without that of the parts it calls.
 
@@ -38,7 +38,7 @@ from harness.sweep.search import Search
 from harness.sweep.storage import StudyStore
 from harness.sweep.sweep_files import Sweep, load_sweep
 from harness.sweep.worker import PackedWorker, TrialEvent
-from harness.tracking.wandb_tracker import WandbTracker
+from harness.tracking.wandb_process import ProcessTracker, WandbProcess
 from harness.training.trial import Outcome, Report
 
 SWEEP = Path(__file__).parents[1] / "sweeps" / "text_depth_x_l2.yaml"
@@ -137,9 +137,11 @@ def watch_all(watch: Stopwatch) -> Callable[[], None]:
         (Judge, "report", "optuna: pruner"),
         (Mirror, "ask", "mirror"),
         (Mirror, "judge", "mirror"),
-        (WandbTracker, "start", "wandb: start"),
-        (WandbTracker, "log", "wandb: log"),
-        (WandbTracker, "finish", "wandb: wait for its end"),
+        (ProcessTracker, "start", "wandb: messages"),
+        (ProcessTracker, "log", "wandb: messages"),
+        (ProcessTracker, "finish", "wandb: messages"),
+        (WandbProcess, "begin", "wandb: wait for earlier runs"),
+        (WandbProcess, "close", "wandb: wait for earlier runs"),
         (Sweep, "trial", "config"),
         (PackedWorker, "start", "record"),
         (TrialFolder, "read_log", "record"),

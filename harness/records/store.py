@@ -62,6 +62,10 @@ class TrialFolder:
         config = read_json(f"{self.path}/config.json")
         return Record(trial_id=self.trial_id, config=config, summary=summary, provenance=provenance)
 
+    def has_started(self) -> bool:
+        """Whether the trial was started here before."""
+        return (self.path / "config.json").exists()
+
     def start(self, config: dict[str, Any]) -> None:
         """Write the config. It need not be on the disk before `finish`: until then every start writes it again."""
         write_json(self.path / "config.json", config, sync=False)

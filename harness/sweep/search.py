@@ -91,6 +91,9 @@ class Search:
 
     def tell(self, event: TrialEvent) -> bool | None:
         """What the pool tells; True prunes the trial."""
+        if event.kind == "note":  # W&B's may come after the trial's end
+            self.hear(event)
+            return None
         arm, flight = self.in_pool[event.task.run.trial_id]
         if event.kind == "epoch" and event.entry is not None:
             self.hear(event)
