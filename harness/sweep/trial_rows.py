@@ -177,10 +177,10 @@ def owner_of(connection: Connection, trial_id: int) -> Any:
 def add_running(connection: Connection, study_id: int, number: int) -> Row:
     """Write a new trial, running from now on."""
     state, now = TrialState.RUNNING, _now()
-    added = connection.execute(
-        _ADD_TRIAL, {"study_id": study_id, "number": number, "state": state, "datetime_start": now}
-    )
-    return Row(int(added.inserted_primary_key[0]), number, state, now)
+    row = {"study_id": study_id, "number": number, "state": state, "datetime_start": now}
+    key = connection.execute(_ADD_TRIAL, row).inserted_primary_key
+    assert key is not None
+    return Row(int(key[0]), number, state, now)
 
 
 def put_running(connection: Connection, row: Row) -> Row:
