@@ -201,7 +201,7 @@ def run_study(sampler: str, pruner: str, tracker: str, num_trials: int, folder: 
     restore()
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     disk_mb = sum(path.lstat().st_size for path in (folder / sweep.name).rglob("*")) / 2**20
-    restart_s = time_restart(sweep, arms[0], num_trials)
+    restart_s = time_restart(sweep, arms[0], folder, num_trials)
     for arm in arms:
         arm.store.close()
     times = [now - before for before, now in zip([began, *ended], ended, strict=False)]
@@ -235,12 +235,14 @@ def parts_between(read: dict[int, dict[str, float]], length: int) -> dict[str, f
     return {part: 1000 * (after[part] - before.get(part, 0.0)) / WINDOW for part in sorted(after)}
 
 
-def time_restart(sweep: Sweep, arm: ArmSearch, num_trials: int) -> float:
+def time_restart(sweep: Sweep, arm: ArmSearch, folder: Path, num_trials: int) -> float:
     """Seconds until a new process could draw the next trial: reading the storage, and asking and telling again."""
     began = time.perf_counter()
-    again = ArmSearch(sweep, arm.arm, arm.store)
-    again.mirror.ask(num_trials)
-    return time.perf_counter() - began
+    directions = [objective.direction for objective in sweep.objectives]
+    # A store of its own: the search's has seen every trial, and would read none.
+    with StudyStore(folder / sweep.name / "study.db", arm.store.study_name, directions) as store:
+        ArmSearch(sweep, arm.arm, store).mirror.ask(num_trials)
+        return time.perf_counter() - began
 
 
 def main() -> None:
