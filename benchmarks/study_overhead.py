@@ -1,6 +1,6 @@
 """What the harness costs around training: ask, storage, record, log, W&B offline, for a study of many trials.
 
-A real search (`Search`, `ArmSearch`, `Mirror`, `StudyStore` on SQLite, `Worker`, `run_trial`, `WandbTracker` offline)
+A real search (`Search`, `ArmSearch`, `Mirror`, `StudyStore` on SQLite, `Worker`, `run_trial`, W&B offline)
 whose training is simulated: a trial reports eight epochs of a made-up score at once. So whatever time passes is the
 harness's and its libraries'. Exclusive times by part: a part's time is without that of the parts it calls.
 
@@ -38,7 +38,7 @@ from harness.sweep.search import Search
 from harness.sweep.storage import StudyStore
 from harness.sweep.sweep_files import Sweep, load_sweep
 from harness.sweep.worker import PackedWorker, TrialEvent
-from harness.tracking.wandb_tracker import WandbTracker
+from harness.tracking.wandb_process import ProcessTracker, WandbProcess
 from harness.training.trial import Outcome, Report
 
 SWEEP = Path(__file__).parents[1] / "sweeps" / "text_depth_x_l2.yaml"
@@ -137,9 +137,11 @@ def watch_all(watch: Stopwatch) -> Callable[[], None]:
         (Judge, "report", "optuna: pruner"),
         (Mirror, "ask", "mirror"),
         (Mirror, "judge", "mirror"),
-        (WandbTracker, "start", "wandb: start"),
-        (WandbTracker, "log", "wandb: log"),
-        (WandbTracker, "finish", "wandb: wait for its end"),
+        (ProcessTracker, "start", "wandb: messages"),
+        (ProcessTracker, "log", "wandb: messages"),
+        (ProcessTracker, "finish", "wandb: messages"),
+        (WandbProcess, "begin", "wandb: wait for earlier runs"),
+        (WandbProcess, "close", "wandb: wait for earlier runs"),
         (Sweep, "trial", "config"),
         (PackedWorker, "start", "record"),
         (TrialFolder, "read_log", "record"),
@@ -191,14 +193,15 @@ def run_study(sampler: str, pruner: str, tracker: str, num_trials: int, folder: 
     search = Search(sweep, arms, folder, wandb, hear)
     restore = watch_all(watch)
     vars(harness.training.run_trial)["Trial"] = SimulatedTrial
-    began, cpu = time.perf_counter(), time.process_time()
+    began, cpu, others = time.perf_counter(), time.process_time(), children_s()
     with InProcessPool(search.tell) as pool:
         search.run(pool)
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+    others = children_s() - others  # W&B's process and its service
     restore()
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     disk_mb = sum(path.lstat().st_size for path in (folder / sweep.name).rglob("*")) / 2**20
-    restart_s = time_restart(sweep, arms[0], num_trials)
+    restart_s = time_restart(sweep, arms[0], folder, num_trials)
     for arm in arms:
         arm.store.close()
     times = [now - before for before, now in zip([began, *ended], ended, strict=False)]
@@ -210,6 +213,7 @@ def run_study(sampler: str, pruner: str, tracker: str, num_trials: int, folder: 
         "trials": len(ended),
         "wall_s": wall,
         "cpu_s": cpu,
+        "wandb_cpu_s": others,
         "peak_mb": peak_mb,
         "disk_mb": disk_mb,
         "restart_s": restart_s,
@@ -219,18 +223,26 @@ def run_study(sampler: str, pruner: str, tracker: str, num_trials: int, folder: 
     }
 
 
+def children_s() -> float:
+    """CPU seconds of this process's children that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def parts_between(read: dict[int, dict[str, float]], length: int) -> dict[str, float]:
     """Milliseconds a trial by part over the window that ends at `length`."""
     before, after = read[length - WINDOW], read[length]
     return {part: 1000 * (after[part] - before.get(part, 0.0)) / WINDOW for part in sorted(after)}
 
 
-def time_restart(sweep: Sweep, arm: ArmSearch, num_trials: int) -> float:
+def time_restart(sweep: Sweep, arm: ArmSearch, folder: Path, num_trials: int) -> float:
     """Seconds until a new process could draw the next trial: reading the storage, and asking and telling again."""
     began = time.perf_counter()
-    again = ArmSearch(sweep, arm.arm, arm.store)
-    again.mirror.ask(num_trials)
-    return time.perf_counter() - began
+    directions = [objective.direction for objective in sweep.objectives]
+    # A store of its own: the search's has seen every trial, and would read none.
+    with StudyStore(folder / sweep.name / "study.db", arm.store.study_name, directions) as store:
+        ArmSearch(sweep, arm.arm, store).mirror.ask(num_trials)
+        return time.perf_counter() - began
 
 
 def main() -> None:
@@ -259,7 +271,8 @@ def print_study(study: dict[str, Any]) -> None:
     """One study as text."""
     print(f"{study['sampler']} / {study['pruner']} / W&B {study['tracker']}: {study['trials']} trials", flush=True)
     print(
-        f"  {study['mean_ms']:.1f} ms a trial, CPU {1000 * study['cpu_s'] / study['trials']:.1f} ms,"
+        f"  {study['mean_ms']:.1f} ms a trial, CPU {1000 * study['cpu_s'] / study['trials']:.1f} ms"
+        f" (W&B's processes {1000 * study['wandb_cpu_s'] / study['trials']:.1f} ms),"
         f" restart {study['restart_s']:.1f} s, peak {study['peak_mb']:.0f} MB, disk {study['disk_mb']:.0f} MB"
     )
     for length, parts in study["mean_ms_at"].items():

@@ -62,7 +62,7 @@ def main(train: Train) -> None:
     parser.add_argument("outcome")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--grouped", action="store_true", help="batches of like length, which is not the default")
+    parser.add_argument("--grouped", action="store_true", help="batches of like length, not the defaults")
     asked = parser.parse_args()
     workload = {**read_workload(asked.workload), "grouped": asked.grouped}
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)

@@ -4,31 +4,86 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from harness.errors import TrialError
 
+NUM_SYNCED_AT_ONCE = 4
 
-def write_atomically(path: Path, content: bytes) -> None:
+
+def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Write to a temporary file beside `path`, sync it, rename it over.
+
+    Args:
+        sync: without it a power cut may leave the file empty; a kill may not.
 
     Raises:
         TrialError: the disk is full or not writable (reason `disk`); whatever was at `path` is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write_together({path: content}, sync=[path] if sync else [])
+
+
+def write_together(contents: Mapping[Path, bytes], sync: Sequence[Path]) -> None:
+    """Write several files, each as `write_atomically` does, and wait for the disk once.
+
+    All temporary files are written and synced before the first is renamed, and they are renamed in their order: whoever
+    finds the last of the files finds whatever `sync` names whole, also after a power cut.
+
+    Args:
+        sync: those that are synced; also other files, which must be on the disk before any of `contents` is seen.
+
+    Raises:
+        TrialError: the disk is full or not writable (reason `disk`).
+    """
+    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
+    path = next(iter(contents))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for path, content in contents.items():
+            with open_making_folders(temporary[path], "wb") as file:
+                file.write(content)
+        sync_files([temporary.get(path, path) for path in sync])
+        for path in contents:
+            os.replace(temporary[path], path)
     except OSError as error:
-        with suppress(OSError):  # the folder itself may not be one
-            temporary.unlink(missing_ok=True)
+        for unfinished in temporary.values():
+            with suppress(OSError):  # the folder itself may not be one
+                unfinished.unlink(missing_ok=True)
         raise TrialError("disk", f"{path}: cannot be written: {error.strerror}") from error
+
+
+def sync_files(paths: Sequence[Path]) -> None:
+    """Have files on the disk, whatever happens to the machine. All at once: they share one wait (and one journal)."""
+    if len(paths) == 1:
+        _sync(paths[0])
+    elif paths:
+        list(_syncing().map(_sync, paths))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@cache
+def _syncing() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(NUM_SYNCED_AT_ONCE, "sync")
+
+
+def open_making_folders(path: Path, mode: str) -> IO[bytes]:
+    """Open a file for writing; the folders above it are made where they are missing."""
+    try:
+        return open(path, mode)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, mode)
 
 
 def json_bytes(content: Any) -> bytes:
@@ -36,9 +91,9 @@ def json_bytes(content: Any) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write `json_bytes` of some content."""
-    write_atomically(path, json_bytes(content))
+def write_json(path: Path, content: Any, *, sync: bool = True) -> None:
+    """Write `json_bytes` of some content; see `write_atomically`."""
+    write_atomically(path, json_bytes(content), sync=sync)
 
 
 def append_line(path: Path, content: Any) -> None:
@@ -49,13 +104,20 @@ def append_line(path: Path, content: Any) -> None:
     """
     line = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+b") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
+        with open_making_folders(path, "a+b") as file:
+            _drop_cut_line(file)
             file.write(line.encode() + b"\n")
     except OSError as error:
         raise TrialError("disk", f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _drop_cut_line(file: IO[bytes]) -> None:
+    """Shorten a file to its last line end; looks at its last byte only where nothing is cut."""
+    if file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def read_lines(path: Path) -> list[Any]:

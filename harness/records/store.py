@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from harness.errors import UserError
-from harness.records.files import append_line, json_bytes, read_lines, write_atomically, write_json
+from harness.records.files import append_line, json_bytes, read_lines, write_atomically, write_json, write_together
 from harness.records.schema import Manifest, Provenance, Record, Summary
 
 MANIFEST = "experiment.json"
@@ -62,9 +62,13 @@ class TrialFolder:
         config = read_json(f"{self.path}/config.json")
         return Record(trial_id=self.trial_id, config=config, summary=summary, provenance=provenance)
 
+    def has_started(self) -> bool:
+        """Whether the trial was started here before."""
+        return (self.path / "config.json").exists()
+
     def start(self, config: dict[str, Any]) -> None:
-        """Write the config."""
-        write_json(self.path / "config.json", config)
+        """Write the config. It need not be on the disk before `finish`: until then every start writes it again."""
+        write_json(self.path / "config.json", config, sync=False)
 
     def restart_log(self, entries: Sequence[dict[str, Any]]) -> None:
         """Make the log hold just these entries: a killed trial may have logged more than its checkpoint holds."""
@@ -84,14 +88,18 @@ class TrialFolder:
     def finish(self, summary: Summary, provenance: Provenance) -> None:
         """Write provenance, then the summary (it says that the trial is finished), then drop the checkpoint.
 
-        The provenance gets the digests of all other files, the summary's included.
+        The provenance gets the digests of all other files, the summary's included. Whoever finds the summary finds them
+        all, even after a power cut: they are on the disk before it has its name.
         """
         summary_bytes = json_bytes(summary.model_dump(mode="json"))
         files = self._digests() | {"summary.json": hashlib.sha256(summary_bytes).hexdigest()}
-        write_json(
-            self.path / "provenance.json", provenance.model_copy(update={"files": files}).model_dump(mode="json")
-        )
-        write_atomically(self.path / "summary.json", summary_bytes)
+        made = provenance.model_copy(update={"files": files})
+        contents = {
+            self.path / "provenance.json": json_bytes(made.model_dump(mode="json")),
+            self.path / "summary.json": summary_bytes,
+        }
+        unsynced = [path for path in (self.path / "config.json", self.log) if path.name in files]
+        write_together(contents, sync=[*contents, *unsynced])
         if summary.state != "failed":
             self.checkpoint.unlink(missing_ok=True)
 

@@ -52,14 +52,18 @@ class Flight:
     failures: list[str] = field(default_factory=list)
     submitted: bool = False
 
-    @property
-    def trial_ids(self) -> tuple[str, ...]:
-        return tuple(config.trial_id for config in self.configs)
+    def __post_init__(self) -> None:
+        self.trial_ids = tuple(config.trial_id for config in self.configs)  # hashed once
 
     @property
     def config(self) -> TrialConfig:
         """The training that is due."""
         return self.configs[len(self.summaries)]
+
+    @property
+    def trial_id(self) -> str:
+        """The id of the training that is due."""
+        return self.trial_ids[len(self.summaries)]
 
 
 class ArmSearch:
@@ -172,9 +176,9 @@ class ArmSearch:
 
     def task(self, flight: Flight, results: Path, wandb: tuple[Path, str] | None) -> TrialTask:
         """The training of a flight that is due."""
-        config = flight.config
+        config, trial_id = flight.config, flight.trial_id
         run = TrialRun(
-            config.trial_id,
+            trial_id,
             self.sweep.name,
             self.arm.name,
             config.seed,
@@ -183,7 +187,7 @@ class ArmSearch:
             number=flight.number,
             params=dict(flight.values),
         )
-        folder = search_folder(results, self.sweep.name, config.trial_id)
+        folder = search_folder(results, self.sweep.name, trial_id)
         return TrialTask(config, run, folder, wandb, execution=self.execution)
 
     def report(self, flight: Flight, entry: Mapping[str, Any]) -> bool:

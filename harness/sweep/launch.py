@@ -21,6 +21,7 @@ from harness.sweep.worker import PackedWorker, TrialEvent, TrialTask
 
 Tell = Callable[[TrialEvent], bool | None]  # for an `epoch` event, True means: prune the trial
 
+DISMISSED_S = 60.0  # longer than a worker waits for W&B
 RETRY_S = 0.2  # how often a trial that another process holds is tried again
 
 
@@ -128,7 +129,8 @@ class InProcessPool:
         while True:
             task = self._queue.pop() if self._num_running < self.num_slots else None
             if task is not None:
-                self._worker = self._worker or PackedWorker(self.num_slots, self._tell)
+                if self._worker is None:  # one with nothing under way has length 0, so `or` would make another
+                    self._worker = PackedWorker(self.num_slots, self._tell)
                 self._worker.start(task)
             elif not self._num_running:
                 pause_s = self._queue.wait_s(deadline)
@@ -248,7 +250,13 @@ class ProcessPool:
             chosen.send(task)
 
     def close(self) -> None:
+        idle = [worker for worker in self._workers if not worker.tasks]
+        for worker in idle:
+            worker.dismiss()
         for worker in self._workers:
+            if worker in idle:
+                for event in worker.last_events():
+                    self._tell(event)
             worker.stop()
         self._workers = []
         self._queue = _Queue()
@@ -301,6 +309,18 @@ class _RemoteWorker:
             self.tasks = [task for task in self.tasks if task.folder != event.task.folder]
         return [event]
 
+    def dismiss(self) -> None:
+        """Let a worker that has nothing to do end by itself: it waits for what W&B has not finished yet."""
+        with suppress(OSError):  # it is dead already
+            self.connection.send(None)
+
+    def last_events(self) -> Iterable[TrialEvent]:
+        """What a dismissed worker still has to tell; it has ended then, or its time is up."""
+        deadline = time.monotonic() + DISMISSED_S
+        with suppress(EOFError, OSError):
+            while self.connection.poll(max(0.0, deadline - time.monotonic())):
+                yield self.connection.recv()
+
     def stop(self) -> None:
         self.connection.close()
         self.process.terminate()
@@ -335,7 +355,11 @@ def _serve(connection: Connection, path: list[str], num_slots: int) -> None:
         worker = PackedWorker(num_slots, tell)
         while True:
             while connection.poll() or not (tasks or len(worker)):
-                tasks.append(connection.recv())
+                message = connection.recv()
+                if message is None:  # dismissed; it had nothing to do
+                    worker.close()
+                    return
+                tasks.append(message)
             while tasks and len(worker) < num_slots:
                 worker.start(tasks.popleft())
                 _tell_all(tell, worker.run())

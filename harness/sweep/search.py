@@ -65,7 +65,7 @@ class Search:
                 held[0].start(held[1])
         for arm in self.arms:
             for flight in [*arm.flights.values()]:
-                if not flight.submitted and flight.config.trial_id not in self.in_pool:
+                if not flight.submitted and flight.trial_id not in self.in_pool:
                     self._submit(pool, arm, flight)
                     return True
             for orphan in arm.orphans():
@@ -86,12 +86,15 @@ class Search:
     def _submit(self, pool: Pool, arm: ArmSearch, flight: Flight) -> None:
         task = arm.task(flight, self.results, self.wandb)
         flight.submitted = True
-        self.in_pool[task.config.trial_id] = (arm, flight)
+        self.in_pool[task.run.trial_id] = (arm, flight)
         pool.submit(task)
 
     def tell(self, event: TrialEvent) -> bool | None:
         """What the pool tells; True prunes the trial."""
-        arm, flight = self.in_pool[event.task.config.trial_id]
+        if event.kind == "note":  # W&B's may come after the trial's end
+            self.hear(event)
+            return None
+        arm, flight = self.in_pool[event.task.run.trial_id]
         if event.kind == "epoch" and event.entry is not None:
             self.hear(event)
             return arm.report(flight, event.entry)
@@ -112,7 +115,7 @@ class Search:
         return None
 
     def _take_off(self, event: TrialEvent, flight: Flight) -> None:
-        del self.in_pool[event.task.config.trial_id]
+        del self.in_pool[event.task.run.trial_id]
         flight.submitted = False
 
     def _retry(self, arm: ArmSearch, flight: Flight, reason: str) -> bool:

@@ -18,7 +18,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -36,6 +35,7 @@ from harness.errors import UserError
 from harness.sweep import trial_rows
 from harness.sweep.owners import start_of, this_process
 from harness.sweep.storage_connection import open_storage, retry
+from harness.sweep.trial_rows import Row
 
 HEARTBEAT_S = 30
 GRACE_S = 150  # several heartbeats: a busy machine must not lose its trials
@@ -138,13 +138,14 @@ class StudyStore:
         """Set a user attribute of the study unless it has one, in one transaction; what it has then."""
 
         def attempt() -> Any:
-            with self._transaction() as session:
+            with self._transaction() as connection, Session(connection) as session:
                 study = models.StudyModel.find_or_raise_by_id(self.study_id, session)
                 known = models.StudyUserAttributeModel.find_by_study_and_key(study, key, session)
                 if known is not None:
                     return json.loads(str(known.value_json))
                 text = json.dumps(value)
                 session.add(models.StudyUserAttributeModel(study_id=self.study_id, key=key, value_json=text))
+                session.flush()
                 return value
 
         return self._try(attempt)
@@ -155,11 +156,23 @@ class StudyStore:
 
     def trials(self) -> list[FrozenTrial]:
         """All trials by number, not copied: change nothing in them. Finished ones are read once."""
-        newest = self._seen[-1]._trial_id if self._seen else -1
-        # In the order of their ids, which within a study is that of their numbers: `claim` gives out both at once.
-        for trial in self._read(lambda: self.storage._get_trials(self.study_id, None, self._unfinished, newest)):
+
+        def read() -> list[FrozenTrial]:
+            with self.storage.engine.begin() as connection:
+                return trial_rows.read_trials(connection, self._open_rows(connection))
+
+        for trial in self._read(read):
             self._see(trial)
         return self._seen[:]
+
+    def _open_rows(self, connection: sqlalchemy.Connection) -> list[Row]:
+        """The rows of the trials that this store does not know to be finished.
+
+        In the order of their ids, which within a study is that of their numbers: `claim` gives out both at once.
+        """
+        newest = self._seen[-1]._trial_id if self._seen else -1
+        known = trial_rows.rows_of(connection, self._unfinished) if self._unfinished else []
+        return [*known, *trial_rows.rows_after(connection, self.study_id, newest)]
 
     def _see(self, trial: FrozenTrial) -> None:
         if trial.number == len(self._seen):
@@ -178,23 +191,24 @@ class StudyStore:
             The trial; None when all `limit` trials are claimed already.
         """
 
-        def claim() -> int | None:
-            with self._transaction() as session:
-                waiting = session.query(models.TrialModel).filter_by(study_id=self.study_id, state=TrialState.WAITING)
-                lowest = waiting.filter(models.TrialModel.number < limit).order_by(models.TrialModel.number)
-                trial = lowest.with_for_update().first()
-                if trial is None:
-                    number = trial_rows.next_number(session.connection(), self.study_id)
+        def claim() -> FrozenTrial | None:
+            with self._transaction() as connection:
+                rows = self._open_rows(connection)  # a finished trial never waits again
+                waiting = [row for row in rows if row.state == TrialState.WAITING and row.number < limit]
+                if waiting:
+                    row = trial_rows.put_running(connection, min(waiting, key=lambda row: row.number))
+                else:
+                    number = max([row.number for row in rows] + [len(self._seen) - 1]) + 1
                     if number >= limit:
                         return None
-                    trial = models.TrialModel(study_id=self.study_id, number=number)
-                    session.add(trial)
-                trial.state, trial.datetime_start = TrialState.RUNNING, datetime.now()
-                session.flush()
-                return self._own(session, int(trial.trial_id))
+                    row = trial_rows.add_running(connection, self.study_id, number)
+                self._own(connection, row.trial_id)
+                return trial_rows.read_trials(connection, [row])[0]
 
-        trial_id = self._try(claim)
-        return None if trial_id is None else self._hold(trial_id)
+        trial = self._try(claim)
+        if trial is not None:
+            self._hold(trial)
+        return trial
 
     def orphans(self) -> list[FrozenTrial]:
         """Running trials whose owner is dead."""
@@ -222,25 +236,29 @@ class StudyStore:
     def take_over(self, trial: FrozenTrial) -> bool:
         """Become the owner of an orphan; False when another process was faster, or the trial has ended."""
 
-        def take() -> bool:
-            with self._transaction() as session:
-                found = models.TrialModel.find_or_raise_by_id(trial._trial_id, session, for_update=True)
-                if found.state != TrialState.RUNNING or self._owner_of(session, found) != trial.user_attrs.get("owner"):
-                    return False
-                self._own(session, trial._trial_id)
-                return True
+        def take() -> FrozenTrial | None:
+            with self._transaction() as connection:
+                state = trial_rows.lock_state(connection, trial._trial_id)
+                owner = trial_rows.owner_of(connection, trial._trial_id)
+                if state != TrialState.RUNNING or owner != trial.user_attrs.get("owner"):
+                    return None
+                self._own(connection, trial._trial_id)
+                return trial_rows.read_trials(connection, trial_rows.rows_of(connection, [trial._trial_id]))[0]
 
-        return self._try(take) and self._hold(trial._trial_id) is not None
+        taken = self._try(take)
+        if taken is not None:
+            self._hold(taken)
+        return taken is not None
 
     def release(self, trial: FrozenTrial) -> bool:
         """Give a trial back, unfinished, to whoever claims next; False when this store does not own it."""
 
         def release() -> bool:
-            with self._transaction() as session:
-                found = models.TrialModel.find_or_raise_by_id(trial._trial_id, session, for_update=True)
-                if found.state != TrialState.RUNNING or self._owner_of(session, found) != self._owner:
+            with self._transaction() as connection:
+                state = trial_rows.lock_state(connection, trial._trial_id)
+                if state != TrialState.RUNNING or trial_rows.owner_of(connection, trial._trial_id) != self._owner:
                     return False
-                found.state = TrialState.WAITING
+                trial_rows.put_waiting(connection, trial._trial_id)
                 return True
 
         self._held.discard(trial._trial_id)
@@ -289,27 +307,19 @@ class StudyStore:
         self._held.discard(trial_id)
         return self._write(trial_id, write)
 
-    def _own(self, session: Session, trial_id: int) -> int:
+    def _own(self, connection: sqlalchemy.Connection, trial_id: int) -> None:
         """Write down this store as the owner, and a first heartbeat."""
-        trial_rows.put_attrs(session.connection(), trial_id, {"owner": self._owner})
-        session.query(models.TrialHeartbeatModel).filter_by(trial_id=trial_id).delete()
-        session.add(models.TrialHeartbeatModel(trial_id=trial_id))
-        return trial_id
+        trial_rows.put_attrs(connection, trial_id, {"owner": self._owner})
+        trial_rows.put_beat(connection, trial_id)
 
-    def _owner_of(self, session: Session, trial: models.TrialModel) -> Any:
-        attribute = models.TrialUserAttributeModel.find_by_trial_and_key(trial, "owner", session)
-        return None if attribute is None else json.loads(str(attribute.value_json))
-
-    def _hold(self, trial_id: int) -> FrozenTrial:
-        """Keep the trial's heart beating from now on."""
-        self._held.add(trial_id)
+    def _hold(self, trial: FrozenTrial) -> None:
+        """Keep a trial's heart beating from now on."""
+        self._held.add(trial._trial_id)
         if self._heart is None:
             self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
             self._heart.start()
-        trial = self._read(lambda: self.storage.get_trial(trial_id))
         if trial.number <= len(self._seen):
             self._see(trial)
-        return trial
 
     def _beat(self) -> None:
         while not self._closing.wait(self.storage.heartbeat_interval):
@@ -333,11 +343,11 @@ class StudyStore:
         return self._try(attempt)
 
     @contextmanager
-    def _transaction(self) -> Iterator[Session]:
+    def _transaction(self) -> Iterator[sqlalchemy.Connection]:
         """One transaction that has this study's numbers and claims for itself."""
-        with Session(self.storage.engine) as session, session.begin():
-            session.query(models.StudyModel).filter_by(study_id=self.study_id).with_for_update().one()
-            yield session
+        with self.storage.engine.begin() as connection:
+            trial_rows.lock_study(connection, self.study_id)
+            yield connection
 
     def _read(self, read: Callable[[], T]) -> T:
         """`_try` for what only reads: it waits for no writer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,8 @@ from harness.errors import TrialError, UserError
 from harness.execution import PLAIN, Execution
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
-from harness.tracking.tracker import TrialRun
+from harness.tracking.tracker import NullTracker, Tracker, TrialRun
+from harness.tracking.wandb_process import WandbProcess
 
 if TYPE_CHECKING:  # torch is loaded in the worker, not by who starts it
     from harness.training.loop import FitState
@@ -70,6 +71,11 @@ class Worker:
         # Those of the search have no test data. The confirm phase reads it, with resources of its own.
         budget = PrefixBudget()  # one for the process
         self.resources = {sealed: Resources(sealed, budget) for sealed in (True, False)}
+        self._wandb = WandbProcess()
+
+    def close(self) -> None:
+        """Wait for what W&B has not finished yet."""
+        self._wandb.close()
 
     def train(self, task: TrialTask, tell: Callable[[TrialEvent], bool | None], wait: bool = False) -> TrialEvent:
         """Train a trial, alone, or find it finished: see `steps`."""
@@ -104,22 +110,21 @@ class Worker:
     def _train(
         self, task: TrialTask, folder: TrialFolder, tell: Callable[[TrialEvent], bool | None]
     ) -> Generator[Fitting, FitState, Summary]:
-        from harness.tracking.tracker import NullTracker, Tracker
         from harness.training.run_trial import trial_steps
 
         tracker: Tracker = NullTracker()
         if task.wandb is not None:
-            from harness.tracking.wandb_tracker import WandbTracker
 
             def complain(line: str) -> None:
                 tell(TrialEvent("note", task, message=f"{task.title}: {line}"))
 
-            tracker = WandbTracker(*task.wandb, complain=complain)
+            tracker = self._wandb.tracker(*task.wandb, complain)
+        run = replace(task.run, again=folder.has_started())
         folder.clear()
         return (
             yield from trial_steps(
                 task.config,
-                task.run,
+                run,
                 folder,
                 self.resources[task.run.phase == "search"],
                 tracker,
@@ -169,5 +174,6 @@ class PackedWorker:
         return [done.result for done in finished if done.result is not None]
 
     def close(self) -> None:
-        """Stop whatever is under way."""
+        """Stop whatever is under way; wait for what W&B has not finished yet."""
         self._driver.close()
+        self._worker.close()

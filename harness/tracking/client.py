@@ -122,16 +122,18 @@ def open_run(
     job_type: str,
     tags: Sequence[str],
     config: Mapping[str, Any],
+    again: bool = False,
 ) -> Any:
     """Start a wandb run, or go on with the one of this id.
 
     Args:
         directory: where wandb keeps its files (a folder `wandb` is made there); an offline run of the same id, which a
             killed process left there, is replaced.
+        again: another process may have left one since this one first looked.
     """
     wandb = import_wandb()
     directory.mkdir(parents=True, exist_ok=True)
-    for stale in _offline_runs(directory, run_id):
+    for stale in _offline_runs(directory, run_id, again):
         shutil.rmtree(stale)  # the whole log is sent again from its first epoch
     return wandb.init(
         project=project_name(),
@@ -157,11 +159,23 @@ def open_run(
     )
 
 
-def _offline_runs(directory: Path, run_id: str) -> list[Path]:
-    """The folders of offline runs of an id (a long study has thousands of others beside them: no pattern matching)."""
+_known_ids: dict[Path, set[str]] = {}  # of the offline runs in a folder: those found there first, and this process's
+
+
+def _offline_runs(directory: Path, run_id: str, again: bool) -> list[Path]:
+    """The folders of offline runs of an id.
+
+    The folder of a long study has thousands of others: it is read once a process, and for an id that may be there.
+    """
     folder = directory / "wandb"
-    names = os.listdir(folder) if folder.is_dir() else []
-    return [folder / name for name in names if name.endswith(f"-{run_id}") and name.startswith("offline-run-")]
+    known = _known_ids.get(folder)
+    if known is not None and run_id not in known and not again:
+        known.add(run_id)
+        return []
+    names = [name for name in (os.listdir(folder) if folder.is_dir() else []) if name.startswith("offline-run-")]
+    ids = [name.split("-", 3)[-1] for name in names]  # offline-run-TIME-ID
+    _known_ids[folder] = {*ids, run_id}
+    return [folder / name for name, found in zip(names, ids, strict=True) if found == run_id]
 
 
 def trial_config(run: TrialRun) -> dict[str, Any]:
@@ -183,6 +197,7 @@ def open_trial(run: TrialRun, directory: Path, mode: str, run_id: str | None = N
         job_type=run.phase,
         tags=[run.arm],
         config=trial_config(run) | ({} if content is None else {CONTENT: content}),
+        again=run.again,
     )
 
 
@@ -207,9 +222,8 @@ def trial_content(entries: Sequence[Mapping[str, Any]], summary: Summary) -> str
 def close_trial(wandb_run: Any, arm: str, summary: Summary, content: str | None) -> None:
     """Write how the trial ended, and end its run. `content` is None when the run does not hold the whole log."""
     label = state_label(summary)
-    for name, value in (summary.metrics | summary.costs).items():
-        wandb_run.summary[f"final/{name}"] = value
-    wandb_run.summary["state"] = label
-    wandb_run.summary[CONTENT] = content or ""  # a resumed run may have an older one
+    told = {f"final/{name}": value for name, value in (summary.metrics | summary.costs).items()}
+    # Of an older run that is resumed, the content may be another one. One call: each is a message to wandb's service.
+    wandb_run.summary.update({**told, "state": label, CONTENT: content or ""})
     wandb_run.tags = (arm, label)
     wandb_run.finish(exit_code=1 if summary.state == "failed" else 0)  # to prune is no failure

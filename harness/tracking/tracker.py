@@ -17,6 +17,7 @@ class TrialRun:
         phase: what the trial is for (search, confirm, baseline).
         number: of a search's trial.
         params: a search's values, by dotted key.
+        again: whether the trial was started before, perhaps by a process that was killed.
     """
 
     trial_id: str
@@ -27,6 +28,7 @@ class TrialRun:
     config: dict[str, Any] = field(default_factory=dict)
     number: int | None = None
     params: dict[str, Any] = field(default_factory=dict)
+    again: bool = False
 
     @property
     def title(self) -> str:

@@ -13,7 +13,7 @@ from textwrap import dedent
 import pytest
 
 from harness.errors import TrialError
-from harness.records.files import append_line, read_lines, write_atomically, write_json
+from harness.records.files import append_line, read_lines, write_atomically, write_json, write_together
 
 
 def names(folder: Path) -> list[str]:
@@ -104,6 +104,44 @@ def test_a_folder_that_is_a_file(tmp_path: Path, write: object) -> None:
         write(tmp_path / "taken" / "file.bin")
     assert caught.value.reason == "disk"
     assert (tmp_path / "taken").read_bytes() == b"old"
+
+
+def test_files_written_together_are_on_the_disk_before_one_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power cut leaves cannot be tried, but the order in which the system is asked can."""
+    (tmp_path / "log").write_bytes(b"log")
+    done: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        done.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        fsync(descriptor)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        done.append(("name", target.name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    first, last = tmp_path / "first", tmp_path / "last"
+    write_together({first: b"1", last: b"2"}, sync=[first, last, tmp_path / "log"])
+    synced = [f".first.{os.getpid()}.tmp", f".last.{os.getpid()}.tmp", "log"]
+    assert sorted(done[:3]) == [("sync", name) for name in sorted(synced)]
+    assert done[3:] == [("name", "first"), ("name", "last")]
+    assert names(tmp_path) == ["first", "last", "log"] and last.read_bytes() == b"2"
+
+
+def test_a_file_that_cannot_be_synced_gives_none_of_them_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(TrialError, match="No space left on device") as caught:
+        write_together({tmp_path / "a": b"1", tmp_path / "b": b"2"}, sync=[tmp_path / "a", tmp_path / "b"])
+    assert caught.value.reason == "disk" and names(tmp_path) == []
 
 
 def test_json_keeps_the_order_of_its_keys_and_refuses_nan(tmp_path: Path) -> None:

@@ -194,6 +194,18 @@ def test_two_processes_give_the_bits_of_one_also_after_a_kill(
         assert num_starts(found.path) == (2 if task == killed else 1)
 
 
+def test_a_pool_in_this_process_keeps_its_worker(plan: Plan, events: list[TrialEvent]) -> None:
+    """Its corpora and backbones are read once, and its W&B process is one."""
+    workers = []
+    with InProcessPool(events.append) as pool:
+        for task in plan(THREE).pending:
+            pool.submit(task)
+            pool.pump()
+            workers.append(pool._worker)
+    assert len(workers) == 3 and workers[0] is not None
+    assert all(worker is workers[0] for worker in workers)
+
+
 def test_a_worker_that_is_killed_is_replaced(plan: Plan, events: list[TrialEvent], tmp_path: Path) -> None:
     """A single one, so that nobody else could train what comes after: killed at work, then with nothing to do."""
     arms = {"killed": misbehaving("kill", marker=str(tmp_path / "once")), "frozen": THREE["frozen"], "adapters": {}}

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -243,6 +244,54 @@ def test_other_directions_are_refused(url: str) -> None:
         trial = claimed(other)
         assert trial.number == 0
         assert other.tell(trial._trial_id, TrialState.COMPLETE, [1.0, 2.0]) and other.trials()[0].values == [1.0, 2.0]
+
+
+def test_no_statement_goes_through_a_whole_study(tmp_path: Path) -> None:
+    """A trial of a long study costs what one of a short study does: every row is found by a key."""
+    path = tmp_path / "search.db"
+    executed: list[tuple[str, Any]] = []
+    with open_store(str(path)) as store, open_store(str(path)) as other:
+        for _ in range(3):
+            store.tell(claimed(store, 9)._trial_id, TrialState.COMPLETE, [0.5])
+        store.trials()
+
+        def note(connection: Any, cursor: Any, statement: str, parameters: Any, *others: Any) -> None:
+            executed.append((statement, parameters))
+
+        sqlalchemy.event.listen(store.storage.engine, "before_cursor_execute", note)
+        trial = claimed(store, 9)
+        store.set_params(trial._trial_id, {"x": 0.5}, {"x": FloatDistribution(0, 1)}, {"settings": {}})
+        store.report(trial._trial_id, 1, 0.5)
+        store.tell(trial._trial_id, TrialState.COMPLETE, [0.5], {"seconds": 1.0})
+        other.release(claimed(other, 9))
+        assert len(store.trials()) == 5 and claimed(store, 9).number == 4
+    tables = sqlite3.connect(path)
+    for statement, parameters in executed:
+        if statement.split()[0] in ("SELECT", "UPDATE", "DELETE"):
+            plan = tables.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+            assert not [row for row in plan if row[-1].startswith("SCAN")], (statement, plan)
+    tables.close()
+    assert len({statement for statement, _ in executed}) > 12  # it has seen them
+
+
+def test_a_trial_reads_as_optuna_reads_it(url: str) -> None:
+    """The statements are our own, the tables are Optuna's."""
+    with open_store(url) as store:
+        first, second = claimed(store, 3), claimed(store, 3)
+        distributions: dict[str, Any] = {"x": FloatDistribution(0, 1), "k": CategoricalDistribution(["a", None])}
+        store.set_params(first._trial_id, {"x": 0.25, "k": None}, distributions, {"settings": {"x": 0.25}})
+        store.report(first._trial_id, 3, float("nan"))
+        store.report(first._trial_id, 3, float("-inf"))  # again: the last one counts
+        store.storage.set_trial_system_attr(first._trial_id, "mark", [1])
+        store.tell(first._trial_id, TrialState.COMPLETE, [float("inf")], {"seconds": 1.5})
+        store.release(second)
+        assert store.trials() == store.storage.get_all_trials(store.study_id)
+        assert store.trials()[0].intermediate_values == {3: float("-inf")} and store.trials()[0].values == [
+            float("inf")
+        ]
+        started, ended = store.trials()[0].datetime_start, store.trials()[0].datetime_complete
+        assert started is not None and ended is not None and abs((datetime.now() - ended).total_seconds()) < 600
+        assert started <= ended
 
 
 def test_a_writer_is_waited_for_and_a_reader_waits_for_nobody(tmp_path: Path) -> None:

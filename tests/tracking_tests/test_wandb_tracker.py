@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,8 @@ class TestOffline:
         stale = tmp_path / "wandb" / "offline-run-20260101_000000-abc"
         stale.mkdir()
         (stale / "run-abc.wandb").write_bytes(b"cut")
-        track(WandbTracker(tmp_path, "offline", complaints.append), run_of("abc"), 2, complete("abc"))
+        again = replace(run_of("abc"), again=True)
+        track(WandbTracker(tmp_path, "offline", complaints.append), again, 2, complete("abc"))
         track(WandbTracker(tmp_path, "offline", complaints.append), run_of("abc"), 3, complete("abc"))
         runs = {run.run_id: run for run in map(read_finished_run, logs(tmp_path))}
         assert len(logs(tmp_path)) == len(list(tmp_path.glob("wandb/offline-run-*"))) == 2
