@@ -89,27 +89,27 @@ SMALL = {"num_trials": 16, "epochs": 8, "train_limit": 120, "valid_limit": 40}
 # Fewer epochs than the sweep's eight tell against the cut (the frozen prefix is computed once an example).
 RACES = {
     "pretrained": Race(
-        # A quarter of the sweep's examples (600 to 200 a domain), all of its epochs.
+        # The sweep's proportion of examples (600 to 200 a domain), a sixth of them, and all of its epochs.
         {
             "recipe": "text_minilm",
             "first_layer": 3,
             "num_trials": 4,
             "epochs": 8,
-            "train_limit": 150,
-            "valid_limit": 50,
+            "train_limit": 96,
+            "valid_limit": 32,
         },
-        (PLAIN, packed(2), E, grouped(E), F, grouped(F)),
+        (packed(2), E, threaded(E), F, threaded(F)),
     ),
     "pretrained_variants": Race(
         {
             "recipe": "text_minilm",
             "first_layer": 3,
-            "num_trials": 2,
+            "num_trials": 4,
             "epochs": 4,
-            "train_limit": 120,
-            "valid_limit": 40,
+            "train_limit": 96,
+            "valid_limit": 32,
         },
-        (packed(1), PLAIN, CUT, threaded(E), threaded(F), G),
+        (packed(2), PLAIN, CUT, grouped(E), grouped(F), G),
     ),
     "small": Race(
         {"recipe": "text_small", "first_layer": 2, **SMALL},
