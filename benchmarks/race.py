@@ -98,7 +98,7 @@ RACES = {
             "train_limit": 96,
             "valid_limit": 32,
         },
-        (packed(2), E, threaded(E), F, threaded(F)),
+        (CUT, packed(2), E, F),
     ),
     "pretrained_variants": Race(
         {
@@ -109,7 +109,7 @@ RACES = {
             "train_limit": 96,
             "valid_limit": 32,
         },
-        (packed(2), PLAIN, CUT, grouped(E), grouped(F), G),
+        (CUT, PLAIN, packed(2), grouped(E), threaded(E), grouped(F), threaded(F), G),
     ),
     "small": Race(
         {"recipe": "text_small", "first_layer": 2, **SMALL},
