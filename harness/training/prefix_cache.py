@@ -174,13 +174,13 @@ class PrefixStore:
         self._mark_done(missing)
         return torch.tensor(places, dtype=torch.int64, device=self.plan.device)
 
-    def gather(self, rows_B: Tensor, num_steps: int) -> Tensor:
-        """Rows at some places: [B, T, D]; steps after an item's own are its padding."""
+    def gather(self, rows_B: Tensor, num_steps: int, out: Tensor | None = None) -> Tensor:
+        """Rows at some places: [B, T, D], in `out` where it is given; steps after an item's own are its padding."""
         if self.table_NPD is None:
             fresh = torch.empty((len(rows_B), *self._shape[1:]), dtype=self.plan.dtype, device=self.plan.device)
             self._compute(rows_B.tolist(), fresh, range(len(rows_B)))
-            return fresh[:, :num_steps]
-        return self.table_NPD[:, :num_steps].index_select(0, rows_B)
+            return fresh[:, :num_steps] if out is None else out.copy_(fresh[:, :num_steps])
+        return torch.index_select(self.table_NPD[:, :num_steps], 0, rows_B, out=out)
 
     def _input_steps(self, place: int) -> int:
         """What an item is padded to: depends on the item alone."""
