@@ -222,7 +222,7 @@ class Trial:
             return "plain", reason
         if not self.domains.can_resume(self.config):
             return "plain", "the encoder gives something else when it is run in two parts"
-        if wanted == "packed" and (reason := why_not_packable(model)):
+        if wanted == "packed" and (reason := why_not_packable(model, self.config.loop)):
             return "cut", reason
         return wanted, None
 

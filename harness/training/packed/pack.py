@@ -5,11 +5,12 @@ Shape legend: R rows, P numbers in a row of weights.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import torch
 
+from harness.training.autocast import autocast
 from harness.training.packed.layout import Layout, layout_of
 from harness.training.packed.model import PackedModel
 from harness.training.packed.packable import Family
@@ -77,9 +78,6 @@ class Pack:
         """Take a slot's row back."""
         self.free.append(slot.row)
 
-    def autocast(self) -> Any:
+    def autocast(self) -> AbstractContextManager[object]:
         """What a training's forward pass runs under, as in the plain loop."""
-        if self.family.precision != "bfloat16":
-            return nullcontext()
-        # Nothing is used twice in a pass, and a captured graph must not keep casts of one pass for another.
-        return torch.autocast(self.rows_3RP.device.type, dtype=torch.bfloat16, cache_enabled=False)
+        return autocast(self.rows_3RP.device, self.family.precision, keep_casts=False)
