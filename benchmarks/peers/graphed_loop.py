@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from measuring import Meter, write_outcome
+from torch import Tensor
 
 from harness.config import TrialConfig
 from harness.data.batching import bucketed_batches
