@@ -14,12 +14,12 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from environments import environment
 from reporting import describe_machine, write_result
 from tiny_encoder import tiny_recipe
@@ -53,6 +53,8 @@ CORES = os.cpu_count() or 1
 QUICK = {"num_trials": 2, "epochs": 1, "train_limit": 32, "valid_limit": 16}
 PLAIN = Contestant("a: plain loop", "own_engines.py", ("--how", "plain"))
 CUT = Contestant("b: plain + cut", "own_engines.py", ("--how", "cut"))
+HAS_GPU = torch.cuda.is_available()
+GRAPHED = Contestant("i: CUDA-graphed single loop", "graphed_loop.py", note="one trial at a time; no cut")
 
 
 def packed(size: int) -> Contestant:
@@ -211,15 +213,15 @@ def main() -> None:
     race = RACES[asked.race]
     chosen = tuple(
         contestant
-        for place, contestant in enumerate(race.contestants)
+        for place, contestant in enumerate((*race.contestants, *((GRAPHED,) if HAS_GPU else ())))
         if place == 0 or not asked.only or contestant.name.startswith(tuple(asked.only))
     )
-    settings = {**race.settings, **(QUICK if asked.quick else {})}
+    settings = {**race.settings, **(QUICK if asked.quick else {}), "device": "cuda" if HAS_GPU else "cpu"}
     machine = describe_machine()
     recipe = tiny_recipe() if settings["recipe"] == TINY else settings["recipe"]
     workload = make_workload(**{**settings, "recipe": recipe})
     summaries = run_race(race, chosen, workload, asked.repeats)
-    missing = [] if "cuda" in sys.argv else [{"name": "i: CUDA-graphed single loop", "note": "no GPU here"}]
+    missing = [] if HAS_GPU else [{"name": GRAPHED.name, "note": "no GPU here"}]
     content = {"machine": machine, "workload": settings, "contestants": summaries, "not_run": missing}
     path = write_result(asked.name or f"race_{asked.race}", content)
     for summary in summaries:

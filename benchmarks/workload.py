@@ -48,12 +48,21 @@ def draw_settings(num_trials: int, seed: int) -> list[dict[str, float]]:
 
 
 def make_workload(
-    num_trials: int, *, recipe: str, first_layer: int, epochs: int, train_limit: int, valid_limit: int, seed: int = 1000
+    num_trials: int,
+    *,
+    recipe: str,
+    first_layer: int,
+    epochs: int,
+    train_limit: int,
+    valid_limit: int,
+    seed: int = 1000,
+    device: str = "cpu",
 ) -> Workload:
     """The list for one race; `seed` is every trial's, as in the sweep's search.
 
     Args:
         first_layer: adapters sit behind this layer and all above it.
+        device: where our own contestants train.
     """
     sweep = load_sweep(SWEEP)
     arm = next(arm for arm in sweep.arms if arm.name == ARM)
@@ -65,7 +74,10 @@ def make_workload(
                 "backbone": {"recipe": recipe, "layers": {"from": first_layer}},
                 "data": {**arm.settings["data"], "train_limit": train_limit},
                 "optim": {**arm.settings["optim"], **drawn},
-                "loop": {**arm.settings["loop"], "epochs": epochs, "valid_limit": valid_limit, "patience": None},
+                "loop": {
+                    **arm.settings["loop"],
+                    **{"epochs": epochs, "valid_limit": valid_limit, "patience": None, "device": device},
+                },
                 "seed": seed,
             },
             f"benchmark trial {number}",

@@ -1,7 +1,7 @@
 """Which engine trains a config fastest here, measured in a few seconds: the plain loop, the cut, packs of 2, 4, 8 ...
 
 Each candidate trains the same few batches, with what it needs computed before; seconds are of the processor where one
-thread trains (other processes do not count then), of the clock otherwise. A faster engine is taken only if it saves
+thread of it trains (other processes do not count then), of the clock otherwise, and on a GPU. A faster engine is taken only if it saves
 more than MARGIN, so that a probe's noise does not leave the plain loop for nothing.
 """
 
@@ -204,8 +204,9 @@ def _run(configs: list[TrialConfig], resources: Resources, execution: Execution)
 
 def _train(fittings: Sequence[Fitting], execution: Execution) -> float | None:
     """Seconds of the trainings; None if a pack had to be made smaller."""
-    threads = fittings[0].plan.loop.threads
-    clock: Callable[[], float] = time.process_time if threads == 1 else time.perf_counter
+    loop = fittings[0].plan.loop
+    on_one_core = loop.threads == 1 and loop.device == "cpu"
+    clock: Callable[[], float] = time.process_time if on_one_core else time.perf_counter
     engine = PackEngine(execution.pack)
     began = clock()
     for fitting in fittings:

@@ -41,10 +41,15 @@ class ClassificationTask(Task):
         return items
 
     def loss(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
-        return F.cross_entropy(scores.float() if scores.dtype == torch.bfloat16 else scores, batch.targets[:, 0])
+        return F.cross_entropy(_in_float32(scores), batch.targets[:, 0])
 
     def loss_rows(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
-        return F.cross_entropy(scores, batch.targets[:, 0], reduction="none")
+        return F.cross_entropy(_in_float32(scores), batch.targets[:, 0], reduction="none")
 
     def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:
         return scores.argmax(-1).tolist()
+
+
+def _in_float32(scores: Tensor) -> Tensor:
+    """In float32 at least: a bfloat16 loss has three digits."""
+    return scores.float() if scores.dtype == torch.bfloat16 else scores

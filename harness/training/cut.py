@@ -69,8 +69,6 @@ def why_no_cut(config: TrialConfig) -> str | None:
         return "train: full changes every layer"
     if config.loop.augment is not None and config.loop.augment.views is None:
         return "loop.augment masks the features anew in each step; with loop.augment.views: N there is a cut"
-    if config.loop.precision == "bfloat16":
-        return "bfloat16 keeps the whole model in one autocast"
     return None
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from harness.data.batching import bucketed_batches
 from harness.errors import TrialError
 from harness.metrics import METRICS
 from harness.seeding import derive_seed, torch_generator
+from harness.training.autocast import autocast
 from harness.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -186,7 +187,7 @@ class Fit:
         self.model.set_training_progress(progress)
         set_lr(self.optimizer, plan.optim.lr * lr_scale(progress, plan.optim.warmup, plan.optim.decay))
         self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
+        with autocast(self.device, plan.loop.precision):
             scores, valid = self.model(batch.inputs, batch.lengths)
             loss = self.task.loss(scores, valid, batch)
             auxiliary = self.model.collect_adapter_losses()
@@ -198,11 +199,6 @@ class Fit:
             torch.nn.utils.clip_grad_norm_(self.weights, plan.optim.clip_norm)
         self.optimizer.step()
         return float(loss.detach()), 0.0 if auxiliary is None else float(auxiliary.detach())
-
-    def _autocast(self) -> Any:
-        if self.plan.loop.precision != "bfloat16":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def finish_epoch(self, losses: Scores, scores: Scores, elapsed_s: Callable[[], float]) -> None:
         """Take an epoch's numbers: keep the best weights, save a checkpoint, report (which may prune).

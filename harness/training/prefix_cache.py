@@ -63,6 +63,7 @@ class PrefixPlan:
         padded: compute every item at the full length, so that its padded steps hold what the whole model gives there
             (NeMo's l2 sum counts them). Otherwise they are 0.
         align: an item that is not computed at the full length is padded to a multiple of this.
+        alone: compute every item by itself, where the numbers of one may depend on how many are computed.
         made_of: names of everything that shapes the numbers, for the file's name.
     """
 
@@ -75,6 +76,7 @@ class PrefixPlan:
     device: torch.device
     padded: bool
     align: int
+    alone: bool
     made_of: tuple[str, ...]
 
     @property
@@ -91,7 +93,7 @@ def prefix_code() -> str:
     from harness.adapters import insertion, module_mixin
     from harness.backbones import blocks, encoders, pretrained
     from harness.data import spec_augment
-    from harness.training import cut
+    from harness.training import autocast, cut
     from harness.training.packed import slot_layers
 
     modules: list[ModuleType] = [
@@ -101,6 +103,7 @@ def prefix_code() -> str:
         encoders,
         pretrained,
         spec_augment,
+        autocast,
         cut,
         slot_layers,
         inspect.getmodule(Item),  # type: ignore[list-item]
@@ -174,13 +177,13 @@ class PrefixStore:
         self._mark_done(missing)
         return torch.tensor(places, dtype=torch.int64, device=self.plan.device)
 
-    def gather(self, rows_B: Tensor, num_steps: int) -> Tensor:
-        """Rows at some places: [B, T, D]; steps after an item's own are its padding."""
+    def gather(self, rows_B: Tensor, num_steps: int, out: Tensor | None = None) -> Tensor:
+        """Rows at some places: [B, T, D], in `out` where it is given; steps after an item's own are its padding."""
         if self.table_NPD is None:
             fresh = torch.empty((len(rows_B), *self._shape[1:]), dtype=self.plan.dtype, device=self.plan.device)
             self._compute(rows_B.tolist(), fresh, range(len(rows_B)))
-            return fresh[:, :num_steps]
-        return self.table_NPD[:, :num_steps].index_select(0, rows_B)
+            return fresh[:, :num_steps] if out is None else out.copy_(fresh[:, :num_steps])
+        return torch.index_select(self.table_NPD[:, :num_steps], 0, rows_B, out=out)
 
     def _input_steps(self, place: int) -> int:
         """What an item is padded to: depends on the item alone."""
@@ -195,7 +198,7 @@ class PrefixStore:
         for place, row in zip(places, rows, strict=True):
             by_steps.setdefault(self._input_steps(place), []).append((place, row))
         for num_steps, found in by_steps.items():
-            size = max(1, min(GROUP_ITEMS, GROUP_STEPS // num_steps))
+            size = 1 if self.plan.alone else max(1, min(GROUP_ITEMS, GROUP_STEPS // num_steps))
             for start in range(0, len(found), size):
                 group = found[start : start + size]
                 computed_GTD = self.plan.compute([self.items[place] for place, _ in group], num_steps)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +25,7 @@ from harness.data.registry import load_corpus
 from harness.data.spec_augment import AugmentedViews, SpecAugment
 from harness.errors import UserError
 from harness.settings import content_hash
+from harness.training.autocast import autocast
 from harness.training.classification import ClassificationTask
 from harness.training.ctc import CtcTask
 from harness.training.cut import Cut, find_cut, resumes, run_prefix
@@ -37,7 +39,7 @@ PREFIX_ALIGN = {"text": 4, "speech": 32}  # input steps; an item's prefix is com
 
 
 def dtype_of(loop: LoopSettings) -> torch.dtype:
-    """The dtype of a training's weights."""
+    """The dtype of a training's weights, and of what reaches its cut: with bfloat16 float32, which holds all of its."""
     return torch.float64 if loop.precision == "float64" else torch.float32
 
 
@@ -158,7 +160,8 @@ class Domains:
         if key not in self._stores:
             items, num_views = self.items(domain, split), num_views_of(augment)
             items = items if num_views is None else all_views(items, num_views)
-            plan = self._prefix_plan(cut, padded, loop, items, f"{domain}/{split}", augment)
+            rounds = split == "train" and loop.precision == "bfloat16"  # the plain loop scores in float32, too
+            plan = self._prefix_plan(cut, padded, loop, items, f"{domain}/{split}", augment, rounds)
             self._stores[key] = PrefixStore(items, plan, self.budget)
         return self._stores[key]
 
@@ -170,6 +173,7 @@ class Domains:
         items: Sequence[Item],
         name: str,
         augment: AugmentSettings | None,
+        rounds: bool,
     ) -> PrefixPlan:
         model, device, dtype = self.frozen_model(loop), torch.device(loop.device), dtype_of(loop)
         longest = max(len(item.inputs) for item in items)
@@ -184,11 +188,14 @@ class Domains:
                 row[: len(item.inputs)] = task.inputs_of(item)
             inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
             slots.num_slots = len(some)
-            return run_prefix(run, cut, inputs, torch.tensor([len(item.inputs) for item in some], device=device))
+            lengths_B = torch.tensor([len(item.inputs) for item in some], device=device)
+            with autocast(device, loop.precision) if rounds else nullcontext():
+                return run_prefix(run, cut, inputs, lengths_B)
 
         sealed = "sealed" if self.corpus.is_sealed else "open"
         recipe = self.backbone.recipe.recipe_id
         views = () if augment is None else (content_hash(augment.model_dump(mode="json")),)
+        how = ("bfloat16",) if rounds else ()
         return PrefixPlan(
             compute=compute,
             cut=cut,
@@ -199,7 +206,9 @@ class Domains:
             device=device,
             padded=padded,
             align=PREFIX_ALIGN[self.corpus.family],
-            made_of=(self.backbone.fingerprint, recipe, self.corpus.fingerprint, sealed, name, *views),
+            # A processor may sum a bfloat16 product in another order where there are more of them.
+            alone=rounds and device.type == "cpu",
+            made_of=(self.backbone.fingerprint, recipe, self.corpus.fingerprint, sealed, name, *views, *how),
         )
 
     def base_scores(

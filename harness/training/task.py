@@ -52,6 +52,8 @@ class Task(ABC):
     """A task of one family. `metrics` are the scores it gives; the first is the primary one, used for selection."""
 
     metrics: tuple[str, ...]
+    why_not_captured: str | None = None
+    """Why a CUDA graph cannot have the task's losses in it; None where it can."""
 
     @property
     def primary(self) -> str:

@@ -24,6 +24,7 @@ from harness.metrics import constrained_score, forgetting
 from harness.training.adapting import Adapted, adapt
 from harness.training.cut import Cut, CutModel, find_cut, reads_padded_steps, why_no_cut
 from harness.training.cut_task import CutTask
+from harness.training.device import check_device
 from harness.training.loop import FitPlan, FitState, fit
 from harness.training.packed.packable import why_not_packable
 from harness.training.prefix_cache import PrefixStore
@@ -155,11 +156,12 @@ class Trial:
         return replace(outcome, elapsed_s=state.elapsed_s + time.monotonic() - began)
 
     def check(self) -> None:
-        """Find what `run` would find wrong, without training: data, audio, layers, the adapter.
+        """Find what `run` would find wrong, without training: device, data, audio, layers, the adapter.
 
         Raises:
             UserError: something does not fit together.
         """
+        check_device(self.config.loop.device)
         data, recipe = self.config.data, self.domains.backbone.recipe
         foreign = [name for name in data.source if name not in recipe.data.domains]
         if foreign:
@@ -222,7 +224,7 @@ class Trial:
             return "plain", reason
         if not self.domains.can_resume(self.config):
             return "plain", "the encoder gives something else when it is run in two parts"
-        if wanted == "packed" and (reason := why_not_packable(model)):
+        if wanted == "packed" and (reason := why_not_packable(model, self.config.loop)):
             return "cut", reason
         return wanted, None
 

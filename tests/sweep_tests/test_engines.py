@@ -21,7 +21,8 @@ from harness.sweep.engines import EngineChoice, experiment_executions, num_slots
 from harness.sweep.pack_probe import describe_speed, probe_engines
 from harness.sweep.storage import StudyStore
 from harness.training.free_memory import Limit
-from harness.training.packed import engine
+from harness.training.packed import steps
+from harness.training.packed.pack import Pack
 from harness.training.resources import Resources
 
 PACKED = Execution(engine="packed", pack=8)
@@ -186,23 +187,23 @@ def test_the_probe_stops_where_memory_runs_out(
     """Whether the engine halves its packs or an error comes out; an error of another kind is not hidden."""
     monkeypatch.setattr(pack_probe, "BATCH_S", 0.001)
     monkeypatch.setattr(pack_probe, "ROUNDS", 1)
-    real = engine.train_step
+    real = steps.train_step
 
     def train_step(pack: Any, slots: Any) -> Any:
         if len(slots) > 2:
             torch.empty(2**50, dtype=torch.uint8)
         return real(pack, slots)
 
-    monkeypatch.setattr(engine, "train_step", train_step)
+    monkeypatch.setattr(steps, "train_step", train_step)
     resources = Resources(sealed=True)
     assert list(probe_engines(configs["residual_add"], resources, max_pack=8).seconds) == ["plain", "cut", "packed 2"]
 
     def no_row(pack: Any, slot: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(engine.Pack, "take_row", no_row)
+    monkeypatch.setattr(Pack, "take_row", no_row)
     assert list(probe_engines(configs["residual_add"], resources, max_pack=8).seconds) == ["plain", "cut"]
-    monkeypatch.setattr(engine.Pack, "take_row", lambda pack, slot: 1 / 0)
+    monkeypatch.setattr(Pack, "take_row", lambda pack, slot: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         probe_engines(configs["residual_add"], resources, max_pack=8)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from harness.config import TrialConfig
-from harness.training.packed import driver, engine, optimizer
+from harness.training.packed import driver, engine, optimizer, steps
 from harness.training.resources import Resources
 
 from .conftest import MakeConfig
@@ -59,7 +59,7 @@ class Machine:
     num_slots: int = 0
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        real_step, real_score, real_grad = engine.train_step, engine.score_step, torch.autograd.grad
+        real_step, real_score, real_grad = steps.train_step, steps.score_step, torch.autograd.grad
         real_update, real_pack = optimizer.step_rows, engine.PackEngine
 
         def train_step(pack: Any, slots: Sequence[Any]) -> Any:
@@ -87,18 +87,18 @@ class Machine:
             finally:
                 hook.remove()
 
-        def step_rows(weights: Any, first: Any, second: Any, gradients: Any, steps: Any) -> None:
+        def step_rows(*arguments: Any) -> None:
             if self.place == "update":
                 self.check()
-            real_update(weights, first, second, gradients, steps)
+            real_update(*arguments)
 
         def make_engine(size: int) -> engine.PackEngine:
             self.engines.append(real_pack(size))
             return self.engines[-1]
 
-        monkeypatch.setattr(engine, "train_step", train_step)
-        monkeypatch.setattr(engine, "score_step", score_step)
-        monkeypatch.setattr(engine, "step_rows", step_rows)
+        monkeypatch.setattr(steps, "train_step", train_step)
+        monkeypatch.setattr(steps, "score_step", score_step)
+        monkeypatch.setattr(steps, "step_rows", step_rows)
         monkeypatch.setattr(torch.autograd, "grad", grad)
         monkeypatch.setattr(driver, "PackEngine", make_engine)
 
@@ -186,14 +186,14 @@ def test_a_trial_that_does_not_fit_alone_fails_alone(
     configs = [mixed(make_config)[number] for number in (0, 5)]
     expected = run_all(configs, resources, tmp_path / "expected")
     victim = adapters(make_config, 0, lr=0.5)
-    real = engine.train_step
+    real = steps.train_step
 
     def train_step(pack: Any, slots: Sequence[Any]) -> Any:
         if any(slot.fitting.trial.config == victim for slot in slots):
             allocate_too_much()
         return real(pack, slots)
 
-    monkeypatch.setattr(engine, "train_step", train_step)
+    monkeypatch.setattr(steps, "train_step", train_step)
     found = run_all([configs[0], victim, configs[1]], resources, tmp_path / "found")
     assert "allocate memory" in str(found[1].error)
     assert_same_bits(found[0], expected[0])
@@ -227,7 +227,7 @@ def test_what_failed_is_freed_before_the_next_try(
     configs, _ = undisturbed
     held: list[weakref.ref[torch.Tensor]] = []
     alive: list[bool] = []
-    real = engine.train_step
+    real = steps.train_step
 
     def train_step(pack: Any, slots: Sequence[Any]) -> Any:
         if len(slots) > 3:
@@ -237,7 +237,7 @@ def test_what_failed_is_freed_before_the_next_try(
         alive.extend(ref() is not None for ref in held)
         return real(pack, slots)
 
-    monkeypatch.setattr(engine, "train_step", train_step)
+    monkeypatch.setattr(steps, "train_step", train_step)
     gc.disable()
     try:
         run_all(configs, resources, tmp_path)

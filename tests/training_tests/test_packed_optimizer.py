@@ -21,6 +21,11 @@ SETTINGS = [
 ]
 
 
+def values_of(steps: list[RowStep]) -> torch.Tensor:
+    """The coefficients of some rows, [K, C]."""
+    return torch.tensor([step.coefficients() for step in steps], dtype=torch.float64)
+
+
 def test_rows_are_torchs_adamw() -> None:
     """Twenty steps in float64 to 1e-13, each row at a step number of its own; a NaN stays in its row."""
     generator = torch.Generator().manual_seed(0)
@@ -42,7 +47,9 @@ def test_rows_are_torchs_adamw() -> None:
                 torch.nn.utils.clip_grad_norm_([weight], setting.clip_norm)
             optimizer.step()
         first, second, third = rows
-        step_rows(first, second, third, gradients, [RowStep(s, s.lr / number, number) for s in settings])
+        step_rows(
+            first, second, third, gradients, values_of([RowStep(s, s.lr / number, number) for s in settings]), True
+        )
     for row, weight, optimizer in zip(rows.unbind(1), weights, optimizers, strict=False):
         state = optimizer.state[weight]
         for found, expected in zip(row, (weight.detach(), state["exp_avg"], state["exp_avg_sq"]), strict=True):
@@ -70,14 +77,14 @@ def test_a_step_without_memory_changes_nothing() -> None:
     """Whichever allocation fails, weights and moments are as they were: the step can be taken again."""
     rows = torch.randn(3, 3, 12, generator=torch.Generator().manual_seed(0)).abs()
     gradients = torch.randn(3, 12, generator=torch.Generator().manual_seed(1))
-    steps = [RowStep(settings, settings.lr, 3) for settings in SETTINGS]
+    values = values_of([RowStep(settings, settings.lr, 3) for settings in SETTINGS]).float()
     expected = rows.clone()
-    step_rows(expected[0], expected[1], expected[2], gradients.clone(), steps)
+    step_rows(expected[0], expected[1], expected[2], gradients.clone(), values, True)
     assert (expected != rows).all()
     for num_allowed in range(100):
         found, memory = rows.clone(), _NoMemoryAfter(num_allowed)
         with contextlib.suppress(torch.OutOfMemoryError), memory:
-            step_rows(found[0], found[1], found[2], gradients.clone(), steps)
+            step_rows(found[0], found[1], found[2], gradients.clone(), values, True)
         if not memory.num_refused:
             break
         assert torch.equal(found, rows)

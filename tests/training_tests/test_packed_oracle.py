@@ -23,7 +23,8 @@ from harness.config import TrialConfig
 from harness.errors import TrialError
 from harness.execution import Execution
 from harness.instantiate import to_plain
-from harness.training.packed import engine, optimizer
+from harness.training.packed import merging, optimizer, steps
+from harness.training.packed.pack import Pack
 from harness.training.packed.packable import PACKED_ADAPTERS, PACKED_STRATEGIES
 from harness.training.prefix_cache import PrefixBudget
 from harness.training.resources import Resources
@@ -169,15 +170,15 @@ def test_a_poisoned_slot_keeps_its_nan(
     """One slot's weights become NaN in the middle: it fails as it does alone, the others do not notice."""
     (first, _), (expected, _) = alone
     victim = adapters(make_config, 3, lr=0.5, l2_lambda=0.5)
-    real = engine.train_step
+    real = steps.train_step
 
-    def poisoned(pack: engine.Pack, slots: Any) -> Any:
+    def poisoned(pack: Pack, slots: Any) -> Any:
         for slot in slots:
             if slot.fitting.trial.config == victim and slot.fit.state.epoch == 1 and slot.position == 2:
                 pack.rows_3RP[0, slot.row] = torch.nan
         return real(pack, slots)
 
-    monkeypatch.setattr(engine, "train_step", poisoned)
+    monkeypatch.setattr(steps, "train_step", poisoned)
     found = run_all([victim, first, victim], resources, tmp_path)
     assert_same_bits(found[1], expected)
     error = found[0].error
@@ -303,16 +304,14 @@ def _global_norm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _swapped_generators(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = engine._gather
+    real = merging.draw_noise
 
-    def swapped(slots: Any, steps: Any) -> Any:
-        launch, *rest = real(slots, steps)
-        generators = [merge.generator for merge in launch.merges]
-        for merge, generator in zip(launch.merges, reversed(generators), strict=True):
-            merge.generator = generator
-        return launch, *rest
+    def swapped(merges: list[merging.SlotMerge], *rest: Any) -> list[Tensor]:
+        generators = [merge.generator for merge in reversed(merges)]
+        changed = [dataclasses.replace(m, generator=g) for m, g in zip(merges, generators, strict=True)]
+        return real(changed, *rest)
 
-    monkeypatch.setattr(engine, "_gather", swapped)
+    monkeypatch.setattr(steps, "draw_noise", swapped)
 
 
 FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

@@ -93,7 +93,9 @@ def fit_alone(fitting: Fitting) -> FitState:
     engine = PackEngine(1)
     engine.add(fitting)
     while True:
-        for ended in engine.run():
+        found = engine.run()
+        fitting.trial.notes += engine.take_notes()
+        for ended in found:
             if isinstance(ended.outcome, BaseException):
                 raise ended.outcome
             return ended.outcome

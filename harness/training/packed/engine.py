@@ -3,31 +3,26 @@
 All slots of a worker, of whatever families, are in one engine. Each launch takes the largest group of slots whose next
 batches have one shape; who is to be scored, or has waited for long, comes first. Nothing of that changes a slot's
 numbers.
-
-Shape legend: K slots, B rows, T steps, D width, S target symbols, P numbers in a row of weights.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from harness.training.cut_task import CutTask
 from harness.training.loop import FitState
 from harness.training.memory import is_out_of_memory
-from harness.training.packed.layout import Layout, layout_of
-from harness.training.packed.model import Launch, PackedModel
-from harness.training.packed.optimizer import step_rows
+from harness.training.packed import steps
+from harness.training.packed.captured import CapturedSteps, captured_on
+from harness.training.packed.pack import Pack
 from harness.training.packed.packable import Family, family_of
-from harness.training.packed.slot import ItemSet, ScoreSet, ScoreStep, Slot, TrainStep, make_item_set, make_score_set
-from harness.training.prefix_cache import VECTOR_STEPS
-from harness.training.task import Batch
+from harness.training.packed.slot import ItemSet, ScoreSet, Slot, TrainStep, make_item_set, make_score_set
 from harness.training.trial import Fitting
 from harness.training.views import num_views_of
 
@@ -44,65 +39,21 @@ class Ended:
     outcome: FitState | BaseException
 
 
-class Pack:
-    """A family's model, and the weights and moments of its slots, one row each."""
-
-    def __init__(self, family: Family, fitting: Fitting) -> None:
-        self.family = family
-        frozen = fitting.trial.domains.frozen_model(fitting.plan.loop)
-        self.model = PackedModel(frozen, family)
-        self.layout: Layout = layout_of(fitting.adapted.model)
-        weight = next(frozen.parameters())
-        self.rows_3RP = weight.new_zeros((3, 0, self.layout.num_columns))  # weights, exp_avg, exp_avg_sq
-        self.free: list[int] = []
-
-    def take_row(self, slot: Slot) -> None:
-        """Give a slot the lowest free row, and put its weights and moments there."""
-        if not self.free:
-            count = self.rows_3RP.shape[1]
-            grown = self.rows_3RP.new_zeros((3, max(4, 2 * count), self.layout.num_columns))
-            grown[:, :count] = self.rows_3RP
-            self.rows_3RP, self.free = grown, list(range(count, grown.shape[1]))
-        slot.row = min(self.free)
-        self.free.remove(slot.row)
-        fit, layout = slot.fit, self.layout
-        weights, first, second = self.rows_3RP[:, slot.row]
-        layout.write(weights, fit.weights)
-        states = [fit.optimizer.state.get(weight, {}) for weight in fit.weights]
-        for row, name in ((first, "exp_avg"), (second, "exp_avg_sq")):
-            row.zero_()
-            if states[0]:
-                layout.write(row, [state[name] for state in states])
-        slot.num_optimizer_steps = int(states[0]["step"]) if states[0] else 0
-
-    def read_back(self, slot: Slot) -> None:
-        """Copy a slot's weights and moments into its own model and optimizer."""
-        fit = slot.fit
-        weights, first, second = self.rows_3RP[:, slot.row]
-        self.layout.read(weights, fit.weights)
-        for weight in fit.weights:
-            state = fit.optimizer.state[weight]
-            state["step"] = torch.tensor(float(slot.num_optimizer_steps))
-            for name in ("exp_avg", "exp_avg_sq"):
-                state.setdefault(name, torch.zeros_like(weight))
-        for row, name in ((first, "exp_avg"), (second, "exp_avg_sq")):
-            self.layout.read(row, [fit.optimizer.state[weight][name] for weight in fit.weights])
-
-    def release(self, slot: Slot) -> None:
-        """Take a slot's row back."""
-        self.free.append(slot.row)
-
-
 class PackEngine:
     """Trains what it is given, `size` slots to a launch at most.
+
+    Args:
+        size: see above.
+        make_captured: what runs a pack's steps from static buffers, or None to run them directly.
 
     Attributes:
         size: lowered by half when memory runs out.
         notes: what whoever runs it should tell, once each.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, make_captured: Callable[[Pack], CapturedSteps | None] = captured_on) -> None:
         self.size = size
+        self.make_captured = make_captured
         self.notes: list[str] = []
         self.slots: list[tuple[Pack, Slot]] = []
         self._packs: dict[Family, Pack] = {}
@@ -138,6 +89,9 @@ class PackEngine:
     def take_notes(self) -> list[str]:
         """The notes since the last call."""
         notes, self.notes = self.notes, []
+        for pack in self._packs.values():
+            if pack.captured is not None:
+                notes += pack.captured.take_notes()
         return notes
 
     def _pack(self, fitting: Fitting) -> Pack:
@@ -145,7 +99,8 @@ class PackEngine:
         fingerprint = trial.domains.backbone.fingerprint
         family = family_of(fitting.adapted.model, fingerprint, loop, trial.cut)
         if family not in self._packs:
-            self._packs[family] = Pack(family, fitting)
+            pack = self._packs[family] = Pack(family, fitting)
+            pack.captured = self.make_captured(pack)
         return self._packs[family]
 
     def _item_set(self, fitting: Fitting) -> ItemSet:
@@ -204,11 +159,15 @@ class PackEngine:
         failed: str | None = None
         torch.set_num_threads(pack.family.threads)
         began = time.perf_counter()
+        reads_late = pack.captured is not None  # reading a loss would wait for the device
+        losses: list[list[float]] = []
         try:
             if isinstance(slots[0].due, TrainStep):
-                losses = train_step(pack, slots)
+                losses_2K = steps.train_step(pack, slots)
+                if not reads_late or any(slot.position + 1 == slot.num_batches for slot in slots):
+                    losses = losses_2K.tolist()  # waits, so that what an epoch took is in the seconds below
             else:
-                scores = score_step(pack, slots)
+                scores = steps.score_step(pack, slots)
         except Exception as error:
             if len(slots) == 1:
                 self._drop(pack, slots[0], error)
@@ -225,7 +184,10 @@ class PackEngine:
             slot.waited = 0
             try:
                 if isinstance(slot.due, TrainStep):
-                    slot.take_losses(*losses[number])
+                    if reads_late:
+                        slot.keep_losses(losses_2K[:, number])
+                    else:
+                        slot.take_losses(losses[0][number], losses[1][number])
                 else:
                     slot.take_scores(slot.due, *scores[number])
                 if slot.epoch_is_done:
@@ -238,6 +200,8 @@ class PackEngine:
         half = len(slots) // 2
         if is_out_of_memory:
             self.size = half
+            if pack.captured is not None:
+                pack.captured.release()
             self.notes.append(f"out of memory with {len(slots)} trials in a pack: going on with {half}")
         waiting = list(slots)
         while waiting:
@@ -277,109 +241,3 @@ def _of_one_penalty(slots: list[Slot]) -> list[Slot]:
         dict.fromkeys(kinds), key=lambda kind: (max(s.waited for s in slots if s.penalty == kind), kinds.count(kind))
     )
     return [slot for slot in slots if slot.penalty in (common, None)]
-
-
-def train_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[float, float]]:
-    """One optimizer step of each slot; their task's losses and auxiliary losses."""
-    steps = [slot.due for slot in slots if isinstance(slot.due, TrainStep)]
-    rows_3KP, put_back = _rows_of(pack, slots)
-    launch, x_KBTD, attended_KBT, batch = _gather(slots, steps)
-    launch.weights = leaves = pack.layout.leaves(rows_3KP[0])
-    scores, valid_BT = pack.model.forward(launch, x_KBTD, attended_KBT)
-    losses_KB = slots[0].task.loss_rows(scores, valid_BT, batch).reshape(len(slots), -1)
-    real_KB = torch.arange(losses_KB.shape[1], device=losses_KB.device) < launch.num_own_rows_K[:, None]
-    losses_K = torch.where(real_KB, losses_KB, 0.0).sum(1) / launch.num_own_rows_K
-    auxiliary_K = sum(launch.penalties[1:], launch.penalties[0]) if launch.penalties else None
-    total = losses_K.sum() if auxiliary_K is None else (losses_K + auxiliary_K).sum()
-    gradients = torch.autograd.grad(total, list(leaves.values()))
-    gradients_KP = torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
-    weights_KP, first_KP, second_KP = rows_3KP
-    step_rows(weights_KP, first_KP, second_KP, gradients_KP, [slot.row_step() for slot in slots])
-    put_back()
-    auxiliary = [0.0] * len(slots) if auxiliary_K is None else auxiliary_K.tolist()
-    return list(zip(losses_K.tolist(), auxiliary, strict=True))
-
-
-def _rows_of(pack: Pack, slots: Sequence[Slot]) -> tuple[Tensor, Any]:
-    """The slots' rows [3, K, P], and what writes them back: nothing, where they lie side by side."""
-    rows = [slot.row for slot in slots]
-    if rows == list(range(rows[0], rows[0] + len(rows))):
-        return pack.rows_3RP[:, rows[0] : rows[0] + len(rows)], lambda: None
-    places = torch.tensor(rows, device=pack.rows_3RP.device)
-    taken = pack.rows_3RP.index_select(1, places)
-    return taken, lambda: pack.rows_3RP.index_copy_(1, places, taken)
-
-
-def _gather(slots: Sequence[Slot], steps: Sequence[TrainStep]) -> tuple[Launch, Tensor, Tensor, Batch]:
-    """The slots' batches, padded to one shape: the launch, [K, B, T, D], real steps [K, B, T], and the targets."""
-    num_rows, num_steps = steps[0].shape
-    sets = [slot.items for slot in slots]
-    # A padded row repeats the first one; its loss is left out.
-    indices = [_repeat_first(step.indices_B, num_rows) for step in steps]
-    parts = [
-        (items.places_N[i], items.lengths_N[i], items.target_lengths_N[i])
-        for items, i in zip(sets, indices, strict=True)
-    ]
-    places, lengths, target_lengths = (torch.cat(part) for part in zip(*parts, strict=True))
-    stores = [items.store for items in sets]
-    if all(store is stores[0] for store in stores):
-        x = stores[0].gather(places, num_steps)
-    else:
-        x = torch.cat([s.gather(p, num_steps) for s, p in zip(stores, torch.split(places, num_rows), strict=True)])
-    width = max(items.targets_NS.shape[1] for items in sets)
-    targets = torch.cat(
-        [
-            torch.nn.functional.pad(s.targets_NS[i], (0, width - s.targets_NS.shape[1]))
-            for s, i in zip(sets, indices, strict=True)
-        ]
-    )
-    shape = (len(slots), num_rows, num_steps)
-    attended_KBT = (torch.arange(num_steps, device=x.device) < lengths[:, None]).reshape(shape)
-    counts_K = torch.tensor([len(step.indices_B) for step in steps], device=x.device)
-    penalty = next((slot.penalty for slot in slots if slot.penalty is not None), None)
-    own_KBT, valid_KBT = None, attended_KBT
-    if penalty is not None:
-        real_KB1 = (torch.arange(num_rows, device=x.device) < counts_K[:, None])[..., None]
-        own_steps_K = torch.tensor([step.num_steps for step in steps], device=x.device)
-        own_KBT = real_KB1 & (torch.arange(num_steps, device=x.device) < own_steps_K[:, None])[:, None]
-        valid_KBT = attended_KBT & real_KB1
-    merges = [slot.merge_of(step) for slot, step in zip(slots, steps, strict=True)]
-    launch = Launch(len(slots), num_rows, valid_KBT, own_KBT, counts_K, merges, penalty, {})
-    batch = Batch(x, lengths, targets, target_lengths)
-    return launch, x.reshape(*shape, -1), attended_KBT, batch
-
-
-def _repeat_first(indices_B: Tensor, num_rows: int) -> Tensor:
-    missing = num_rows - len(indices_B)
-    return indices_B if not missing else torch.cat([indices_B, indices_B[:1].expand(missing)])
-
-
-@torch.no_grad()
-def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float]]:
-    """Score one batch with the weights of each slot: predictions and mean loss."""
-    due = slots[0].due
-    assert isinstance(due, ScoreStep)
-    score_set = slots[0].score_sets[due.domain]
-    items, indices = score_set.items, torch.tensor(score_set.batches[due.number])
-    lengths_B = items.lengths_N[indices]
-    num_steps = -(-int(lengths_B.max()) // VECTOR_STEPS) * VECTOR_STEPS
-    if items.store.plan.cut.pooled:
-        num_steps = 1
-    x_BTD = items.store.gather(items.places_N[indices], num_steps)
-    count, num_rows = len(slots), len(indices)
-    valid_BT = torch.arange(x_BTD.shape[1], device=x_BTD.device) < lengths_B[:, None]
-    rows_3KP, _ = _rows_of(pack, slots)
-    valid_KBT = valid_BT.expand(count, -1, -1)
-    launch = Launch(count, num_rows, valid_KBT, None, lengths_B.new_full((count,), num_rows), (), None, {})
-    launch.weights = pack.layout.leaves(rows_3KP[0])
-    scores, valid = pack.model.forward(launch, x_BTD.expand(count, -1, -1, -1), valid_KBT)
-    batch = Batch(
-        x_BTD,
-        lengths_B.repeat(count),
-        items.targets_NS[indices].repeat(count, 1),
-        items.target_lengths_N[indices].repeat(count),
-    )
-    task = slots[0].fitting.trial.domains.plain_task
-    losses = task.loss_rows(scores, valid, batch).reshape(count, num_rows).mean(1).tolist()
-    predictions = task.predict(scores, valid)
-    return [(predictions[k * num_rows : (k + 1) * num_rows], losses[k]) for k in range(count)]

@@ -3,12 +3,12 @@
 The maths is that of `functional`; here each slot has its own probability, lambda and generator. `skip_dropped` needs no
 form of its own: what it leaves uncomputed is computed here and dropped, which gives the same values and gradients.
 
-Shape legend: K slots, B rows, T steps, D width.
+Shape legend: L layers with adapters, K slots, B rows, T steps, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,10 @@ class SlotMerge:
     progress: float
 
     def keep_probability(self, depth_fraction: float) -> float:
-        """1 - the drop probability of a layer at this moment."""
+        """1 - the drop probability of a layer at this moment; 1 where the strategy drops nothing."""
         strategy = self.strategy
+        if not isinstance(strategy, ResidualAddAdapterStrategy):
+            return 1.0
         drop = functional.drop_probability(
             strategy.stochastic_depth,
             depth_schedule=strategy.depth_schedule,
@@ -42,23 +44,62 @@ class SlotMerge:
         )
         return 1.0 - float(drop)
 
+    @property
+    def l2_lambda(self) -> float:
+        """Weight of its penalty; 0 without one."""
+        strategy = self.strategy
+        return float(strategy.l2_lambda) if isinstance(strategy, ResidualAddAdapterStrategy) else 0.0
+
 
 Run = Callable[[Tensor], Tensor]
 
 
-def merge_residual_add(launch: Launch, x_KBTD: Tensor, run: Run, depth_fraction: float) -> Tensor:
-    """See ResidualAddAdapterStrategy."""
-    clean_KBTD = run(x_KBTD)
-    if not launch.merges:
-        return functional.residual_add(x_KBTD, clean_KBTD)
-    result_KBTD = functional.residual_add(x_KBTD, _with_noise(launch, clean_KBTD, depth_fraction))
+def drop_unit(merges: Sequence[SlotMerge], keeps_LK: Sequence[Sequence[float]]) -> str | None:
+    """What the noise of a launch drops: "row" where any slot drops rows, else "batch"; None where it drops nothing."""
+    if all(keep == 1.0 for keeps_K in keeps_LK for keep in keeps_K):
+        return None
+    return "row" if any(merge.strategy.drop == "row" for merge in merges) else "batch"
+
+
+def draw_noise(
+    merges: Sequence[SlotMerge],
+    keeps_LK: Sequence[Sequence[float]],
+    num_rows: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> list[Tensor]:
+    """The noise of all layers, lowest first: each slot's from its own generator, in the order of its plain loop.
+
+    Returns:
+        for each layer [K, 1, 1, 1], or [K, B, 1, 1] where any slot drops rows.
+    """
+    return [
+        functional.draw_packed_noise(
+            (len(merges), num_rows, 1, 1),
+            keeps_K,
+            [merge.generator for merge in merges],
+            drop=[merge.strategy.drop for merge in merges],
+            num_rows=[merge.num_own_rows for merge in merges],
+            dtype=dtype,
+            device=device,
+        )
+        for keeps_K in keeps_LK
+    ]
+
+
+def merge_residual_add(launch: Launch, x_KBTD: Tensor, run: Run, number: int) -> Tensor:
+    """See ResidualAddAdapterStrategy; `number` is the layer's, counted over those with adapters."""
+    clean_KBTD = noised_KBTD = run(x_KBTD)
+    if launch.noise_L:
+        noised_KBTD = functional.stochastic_depth(clean_KBTD, launch.noise_L[number], launch.keeps_L[number])
+    result_KBTD = functional.residual_add(x_KBTD, noised_KBTD)
     if launch.penalty is not None:
+        assert launch.lambdas_K is not None
         target, reduction = launch.penalty
         difference_KBTD = clean_KBTD if target == "adapter_output" else x_KBTD - result_KBTD
-        lambdas = [merge.strategy.l2_lambda for merge in launch.merges]
         penalty_K = functional.l2_penalty(
             difference_KBTD,
-            torch.tensor(lambdas, dtype=x_KBTD.dtype, device=x_KBTD.device),
+            launch.lambdas_K,
             reduction=reduction,
             valid_frames=launch.valid_KBT,
             packed=True,
@@ -69,29 +110,12 @@ def merge_residual_add(launch: Launch, x_KBTD: Tensor, run: Run, depth_fraction:
     return result_KBTD
 
 
-def _with_noise(launch: Launch, output_KBTD: Tensor, depth_fraction: float) -> Tensor:
-    keeps = [merge.keep_probability(depth_fraction) for merge in launch.merges]
-    if all(keep == 1.0 for keep in keeps):
-        return output_KBTD
-    dtype, device = output_KBTD.dtype, output_KBTD.device
-    noise = functional.draw_packed_noise(
-        output_KBTD.shape,
-        keeps,
-        [merge.generator for merge in launch.merges],
-        drop=[merge.strategy.drop for merge in launch.merges],
-        num_rows=[merge.num_own_rows for merge in launch.merges],
-        dtype=dtype,
-        device=device,
-    )
-    return functional.stochastic_depth(output_KBTD, noise, torch.tensor(keeps, dtype=dtype, device=device))
-
-
-def merge_return_result(launch: Launch, x_KBTD: Tensor, run: Run, depth_fraction: float) -> Tensor:
+def merge_return_result(launch: Launch, x_KBTD: Tensor, run: Run, number: int) -> Tensor:
     """See ReturnResultAdapterStrategy."""
     return run(x_KBTD)
 
 
-MERGES: dict[type, Callable[[Launch, Tensor, Run, float], Tensor]] = {
+MERGES: dict[type, Callable[[Launch, Tensor, Run, int], Tensor]] = {
     ResidualAddAdapterStrategy: merge_residual_add,
     ReturnResultAdapterStrategy: merge_return_result,
 }

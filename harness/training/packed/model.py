@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from harness.adapters import InsertionPoint, functional
 from harness.backbones.model import TaskModel
 from harness.training.adapting import ADAPTER_NAME
-from harness.training.packed.merging import MERGES, SlotMerge
+from harness.training.packed.merging import MERGES
 from harness.training.packed.packable import Family
 from harness.training.packed.slot_layers import Current, slotwise
 
@@ -30,8 +30,10 @@ class Launch:
         valid_KBT: real steps of real rows.
         own_KBT: steps and rows of the slots' own batches, which NeMo's l2 sum counts; None where they are all.
         num_own_rows_K: rows of the slots' own batches.
-        merges: the slots' strategies; empty when scoring: no noise and no penalty.
-        penalty: (what is penalised, reduction), or None when no slot has a penalty.
+        penalty: (what is penalised, reduction), or None when no slot has a penalty, and when scoring.
+        lambdas_K: weights of the penalties; read where there is a penalty.
+        noise_L: of each layer with adapters, what is kept; empty where nothing is dropped, and when scoring.
+        keeps_L: [K] each, the probabilities of keeping that the noise was drawn with.
         weights: what learns, by name, [K, ...].
         penalties: filled by the pass: [K] each.
     """
@@ -41,20 +43,22 @@ class Launch:
     valid_KBT: Tensor
     own_KBT: Tensor | None
     num_own_rows_K: Tensor
-    merges: Sequence[SlotMerge]
     penalty: tuple[str, str] | None
-    weights: Mapping[str, Tensor]
+    lambdas_K: Tensor | None = None
+    noise_L: Sequence[Tensor] = ()
+    keeps_L: Sequence[Tensor] = ()
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
     penalties: list[Tensor] = field(default_factory=list)
 
 
 class PackedAdapter(nn.Module):
     """The adapters of all slots at one insertion point, as one adapter that is its own strategy."""
 
-    def __init__(self, current: Current[Launch], prefix: str, family: Family, depth_fraction: float) -> None:
+    def __init__(self, current: Current[Launch], prefix: str, family: Family, number: int) -> None:
         super().__init__()
         assert family.adapters is not None
         _, _, self.norm_position, activation, self.eps, strategy = family.adapters
-        self.current, self.depth_fraction = current, depth_fraction
+        self.current, self.number = current, number
         self.activation = activation()
         self.merge = MERGES[strategy]
         order = (0, 1, 3) if self.norm_position == "pre" else (3, 0, 2)
@@ -64,7 +68,7 @@ class PackedAdapter(nn.Module):
         """Run the slots' adapters and merge their outputs, [K * B, T, D]."""
         launch = self.current.launch
         merged_KBTD = self.merge(
-            launch, x.reshape(launch.num_slots, launch.num_rows, *x.shape[1:]), self._run, self.depth_fraction
+            launch, x.reshape(launch.num_slots, launch.num_rows, *x.shape[1:]), self._run, self.number
         )
         return merged_KBTD.flatten(0, 1)
 
@@ -88,17 +92,21 @@ class PackedModel:
     Args:
         frozen: the base model on the device, in the dtype; its weights are shared, not copied.
         family: of the trials.
+
+    Attributes:
+        depth_fractions: (layer + 1) / number of layers, of those with adapters.
     """
 
     def __init__(self, frozen: TaskModel, family: Family) -> None:
-        self.cut = family.cut
+        self.cut, self.width = family.cut, frozen.encoder.dim
         self.current: Current[Launch] = Current()
         self.model = slotwise(frozen, self.current)
         paths = [(path, module) for path, module in self.model.named_modules() if isinstance(module, InsertionPoint)]
-        for layer in family.layers:
+        self.depth_fractions = [(layer + 1) / len(paths) for layer in family.layers]
+        for number, layer in enumerate(family.layers):
             path, point = paths[layer]
             prefix = f"{path}.adapter_layer.{ADAPTER_NAME}"
-            packed = PackedAdapter(self.current, prefix, family, (layer + 1) / len(paths))
+            packed = PackedAdapter(self.current, prefix, family, number)
             point.adapter_layer = nn.ModuleDict({ADAPTER_NAME: packed})
             point.adapter_cfg = {ADAPTER_NAME: {"enabled": True}}
         if family.trains_head:

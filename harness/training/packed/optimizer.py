@@ -2,19 +2,20 @@
 
 Equal to `torch.nn.utils.clip_grad_norm_` and `torch.optim.AdamW` (Loshchilov and Hutter, 2019), to rounding.
 
-Shape legend: K trials, P numbers in a row.
+Shape legend: K trials, P numbers in a row, C coefficients.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from harness.config import OptimSettings
+
+NUM_COEFFICIENTS = 8
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class RowStep:
 
 @torch.no_grad()
 def step_rows(
-    weights_KP: Tensor, first_KP: Tensor, second_KP: Tensor, gradients_KP: Tensor, steps: Sequence[RowStep]
+    weights_KP: Tensor, first_KP: Tensor, second_KP: Tensor, gradients_KP: Tensor, values_KC: Tensor, clips: bool
 ) -> None:
     """Clip the gradients and update weights and moments, in place.
 
@@ -51,11 +52,11 @@ def step_rows(
         first_KP: mean of the gradients (Adam's exp_avg).
         second_KP: mean of their squares (exp_avg_sq).
         gradients_KP: overwritten.
-        steps: K of them.
+        values_KC: `RowStep.coefficients` of the rows, in the weights' dtype.
+        clips: whether any row is clipped.
     """
-    values_KC = torch.tensor([step.coefficients() for step in steps], dtype=weights_KP.dtype, device=weights_KP.device)
     decay, new1, beta2, new2, size, correction, eps, clip = values_KC.unsqueeze(-1).unbind(1)
-    if any(step.settings.clip_norm is not None for step in steps):
+    if clips:
         norm_K1 = torch.linalg.vector_norm(gradients_KP, dim=1, keepdim=True)
         scale_K1 = torch.clamp(clip / (norm_K1 + 1e-6), max=1.0)
         gradients_KP *= torch.where(clip.isnan(), 1.0, scale_K1)

@@ -20,6 +20,7 @@ from harness.training.packed.merging import MERGES
 
 PACKED_ADAPTERS: tuple[type[nn.Module], ...] = (LinearAdapter,)
 PACKED_STRATEGIES: tuple[type, ...] = tuple(MERGES)
+BFLOAT16_DEVICES = ("cuda",)  # elsewhere packs promise bits, and products of bfloat16 are not known to keep them
 WIDTHS = (8, 16, 32, 64, 128, 256, 512, 1024)  # bottlenecks are padded to the next of these
 
 
@@ -37,8 +38,16 @@ class Family:
     trains_head: bool
 
 
-def why_not_packable(model: TaskModel) -> str | None:
-    """Why a trial's model cannot be part of a pack; None when it can."""
+def why_not_packable(model: TaskModel, loop: LoopSettings) -> str | None:
+    """Why a trial cannot be part of a pack; None when it can.
+
+    Args:
+        model: adapted.
+        loop: the trial's settings.
+    """
+    device = loop.device.partition(":")[0]
+    if loop.precision == "bfloat16" and device not in BFLOAT16_DEVICES:
+        return f"bfloat16 on a {device}: its bits may depend on how many trials share a step"
     for adapter in enabled_adapters(model):
         strategy = adapter.adapter_strategy
         if type(adapter) not in PACKED_ADAPTERS:

@@ -27,7 +27,7 @@ from harness.training.packed.optimizer import RowStep
 from harness.training.packed.packable import penalty_of
 from harness.training.prefix_cache import VECTOR_STEPS, PrefixStore
 from harness.training.resources import EVALUATION_FRAMES
-from harness.training.task import Evaluation, Item, Task, evaluation_of
+from harness.training.task import Evaluation, Item, evaluation_of
 from harness.training.trial import Fitting
 from harness.training.views import all_views
 
@@ -80,11 +80,27 @@ def make_item_set(task: CutTask, items: Sequence[Item], num_views: int | None = 
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainStep:
-    """A batch to learn from: its items, and the padded shape that it shares launches by."""
+    """A batch to learn from, on the device, and the padded shape that it shares launches by.
 
-    indices_B: Tensor
+    A padded row repeats the first one; its loss is left out.
+
+    Attributes:
+        places_B: in the store.
+        lengths_B: real steps at the cut.
+        targets_BS: padded.
+        target_lengths_B: of the targets.
+        num_own_rows: rows that are no padding.
+        num_steps: of the trial's own batch.
+        shape: rows and steps, padded.
+    """
+
+    places_B: Tensor
+    lengths_B: Tensor
+    targets_BS: Tensor
+    target_lengths_B: Tensor
+    num_own_rows: int
     num_steps: int
     shape: tuple[int, int]
 
@@ -141,10 +157,6 @@ class Slot:
         self.fit.resume()
 
     @property
-    def task(self) -> Task:
-        return self.fitting.task
-
-    @property
     def due(self) -> TrainStep | ScoreStep:
         """The next thing to run."""
         return self.work[self.position]
@@ -154,6 +166,7 @@ class Slot:
         epoch = self.fit.state.epoch
         self.noise = self.fit.noise_generator(epoch)
         self.task_sum = self.auxiliary_sum = 0.0
+        self.unread: list[Tensor] = []
         self.position = 0
         self.seconds = 0.0
         batches = self.fit.batches_of(epoch)
@@ -162,14 +175,32 @@ class Slot:
             batches = self.items.view_indices(batches, views)
             self.seconds = time.perf_counter() - began
         self.num_batches = len(batches)
-        self.work: list[TrainStep | ScoreStep] = [self._train_step(indices) for indices in batches]
+        self.work: list[TrainStep | ScoreStep] = [*self._train_steps(batches)]
         self.scorings: dict[str, Scoring] = {}
         for domain, score_set in self.score_sets.items():
             self.scorings[domain] = Scoring([""] * len(score_set.items.items))
             self.work += [ScoreStep(domain, id(score_set), number) for number in range(len(score_set.batches))]
 
-    def _train_step(self, indices: Sequence[int]) -> TrainStep:
-        chosen = torch.tensor(indices, device=self.items.places_N.device)
+    def _train_steps(self, batches: Sequence[Sequence[int]]) -> list[TrainStep]:
+        """An epoch's batches: what each needs of its items is taken for all of them at once."""
+        items, shapes = self.items, [self._shape_of(indices) for indices in batches]
+        padded = [
+            [*indices, *[indices[0]] * (rows - len(indices))]
+            for indices, (_, (rows, _)) in zip(batches, shapes, strict=True)
+        ]
+        chosen = torch.tensor([index for indices in padded for index in indices], device=items.places_N.device)
+        sizes = [len(indices) for indices in padded]
+        places, lengths, targets, target_lengths = (
+            torch.split(of_items[chosen], sizes)
+            for of_items in (items.places_N, items.lengths_N, items.targets_NS, items.target_lengths_N)
+        )
+        return [
+            TrainStep(places[n], lengths[n], targets[n], target_lengths[n], len(batches[n]), *shapes[n])
+            for n in range(len(batches))
+        ]
+
+    def _shape_of(self, indices: Sequence[int]) -> tuple[int, tuple[int, int]]:
+        """A batch's own number of steps, and the shape that it is padded to."""
         longest = max(self.items.input_lengths[index] for index in indices)
         pooled = self.items.store.plan.cut.pooled
         encoder = self.fitting.adapted.model.encoder
@@ -177,7 +208,7 @@ class Slot:
         loop = self.fitting.plan.loop
         rows = loop.batch_size if loop.max_frames is None else -(-len(indices) // ROWS) * ROWS
         padded = padded_steps(num_steps, self.is_wide)
-        return TrainStep(chosen, num_steps, (rows, min(padded, self.items.store.plan.num_steps)))
+        return num_steps, (rows, min(padded, self.items.store.plan.num_steps))
 
     @property
     def progress(self) -> float:
@@ -187,7 +218,7 @@ class Slot:
     def merge_of(self, step: TrainStep) -> SlotMerge:
         """What its strategy needs in a step (one config makes all layers' strategies)."""
         strategy = self.strategies[0] if self.strategies else None
-        return SlotMerge(strategy, self.noise, len(step.indices_B), self.progress)
+        return SlotMerge(strategy, self.noise, step.num_own_rows, self.progress)
 
     def row_step(self) -> RowStep:
         """Its next optimizer step."""
@@ -201,14 +232,32 @@ class Slot:
         Raises:
             TrialError: the loss is not finite (`nan`), as the plain loop raises it.
         """
-        total = task_loss + auxiliary_loss
-        if not math.isfinite(total):
-            where = f"epoch {self.fit.state.epoch + 1}, step {self.position + 1}"
-            raise TrialError("nan", f"the loss is {total} at {where}")
-        self.task_sum += task_loss
-        self.auxiliary_sum += auxiliary_loss
+        self._add_losses(task_loss, auxiliary_loss, self.position + 1)
         self.num_optimizer_steps += 1
         self.position += 1
+
+    def keep_losses(self, losses_2: Tensor) -> None:
+        """Count a step that was taken, whose losses are still being computed: they are read when the epoch has no more.
+
+        A loss that is not finite is found then; the trial's further steps up to there were in vain.
+
+        Raises:
+            TrialError: as `take_losses`, for the first such step.
+        """
+        self.unread.append(losses_2)
+        self.num_optimizer_steps += 1
+        self.position += 1
+        if self.position == self.num_batches:
+            losses, self.unread = torch.stack(self.unread).tolist(), []
+            for number, (task_loss, auxiliary_loss) in enumerate(losses, 1):
+                self._add_losses(task_loss, auxiliary_loss, number)
+
+    def _add_losses(self, task_loss: float, auxiliary_loss: float, number: int) -> None:
+        total = task_loss + auxiliary_loss
+        if not math.isfinite(total):
+            raise TrialError("nan", f"the loss is {total} at epoch {self.fit.state.epoch + 1}, step {number}")
+        self.task_sum += task_loss
+        self.auxiliary_sum += auxiliary_loss
 
     def take_scores(self, step: ScoreStep, predictions: Sequence[int | str], mean_loss: float) -> None:
         """Take a scored batch."""

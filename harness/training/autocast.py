@@ -1,0 +1,20 @@
+"""What a precision does to a training's forward pass: for bfloat16, torch's autocast over float32 weights."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+
+def autocast(device: torch.device, precision: str, keep_casts: bool = True) -> AbstractContextManager[object]:
+    """The context of a forward pass that learns; scoring has none, in any precision.
+
+    Args:
+        device: where it runs.
+        precision: `loop.precision`.
+        keep_casts: keep a weight's cast for the rest of the pass. Not in a CUDA graph: it would outlive the pass.
+    """
+    if precision != "bfloat16":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=keep_casts)
