@@ -1,8 +1,8 @@
 """Which engine trains a config fastest here, measured in a few seconds: the plain loop, the cut, packs of 2, 4, 8 ...
 
 Each candidate trains the same few batches, with what it needs computed before; seconds are of the processor where one
-thread of it trains (other processes do not count then), of the clock otherwise, and on a GPU. A faster engine is taken only if it saves
-more than MARGIN, so that a probe's noise does not leave the plain loop for nothing.
+thread of it trains (other processes do not count then), of the clock otherwise, and on a GPU. A faster engine is taken
+only if it saves more than MARGIN, so that a probe's noise does not leave the plain loop for nothing.
 """
 
 from __future__ import annotations
