@@ -32,7 +32,7 @@ from harness.data.corpus import Corpus, TextExample
 from harness.seeding import torch_generator
 from harness.training.adapting import adapt
 from harness.training.cut import find_cut, num_block_weights
-from harness.training.packed import engine as packed_engine
+from harness.training.packed import steps
 from harness.training.resources import Domains, Resources
 from harness.training.task import Task
 from harness.training.trial import Trial
@@ -183,13 +183,13 @@ class StepClock:
 def engine_steps(configs: list[TrialConfig], domains: Domains, engine: str, num_steps: int) -> float:
     """Seconds a trial-step, from the end of the last trial's first epoch to the end of all."""
     clock = StepClock()
-    score_epoch, score_step = Trial.score_epoch, packed_engine.score_step
+    score_epoch, score_step = Trial.score_epoch, steps.score_step
     try:
         Trial.score_epoch = clock.leave_out(score_epoch)  # type: ignore[method-assign]
-        packed_engine.score_step = clock.leave_out(score_step)
+        steps.score_step = clock.leave_out(score_step)
         entries = train_list(configs, CellResources(domains), engine, len(configs), clock)
     finally:
-        Trial.score_epoch, packed_engine.score_step = score_epoch, score_step  # type: ignore[method-assign]
+        Trial.score_epoch, steps.score_step = score_epoch, score_step  # type: ignore[method-assign]
     began, ended = (max(found[epoch]["cpu_s"] for found in entries) for epoch in (0, EPOCHS - 1))
     return (ended - began) / (len(configs) * num_steps * (EPOCHS - 1))
 

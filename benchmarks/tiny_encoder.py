@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ from harness.training.pretrain import make_tokenizer, pretrain
 VOCABULARY = 1000
 MAX_LENGTH = 4  # tokens: with batches of 16, 64 a step
 # No dropout: the encoder is frozen, our engines run it without, and Trainer would run it with.
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 64,
     "num_hidden_layers": 4,
@@ -63,7 +64,7 @@ def save_encoder(folder: Path, like: Recipe) -> None:
     from transformers import BertConfig, BertModel
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     shutil.rmtree(folder, ignore_errors=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)

@@ -27,7 +27,7 @@ from harness.data.batching import bucketed_batches
 from harness.seeding import torch_generator
 from harness.training.adapting import adapt
 from harness.training.optim import lr_scale
-from harness.training.resources import EVALUATION_FRAMES, Resources
+from harness.training.resources import EVALUATION_FRAMES, Resources, dtype_of
 from harness.training.task import evaluate
 from harness.training.trial import Trial
 
@@ -79,13 +79,15 @@ class GraphedLoop:
     def __init__(self, config: TrialConfig, resources: Resources, device: torch.device) -> None:
         self.device = device
         self.domains = resources.domains(config)
-        model = copy.deepcopy(self.domains.backbone.model).to(device)
+        self.dtype = dtype_of(config.loop)
+        model = copy.deepcopy(self.domains.backbone.model).to(device, self.dtype)
         self.model = adapt(model, config).model.eval()
         self.weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         self.first_weights = [weight.detach().clone() for weight in self.weights]
         optim = config.optim
         self.clip_norm = optim.clip_norm
-        self.lr, self.decay = torch.zeros((), device=device), torch.zeros((), device=device)
+        self.lr = torch.zeros((), device=device, dtype=self.dtype)
+        self.decay = torch.zeros_like(self.lr)
         capturable = device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
             self.weights, lr=self.lr, betas=optim.betas, eps=optim.eps, weight_decay=0.0, capturable=capturable
@@ -137,23 +139,22 @@ class GraphedLoop:
             generator=torch_generator(config.seed, "data", "order", epoch),
         )
 
-    def step_of(self, batch: list[int]) -> GraphedStep:
-        """The step for batches of this shape."""
+    def shape_of(self, batch: list[int]) -> tuple[int, int]:
+        """Rows and steps of a batch, padded."""
         longest = max(self.input_lengths[index] for index in batch)
-        shape = (len(batch), -(-longest // STEPS) * STEPS)
-        if shape not in self.steps:
-            self.steps[shape] = GraphedStep(self, *shape)
-        return self.steps[shape]
+        return len(batch), -(-longest // STEPS) * STEPS
 
     def capture_all(self, config: TrialConfig) -> None:
         """Capture the steps of all shapes that a trial meets."""
         for epoch in range(config.loop.epochs):
             for batch in self.batches(config, epoch):
-                self.step_of(batch)
+                shape = self.shape_of(batch)
+                if shape not in self.steps:
+                    self.steps[shape] = GraphedStep(self, *shape)
         self.reset()
 
     def train(self, config: TrialConfig) -> list[dict[str, float]]:
-        """One trial; its metrics after each epoch."""
+        """One trial, of shapes that were captured; its metrics after each epoch."""
         self.reset()
         optim, loop = config.optim, config.loop
         self.decay.fill_(optim.weight_decay)
@@ -165,7 +166,7 @@ class GraphedLoop:
             for number, (batch, chosen_B) in enumerate(zip(batches, parts, strict=True)):
                 progress = (epoch + number / len(batches)) / loop.epochs
                 self.lr.fill_(optim.lr * lr_scale(progress, optim.warmup, optim.decay))
-                self.step_of(batch).run(chosen_B)
+                self.steps[self.shape_of(batch)].run(chosen_B)
             entries.append(self.evaluate(config))
         return entries
 
@@ -181,7 +182,7 @@ class GraphedLoop:
                 items,
                 max_frames=EVALUATION_FRAMES["text"],
                 device=self.device,
-                dtype=torch.float32,
+                dtype=self.dtype,
             )
             side, share = ("target", 1.0) if domain == data.target else ("source", 1 / len(data.source))
             for name, value in found.scores.items():

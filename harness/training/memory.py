@@ -26,7 +26,7 @@ class PeakMemory:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         if device.type == "cuda":
-            torch.cuda.init()  # before anything ran there, there would be nothing to reset
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # before anything ran there, there would be nothing to reset
             torch.cuda.reset_peak_memory_stats(device)
             return
         try:
