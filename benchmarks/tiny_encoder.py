@@ -68,8 +68,9 @@ def tiny_recipe(max_length: int) -> str:
 def save_encoder(folder: Path, shape: dict[str, Any], like: Recipe) -> None:
     """Weights drawn from the seed, and word pieces learnt from the source's training sentences of another recipe."""
     from transformers import BertConfig, BertModel
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
+    logging: Any = transformers_logging
     logging.disable_progress_bar()
     shutil.rmtree(folder, ignore_errors=True)
     with torch.random.fork_rng(devices=[]):
