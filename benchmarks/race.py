@@ -28,6 +28,7 @@ from workload import Workload, make_workload
 PROGRAMS = Path(__file__).parent / "peers"
 TIMEOUT_S = 1800
 TINY = "tiny"  # stands for the recipe of tiny_encoder.py
+TINY_LENGTH = 4  # tokens of a text: with batches of 16, 64 a step
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ G = Contestant(
     "one batch order and one clipping norm for all trials: other numbers; batches of like length",
 )
 H = Contestant("h: torch.func vmap", "functional_vmap.py", THREADS, note="no stochastic depth in the list; one process")
+RAY_NOTE = "its workers load inside the measured time, once each"
 SMALL = {"num_trials": 16, "epochs": 8, "train_limit": 120, "valid_limit": 40}
+NO_GPU = {"name": "i: CUDA-graphed single loop", "note": "no GPU here"}
 # Fewer epochs than the sweep's eight tell against the cut (the frozen prefix is computed once an example).
 RACES = {
     "pretrained": Race(
@@ -120,8 +123,12 @@ RACES = {
             CUT,
             packed(8),
             Contestant("c: joblib over cores", "own_engines.py", ("--how", "joblib")),
-            Contestant("d: Ray Tune, a core a trial", "own_engines.py", ("--how", "ray", "--cpus", "1"), "ray"),
-            Contestant("d: Ray Tune, half a core a trial", "own_engines.py", ("--how", "ray", "--cpus", "0.5"), "ray"),
+            Contestant(
+                "d: Ray Tune, a core a trial", "own_engines.py", ("--how", "ray", "--cpus", "1"), "ray", RAY_NOTE
+            ),
+            Contestant(
+                "d: Ray Tune, half a core a trial", "own_engines.py", ("--how", "ray", "--cpus", "0.5"), "ray", RAY_NOTE
+            ),
             H,
         ),
     ),
@@ -218,10 +225,10 @@ def main() -> None:
     )
     settings = {**race.settings, **(QUICK if asked.quick else {}), "device": "cuda" if HAS_GPU else "cpu"}
     machine = describe_machine()
-    recipe = tiny_recipe() if settings["recipe"] == TINY else settings["recipe"]
+    recipe = tiny_recipe(TINY_LENGTH) if settings["recipe"] == TINY else settings["recipe"]
     workload = make_workload(**{**settings, "recipe": recipe})
     summaries = run_race(race, chosen, workload, asked.repeats)
-    missing = [] if HAS_GPU else [{"name": GRAPHED.name, "note": "no GPU here"}]
+    missing = [] if HAS_GPU else [NO_GPU]
     content = {"machine": machine, "workload": settings, "contestants": summaries, "not_run": missing}
     path = write_result(asked.name or f"race_{asked.race}", content)
     for summary in summaries:

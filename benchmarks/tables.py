@@ -93,10 +93,15 @@ def race_table(result: dict[str, Any]) -> str:
     rows += [(one["name"], one["note"], *["-"] * 5) for one in result["not_run"]]
     settings = ", ".join(f"{name} {value}" for name, value in result["workload"].items())
     runs = min(one["num_runs"] for one in result["contestants"])
-    notes = "\n".join(f"- {one['name']}: {one['note']}." for one in result["contestants"] if one["note"])
+    notes = [f"- {one['name']}: {one['note']}." for one in result["contestants"] if one["note"]]
+    notes += [
+        f"- {one['name']}: {one['padded_tokens']} tokens trained on with padding, {one['real_tokens']} without."
+        for one in result["contestants"]
+        if "padded_tokens" in one
+    ]
     return (
         f"{machine_line(result['machine'])} List: {settings}. Medians of {runs}, interleaved; speed-up over the first "
-        f"row.\n\n{markdown(header, rows)}\n\n{notes}"
+        f"row.\n\n{markdown(header, rows)}\n\n" + "\n".join(notes)
     )
 
 
@@ -127,9 +132,61 @@ def overhead_table(result: dict[str, Any]) -> str:
     return f"{machine_line(result['machine'])}\n\n{markdown(header, rows)}"
 
 
+def target_table(result: dict[str, Any]) -> str:
+    """One row a search with its times to the target, never-reached ones told as such; the breakdown below."""
+    search = result["search"]
+    header = (
+        "search",
+        "reached",
+        "median s to the target (range)",
+        "epochs",
+        "epochs a second",
+        "complete, pruned",
+        "CPU s",
+        "peak MB",
+    )
+    rows = []
+    for one in result["contestants"]:
+        low, high = (seconds_or_never(one[name], search["limit_s"]) for name in ("least_s", "most_s"))
+        rows.append(
+            (
+                one["name"],
+                f"{one['num_reached']} of {len(one['reached_s'])}",
+                f"{seconds_or_never(one['median_s'], search['limit_s'])} ({low} to {high})",
+                f"{one['num_epochs']:.0f}",
+                f"{one['epochs_per_s']:.1f}",
+                f"{one['num_complete']:.0f}, {one['num_pruned']:.0f}",
+                f"{one['cpu_s']:.1f}",
+                f"{one['peak_mb']:.0f}",
+            )
+        )
+    found = result["calibration"]
+    at = ", ".join(f"{name}: {value:.4f}" for name, value in found["percentiles"].items())
+    settings = ", ".join(f"{name} {value}" for name, value in result["workload"].items())
+    text = (
+        f"{machine_line(result['machine'])} List: {settings}; budget {search['budget']} trials, "
+        f"{search['limit_s']:.0f} s. Target {found['target_score']:.4f}, the lower {found['percentile']}th percentile "
+        f"of random trials' best scores ({at}).\n\n{markdown(header, rows)}"
+    )
+    parts = [
+        (one["part"], *("-" if one[name] is None else f"{one[name]:.2f}" for name in ("factor", "limit")))
+        for one in result.get("breakdown", ())
+    ]
+    return f"{text}\n\n{markdown(('factor', 'measured', 'predicted limit'), parts)}" if parts else text
+
+
+def seconds_or_never(seconds: float | None, limit_s: float) -> str:
+    """A time to the target; where it was not reached, that, with the limit."""
+    return f"**never in {limit_s:.0f} s**" if seconds is None else f"{seconds:.1f}"
+
+
 SECTIONS = {
     "race_pretrained": race_table,
+    "race_pretrained_variants": race_table,
     "race_small": race_table,
+    "race_tiny": race_table,
+    "race_tiny_upper": race_table,
+    "time_to_target": target_table,
     "grid": grid_table,
     "study_overhead": overhead_table,
 }

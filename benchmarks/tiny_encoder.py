@@ -1,4 +1,4 @@
-"""A pretrained text encoder of 0.2 M weights for the race at the grid's smallest size: BERT-like, random, seeded.
+"""A pretrained text encoder of 0.2 M weights for the races at the grid's smallest size: BERT-like, random, seeded.
 
 It is a transformers model folder, so that contestants that need transformers have the same weights as ours. Its head is
 trained on the source domains as every backbone's; nothing here asks it to be good at the task. It lies in the user's
@@ -21,7 +21,6 @@ from harness.settings import content_hash
 from harness.training.pretrain import make_tokenizer, pretrain
 
 VOCABULARY = 1000
-MAX_LENGTH = 4  # tokens: with batches of 16, 64 a step
 # No dropout: the encoder is frozen, our engines run it without, and Trainer would run it with.
 SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -29,7 +28,6 @@ SHAPE: dict[str, Any] = {
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "intermediate_size": 128,
-    "max_position_embeddings": 8,
     "type_vocab_size": 1,
     "pad_token_id": 0,
     "hidden_dropout_prob": 0.0,
@@ -38,37 +36,46 @@ SHAPE: dict[str, Any] = {
 SEED = 0
 
 
-def tiny_recipe() -> str:
+def tiny_recipe(max_length: int) -> str:
     """The path of the encoder's recipe, by which a trial names it; makes the encoder and its head if need be (seconds).
+
+    Args:
+        max_length: tokens that are read of a text.
 
     Raises:
         UserError: the corpus has not been fetched.
     """
     like = load_recipe("text_small")
-    folder = cache_root() / "benchmarks" / f"tiny_bert-{content_hash({'shape': SHAPE, 'seed': SEED})}"
+    shape = {**SHAPE, "max_position_embeddings": 2 * max_length}
+    folder = cache_root() / "benchmarks" / f"tiny_bert-{content_hash({'shape': shape, 'seed': SEED})}"
     path = folder / "recipe.json"
     if not path.is_file():
-        save_encoder(folder, like)
-        encoder = {"kind": "transformers", "path": str(folder), "max_length": MAX_LENGTH}
-        recipe = Recipe.model_validate(
-            {**like.model_dump(by_alias=True), "name": "text_tiny_bert", "description": "", "encoder": encoder}
-            | {"train": "head", "loop": {"epochs": 2, "batch_size": 32, "valid_limit": 300}}
-        )
+        save_encoder(folder, shape, like)
+        encoder = {"kind": "transformers", "path": str(folder), "max_length": max_length}
+        changes = {
+            "name": "text_tiny_bert",
+            "description": "",
+            "encoder": encoder,
+            "train": "head",
+            "loop": {"epochs": 2, "batch_size": 32, "valid_limit": 300},
+        }
+        recipe = Recipe.model_validate({**like.model_dump(by_alias=True), **changes})
         write_atomically(path, recipe.model_dump_json(by_alias=True).encode())
     pretrain(load_recipe(str(path)), lambda entry: None)
     return str(path)
 
 
-def save_encoder(folder: Path, like: Recipe) -> None:
+def save_encoder(folder: Path, shape: dict[str, Any], like: Recipe) -> None:
     """Weights drawn from the seed, and word pieces learnt from the source's training sentences of another recipe."""
     from transformers import BertConfig, BertModel
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging: Any = transformers_logging
+    logging.disable_progress_bar()
     shutil.rmtree(folder, ignore_errors=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        model = BertModel(BertConfig(**SHAPE), add_pooling_layer=False)
+        model = BertModel(BertConfig(**shape), add_pooling_layer=False)
     model.save_pretrained(folder)
     words = like.encoder.model_copy(update={"vocab_size": VOCABULARY})
     corpus = load_corpus(like.data.corpus, **like.data.options)

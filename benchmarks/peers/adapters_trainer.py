@@ -56,12 +56,12 @@ class _Trainer(adapters.AdapterTrainer):  # type: ignore[misc]
     train_adapter_fusion = False
 
 
-def train(workload: dict[str, Any], trial: dict[str, Any]) -> dict[str, Any]:
-    """One trial."""
+def train(workload: dict[str, Any], trial: dict[str, Any], hear: Any = None) -> dict[str, Any]:
+    """One trial; see `train_with`."""
     transformers.set_seed(trial["seed"])
     encoder = adapted_encoder(workload, ["adapted"])
     encoder.train_adapter("adapted")
-    return train_with(_Trainer, _Adapted(encoder, workload["head"]), workload, trial)
+    return train_with(_Trainer, _Adapted(encoder, workload["head"]), workload, trial, hear)
 
 
 if __name__ == "__main__":

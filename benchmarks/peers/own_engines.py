@@ -101,7 +101,11 @@ def _train_one(trial: tuple[int, dict[str, Any]], warm: bool = False) -> list[di
     if warm:
         _RESOURCES["kept"] = warm_up([trial])
         return []
-    return train_some([trial], "plain", 1, _RESOURCES.get("kept"))
+    if "kept" not in _RESOURCES:
+        from harness.training.resources import Resources
+
+        _RESOURCES["kept"] = Resources(sealed=True)
+    return train_some([trial], "plain", 1, _RESOURCES["kept"])
 
 
 def run_joblib(trials: Numbered, num_workers: int) -> tuple[Meter, list[dict[str, Any]]]:
@@ -117,7 +121,11 @@ def run_joblib(trials: Numbered, num_workers: int) -> tuple[Meter, list[dict[str
 
 
 def run_ray(trials: Numbered, cpus: float) -> tuple[Meter, list[dict[str, Any]]]:
-    """Ray Tune with fractional CPUs: one trial an actor; Ray itself is up before the clock starts."""
+    """Ray Tune with fractional CPUs. Ray itself is up before the clock starts.
+
+    Its workers are not: Tune starts them with its first trials, and they load inside the measured time. They are kept
+    for the trials that follow (`reuse_actors`), with what they have loaded.
+    """
     import own_engines as module
     import ray
     from ray import tune
@@ -135,7 +143,8 @@ def run_ray(trials: Numbered, cpus: float) -> tuple[Meter, list[dict[str, Any]]]
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": cpus}),
             param_space=space,
-            run_config=tune.RunConfig(verbose=0),
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(verbose=0, storage_path=str(Path.cwd())),  # by default in the home folder
         )
         found = tuner.fit()
     rows = [json.loads(result.metrics["row"]) for result in found]

@@ -8,6 +8,7 @@ by length, 16 a batch. Nothing is saved or logged, and there is no progress bar.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -49,9 +50,17 @@ def arguments(workload: dict[str, Any], trial: dict[str, Any], folder: str) -> T
 
 
 def train_with(
-    trainer_class: Any, model: MeanClassifier, workload: dict[str, Any], trial: dict[str, Any]
+    trainer_class: Any,
+    model: MeanClassifier,
+    workload: dict[str, Any],
+    trial: dict[str, Any],
+    hear: Callable[[int, dict[str, float]], None] | None = None,
 ) -> dict[str, Any]:
-    """Train; the metrics after each epoch, and the tokens of all training steps with padding and without."""
+    """Train; the metrics after each epoch, and the tokens of all training steps with padding and without.
+
+    Args:
+        hear: told the number of each epoch (from 1) and its metrics; what it raises ends the training.
+    """
     epochs: list[dict[str, float]] = []
 
     class Collect(transformers.TrainerCallback):
@@ -65,6 +74,8 @@ def train_with(
             if len(self.seen) == len(workload["valid"]):
                 epochs.append(average_sources(self.seen, workload["target"]))
                 self.seen = {}
+                if hear is not None:
+                    hear(len(epochs), epochs[-1])
 
     def compute_metrics(prediction: Any) -> dict[str, float]:
         return scores_of(torch.from_numpy(prediction.predictions), torch.from_numpy(prediction.label_ids))

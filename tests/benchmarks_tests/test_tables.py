@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tables import gain, grid_table, markdown, overhead_table, race_table
+from tables import gain, grid_table, markdown, overhead_table, race_table, target_table
 
 MACHINE = {"date": "2026-01-01", "processor": "P", "cores": "2", "load_average": 0.1, "packages": {"torch": "2"}}
 
@@ -44,6 +44,42 @@ def test_race_row_and_who_did_not_run() -> None:
     text = race_table(result)
     assert "| a | 2.0 (1.5 to 2.5) | 3.0 | 100 | 1.00 | 0.5000 | 0.2500 |" in text
     assert "| i | no GPU here | - | - | - | - | - |" in text and "Medians of 5" in text
+
+
+def test_padding_is_told_where_it_was_counted() -> None:
+    one = {
+        "name": "e", "note": "", "wall_s": 2.0, "wall_range_s": [1.5, 2.5], "cpu_s": 3.0, "peak_mb": 100.0,
+        "speedup": 1.0, "mean_final": 0.5, "greatest_difference": 0.25, "num_runs": 5, "padded_tokens": 30,
+        "real_tokens": 20,
+    }  # fmt: skip
+    text = race_table({"machine": MACHINE, "workload": {}, "contestants": [one], "not_run": []})
+    assert text.endswith("\n- e: 30 tokens trained on with padding, 20 without.")
+
+
+def search_result(**more: object) -> dict[str, object]:
+    one = {
+        "name": "e", "reached_s": [4.0, None, None], "num_reached": 1, "median_s": None, "least_s": 4.0,
+        "most_s": None, "num_epochs": 30.0, "epochs_per_s": 2.5, "num_complete": 3.0, "num_pruned": 1.0, "cpu_s": 20.0,
+        "peak_mb": 100.0,
+    }  # fmt: skip
+    calibration = {"percentile": 90, "percentiles": {"ours": 0.52, "e": 0.5}, "target_score": 0.5}
+    return {
+        "machine": MACHINE, "workload": {"epochs": 2}, "search": {"budget": 64, "limit_s": 60.0},
+        "calibration": calibration, "contestants": [one], **more,
+    }  # fmt: skip
+
+
+def test_a_search_that_never_reached_the_target_is_told_as_such() -> None:
+    text = target_table(search_result())
+    never = "**never in 60 s**"
+    assert f"| e | 1 of 3 | {never} (4.0 to {never}) | 30 | 2.5 | 3, 1 | 20.0 | 100 |" in text
+    assert "Target 0.5000, the lower 90th percentile" in text and "predicted limit" not in text
+
+
+def test_the_breakdown_stands_beside_its_limits() -> None:
+    parts = [{"part": "cut", "factor": 1.5, "limit": 1.8}, {"part": "rest", "factor": None, "limit": None}]
+    text = target_table(search_result(breakdown=parts))
+    assert "| cut | 1.50 | 1.80 |" in text and "| rest | - | - |" in text
 
 
 def test_overhead_row_sums_its_parts() -> None:
