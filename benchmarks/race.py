@@ -56,6 +56,7 @@ PLAIN = Contestant("a: plain loop", "own_engines.py", ("--how", "plain"))
 CUT = Contestant("b: plain + cut", "own_engines.py", ("--how", "cut"))
 HAS_GPU = torch.cuda.is_available()
 GRAPHED = Contestant("i: CUDA-graphed single loop", "graphed_loop.py", note="one trial at a time; no cut")
+NO_GPU = {"name": GRAPHED.name, "note": "no GPU here"}
 
 
 def packed(size: int) -> Contestant:
@@ -90,7 +91,6 @@ G = Contestant(
 H = Contestant("h: torch.func vmap", "functional_vmap.py", THREADS, note="no stochastic depth in the list; one process")
 RAY_NOTE = "its workers load inside the measured time, once each"
 SMALL = {"num_trials": 16, "epochs": 8, "train_limit": 120, "valid_limit": 40}
-NO_GPU = {"name": "i: CUDA-graphed single loop", "note": "no GPU here"}
 # Fewer epochs than the sweep's eight tell against the cut (the frozen prefix is computed once an example).
 RACES = {
     "pretrained": Race(

@@ -34,7 +34,7 @@ from harness.training.resources import Resources
 METRIC = "valid_target/macro_f1"
 PERCENTILE = 90
 MAX_LENGTH = 16  # tokens of a text: with batches of 16, at most 256 a step
-SETTINGS = {"first_layer": 2, "epochs": 8, "train_limit": 300, "valid_limit": 100}
+SETTINGS: dict[str, Any] = {"first_layer": 2, "epochs": 8, "train_limit": 300, "valid_limit": 100}
 SEARCH: dict[str, Any] = {
     "metric": METRIC,
     "space": {"lr": {"low": LR[0], "high": LR[1]}, "weight_decay": {"low": DECAY[0], "high": DECAY[1]}},
@@ -45,7 +45,7 @@ SEARCH: dict[str, Any] = {
     "limit_s": 60.0,
 }
 NUM_RANDOM = 32
-QUICK_SETTINGS = {"first_layer": 2, "epochs": 4, "train_limit": 32, "valid_limit": 16}
+QUICK_SETTINGS: dict[str, Any] = {"first_layer": 2, "epochs": 4, "train_limit": 32, "valid_limit": 16}
 QUICK_SEARCH: dict[str, Any] = {**SEARCH, "budget": 8, "limit_s": 15.0}
 QUICK_RANDOM = 4
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from race import CUT, PLAIN, PROGRAMS, RACES, E, summarise, variants
+from race import CUT, PLAIN, PROGRAMS, RACES, E, grouped, summarise, threaded
 
 
 def run_of(wall_s: float, scores: list[list[float]], **more: Any) -> dict[str, Any]:
@@ -24,9 +24,9 @@ def test_every_contestant_is_a_program_and_has_a_name_of_its_own() -> None:
 
 
 def test_variants_change_one_thing_each() -> None:
-    grouped, threads = variants(E)
-    assert grouped.arguments == (*E.arguments, "--grouped")
-    assert "--workers" in E.arguments and "--workers" not in threads.arguments and "--threads" in threads.arguments
+    assert grouped(E).arguments == (*E.arguments, "--grouped")
+    threads = threaded(E).arguments
+    assert "--workers" in E.arguments and "--workers" not in threads and "--threads" in threads
 
 
 def test_summary_has_medians_and_differences_trial_by_trial() -> None:
