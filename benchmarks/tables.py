@@ -85,7 +85,7 @@ def race_table(result: dict[str, Any]) -> str:
                 f"{one['wall_s']:.1f} ({low:.1f} to {high:.1f})",
                 f"{one['cpu_s']:.1f}",
                 f"{one['peak_mb']:.0f}",
-                gain(one["speedup"]),
+                f"{one['speedup']:.2f}",
                 f"{one['mean_final']:.4f}",
                 f"{one['greatest_difference']:.4f}",
             )
