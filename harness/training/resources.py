@@ -19,7 +19,7 @@ from harness.backbones.recipe import Recipe, SpeechEncoderSettings, load_recipe
 from harness.backbones.store import Backbone, load_backbone
 from harness.config import VIEW_FIELDS, AugmentSettings, LoopSettings, TrialConfig
 from harness.data.cache import cache_root
-from harness.data.corpus import Corpus, Example, Split
+from harness.data.corpus import Corpus, Example, Split, limit_train
 from harness.data.features import FeatureCache, LogMel
 from harness.data.registry import load_corpus
 from harness.data.spec_augment import AugmentedViews, SpecAugment
@@ -86,6 +86,8 @@ class Domains:
         self._frozen: dict[tuple[str, str], TaskModel] = {}
         self._stores: dict[tuple[Any, ...], PrefixStore] = {}
         self._items: dict[tuple[str, Split], list[Item]] = {}
+        self._samples: dict[tuple[str, int | None, int], list[Item]] = {}
+        self._resumes: dict[tuple[Cut, str, str, str], bool] = {}
         self.base_probes: dict[tuple[object, ...], list[Tensor]] = {}  # see Trial
         self._base: dict[tuple[str, str, Split, str, int | None], Evaluation] = {}
 
@@ -116,6 +118,18 @@ class Domains:
         by_key = {item.key: item for item in self.items(domain, split)}
         return [by_key[example.key] for example in examples]
 
+    def train_sample(self, domain: str, limit: int | None, seed: int) -> list[Item]:
+        """The encoded items of a domain's few-shot sample (harness.data.limit_train), drawn once for each seed.
+
+        Raises:
+            DataError: there are fewer examples than the limit.
+        """
+        key = (domain, limit, seed)
+        if key not in self._samples:
+            chosen = limit_train(self.corpus.split(domain, "train"), limit, seed)
+            self._samples[key] = self.items_of(chosen, domain, "train")
+        return self._samples[key]
+
     def score(
         self, model: TaskModel, items: Sequence[Item], loop: LoopSettings, task: Task | None = None
     ) -> Evaluation:
@@ -138,12 +152,14 @@ class Domains:
         return self._frozen[key]
 
     def can_resume(self, config: TrialConfig) -> bool:
-        """Whether the backbone run in two parts gives what it gives whole, tried on two items."""
-        items = sorted(self.items(config.data.target, "valid"), key=lambda item: len(item.inputs))
-        batch = self.plain_task.collate([items[0], items[-1]], None)
-        batch = batch.to(torch.device(config.loop.device), dtype_of(config.loop))
-        model = self.frozen_model(config.loop)
-        return resumes(model, batch.inputs, batch.lengths, find_cut(config, model))
+        """Whether the backbone run in two parts gives what it gives whole, tried on two items, once for each cut."""
+        model, target, loop = self.frozen_model(config.loop), config.data.target, config.loop
+        key = (find_cut(config, model), target, loop.device, loop.precision)
+        if key not in self._resumes:
+            items = sorted(self.items(target, "valid"), key=lambda item: len(item.inputs))
+            batch = self.plain_task.collate([items[0], items[-1]], None).to(torch.device(loop.device), dtype_of(loop))
+            self._resumes[key] = resumes(model, batch.inputs, batch.lengths, key[0])
+        return self._resumes[key]
 
     def prefix(self, cut: Cut, padded: bool, domain: str, split: Split, loop: LoopSettings) -> PrefixStore:
         """The frozen prefix of a split's items.

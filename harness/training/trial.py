@@ -17,7 +17,7 @@ import torch
 
 from harness.backbones.model import TaskModel
 from harness.config import TrialConfig
-from harness.data.corpus import Split, limit_train
+from harness.data.corpus import Split
 from harness.errors import TrialError, UserError
 from harness.execution import PLAIN, Engine, Execution
 from harness.metrics import constrained_score, forgetting
@@ -204,9 +204,7 @@ class Trial:
             UserError: no clip can be aligned, or there are fewer examples than the limit.
         """
         data = self.config.data
-        examples = self.domains.corpus.split(data.target, "train")
-        chosen = limit_train(examples, data.train_limit, self.config.seed)
-        items = self.domains.items_of(chosen, data.target, "train")
+        items = self.domains.train_sample(data.target, data.train_limit, self.config.seed)
         usable = [item for item in items if self.domains.plain_task.can_learn(item, self.domains.backbone.model)]
         if not usable:
             where = f"corpus {self.domains.corpus.name}: domain {data.target!r}"
