@@ -1,7 +1,7 @@
-"""A pretrained text encoder of 0.2 M weights for the races at the grid's smallest size: BERT-like, random, seeded.
+"""A pretrained text encoder of 0.2 M weights for the races at the grid's smallest size: BERT-like, seeded.
 
 It is a transformers model folder, so that contestants that need transformers have the same weights as ours. Its head is
-trained on the source domains as every backbone's; nothing here asks it to be good at the task. It lies in the user's
+trained on the source domains as every backbone's, the encoder only where that is asked for. It lies in the user's
 cache, and a folder made once is used again.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from harness.backbones.recipe import Recipe, load_recipe
+from harness.backbones.store import load_backbone
 from harness.data.cache import cache_root
 from harness.data.registry import load_corpus
 from harness.records.files import write_atomically
@@ -36,33 +37,49 @@ SHAPE: dict[str, Any] = {
 SEED = 0
 
 
-def tiny_recipe(max_length: int) -> str:
-    """The path of the encoder's recipe, by which a trial names it; makes the encoder and its head if need be (seconds).
+def tiny_recipe(max_length: int, epochs: int = 0) -> str:
+    """The path of the encoder's recipe, by which a trial names it; makes the encoder and its head if need be.
 
     Args:
         max_length: tokens that are read of a text.
+        epochs: of training on the source domains, encoder and head together (seconds each); with 0 the encoder stays
+            random, which is enough to time its steps, but leaves a search little to find.
 
     Raises:
         UserError: the corpus has not been fetched.
     """
     like = load_recipe("text_small")
     shape = {**SHAPE, "max_position_embeddings": 2 * max_length}
-    folder = cache_root() / "benchmarks" / f"tiny_bert-{content_hash({'shape': shape, 'seed': SEED})}"
+    facts = {"shape": shape, "seed": SEED} | ({"epochs": epochs} if epochs else {})
+    folder = cache_root() / "benchmarks" / f"tiny_bert-{content_hash(facts)}"
     path = folder / "recipe.json"
     if not path.is_file():
         save_encoder(folder, shape, like)
-        encoder = {"kind": "transformers", "path": str(folder), "max_length": max_length}
-        changes = {
-            "name": "text_tiny_bert",
-            "description": "",
-            "encoder": encoder,
-            "train": "head",
-            "loop": {"epochs": 2, "batch_size": 32, "valid_limit": 300},
-        }
-        recipe = Recipe.model_validate({**like.model_dump(by_alias=True), **changes})
+        if epochs:
+            train_encoder(folder, recipe_of(folder, like, max_length, "full", epochs))
+        recipe = recipe_of(folder, like, max_length, "head", 2)
         write_atomically(path, recipe.model_dump_json(by_alias=True).encode())
     pretrain(load_recipe(str(path)), lambda entry: None)
     return str(path)
+
+
+def recipe_of(folder: Path, like: Recipe, max_length: int, train: str, epochs: int) -> Recipe:
+    """A recipe for the folder's encoder, with another one's domains and optimizer."""
+    changes = {
+        "name": "text_tiny_bert",
+        "description": "",
+        "encoder": {"kind": "transformers", "path": str(folder), "max_length": max_length},
+        "train": train,
+        "loop": {"epochs": epochs, "batch_size": 32, "valid_limit": 300},
+    }
+    return Recipe.model_validate({**like.model_dump(by_alias=True), **changes})
+
+
+def train_encoder(folder: Path, recipe: Recipe) -> None:
+    """Train the folder's encoder with a head, and put its weights back where they came from."""
+    pretrain(recipe, lambda entry: None)
+    trained: Any = load_backbone(recipe).model.encoder
+    trained.model.save_pretrained(folder)
 
 
 def save_encoder(folder: Path, shape: dict[str, Any], like: Recipe) -> None:

@@ -51,14 +51,16 @@ def _work(workload: dict[str, Any], storage: str, pruner: str, seed: int, ready:
         }
 
         def hear(epoch: int, metrics: dict[str, float]) -> None:
-            score = metrics[search["metric"]]
-            told.put((score, time.perf_counter()))
-            asked.report(score, epoch)
+            loss = metrics[search["metric"]]
+            told.put((-loss, time.perf_counter()))
+            asked.report(loss, epoch)
             if asked.should_prune():
                 raise optuna.TrialPruned
 
         epochs = train(workload, {**first, **drawn}, hear)["epochs"]
-        return max(metrics[search["metric"]] for metrics in epochs)
+        # As in ours: the value of a trial is that of its epoch with the best macro-F1.
+        best = max(epochs, key=lambda metrics: metrics["valid_target/macro_f1"])
+        return best[search["metric"]]
 
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     study.optimize(objective, callbacks=[optuna.study.MaxTrialsCallback(search["budget"], states=ended)])
@@ -96,7 +98,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         storage = f"sqlite:///{Path(folder) / 'study.db'}"
-        study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
+        study = optuna.create_study(study_name=STUDY, storage=storage, direction="minimize")
         seeds = [asked.seed * 1000 + number for number in range(asked.workers)]  # alike, they would draw alike
         workers = [
             context.Process(target=_work, args=(workload, storage, asked.pruner, seed, ready, go, told), daemon=True)

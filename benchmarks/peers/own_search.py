@@ -74,7 +74,7 @@ class TargetSearch:
         if event.kind == "done" and event.summary is not None:
             self.states[event.summary.state] = self.states.get(event.summary.state, 0) + 1
         if event.kind == "epoch" and event.entry is not None:
-            self.progress.take(event.entry["metrics"][self.search.sweep.objectives[0].metric])
+            self.progress.take(-event.entry["metrics"][self.search.sweep.objectives[0].metric])
             if self.progress.is_over:
                 raise Ended
 

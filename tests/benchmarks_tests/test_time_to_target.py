@@ -31,7 +31,7 @@ def run_of(reached_s: float | None, num_epochs: int = 40) -> dict[str, Any]:
 
 def test_a_trials_best_score_is_that_of_its_best_epoch() -> None:
     trials = [{"number": 0, "epochs": [{METRIC: 0.2}, {METRIC: 0.4}, {METRIC: 0.3}]}]
-    assert best_scores({"trials": trials}) == [0.4]
+    assert best_scores({"trials": trials}) == [-0.2]
 
 
 def test_percentile_lies_between_scores() -> None:
