@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,12 +46,17 @@ def bucketed_batches(
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
+def round_up(number: int, multiple: int) -> int:
+    """The least multiple that is not below a number."""
+    return -(-number // multiple) * multiple
+
+
 def tight_batches(lengths: Sequence[int], *, max_frames: int, batch_cost: int, multiple: int) -> list[list[int]]:
     """Return the indices 0..len(lengths)-1, each once, sorted by length and cut where that costs the least.
 
     A batch costs its frames after padding (items x longest, rounded up) plus `batch_cost`, so that short items are not
     padded to long ones, nor every item computed alone. The least sum over all ways to cut is found by dynamic
-    programming over the distinct lengths.
+    programming.
 
     Args:
         lengths: frames of each item.
@@ -64,17 +70,14 @@ def tight_batches(lengths: Sequence[int], *, max_frames: int, batch_cost: int, m
         if value < 1:
             raise DataError(f"{name} must be at least 1, got {value}")
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    padded = [-(-lengths[i] // multiple) * multiple for i in order]
-    costs, begins = [0], [0]  # of the cheapest batches that hold the first n items, and where their last one begins
+    costs = np.zeros(len(order) + 1, dtype=np.int64)  # of the cheapest batches that hold the first n items
+    begins = [0]  # and where their last one begins
     for end in range(1, len(order) + 1):
-        longest = padded[end - 1]
-        fits = max(1, max_frames // longest)
-        # A batch begins where a length does, or as early as it may.
-        starts = [s for s in range(max(0, end - fits), end) if s in (end - 1, end - fits) or padded[s - 1] != padded[s]]
-        starts += [0] if end <= fits else []
-        cost, start = min((costs[s] + (end - s) * longest + batch_cost, s) for s in starts)
-        costs.append(cost)
-        begins.append(start)
+        longest = round_up(lengths[order[end - 1]], multiple)
+        starts = np.arange(max(0, end - max(1, max_frames // longest)), end)
+        found = costs[starts] + (end - starts) * longest + batch_cost
+        begins.append(int(starts[found.argmin()]))
+        costs[end] = found.min()
     batches: list[list[int]] = []
     end = len(order)
     while end:

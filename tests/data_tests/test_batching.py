@@ -75,6 +75,12 @@ def test_tight_batches_are_the_cheapest_of_all_cuts(seed: int) -> None:
     assert cost_of(found, lengths, batch_cost, multiple) == cheapest
 
 
+def test_tight_batches_may_begin_inside_a_run_of_equal_lengths() -> None:
+    """Five of 10 and one of 12: the last batch takes one 10, so that no third batch is needed, and no more of them."""
+    found = tight_batches([10, 10, 10, 10, 10, 12], max_frames=40, batch_cost=5, multiple=1)
+    assert found == [[0, 1, 2, 3], [4, 5]]
+
+
 def test_tight_batches_save_padding() -> None:
     tight = tight_batches(LENGTHS, max_frames=4000, batch_cost=64, multiple=4)
     wide = bucketed_batches(LENGTHS, max_frames=4000, generator=None)
