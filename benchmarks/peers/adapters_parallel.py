@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from adapters.composition import Parallel
 from adapters_trainer import adapted_encoder
+from domain_scores import average_sources
 from measuring import Meter, write_outcome
-from text_task import average_sources, collate, read_workload, scores_of
+from text_task import collate, read_workload, scores_of
 from torch import Tensor
 
 

@@ -22,9 +22,9 @@ import optuna
 import torch
 from adapters_trainer import train
 from measuring import Meter
-from optuna_workers import check_alive
 from progress import Progress, write_search
 from text_task import read_workload
+from worker_processes import check_alive, start_all
 
 STUDY = "searched"
 
@@ -104,11 +104,7 @@ def main() -> None:
             context.Process(target=_work, args=(workload, storage, asked.pruner, seed, ready, go, told), daemon=True)
             for seed in seeds
         ]
-        for worker in workers:
-            worker.start()
-        for _ in workers:
-            while not ready.acquire(timeout=1):
-                check_alive(workers)
+        start_all(workers, ready)
         progress.start()
         with Meter() as meter:
             go.set()

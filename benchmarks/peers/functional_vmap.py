@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from domain_scores import average_sources
 from measuring import Meter, write_outcome
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
 from harness.config import TrialConfig
 from harness.data.batching import bucketed_batches
-from harness.metrics import SCORERS
 from harness.seeding import torch_generator
 from harness.training.adapting import adapt
 from harness.training.optim import lr_scale
@@ -101,27 +101,17 @@ class VmapTrials:
     def evaluate(self) -> list[dict[str, float]]:
         """Metrics of each trial on the validation examples."""
         config, task = self.configs[0], self.domains.plain_task
-        entries: list[dict[str, float]] = [{} for _ in self.configs]
-        for domain, side in [(config.data.target, "target"), *((name, "source") for name in config.data.source)]:
+        by_trial: list[dict[str, dict[str, float]]] = [{} for _ in self.configs]
+        for domain in (config.data.target, *config.data.source):
             items = self.domains.items(domain, "valid")[: config.loop.valid_limit]
             found: Any = torch.empty(len(self.configs), len(items), dtype=torch.long)
-            plans = bucketed_batches(
-                [len(i.inputs) for i in items], max_frames=EVALUATION_FRAMES["text"], generator=None
-            )
-            for plan in plans:
+            for plan in task.score_batches(items, EVALUATION_FRAMES["text"]):
                 batch = task.collate([items[i] for i in plan], None)
                 run = vmap(lambda weights, b=batch: functional_call(self.model, weights, (b.inputs, b.lengths))[0])
                 found[:, plan] = run(self.weights).argmax(-1)
-            for entry, predictions in zip(entries, found.tolist(), strict=True):
-                references = [int(item.target) for item in items]
-                scores = {
-                    "macro_f1": SCORERS["macro_f1"](references, predictions, num_classes=3),
-                    "accuracy": SCORERS["accuracy"](references, predictions),
-                }
-                for name, value in scores.items():
-                    share = 1 if side == "target" else 1 / len(config.data.source)
-                    entry[f"valid_{side}/{name}"] = entry.get(f"valid_{side}/{name}", 0.0) + share * value
-        return entries
+            for scores, predictions in zip(by_trial, found.tolist(), strict=True):
+                scores[domain] = task.score([item.reference for item in items], predictions)
+        return [average_sources(scores, config.data.target) for scores in by_trial]
 
 
 def main() -> None:

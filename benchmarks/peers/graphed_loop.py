@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from domain_scores import average_sources
 from measuring import Meter, write_outcome
 from torch import Tensor
 
@@ -173,21 +174,18 @@ class GraphedLoop:
     def evaluate(self, config: TrialConfig) -> dict[str, float]:
         """Metrics on the validation examples: the target's, and the mean over the sources'."""
         data = config.data
-        entry: dict[str, float] = {}
-        for domain in (data.target, *data.source):
-            items = self.domains.items(domain, "valid")[: config.loop.valid_limit]
-            found = evaluate(
+        scores = {
+            domain: evaluate(
                 self.model,
                 self.domains.plain_task,
-                items,
+                self.domains.items(domain, "valid")[: config.loop.valid_limit],
                 max_frames=EVALUATION_FRAMES["text"],
                 device=self.device,
                 dtype=self.dtype,
-            )
-            side, share = ("target", 1.0) if domain == data.target else ("source", 1 / len(data.source))
-            for name, value in found.scores.items():
-                entry[f"valid_{side}/{name}"] = entry.get(f"valid_{side}/{name}", 0.0) + share * value
-        return entry
+            ).scores
+            for domain in (data.target, *data.source)
+        }
+        return average_sources(scores, data.target)
 
 
 def main() -> None:

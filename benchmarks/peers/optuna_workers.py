@@ -19,6 +19,7 @@ import optuna
 import torch
 from measuring import Meter, write_outcome
 from text_task import read_workload
+from worker_processes import check_alive, start_all
 
 Train = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 
@@ -43,16 +44,6 @@ def _work(
 
     study.optimize(objective, n_trials=len(study.get_trials(deepcopy=False)))
     told.put(None)
-
-
-def check_alive(workers: list[Any]) -> None:
-    """Stop when a worker has died: its traceback is on the terminal.
-
-    Raises:
-        SystemExit: one has.
-    """
-    if any(worker.exitcode not in (None, 0) for worker in workers):
-        raise SystemExit("a worker failed")
 
 
 def main(train: Train) -> None:
@@ -80,11 +71,7 @@ def main(train: Train) -> None:
         workers = [
             context.Process(target=_work, args=(train, workload, name, *arguments), daemon=True) for name in names
         ]
-        for worker in workers:
-            worker.start()
-        for _ in workers:
-            while not ready.acquire(timeout=1):
-                check_alive(workers)
+        start_all(workers, ready)
         with Meter() as meter:
             go.set()
             ended = 0

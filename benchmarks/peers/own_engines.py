@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import Meter, write_outcome
+from worker_processes import check_alive, start_all
 
 Numbered = list[tuple[int, dict[str, Any]]]  # (number, config)
 
@@ -64,11 +65,7 @@ def run_workers(trials: Numbered, engine: str, pack: int, num_workers: int) -> t
     workers = [
         context.Process(target=_work, args=(share, engine, pack, ready, go, told), daemon=True) for share in shares
     ]
-    for worker in workers:
-        worker.start()
-    for _ in workers:
-        while not ready.acquire(timeout=1):
-            check_alive(workers)
+    start_all(workers, ready)
     results: list[dict[str, Any]] = []
     with Meter() as meter:
         go.set()
@@ -82,16 +79,6 @@ def run_workers(trials: Numbered, engine: str, pack: int, num_workers: int) -> t
     for worker in workers:
         worker.join()
     return meter, results
-
-
-def check_alive(workers: list[Any]) -> None:
-    """Stop when a worker has died: its traceback is on the terminal.
-
-    Raises:
-        SystemExit: one has.
-    """
-    if any(worker.exitcode not in (None, 0) for worker in workers):
-        raise SystemExit("a worker failed")
 
 
 _RESOURCES: dict[str, Any] = {}  # of a worker that joblib or Ray keeps alive

@@ -96,12 +96,3 @@ def scores_of(scores: Tensor, labels: Tensor) -> dict[str, float]:
         both = int((predictions == label).sum()) + int((labels == label).sum())
         f1.append(2 * hits / both if both else 0.0)
     return {"macro_f1": sum(f1) / len(f1), "accuracy": float((predictions == labels).float().mean())}
-
-
-def average_sources(by_domain: dict[str, dict[str, float]], target: str) -> dict[str, float]:
-    """Metrics by the harness's names: the target's, and the mean over the sources'."""
-    sources = [scores for name, scores in by_domain.items() if name != target]
-    entry = {f"valid_target/{name}": value for name, value in by_domain[target].items()}
-    for name in ("macro_f1", "accuracy"):
-        entry[f"valid_source/{name}"] = sum(scores[name] for scores in sources) / len(sources)
-    return entry

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 import transformers
-from text_task import Examples, MeanClassifier, average_sources, collate, scores_of
+from domain_scores import average_sources
+from text_task import Examples, MeanClassifier, collate, scores_of
 from transformers import TrainingArguments
 
 
