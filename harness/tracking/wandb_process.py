@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,8 @@ class _Link:
         """End the process, which nothing is waited for from any more."""
         self._closing = True
         if not self.failed:
-            self._connection.send(("close", 0, None))
+            with suppress(OSError):  # it has died just now
+                self._connection.send(("close", 0, None))
             try:
                 self._process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
@@ -172,6 +174,8 @@ class _Link:
     def _tell(self, key: int, line: str) -> None:
         try:
             self.complain[key](line)
+        except KeyboardInterrupt:
+            raise
         except BaseException:  # whoever was to be told is gone, and then the launch ends
             return
 
