@@ -73,7 +73,8 @@ def test_no_importances_have_a_reason() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_scores_that_nearly_all_tie_leak_no_warning(method: Method) -> None:
     points = [p.model_copy(update={"values": (0.1 if p.number == 0 else 0.5,)}) for p in only_lambda_matters(7).points]
-    measure(make_result({"a": (DEPTH_AXIS, NORM_AXIS, LAMBDA_AXIS)}, points), "a", method)
+    found = measure(make_result({"a": (DEPTH_AXIS, NORM_AXIS, LAMBDA_AXIS)}, points), "a", method)
+    assert found.num_points == len(points)
 
 
 def test_a_start_outside_the_range_is_kept() -> None:

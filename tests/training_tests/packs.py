@@ -7,13 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from harness.config import TrialConfig
+from harness.errors import TrialError
 from harness.execution import Execution
 from harness.training.checkpoint import load_checkpoint
+from harness.training.packed import steps
 from harness.training.packed.driver import PackDriver
+from harness.training.packed.pack import Pack
+from harness.training.packed.slot import Slot
 from harness.training.resources import Resources
 from harness.training.trial import Outcome, Trial
 
@@ -73,6 +78,26 @@ def assert_same_bits(found: Ran, expected: Ran) -> None:
     different = [name for name, value in expected.tensors.items() if not torch.equal(found.tensors[name], value)]
     assert not different
     assert found.history == expected.history
+
+
+def poison(victim: TrialConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a trial's weights become NaN before the third step of its second epoch."""
+    real = steps.train_step
+
+    def poisoned(pack: Pack, slots: Sequence[Slot]) -> Tensor:
+        for slot in slots:
+            if slot.fitting.trial.config == victim and slot.fit.state.epoch == 1 and slot.position == 2:
+                pack.rows_3RP[0, slot.row] = torch.nan
+        return real(pack, slots)
+
+    monkeypatch.setattr(steps, "train_step", poisoned)
+
+
+def assert_poisoned(found: Ran) -> None:
+    """It ended with the error that names that step, after one epoch."""
+    assert isinstance(found.error, TrialError) and found.error.reason == "nan"
+    assert str(found.error) == "the loss is nan at epoch 2, step 3"
+    assert len(found.entries) == 1
 
 
 def largest_difference(found: Ran, expected: Ran) -> float:

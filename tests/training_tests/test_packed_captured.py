@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from harness.config import TrialConfig
-from harness.errors import TrialError
 from harness.training.checkpoint import load_checkpoint
 from harness.training.packed import captured, driver, steps
 from harness.training.packed.captured import CapturedStep, CapturedSteps, Recorder, captured_on
@@ -28,7 +27,7 @@ from harness.training.resources import Resources
 from harness.training.trial import Outcome, Trial
 
 from .conftest import MakeConfig
-from .packs import PACKED, Ran, assert_same_bits, run_all, strategy
+from .packs import PACKED, Ran, assert_poisoned, assert_same_bits, poison, run_all, strategy
 from .test_packed_oracle import adapters, mixed
 
 WARM_UPS = 3
@@ -208,21 +207,10 @@ def test_a_poisoned_slot_keeps_its_nan_and_says_where_it_began(
     (expected,) = run_all([first], resources, tmp_path / "alone")
     victim = adapters(make_config, 3, lr=0.5, l2_lambda=0.5)
     Graphs(capture_after=1).install(monkeypatch)
-    real = steps.train_step
-
-    def poisoned(pack: Pack, slots: Any) -> Tensor:
-        for slot in slots:
-            if slot.fitting.trial.config == victim and slot.fit.state.epoch == 1 and slot.position == 2:
-                pack.rows_3RP[0, slot.row] = torch.nan
-        return real(pack, slots)
-
-    monkeypatch.setattr(steps, "train_step", poisoned)
+    poison(victim, monkeypatch)
     found = run_all([victim, first], resources, tmp_path / "found")
     assert_same_bits(found[1], expected)
-    error = found[0].error
-    assert isinstance(error, TrialError) and error.reason == "nan"
-    assert str(error) == "the loss is nan at epoch 2, step 3"
-    assert len(found[0].entries) == 1
+    assert_poisoned(found[0])
 
 
 def test_a_capture_that_fails_is_told_once_and_changes_nothing(

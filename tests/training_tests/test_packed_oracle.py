@@ -20,18 +20,16 @@ from torch import Tensor
 
 from harness.adapters import STRATEGIES, LinearAdapter
 from harness.config import TrialConfig
-from harness.errors import TrialError
 from harness.execution import Execution
 from harness.instantiate import to_plain
 from harness.training.packed import merging, optimizer, steps
-from harness.training.packed.pack import Pack
 from harness.training.packed.packable import PACKED_ADAPTERS, PACKED_STRATEGIES
 from harness.training.prefix_cache import PrefixBudget
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 
 from .conftest import MakeConfig
-from .packs import PACKED, Ran, assert_same_bits, largest_difference, run_all, strategy
+from .packs import PACKED, Ran, assert_poisoned, assert_same_bits, largest_difference, poison, run_all, strategy
 
 PLAIN, CUT = Execution(), Execution(engine="cut")
 LOOP: dict[str, Any] = {"epochs": 3, "batch_size": 8}
@@ -170,21 +168,10 @@ def test_a_poisoned_slot_keeps_its_nan(
     """One slot's weights become NaN in the middle: it fails as it does alone, the others do not notice."""
     (first, _), (expected, _) = alone
     victim = adapters(make_config, 3, lr=0.5, l2_lambda=0.5)
-    real = steps.train_step
-
-    def poisoned(pack: Pack, slots: Any) -> Any:
-        for slot in slots:
-            if slot.fitting.trial.config == victim and slot.fit.state.epoch == 1 and slot.position == 2:
-                pack.rows_3RP[0, slot.row] = torch.nan
-        return real(pack, slots)
-
-    monkeypatch.setattr(steps, "train_step", poisoned)
+    poison(victim, monkeypatch)
     found = run_all([victim, first, victim], resources, tmp_path)
     assert_same_bits(found[1], expected)
-    error = found[0].error
-    assert isinstance(error, TrialError) and error.reason == "nan"
-    assert str(error) == "the loss is nan at epoch 2, step 3"
-    assert len(found[0].entries) == 1
+    assert_poisoned(found[0])
 
 
 def test_slots_that_end_are_refilled(
