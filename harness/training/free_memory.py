@@ -5,13 +5,13 @@ In a container, or under Slurm, the machine's own numbers say nothing: the group
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from harness.training.memory import resident_peak
 
 MEMINFO = Path("/proc/meminfo")
 GROUPS = Path("/proc/self/cgroup")
@@ -41,8 +41,7 @@ def own_peak(device: torch.device) -> float:
     """The most that this process has needed, in bytes: resident memory, or what torch has reserved of the GPU."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_reserved(device))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak if sys.platform == "darwin" else peak * 1024)
+    return float(resident_peak())
 
 
 def _of_machine() -> Iterator[Limit]:

@@ -20,6 +20,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
 
 
+def resident_peak() -> int:
+    """The most resident memory that this process has had since it was started, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 class PeakMemory:
     """Counts from its making. On Linux the process's peak is reset; elsewhere it is the peak since process start."""
 
@@ -43,5 +49,4 @@ class PeakMemory:
             for line in _STATUS.read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) / 1024
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+        return resident_peak() / 2**20

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.data.batching import round_up
 from harness.data.cache import cache_root
 from harness.errors import TrialError
 from harness.records.provenance import package_versions
@@ -44,7 +45,7 @@ def whole_steps(num_steps: int) -> int:
     torch computes the last few numbers of an array, those that fill none, by another exponential than the rest. Which
     numbers these are would depend on how many slots there are.
     """
-    return -(-num_steps // STEPS) * STEPS
+    return round_up(num_steps, STEPS)
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,10 @@ class PrefixStore:
 
     def rows(self, items: Sequence[Item]) -> Tensor:
         """The places of some items [B], int64, computing those that are not there yet."""
-        places = [self.place[item.key, item.view] for item in items]
-        missing = [] if self.table_NPD is None else [place for place in dict.fromkeys(places) if not self.done[place]]
+        places = self.places(items)
+        missing = [place for place in dict.fromkeys(places.tolist()) if not self.done[place]]
+        if self.table_NPD is None:  # nothing is kept
+            missing = []
         if missing and self.file is None and not self.budget.take(len(missing) * self.row_bytes):
             self._move_to_file()
             missing = [place for place in missing if not self.done[place]]
@@ -175,7 +178,7 @@ class PrefixStore:
         if self.table_NPD is not None:
             self._compute(missing, self.table_NPD, missing)
         self._mark_done(missing)
-        return torch.tensor(places, dtype=torch.int64, device=self.plan.device)
+        return places
 
     def gather(self, rows_B: Tensor, num_steps: int, out: Tensor | None = None) -> Tensor:
         """Rows at some places: [B, T, D], in `out` where it is given; steps after an item's own are its padding."""
@@ -188,7 +191,7 @@ class PrefixStore:
     def _input_steps(self, place: int) -> int:
         """What an item is padded to: depends on the item alone."""
         plan = self.plan
-        aligned = -(-len(self.items[place].inputs) // plan.align) * plan.align
+        aligned = round_up(len(self.items[place].inputs), plan.align)
         return plan.num_input_steps if plan.padded else min(aligned, plan.num_input_steps)
 
     @torch.no_grad()

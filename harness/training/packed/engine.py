@@ -195,10 +195,10 @@ class PackEngine:
             except BaseException as error:  # as in `add`
                 self._drop(pack, slot, error)
 
-    def _launch_in_parts(self, pack: Pack, slots: list[Slot], is_out_of_memory: bool) -> None:
+    def _launch_in_parts(self, pack: Pack, slots: list[Slot], memory_ran_out: bool) -> None:
         """Run the slots' next step half of them at a time; where memory ran out, so are all later ones."""
         half = len(slots) // 2
-        if is_out_of_memory:
+        if memory_ran_out:
             self.size = half
             if pack.captured is not None:
                 pack.captured.release()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.data.batching import pad_sequence_batch
+from harness.data.batching import pad_sequence_batch, round_up
 from harness.errors import TrialError
 from harness.training.cut import enabled_adapters, num_block_weights
 from harness.training.cut_task import CutTask
@@ -206,7 +206,7 @@ class Slot:
         encoder = self.fitting.adapted.model.encoder
         num_steps = 1 if pooled else int(encoder.output_lengths(torch.tensor(longest)))
         loop = self.fitting.plan.loop
-        rows = loop.batch_size if loop.max_frames is None else -(-len(indices) // ROWS) * ROWS
+        rows = loop.batch_size if loop.max_frames is None else round_up(len(indices), ROWS)
         padded = padded_steps(num_steps, self.is_wide)
         return num_steps, (rows, min(padded, self.items.store.plan.num_steps))
 
@@ -307,7 +307,7 @@ def padded_steps(num_steps: int, is_wide: bool = False) -> int:
     that fills whole vectors.
     """
     if is_wide:
-        return -(-num_steps // VECTOR_STEPS) * VECTOR_STEPS
+        return round_up(num_steps, VECTOR_STEPS)
     size = 8 if num_steps > 4 else 4  # 6 fills no whole vectors
     while size < num_steps:
         size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3

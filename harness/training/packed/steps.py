@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.data.batching import round_up
 from harness.training.packed.merging import draw_noise, drop_unit
 from harness.training.packed.model import Launch
 from harness.training.packed.optimizer import NUM_COEFFICIENTS, step_rows
@@ -244,9 +245,7 @@ def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float
     score_set = slots[0].score_sets[due.domain]
     items, indices = score_set.items, torch.tensor(score_set.batches[due.number])
     lengths_B = items.lengths_N[indices]
-    num_steps = -(-int(lengths_B.max()) // VECTOR_STEPS) * VECTOR_STEPS
-    if items.store.plan.cut.pooled:
-        num_steps = 1
+    num_steps = min(round_up(int(lengths_B.max()), VECTOR_STEPS), items.store.plan.num_steps)
     x_BTD = items.store.gather(items.places_N[indices], num_steps)
     count, num_rows = len(slots), len(indices)
     valid_BT = torch.arange(x_BTD.shape[1], device=x_BTD.device) < lengths_B[:, None]
@@ -261,7 +260,6 @@ def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float
         items.targets_NS[indices].repeat(count, 1),
         items.target_lengths_N[indices].repeat(count),
     )
-    task = slots[0].fitting.trial.domains.plain_task
-    losses = task.loss_rows(scores, valid, batch).reshape(count, num_rows).mean(1).tolist()
-    predictions = task.predict(scores, valid)
+    losses = pack.task.loss_rows(scores, valid, batch).reshape(count, num_rows).mean(1).tolist()
+    predictions = pack.task.predict(scores, valid)
     return [(predictions[k * num_rows : (k + 1) * num_rows], losses[k]) for k in range(count)]
