@@ -76,6 +76,11 @@ def grouped(peer: Contestant) -> Contestant:
     return replace(peer, name=f"{peer.name}, grouped", arguments=(*peer.arguments, "--grouped"))
 
 
+def undropped(peer: Contestant) -> Contestant:
+    """The peer without the encoder's own dropout, which ours trains without."""
+    return replace(peer, name=f"{peer.name}, no dropout", arguments=(*peer.arguments, "--no-dropout"))
+
+
 def threaded(peer: Contestant) -> Contestant:
     """The peer in one process that has all threads, which is what one gets without doing anything."""
     return replace(peer, name=f"{peer.name}, one process, all threads", arguments=THREADS)
@@ -103,7 +108,7 @@ RACES = {
             "train_limit": 96,
             "valid_limit": 32,
         },
-        (CUT, packed(2), E, F),
+        (CUT, packed(2), E, F, undropped(E), undropped(F)),
     ),
     "pretrained_variants": Race(
         {

@@ -106,23 +106,24 @@ def race_table(result: dict[str, Any]) -> str:
 
 
 def overhead_table(result: dict[str, Any]) -> str:
-    """One row a study and length: milliseconds a trial, by part."""
+    """One row a study and length: milliseconds a trial beyond its training, by part."""
     groups = {
         "Optuna's sampler": ("optuna: sampler",),
         "mirror, pruner": ("mirror", "optuna: pruner", "optuna: tell"),
         "storage": ("storage",),
         "record": ("record",),
-        "W&B": ("wandb: start", "wandb: log", "wandb: wait for its end"),
+        "messages to W&B": ("wandb: messages",),
+        "wait for earlier runs": ("wandb: wait for earlier runs",),
         "search": ("search", "config"),
     }
-    header = ("study", "trials so far", "ms a trial", "without the sampler", *groups)
+    header = ("study, a training's ms", "trials so far", "ms a trial beyond it", "without the sampler", *groups)
     rows = []
     for study in result["studies"]:
         for length, parts in study["mean_ms_at"].items():
             total = sum(parts.values())
             rows.append(
                 (
-                    f"{study['sampler']}, pruner {study['pruner']}, W&B {study['tracker']}",
+                    f"{study['sampler']}, pruner {study['pruner']}, W&B {study['tracker']}, {study['train_ms']:g} ms",
                     str(length),
                     f"{total:.1f}",
                     f"{total - parts.get('optuna: sampler', 0.0):.1f}",
@@ -133,12 +134,12 @@ def overhead_table(result: dict[str, Any]) -> str:
 
 
 def target_table(result: dict[str, Any]) -> str:
-    """One row a search with its times to the target, never-reached ones told as such; the breakdown below."""
+    """One row a search with its times to both targets, never-reached ones told as such; the breakdowns below."""
     search = result["search"]
     header = (
         "search",
-        "reached",
-        "median s to the target (range)",
+        "median s to the lower target (range)",
+        "to the higher target",
         "epochs",
         "epochs a second",
         "complete, pruned",
@@ -147,12 +148,10 @@ def target_table(result: dict[str, Any]) -> str:
     )
     rows = []
     for one in result["contestants"]:
-        low, high = (seconds_or_never(one[name], search["limit_s"]) for name in ("least_s", "most_s"))
         rows.append(
             (
                 one["name"],
-                f"{one['num_reached']} of {len(one['reached_s'])}",
-                f"{seconds_or_never(one['median_s'], search['limit_s'])} ({low} to {high})",
+                *(times_text(target, search["limit_s"]) for target in one["targets"]),
                 f"{one['num_epochs']:.0f}",
                 f"{one['epochs_per_s']:.1f}",
                 f"{one['num_complete']:.0f}, {one['num_pruned']:.0f}",
@@ -165,14 +164,24 @@ def target_table(result: dict[str, Any]) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in result["workload"].items())
     text = (
         f"{machine_line(result['machine'])} List: {settings}; budget {search['budget']} trials, "
-        f"{search['limit_s']:.0f} s. Target {found['target_score']:.4f}, the lower {found['percentile']}th percentile "
-        f"of random trials' best scores ({at}).\n\n{markdown(header, rows)}"
+        f"{search['limit_s']:.0f} s. Targets: the {found['percentile']}th percentiles of random trials' best scores "
+        f"({at}).\n\n{markdown(header, rows)}"
     )
     parts = [
-        (one["part"], *("-" if one[name] is None else f"{one[name]:.2f}" for name in ("factor", "limit")))
-        for one in result.get("breakdown", ())
+        (lower["part"], *("-" if value is None else f"{value:.2f}" for value in (*factors, lower["limit"])))
+        for lower, higher in zip(*result.get("breakdown", ((), ())), strict=True)
+        for factors in [(lower["factor"], higher["factor"])]
     ]
-    return f"{text}\n\n{markdown(('factor', 'measured', 'predicted limit'), parts)}" if parts else text
+    factors_header = ("factor", "measured, lower target", "higher target", "predicted limit")
+    return f"{text}\n\n{markdown(factors_header, parts)}" if parts else text
+
+
+def times_text(target: dict[str, Any], limit_s: float) -> str:
+    """The median with the range, and how many searches reached the target where not all did."""
+    low, high = (seconds_or_never(target[name], limit_s) for name in ("least_s", "most_s"))
+    number, total = target["num_reached"], len(target["reached_s"])
+    reached = "" if number == total else f"; reached by {number} of {total}"
+    return f"{seconds_or_never(target['median_s'], limit_s)} ({low} to {high}{reached})"
 
 
 def seconds_or_never(seconds: float | None, limit_s: float) -> str:

@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    workload = read_workload(asked.workload)
+    workload = {**read_workload(asked.workload), "no_dropout": False}
     ParallelTrials({**workload, "train": workload["train"][:32], "epochs": 1}).train()
     parallel = ParallelTrials(workload)
     with Meter() as meter:

@@ -1,4 +1,4 @@
-"""A search with `adapters` + AdapterTrainer + Optuna until a score reaches the target: one study, a worker a core.
+"""A search with `adapters` + AdapterTrainer + Optuna until its scores reach the targets: one study, a worker a core.
 
     adapters_search.py WORKLOAD OUTCOME --pruner none|median --seed 0 [--workers 2]
 
@@ -91,8 +91,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
-    workload = {**read_workload(asked.workload), "grouped": False}
-    progress = Progress(workload["search"]["target_score"], workload["search"]["limit_s"])
+    workload = {**read_workload(asked.workload), "grouped": False, "no_dropout": False}
+    progress = Progress(workload["search"]["targets"], workload["search"]["limit_s"])
     context = multiprocessing.get_context("spawn")
     ready, go, told = context.Semaphore(0), context.Event(), context.Queue()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

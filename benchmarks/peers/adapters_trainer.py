@@ -11,13 +11,13 @@ from typing import Any
 import adapters
 import transformers
 from optuna_workers import main
-from text_task import MeanClassifier
+from text_task import MeanClassifier, load_encoder
 from trainer_settings import train_with
 
 
 def adapted_encoder(workload: dict[str, Any], names: list[str]) -> Any:
     """The frozen encoder with one adapter for each name behind each of the chosen layers."""
-    encoder = transformers.AutoModel.from_pretrained(workload["encoder"], add_pooling_layer=False)
+    encoder = load_encoder(workload)
     adapters.init(encoder)
     config = adapters.BnConfig(
         mh_adapter=False,

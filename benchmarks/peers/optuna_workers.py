@@ -47,15 +47,16 @@ def _work(
 
 
 def main(train: Train) -> None:
-    """`PROGRAM WORKLOAD OUTCOME [--workers N] [--threads N] [--grouped]`."""
+    """`PROGRAM WORKLOAD OUTCOME [--workers N] [--threads N] [--grouped] [--no-dropout]`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("workload")
     parser.add_argument("outcome")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--grouped", action="store_true", help="batches of like length, not the defaults")
+    parser.add_argument("--no-dropout", action="store_true", help="train without the encoder's own dropout")
     asked = parser.parse_args()
-    workload = {**read_workload(asked.workload), "grouped": asked.grouped}
+    workload = {**read_workload(asked.workload), "grouped": asked.grouped, "no_dropout": asked.no_dropout}
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)
     context = multiprocessing.get_context("spawn")
     ready, go, told = context.Semaphore(0), context.Event(), context.Queue()

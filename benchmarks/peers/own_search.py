@@ -1,4 +1,4 @@
-"""Our search, as `harness sweep` runs it (storage, choice of engine, workers, records), until it reaches the target.
+"""Our search, as `harness sweep` runs it (storage, choice of engine, workers, records), until it reaches the targets.
 
     own_search.py WORKLOAD OUTCOME --engine plain|auto --pruner none|median --seed 0 [--workers 2]
 
@@ -33,7 +33,7 @@ ARM = "adapters"
 
 
 class Ended(Exception):
-    """The target is reached, or the time is over."""
+    """The targets are reached, or the time is over."""
 
 
 def write_sweep(workload: dict[str, Any], pruner: str, seed: int, folder: Path) -> Path:
@@ -61,7 +61,7 @@ def write_sweep(workload: dict[str, Any], pruner: str, seed: int, folder: Path) 
 
 
 class TargetSearch:
-    """A sweep's search phase that ends at the target."""
+    """A sweep's search phase that ends at the last target."""
 
     def __init__(self, sweep: Sweep, arms: list[ArmSearch], progress: Progress, folder: Path) -> None:
         self.progress, self.folder = progress, folder
@@ -128,7 +128,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     workload = json.loads(Path(asked.workload).read_text(encoding="utf-8"))
-    progress = Progress(workload["search"]["target_score"], workload["search"]["limit_s"])
+    progress = Progress(workload["search"]["targets"], workload["search"]["limit_s"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = write_sweep(workload, asked.pruner, asked.seed, folder)

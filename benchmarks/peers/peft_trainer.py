@@ -11,14 +11,14 @@ from typing import Any
 import transformers
 from optuna_workers import main
 from peft import LoraConfig, get_peft_model
-from text_task import MeanClassifier
+from text_task import MeanClassifier, load_encoder
 from trainer_settings import train_with
 
 
 def train(workload: dict[str, Any], trial: dict[str, Any]) -> dict[str, Any]:
     """One trial."""
     transformers.set_seed(trial["seed"])
-    encoder = transformers.AutoModel.from_pretrained(workload["encoder"], add_pooling_layer=False)
+    encoder = load_encoder(workload)
     inner, width = encoder.config.intermediate_size, encoder.config.hidden_size
     weights_a_layer = 2 * width * workload["adapter_dim"] + 2 * width
     rank = round(weights_a_layer / (inner + width))

@@ -1,9 +1,10 @@
-"""How far a search has come: the best score so far, and when it reached the target. Standard library only."""
+"""How far a search has come: the best score so far, and when it reached each target. Standard library only."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ class Progress:
     """A search against the clock, told the score of every epoch of every trial.
 
     Args:
-        target: reached by the first score that is at least this.
+        targets: each is reached by the first score that is at least as high.
         limit_s: when the search is given up.
     """
 
-    def __init__(self, target: float, limit_s: float) -> None:
-        self.target, self.limit_s = target, limit_s
+    def __init__(self, targets: Sequence[float], limit_s: float) -> None:
+        self.targets, self.limit_s = tuple(targets), limit_s
         self.best: float | None = None
-        self.reached_s: float | None = None
+        self.reached_s: list[float | None] = [None] * len(self.targets)
         self.num_epochs = 0
         self._began = 0.0
 
@@ -38,13 +39,16 @@ class Progress:
         at = time.perf_counter() if at is None else at
         self.num_epochs += 1
         self.best = score if self.best is None else max(self.best, score)
-        if score >= self.target and (self.reached_s is None or at - self._began < self.reached_s):
-            self.reached_s = at - self._began
+        seconds = at - self._began
+        for place, target in enumerate(self.targets):
+            known = self.reached_s[place]
+            if score >= target and (known is None or seconds < known):
+                self.reached_s[place] = seconds
 
     @property
     def is_over(self) -> bool:
-        """Whether the target is reached, or the time used up."""
-        return self.reached_s is not None or self.elapsed_s > self.limit_s
+        """Whether every target is reached, or the time used up."""
+        return None not in self.reached_s or self.elapsed_s > self.limit_s
 
 
 def write_search(path: str, progress: Progress, meters: list[Meter], **more: Any) -> None:
@@ -52,9 +56,8 @@ def write_search(path: str, progress: Progress, meters: list[Meter], **more: Any
 
     A target that was reached after the limit was not reached.
     """
-    reached = progress.reached_s
     content = {
-        "reached_s": reached if reached is not None and reached <= progress.limit_s else None,
+        "reached_s": [None if at is None or at > progress.limit_s else at for at in progress.reached_s],
         "best": progress.best,
         "num_epochs": progress.num_epochs,
         "wall_s": sum(meter.wall_s for meter in meters),

@@ -27,6 +27,14 @@ def read_workload(path: str) -> dict[str, Any]:
     return content
 
 
+def load_encoder(workload: dict[str, Any]) -> Any:
+    """The pretrained encoder, with its own dropout in training or, where `no_dropout` is asked for, with none."""
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return transformers.AutoModel.from_pretrained(
+        workload["encoder"], add_pooling_layer=False, **(off if workload["no_dropout"] else {})
+    )
+
+
 class Examples(torch.utils.data.Dataset[dict[str, Any]]):
     """Token ids and labels; the lengths serve a sampler that groups by length."""
 

@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.errors import print_error
 from harness.cli.progress import make_progress
+from harness.config import TrialConfig
 from harness.errors import UserError
 from harness.experiment_files import load_experiment, select_trials
 from harness.records.store import RecordStore
@@ -49,7 +50,9 @@ def run_command(
 
     choice = EngineChoice(engine, pack, jobs)
     folder = results / experiment.name
-    configs = {trial.arm: trial.config for trial in trials}
+    configs: dict[str, list[TrialConfig]] = {}
+    for trial in trials:
+        configs.setdefault(trial.arm, []).append(trial.config)
     executions = experiment_executions(folder, configs, choice, any(folder.glob("records/*/summary.json")))
     plan = plan_run(
         experiment,

@@ -78,8 +78,10 @@ def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
     print(f"== Search: {sweep.name}", flush=True)
     result = run_search(sweep, run)
     for arm, execution in run.executions.items():
-        if execution.engine != "plain":
-            print(f"{arm}: engine {execution.engine}{f', packs of {execution.pack}' if execution.pack > 1 else ''}")
+        why = run.choice.reasons.get(arm)
+        if execution.engine != "plain" or why:
+            packs = f", packs of {execution.pack}" if execution.pack > 1 else ""
+            print(f"{arm}: engine {execution.engine}{packs}{f' ({why})' if why else ''}")
     if sweep.config.race.seeds:
         print(f"== Race: the best of each arm on seeds {', '.join(map(str, sweep.config.race.seeds))}", flush=True)
     racing = run_race(sweep, result, run)

@@ -6,7 +6,7 @@ begun without one was begun with the plain loop.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,16 +42,27 @@ class EngineChoice:
     num_jobs: int = 1
 
     def __post_init__(self) -> None:
+        self.reasons: dict[str, str] = {}  # by arm: why its engine was chosen just now
         self._resources: Resources | None = None
         if self.engine != AUTO:
             execution_of(self.engine, self.pack)
 
-    def choose(self, config: TrialConfig, max_pack: int) -> Execution:
-        """The engine for a config that nothing has been trained of yet.
+    def choose(
+        self,
+        arm: str,
+        config: TrialConfig,
+        max_pack: int,
+        *,
+        num_trials: int | None = None,
+        train_s: float | None = None,
+    ) -> Execution:
+        """The engine for an arm that nothing has been trained of yet.
 
         Args:
             config: probed where the choice is `auto`.
             max_pack: how many of its kind are ever under way at once.
+            num_trials: trainings that the arm is going to have, where that is known.
+            train_s: seconds of training that it may have, where they are bounded.
 
         Raises:
             UserError: the config does not fit its data, backbone or layers.
@@ -60,12 +71,14 @@ class EngineChoice:
             return execution_of(self.engine, self.pack)
         if config.train == "none":
             return PLAIN
-        from harness.sweep.pack_probe import probe_engines
+        from harness.sweep.pack_probe import Ahead, probe_engines
         from harness.training.resources import Resources
 
         self._resources = self._resources or Resources(sealed=True)
         most = min(max_pack, self.pack or max_pack)
-        return probe_engines(config, self._resources, most, self.num_jobs).execution
+        found = probe_engines(config, self._resources, most, self.num_jobs, Ahead(num_trials, train_s))
+        self.reasons[arm] = found.why
+        return found.execution
 
     def release(self) -> None:
         """Give the memory of the probes back: what they loaded and computed is not that of the workers."""
@@ -91,13 +104,13 @@ class EngineChoice:
 
 
 def experiment_executions(
-    folder: Path, configs: Mapping[str, TrialConfig], choice: EngineChoice, has_records: bool
+    folder: Path, configs: Mapping[str, Sequence[TrialConfig]], choice: EngineChoice, has_records: bool
 ) -> dict[str, Execution]:
     """The engines of an experiment's arms, as its folder has them, or chosen now and written there.
 
     Args:
         folder: of the experiment's results.
-        configs: an arm's config, by arm.
+        configs: an arm's trials, by arm.
         choice: what is asked for.
         has_records: whether something has been trained there already.
 
@@ -111,11 +124,11 @@ def experiment_executions(
             return {arm: choice.agree(PLAIN.model_dump(mode="json"), f"{folder.name}") for arm in configs}
         return dict.fromkeys(configs, PLAIN)
     found = {}
-    for arm, config in configs.items():
+    for arm, trials in configs.items():
         if arm in known:
             found[arm] = choice.agree(known[arm], f"arm {arm}")
         else:
-            found[arm] = choice.choose(config, max_pack=16)
+            found[arm] = choice.choose(arm, trials[0], max_pack=16, num_trials=len(trials))
     choice.release()
     content = {arm: execution.model_dump(mode="json") for arm, execution in found.items()}
     if {**known, **content} != known:

@@ -2,11 +2,13 @@
 
 Each candidate trains the same few batches, with what it needs computed before. Seconds are of the processor where one
 thread trains (other processes do not count then), of the clock otherwise and on a GPU. A faster engine is taken only if
-it saves more than MARGIN, so that a probe's noise does not leave the plain loop for nothing.
+it saves more than MARGIN, so that a probe's noise does not leave the plain loop for nothing. And a probe takes no more
+than WORTH of the time that all trainings would take by the plain loop: a short search has fewer candidates, or none.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ MAX_BATCHES = 12
 ROUNDS = 2
 FREE_SHARE = 0.2  # of the memory: a pack that leaves less of it is not taken
 VALID = 4  # items scored: the engines are compared by their steps
+WORTH = 0.1  # of what all the trainings would take by the plain loop
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,31 @@ def describe_speed(config: TrialConfig, resources: Resources, known: Execution |
     return f"{chosen}phi {cut[0]:.2f}, the cut saves at most {cut[1]:.2f}x{views}; {packs}"
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """How much training a choice of engine is for; what is None is not known, or not bounded.
+
+    Attributes:
+        trials: trainings, of all workers together.
+        seconds: of training, of all workers together.
+    """
+
+    trials: int | None = None
+    seconds: float | None = None
+
+    def wall_s(self, config: TrialConfig, num_items: int, batch_s: float, num_jobs: int) -> float:
+        """Seconds until all of it is done by the plain loop, in so many workers."""
+        of_trial = batch_s * config.loop.epochs * math.ceil(num_items / config.loop.batch_size)
+        in_trials = math.inf if self.trials is None else self.trials * of_trial
+        return min(in_trials, math.inf if self.seconds is None else self.seconds) / num_jobs
+
+
 def probe_engines(
-    config: TrialConfig, resources: Resources, max_pack: int = SIZES[-1], num_jobs: int = 1
+    config: TrialConfig,
+    resources: Resources,
+    max_pack: int = SIZES[-1],
+    num_jobs: int = 1,
+    ahead: Ahead = Ahead(),
 ) -> EngineProbe:
     """Measure a config.
 
@@ -103,10 +129,12 @@ def probe_engines(
         resources: of a search.
         max_pack: no larger packs: more trials are never under way.
         num_jobs: workers that will train at once, each with a pack in its memory.
+        ahead: the training that the engine is chosen for.
 
     Raises:
         UserError: the config does not fit its data, backbone or layers.
     """
+    began = time.perf_counter()
     cut = describe_cut(config, resources)
     if isinstance(cut, str):
         return EngineProbe(PLAIN, cut)
@@ -118,27 +146,50 @@ def probe_engines(
     candidates = [PLAIN, Execution(engine="cut")]
     if engine == "packed":
         candidates += [Execution(engine="packed", pack=size) for size in SIZES if size <= max_pack]
-    small = _few_batches(config, len(trial.train_items()), _batches_in(config, resources))
+    num_items = len(trial.train_items())
+    batch_s = _seconds_a_batch(config, num_items, resources)
+    all_s = ahead.wall_s(config, num_items, batch_s, num_jobs)
+    num_batches = max(2, min(MAX_BATCHES, int(BATCH_S / max(batch_s, 1e-4))))
+    small = _few_batches(config, num_items, num_batches)
+    first_s = batch_s * num_batches * (1 + ROUNDS)
+    seconds, left_out = _measure_all(candidates, small, resources, num_jobs, first_s, began + WORTH * all_s)
+    execution, why = _choose(seconds, reason)
+    return EngineProbe(execution, f"{why} ({left_out})" if left_out else why, seconds, phi, limit)
+
+
+def _measure_all(
+    candidates: Sequence[Execution],
+    config: TrialConfig,
+    resources: Resources,
+    num_jobs: int,
+    next_s: float,
+    deadline: float,
+) -> tuple[dict[str, float], str]:
+    """Seconds of the candidates' batches, in their order, as far as memory and time allow; why not of all of them.
+
+    Args:
+        next_s: what measuring the first is going to take; then it is what the last one took, or twice that for packs.
+        deadline: of `time.perf_counter`.
+    """
     seconds: dict[str, float] = {}
-    short: str | None = None
     for execution in candidates:
         name = f"packed {execution.pack}" if execution.engine == "packed" else execution.engine
-        found = _measure(small, resources, execution, num_jobs)
-        if found is None:
-            short = name
-            break  # a larger pack would not fit either
+        now = time.perf_counter()
+        if now + next_s > deadline:
+            return seconds, f"the trainings are too few to try {name}, and what would come after it"
+        found = _measure(config, resources, execution, num_jobs)
+        if found is None:  # a larger pack would not fit either
+            return seconds, f"memory is short: {name} was left out, and what would come after it"
         seconds[name] = found
+        next_s = (time.perf_counter() - now) * (2 if execution.engine == "packed" else 1)
         if execution.pack > 2 and found > 1.3 * min(seconds.values()):
             break  # it only gets worse
-    execution, why = _choose(seconds, reason)
-    if short is not None:
-        why += f" (memory is short: {short} was left out, and what would come after it)"
-    return EngineProbe(execution, why, seconds, phi, limit)
+    return seconds, ""
 
 
 def _choose(seconds: dict[str, float], reason: str | None) -> tuple[Execution, str]:
-    if "plain" not in seconds:
-        return PLAIN, "not measured"
+    if "cut" not in seconds:
+        return PLAIN, "no other engine was measured"
     best, chosen = seconds["plain"], PLAIN
     for name, found in seconds.items():
         if found < best * (1 - MARGIN):
@@ -147,7 +198,12 @@ def _choose(seconds: dict[str, float], reason: str | None) -> tuple[Execution, s
     if chosen.engine == "packed":
         return chosen, f"packs of {chosen.pack} are fastest"
     cut_pays = chosen.engine == "cut"
-    why = f"no packs: {reason}" if reason else "packing does not pay here"
+    if reason:
+        why = f"no packs: {reason}"
+    elif any(name.startswith("packed") for name in seconds):
+        why = "packing does not pay here"
+    else:
+        why = "no pack was measured"
     return chosen, why if cut_pays else f"{why}, nor does the cut"
 
 
@@ -159,11 +215,9 @@ def _few_batches(config: TrialConfig, num_items: int, num_batches: int) -> Trial
     return config.model_copy(update={"loop": changed, "data": data.model_copy(update={"train_limit": limit})})
 
 
-def _batches_in(config: TrialConfig, resources: Resources) -> int:
-    """How many batches the plain loop trains in BATCH_S."""
-    items = len(Trial(config, resources, None, lambda entry: None).train_items())
-    seconds = _run([_few_batches(config, items, 2)], resources, PLAIN)
-    return max(2, min(MAX_BATCHES, int(2 * BATCH_S / max(seconds or 0.0, 1e-3))))
+def _seconds_a_batch(config: TrialConfig, num_items: int, resources: Resources) -> float:
+    """Of the plain loop, its first calls included."""
+    return (_run([_few_batches(config, num_items, 2)], resources, PLAIN) or 0.0) / 2
 
 
 def _leaves_room(device: torch.device, num_jobs: int) -> bool:

@@ -67,8 +67,11 @@ def _execution_of(sweep: Sweep, arm: Arm, store: StudyStore, choice: EngineChoic
     if known is None:
         # As many trials as may be drawn before others end, over all arms: arms of one kind share packs.
         most = sweep.config.search.lag * len(sweep.searched)
-        config = sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0])
-        known = store.set_attr_once(ATTRIBUTE, choice.choose(config, most).model_dump(mode="json"))
+        seeds, budget = sweep.config.search.seeds, sweep.config.budget
+        config = sweep.trial(arm, costly_values(arm), seeds[0])
+        num_trials = None if budget.trials is None else budget.trials * len(seeds)
+        chosen = choice.choose(arm.name, config, most, num_trials=num_trials, train_s=budget.seconds)
+        known = store.set_attr_once(ATTRIBUTE, chosen.model_dump(mode="json"))
     return choice.agree(known, what)
 
 

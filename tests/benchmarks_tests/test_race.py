@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from race import CUT, PLAIN, PROGRAMS, RACES, E, grouped, summarise, threaded
+from race import CUT, PLAIN, PROGRAMS, RACES, E, grouped, summarise, threaded, undropped
 
 
 def run_of(wall_s: float, scores: list[list[float]], **more: Any) -> dict[str, Any]:
@@ -25,6 +25,7 @@ def test_every_contestant_is_a_program_and_has_a_name_of_its_own() -> None:
 
 def test_variants_change_one_thing_each() -> None:
     assert grouped(E).arguments == (*E.arguments, "--grouped")
+    assert undropped(E).arguments == (*E.arguments, "--no-dropout")
     threads = threaded(E).arguments
     assert "--workers" in E.arguments and "--workers" not in threads and "--threads" in threads
 

@@ -57,12 +57,13 @@ def test_padding_is_told_where_it_was_counted() -> None:
 
 
 def search_result(**more: object) -> dict[str, object]:
+    lower = {"reached_s": [4.0, 5.0, 6.0], "num_reached": 3, "median_s": 5.0, "least_s": 4.0, "most_s": 6.0}
+    higher = {"reached_s": [9.0, None, None], "num_reached": 1, "median_s": None, "least_s": 9.0, "most_s": None}
     one = {
-        "name": "e", "reached_s": [4.0, None, None], "num_reached": 1, "median_s": None, "least_s": 4.0,
-        "most_s": None, "num_epochs": 30.0, "epochs_per_s": 2.5, "num_complete": 3.0, "num_pruned": 1.0, "cpu_s": 20.0,
-        "peak_mb": 100.0,
+        "name": "e", "targets": [lower, higher], "num_epochs": 30.0, "epochs_per_s": 2.5, "num_complete": 3.0,
+        "num_pruned": 1.0, "cpu_s": 20.0, "peak_mb": 100.0,
     }  # fmt: skip
-    calibration = {"percentile": 90, "percentiles": {"ours": 0.52, "e": 0.5}, "target_score": 0.5}
+    calibration = {"percentile": 90, "percentiles": {"ours": 0.52, "e": 0.5}}
     return {
         "machine": MACHINE, "workload": {"epochs": 2}, "search": {"budget": 64, "limit_s": 60.0},
         "calibration": calibration, "contestants": [one], **more,
@@ -72,23 +73,30 @@ def search_result(**more: object) -> dict[str, object]:
 def test_a_search_that_never_reached_the_target_is_told_as_such() -> None:
     text = target_table(search_result())
     never = "**never in 60 s**"
-    assert f"| e | 1 of 3 | {never} (4.0 to {never}) | 30 | 2.5 | 3, 1 | 20.0 | 100 |" in text
-    assert "Target 0.5000, the lower 90th percentile" in text and "predicted limit" not in text
+    higher = f"{never} (9.0 to {never}; reached by 1 of 3)"
+    assert f"| e | 5.0 (4.0 to 6.0) | {higher} | 30 | 2.5 | 3, 1 | 20.0 | 100 |" in text
+    assert "Targets: the 90th percentiles" in text and "ours: 0.5200" in text and "predicted limit" not in text
 
 
 def test_the_breakdown_stands_beside_its_limits() -> None:
-    parts = [{"part": "cut", "factor": 1.5, "limit": 1.8}, {"part": "rest", "factor": None, "limit": None}]
-    text = target_table(search_result(breakdown=parts))
-    assert "| cut | 1.50 | 1.80 |" in text and "| rest | - | - |" in text
+    parts: list[dict[str, object]] = [
+        {"part": "cut", "factor": 1.5, "limit": 1.8},
+        {"part": "rest", "factor": None, "limit": None},
+    ]
+    higher = [{**part, "factor": 2.5} for part in parts]
+    text = target_table(search_result(breakdown=[parts, higher]))
+    assert "| cut | 1.50 | 2.50 | 1.80 |" in text and "| rest | - | 2.50 | - |" in text
 
 
 def test_overhead_row_sums_its_parts() -> None:
-    parts = {"optuna: sampler": 5.0, "storage": 3.0, "record": 2.0, "wandb: start": 1.0, "search": 1.0}
-    study = {"sampler": "tpe", "pruner": "none", "tracker": "offline", "mean_ms_at": {"100": parts}}
+    parts = {"optuna: sampler": 5.0, "storage": 3.0, "record": 2.0, "wandb: messages": 1.0, "search": 1.0}
+    settings = {"sampler": "tpe", "pruner": "none", "tracker": "offline", "train_ms": 50.0}
+    study = {**settings, "mean_ms_at": {"100": {**parts, "wandb: wait for earlier runs": 0.5}}}
     header, _, row = overhead_table({"machine": MACHINE, "studies": [study]}).splitlines()[-3:]
     cells = dict(zip(_cells(header), _cells(row), strict=True))
-    assert cells["ms a trial"] == "12.0" and cells["without the sampler"] == "7.0"
-    assert cells["W&B"] == "1.0" and cells["storage"] == "3.0"
+    assert cells["ms a trial beyond it"] == "12.5" and cells["without the sampler"] == "7.5"
+    assert cells["messages to W&B"] == "1.0" and cells["wait for earlier runs"] == "0.5"
+    assert cells["study, a training's ms"] == "tpe, pruner none, W&B offline, 50 ms" and cells["storage"] == "3.0"
 
 
 def _cells(line: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import weakref
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from harness.execution import PLAIN, Execution, execution_of
 from harness.experiment_files import load_experiment
 from harness.sweep import pack_probe
 from harness.sweep.engines import EngineChoice, experiment_executions, num_slots
-from harness.sweep.pack_probe import describe_speed, probe_engines
+from harness.sweep.pack_probe import Ahead, describe_speed, probe_engines
 from harness.sweep.storage import StudyStore
 from harness.training.free_memory import Limit
 from harness.training.packed import steps
@@ -76,36 +77,39 @@ def test_an_experiments_engines_are_kept(
     configs: dict[str, TrialConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Plain writes nothing; a choice is written once and read from then on; old records are the plain loop's."""
-    folder = tmp_path / "experiment"
-    assert set(experiment_executions(folder, configs, EngineChoice("plain"), False).values()) == {PLAIN}
+    folder, trials = tmp_path / "experiment", {arm: [config] for arm, config in configs.items()}
+    assert set(experiment_executions(folder, trials, EngineChoice("plain"), False).values()) == {PLAIN}
     assert not folder.exists()
     with pytest.raises(UserError, match="was begun with engine plain"):
-        experiment_executions(folder, configs, EngineChoice("packed"), True)
-    chosen = experiment_executions(folder, configs, EngineChoice("packed", 3), False)
+        experiment_executions(folder, trials, EngineChoice("packed"), True)
+    chosen = experiment_executions(folder, trials, EngineChoice("packed", 3), False)
     assert set(chosen.values()) == {Execution(engine="packed", pack=3)}
     assert set(json.loads((folder / "execution.json").read_text())) == set(configs)
     monkeypatch.setattr(EngineChoice, "choose", lambda *args, **options: pytest.fail("chosen again"))
-    assert experiment_executions(folder, configs, EngineChoice("auto"), True) == chosen
+    assert experiment_executions(folder, trials, EngineChoice("auto"), True) == chosen
     with pytest.raises(UserError, match="was begun with engine packed"):
-        experiment_executions(folder, configs, EngineChoice("cut"), True)
+        experiment_executions(folder, trials, EngineChoice("cut"), True)
 
 
 def test_the_memory_of_the_probes_is_given_back(
     configs: dict[str, TrialConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their resources serve all arms, hear of all workers, and are gone when the choice is made."""
-    seen: list[tuple[weakref.ref[Resources], int]] = []
+    seen: list[tuple[weakref.ref[Resources], int, Ahead]] = []
 
-    def probe(config: TrialConfig, resources: Resources, max_pack: int, num_jobs: int) -> pack_probe.EngineProbe:
-        seen.append((weakref.ref(resources), num_jobs))
+    def probe(
+        config: TrialConfig, resources: Resources, max_pack: int, num_jobs: int, ahead: Ahead
+    ) -> pack_probe.EngineProbe:
+        seen.append((weakref.ref(resources), num_jobs, ahead))
         assert seen[0][0]() is resources
-        return pack_probe.EngineProbe(PLAIN, "")
+        return pack_probe.EngineProbe(PLAIN, "slow")
 
     monkeypatch.setattr(pack_probe, "probe_engines", probe)
     choice = EngineChoice("auto", num_jobs=3)
-    experiment_executions(tmp_path, configs, choice, False)
+    experiment_executions(tmp_path, {arm: [config] * 5 for arm, config in configs.items()}, choice, False)
     gc.collect()
-    assert len(seen) == 2 and {(ref(), jobs) for ref, jobs in seen} == {(None, 3)}
+    assert len(seen) == 2 and {(ref(), jobs, ahead) for ref, jobs, ahead in seen} == {(None, 3, Ahead(trials=5))}
+    assert choice.reasons == {"head_only": "slow", "residual_add": "slow"}  # nothing is trained in the third
 
 
 def test_a_study_keeps_the_first_choice(tmp_path: Path) -> None:
@@ -142,6 +146,54 @@ def test_the_probe_tries_what_it_may(configs: dict[str, TrialConfig], monkeypatc
     real = pack_probe._run
     monkeypatch.setattr(pack_probe, "_run", lambda c, r, e: None if e.pack > 1 else real(c, r, e))
     assert list(probe_engines(configs["residual_add"], resources).seconds) == ["plain", "cut"]
+
+
+def test_how_long_the_plain_loop_needs(configs: dict[str, TrialConfig]) -> None:
+    config = configs["residual_add"]
+    epochs, size = config.loop.epochs, config.loop.batch_size
+    assert Ahead().wall_s(config, size, 0.5, 2) == math.inf
+    assert Ahead(trials=6).wall_s(config, size + 1, 0.5, 2) == 0.5 * 2 * epochs * 6 / 2
+    assert Ahead(seconds=30.0).wall_s(config, size, 0.5, 2) == 15.0
+    assert Ahead(trials=10**9, seconds=30.0).wall_s(config, size, 0.5, 1) == 30.0
+
+
+@pytest.mark.parametrize(
+    ("all_s", "measured", "left_out"),
+    [
+        (99.0, [], "plain"),  # a tenth of it is less than the three rounds of 12 batches by the plain loop
+        (199.0, ["plain"], "cut"),
+        (299.0, ["plain", "cut"], "packed 2"),
+        (451.0, ["plain", "cut", "packed 2"], "packed 4"),  # after 30 s, packs of 4 will take another 20
+        (math.inf, ["plain", "cut", "packed 2", "packed 4", "packed 8"], None),
+    ],
+)
+def test_a_probe_costs_a_tenth_of_the_search_at_most(
+    all_s: float,
+    measured: list[str],
+    left_out: str | None,
+    configs: dict[str, TrialConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a clock that moves while something is measured only: 10 s a candidate, and each is faster than the last."""
+    clock, speed = [0.0], iter(range(9, 0, -1))
+
+    def measure(config: TrialConfig, resources: Resources, execution: Execution, num_jobs: int) -> float:
+        clock[0] += 10.0
+        return float(next(speed))
+
+    monkeypatch.setattr(pack_probe, "_measure", measure)
+    monkeypatch.setattr(pack_probe, "_seconds_a_batch", lambda *args: 10.0 / 36)
+    monkeypatch.setattr(pack_probe, "BATCH_S", 100.0)
+    monkeypatch.setattr("harness.sweep.pack_probe.time.perf_counter", lambda: clock[0])
+    config, resources = configs["residual_add"], Resources(sealed=True)
+    found = probe_engines(config, resources, 8, 1, Ahead(seconds=all_s))
+    assert list(found.seconds) == measured
+    if left_out is None:
+        assert found.why == "packs of 8 are fastest"
+        return
+    assert found.why.endswith(f"(the trainings are too few to try {left_out}, and what would come after it)")
+    fastest = {"plain": PLAIN, "cut": Execution(engine="cut"), "packed 2": Execution(engine="packed", pack=2)}
+    assert found.execution == (fastest[measured[-1]] if measured else PLAIN)
 
 
 @pytest.mark.parametrize(
