@@ -7,21 +7,17 @@ submits, and pumps: events arrive inside `pump`, in the caller's thread.
 from __future__ import annotations
 
 import multiprocessing
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from typing import Any, Protocol, Self
+from multiprocessing.connection import wait
+from typing import Protocol, Self
 
+from harness.sweep.remote_worker import RemoteWorker
 from harness.sweep.worker import PackedWorker, TrialEvent, TrialTask
 
 Tell = Callable[[TrialEvent], bool | None]  # for an `epoch` event, True means: prune the trial
 
-DISMISSED_S = 60.0  # longer than a worker waits for W&B
 RETRY_S = 0.2  # how often a trial that another process holds is tried again
 
 
@@ -179,7 +175,7 @@ class ProcessPool:
         self.num_workers, self.num_slots = num_workers, num_slots
         self._tell = tell
         self._queue = _Queue()
-        self._workers: list[_RemoteWorker] = []
+        self._workers: list[RemoteWorker] = []
         self._context = multiprocessing.get_context("spawn")
 
     @property
@@ -217,7 +213,7 @@ class ProcessPool:
             if deadline is not None and time.monotonic() >= deadline:
                 return
 
-    def _hear(self, worker: _RemoteWorker) -> None:
+    def _hear(self, worker: RemoteWorker) -> None:
         """Take one message of a worker, or its death."""
         events = worker.receive()
         if any(event.reason == "killed" for event in events):
@@ -245,7 +241,7 @@ class ProcessPool:
             if task is None:
                 return
             if may_start or chosen is None:
-                chosen = _RemoteWorker(self._context, self.num_slots)
+                chosen = RemoteWorker(self._context, self.num_slots)
                 self._workers.append(chosen)
             chosen.send(task)
 
@@ -270,102 +266,3 @@ class ProcessPool:
 
 def _until(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-class _RemoteWorker:
-    """A worker process at the other end of a pipe."""
-
-    def __init__(self, context: Any, num_slots: int) -> None:
-        self.connection, far_end = context.Pipe()
-        arguments = (far_end, list(sys.path), num_slots)
-        self.process: SpawnProcess = context.Process(target=_serve, args=arguments, daemon=True)
-        self.process.start()
-        far_end.close()
-        self.tasks: list[TrialTask] = []
-
-    def send(self, task: TrialTask) -> None:
-        self.tasks.append(task)
-        with suppress(OSError):  # it died just now: `receive` tells
-            self.connection.send(task)
-
-    def answer(self, prune: bool) -> None:
-        """Let the worker go on after an epoch, or prune."""
-        with suppress(OSError):  # as above
-            self.connection.send(prune)
-
-    def receive(self) -> list[TrialEvent]:
-        """One event; or, if the worker has died, one for each of its trials."""
-        assert self.tasks
-        try:
-            event: TrialEvent = self.connection.recv()
-        except (EOFError, OSError):  # the latter in the middle of a message
-            self.process.join()
-            tasks, self.tasks = self.tasks, []
-            code = self.process.exitcode or 0
-            how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with exit code {code}"
-            message = f"its process {how}; the same command goes on from its last epoch"
-            return [TrialEvent("failed", task, message=message, reason="killed") for task in tasks]
-        if event.kind not in ("epoch", "note"):
-            self.tasks = [task for task in self.tasks if task.folder != event.task.folder]
-        return [event]
-
-    def dismiss(self) -> None:
-        """Let a worker that has nothing to do end by itself: it waits for what W&B has not finished yet."""
-        with suppress(OSError):  # it is dead already
-            self.connection.send(None)
-
-    def last_events(self) -> Iterable[TrialEvent]:
-        """What a dismissed worker still has to tell; it has ended then, or its time is up."""
-        deadline = time.monotonic() + DISMISSED_S
-        with suppress(EOFError, OSError):
-            while self.connection.poll(max(0.0, deadline - time.monotonic())):
-                yield self.connection.recv()
-
-    def stop(self) -> None:
-        self.connection.close()
-        self.process.terminate()
-        self.process.join()
-
-
-class _ParentGone(BaseException):
-    """Nobody is at the other end of the pipe. No failure of the trial, so nothing on the way may take it for one."""
-
-
-def _serve(connection: Connection, path: list[str], num_slots: int) -> None:
-    """The worker process: train what comes through the pipe until it closes."""
-    sys.path[:] = path  # a user's strategies are found from here as from the parent
-    sending = threading.Lock()  # a tracker's thread complains through the same pipe
-    tasks: deque[TrialTask] = deque()
-
-    def tell(event: TrialEvent) -> bool:
-        try:
-            with sending:
-                connection.send(event)
-            # Only this thread receives. While it waits for an answer, a task may come for another slot.
-            while event.kind == "epoch":
-                message = connection.recv()
-                if not isinstance(message, TrialTask):
-                    return bool(message)
-                tasks.append(message)
-            return False
-        except (EOFError, OSError):
-            raise _ParentGone from None
-
-    with suppress(_ParentGone, EOFError, ConnectionError, KeyboardInterrupt):
-        worker = PackedWorker(num_slots, tell)
-        while True:
-            while connection.poll() or not (tasks or len(worker)):
-                message = connection.recv()
-                if message is None:  # dismissed; it had nothing to do
-                    worker.close()
-                    return
-                tasks.append(message)
-            while tasks and len(worker) < num_slots:
-                worker.start(tasks.popleft())
-                _tell_all(tell, worker.run())
-            _tell_all(tell, worker.run())
-
-
-def _tell_all(tell: Tell, events: Sequence[TrialEvent]) -> None:
-    for event in events:
-        tell(event)
