@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,13 @@ class PretrainedTextEncoder(Encoder):
         self.points = nn.ModuleList(points)
         for layer, point in zip(layers, points, strict=True):
             attach_by_hook(layer, point)
+        # Its name, not the list: a second reference would be a second name of every weight.
+        self._layers = next(name for name, module in self.model.named_modules() if module is layers)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers behind which the insertion points are."""
+        return cast(nn.ModuleList, self.model.get_submodule(self._layers))
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         valid_BT = valid_steps(lengths_B, inputs.shape[1])
@@ -77,7 +84,7 @@ class PretrainedTextEncoder(Encoder):
             return self(inputs, lengths_B)
         valid_BT = valid_steps(lengths_B, inputs.shape[1])
         self.tell_valid(valid_BT)
-        layers = layers_of(self.model)
+        layers = self.layers
         body = layers[layer].forward
         found: list[Tensor] = []
 
@@ -95,7 +102,7 @@ class PretrainedTextEncoder(Encoder):
         if layer == self.num_layers:
             return x_BTD
         self.tell_valid(valid_BT)
-        layers = layers_of(self.model)
+        layers = self.layers
         replaced: dict[int, Any] = {number: _pass_on for number in range(layer)}
         replaced[layer] = lambda *args, **options: x_BTD  # its hook then runs the insertion point
         mask = self._mask(valid_BT)

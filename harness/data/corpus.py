@@ -153,10 +153,11 @@ def limit_train(examples: Sequence[ExampleT], limit: int | None, seed: int) -> t
         strata[example.label if isinstance(example, TextExample) else 0].append(example)
     placed: list[tuple[float, int, ExampleT]] = []
     for members in strata.values():
-        shuffled = sorted(members, key=lambda e: derive_seed(seed, "limit", e.key))
-        for rank, example in enumerate(shuffled):
+        drawn = [(derive_seed(seed, "limit", example.key), example) for example in members]
+        drawn.sort(key=lambda pair: pair[0])
+        for rank, (number, example) in enumerate(drawn):
             # The middle of its share of the whole: merging by it interleaves the classes in proportion.
-            placed.append(((rank + 0.5) / len(members), derive_seed(seed, "limit", example.key), example))
+            placed.append(((rank + 0.5) / len(members), number, example))
     placed.sort(key=lambda item: item[:2])
     return tuple(example for _, _, example in placed[:limit])
 

@@ -1,12 +1,43 @@
-"""Who owns a running trial: a process, told from every other one, of this machine or another, past or present."""
+"""Who owns a running trial: a store of a process, told from every other one, of this machine or another."""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+_open_stores: set[str] = set()  # of this process: a trial whose store was closed belongs to nobody
+
+
+def new_owner() -> dict[str, Any]:
+    """What identifies a store that this process has just opened."""
+    store = uuid.uuid4().hex
+    _open_stores.add(store)
+    return {**this_process(), "store": store}
+
+
+def close_owner(owner: Mapping[str, Any]) -> None:
+    """From now on what the owner holds belongs to nobody."""
+    _open_stores.discard(owner["store"])
+
+
+def is_dead(owner: Mapping[str, Any] | None, mine: Mapping[str, Any], *, is_silent: bool) -> bool:
+    """Whether a trial's owner can no longer be training it.
+
+    Args:
+        owner: as claimed; None for a trial that something else than a store has claimed.
+        mine: an owner of this process, in whose place the question is asked.
+        is_silent: its heart has not beaten for the grace period; this decides where its process cannot be seen.
+    """
+    if owner is None or any(owner[key] != mine[key] for key in ("host", "boot")):
+        return is_silent
+    if (owner["pid"], owner["started"]) == (mine["pid"], mine["started"]):
+        return owner["store"] not in _open_stores
+    return start_of(owner["pid"]) != owner["started"]
 
 
 def this_process() -> dict[str, Any]:

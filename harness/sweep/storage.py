@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import math
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,16 +31,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from harness.errors import UserError
-from harness.sweep import trial_rows
-from harness.sweep.owners import start_of, this_process
+from harness.sweep import owners, trial_rows
 from harness.sweep.storage_connection import open_storage, retry
 from harness.sweep.trial_rows import Row
 
 HEARTBEAT_S = 30
 GRACE_S = 150  # several heartbeats: a busy machine must not lose its trials
 T = TypeVar("T")
-
-_open_stores: set[str] = set()  # of this process: a trial whose store was closed belongs to nobody
 
 
 class StudyStore:
@@ -73,13 +69,12 @@ class StudyStore:
         self._reading = threading.local()
         if self.storage.engine.name == "sqlite":
             sqlalchemy.event.listen(self.storage.engine, "begin", self._begin_sqlite)
-        self._owner = {**this_process(), "store": uuid.uuid4().hex}
+        self._owner = owners.new_owner()
         self._held: set[int] = set()
         self._seen: list[FrozenTrial] = []  # by number
         self._unfinished: set[int] = set()  # ids among them
         self._closing = threading.Event()
         self._heart: threading.Thread | None = None
-        _open_stores.add(self._owner["store"])
         try:
             self.study_id = self._open_study([StudyDirection[direction.upper()] for direction in directions])
         except BaseException:
@@ -119,7 +114,7 @@ class StudyStore:
 
     def close(self) -> None:
         """Close the connections. Trials that are still running may be taken over from now on."""
-        _open_stores.discard(self._owner["store"])
+        owners.close_owner(self._owner)
         self._closing.set()
         if self._heart is not None:
             self._heart.join()
@@ -218,20 +213,15 @@ class StudyStore:
             return running, set(self.storage._get_stale_trial_ids(self.study_id)) if running else set()
 
         running, stale = self._read(read)
-        return [trial for trial in running if self._is_orphan(trial.user_attrs.get("owner"), trial._trial_id in stale)]
+        return [
+            trial
+            for trial in running
+            if owners.is_dead(trial.user_attrs.get("owner"), self._owner, is_silent=trial._trial_id in stale)
+        ]
 
     def owns(self, trial: FrozenTrial) -> bool:
         """Whether this store has claimed a trial or taken it over."""
         return trial.user_attrs.get("owner") == self._owner
-
-    def _is_orphan(self, owner: Mapping[str, Any] | None, is_stale: bool) -> bool:
-        if owner is None:
-            return is_stale  # claimed by something else than this module
-        if any(owner[key] != self._owner[key] for key in ("host", "boot")):
-            return is_stale
-        if (owner["pid"], owner["started"]) == (self._owner["pid"], self._owner["started"]):
-            return owner["store"] not in _open_stores
-        return start_of(owner["pid"]) != owner["started"]
 
     def take_over(self, trial: FrozenTrial) -> bool:
         """Become the owner of an orphan; False when another process was faster, or the trial has ended."""

@@ -84,11 +84,12 @@ class Domains:
         self.corpus = corpus
         self.budget = budget or PrefixBudget()
         self._frozen: dict[tuple[str, str], TaskModel] = {}
+        self._slotwise: dict[tuple[str, str], tuple[_OneItemEach, TaskModel]] = {}
         self._stores: dict[tuple[Any, ...], PrefixStore] = {}
         self._items: dict[tuple[str, Split], list[Item]] = {}
         self._samples: dict[tuple[str, int | None, int], list[Item]] = {}
         self._resumes: dict[tuple[Cut, str, str, str], bool] = {}
-        self.base_probes: dict[tuple[object, ...], list[Tensor]] = {}  # see Trial
+        self.base_probes: dict[tuple[object, ...], Tensor] = {}  # see BaseCheck
         self._base: dict[tuple[str, str, Split, str, int | None], Evaluation] = {}
 
     @cached_property
@@ -151,6 +152,14 @@ class Domains:
             self._frozen[key] = model.requires_grad_(False)
         return self._frozen[key]
 
+    def _slotwise_model(self, loop: LoopSettings) -> tuple[_OneItemEach, TaskModel]:
+        """The base model in a form that runs each item as if it were alone, and what tells it how many there are."""
+        key = (loop.device, loop.precision)
+        if key not in self._slotwise:
+            slots = _OneItemEach()
+            self._slotwise[key] = slots, slotwise(self.frozen_model(loop), slots.current)
+        return self._slotwise[key]
+
     def can_resume(self, config: TrialConfig) -> bool:
         """Whether the backbone run in two parts gives what it gives whole, tried on two items, once for each cut."""
         model, target, loop = self.frozen_model(config.loop), config.data.target, config.loop
@@ -195,8 +204,7 @@ class Domains:
         longest = max(len(item.inputs) for item in items)
         task = self.plain_task if augment is None else self.task(augment)
 
-        slots = _OneItemEach()
-        run = slotwise(model, slots.current)
+        slots, run = self._slotwise_model(loop)
 
         def compute(some: Sequence[Item], num_input_steps: int) -> Tensor:
             inputs = some[0].inputs.new_zeros((len(some), num_input_steps, *some[0].inputs.shape[1:]))

@@ -18,10 +18,11 @@ import torch
 from harness.backbones.model import TaskModel
 from harness.config import TrialConfig
 from harness.data.corpus import Split
-from harness.errors import TrialError, UserError
+from harness.errors import UserError
 from harness.execution import PLAIN, Engine, Execution
 from harness.metrics import constrained_score, forgetting
 from harness.training.adapting import Adapted, adapt
+from harness.training.base_check import BaseCheck
 from harness.training.cut import Cut, CutModel, find_cut, reads_padded_steps, why_no_cut
 from harness.training.cut_task import CutTask
 from harness.training.device import check_device
@@ -31,8 +32,6 @@ from harness.training.prefix_cache import PrefixStore
 from harness.training.resources import Domains, Resources, dtype_of
 from harness.training.task import Evaluation, Item, Task
 from harness.training.views import num_views_of
-
-NUM_PROBES = 8  # examples per domain on which "adapters off" is compared with the base model, bit for bit
 
 Report = Callable[[dict[str, Any]], bool | None]
 
@@ -144,12 +143,12 @@ class Trial:
     def steps(self) -> Generator[Fitting, FitState, Outcome]:
         """The same, leaving the training to whoever goes through it: it yields a Fitting and is sent its state."""
         torch.set_num_threads(self.config.loop.threads)
-        probes = self._probes_of_base()
+        base_check = BaseCheck(self.config, self.domains)
         adapted = self.adapted()
         state = (yield self._fitting(adapted)) if adapted.num_trainable else FitState()
         torch.set_num_threads(self.config.loop.threads)  # others may have trained meanwhile
         began = time.monotonic()
-        checks = self._check_base_restored(adapted, probes)
+        checks = base_check.check(adapted, self.fresh_base)
         outcome = self._sealed_outcome(adapted, state, checks)
         if not self.sealed and not state.pruned:
             outcome = self._open_test(outcome, adapted)
@@ -297,39 +296,6 @@ class Trial:
 
     def _score(self, model: TaskModel, items: list[Item]) -> Evaluation:
         return self.domains.score(model, items, self.config.loop)
-
-    def _probes_of_base(self) -> list[torch.Tensor]:
-        """The base model's probe outputs, computed once: a later trial finds what an earlier one broke."""
-        data, loop = self.config.data, self.config.loop
-        key = (data.target, *data.source, loop.device, loop.precision, loop.threads)
-        kept = self.domains.base_probes
-        if key not in kept:
-            kept[key] = self._probe_outputs(self.base)
-        return kept[key]
-
-    @torch.no_grad()
-    def _probe_outputs(self, model: TaskModel) -> list[torch.Tensor]:
-        """The model's raw scores on a few examples of each domain."""
-        data, task = self.config.data, self.domains.plain_task
-        outputs = []
-        for domain in (data.target, *data.source):
-            batch = task.collate(self.domains.items(domain, "valid")[:NUM_PROBES], None)
-            batch = batch.to(self.device, self.dtype)
-            outputs.append(model.eval()(batch.inputs, batch.lengths)[0])
-        return outputs
-
-    def _check_base_restored(self, adapted: Adapted, before: list[torch.Tensor]) -> dict[str, str]:
-        """Adapters off (or, where the base's own weights learn, the shared backbone) must give the base's bits."""
-        if adapted.restorable:
-            with adapted.switched_off():
-                after = self._probe_outputs(adapted.model)
-            how = "adapters off: the base model's outputs, bit for bit"
-        else:
-            after = self._probe_outputs(self.fresh_base())
-            how = "base weights are trained; the shared backbone still gives the base's outputs, bit for bit"
-        if not all(torch.equal(old, new) for old, new in zip(before, after, strict=True)):
-            raise TrialError("not_restored", "the base model's outputs are not restored after the trial")
-        return {"base_restored": how}
 
     def _sealed_outcome(self, adapted: Adapted, state: FitState, checks: dict[str, str]) -> Outcome:
         """What a search may know: validation metrics at the best epoch, and parameter counts."""

@@ -69,7 +69,8 @@ class Layout:
         for entry, tensor in zip(self.entries, like, strict=True):
             view = row_P[entry.offset : entry.offset + entry.size].reshape(entry.shape)
             for axis, size in enumerate(tensor.shape):
-                view = view.narrow(axis, 0, size)
+                if view.shape[axis] != size:
+                    view = view.narrow(axis, 0, size)
             views.append(view)
         return views
 

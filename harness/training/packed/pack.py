@@ -70,7 +70,8 @@ class Pack:
             state = fit.optimizer.state[weight]
             state["step"] = torch.tensor(float(slot.num_optimizer_steps))
             for name in ("exp_avg", "exp_avg_sq"):
-                state.setdefault(name, torch.zeros_like(weight))
+                if name not in state:
+                    state[name] = torch.zeros_like(weight)
         for row, name in ((first, "exp_avg"), (second, "exp_avg_sq")):
             self.layout.read(row, [fit.optimizer.state[weight][name] for weight in fit.weights])
 

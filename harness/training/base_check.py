@@ -1,0 +1,61 @@
+"""A check after each trial: without what it has trained, the base model gives its own outputs, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from harness.backbones.model import TaskModel
+from harness.config import TrialConfig
+from harness.errors import TrialError
+from harness.training.adapting import Adapted
+from harness.training.resources import Domains, dtype_of
+
+NUM_PROBES = 8  # examples of each domain
+
+
+class BaseCheck:
+    """The base model's raw scores on a few validation examples of each domain of a trial, before and after it.
+
+    Args:
+        config: the trial's.
+        domains: shared with other trials. The scores before are computed once for all of them, so that a later trial
+            finds what an earlier one broke.
+    """
+
+    def __init__(self, config: TrialConfig, domains: Domains) -> None:
+        self._config, self._domains = config, domains
+        data, loop = config.data, config.loop
+        key = (data.target, *data.source, loop.device, loop.precision, loop.threads)
+        if key not in domains.base_probes:
+            domains.base_probes[key] = self._scores(domains.frozen_model(loop))
+        self._before = domains.base_probes[key]
+
+    def check(self, adapted: Adapted, fresh_base: Callable[[], TaskModel]) -> dict[str, str]:
+        """Switch the adapters off (or, where the base's own weights learn, copy the shared backbone) and compare.
+
+        Returns:
+            What the record says of it.
+
+        Raises:
+            TrialError: not_restored.
+        """
+        if adapted.restorable:
+            with adapted.switched_off():
+                after = self._scores(adapted.model)
+            how = "adapters off: the base model's outputs, bit for bit"
+        else:
+            after = self._scores(fresh_base())
+            how = "base weights are trained; the shared backbone still gives the base's outputs, bit for bit"
+        if not torch.equal(self._before, after):
+            raise TrialError("not_restored", "the base model's outputs are not restored after the trial")
+        return {"base_restored": how}
+
+    @torch.no_grad()
+    def _scores(self, model: TaskModel) -> torch.Tensor:
+        data, loop, domains = self._config.data, self._config.loop, self._domains
+        items = [item for name in (data.target, *data.source) for item in domains.items(name, "valid")[:NUM_PROBES]]
+        batch = domains.plain_task.collate(items, None).to(torch.device(loop.device), dtype_of(loop))
+        scores: torch.Tensor = model.eval()(batch.inputs, batch.lengths)[0]
+        return scores
