@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from harness.records.provenance import machine
 
 RESULTS = Path(__file__).parent / "results"
@@ -16,9 +18,10 @@ PACKAGES = ("torch", "transformers", "optuna", "wandb", "joblib", "adapters", "p
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, versions, date, and the load average when the run began."""
+    """Processor, cores, GPU (None without one), versions, date, and the load average when the run began."""
     return {
         **machine(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "date": datetime.now(UTC).date().isoformat(),
         "load_average": round(os.getloadavg()[0], 2),
         "packages": installed(PACKAGES),

@@ -30,8 +30,8 @@ def machine_line(machine: dict[str, Any]) -> str:
     """What the numbers were taken on, and under which load."""
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     return (
-        f"{machine['date']}, {machine['processor']}, {machine['cores']} cores, no GPU, {packages}; "
-        f"load average when it began: {machine['load_average']}."
+        f"{machine['date']}, {machine['processor']}, {machine['cores']} cores, {machine.get('gpu') or 'no GPU'}, "
+        f"{packages}; load average when it began: {machine['load_average']}."
     )
 
 
@@ -93,12 +93,15 @@ def race_table(result: dict[str, Any]) -> str:
     rows += [(one["name"], one["note"], *["-"] * 5) for one in result["not_run"]]
     settings = ", ".join(f"{name} {value}" for name, value in result["workload"].items())
     runs = min(one["num_runs"] for one in result["contestants"])
-    notes = [f"- {one['name']}: {one['note']}." for one in result["contestants"] if one["note"]]
-    notes += [
-        f"- {one['name']}: {one['padded_tokens']} tokens trained on with padding, {one['real_tokens']} without."
-        for one in result["contestants"]
-        if "padded_tokens" in one
-    ]
+    said: dict[str, list[str]] = {}  # a note -> whom it is about
+    for one in result["contestants"]:
+        if one["note"]:
+            said.setdefault(one["note"], []).append(one["name"])
+    for one in result["contestants"]:
+        if "padded_tokens" in one:
+            tokens = f"{one['padded_tokens']} tokens trained on with padding, {one['real_tokens']} without"
+            said.setdefault(tokens, []).append(one["name"])
+    notes = [f"- {'; '.join(names)}: {note}." for note, names in said.items()]
     return (
         f"{machine_line(result['machine'])} List: {settings}. Medians of {runs}, interleaved; speed-up over the first "
         f"row.\n\n{markdown(header, rows)}\n\n" + "\n".join(notes)

@@ -2,8 +2,9 @@
 
 Each candidate trains the same few batches, with what it needs computed before. Seconds are of the processor where one
 thread trains (other processes do not count then), of the clock otherwise and on a GPU. A faster engine is taken only if
-it saves more than MARGIN, so that a probe's noise does not leave the plain loop for nothing. And a probe takes no more
-than WORTH of the time that all trainings would take by the plain loop: a short search has fewer candidates, or none.
+it saves more than MARGIN, so that a probe's noise does not leave the plain loop for nothing. And measuring takes no
+more than WORTH of the time that all trainings would take by the plain loop: a short search has fewer rounds, fewer
+candidates, or none. What has to be loaded (corpus, backbone) comes on top: without it nothing is known.
 """
 
 from __future__ import annotations
@@ -134,7 +135,6 @@ def probe_engines(
     Raises:
         UserError: the config does not fit its data, backbone or layers.
     """
-    began = time.perf_counter()
     cut = describe_cut(config, resources)
     if isinstance(cut, str):
         return EngineProbe(PLAIN, cut)
@@ -147,12 +147,13 @@ def probe_engines(
     if engine == "packed":
         candidates += [Execution(engine="packed", pack=size) for size in SIZES if size <= max_pack]
     num_items = len(trial.train_items())
+    began = time.perf_counter()
     batch_s = _seconds_a_batch(config, num_items, resources)
     all_s = ahead.wall_s(config, num_items, batch_s, num_jobs)
     num_batches = max(2, min(MAX_BATCHES, int(BATCH_S / max(batch_s, 1e-4))))
     small = _few_batches(config, num_items, num_batches)
-    first_s = batch_s * num_batches * (1 + ROUNDS)
-    seconds, left_out = _measure_all(candidates, small, resources, num_jobs, first_s, began + WORTH * all_s)
+    run_s = batch_s * num_batches
+    seconds, left_out = _measure_all(candidates, small, resources, num_jobs, run_s, began + WORTH * all_s)
     execution, why = _choose(seconds, reason)
     return EngineProbe(execution, f"{why} ({left_out})" if left_out else why, seconds, phi, limit)
 
@@ -162,26 +163,28 @@ def _measure_all(
     config: TrialConfig,
     resources: Resources,
     num_jobs: int,
-    next_s: float,
+    run_s: float,
     deadline: float,
 ) -> tuple[dict[str, float], str]:
     """Seconds of the candidates' batches, in their order, as far as memory and time allow; why not of all of them.
 
     Args:
-        next_s: what measuring the first is going to take; then it is what the last one took, or twice that for packs.
-        deadline: of `time.perf_counter`.
+        run_s: what a run of the first is going to take; then it is what one of the last took, or twice that for packs.
+        deadline: of `time.perf_counter`. Where twice the time of all rounds is not left, there is one round.
     """
     seconds: dict[str, float] = {}
     for execution in candidates:
         name = f"packed {execution.pack}" if execution.engine == "packed" else execution.engine
-        now = time.perf_counter()
-        if now + next_s > deadline:
+        num_warm = 1 if execution.pack <= 2 else 0  # a pack before this one has made the first calls
+        began = time.perf_counter()
+        if began + (num_warm + 1) * run_s > deadline:
             return seconds, f"the trainings are too few to try {name}, and what would come after it"
-        found = _measure(config, resources, execution, num_jobs)
+        num_rounds = ROUNDS if began + 2 * (num_warm + ROUNDS) * run_s <= deadline else 1
+        found = _measure(config, resources, execution, num_jobs, num_warm, num_rounds)
         if found is None:  # a larger pack would not fit either
             return seconds, f"memory is short: {name} was left out, and what would come after it"
         seconds[name] = found
-        next_s = (time.perf_counter() - now) * (2 if execution.engine == "packed" else 1)
+        run_s = (time.perf_counter() - began) / (num_warm + num_rounds) * (2 if execution.engine == "packed" else 1)
         if execution.pack > 2 and found > 1.3 * min(seconds.values()):
             break  # it only gets worse
     return seconds, ""
@@ -227,18 +230,20 @@ def _leaves_room(device: torch.device, num_jobs: int) -> bool:
     return all(limit.free - others > FREE_SHARE * limit.total for limit in memory_limits(device))
 
 
-def _measure(config: TrialConfig, resources: Resources, execution: Execution, num_jobs: int) -> float | None:
-    """Seconds of one of `execution.pack` trials, the best of a few rounds; None if memory ran out or short."""
+def _measure(
+    config: TrialConfig, resources: Resources, execution: Execution, num_jobs: int, num_warm: int, num_rounds: int
+) -> float | None:
+    """Seconds of one of `execution.pack` trials, the best of the rounds; None if memory ran out or short."""
     # The same seed, as in a search: the trials' batches have the same shapes.
     rates = [config.optim.lr * (1 + number / 64) for number in range(execution.pack)]
     configs = [config.model_copy(update={"optim": config.optim.model_copy(update={"lr": rate})}) for rate in rates]
     rounds = []
-    for _ in range(1 + ROUNDS):
+    for _ in range(num_warm + num_rounds):
         seconds = _run(configs, resources, execution)
         if seconds is None or not _leaves_room(torch.device(config.loop.device), num_jobs):
             return None
         rounds.append(seconds)
-    return min(rounds[1:]) / len(configs)
+    return min(rounds[num_warm:]) / len(configs)
 
 
 def _run(configs: list[TrialConfig], resources: Resources, execution: Execution) -> float | None:

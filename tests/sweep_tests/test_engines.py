@@ -158,42 +158,53 @@ def test_how_long_the_plain_loop_needs(configs: dict[str, TrialConfig]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("all_s", "measured", "left_out"),
+    ("all_s", "rounds", "left_out"),
     [
-        (99.0, [], "plain"),  # a tenth of it is less than the three rounds of 12 batches by the plain loop
-        (199.0, ["plain"], "cut"),
-        (299.0, ["plain", "cut"], "packed 2"),
-        (451.0, ["plain", "cut", "packed 2"], "packed 4"),  # after 30 s, packs of 4 will take another 20
-        (math.inf, ["plain", "cut", "packed 2", "packed 4", "packed 8"], None),
+        (59.0, {}, "plain"),  # a tenth of it is less than a first run and a round by the plain loop
+        (119.0, {"plain": (1, 1)}, "cut"),
+        (179.0, {"plain": (1, 1), "cut": (1, 1)}, "packed 2"),
+        (239.0, {"plain": (1, 2), "cut": (1, 1), "packed 2": (1, 1)}, "packed 4"),  # which will take 6 s
+        (361.0, {"plain": (1, 2), "cut": (1, 2), "packed 2": (1, 2), "packed 4": (0, 1)}, "packed 8"),
+        (
+            math.inf,
+            {"plain": (1, 2), "cut": (1, 2), "packed 2": (1, 2), "packed 4": (0, 2), "packed 8": (0, 2)},
+            None,
+        ),
     ],
 )
-def test_a_probe_costs_a_tenth_of_the_search_at_most(
+def test_measuring_costs_a_tenth_of_the_search_at_most(
     all_s: float,
-    measured: list[str],
+    rounds: dict[str, tuple[int, int]],
     left_out: str | None,
     configs: dict[str, TrialConfig],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By a clock that moves while something is measured only: 10 s a candidate, and each is faster than the last."""
-    clock, speed = [0.0], iter(range(9, 0, -1))
+    """By a clock that moves while something is measured only, 3 s a run, packs as much longer; all get ever faster."""
+    clock, speed, measured = [0.0], iter(range(9, 0, -1)), {}
 
-    def measure(config: TrialConfig, resources: Resources, execution: Execution, num_jobs: int) -> float:
-        clock[0] += 10.0
+    def measure(
+        config: TrialConfig, resources: Resources, execution: Execution, num_jobs: int, num_warm: int, num_rounds: int
+    ) -> float:
+        name = f"packed {execution.pack}" if execution.engine == "packed" else execution.engine
+        measured[name] = num_warm, num_rounds
+        clock[0] += (num_warm + num_rounds) * 3.0 * max(1, execution.pack / 2)
         return float(next(speed))
 
     monkeypatch.setattr(pack_probe, "_measure", measure)
-    monkeypatch.setattr(pack_probe, "_seconds_a_batch", lambda *args: 10.0 / 36)
+    monkeypatch.setattr(pack_probe, "_seconds_a_batch", lambda *args: 3.0 / pack_probe.MAX_BATCHES)
     monkeypatch.setattr(pack_probe, "BATCH_S", 100.0)
     monkeypatch.setattr("harness.sweep.pack_probe.time.perf_counter", lambda: clock[0])
     config, resources = configs["residual_add"], Resources(sealed=True)
     found = probe_engines(config, resources, 8, 1, Ahead(seconds=all_s))
-    assert list(found.seconds) == measured
+    assert measured == rounds and list(found.seconds) == list(rounds)
+    assert clock[0] <= pack_probe.WORTH * all_s
     if left_out is None:
         assert found.why == "packs of 8 are fastest"
         return
     assert found.why.endswith(f"(the trainings are too few to try {left_out}, and what would come after it)")
-    fastest = {"plain": PLAIN, "cut": Execution(engine="cut"), "packed 2": Execution(engine="packed", pack=2)}
-    assert found.execution == (fastest[measured[-1]] if measured else PLAIN)
+    last = list(rounds)[-1] if rounds else "plain"
+    engine, _, pack = last.partition(" ")
+    assert found.execution == Execution.model_validate({"engine": engine, "pack": int(pack or 1)})
 
 
 @pytest.mark.parametrize(
