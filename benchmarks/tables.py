@@ -82,7 +82,7 @@ def race_table(result: dict[str, Any]) -> str:
         rows.append(
             (
                 one["name"],
-                f"{one['wall_s']:.1f} ({low:.1f} to {high:.1f})",
+                f"{one['wall_s']:.2f} ({low:.2f} to {high:.2f})",
                 f"{one['cpu_s']:.1f}",
                 f"{one['peak_mb']:.0f}",
                 f"{one['speedup']:.2f}",
