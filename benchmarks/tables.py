@@ -181,6 +181,8 @@ def target_table(result: dict[str, Any]) -> str:
 
 def times_text(target: dict[str, Any], limit_s: float) -> str:
     """The median with the range, and how many searches reached the target where not all did."""
+    if not target["num_reached"]:
+        return f"{seconds_or_never(None, limit_s)} (none of {len(target['reached_s'])})"
     low, high = (seconds_or_never(target[name], limit_s) for name in ("least_s", "most_s"))
     number, total = target["num_reached"], len(target["reached_s"])
     reached = "" if number == total else f"; reached by {number} of {total}"
