@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tables import gain, grid_table, markdown, overhead_table, race_table, target_table
+from tables import gain, grid_table, markdown, overhead_table, race_table, target_table, times_text
 
 MACHINE = {"date": "2026-01-01", "processor": "P", "cores": "2", "load_average": 0.1, "packages": {"torch": "2"}}
 
@@ -42,7 +42,7 @@ def test_race_row_and_who_did_not_run() -> None:
         "not_run": [{"name": "i", "note": "no GPU here"}],
     }  # fmt: skip
     text = race_table(result)
-    assert "| a | 2.0 (1.5 to 2.5) | 3.0 | 100 | 1.00 | 0.5000 | 0.2500 |" in text
+    assert "| a | 2.00 (1.50 to 2.50) | 3.0 | 100 | 1.00 | 0.5000 | 0.2500 |" in text
     assert "| i | no GPU here | - | - | - | - | - |" in text and "Medians of 5" in text
 
 
@@ -54,6 +54,9 @@ def test_padding_is_told_where_it_was_counted() -> None:
     }  # fmt: skip
     text = race_table({"machine": MACHINE, "workload": {}, "contestants": [one], "not_run": []})
     assert text.endswith("\n- e: 30 tokens trained on with padding, 20 without.")
+    noted = [{**one, "name": name, "note": "biases"} for name in ("e", "e2")]
+    text = race_table({"machine": MACHINE, "workload": {}, "contestants": noted, "not_run": []})
+    assert text.endswith("\n- e; e2: biases.\n- e; e2: 30 tokens trained on with padding, 20 without.")
 
 
 def search_result(**more: object) -> dict[str, object]:
@@ -75,6 +78,7 @@ def test_a_search_that_never_reached_the_target_is_told_as_such() -> None:
     never = "**never in 60 s**"
     higher = f"{never} (9.0 to {never}; reached by 1 of 3)"
     assert f"| e | 5.0 (4.0 to 6.0) | {higher} | 30 | 2.5 | 3, 1 | 20.0 | 100 |" in text
+    assert times_text({"reached_s": [None, None], "num_reached": 0}, 60.0) == f"{never} (none of 2)"
     assert "Targets: the 90th percentiles" in text and "ours: 0.5200" in text and "predicted limit" not in text
 
 
