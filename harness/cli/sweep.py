@@ -76,12 +76,7 @@ def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
     from harness.sweep.run_sweep import freeze, run_search
 
     print(f"== Search: {sweep.name}", flush=True)
-    result = run_search(sweep, run)
-    for arm, execution in run.executions.items():
-        why = run.choice.reasons.get(arm)
-        if execution.engine != "plain" or why:
-            packs = f", packs of {execution.pack}" if execution.pack > 1 else ""
-            print(f"{arm}: engine {execution.engine}{packs}{f' ({why})' if why else ''}")
+    result = run_search(sweep, run, lambda: tell_engines(run))
     if sweep.config.race.seeds:
         print(f"== Race: the best of each arm on seeds {', '.join(map(str, sweep.config.race.seeds))}", flush=True)
     racing = run_race(sweep, result, run)
@@ -92,6 +87,15 @@ def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
             settings = ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in winner.contender.params.items())
             print(f"{arm} ({rule}): trial {winner.contender.number}: {settings}", flush=True)
     return result, frozen
+
+
+def tell_engines(run: Launch) -> None:
+    """A line for each searched arm: what trains it, and, where that was chosen just now, why."""
+    for arm, execution in run.executions.items():
+        why = run.choice.reasons.get(arm)
+        if execution.engine != "plain" or why:
+            packs = f", packs of {execution.pack}" if execution.pack > 1 else ""
+            print(f"{arm}: engine {execution.engine}{packs}{f': {why}' if why else ''}", flush=True)
 
 
 def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool) -> list[str]:

@@ -155,7 +155,7 @@ def probe_engines(
     run_s = batch_s * num_batches
     seconds, left_out = _measure_all(candidates, small, resources, num_jobs, run_s, began + WORTH * all_s)
     execution, why = _choose(seconds, reason)
-    return EngineProbe(execution, f"{why} ({left_out})" if left_out else why, seconds, phi, limit)
+    return EngineProbe(execution, f"{why}; {left_out}" if left_out else why, seconds, phi, limit)
 
 
 def _measure_all(
@@ -174,17 +174,19 @@ def _measure_all(
     """
     seconds: dict[str, float] = {}
     for execution in candidates:
-        name = f"packed {execution.pack}" if execution.engine == "packed" else execution.engine
+        is_pack = execution.engine == "packed"
+        name = f"packed {execution.pack}" if is_pack else execution.engine
+        left = f"packs of {execution.pack} or more" if is_pack else f"the engine {name} or any other"
         num_warm = 1 if execution.pack <= 2 else 0  # a pack before this one has made the first calls
         began = time.perf_counter()
         if began + (num_warm + 1) * run_s > deadline:
-            return seconds, f"the trainings are too few to try {name}, and what would come after it"
+            return seconds, f"the trainings are too few to try {left}"
         num_rounds = ROUNDS if began + 2 * (num_warm + ROUNDS) * run_s <= deadline else 1
         found = _measure(config, resources, execution, num_jobs, num_warm, num_rounds)
         if found is None:  # a larger pack would not fit either
-            return seconds, f"memory is short: {name} was left out, and what would come after it"
+            return seconds, f"memory is too short for {left}"
         seconds[name] = found
-        run_s = (time.perf_counter() - began) / (num_warm + num_rounds) * (2 if execution.engine == "packed" else 1)
+        run_s = (time.perf_counter() - began) / (num_warm + num_rounds) * (2 if is_pack else 1)
         if execution.pack > 2 and found > 1.3 * min(seconds.values()):
             break  # it only gets worse
     return seconds, ""
@@ -201,13 +203,13 @@ def _choose(seconds: dict[str, float], reason: str | None) -> tuple[Execution, s
     if chosen.engine == "packed":
         return chosen, f"packs of {chosen.pack} are fastest"
     cut_pays = chosen.engine == "cut"
+    why = "the cut pays" if cut_pays else "the cut does not pay"
+    largest = list(seconds)[-1].removeprefix("packed ")  # the pack that was measured last, if one was
     if reason:
-        why = f"no packs: {reason}"
-    elif any(name.startswith("packed") for name in seconds):
-        why = "packing does not pay here"
-    else:
-        why = "no pack was measured"
-    return chosen, why if cut_pays else f"{why}, nor does the cut"
+        return chosen, f"{why}; no packs: {reason}"
+    if largest.isdigit():
+        why += f"; packs of {largest} do not beat it" if cut_pays else f", nor do packs of {largest}"
+    return chosen, why
 
 
 def _few_batches(config: TrialConfig, num_items: int, num_batches: int) -> TrialConfig:

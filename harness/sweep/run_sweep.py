@@ -7,7 +7,7 @@ results/SWEEP/study.db      the search (or a server's database)      search/    
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,11 +89,16 @@ def describe(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def run_search(sweep: Sweep, run: Launch) -> SearchResult:
-    """The search phase, as far as it is not done; writes search.json."""
+def run_search(sweep: Sweep, run: Launch, opened: Callable[[], object] = lambda: None) -> SearchResult:
+    """The search phase, as far as it is not done; writes search.json.
+
+    Args:
+        opened: called when the arms' engines are known (`run.executions`), before anything is trained.
+    """
     arms = open_arms(sweep, run.results, run.choice)
     run.executions.update({arm.arm.name: arm.execution for arm in arms})
     try:
+        opened()
         search = Search(sweep, arms, run.results, run.wandb(sweep), run.hear)
         if not all(arm.finished() for arm in arms):
             with run.pool(search.tell) as pool:

@@ -161,8 +161,9 @@ def test_killed_at_ten_random_moments(
 def test_a_packed_sweep_killed_is_the_same(tiny_text_files: TinyText, start: Start, tmp_path: Path) -> None:
     """Packs of three in one go; packs of two, then of four in two processes, each killed on the way."""
     path = write_sweep(tiny_text_files, tmp_path, budget={"trials": 4}, race={}, confirm={"seeds": [0]})
-    code, _, err = finish(start(*PACKED_SWEEP, "--pack", "3", path, "--results", tmp_path / "whole"))
+    code, told, err = finish(start(*PACKED_SWEEP, "--pack", "3", path, "--results", tmp_path / "whole"))
     assert (code, err) == (0, "")
+    assert 0 < told.index(": engine packed, packs of 3\n") < told.index("[1/")  # told before anything is trained
     rng = random.Random(20261125)
     killed = tmp_path / "killed" / "tiny_sweep"
     command = [*PACKED_SWEEP, path, "--results", tmp_path / "killed"]

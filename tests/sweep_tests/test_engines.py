@@ -123,15 +123,30 @@ def test_a_study_keeps_the_first_choice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"),
+    ("seconds", "reason", "expected", "why"),
     [
-        ({"plain": 1.0, "cut": 0.98, "packed 2": 0.99}, PLAIN),
-        ({"plain": 1.0, "cut": 0.5, "packed 2": 0.49}, Execution(engine="cut")),
-        ({"plain": 1.0, "cut": 0.9, "packed 2": 0.6, "packed 8": 0.4, "packed 16": 0.41}, PACKED),
+        ({"plain": 1.0}, None, PLAIN, "no other engine was measured"),
+        ({"plain": 1.0, "cut": 0.98, "packed 2": 0.99}, None, PLAIN, "the cut does not pay, nor do packs of 2"),
+        ({"plain": 1.0, "cut": 0.98}, None, PLAIN, "the cut does not pay"),
+        (
+            {"plain": 1.0, "cut": 0.5, "packed 2": 0.49},
+            None,
+            Execution(engine="cut"),
+            "the cut pays; packs of 2 do not beat it",
+        ),
+        ({"plain": 1.0, "cut": 0.5}, "dropout", Execution(engine="cut"), "the cut pays; no packs: dropout"),
+        (
+            {"plain": 1.0, "cut": 0.9, "packed 2": 0.6, "packed 8": 0.4, "packed 16": 0.41},
+            None,
+            PACKED,
+            "packs of 8 are fastest",
+        ),
     ],
 )
-def test_the_plain_loop_unless_another_is_clearly_faster(seconds: dict[str, float], expected: Execution) -> None:
-    assert pack_probe._choose(seconds, None)[0] == expected
+def test_the_plain_loop_unless_another_is_clearly_faster(
+    seconds: dict[str, float], reason: str | None, expected: Execution, why: str
+) -> None:
+    assert pack_probe._choose(seconds, reason) == (expected, why)
 
 
 def test_the_probe_tries_what_it_may(configs: dict[str, TrialConfig], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,11 +175,15 @@ def test_how_long_the_plain_loop_needs(configs: dict[str, TrialConfig]) -> None:
 @pytest.mark.parametrize(
     ("all_s", "rounds", "left_out"),
     [
-        (59.0, {}, "plain"),  # a tenth of it is less than a first run and a round by the plain loop
-        (119.0, {"plain": (1, 1)}, "cut"),
-        (179.0, {"plain": (1, 1), "cut": (1, 1)}, "packed 2"),
-        (239.0, {"plain": (1, 2), "cut": (1, 1), "packed 2": (1, 1)}, "packed 4"),  # which will take 6 s
-        (361.0, {"plain": (1, 2), "cut": (1, 2), "packed 2": (1, 2), "packed 4": (0, 1)}, "packed 8"),
+        (
+            59.0,
+            {},
+            "the engine plain or any other",
+        ),  # a tenth of it is less than a first run and a round by the plain loop
+        (119.0, {"plain": (1, 1)}, "the engine cut or any other"),
+        (179.0, {"plain": (1, 1), "cut": (1, 1)}, "packs of 2 or more"),
+        (239.0, {"plain": (1, 2), "cut": (1, 1), "packed 2": (1, 1)}, "packs of 4 or more"),  # which will take 6 s
+        (361.0, {"plain": (1, 2), "cut": (1, 2), "packed 2": (1, 2), "packed 4": (0, 1)}, "packs of 8 or more"),
         (
             math.inf,
             {"plain": (1, 2), "cut": (1, 2), "packed 2": (1, 2), "packed 4": (0, 2), "packed 8": (0, 2)},
@@ -201,7 +220,7 @@ def test_measuring_costs_a_tenth_of_the_search_at_most(
     if left_out is None:
         assert found.why == "packs of 8 are fastest"
         return
-    assert found.why.endswith(f"(the trainings are too few to try {left_out}, and what would come after it)")
+    assert found.why.endswith(f"; the trainings are too few to try {left_out}")
     last = list(rounds)[-1] if rounds else "plain"
     engine, _, pack = last.partition(" ")
     assert found.execution == Execution.model_validate({"engine": engine, "pack": int(pack or 1)})
@@ -211,10 +230,15 @@ def test_measuring_costs_a_tenth_of_the_search_at_most(
     ("free", "num_jobs", "measured", "short"),
     [
         ([900], 1, ["plain", "cut", "packed 2", "packed 4"], None),
-        ([900] * 6 + [199], 1, ["plain", "cut", "packed 2"], "packed 4"),
-        ([900] * 4 + [301] * 2 + [299], 2, ["plain", "cut", "packed 2"], "packed 4"),  # the other worker needs 100
+        ([900] * 6 + [199], 1, ["plain", "cut", "packed 2"], "packs of 4 or more"),
+        (
+            [900] * 4 + [301] * 2 + [299],
+            2,
+            ["plain", "cut", "packed 2"],
+            "packs of 4 or more",
+        ),  # the other worker needs 100
         ([], 1, ["plain", "cut", "packed 2", "packed 4"], None),  # nothing tells on another system
-        ([100], 1, [], "plain"),
+        ([100], 1, [], "the engine plain or any other"),
     ],
 )
 def test_the_probe_stops_where_memory_is_short(
@@ -238,8 +262,7 @@ def test_the_probe_stops_where_memory_is_short(
     monkeypatch.setattr(pack_probe, "ROUNDS", 1)
     found = probe_engines(configs["residual_add"], Resources(sealed=True), 4, num_jobs)
     assert list(found.seconds) == measured and set(asked) == {torch.device("cpu")}
-    left_out = "(memory is short: {} was left out, and what would come after it)"
-    assert found.why.endswith(left_out.format(short)) if short else "memory" not in found.why
+    assert found.why.endswith(f"; memory is too short for {short}") if short else "memory" not in found.why
     if not measured:
         assert found.execution == PLAIN and found.gain == 1.0
 
