@@ -24,6 +24,11 @@ class Execution(Settings):
     engine: Engine = "plain"
     pack: PositiveInt = 1
 
+    @property
+    def text(self) -> str:
+        """For people: `engine packed, packs of 8`."""
+        return f"engine {self.engine}" + (f", packs of {self.pack}" if self.pack > 1 else "")
+
     def record(self, engine: Engine, why: str | None) -> dict[str, object]:
         """What provenance says: the engine that was used, and why it is not the one that was asked for."""
         content: dict[str, object] = {"engine": engine}

@@ -94,8 +94,7 @@ def tell_engines(run: Launch) -> None:
     for arm, execution in run.executions.items():
         why = run.choice.reasons.get(arm)
         if execution.engine != "plain" or why:
-            packs = f", packs of {execution.pack}" if execution.pack > 1 else ""
-            print(f"{arm}: engine {execution.engine}{packs}{f': {why}' if why else ''}", flush=True)
+            print(f"{arm}: {execution.text}{f': {why}' if why else ''}", flush=True)
 
 
 def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool) -> list[str]:

@@ -33,11 +33,24 @@ def is_dead(owner: Mapping[str, Any] | None, mine: Mapping[str, Any], *, is_sile
         mine: an owner of this process, in whose place the question is asked.
         is_silent: its heart has not beaten for the grace period; this decides where its process cannot be seen.
     """
-    if owner is None or any(owner[key] != mine[key] for key in ("host", "boot")):
+    owner = owner or {}
+    alive = is_alive(owner, mine)
+    if alive is None:
         return is_silent
     if (owner["pid"], owner["started"]) == (mine["pid"], mine["started"]):
         return owner["store"] not in _open_stores
-    return start_of(owner["pid"]) != owner["started"]
+    return not alive
+
+
+def is_alive(owner: Mapping[str, Any], here: Mapping[str, Any]) -> bool | None:
+    """Whether an owner's process still runs; None where it is another machine's or container's, and cannot be seen.
+
+    Args:
+        here: `this_process()`, or an owner of it.
+    """
+    if any(owner.get(key) != here[key] for key in ("host", "boot")):
+        return None
+    return start_of(int(owner["pid"])) == owner.get("started")
 
 
 def this_process() -> dict[str, Any]:

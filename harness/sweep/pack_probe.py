@@ -85,7 +85,7 @@ def describe_speed(config: TrialConfig, resources: Resources, known: Execution |
     Raises:
         UserError: the config does not fit its data, backbone or layers.
     """
-    chosen = "" if known is None else f"engine {known.engine}{f', packs of {known.pack}' if known.pack > 1 else ''}; "
+    chosen = "" if known is None else f"{known.text}; "
     cut = describe_cut(config, resources)
     if isinstance(cut, str):
         return f"{chosen}no cut and no packs: {cut}"
@@ -198,18 +198,23 @@ def _choose(seconds: dict[str, float], reason: str | None) -> tuple[Execution, s
     best, chosen = seconds["plain"], PLAIN
     for name, found in seconds.items():
         if found < best * (1 - MARGIN):
-            engine, _, pack = name.partition(" ")
-            best, chosen = found, Execution.model_validate({"engine": engine, "pack": int(pack or 1)})
+            best, chosen = found, _named(name)
     if chosen.engine == "packed":
         return chosen, f"packs of {chosen.pack} are fastest"
     cut_pays = chosen.engine == "cut"
     why = "the cut pays" if cut_pays else "the cut does not pay"
-    largest = list(seconds)[-1].removeprefix("packed ")  # the pack that was measured last, if one was
+    last = _named(list(seconds)[-1])
     if reason:
         return chosen, f"{why}; no packs: {reason}"
-    if largest.isdigit():
-        why += f"; packs of {largest} do not beat it" if cut_pays else f", nor do packs of {largest}"
+    if last.engine == "packed":
+        why += f"; packs of {last.pack} do not beat it" if cut_pays else f", nor do packs of {last.pack}"
     return chosen, why
+
+
+def _named(name: str) -> Execution:
+    """The execution whose seconds have this name."""
+    engine, _, pack = name.partition(" ")
+    return Execution.model_validate({"engine": engine, "pack": int(pack or 1)})
 
 
 def _few_batches(config: TrialConfig, num_items: int, num_batches: int) -> TrialConfig:

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.errors import UserError
 from harness.records.store import MANIFEST, read_json
 from harness.sweep.arm_search import point_of
-from harness.sweep.owners import start_of, this_process
+from harness.sweep.owners import is_alive, this_process
 from harness.sweep.points import Objective, SearchPoint, SearchResult
 from harness.sweep.process_memory import PeakUse, read_peaks
 from harness.sweep.stored_study import StoredArm, read_study
@@ -185,11 +185,8 @@ def _arm_status(
 
 
 def _running(trial: FrozenTrial) -> Running:
-    owner, here = _mapping(trial.user_attrs.get("owner")), this_process()
-    alive = True  # another machine's process cannot be looked at
-    if owner and all(owner.get(key) == here[key] for key in ("host", "boot")):
-        alive = start_of(int(owner["pid"])) == owner.get("started")
-    return Running(trial.number, max(trial.intermediate_values, default=0), alive)
+    alive = is_alive(_mapping(trial.user_attrs.get("owner")), this_process())
+    return Running(trial.number, max(trial.intermediate_values, default=0), alive is not False)
 
 
 def _with_time_left(arms: Sequence[ArmStatus], budget: Mapping[str, Any]) -> list[ArmStatus]:
