@@ -18,8 +18,8 @@ from calibration_noise import RESULTS
 from jiwer import process_characters, process_words
 from numpy.typing import NDArray
 
+from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import SpeechExample, TextExample
-from harness.data.registry import load_corpus
 from harness.seeding import rng as named_rng
 from harness.statistics import (
     Interval,

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.config import TrialConfig
-from harness.execution import Execution
-from harness.training.packed.driver import PackDriver
+from harness.config.execution import Execution
+from harness.config.trial import TrialConfig
+from harness.engines.packed.driver import PackDriver
 from harness.training.resources import Resources
 from harness.training.trial import Outcome, Report, Trial
 

@@ -13,7 +13,7 @@ import sysconfig
 import venv
 from pathlib import Path
 
-from harness.data.cache import cache_root
+from harness.data.cache import data_cache
 
 REQUIREMENTS = Path(__file__).parent / "peers"
 SEES_OURS = ("ray",)
@@ -30,7 +30,7 @@ def environment(name: str) -> Path:
     requirements = REQUIREMENTS / f"{name}.txt"
     own = sys.executable if name in SEES_OURS else ""
     key = hashlib.sha256(requirements.read_bytes() + sys.version.encode() + own.encode()).hexdigest()[:12]
-    folder = cache_root() / "benchmarks" / f"{name}-{key}"
+    folder = data_cache() / "benchmarks" / f"{name}-{key}"
     python, complete = folder / "bin" / "python", folder / ".complete"
     if not complete.exists():
         print(f"making an environment for {name}: {folder}", flush=True)

@@ -27,14 +27,14 @@ from harness.backbones.model import TaskModel
 from harness.backbones.pretrained import PretrainedTextEncoder, model_directory
 from harness.backbones.recipe import load_recipe
 from harness.backbones.store import Backbone, fingerprint_of
-from harness.config import TrialConfig
+from harness.config.trial import TrialConfig
 from harness.data.corpus import Corpus, TextExample
+from harness.engines.cut.cut import find_cut, num_block_weights
+from harness.engines.packed import steps
 from harness.seeding import torch_generator
+from harness.tasks.task import Task
 from harness.training.adapting import adapt
-from harness.training.cut import find_cut, num_block_weights
-from harness.training.packed import steps
 from harness.training.resources import Domains, Resources
-from harness.training.task import Task
 from harness.training.trial import Trial
 
 ROWS = 16  # examples a step

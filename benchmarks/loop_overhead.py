@@ -18,14 +18,14 @@ from pathlib import Path
 import torch
 
 from harness.backbones.model import TaskModel
-from harness.config import TrialConfig
+from harness.config.experiment import load_experiment
+from harness.config.trial import TrialConfig
 from harness.data.batching import bucketed_batches
-from harness.experiment_files import load_experiment
 from harness.seeding import torch_generator
+from harness.tasks.task import Item, Task
 from harness.training.adapting import adapt
 from harness.training.loop import FitPlan, fit
 from harness.training.resources import Resources
-from harness.training.task import Item, Task
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "text_strategies.yaml"
 EPOCHS = 3

@@ -27,20 +27,21 @@ from typing import Any
 import optuna
 from reporting import describe_machine, write_result
 
-import harness.sweep.mirror
+import harness.search.mirror
 import harness.training.run_trial
-from harness.config import TrialConfig
-from harness.execution import Execution
+from harness.config.execution import Execution
+from harness.config.trial import TrialConfig
+from harness.engines.choice import EngineChoice
+from harness.launch.pools import InProcessPool
+from harness.launch.worker import PackedWorker, TrialEvent
 from harness.records.store import TrialFolder
-from harness.sweep.arm_search import ArmSearch
-from harness.sweep.engines import EngineChoice
-from harness.sweep.launch import InProcessPool
-from harness.sweep.mirror import Judge, Mirror
+from harness.search.arm_search import ArmSearch
+from harness.search.declaration import Sweep
+from harness.search.mirror import Judge, Mirror
+from harness.search.search import Search
+from harness.search.storage import StudyStore
+from harness.search.sweep_files import load_sweep
 from harness.sweep.run_sweep import open_arms
-from harness.sweep.search import Search
-from harness.sweep.storage import StudyStore
-from harness.sweep.sweep_files import Sweep, load_sweep
-from harness.sweep.worker import PackedWorker, TrialEvent
 from harness.tracking.wandb_process import ProcessTracker, WandbProcess
 from harness.training.trial import Outcome, Report
 

@@ -31,7 +31,7 @@ from reporting import describe_machine, write_result
 from tiny_encoder import tiny_recipe
 from workload import DECAY, LR, Workload, make_workload
 
-from harness.sweep.pack_probe import probe_engines
+from harness.engines.probe import probe_engines
 from harness.training.resources import Resources
 
 METRIC = "valid_target/loss"

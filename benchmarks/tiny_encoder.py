@@ -15,10 +15,10 @@ import torch
 
 from harness.backbones.recipe import Recipe, load_recipe
 from harness.backbones.store import load_backbone
-from harness.data.cache import cache_root
-from harness.data.registry import load_corpus
-from harness.records.files import write_atomically
-from harness.settings import content_hash
+from harness.config.base import content_hash
+from harness.data.cache import data_cache
+from harness.data.corpora.registry import load_corpus
+from harness.disk import write_atomically
 from harness.training.pretrain import make_tokenizer, pretrain
 
 VOCABULARY = 1000
@@ -51,7 +51,7 @@ def tiny_recipe(max_length: int, epochs: int = 0) -> str:
     like = load_recipe("text_small")
     shape = {**SHAPE, "max_position_embeddings": 2 * max_length}
     facts = {"shape": shape, "seed": SEED} | ({"epochs": epochs} if epochs else {})
-    folder = cache_root() / "benchmarks" / f"tiny_bert-{content_hash(facts)}"
+    folder = data_cache() / "benchmarks" / f"tiny_bert-{content_hash(facts)}"
     path = folder / "recipe.json"
     if not path.is_file():
         save_encoder(folder, shape, like)

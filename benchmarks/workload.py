@@ -14,11 +14,11 @@ from typing import Any
 
 from harness.backbones.pretrained import model_directory
 from harness.backbones.recipe import PretrainedEncoderSettings
-from harness.config import TrialConfig
+from harness.config.experiment import resolve_trial
+from harness.config.trial import TrialConfig
 from harness.data.corpus import limit_train
-from harness.experiment_files import resolve_trial
+from harness.search.sweep_files import load_sweep
 from harness.seeding import derive_seed
-from harness.sweep.sweep_files import load_sweep
 from harness.training.resources import EVALUATION_FRAMES, Resources
 
 SWEEP = Path(__file__).parents[1] / "sweeps" / "text_depth_x_l2.yaml"

@@ -42,3 +42,8 @@ def must_be_in(name: str, choices: Collection[str], start: str) -> None:
         near = difflib.get_close_matches(name, list(choices), n=1)
         hint = f". Did you mean {near[0]}?" if near else ""
         raise UserError(f"{start}; choices: {', '.join(choices)}{hint}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message; its class where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0].strip()

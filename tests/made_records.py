@@ -13,13 +13,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from harness.config import TrialConfig
+from harness.checks.record_checks import derive_metrics
+from harness.config.trial import TrialConfig
+from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus, TextExample, split_of_group
-from harness.data.registry import load_corpus
 from harness.metrics import SCORERS
 from harness.records.schema import Manifest, Provenance, Summary, TrialState
 from harness.records.store import RecordStore, TrialFolder
-from harness.verification.record_checks import derive_metrics
 
 LABELS = ("bad", "fair", "good")
 NASTY = '<script>alert("x")</script> & "quotes" <img src=x onerror=alert(1)>'

@@ -9,11 +9,11 @@ import yaml
 
 from harness.cli.run import show_table
 from harness.cli.sweep import search_and_freeze
-from harness.experiment_files import load_experiment
+from harness.config.experiment import load_experiment
+from harness.launch.run_experiment import plan_run, run_experiment
+from harness.search.sweep_files import load_sweep
 from harness.sweep.race import Launch
-from harness.sweep.run_experiment import plan_run, run_experiment
 from harness.sweep.run_sweep import confirm_experiment
-from harness.sweep.sweep_files import load_sweep
 
 STRATEGY = "adapter.adapter_strategy"
 SWEEP: dict[str, Any] = {

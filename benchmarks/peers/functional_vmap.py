@@ -18,7 +18,7 @@ from measuring import Meter, write_outcome
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
-from harness.config import TrialConfig
+from harness.config.trial import TrialConfig
 from harness.data.batching import bucketed_batches
 from harness.seeding import torch_generator
 from harness.training.adapting import adapt

@@ -23,13 +23,13 @@ from domain_scores import average_sources
 from measuring import Meter, write_outcome
 from torch import Tensor
 
-from harness.config import TrialConfig
+from harness.config.trial import TrialConfig
 from harness.data.batching import bucketed_batches
 from harness.seeding import torch_generator
+from harness.tasks.task import evaluate
 from harness.training.adapting import adapt
 from harness.training.optim import lr_scale
 from harness.training.resources import EVALUATION_FRAMES, Resources, dtype_of
-from harness.training.task import evaluate
 from harness.training.trial import Trial
 
 STEPS = 8

@@ -27,7 +27,7 @@ def train_some(trials: Numbered, engine: str, pack: int, resources: Any = None) 
     import torch
     from driving import train_list
 
-    from harness.config import TrialConfig
+    from harness.config.trial import TrialConfig
     from harness.training.resources import Resources
 
     torch.set_num_threads(1)

@@ -19,14 +19,15 @@ from typing import Any
 from measuring import Meter
 from progress import Progress, write_search
 
-from harness.config import TrialConfig
-from harness.sweep.arm_search import ArmSearch
-from harness.sweep.engines import EngineChoice, num_slots
-from harness.sweep.launch import ProcessPool, launch
+from harness.config.trial import TrialConfig
+from harness.engines.choice import EngineChoice, num_slots
+from harness.launch.pools import ProcessPool, launch
+from harness.launch.worker import TrialEvent, TrialTask
+from harness.search.arm_search import ArmSearch
+from harness.search.declaration import Sweep
+from harness.search.search import Search
+from harness.search.sweep_files import load_sweep
 from harness.sweep.run_sweep import open_arms
-from harness.sweep.search import Search
-from harness.sweep.sweep_files import Sweep, load_sweep
-from harness.sweep.worker import TrialEvent, TrialTask
 from harness.tracking.tracker import TrialRun
 
 ARM = "adapters"

@@ -21,7 +21,7 @@ from harness.adapters.adapter_file import (
     read_adapter_file,
     write_adapter_file,
 )
-from harness.adapters.model_mixin import AdapterModelMixin
+from harness.adapters.model_adapters import ModelAdapters
 from harness.adapters.module_mixin import AdapterModuleMixin
 from harness.tensors import digest
 
@@ -32,7 +32,7 @@ Names = str | Sequence[str] | None
 
 
 def save_adapters(
-    model: AdapterModelMixin,
+    model: ModelAdapters,
     path: str | Path,
     name: Names = None,
     *,
@@ -69,7 +69,7 @@ def save_adapters(
 
 
 def load_adapters(
-    model: AdapterModelMixin,
+    model: ModelAdapters,
     path: str | Path,
     name: Names = None,
     map_location: str | None = None,
@@ -128,7 +128,7 @@ def fingerprint_base_model(model: nn.Module) -> str:
     return digest({key: value for key, value in state.items() if not key.startswith(tuple(layers))})
 
 
-def _select(model: AdapterModelMixin, name: Names) -> list[str]:
+def _select(model: ModelAdapters, name: Names) -> list[str]:
     if name is None:
         names = model.adapter_names_()
     else:
@@ -165,7 +165,7 @@ def _stem_of(path: Path) -> Path:
     return path
 
 
-def _describe(model: AdapterModelMixin, name: str, probe: bool | Tensor, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _describe(model: ModelAdapters, name: str, probe: bool | Tensor, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """The header entry of one adapter; its tensors are added to `tensors`."""
     hosts = {}
     for path, host in model.hosts_of_adapter(name).items():
@@ -238,7 +238,7 @@ def _check_base(stem: Path, header: Mapping[str, Any], fingerprint: str) -> None
 
 
 @contextmanager
-def all_or_none(model: AdapterModelMixin, loaded: list[str]) -> Iterator[None]:
+def all_or_none(model: ModelAdapters, loaded: list[str]) -> Iterator[None]:
     """Remove the adapters loaded so far if the block fails."""
     try:
         yield
@@ -249,7 +249,7 @@ def all_or_none(model: AdapterModelMixin, loaded: list[str]) -> Iterator[None]:
 
 
 def _restore(
-    model: AdapterModelMixin,
+    model: ModelAdapters,
     stem: Path,
     name: str,
     described: Mapping[str, Any],

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from harness.adapters.adapter_file import AdapterFileError
 from harness.adapters.checkpoint import all_or_none, load_state
-from harness.adapters.model_mixin import AdapterModelMixin
+from harness.adapters.model_adapters import ModelAdapters
 from harness.instantiate import to_plain
 
 GLOBAL_CFG = "global_cfg"
@@ -95,7 +95,7 @@ def read_nemo_adapters(path: str | Path) -> dict[str, NemoAdapter]:
 
 
 def load_nemo_adapters(
-    model: AdapterModelMixin,
+    model: ModelAdapters,
     path: str | Path,
     name: str | Sequence[str] | None = None,
     map_location: str | None = None,
@@ -153,7 +153,7 @@ def translate_targets(config: Any) -> Any:
 
 
 def _fill(
-    model: AdapterModelMixin,
+    model: ModelAdapters,
     name: str,
     states: Sequence[Mapping[str, Tensor]],
     device: Any,

@@ -4,7 +4,7 @@ An encoder names its insertion points in order, lowest layer first, and before e
 steps are real (`valid_frames`), so that a strategy can average over valid frames.
 
 It can also be run in two parts: `forward_to` a layer's insertion point, and `forward_from` there. What comes before the
-first adapter never changes, so its output can be kept (harness/training/prefix_cache.py).
+first adapter never changes, so its output can be kept (harness/engines/cut/prefix_cache.py).
 """
 
 from __future__ import annotations

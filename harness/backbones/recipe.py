@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from harness.config import LoopSettings, OptimSettings
+from harness.config.base import PositiveInt, Settings, content_hash
+from harness.config.messages import one_line
+from harness.config.trial import LoopSettings, OptimSettings
+from harness.config.yaml import read_yaml
 from harness.errors import UserError
-from harness.experiment_files import one_line
-from harness.settings import PositiveInt, Settings, content_hash
-from harness.yaml_files import read_yaml
 
 SHIPPED = Path(__file__).parent / "shipped"
 
@@ -118,10 +118,10 @@ def backbone_directory(recipe: Recipe) -> Path:
     shipped = SHIPPED / f"{recipe.name}-{recipe.recipe_id}"
     if shipped.is_dir():
         return shipped
-    return cache_root() / "backbones" / f"{recipe.name}-{recipe.recipe_id}"
+    return backbone_cache() / "backbones" / f"{recipe.name}-{recipe.recipe_id}"
 
 
-def cache_root() -> Path:
+def backbone_cache() -> Path:
     """The user's cache folder for trained backbones."""
     if chosen := os.environ.get("HARNESS_CACHE"):
         return Path(chosen)

@@ -27,8 +27,8 @@ from harness.backbones.recipe import (
     TextEncoderSettings,
     backbone_directory,
 )
+from harness.disk import write_atomically, write_json
 from harness.errors import UserError
-from harness.records.files import write_atomically, write_json
 from harness.tensors import digest
 
 

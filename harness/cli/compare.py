@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from harness.comparison.compare import Difference, Group, SideBySide, compare_sides
-from harness.comparison.items import ItemChanges
-from harness.comparison.sides import load_side
+from harness.checks.compare import Difference, Group, SideBySide, compare_sides
+from harness.checks.examples import Example
+from harness.checks.items import ItemChanges
+from harness.checks.sides import load_side
 from harness.errors import UserError
 from harness.metrics import METRICS
-from harness.report.examples import Example
 from harness.statistics import Interval
 from harness.tables.names import metric_header
 

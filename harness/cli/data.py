@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from harness.data.registry import CORPORA, fetch_corpus, find_source, is_fetched
+from harness.data.corpora.registry import CORPORA, fetch_corpus, find_source, is_fetched
 
 
 def list_command() -> None:

@@ -9,7 +9,7 @@ from harness.cli.data import show_fetching
 from harness.cli.report import report_command
 from harness.cli.run import run_command
 from harness.cli.sweep import sweep_command
-from harness.data.registry import fetch_corpus
+from harness.data.corpora.registry import fetch_corpus
 from harness.errors import UserError
 
 EXPERIMENTS = Path("experiments")

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from harness import __version__
 from harness.backbones.recipe import SHIPPED, backbone_directory, load_recipe
-from harness.data.registry import CORPORA, is_fetched
+from harness.data.corpora.registry import CORPORA, is_fetched
 from harness.records.provenance import PACKAGES, git_state
 from harness.tracking.wandb_tracker import choose_mode
 

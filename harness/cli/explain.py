@@ -80,7 +80,7 @@ def commands(run: Run, results: Path) -> list[str]:
 
 def _gives(path: Path, arm: str, seed: int, trial_id: str) -> bool:
     """Whether an experiment file has the trial, unchanged."""
-    from harness.experiment_files import load_experiment
+    from harness.config.experiment import load_experiment
 
     try:
         trials = load_experiment(path).trials

@@ -7,13 +7,13 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from harness.sweep.worker import TrialEvent, TrialTask
+from harness.launch.worker import TrialEvent, TrialTask
 
 if TYPE_CHECKING:
     from harness.records.schema import Summary
+    from harness.records.search import Objective
+    from harness.search.declaration import Sweep
     from harness.sweep.plan import SweepPlan
-    from harness.sweep.points import Objective
-    from harness.sweep.sweep_files import Sweep
 
 
 class Progress(Protocol):

@@ -10,9 +10,9 @@ import typer
 
 from harness.cli.errors import print_error
 from harness.cli.progress import make_progress
-from harness.config import TrialConfig
+from harness.config.experiment import load_experiment, select_trials
+from harness.config.trial import TrialConfig
 from harness.errors import UserError
-from harness.experiment_files import load_experiment, select_trials
 from harness.records.store import RecordStore
 
 WANDB_CHOICES = ("auto", "offline", "online", "off")
@@ -45,8 +45,8 @@ def run_command(
     experiment = load_experiment(path, overrides)
     trials = select_trials(experiment, arms, seeds)
 
-    from harness.sweep.engines import EngineChoice, experiment_executions
-    from harness.sweep.run_experiment import plan_run, preflight, run_experiment
+    from harness.engines.choice import EngineChoice, experiment_executions
+    from harness.launch.run_experiment import plan_run, preflight, run_experiment
 
     choice = EngineChoice(engine, pack, jobs)
     folder = results / experiment.name
@@ -78,11 +78,11 @@ def run_command(
 
 def show_table(store: RecordStore) -> None:
     """Print the table, and keep it as table.md (to read) and table.json (to check), if any trial is finished."""
-    from harness.records.files import write_atomically
+    from harness.disk import write_atomically
     from harness.tables.build import build_table
-    from harness.tables.formats import render
     from harness.tables.load import any_finished
-    from harness.tables.render_terminal import print_terminal
+    from harness.tables.render.formats import render
+    from harness.tables.render.terminal import print_terminal
 
     if not any_finished(store):
         return

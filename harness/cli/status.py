@@ -14,10 +14,10 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from harness.cli.progress import score_text
-from harness.sweep.points import Objective, SearchPoint
-from harness.sweep.prices import duration
+from harness.engines.prices import duration
+from harness.records.search import Objective, SearchPoint
 from harness.sweep.status import ArmStatus, SweepStatus, list_sweeps, read_status
-from harness.tables.render_terminal import PIPE_WIDTH
+from harness.tables.render.terminal import PIPE_WIDTH
 
 REFRESH_S = 2.0
 

@@ -15,10 +15,10 @@ from harness.cli.run import WANDB_CHOICES, add_user_code, show_table, wandb_mode
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.sweep.points import SearchResult
+    from harness.records.search import SearchResult
+    from harness.search.declaration import Sweep
     from harness.sweep.race import Launch
     from harness.sweep.run_sweep import Frozen
-    from harness.sweep.sweep_files import Sweep
 
 
 def sweep_command(
@@ -40,15 +40,16 @@ def sweep_command(
     """
     if wandb not in WANDB_CHOICES:
         raise UserError(f"--wandb {wandb!r}; choices: {', '.join(WANDB_CHOICES)}")
-    from harness.sweep.engines import EngineChoice
+    from harness.engines.choice import EngineChoice
 
     choice = EngineChoice(engine, pack, jobs)
     add_user_code(path)
-    from harness.sweep.plan import ask_before, plan_sweep, print_plan
-    from harness.sweep.preflight import preflight_sweep
-    from harness.sweep.process_memory import watched_launch
+    from harness.cli.plan import print_plan
+    from harness.launch.process_memory import watched_launch
+    from harness.search.preflight import preflight_sweep
+    from harness.search.sweep_files import load_sweep
+    from harness.sweep.plan import ask_before, plan_sweep
     from harness.sweep.race import Launch
-    from harness.sweep.sweep_files import load_sweep
 
     sweep = load_sweep(path, overrides)
     plan = plan_sweep(sweep, results, jobs)
@@ -99,7 +100,7 @@ def tell_engines(run: Launch) -> None:
 
 def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool) -> list[str]:
     """The confirm phase, the table and the figures; what failed."""
-    from harness.sweep.run_experiment import plan_run, preflight, run_experiment
+    from harness.launch.run_experiment import plan_run, preflight, run_experiment
     from harness.sweep.run_sweep import confirm_executions, confirm_experiment, log_to_wandb
 
     experiment = confirm_experiment(sweep, result, frozen)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.config.table import check_layout
 from harness.errors import UserError, must_be_in
-from harness.table_checks import check_layout
 from harness.tables.model import Table
 
 
@@ -25,14 +25,14 @@ def table_command(
     Raises:
         UserError: unknown experiment, format, layout or metric, or a wrong spec.
     """
-    from harness.tables.formats import CHOICES
+    from harness.tables.render.formats import CHOICES
 
     must_be_in(format, CHOICES, f"--format {format!r}")
     table = make_table(names, results, metrics, spec, layout)
     if standalone and format != "tex":
         raise UserError(f"--standalone is for --format tex, not {format}")
     if format == "terminal" and out is None:
-        from harness.tables.render_terminal import print_terminal
+        from harness.tables.render.terminal import print_terminal
 
         print_terminal(table)
         return
@@ -40,7 +40,7 @@ def table_command(
     if out is None:
         print(text, end="")
         return
-    from harness.records.files import write_atomically
+    from harness.disk import write_atomically
 
     write_atomically(out, text.encode())
 
@@ -53,8 +53,8 @@ def make_table(
     Raises:
         UserError: as `table_command`.
     """
+    from harness.config.table import load_table_settings, load_table_spec
     from harness.tables.build import build_experiments, recorded_settings
-    from harness.tables.spec_files import load_table_settings, load_table_spec
 
     chosen = None if metrics is None else tuple(item.strip() for item in metrics.split(",") if item.strip())
     settings = None
@@ -81,15 +81,15 @@ def table_text(table: Table, format: str, standalone: bool = False) -> str:
 
         from rich.console import Console
 
-        from harness.tables.render_terminal import print_terminal
+        from harness.tables.render.terminal import print_terminal
 
         output = io.StringIO()
         print_terminal(table, Console(file=output))
         return output.getvalue()
     if standalone:
-        from harness.tables.render_latex import latex_document
+        from harness.tables.render.latex import latex_document
 
         return latex_document(table)
-    from harness.tables.formats import render
+    from harness.tables.render.formats import render
 
     return render(table, format)

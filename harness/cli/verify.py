@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.checks.verify import Verification, verify
 from harness.cli.run import add_user_code
 from harness.errors import TrialError, UserError
-from harness.verification.verify import Verification, verify
 
 
 def verify_command(name: str, results: Path, retrain: bool, cell: str | None, tolerance: float) -> None:
@@ -22,7 +22,7 @@ def verify_command(name: str, results: Path, retrain: bool, cell: str | None, to
     print_findings(found)
     drifts = [str(drift) for drift in found.findings.drifts]
     if retrain:
-        from harness.verification.retraining import choose_trial, retrain_trial  # loads torch
+        from harness.checks.retraining import choose_trial, retrain_trial  # loads torch
 
         add_user_code(Path(name))
         place, record = choose_trial(results, name, cell)

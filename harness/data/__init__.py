@@ -4,9 +4,9 @@
 `features`, `spec_augment`, `batching`) are not imported here, so that reading a corpus does not need it.
 """
 
+from harness.data.corpora.registry import CORPORA, CorpusSource, fetch_corpus, is_fetched, load_corpus
 from harness.data.corpus import Corpus, Example, SpeechExample, Split, TextExample, limit_train
 from harness.data.errors import DataError
-from harness.data.registry import CORPORA, CorpusSource, fetch_corpus, is_fetched, load_corpus
 
 __all__ = [
     "CORPORA",

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from harness.data.audio_files import read_audio
+from harness.errors import first_line
 
 EXTENSION = "torchaudio._extension"
 Backend = Literal["native", "pure-python"]
@@ -47,7 +48,7 @@ def _import_torchaudio() -> tuple[Any, Backend, str]:
     try:
         return importlib.import_module("torchaudio"), "native", ""
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
     # What the failed import left behind would be found, half made, by the second one.
     for name in [n for n in sys.modules if n == "torchaudio" or n.startswith("torchaudio.")]:
         del sys.modules[name]

@@ -22,7 +22,7 @@ ABANDONED_AFTER_S = 24 * 3600.0
 RECORD_NAME = "fetched.json"  # written last: a folder without it is not a fetched corpus
 
 
-def cache_root() -> Path:
+def data_cache() -> Path:
     """Return the folder of the data cache (it may not exist yet)."""
     if configured := os.environ.get("HARNESS_DATA"):
         return Path(configured).expanduser()

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harness.data.audio_backend import load_audio, resample, torchaudio
-from harness.data.cache import cache_root, staging_file
+from harness.data.cache import data_cache, staging_file
 from harness.data.corpus import Corpus, SpeechExample
 from harness.data.errors import DataError
 
@@ -103,7 +103,7 @@ class FeatureCache:
         self.corpus_name = corpus.name
         self.extractor = extractor
         settings = json.dumps([VERSION, corpus.fingerprint, asdict(extractor)], sort_keys=True)
-        self.folder = (root or cache_root()) / "features" / hashlib.sha256(settings.encode()).hexdigest()[:24]
+        self.folder = (root or data_cache()) / "features" / hashlib.sha256(settings.encode()).hexdigest()[:24]
         self._memory: dict[str, dict[str, Tensor]] = {}
 
     def features(self, examples: Sequence[SpeechExample]) -> list[Tensor]:

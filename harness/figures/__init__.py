@@ -1,4 +1,4 @@
-"""Figures of a sweep, drawn from its `SearchResult` alone (`harness/sweep/points.py`). Loads no torch.
+"""Figures of a sweep, drawn from its `SearchResult` alone (`harness/records/search.py`). Loads no torch.
 
 One figure a file; `sweep_figures.draw_sweep` draws all that apply.
 """

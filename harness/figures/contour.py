@@ -24,7 +24,7 @@ from harness.figures.scales import Scale, draw_scale, has_value, make_scale
 from harness.figures.scores import arm_axes, best_point, focus, objective_at, points_in
 from harness.figures.style import INK, PALETTE, add_legend, new_figure, styled
 from harness.figures.surface import fit_surface
-from harness.sweep.points import Axis, SearchPoint, SearchResult
+from harness.records.search import Axis, SearchPoint, SearchResult
 
 STAR = PALETTE[1]
 LEVELS = 12

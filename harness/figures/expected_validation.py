@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from harness.figures.labels import metric_label
 from harness.figures.scores import all_arms, focus, objective_at, points_in
 from harness.figures.style import add_legend, add_note, arm_looks, new_figure, say, styled
-from harness.sweep.points import SearchResult
+from harness.records.search import SearchResult
 
 Direction = Literal["maximize", "minimize"]
 BAND = (0.25, 0.75)

@@ -22,7 +22,7 @@ from harness.figures.labels import axis_labels, metric_label
 from harness.figures.scales import has_value
 from harness.figures.scores import all_arms, arm_axes, objective_at, points_in
 from harness.figures.style import add_legend, add_note, arm_looks, new_figure, say, styled
-from harness.sweep.points import Axis, SearchPoint, SearchResult, Value
+from harness.records.search import Axis, SearchPoint, SearchResult, Value
 
 Method = Literal["ped_anova", "fanova"]
 METHOD_NAMES: dict[Method, str] = {"ped_anova": "PED-ANOVA", "fanova": "fANOVA"}

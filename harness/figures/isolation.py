@@ -19,7 +19,7 @@ from harness.figures.labels import MetricLabel, axis_labels, metric_label
 from harness.figures.scales import Scale, draw_scale, has_value, make_scale
 from harness.figures.scores import all_arms, arm_axes, best_point, eligible, focus, objective_at, points_in
 from harness.figures.style import INK, PALETTE, QUIET, add_legend, add_note, new_figure, say, styled
-from harness.sweep.points import Axis, SearchPoint, SearchResult
+from harness.records.search import Axis, SearchPoint, SearchResult
 
 CLOUD = "#8DB6D6"
 ENVELOPE = PALETTE[0]

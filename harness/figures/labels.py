@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.metrics import METRICS
-from harness.sweep.points import Axis, Objective, Value
+from harness.records.search import Axis, Objective, Value
 
 ACRONYMS = {"cer": "CER", "wer": "WER", "f1": "F1"}
 

@@ -11,7 +11,7 @@ from harness.errors import UserError
 from harness.figures.labels import metric_label
 from harness.figures.scores import all_arms, eligible, focus, points_in
 from harness.figures.style import QUIET, add_legend, add_note, arm_looks, new_figure, say, styled
-from harness.sweep.points import Objective, SearchPoint, SearchResult
+from harness.records.search import Objective, SearchPoint, SearchResult
 
 
 def non_dominated(values: Sequence[tuple[float, ...]], directions: Sequence[str]) -> list[int]:

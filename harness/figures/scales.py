@@ -18,7 +18,7 @@ from matplotlib.transforms import ScaledTranslation, Transform, blended_transfor
 
 from harness.figures.labels import value_text
 from harness.figures.style import FAINT, INK
-from harness.sweep.points import Axis, SearchPoint, Value
+from harness.records.search import Axis, SearchPoint, Value
 
 ZERO_GAP = 0.2  # of the logarithmic range: how far left of it the zero stands
 PAD = 0.05  # of the whole range, on either side

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import quantiles
 
 from harness.errors import UserError
-from harness.sweep.points import Axis, Objective, PointState, SearchPoint, SearchResult
+from harness.records.search import Axis, Objective, PointState, SearchPoint, SearchResult
 
 
 def arm_axes(result: SearchResult, arm: str) -> tuple[Axis, ...]:

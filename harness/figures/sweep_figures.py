@@ -16,7 +16,7 @@ from harness.figures.labels import axis_labels
 from harness.figures.pareto import draw_pareto
 from harness.figures.scores import all_arms, arm_axes
 from harness.figures.style import save, slug
-from harness.sweep.points import Axis, SearchResult
+from harness.records.search import Axis, SearchResult
 
 REGULARISERS = ("stochastic_depth", "l2_lambda")  # the two whose trade-off the strategies are about
 

@@ -35,8 +35,8 @@ class Provenance(_Schema):
         files: name -> SHA-256 of the record's other files (config, log, predictions, weights), taken at the end.
         user_code: module -> SHA-256 of its source, for classes that the config names outside of this package and of
             installed ones: no commit or version covers them.
-        config_version: `harness.config.CONFIG_VERSION`, which is part of the trial's id.
-        execution: how it was trained (harness/execution.py); records without it: by the plain loop.
+        config_version: `harness.config.trial.CONFIG_VERSION`, which is part of the trial's id.
+        execution: how it was trained (harness/config/execution.py); records without it: by the plain loop.
 
     The last four are empty in records that are older than them.
     """

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from harness.disk import append_line, json_bytes, read_lines, write_atomically, write_json, write_together
 from harness.errors import UserError
-from harness.records.files import append_line, json_bytes, read_lines, write_atomically, write_json, write_together
 from harness.records.schema import Manifest, Provenance, Record, Summary
 
 MANIFEST = "experiment.json"

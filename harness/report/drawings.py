@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from harness.config.trees import show
 from harness.errors import UserError
 from harness.figures.attention import Attention, draw_attention, mean_attention, parse_attention
 from harness.figures.labels import MetricLabel, axis_labels, metric_label
@@ -15,11 +16,10 @@ from harness.figures.style import slug
 from harness.figures.sweep_figures import axis_pairs, sweep_figures
 from harness.figures.tradeoff import Outcome, draw_tradeoff, front_of_arms, mean_of
 from harness.metrics import METRICS, as_error
+from harness.records.search import Objective, SearchPoint, SearchResult
 from harness.records.store import read_json
 from harness.report.methods import join, metric_words, sentence
-from harness.report.settings_view import show
 from harness.report.sources import Sources
-from harness.sweep.points import Objective, SearchPoint, SearchResult
 
 ATTENTION = "attention.json"
 

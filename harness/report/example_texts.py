@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from harness.report.examples import UNITS, Changes, find_changes
+from harness.checks.examples import UNITS, Changes, find_changes
 from harness.report.sources import Sources
-from harness.verification.references import ReferenceShelf
+from harness.tasks.references import ReferenceShelf
 
 
 @dataclass(frozen=True)

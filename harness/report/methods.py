@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.backbones.recipe import load_recipe
-from harness.data.registry import CORPORA
+from harness.config.trees import flatten, show
+from harness.data.corpora.registry import CORPORA
 from harness.errors import UserError
 from harness.figures.labels import ACRONYMS
-from harness.report.settings_view import differing, flatten, show
+from harness.report.settings_view import differing
 from harness.report.sources import Sources
 
 BY_ARM = "by arm (see the table below)"

@@ -17,9 +17,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from harness.disk import write_atomically
 from harness.errors import UserError
 from harness.figures.style import save
-from harness.records.files import write_atomically
 from harness.report.drawings import Drawing, make_drawings
 from harness.report.example_texts import ExampleTexts, find_examples
 from harness.report.inline_svg import StyleSheet, inline_svg, to_svg
@@ -142,7 +142,7 @@ def results_table(sources: Sources) -> tuple[Table | None, Markup]:
     if sources.manifest is None:
         return None, Markup("")
     from harness.tables.build import build_table
-    from harness.tables.render_html import render_html
+    from harness.tables.render.html import render_html
 
     table = build_table(sources.store)
     return table, Markup(render_html(replace(table, claims=())))  # the page has a section for claims

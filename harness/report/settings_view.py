@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.sweep.points import Axis
+from harness.config.trees import flatten, show
+from harness.records.search import Axis
 
 ABSENT = "–"
 
@@ -20,32 +20,6 @@ class Grid:
     caption: str
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """A tree of mappings by dotted keys; lists and scalars are values."""
-    if isinstance(tree, Mapping) and tree:
-        flat: dict[str, Any] = {}
-        for key, value in tree.items():
-            flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-        return flat
-    return {prefix: tree}
-
-
-def show(value: Any) -> str:
-    """A setting as text: numbers as short as they read back, lists with commas, a class by its last name."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        text = repr(value)
-        return text.removesuffix(".0") if "e" not in text else re.sub(r"e([+-])0+", r"e\1", f"{value:g}")
-    if isinstance(value, (list, tuple)):
-        return ", ".join(show(item) for item in value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {show(item)}" for key, item in value.items())
-    return str(value)
 
 
 def short_labels(keys: Sequence[str]) -> dict[str, str]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.metrics import primary_metric
+from harness.records.predictions import Predictions, read_predictions
 from harness.records.schema import Manifest, Record
+from harness.records.search import SearchResult
 from harness.records.store import MANIFEST, RecordStore, TrialFolder, read_json
-from harness.sweep.points import SearchResult
-from harness.verification.record_checks import Predictions, read_predictions
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from harness.report.settings_view import Grid, short_labels, show
+from harness.config.trees import show
+from harness.report.settings_view import Grid, short_labels
 from harness.report.sources import Sources
 
 STATES = ("failed", "pruned", "running", "waiting")

@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config import TrialConfig
+from harness.config.execution import Execution
+from harness.config.experiment import Experiment, PlannedTrial
+from harness.config.sweep import Parameter
+from harness.config.trial import TrialConfig
+from harness.engines.prices import Price, PriceMeter, Prices, RecordedPrices, disk_mb, duration
 from harness.errors import UserError
-from harness.execution import Execution
-from harness.experiment_files import Experiment, PlannedTrial
+from harness.launch.worker import RETRIED_REASONS
+from harness.records.search import SearchPoint, Value
 from harness.records.store import RecordStore, read_json
-from harness.sweep import space
-from harness.sweep.arm_search import point_of, search_folder
-from harness.sweep.points import SearchPoint, Value
-from harness.sweep.prices import Price, Prices, RecordedPrices, disk_mb, duration
-from harness.sweep.settings import Parameter
-from harness.sweep.stored_study import StoredArm, read_study
-from harness.sweep.sweep_files import Arm, Sweep, plan_confirm
-from harness.sweep.worker import RETRIED_REASONS
+from harness.search import space
+from harness.search.arm_search import point_of, search_folder
+from harness.search.declaration import Arm, Sweep, plan_confirm
+from harness.search.stored_study import StoredArm, read_study
 
 ASK_S = 3600  # a longer sweep is not started without asking
 ENDED = ("complete", "pruned", "failed")
@@ -143,7 +143,7 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
     }
     frozen = _frozen(sweep, points, results)
     confirm = _confirm_counts(sweep, frozen, results)
-    prices = Prices(RecordedPrices(results, (sweep.name, sweep.experiment.name)))
+    prices = Prices(RecordedPrices(results, (sweep.name, sweep.experiment.name)), _price_probe)
     arms = [
         _plan_arm(
             *(sweep, arm, points.get(arm.name, []), confirm[arm.name], frozen is not None, results, prices),
@@ -160,7 +160,7 @@ def plan_experiment(experiment: Experiment, trials: Sequence[PlannedTrial], resu
     Raises:
         UserError: an arm does not fit its data.
     """
-    prices = Prices(RecordedPrices(results, (experiment.name,)))
+    prices = Prices(RecordedPrices(results, (experiment.name,)), _price_probe)
     store = RecordStore(results, experiment.name)
     arms = []
     for name in dict.fromkeys(trial.arm for trial in trials):
@@ -207,6 +207,12 @@ def _plan_arm(
         search = Count(finished + math.ceil(search_s / price.seconds / num_seeds), finished)
     searches = ", ".join(_range(key, parameter) for key, parameter in arm.space.items())
     return ArmPlan(arm.name, searches, search, race, confirm, num_seeds, config.loop.epochs, price, search_s, speed)
+
+
+def _price_probe() -> PriceMeter:
+    from harness.engines.price_probe import PriceProbe  # it loads torch
+
+    return PriceProbe()
 
 
 def _price(prices: Prices, config: TrialConfig, where: str) -> Price:
@@ -318,10 +324,3 @@ def ask_before(plan: SweepPlan, yes: bool) -> None:
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):
         raise UserError(f"{plan.path}: not started")
-
-
-def print_plan(plan: SweepPlan) -> None:
-    """Print the plan as a table, on a terminal or in a pipe."""
-    from harness.sweep.plan_table import print_plan_table
-
-    print_plan_table(plan)

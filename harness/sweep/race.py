@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.config.execution import PLAIN, Execution
+from harness.engines.choice import EngineChoice, num_slots
 from harness.errors import UserError
-from harness.execution import PLAIN, Execution
+from harness.launch.pools import InProcessPool, Pool, ProcessPool, launch
+from harness.launch.worker import TrialEvent, TrialTask
 from harness.records.schema import Summary
+from harness.records.search import SearchPoint, SearchResult
 from harness.records.store import TrialFolder
-from harness.sweep.arm_search import search_folder
-from harness.sweep.engines import EngineChoice, num_slots
-from harness.sweep.freezing import Contender, choose_contenders, drop_losers
-from harness.sweep.launch import InProcessPool, Pool, ProcessPool, launch
-from harness.sweep.points import SearchPoint, SearchResult
-from harness.sweep.sweep_files import Arm, Sweep
-from harness.sweep.worker import TrialEvent, TrialTask
+from harness.search.arm_search import search_folder
+from harness.search.declaration import Arm, Sweep
+from harness.sweep.selection import Contender, choose_contenders, drop_losers
 from harness.tracking.tracker import TrialRun
 
 Hear = Callable[[TrialEvent], object]

@@ -14,21 +14,21 @@ from typing import Any
 
 from sqlalchemy import make_url
 
+from harness.config.execution import PLAIN, Execution
+from harness.config.experiment import Experiment
+from harness.config.sweep import regularisation_keys
+from harness.disk import write_json
+from harness.engines.choice import ATTRIBUTE, EngineChoice
 from harness.errors import UserError
-from harness.execution import PLAIN, Execution
-from harness.experiment_files import Experiment
-from harness.records.files import write_json
+from harness.records.search import SearchResult, Value
 from harness.records.store import RecordStore, read_json
-from harness.sweep.arm_search import ArmSearch
-from harness.sweep.engines import ATTRIBUTE, EngineChoice
-from harness.sweep.freezing import Contender, Winner, describe_winner, select
+from harness.search.arm_search import ArmSearch
+from harness.search.declaration import Arm, Sweep, plan_confirm
+from harness.search.search import Search
+from harness.search.storage import StudyStore
 from harness.sweep.plan import costly_values
-from harness.sweep.points import SearchResult, Value
 from harness.sweep.race import Launch
-from harness.sweep.search import Search
-from harness.sweep.settings import regularisation_keys
-from harness.sweep.storage import StudyStore
-from harness.sweep.sweep_files import Arm, Sweep, plan_confirm
+from harness.sweep.selection import Contender, Winner, describe_winner, select
 
 
 def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSearch]:

@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.config.yaml import read_yaml
 from harness.errors import UserError
+from harness.launch.process_memory import PeakUse, read_peaks
+from harness.records.search import Objective, SearchPoint, SearchResult
 from harness.records.store import MANIFEST, read_json
-from harness.sweep.arm_search import point_of
-from harness.sweep.owners import is_alive, this_process
-from harness.sweep.points import Objective, SearchPoint, SearchResult
-from harness.sweep.process_memory import PeakUse, read_peaks
-from harness.sweep.stored_study import StoredArm, read_study
-from harness.yaml_files import read_yaml
+from harness.search.arm_search import point_of
+from harness.search.owners import is_alive, this_process
+from harness.search.stored_study import StoredArm, read_study
 
 Phase = Literal["search", "race", "confirm", "finished"]
 SWEEP_FILE = "sweep.json"

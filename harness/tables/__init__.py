@@ -7,15 +7,14 @@
 `model` says what a table is; `build` makes one from records and settings; every format is rendered from the model.
 """
 
-from harness.table_settings import MetricSettings, TableSettings, TableSpec
+from harness.config.table import MetricSettings, TableSettings, TableSpec, load_table_spec
 from harness.tables.build import build_experiments, build_spec, build_table
-from harness.tables.formats import FORMATS, render
 from harness.tables.model import Cell, Column, Comparison, Interval, JudgedClaim, Row, Table, TrialRef
 from harness.tables.plain_forms import parse_json, to_frame
-from harness.tables.render_html import render_html
-from harness.tables.render_latex import latex_document
-from harness.tables.render_terminal import print_terminal
-from harness.tables.spec_files import load_table_spec
+from harness.tables.render.formats import FORMATS, render
+from harness.tables.render.html import render_html
+from harness.tables.render.latex import latex_document
+from harness.tables.render.terminal import print_terminal
 
 __all__ = [
     "FORMATS",

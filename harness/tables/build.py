@@ -14,12 +14,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from harness.config.messages import one_line
+from harness.config.table import TableSettings, TableSpec, check_layout, check_statements, metric_name
+from harness.config.trees import MISSING
 from harness.errors import UserError, must_be_in
-from harness.experiment_files import one_line
 from harness.records.store import MANIFEST, RecordStore
-from harness.setting_trees import MISSING
-from harness.table_checks import check_layout, check_statements, metric_name
-from harness.table_settings import TableSettings, TableSpec
 from harness.tables.claims import judge_claims
 from harness.tables.columns import expand_columns, row_cells
 from harness.tables.effects import effects_table

@@ -11,10 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from harness.config.table import Claim, ContrastClaim, TableSettings, TrendClaim
 from harness.errors import UserError, must_be_in
 from harness.statistics.samples import Interval
 from harness.statistics.seeds import compare_by_seed, summarise
-from harness.table_settings import Claim, ContrastClaim, TableSettings, TrendClaim
 from harness.tables.cells import ResolvedMetric, resolve_metric
 from harness.tables.load import Loaded, LoadedTrial, rows_of_arm
 from harness.tables.model import JudgedClaim, TrialRef

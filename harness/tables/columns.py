@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.setting_trees import MISSING
-from harness.table_settings import Show, TableSettings
-from harness.tables.model import Cell, Column, ColumnKind, Direction
+from harness.config.table import Show, TableSettings
+from harness.config.trees import MISSING
+from harness.metrics import Direction
+from harness.tables.model import Cell, Column, ColumnKind
 from harness.tables.names import dimension_header, key_id, metric_header, part_label, part_text
 from harness.tables.pivot import Key, Pivot
 from harness.tables.plans import ColumnPlan

@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.config.table import MetricSettings, TableSettings
 from harness.errors import UserError
 from harness.statistics.multiplicity import holm
 from harness.statistics.seeds import compare_paired
-from harness.table_settings import MetricSettings, TableSettings
 from harness.tables.cells import ResolvedMetric, cell_of_values, resolve_metric
 from harness.tables.layouts import default_metrics
 from harness.tables.load import Loaded, LoadedTrial

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.table_settings import TableSettings
+from harness.config.table import TableSettings
 from harness.tables.columns import column_id
 from harness.tables.load import Loaded, LoadedTrial
 from harness.tables.model import Footnote, NoteKind, Row, Table

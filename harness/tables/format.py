@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.designs import level_text
+from harness.config.design import level_text
 from harness.tables.model import Cell, Column, Footnote, HeaderCell, JudgedClaim, Table
 
 MISSING_TEXT = "–"

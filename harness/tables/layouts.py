@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from harness.config.table import LAYOUT_NAMES, MetricSettings, TableSettings
 from harness.errors import UserError
-from harness.table_checks import LAYOUT_NAMES
-from harness.table_settings import MetricSettings, TableSettings
 from harness.tables.load import Loaded
 
 Layout = Callable[[Loaded, TableSettings], dict[str, Any]]

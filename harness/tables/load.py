@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.config.trees import MISSING, get_dotted
 from harness.errors import UserError, must_be_in
 from harness.metrics import METRICS
 from harness.records.schema import Manifest, Record, Summary
 from harness.records.store import RecordStore, TrialFolder, read_json
-from harness.setting_trees import MISSING, get_dotted
 from harness.tables.model import TrialRef
 from harness.tables.values import derived_value, primary_name
 

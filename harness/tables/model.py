@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.metrics import Direction
 from harness.statistics.power import seeds_needed
 from harness.statistics.samples import Interval
 
 MODEL_VERSION = 1
 
-Direction = Literal["higher", "lower"]
 ColumnKind = Literal["value", "delta", "relative", "count", "setting", "paper", "interval", "verdict", "p_value"]
 NoteKind = Literal[
     "seeds", "interval", "test", "selection", "budget", "missing", "uneven", "data", "mixed", "reference", "method"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from harness.designs import level_text
+from harness.config.design import level_text
 from harness.tables.load import DIMENSIONS
 
 _WORDS = {"f1": "F1", "cer": "CER", "wer": "WER", "mb": "", "valid": "validation"}

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.config.table import TableSettings
+from harness.config.trees import MISSING
 from harness.errors import UserError
-from harness.setting_trees import MISSING
-from harness.table_settings import TableSettings
 from harness.tables.load import DIMENSIONS, Loaded, LoadedTrial
 
 Key = tuple[Any, ...]

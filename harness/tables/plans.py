@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from harness.table_settings import MetricSettings, TableSettings
+from harness.config.table import MetricSettings, TableSettings
 from harness.tables.cells import ResolvedMetric, resolve_metric
 from harness.tables.layouts import default_metrics
 from harness.tables.load import Loaded

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from harness.config.base import Settings
+from harness.config.messages import one_line
+from harness.config.table import ReferenceSettings, TableSettings
+from harness.config.yaml import read_yaml
 from harness.errors import UserError, must_be_in
-from harness.experiment_files import one_line
-from harness.settings import Settings
-from harness.table_settings import ReferenceSettings, TableSettings
 from harness.tables.model import Cell, Column, Footnote, Row, Table
-from harness.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parent / "papers"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from harness.config.table import TableSettings
+from harness.config.trees import MISSING
 from harness.errors import UserError
-from harness.setting_trees import MISSING
-from harness.table_settings import TableSettings
 from harness.tables.cells import by_seed, cell_of_values, rank_cells, relative_reduction
 from harness.tables.columns import column_id, derived_cell
 from harness.tables.model import Cell, Column, Row

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.table_settings import TableSettings
+from harness.config.table import TableSettings
 from harness.tables.cells import CellKey, compare_cells, make_cell, rank_cells
 from harness.tables.model import Cell
 from harness.tables.pivot import Key, Pivot

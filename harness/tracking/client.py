@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness.config.base import content_hash
 from harness.records.schema import Summary
-from harness.settings import content_hash
 from harness.tracking.tracker import TrialRun
 
 PROJECT = "harness"

@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.config.base import content_hash
 from harness.errors import UserError
 from harness.records.schema import Summary
+from harness.records.search import SearchPoint, SearchResult
 from harness.records.store import MANIFEST, RecordStore, TrialFolder, read_json
-from harness.settings import content_hash
-from harness.sweep.points import SearchPoint, SearchResult
 from harness.tables.build import build_table
 from harness.tables.load import any_finished
 from harness.tables.model import Table

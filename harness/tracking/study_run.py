@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.settings import content_hash
-from harness.sweep.points import SearchResult
+from harness.config.base import content_hash
+from harness.records.search import SearchResult
 from harness.tables.format import Formatter
 from harness.tables.model import Table
 from harness.tracking.client import CONTENT, SERVER, call_bounded, describe_error, import_wandb, open_run

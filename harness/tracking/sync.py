@@ -22,8 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.disk import write_json
 from harness.errors import TrialError
-from harness.records.files import write_json
 from harness.records.store import read_json
 from harness.tracking.client import (
     call_bounded,

@@ -13,9 +13,9 @@ from safetensors.torch import save
 from harness.adapters import InsertionPoint, freeze_backbone
 from harness.adapters.checkpoint import save_adapters
 from harness.backbones.model import TaskModel
-from harness.config import LayersFrom, TrialConfig
+from harness.config.trial import LayersFrom, TrialConfig
+from harness.disk import write_atomically
 from harness.errors import TrialError, UserError
-from harness.records.files import write_atomically
 from harness.seeding import derive_seed
 
 ADAPTER_NAME = "adapted"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from harness.backbones.model import TaskModel
-from harness.config import TrialConfig
+from harness.config.trial import TrialConfig
 from harness.errors import TrialError
 from harness.training.adapting import Adapted
 from harness.training.resources import Domains, dtype_of

@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from harness.errors import TrialError
-from harness.records.files import write_atomically
+from harness.disk import write_atomically
+from harness.errors import TrialError, first_line
 from harness.tensors import digest
 
 
@@ -64,7 +64,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if _sha256(tensors, header["values"]) != header["sha256"]:
             raise ValueError("its contents differ from their SHA-256")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cause = first_line(error)
         raise TrialError(
             "checkpoint", f"{path}: corrupt checkpoint ({cause}); delete it to train this trial from its start"
         ) from error

@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from harness.backbones.model import TaskModel
-from harness.config import LoopSettings, OptimSettings
+from harness.config.trial import LoopSettings, OptimSettings
 from harness.data.batching import bucketed_batches
 from harness.errors import TrialError
 from harness.metrics import METRICS
 from harness.seeding import derive_seed, torch_generator
+from harness.tasks.task import Item, Task
 from harness.training.autocast import autocast
 from harness.training.checkpoint import (
     Checkpoint,
@@ -35,7 +36,6 @@ from harness.training.checkpoint import (
     save_checkpoint,
 )
 from harness.training.optim import lr_scale, make_adamw, set_lr
-from harness.training.task import Item, Task
 from harness.training.views import num_views_of, views_of_epoch
 
 Scores = dict[str, float]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from harness.config import OptimSettings
+from harness.config.trial import OptimSettings
 
 
 def lr_scale(progress: float, warmup: float, decay: str) -> float:

@@ -18,8 +18,8 @@ from harness.backbones.recipe import (
     backbone_directory,
 )
 from harness.backbones.store import Backbone, build_model, pretrained_tokenizer, save_backbone
+from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus
-from harness.data.registry import load_corpus
 from harness.records.provenance import package_versions
 from harness.seeding import derive_seed
 from harness.training.loop import FitPlan, FitState, fit

@@ -17,21 +17,21 @@ from torch import Tensor
 from harness.backbones.model import TaskModel
 from harness.backbones.recipe import Recipe, SpeechEncoderSettings, load_recipe
 from harness.backbones.store import Backbone, load_backbone
-from harness.config import VIEW_FIELDS, AugmentSettings, LoopSettings, TrialConfig
-from harness.data.cache import cache_root
+from harness.config.base import content_hash
+from harness.config.trial import VIEW_FIELDS, AugmentSettings, LoopSettings, TrialConfig
+from harness.data.cache import data_cache
+from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus, Example, Split, limit_train
 from harness.data.features import FeatureCache, LogMel
-from harness.data.registry import load_corpus
 from harness.data.spec_augment import AugmentedViews, SpecAugment
+from harness.engines.cut.cut import Cut, find_cut, resumes, run_prefix
+from harness.engines.cut.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore, whole_steps
+from harness.engines.packed.slot_layers import Current, slotwise
 from harness.errors import UserError
-from harness.settings import content_hash
+from harness.tasks.speech import CtcTask
+from harness.tasks.task import Evaluation, Item, Task, evaluate
+from harness.tasks.text import ClassificationTask
 from harness.training.autocast import autocast
-from harness.training.classification import ClassificationTask
-from harness.training.ctc import CtcTask
-from harness.training.cut import Cut, find_cut, resumes, run_prefix
-from harness.training.packed.slot_layers import Current, slotwise
-from harness.training.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore, whole_steps
-from harness.training.task import Evaluation, Item, Task, evaluate
 from harness.training.views import all_views, num_views_of
 
 EVALUATION_FRAMES = {"text": 4096, "speech": 12000}  # padded steps in a batch when scoring
@@ -67,7 +67,7 @@ def make_task(
         settings.sample_rate, num_mels=settings.num_mels, window_ms=settings.window_ms, hop_ms=settings.hop_ms
     )
     # A sealed corpus keeps features of its own on disk: the whole corpus' files have those of the test clips.
-    cache = FeatureCache(corpus, log_mel, cache_root() / "sealed" if corpus.is_sealed else None)
+    cache = FeatureCache(corpus, log_mel, data_cache() / "sealed" if corpus.is_sealed else None)
     if augment is None:
         return CtcTask(symbols, cache.features)
     masks = SpecAugment(**augment.model_dump(exclude=set(VIEW_FIELDS)))

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 import torch
 
 from harness import __version__
-from harness.config import CONFIG_VERSION, TrialConfig
-from harness.errors import TrialError, UserError
-from harness.execution import PLAIN, Execution
-from harness.records.files import append_line, read_lines, write_atomically
+from harness.config.execution import PLAIN, Execution
+from harness.config.trial import CONFIG_VERSION, TrialConfig
+from harness.disk import append_line, read_lines, write_atomically
+from harness.errors import TrialError, UserError, first_line
 from harness.records.provenance import git_state, machine, package_versions, user_code
 from harness.records.schema import Provenance, Summary, TrialState, assert_sealed
 from harness.records.store import TrialFolder
@@ -128,11 +128,6 @@ def attempt(trial: Trial, folder: TrialFolder, memory: PeakMemory) -> Generator[
         path = folder.path / "traceback.txt"
         write_atomically(path, traceback.format_exc().encode())
         return failed(folder, "error", f"{type(error).__name__}: {first_line(error)} (see {path})")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's message."""
-    return str(error).splitlines()[0] if str(error) else "no message"
 
 
 def completed(trial_id: str, outcome: Outcome, peak_mb: float) -> Summary:

@@ -16,21 +16,21 @@ from typing import Any, TypeVar, cast
 import torch
 
 from harness.backbones.model import TaskModel
-from harness.config import TrialConfig
+from harness.config.execution import PLAIN, Engine, Execution
+from harness.config.trial import TrialConfig
 from harness.data.corpus import Split
+from harness.engines.cut.cut import Cut, CutModel, find_cut, reads_padded_steps, why_no_cut
+from harness.engines.cut.cut_task import CutTask
+from harness.engines.cut.prefix_cache import PrefixStore
+from harness.engines.packed.packable import why_not_packable
 from harness.errors import UserError
-from harness.execution import PLAIN, Engine, Execution
 from harness.metrics import constrained_score, forgetting
+from harness.tasks.task import Evaluation, Item, Task
 from harness.training.adapting import Adapted, adapt
 from harness.training.base_check import BaseCheck
-from harness.training.cut import Cut, CutModel, find_cut, reads_padded_steps, why_no_cut
-from harness.training.cut_task import CutTask
 from harness.training.device import check_device
 from harness.training.loop import FitPlan, FitState, fit
-from harness.training.packed.packable import why_not_packable
-from harness.training.prefix_cache import PrefixStore
 from harness.training.resources import Domains, Resources, dtype_of
-from harness.training.task import Evaluation, Item, Task
 from harness.training.views import num_views_of
 
 Report = Callable[[dict[str, Any]], bool | None]
@@ -79,7 +79,7 @@ class Fitting:
         if self.engine == "plain":
             return fit(self.adapted.model, self.task, self.items, self.plan)
         if self.engine == "packed":
-            from harness.training.packed.driver import fit_alone  # it needs this module
+            from harness.engines.packed.driver import fit_alone  # it needs this module
 
             return fit_alone(self)
         model = CutModel(self.adapted.model, self.trial.cut)

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import torch
 
-from harness.config import AugmentSettings
+from harness.config.trial import AugmentSettings
 from harness.seeding import torch_generator
-from harness.training.task import Item
+from harness.tasks.task import Item
 
 
 def num_views_of(augment: AugmentSettings | None) -> int | None:

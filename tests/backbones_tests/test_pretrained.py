@@ -22,7 +22,7 @@ from harness.backbones.model import TaskModel
 from harness.backbones.pretrained import PretrainedTextEncoder, layers_of, model_directory
 from harness.backbones.recipe import PretrainedEncoderSettings, Recipe, backbone_directory, load_recipe
 from harness.backbones.store import Backbone, load_backbone, pretrained_tokenizer
-from harness.config import TrialConfig
+from harness.config.trial import TrialConfig
 from harness.data.batching import pad_sequence_batch
 from harness.errors import UserError
 from harness.tensors import digest

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from harness.backbones.recipe import SHIPPED, Recipe, backbone_directory, load_recipe
-from harness.config import AugmentSettings
+from harness.config.trial import AugmentSettings
 from harness.errors import UserError
 
 ENCODERS: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ import pytest
 
 from harness.backbones.recipe import SHIPPED, load_recipe
 from harness.backbones.store import load_backbone
-from harness.data.registry import is_fetched, load_corpus
+from harness.data.corpora.registry import is_fetched, load_corpus
 from harness.training.pretrain import make_tokenizer
 
 FOLDERS = sorted(path.parent for path in SHIPPED.glob("*/backbone.json"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from workload import Workload, make_workload
 
-from harness.config import TrialConfig
+from harness.config.trial import TrialConfig
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 

@@ -10,7 +10,7 @@ import torch
 from graphed_loop import GraphedLoop
 
 from benchmarks_tests.lists import small_workload
-from harness.config import TrialConfig
+from harness.config.trial import TrialConfig
 from harness.training.checkpoint import load_checkpoint
 from harness.training.resources import Resources
 from harness.training.trial import Trial

@@ -10,8 +10,8 @@ import yaml
 from tiny_text import TinyText
 
 from harness import __version__
+from harness.data.corpora.registry import CORPORA
 from harness.data.errors import DataError
-from harness.data.registry import CORPORA
 
 from .conftest import Cli
 

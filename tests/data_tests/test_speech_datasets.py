@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.data import DataError, fetch_corpus, is_fetched, librispeech, load_corpus, speechcommands
+from harness.data import DataError, fetch_corpus, is_fetched, load_corpus
+from harness.data.corpora import librispeech, speechcommands
 from harness.data.corpus import SPLITS
 
 COMMANDS = {

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from harness.data import DataError, synthetic_speech
+from harness.data import DataError
 from harness.data.cache import sha256_file, write_record
+from harness.data.corpora import synthetic_speech
+from harness.data.corpora.synthetic_prompts import LANGUAGES, PROMPTS_PER_OBJECT, synthetic_prompts
+from harness.data.corpora.synthetic_speech import fetch_nanotts, has_nanotts, load_nanotts, recipe, render
 from harness.data.corpus import SPLITS
 from harness.data.speech_text import normalise_transcript
-from harness.data.synthetic_prompts import LANGUAGES, PROMPTS_PER_OBJECT, synthetic_prompts
-from harness.data.synthetic_speech import fetch_nanotts, has_nanotts, load_nanotts, recipe, render
 
 
 def test_every_sentence_exists_in_every_language() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.tar_files import extract_all
+from harness.data.fetch.tar_files import extract_all
 
 
 def archive(*members: tuple[str, bytes, str]) -> tarfile.TarFile:

@@ -14,11 +14,9 @@ from typing import Any
 
 import pytest
 from cli_tests.conftest import cli
-from postgres import postgres_database, postgres_url
 from tiny_text import TinyText
-from training_tests.conftest import data_cache, tiny_speech_files
 
-__all__ = ["cli", "data_cache", "postgres_database", "postgres_url", "tiny_speech_files"]
+__all__ = ["cli"]
 
 ROOT = Path(__file__).resolve().parents[2]
 # As `harness` would start, but with a largest size of files: writing more fails as on a full disk.

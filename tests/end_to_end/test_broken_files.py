@@ -11,7 +11,7 @@ from cli_tests.conftest import Cli
 from tiny_speech import TinySpeech
 from tiny_text import TinyText
 
-from harness.experiment_files import load_experiment
+from harness.config.experiment import load_experiment
 
 from .conftest import Start, determined, finish
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from tiny_text import TinyText
 
-from harness.setting_trees import merge
+from harness.config.trees import merge
 
 from .conftest import Start, determined, finish, kill_group, num_starts, table_of
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.experiment_files import load_experiment
+from harness.config.experiment import load_experiment
+from harness.launch.run_experiment import manifest_of
 from harness.metrics import constrained_score, forgetting
 from harness.records.store import RecordStore
-from harness.sweep.run_experiment import manifest_of
 from harness.tables.build import build_table
-from harness.tables.render_markdown import render_markdown
+from harness.tables.render.markdown import render_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ("text_strategies", "speech_strategies")
@@ -78,9 +78,9 @@ def test_a_changed_record_changes_the_table(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_records_are_verified_down_to_their_predictions(name: str) -> None:
-    from harness.verification.findings import Findings
-    from harness.verification.references import ReferenceShelf
-    from harness.verification.verify import check_bases, check_records
+    from harness.checks.findings import Findings
+    from harness.checks.verify import check_bases, check_records
+    from harness.tasks.references import ReferenceShelf
 
     store = RecordStore(ROOT / "results", name)
     found = Findings()

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
+from harness.launch.run_experiment import manifest_of
 from harness.records.schema import Record, assert_sealed
 from harness.records.store import RecordStore, TrialFolder
+from harness.search.declaration import Sweep
+from harness.search.sweep_files import load_sweep
 from harness.sweep.race import Launch, run_race
-from harness.sweep.run_experiment import manifest_of
 from harness.sweep.run_sweep import choose_winners, confirm_experiment, frozen_content, load_search
-from harness.sweep.sweep_files import Sweep, load_sweep
 from harness.tables.build import build_table
-from harness.tables.render_markdown import render_markdown
+from harness.tables.render.markdown import render_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from tiny_text import TinyText
 
-from harness.sweep.points import SearchResult
+from harness.records.search import SearchResult
 
 from .conftest import Start, finish, kill_group, table_of
 

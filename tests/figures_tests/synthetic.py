@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from harness.sweep.points import Axis, Objective, SearchPoint, SearchResult, Value
+from harness.records.search import Axis, Objective, SearchPoint, SearchResult, Value
 
 DEPTH, LAMBDA = "adapter.adapter_strategy.stochastic_depth", "adapter.adapter_strategy.l2_lambda"
 LR, NORM = "optim.lr", "adapter.norm_position"

@@ -23,7 +23,7 @@ from figures_tests.synthetic import (
 )
 from harness.errors import UserError
 from harness.figures.importance import Method, drawn_value, importances, measure
-from harness.sweep.points import Objective, SearchResult
+from harness.records.search import Objective, SearchResult
 
 METHODS: list[Method] = ["ped_anova", "fanova"]
 

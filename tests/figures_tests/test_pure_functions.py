@@ -14,7 +14,7 @@ from harness.figures.labels import axis_labels, metric_label
 from harness.figures.pareto import better_corner, front, non_dominated
 from harness.figures.scores import best_point, focus
 from harness.figures.surface import fit_surface
-from harness.sweep.points import Axis, Objective
+from harness.records.search import Axis, Objective
 
 
 @pytest.mark.parametrize(

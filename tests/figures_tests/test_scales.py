@@ -6,7 +6,7 @@ import pytest
 
 from figures_tests.synthetic import DEPTH, DEPTH_AXIS, LAMBDA, LAMBDA_AXIS, LR, LR_AXIS, NORM, NORM_AXIS, make_point
 from harness.figures.scales import has_value, make_scale
-from harness.sweep.points import Axis
+from harness.records.search import Axis
 
 
 def test_a_zero_stands_apart_from_the_logarithmic_range() -> None:

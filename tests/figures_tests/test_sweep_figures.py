@@ -33,7 +33,7 @@ from harness.figures.pareto import draw_pareto
 from harness.figures.scales import make_scale
 from harness.figures.style import arm_looks, save
 from harness.figures.sweep_figures import axis_pairs, draw_sweep
-from harness.sweep.points import Axis, Objective, SearchPoint, SearchResult
+from harness.records.search import Axis, Objective, SearchPoint, SearchResult
 
 
 def random_search(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.config.trees import show
 from harness.report.methods import join, sentence, training_text, write_methods
-from harness.report.settings_view import arms_grid, differing, show, winners_grid
+from harness.report.settings_view import arms_grid, differing, winners_grid
 from harness.report.sources import Sources, load_sources
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from harness.sweep.arm_search import ArmSearch
-from harness.sweep.storage import StudyStore
-from harness.sweep.sweep_files import load_sweep
+from harness.search.arm_search import ArmSearch
+from harness.search.storage import StudyStore
+from harness.search.sweep_files import load_sweep
 
 SWEEP = Path(__file__).parents[2] / "sweeps" / "text_depth_x_l2.yaml"
 OURS, THEIRS = {"pid": 1}, {"pid": 2}

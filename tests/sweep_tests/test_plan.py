@@ -15,20 +15,21 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 from rich.console import Console
+from search_tests.test_preflight import LR, write_sweep
+from small_experiments import misbehaving
 from tiny_text import TinyText
 
+from harness.cli.plan import print_plan, total_lines
+from harness.config.experiment import load_experiment
+from harness.engines.price_probe import PriceProbe
+from harness.engines.prices import Price, Prices, RecordedPrices, config_shape, duration
 from harness.errors import UserError
-from harness.experiment_files import load_experiment
 from harness.records.provenance import machine
 from harness.records.store import TrialFolder
-from harness.sweep.arm_search import search_folder
-from harness.sweep.plan import ArmPlan, Count, SweepPlan, ask_before, plan_experiment, plan_sweep, print_plan
-from harness.sweep.plan_table import print_plan_table, total_lines
-from harness.sweep.prices import Price, Prices, RecordedPrices, config_shape, duration
-from harness.sweep.storage import StudyStore
-from harness.sweep.sweep_files import Sweep, plan_confirm
-from sweep_tests.conftest import misbehaving
-from sweep_tests.test_preflight import LR, write_sweep
+from harness.search.arm_search import search_folder
+from harness.search.declaration import Sweep, plan_confirm
+from harness.search.storage import StudyStore
+from harness.sweep.plan import ArmPlan, Count, SweepPlan, ask_before, plan_experiment, plan_sweep
 
 DEPTH = {"type": "float", "low": 0.0, "high": 0.9, "arms": ["residual_add"]}
 SPACE = {"optim.lr": LR, "adapter.adapter_strategy.stochastic_depth": DEPTH}
@@ -87,7 +88,7 @@ def finish(sweep: Sweep, results: Path) -> None:
 @pytest.fixture
 def probed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The configs that were probed; nothing is measured."""
-    import harness.sweep.probe
+    import harness.engines.price_probe
 
     seen: list[Any] = []
 
@@ -95,7 +96,7 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append(config)
         return Price(10.0, "a probe", test_s=1.0, peak_memory_mb=200.0, trainable=1000)
 
-    monkeypatch.setattr(harness.sweep.probe, "probe", probe)
+    monkeypatch.setattr(harness.engines.price_probe, "probe", probe)
     return seen
 
 
@@ -201,7 +202,7 @@ def test_a_training_that_fails_has_no_price(tiny_text_files: TinyText, tmp_path:
     files = tiny_text_files.write_experiment(tmp_path / "e.yaml", arms={"bad": misbehaving("nan")}, table={})
     sweep = write_sweep(tiny_text_files, tmp_path, {"optim.lr": LR}, experiment=str(files))
     arm = sweep.searched[0]
-    price = Prices(RecordedPrices(tmp_path, ())).price(sweep.trial(arm, {}, 0))
+    price = Prices(RecordedPrices(tmp_path, ()), PriceProbe).price(sweep.trial(arm, {}, 0))
     assert price.seconds is None
     assert price.source.startswith("the probe failed: ")
     bad = ArmPlan("bad", "", Count(2), Count(), Count(), 1, 3, price)
@@ -252,7 +253,7 @@ def test_a_plan_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_plan_on_a_narrow_terminal() -> None:
     file = io.StringIO()
-    print_plan_table(big_plan(), Console(file=file, force_terminal=True, width=80, color_system=None))
+    print_plan(big_plan(), Console(file=file, force_terminal=True, width=80, color_system=None))
     assert max(map(len, file.getvalue().splitlines())) <= 80
 
 

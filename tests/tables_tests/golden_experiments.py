@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.design_settings import Factorial, LeaveOneOut
-from harness.designs import describe_design
+from harness.config.design import Factorial, LeaveOneOut, describe_design
+from harness.config.table import ContrastClaim
+from harness.disk import write_json
 from harness.metrics import constrained_score, forgetting
-from harness.records.files import write_json
 from harness.records.schema import Summary, TrialState
 from harness.records.store import RecordStore, TrialFolder
-from harness.table_settings import ContrastClaim
 
 from .records_by_hand import DomainTables, provenance, write_records
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from harness.config.table import TableSettings
 from harness.errors import UserError
 from harness.records.declared import declare_claims
 from harness.records.store import RecordStore
 from harness.statistics.samples import Interval
-from harness.table_settings import TableSettings
 from harness.tables.build import build_experiments
 from harness.tables.claims import verdict_of
 from harness.tables.model import JudgedClaim

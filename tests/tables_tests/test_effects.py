@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.config.table import TableSettings
 from harness.errors import UserError
-from harness.table_settings import TableSettings
 from harness.tables.build import build_table
 from harness.tables.effects import Contrast, contrast_values, contrasts
 

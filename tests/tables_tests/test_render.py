@@ -14,19 +14,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from harness.config.table import TableSettings
 from harness.errors import UserError
 from harness.metrics import METRICS
-from harness.table_settings import TableSettings
 from harness.tables.build import build_experiments, build_table
 from harness.tables.format import CellText, Formatter, format_number, format_p
-from harness.tables.formats import FORMATS, render
-from harness.tables.latex_text import escape, unbalanced
 from harness.tables.model import Cell, Column, Table
 from harness.tables.plain_forms import flat_rows, parse_json, to_frame
-from harness.tables.render_html import render_html
-from harness.tables.render_latex import latex_document, render_latex
-from harness.tables.render_markdown import render_markdown
-from harness.tables.render_terminal import print_terminal
+from harness.tables.render.formats import FORMATS, render
+from harness.tables.render.html import render_html
+from harness.tables.render.latex import latex_document, render_latex
+from harness.tables.render.latex_text import escape, unbalanced
+from harness.tables.render.markdown import render_markdown
+from harness.tables.render.terminal import print_terminal
 
 from .golden_experiments import write_all
 from .records_by_hand import Outcome, text_metrics, write_records

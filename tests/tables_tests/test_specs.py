@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.config.table import LAYOUT_NAMES, TableSettings, load_table_settings, load_table_spec
 from harness.errors import UserError
-from harness.table_checks import LAYOUT_NAMES
-from harness.table_settings import TableSettings
 from harness.tables.build import build_experiments, build_spec
 from harness.tables.layouts import LAYOUTS
 from harness.tables.model import Table
 from harness.tables.references import load_paper, paper_names
-from harness.tables.spec_files import load_table_settings, load_table_spec
 
 from .golden_experiments import write_all
 from .records_by_hand import text_metrics, write_records

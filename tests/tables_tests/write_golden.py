@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from harness.table_settings import TableSettings
+from harness.config.table import TableSettings
 from harness.tables.build import build_experiments
-from harness.tables.formats import FORMATS, render
+from harness.tables.render.formats import FORMATS, render
 
 from .golden_experiments import write_all
 from .test_render import GOLDEN, SPECS, on_terminal

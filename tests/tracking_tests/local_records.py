@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.records.files import write_json
+from harness.disk import write_json
 from harness.records.schema import Manifest, Summary, TrialState
+from harness.records.search import Axis, Objective, SearchPoint, SearchResult
 from harness.records.store import RecordStore, TrialFolder
-from harness.sweep.points import Axis, Objective, SearchPoint, SearchResult
 
 KEY = "adapter.adapter_strategy.l2_lambda"
 RESULT = SearchResult(

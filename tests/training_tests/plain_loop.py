@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.backbones.encoders import TextEncoder
-from harness.config import TrialConfig
+from harness.config.trial import TrialConfig
 from harness.data.batching import bucketed_batches
 from harness.seeding import derive_seed, torch_generator
-from harness.training.task import Item
+from harness.tasks.task import Item
 
 
 @dataclass

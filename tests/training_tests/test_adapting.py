@@ -12,14 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from trial_configs import MakeConfig
 
 from harness.adapters import AdapterModuleUtil
 from harness.backbones.model import TaskModel
 from harness.errors import UserError
 from harness.training.adapting import adapt
 from harness.training.resources import Resources
-
-from .conftest import MakeConfig
 
 POINTS = ["encoder.layers.0.insertion", "encoder.layers.1.insertion"]
 ADAPTER_SIZE = 2 * 16 * 4 + 2 * 16  # two projections of 16 x 4 and a layer norm

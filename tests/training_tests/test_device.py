@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from trial_configs import MakeConfig
 
 from harness.errors import UserError
 from harness.training.device import check_device
 from harness.training.resources import Resources
 from harness.training.trial import Trial
-
-from .conftest import MakeConfig
 
 
 def test_a_cpu_is_always_there() -> None:

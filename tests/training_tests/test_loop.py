@@ -17,20 +17,20 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from trial_configs import MakeConfig
 
 from harness.adapters import AccessMixin
 from harness.backbones.encoders import TextEncoder
 from harness.backbones.model import TaskModel
-from harness.config import TrialConfig
+from harness.config.trial import TrialConfig
 from harness.errors import TrialError
 from harness.seeding import derive_seed
+from harness.tasks.task import Batch, Item, Task, evaluate
 from harness.training.adapting import Adapted, adapt
 from harness.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from harness.training.loop import FitPlan, FitState, fit
 from harness.training.resources import Resources
-from harness.training.task import Batch, Item, Task, evaluate
 
-from .conftest import MakeConfig
 from .plain_loop import plain_adapter, plain_fit
 
 Scores = dict[str, float]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.config import OptimSettings
+from harness.config.trial import OptimSettings
 from harness.training.optim import lr_scale, make_adamw, set_lr
 
 

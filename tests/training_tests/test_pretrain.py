@@ -12,7 +12,7 @@ from tiny_text import TinyText
 
 from harness.backbones.recipe import Recipe, backbone_directory, load_recipe
 from harness.backbones.store import load_backbone
-from harness.data.registry import load_corpus
+from harness.data.corpora.registry import load_corpus
 from harness.errors import UserError
 from harness.training.pretrain import make_tokenizer, pretrain
 from harness.training.resources import Domains

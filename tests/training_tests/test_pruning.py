@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from trial_configs import MakeConfig
 
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
@@ -17,7 +18,6 @@ from harness.training.loop import FitState
 from harness.training.resources import Resources
 from harness.training.run_trial import run_trial
 
-from .conftest import MakeConfig
 from .test_loop import assert_same_bits, prepare, scripted
 
 Entry = dict[str, Any]

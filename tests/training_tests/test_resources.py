@@ -9,16 +9,15 @@ import pytest
 import torch
 from tiny_speech import TinySpeech
 from tiny_text import TinyText
+from trial_configs import MakeConfig
 
 from harness.backbones.recipe import load_recipe
 from harness.backbones.store import load_backbone
-from harness.config import AugmentSettings
-from harness.data.registry import load_corpus
+from harness.config.trial import AugmentSettings
+from harness.data.corpora.registry import load_corpus
 from harness.errors import UserError
-from harness.training.ctc import CtcTask
+from harness.tasks.speech import CtcTask
 from harness.training.resources import Domains, Resources, make_task
-
-from .conftest import MakeConfig
 
 
 def test_each_thing_is_loaded_once(resources: Resources, make_config: MakeConfig) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from trial_configs import MakeConfig
 
-from harness.config import TrialConfig
+from harness.config.trial import TrialConfig
 from harness.errors import TrialError, UserError
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
@@ -19,8 +20,6 @@ from harness.tracking.tracker import NullTracker, Tracker, TrialRun
 from harness.training.checkpoint import save_checkpoint
 from harness.training.resources import Resources
 from harness.training.run_trial import run_trial
-
-from .conftest import MakeConfig
 
 Entry = dict[str, Any]
 RECORD_FILES = {

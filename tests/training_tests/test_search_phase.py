@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 from tiny_speech import SPLITS, TinySpeech
+from trial_configs import MakeConfig
 
-from harness.data.registry import load_corpus
+from harness.data.corpora.registry import load_corpus
 from harness.errors import TrialError
 from harness.metrics import constrained_score, validation_metrics
 from harness.records.schema import Summary, TrialState, assert_sealed
 from harness.records.store import TrialFolder
+from harness.tasks.task import Evaluation
 from harness.tracking.tracker import NullTracker, TrialRun
 from harness.training.resources import Resources
 from harness.training.run_trial import run_trial
-from harness.training.task import Evaluation
 from harness.training.trial import Outcome, Trial
 
-from .conftest import MakeConfig
 from .leaking import FOUND, WAYS
 
 Train = Callable[..., Summary]

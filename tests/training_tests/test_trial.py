@@ -14,12 +14,13 @@ import pytest
 import torch
 from tiny_speech import PITCH, SPLITS, TinySpeech, transcript_of, write_clip
 from tiny_text import TinyText
+from trial_configs import MakeConfig
 
 from harness.backbones.model import TaskModel
-from harness.config import TrialConfig
+from harness.config.trial import TrialConfig
 from harness.data import corpus as corpus_module
+from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import SpeechExample, TextExample
-from harness.data.registry import load_corpus
 from harness.errors import TrialError, UserError
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
@@ -28,8 +29,6 @@ from harness.training.loop import fit
 from harness.training.resources import Resources
 from harness.training.run_trial import run_trial
 from harness.training.trial import Outcome, Trial
-
-from .conftest import MakeConfig
 
 KAPPA = 0.03
 LEARNING: dict[str, Any] = {"optim": {"lr": 0.1}, "loop": {"epochs": 6}}  # enough to change predictions

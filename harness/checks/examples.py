@@ -1,0 +1,130 @@
+"""Test items whose outcome changed between the baseline and an arm: what was mended, and what was broken.
+
+An item's score is averaged over the seeds that both arms have, so an item that one lucky seed got right does not lead.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from harness.checks.alignment import Piece, Unit, align, num_errors
+from harness.metrics import as_error
+from harness.records.predictions import Predictions
+from harness.tasks.references import References, TestItem
+
+NUM_SHOWN = 4  # of either kind
+UNITS: dict[str, Unit] = {"cer": "character", "wer": "word"}
+MIN_CHANGE = 1e-9
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one arm made of an item.
+
+    Attributes:
+        error: mean over the seeds; 0 or 1 a seed for classes, the item's own error rate for transcripts.
+        answers: of a text item: class name -> seeds that gave it, most frequent first.
+        pieces, first_error: of a speech item: the first shared seed's transcript aligned with the reference, and its
+            own error rate.
+    """
+
+    error: float
+    answers: Mapping[str, int]
+    pieces: tuple[Piece, ...] = ()
+    first_error: float = 0.0
+
+
+@dataclass(frozen=True)
+class Example:
+    """One item, its reference, and what baseline and arm made of it."""
+
+    key: str
+    shown: str
+    reference: str
+    before: Output
+    after: Output
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How an arm's outcomes differ from the baseline's, on one test set.
+
+    `num_better`, `num_worse` count items whose mean error fell or rose; `better`, `worse` are the clearest of them.
+    """
+
+    arm: str
+    baseline: str
+    seeds: tuple[int, ...]
+    num_items: int
+    num_better: int
+    num_worse: int
+    better: tuple[Example, ...]
+    worse: tuple[Example, ...]
+
+
+def find_changes(
+    references: References,
+    domain: str,
+    metric: str,
+    arm: tuple[str, Mapping[int, Predictions]],
+    baseline: tuple[str, Mapping[int, Predictions]],
+    num_shown: int = NUM_SHOWN,
+) -> Changes | None:
+    """Compare an arm with the baseline item by item on the seeds that both have; None when they share none.
+
+    Args:
+        metric: `cer`, `wer`, or a metric of classes (whose items are right or wrong).
+        arm, baseline: name, and predictions by seed.
+    """
+    seeds = tuple(seed for seed in arm[1] if seed in baseline[1])
+    items = references.items(domain)
+    if not seeds or not all(domain in runs[seed] for runs in (arm[1], baseline[1]) for seed in seeds):
+        return None
+    changed = []
+    for item in items:
+        outputs = [[runs[seed][domain][item.key] for seed in seeds] for runs in (baseline[1], arm[1])]
+        before, after = (fmean(item_error(item, answer, metric) for answer in given) for given in outputs)
+        if abs(after - before) > MIN_CHANGE:
+            changed.append((after - before, item, outputs, (before, after)))
+    changed.sort(key=lambda entry: (-abs(entry[0]), entry[1].key))
+    better = [entry for entry in changed if entry[0] < 0]
+    worse = [entry for entry in changed if entry[0] > 0]
+    shown = [
+        tuple(_example(item, outputs, errors, metric, references.classes) for _, item, outputs, errors in kind)
+        for kind in (better[:num_shown], worse[:num_shown])
+    ]
+    return Changes(arm[0], baseline[0], seeds, len(items), len(better), len(worse), *shown)
+
+
+def item_error(item: TestItem, prediction: int | str, metric: str) -> float:
+    """An item's own error: its error rate, or 1 for a wrong class."""
+    if metric in UNITS:
+        reference, unit = str(item.reference), UNITS[metric]
+        length = len(reference) if unit == "character" else len(reference.split())
+        return num_errors(align(reference, str(prediction), unit), unit) / max(1, length)
+    return as_error("accuracy", float(prediction == item.reference))
+
+
+def _example(
+    item: TestItem,
+    outputs: Sequence[Sequence[int | str]],
+    errors: tuple[float, float],
+    metric: str,
+    classes: tuple[str, ...],
+) -> Example:
+    both = [_output(item, answers, error, metric, classes) for answers, error in zip(outputs, errors, strict=True)]
+    reference = str(item.reference) if metric in UNITS else classes[int(item.reference)]
+    return Example(item.key, item.shown, reference, *both)
+
+
+def _output(
+    item: TestItem, answers: Sequence[int | str], error: float, metric: str, classes: tuple[str, ...]
+) -> Output:
+    if metric in UNITS:
+        pieces = align(str(item.reference), str(answers[0]), UNITS[metric])
+        return Output(error, {}, pieces, item_error(item, answers[0], metric))
+    named = Counter(classes[int(answer)] for answer in answers)
+    return Output(error, dict(named.most_common()))

@@ -1,0 +1,226 @@
+"""Checks of one record: its id, its files, its log, and every metric from what it follows from.
+
+id = hash of the config; metrics = by_domain and base through `harness.metrics`; by_domain = predictions against the
+corpus's references; valid = the log's best epoch; parameter counts = the adapters'.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from harness.checks.findings import Findings, cell_name, same_number
+from harness.config.base import content_hash
+from harness.config.trial import CONFIG_VERSION
+from harness.errors import TrialError, UserError
+from harness.metrics import METRICS, SCORERS, constrained_score, forgetting, primary_metric
+from harness.records.predictions import read_predictions
+from harness.records.schema import Record, Summary
+from harness.records.store import TrialFolder
+from harness.tasks.references import References, ReferenceShelf
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a record stands in its table."""
+
+    arm: str
+    seed: int
+    folder: TrialFolder
+
+    def cell(self, column: str) -> str:
+        return f"{cell_name(self.arm, column, self.seed)} ({self.folder.trial_id})"
+
+    @property
+    def record(self) -> str:
+        return f"{self.arm}, seed {self.seed} ({self.folder.trial_id})"
+
+
+def check_record(place: Place, record: Record, shelf: ReferenceShelf) -> Findings:
+    """All checks of one finished record."""
+    findings = Findings()
+    check_identity(place, record, findings)
+    check_digests(place, record, findings)
+    check_log(place, record, findings)
+    if record.summary.state == "complete":
+        check_parameters(place, record, findings)
+        if record.summary.by_domain:
+            check_metrics(place, record, findings)
+            check_predictions(place, record, shelf, findings)
+    return findings
+
+
+def check_identity(place: Place, record: Record, findings: Findings) -> None:
+    """The folder's name is the hash of the config in it, and the seed is the table's."""
+    hashes = [content_hash({"version": version, **record.config}) for version in range(1, CONFIG_VERSION + 1)]
+    found = place.folder.trial_id
+    findings.check(
+        found in hashes, "trial ids (the hash of the config)", place.record, f"config.json hashes to {hashes[-1]}"
+    )
+    findings.check(
+        record.summary.trial_id == found,
+        "summaries name their trial",
+        place.record,
+        f"summary.json is that of trial {record.summary.trial_id}",
+    )
+    seed = record.config.get("seed")
+    findings.check(seed == place.seed, "seeds", place.record, f"config.json has seed {seed}")
+
+
+def check_digests(place: Place, record: Record, findings: Findings) -> None:
+    """The files are those that the provenance took digests of."""
+    digests = record.provenance.files if record.provenance is not None else {}
+    if not digests:
+        findings.skip("files against their digests: the records are older than digests")
+    for name, expected in digests.items():
+        path = place.folder.path / name
+        if not path.exists():
+            findings.skip(f"{name}: not here (weights are not committed)" if name.endswith(".safetensors") else
+                          f"{place.record}: {name} is not here")  # fmt: skip
+            continue
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        findings.check(
+            found == expected, "files against their digests", place.record,
+            f"{name} has SHA-256 {found[:12]}, provenance.json says {expected[:12]}",
+        )  # fmt: skip
+
+
+def check_log(place: Place, record: Record, findings: Findings) -> None:
+    """The summary's epochs and validation metrics are those of the log."""
+    summary = record.summary
+    try:
+        log = place.folder.read_log()
+    except TrialError as error:
+        findings.check(False, "", place.record, str(error))
+        return
+    what = "epochs and validation metrics, from the log"
+    findings.check(
+        len(log) == summary.epochs_run, what, place.record, f"log.jsonl has {len(log)} epochs, not {summary.epochs_run}"
+    )
+    kept = summary.best_epoch or 0
+    if not log or summary.state != "complete" or not 1 <= kept <= len(log):
+        return
+    best = log[kept - 1]["metrics"]
+    for name, value in summary.valid.items():
+        if name in best:
+            findings.check(
+                best[name] == value,
+                what,
+                place.cell(name),
+                f"summary.json has {value!r}, the log's epoch {kept} has {best[name]!r}",
+            )
+    selected = f"valid_target/{primary_metric(summary.valid)}"
+    scores = [entry["metrics"][selected] for entry in log if selected in entry["metrics"]]
+    if len(scores) == len(log):
+        pick = max if METRICS[selected.rpartition("/")[2]].direction == "higher" else min
+        first = scores.index(pick(scores)) + 1
+        findings.check(
+            first == kept,
+            what,
+            place.cell("best_epoch"),
+            f"summary.json has {kept}, but by {selected} the log's best epoch is {first}",
+        )
+
+
+def check_parameters(place: Place, record: Record, findings: Findings) -> None:
+    """The number of weights that learn is what the adapters have, where nothing else learns."""
+    train, metrics = record.config.get("train"), record.summary.metrics
+    if train not in ("none", "adapters") or "trainable_parameters" not in metrics:
+        return
+    expected = float(sum(record.summary.adapters.values())) if train == "adapters" else 0.0
+    findings.check(
+        metrics["trainable_parameters"] == expected,
+        "parameter counts, from the adapters",
+        place.cell("trainable_parameters"),
+        f"summary.json has {metrics['trainable_parameters']:g}, the adapters have {expected:g} weights",
+    )
+
+
+def check_metrics(place: Place, record: Record, findings: Findings) -> None:
+    """Target and source metrics, forgetting and the constrained score follow from `by_domain` and `base`."""
+    try:
+        derived = derive_metrics(record.config["data"], record.summary)
+    except KeyError as error:
+        findings.check(False, "", place.record, f"summary.json: by_domain or base lacks {error}")
+        return
+    for name, value in derived.items():
+        found = record.summary.metrics.get(name)
+        findings.check(
+            found is not None and same_number(found, value),
+            "metrics of records, from their scores by domain",
+            place.cell(name),
+            f"summary.json has {found!r}, its scores by domain give {value!r}",
+        )
+
+
+def derive_metrics(data: dict[str, Any], summary: Summary) -> dict[str, float]:
+    """A record's test metrics from its scores by domain and those of the base model.
+
+    Raises:
+        KeyError: a domain or a metric is missing.
+    """
+    target, sources = data["target"], list(data["source"])
+    after, base = summary.by_domain, summary.base
+    primary = primary_metric(after[target])
+    derived = {f"target_{name}": value for name, value in after[target].items()}
+    for name in after[target]:
+        derived[f"source_{name}"] = fmean(after[source][name] for source in sources)
+    before = [base[source][primary] for source in sources]
+    sources_after = [after[source][primary] for source in sources]
+    derived["forgetting"] = forgetting(primary, fmean(before), fmean(sources_after))
+    derived["constrained_score"] = constrained_score(
+        primary, base[target][primary], after[target][primary], before, sources_after
+    )
+    return derived
+
+
+def check_predictions(place: Place, record: Record, shelf: ReferenceShelf, findings: Findings) -> None:
+    """The scores by domain follow from the predictions and the corpus's references."""
+    fingerprint = record.provenance.corpus_fingerprint if record.provenance else None
+    references = shelf.find(record.config["data"], fingerprint)
+    if isinstance(references, str):
+        findings.skip(f"predictions against references: {references}")
+        return
+    try:
+        predictions = read_predictions(place.folder)
+    except UserError as error:
+        findings.check(False, "", place.record, str(error))
+        return
+    if predictions is None:
+        findings.skip(f"predictions against references: {place.record} has no predictions.jsonl")
+        return
+    for domain, scores in record.summary.by_domain.items():
+        _check_domain(place, record, domain, scores, predictions.get(domain, {}), references, findings)
+
+
+def _check_domain(
+    place: Place,
+    record: Record,
+    domain: str,
+    scores: dict[str, float],
+    predictions: dict[str, int | str],
+    references: References,
+    findings: Findings,
+) -> None:
+    keys = [item.key for item in references.items(domain)]
+    role = "target" if domain == record.config["data"]["target"] else "source"
+    if not findings.check(
+        list(predictions) == keys,
+        "test sets (a prediction for each item)",
+        place.cell(domain),
+        f"predictions.jsonl has {len(predictions)} items of {domain}, not the {len(keys)} of the test set",
+    ):
+        return
+    for name, value in scores.items():
+        if name not in SCORERS:
+            findings.skip(f"{name}: no metric of this version")
+            continue
+        found = references.score(name, domain, predictions)
+        findings.check(
+            same_number(found, value),
+            "scores by domain, from predictions and references",
+            place.cell(f"{role}_{name}"),
+            f"summary.json has {value!r} on {domain}, its predictions give {found!r}",
+        )

@@ -1,0 +1,162 @@
+"""Train a published trial again, from the config in its record, and compare. The one check that loads torch."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from harness.checks.findings import cell_name
+from harness.checks.record_checks import Place
+from harness.config.trial import TrialConfig
+from harness.errors import UserError, must_be_in
+from harness.records.predictions import read_predictions
+from harness.records.provenance import machine, package_versions
+from harness.records.schema import Provenance, Record, Summary
+from harness.records.store import RecordStore, TrialFolder
+from harness.tracking.tracker import NullTracker, TrialRun
+
+
+@dataclass
+class Retrained:
+    """How a training compares with its record."""
+
+    report: list[str] = field(default_factory=list)
+    drifts: list[str] = field(default_factory=list)
+
+
+def choose_trial(results: Path, name: str, cell: str | None) -> tuple[Place, Record]:
+    """The trial to train again: `ROW/SEED` or `ROW` (any of its seeds), or any of the table's when None.
+
+    Raises:
+        UserError: no such row or seed (the choices are named), or its trial is not complete.
+    """
+    store = RecordStore(results, name)
+    arms = store.manifest().arms
+    places = [Place(arm, seed, store.trial(i)) for arm, seeds in arms.items() for seed, i in seeds.items()]
+    if cell is not None:
+        arm, seed = split_cell(cell, list(arms))
+        places = [place for place in places if place.arm == arm and (seed is None or place.seed == seed)]
+        if not places:
+            raise UserError(f"--cell {cell!r}: {arm} has no seed {seed}; choices: {', '.join(map(str, arms[arm]))}")
+    complete = []
+    for place in places:
+        record = place.folder.record()
+        if record is not None and record.summary.state == "complete":
+            complete.append((place, record))
+    if not complete:
+        raise UserError(f"--cell {cell!r}: no complete trial there, so there is nothing to compare with")
+    return secrets.choice(complete)
+
+
+def split_cell(cell: str, arms: list[str]) -> tuple[str, int | None]:
+    """`ROW/SEED` or `ROW` -> row and seed.
+
+    Raises:
+        UserError: no such row, or a seed that is no number.
+    """
+    if cell in arms:
+        return cell, None
+    arm, slash, seed = cell.rpartition("/")
+    must_be_in(arm if slash else cell, arms, f"--cell {cell!r}: no row {arm if slash else cell!r}")
+    if not seed.isdecimal():
+        raise UserError(f"--cell {cell!r}: expected ROW or ROW/SEED, as in {arms[0]}/0")
+    return arm, int(seed)
+
+
+def retrain_trial(place: Place, record: Record, tolerance: float) -> Retrained:
+    """Train the trial in a folder that is thrown away, and compare every test metric and prediction.
+
+    On the packages and the processor of the record the numbers must be the same to the last bit; elsewhere each metric
+    must lie within `tolerance` (fractions) of the record's.
+
+    Raises:
+        UserError: the config means nothing to this version, or data or backbone are not here.
+    """
+    from harness.training.resources import Resources
+    from harness.training.run_trial import run_trial
+
+    try:
+        config = TrialConfig.model_validate(record.config)
+    except ValidationError as error:
+        raise UserError(
+            f"{place.record}: config.json: {error.errors()[0]['msg']}: not a config of this version"
+        ) from error
+    resources = Resources()
+    domains = resources.domains(config)
+    check_made_with(place, record, domains.corpus.fingerprint, domains.backbone.fingerprint)
+    run = TrialRun(config.trial_id, "verify", place.arm, place.seed, "confirm", record.config)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = TrialFolder(Path(scratch) / config.trial_id)
+        summary = run_trial(config, run, folder, resources, NullTracker(), lambda entry: None)
+        if summary.state != "complete":
+            return Retrained(drifts=[f"{place.record}: the training failed: {summary.message}"])
+        found = compare_with_record(place, record, summary, tolerance)
+        compare_predictions(place, folder, found)
+    return found
+
+
+def check_made_with(place: Place, record: Record, corpus: str, backbone: str) -> None:
+    """Refuse to compare trainings on other data or another base model.
+
+    Raises:
+        UserError: a fingerprint is another one here.
+    """
+    if record.provenance is None:
+        return
+    for what, here, there in (
+        ("corpus", corpus, record.provenance.corpus_fingerprint),
+        ("backbone", backbone, record.provenance.backbone_fingerprint),
+    ):
+        if here != there:
+            raise UserError(
+                f"{place.record}: made with {what} {there[:12]}, here it is {here[:12]}; cannot be repeated"
+            )
+
+
+def differing_packages(provenance: Provenance | None) -> list[str]:
+    """What differs between the record's packages and processor and this process's, as text."""
+    if provenance is None:
+        return ["nothing is known of how the record was made"]
+    here, there = package_versions(), provenance.packages
+    names = sorted(here.keys() | there.keys())
+    found = [f"{n} {there.get(n, 'none')} -> {here.get(n, 'none')}" for n in names if here.get(n) != there.get(n)]
+    processor = machine()["processor"]
+    if provenance.machine.get("processor") != processor:
+        found.append(f"processor {provenance.machine.get('processor', 'unknown')} -> {processor}")
+    return found
+
+
+def compare_with_record(place: Place, record: Record, summary: Summary, tolerance: float) -> Retrained:
+    """Every test metric against the record's."""
+    others = differing_packages(record.provenance)
+    allowed = tolerance if others else 0.0
+    found = Retrained()
+    if others:
+        found.report.append(f"other packages or processor ({'; '.join(others)}): each metric within {tolerance:g}")
+    else:
+        found.report.append("same packages and processor: every metric to the last bit")
+    for name, value in record.summary.metrics.items():
+        again = summary.metrics.get(name)
+        if again is None or abs(again - value) > allowed:
+            cell = f"{cell_name(place.arm, name, place.seed)} ({place.folder.trial_id})"
+            found.drifts.append(f"{cell}: the record has {value!r}, training again gives {again!r}")
+            found.report.append(f"DRIFT {found.drifts[-1]}")
+        else:
+            same = "the same" if again == value else f"{again - value:+.2g}"
+            found.report.append(f"{name}: {value:.6g}, again {again:.6g} ({same})")
+    return found
+
+
+def compare_predictions(place: Place, folder: TrialFolder, found: Retrained) -> None:
+    """Say how many predictions are the same (information: metrics decide)."""
+    before, after = read_predictions(place.folder), read_predictions(folder)
+    if before is None or after is None:
+        found.report.append("predictions: the record has none")
+        return
+    total = sum(len(items) for items in before.values())
+    same = sum(after.get(d, {}).get(k) == p for d, items in before.items() for k, p in items.items())
+    found.report.append(f"predictions: {same} of {total} the same")

@@ -1,0 +1,246 @@
+"""Checks of a sweep: its points follow from sealed records, its winners from the points by the named rules, and the
+rows of its table from the winners.
+
+Nothing but the results folder is read: frozen.json has the objectives, constraints, rules, space and seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from harness.checks.findings import Findings, same_number
+from harness.checks.record_checks import Place, check_digests, check_identity, check_log
+from harness.config.base import content_hash
+from harness.config.sweep import REGULARISERS, ConstraintSettings
+from harness.config.trial import CONFIG_VERSION
+from harness.errors import TrialError, UserError
+from harness.records.schema import Manifest, Record, assert_sealed
+from harness.records.search import SearchPoint, SearchResult
+from harness.records.store import TrialFolder, read_json
+from harness.sweep.selection import Contender, Winner, choose_contenders, describe_winner, drop_losers, select
+
+CONSTRAINTS = TypeAdapter(tuple[ConstraintSettings, ...])
+
+
+class SweepFolder:
+    """A sweep's search as it lies on disk.
+
+    Raises:
+        UserError: search.json or frozen.json is corrupt.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.result = SearchResult.model_validate(read_json(path / "search.json"))
+        self.frozen: dict[str, Any] | None = None
+        if (path / "frozen.json").exists():
+            self.frozen = read_json(path / "frozen.json")
+        self.constraints = CONSTRAINTS.validate_python((self.frozen or {}).get("constraints", ()))
+
+    def folder(self, trial_id: str) -> TrialFolder:
+        return TrialFolder(self.path / "search" / trial_id)
+
+    def record(self, trial_id: str) -> Record:
+        """A record of the search.
+
+        Raises:
+            UserError: it is missing or corrupt.
+        """
+        record = self.folder(trial_id).record()
+        if record is None:
+            raise UserError(f"search/{trial_id}: no finished record there")
+        return record
+
+
+def check_sweep(path: Path, manifest: Manifest | None) -> Findings:
+    """All checks of a sweep's folder; `manifest` is that of its confirm phase, None before it."""
+    findings = Findings()
+    sweep = SweepFolder(path)
+    for point in sweep.result.points:
+        check_point(sweep, point, findings)
+    if sweep.frozen is None:
+        findings.skip("winners: nothing is frozen yet")
+        return findings
+    for arm in sweep.frozen["arms"]:
+        try:
+            check_arm(sweep, arm, manifest, findings)
+        except (UserError, KeyError, IndexError) as error:
+            findings.check(False, "", f"frozen.json, arm {arm}", f"cannot be derived again: {error}")
+    return findings
+
+
+def check_point(sweep: SweepFolder, point: SearchPoint, findings: Findings) -> None:
+    """A point of search.json against the records behind it."""
+    where = f"search.json, {point.arm}, trial {point.number}"
+    if point.state in ("running", "waiting"):
+        findings.skip(f"{where}: {point.state}")
+        return
+    records = []
+    for trial_id in point.trial_ids:
+        try:
+            records.append(sweep.record(trial_id))
+        except UserError as error:
+            if point.state != "failed":  # a failed trial may have left nothing
+                findings.check(False, "", where, str(error))
+                return
+            findings.skip(f"{where}: failed, its record is not there")
+    for record in records:
+        _check_search_record(sweep, point, record, findings)
+    states = {str(record.summary.state) for record in records}
+    if point.state != "complete":
+        findings.check(not states or point.state in states, "states of points", where,
+                       f"it is {point.state}, its records are {', '.join(sorted(states))}")  # fmt: skip
+        return
+    findings.check(states == {"complete"}, "states of points", where, f"its records are {', '.join(sorted(states))}")
+    _check_values(sweep, point, records, where, findings)
+
+
+def _check_search_record(sweep: SweepFolder, point: SearchPoint, record: Record, findings: Findings) -> None:
+    place = Place(point.arm, int(record.config.get("seed", -1)), sweep.folder(record.trial_id))
+    where = f"search record {record.trial_id} ({point.arm}, trial {point.number})"
+    check_identity(place, record, findings)
+    check_digests(place, record, findings)
+    check_log(place, record, findings)
+    try:
+        assert_sealed(record.summary)
+        sealed = "predictions.jsonl" if (place.folder.path / "predictions.jsonl").exists() else None
+    except TrialError as error:
+        sealed = str(error)
+    findings.check(sealed is None, "search records hold no test number", where, f"it holds test data: {sealed}")
+    for key, value in point.params.items():
+        found = dotted(record.config, key)
+        findings.check(found == value, "searched settings of records", where, f"{key} is {found!r}, not {value!r}")
+
+
+def _check_values(
+    sweep: SweepFolder, point: SearchPoint, records: Sequence[Record], where: str, findings: Findings
+) -> None:
+    """The point's validation metrics, objectives and violations, from its records."""
+    what = "validation metrics of points, from their records"
+    for metric, value in point.valid.items():
+        found = fmean(record.summary.valid[metric] for record in records)
+        findings.check(same_number(found, value), what, where, f"{metric} is {value!r}, its records give {found!r}")
+    for objective, value in zip(sweep.result.objectives, point.values, strict=True):
+        own = point.valid.get(objective.metric)
+        findings.check(own == value, what, where, f"the objective {objective.metric} is {value!r}, not {own!r}")
+    if sweep.frozen is not None:
+        violations = [constraint.violation(point.valid) for constraint in sweep.constraints]
+        same = len(violations) == len(point.violations) and all(map(same_number, violations, point.violations))
+        findings.check(same, what, where, f"violations are {list(point.violations)}, not {violations}")
+
+
+def check_arm(sweep: SweepFolder, arm: str, manifest: Manifest | None, findings: Findings) -> None:
+    """An arm's race, winners and confirmed rows."""
+    assert sweep.frozen is not None
+    written, rules = sweep.frozen["arms"][arm], sweep.frozen["confirm"]["rules"]
+    points = [point for point in sweep.result.points if point.arm == arm]
+    counted = {state: sum(p.state == state for p in points) for state in written["trials"]}
+    findings.check(counted == written["trials"], "numbers of trials", f"frozen.json, {arm}",
+                   f"it has {written['trials']}, search.json gives {counted}")  # fmt: skip
+    planned = sweep.frozen["budget"].get("trials")
+    if planned is not None:
+        numbers = [point.number for point in points]
+        findings.check(numbers == list(range(planned)), "equal budgets", f"search.json, {arm}",
+                       f"it has {len(numbers)} trials, the budget is {planned}")  # fmt: skip
+    racing = run_race_again(sweep, points)
+    raced = [
+        {"trial": c.number, "params": dict(c.params), "validation": {str(s): dict(v) for s, v in c.runs.items()}}
+        for c in racing
+    ]
+    findings.check(_plain(raced) == written["raced"], "contenders after the race", f"frozen.json, {arm}",
+                   f"raced are trials {[c['trial'] for c in written['raced']]}; the records leave "
+                   f"{[c.number for c in racing]}, or their validation metrics differ")  # fmt: skip
+    keys = sweep.frozen["confirm"].get("regularisation") or _regularisers(sweep.frozen["space"])
+    axes = [axis for axis in sweep.result.axes[arm] if axis.key in keys]
+    winners: dict[str, Winner] = {}
+    for rule in rules:
+        winners[rule] = select(rule, racing, sweep.result.objectives[0], sweep.constraints, axes)
+        derived = _plain(describe_winner(winners[rule]))
+        found = written["winners"].get(rule)
+        findings.check(derived == found, "winners, by the named rules", f"frozen.json, {arm}, rule {rule}",
+                       f"it says {_brief(found)}, the records give {_brief(derived)}")  # fmt: skip
+    if manifest is not None:
+        check_rows(sweep, arm, points, winners, manifest, findings)
+
+
+def run_race_again(sweep: SweepFolder, points: Sequence[SearchPoint]) -> list[Contender]:
+    """The contenders that the race leaves, from the records.
+
+    Raises:
+        UserError: a record is missing.
+    """
+    assert sweep.frozen is not None
+    objective, frozen = sweep.result.objectives[0], sweep.frozen
+    chosen = choose_contenders(points, objective, frozen["confirm"]["rules"], frozen["race"]["candidates"])
+    racing = []
+    for point in chosen:
+        seeds = zip(frozen["search"]["seeds"], point.trial_ids, strict=True)
+        runs = {seed: sweep.record(trial_id).summary.valid for seed, trial_id in seeds}
+        racing.append(Contender(point.number, point.params, runs))
+    first = {point.number: sweep.record(point.trial_ids[0]).config for point in chosen}
+    for seed in frozen["race"]["seeds"]:
+        extended = []
+        for contender in racing:
+            trial_id = trial_id_of(first[contender.number], seed)
+            summary = sweep.record(trial_id).summary
+            if summary.state == "complete":
+                extended.append(Contender(contender.number, contender.params, {**contender.runs, seed: summary.valid}))
+        racing = drop_losers(extended, objective, sweep.constraints)
+    return racing
+
+
+def check_rows(
+    sweep: SweepFolder,
+    arm: str,
+    points: Sequence[SearchPoint],
+    winners: Mapping[str, Winner],
+    manifest: Manifest,
+    findings: Findings,
+) -> None:
+    """The rows of the confirm phase are the winners' settings on the confirm seeds."""
+    assert sweep.frozen is not None
+    chosen: dict[int, list[str]] = {}
+    for rule, winner in winners.items():
+        chosen.setdefault(winner.contender.number, []).append(rule)
+    for number, rules in chosen.items():
+        row = arm if len(winners) == 1 else f"{arm} ({', '.join(rules)})"
+        point = next(point for point in points if point.number == number)
+        config = sweep.record(point.trial_ids[0]).config
+        expected = {seed: trial_id_of(config, seed) for seed in sweep.frozen["confirm"]["seeds"]}
+        findings.check(manifest.arms.get(row) == expected, "confirmed rows are the winners", f"experiment.json, {row}",
+                       f"it names {manifest.arms.get(row)}, the frozen winner gives {expected}")  # fmt: skip
+
+
+def trial_id_of(config: Mapping[str, Any], seed: int) -> str:
+    """The id of a config with its seed replaced."""
+    return content_hash({"version": CONFIG_VERSION, **config, "seed": seed})
+
+
+def dotted(tree: Any, key: str) -> Any:
+    """The value at a dotted key; None where there is none."""
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _regularisers(space: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(k for k, p in space.items() if k.rsplit(".", 1)[-1] in REGULARISERS and p["type"] != "categorical")
+
+
+def _plain(content: Any) -> Any:
+    """As it reads after a way through JSON."""
+    return json.loads(json.dumps(content))
+
+
+def _brief(winner: Mapping[str, Any] | None) -> str:
+    if winner is None:
+        return "nothing"
+    settings = ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in winner["params"].items())
+    se = winner["standard_error"]
+    return f"trial {winner['trial']} ({settings}; standard error {se if se is None else format(se, '.6g')})"

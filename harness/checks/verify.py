@@ -1,0 +1,150 @@
+"""`harness verify`: everything that is published under a name, from its table down to its predictions."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.checks.findings import Findings, same_number
+from harness.checks.record_checks import Place, check_record
+from harness.errors import TrialError, UserError, first_line
+from harness.records.schema import Manifest, Record
+from harness.records.store import MANIFEST, RecordStore
+from harness.tasks.references import ReferenceShelf
+
+UNCHECKABLE = "costs (seconds, memory): they differ from run to run, so nothing tells what they should be"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` looked at, and what it found."""
+
+    name: str
+    num_records: int
+    num_arms: int
+    findings: Findings
+
+
+def verify(results: Path, name: str) -> Verification:
+    """Check a published experiment, or a sweep with what it has so far.
+
+    Raises:
+        UserError: nothing has been run under this name, or no trial is finished.
+    """
+    store = RecordStore(results, name)
+    has_search = (store.path / "search.json").exists()
+    if has_search and not (store.path / MANIFEST).exists():
+        return Verification(name, 0, 0, check_search(store.path, None))
+    manifest = store.manifest()
+    findings = Findings()
+    shelf = ReferenceShelf()
+    records = check_records(store, manifest, shelf, findings)
+    if not records and not findings.drifts:
+        raise UserError(f"{store.path}: no trial of {name} is finished, so there is nothing to verify")
+    check_bases(records, findings)
+    check_tables(store, findings)
+    if has_search:
+        findings.add([check_search(store.path, manifest)])
+    findings.skip(UNCHECKABLE)
+    return Verification(name, len(records), len(manifest.arms), findings)
+
+
+def check_records(
+    store: RecordStore, manifest: Manifest, shelf: ReferenceShelf, findings: Findings
+) -> list[tuple[Place, Record]]:
+    """Every record of the table, arm by arm; those that could be read."""
+    records = []
+    missing = []
+    for arm, seeds in manifest.arms.items():
+        for seed, trial_id in seeds.items():
+            place = Place(arm, seed, store.trial(trial_id))
+            try:
+                record = place.folder.record()
+            except UserError as error:
+                findings.check(False, "", place.record, str(error))
+                continue
+            if record is None:
+                missing.append(f"{arm}, seed {seed}")
+                continue
+            records.append((place, record))
+            findings.add([check_record(place, record, shelf)])
+    if missing:
+        findings.skip(f"{len(missing)} planned trials without a record: {', '.join(missing)}")
+    return records
+
+
+def check_bases(records: list[tuple[Place, Record]], findings: Findings) -> None:
+    """The base model's scores: the same in all records, and those of an arm that trains nothing where there is one."""
+    groups: dict[tuple[str, ...], list[tuple[Place, Record]]] = defaultdict(list)
+    for place, record in records:
+        if record.summary.base and record.provenance is not None:
+            loop, made = record.config["loop"], record.provenance
+            key = (made.backbone_fingerprint, made.corpus_fingerprint, loop["precision"], loop["device"].split(":")[0])
+            groups[key].append((place, record))
+    for members in groups.values():
+        _check_shares(members, findings)
+        untrained = [record for _, record in members if record.config["train"] == "none"]
+        if not untrained:
+            findings.skip("base model's scores against predictions: no arm leaves the base model as it is")
+        known: dict[tuple[str, str], float] = {}
+        for record in [*untrained, *(record for _, record in members)]:
+            scores = record.summary.by_domain if record in untrained else record.summary.base
+            for domain, metrics in scores.items():
+                for metric, value in metrics.items():
+                    known.setdefault((domain, metric), value)
+        for place, record in members:
+            for domain, metrics in record.summary.base.items():
+                for metric, value in metrics.items():
+                    expected = known[domain, metric]
+                    findings.check(
+                        same_number(value, expected),
+                        "base model's scores, the same everywhere",
+                        place.cell(f"base {metric} on {domain}"),
+                        f"summary.json has {value!r}, other records have {expected!r}",
+                    )
+
+
+def _check_shares(members: list[tuple[Place, Record]], findings: Findings) -> None:
+    """The share of weights that learn: the same whole, of one base model, in all records."""
+    wholes = {}
+    for place, record in members:
+        parameters, share = (record.summary.metrics.get(f"trainable_{n}", 0.0) for n in ("parameters", "share"))
+        if parameters and share:
+            wholes[place] = round(parameters / share)
+    usual = Counter(wholes.values()).most_common(1)
+    for place, whole in wholes.items():
+        findings.check(
+            whole == usual[0][0],
+            "shares of weights that learn, of one base model",
+            place.cell("trainable_share"),
+            f"summary.json gives a base model of {whole:,} weights, other records {usual[0][0]:,}",
+        )
+
+
+def check_tables(store: RecordStore, findings: Findings) -> None:
+    """The committed renderings."""
+    from harness.checks.table_checks import check_renderings
+    from harness.tables.build import build_table
+    from harness.tables.plain_forms import parse_json
+    from harness.tables.render.formats import FORMATS
+
+    try:
+        table = build_table(store)
+    except (UserError, TrialError) as error:
+        findings.check(False, "", f"{store.name}: table", f"cannot be built again: {error}")
+        return
+    if not check_renderings(store.path, table, FORMATS, parse_json, findings):
+        findings.skip(f"the table: no table.{{{','.join(FORMATS)}}} in {store.path}")
+
+
+def check_search(path: Path, manifest: Manifest | None) -> Findings:
+    """A sweep's search, race and winners."""
+    from harness.checks.sweep_checks import check_sweep
+
+    try:
+        return check_sweep(path, manifest)
+    except (UserError, ValueError) as error:
+        findings = Findings()
+        findings.check(False, "", "search.json", first_line(error))
+        return findings

@@ -1,1 +1,0 @@
-"""Two experiments, results folders or arms side by side, paired where seeds and items are shared. Loads no torch."""

@@ -1,0 +1,1 @@
+"""What a user may write, typed and checked. Loads no torch."""

@@ -1,0 +1,189 @@
+"""The `design:` of an experiment file: a few lines that stand for many arms, and the arms written out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from harness.config.base import PlainSettings, Settings
+from harness.config.trees import set_dotted, unshared
+from harness.errors import UserError, must_be_in
+
+Level = float | int | str | bool | None
+MAX_ARMS = 1000
+
+
+class _Components(Settings):
+    """Base of the designs that switch components: component -> the dotted settings that switch it on.
+
+    `arm`: the arm that has none of them (the experiment's base by default).
+    """
+
+    arm: str | None = None
+    components: dict[str, PlainSettings] = Field(min_length=2)
+
+    @field_validator("components")
+    @classmethod
+    def _components_set_something(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, settings in value.items():
+            if not settings:
+                raise ValueError(f"component {name!r} sets nothing, so it cannot be left out")
+        return value
+
+
+class LeaveOneOut(_Components):
+    """`full` has every component; `full - NAME` all but one."""
+
+    type: Literal["leave_one_out"]
+
+
+class AddOne(_Components):
+    """`base` has no component; `base + NAME` one; with `cumulative` each arm keeps those of the arms before it."""
+
+    type: Literal["add_one"]
+    cumulative: bool = False
+
+
+class Factor(Settings):
+    """A setting and its levels; the first one is the level that the others are compared with."""
+
+    key: str
+    levels: tuple[Level, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _levels_differ(self) -> Factor:
+        written = [json.dumps(level) for level in self.levels]
+        if len(set(written)) != len(written) or len(set(self.levels)) != len(written):
+            raise ValueError(f"levels: {list(self.levels)} names a level twice")
+        return self
+
+
+class Factorial(Settings):
+    """Every combination of the factors' levels: `p=0.5, lambda=0`."""
+
+    type: Literal["factorial"]
+    arm: str | None = None
+    factors: dict[str, Factor] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _is_not_huge(self) -> Factorial:
+        num_arms = math.prod(len(factor.levels) for factor in self.factors.values())
+        if num_arms > MAX_ARMS:
+            raise ValueError(f"factors: {num_arms} combinations are more than {MAX_ARMS}")
+        keys = [factor.key for factor in self.factors.values()]
+        if len(set(keys)) != len(keys):
+            raise ValueError(f"factors: {keys} names a setting twice")
+        return self
+
+
+Design = Annotated[LeaveOneOut | AddOne | Factorial, Discriminator("type")]
+
+
+_DESIGN: TypeAdapter[Design] = TypeAdapter(Design)
+
+
+@dataclass(frozen=True)
+class DesignArm:
+    """An arm of a design: its dotted settings, and where it stands in the design (component -> on; factor -> level)."""
+
+    name: str
+    settings: Mapping[str, Any]
+    position: Mapping[str, Level]
+
+
+def design_arms(design: Design) -> tuple[DesignArm, ...]:
+    """The arms of a design, in the order of its table's rows."""
+    if isinstance(design, Factorial):
+        return _factorial(design)
+    return _leave_one_out(design) if isinstance(design, LeaveOneOut) else _add_one(design)
+
+
+def _factorial(design: Factorial) -> tuple[DesignArm, ...]:
+    arms = []
+    for levels in itertools.product(*(factor.levels for factor in design.factors.values())):
+        position = dict(zip(design.factors, levels, strict=True))
+        name = ", ".join(f"{factor}={level_text(level)}" for factor, level in position.items())
+        settings = {design.factors[factor].key: level for factor, level in position.items()}
+        arms.append(DesignArm(name, settings, position))
+    return tuple(arms)
+
+
+def _leave_one_out(design: LeaveOneOut) -> tuple[DesignArm, ...]:
+    everything = tuple(design.components)
+    arms = [_switched(design, "full", everything)]
+    for left_out in everything:
+        arms.append(_switched(design, f"full - {left_out}", tuple(c for c in everything if c != left_out)))
+    return tuple(arms)
+
+
+def _add_one(design: AddOne) -> tuple[DesignArm, ...]:
+    arms, name = [_switched(design, "base", ())], "base"
+    components = tuple(design.components)
+    for number, added in enumerate(components):
+        name = f"{name if design.cumulative else 'base'} + {added}"
+        arms.append(_switched(design, name, components[: number + 1] if design.cumulative else (added,)))
+    return tuple(arms)
+
+
+def _switched(design: LeaveOneOut | AddOne, name: str, on: tuple[str, ...]) -> DesignArm:
+    settings: dict[str, Any] = {}
+    for component in on:
+        settings |= design.components[component]
+    return DesignArm(name, settings, {component: component in on for component in design.components})
+
+
+def level_text(level: Level) -> str:
+    """A level in an arm's name: `0.5`, `true`, `cosine`, `none`."""
+    if level is None:
+        return "none"
+    if isinstance(level, bool):
+        return "true" if level else "false"
+    return f"{level:g}" if isinstance(level, (int, float)) else level
+
+
+def expand_design(content: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A raw experiment with its design's arms written out, after its own arms; unchanged without a design.
+
+    Raises:
+        UserError: the design starts from an unknown arm, or makes an arm that the file has already. A design that is
+            wrong in itself is left as it is: the validation of the whole file says what is wrong.
+    """
+    expanded: dict[str, Any] = unshared(dict(content))
+    if expanded.get("design") is None:
+        return expanded
+    try:
+        design = _DESIGN.validate_python(expanded["design"])
+    except ValidationError:
+        return expanded
+    arms = expanded.get("arms")
+    if arms is None:
+        arms = expanded["arms"] = {}
+    if not isinstance(arms, dict):
+        return expanded
+    if design.arm is not None:
+        must_be_in(design.arm, list(arms), f"{where}: design.arm: no arm {design.arm!r}")
+    below = arms[design.arm] if design.arm is not None else {}
+    for arm in design_arms(design):
+        if arm.name in arms:
+            raise UserError(f"{where}: design: it makes an arm {arm.name!r}, but arms has one already")
+        tree: dict[str, Any] = unshared(below) if isinstance(below, dict) else {}
+        for key, value in arm.settings.items():
+            set_dotted(tree, key, unshared(value), f"{where}: design, arm {arm.name}")
+        arms[arm.name] = tree
+    return expanded
+
+
+def describe_design(design: Design) -> dict[str, Any]:
+    """What a table needs to know of a design, for the manifest: its type, factors, and where each arm stands."""
+    arms = {arm.name: dict(arm.position) for arm in design_arms(design)}
+    if isinstance(design, Factorial):
+        factors: dict[str, Any] = {name: list(factor.levels) for name, factor in design.factors.items()}
+    else:
+        factors = {name: [False, True] for name in design.components}
+    return {"type": design.type, "factors": factors, "arms": arms}

@@ -1,0 +1,55 @@
+"""How a training is executed: recorded beside its numbers, and no part of its config or id.
+
+Engines: `plain` is the reference loop (harness/training/loop.py); `cut` the same loop behind a frozen prefix that was
+computed once and kept; `packed` takes the steps of several trainings at once, behind the cut. They compute the same
+function: equal to 1e-12 in float64, and in float32 up to rounding. A search keeps one for all of an arm's trials.
+
+Loads no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from harness.config.base import PositiveInt, Settings
+from harness.errors import UserError
+
+Engine = Literal["plain", "cut", "packed"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+
+class Execution(Settings):
+    """What a training asks for. `pack` bounds how many share a step; on a CPU it changes no bit of any of them."""
+
+    engine: Engine = "plain"
+    pack: PositiveInt = 1
+
+    @property
+    def text(self) -> str:
+        """For people: `engine packed, packs of 8`."""
+        return f"engine {self.engine}" + (f", packs of {self.pack}" if self.pack > 1 else "")
+
+    def record(self, engine: Engine, why: str | None) -> dict[str, object]:
+        """What provenance says: the engine that was used, and why it is not the one that was asked for."""
+        content: dict[str, object] = {"engine": engine}
+        if engine == "packed":
+            content["pack"] = self.pack
+        if engine != self.engine:
+            content |= {"asked": self.engine, "why": why}
+        return content
+
+
+PLAIN = Execution()
+
+
+def execution_of(engine: str, pack: int | None) -> Execution:
+    """An execution from a command's options.
+
+    Raises:
+        UserError: an unknown engine, or a pack that the engine has no use for.
+    """
+    if engine not in ENGINES:
+        raise UserError(f"--engine {engine!r}; choices: auto, {', '.join(ENGINES)}")
+    if pack is not None and engine != "packed":
+        raise UserError(f"--pack {pack} needs --engine packed, not {engine}")
+    return Execution.model_validate({"engine": engine, "pack": pack or (8 if engine == "packed" else 1)})

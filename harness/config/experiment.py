@@ -1,0 +1,181 @@
+"""From an experiment file and the command line's overrides to validated trials, with one-line errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.config.base import content_hash
+from harness.config.design import Design, design_arms, expand_design
+from harness.config.messages import one_line
+from harness.config.table import check_table
+from harness.config.trees import merge, set_dotted, unshared
+from harness.config.trial import ExperimentConfig, TrialConfig
+from harness.config.yaml import parse_yaml, read_yaml
+from harness.errors import UserError
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One cell entry of an experiment: an arm at a seed."""
+
+    arm: str
+    seed: int
+    config: TrialConfig
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A validated experiment: its settings and every trial, arms in file order, seeds inside.
+
+    `notes` go under its table (how a sweep tuned the arms, say).
+    """
+
+    config: ExperimentConfig
+    trials: tuple[PlannedTrial, ...]
+    path: Path
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+
+def parse_overrides(overrides: Iterable[str]) -> list[tuple[str, Any]]:
+    """Split `key=value` arguments; values are read as YAML (`3e-4`, `[0, 1]`, `null`, `{from: 2}`).
+
+    Raises:
+        UserError: an argument has no `=`, or an empty key.
+    """
+    pairs = []
+    for argument in overrides:
+        key, separator, text = argument.partition("=")
+        if not separator or not key or "" in key.split("."):
+            raise UserError(f"override {argument!r}: expected key=value, as in optim.lr=3e-4")
+        pairs.append((key, parse_yaml(text, f"override {argument!r}")))
+    return pairs
+
+
+def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply dotted overrides to a raw experiment.
+
+    A key that starts with a field of the experiment (`seeds`, `arms`, `design`, `table` ...) addresses the file;
+    any other key addresses every trial, above what the arms set (`optim.lr=3e-4`). A changed experiment gets a name
+    of its own, so that its records and its table never mix with the published ones.
+    """
+    pairs = parse_overrides(overrides)
+    unchanged = expand_design(content, "experiment")
+    changed = unshared(content)
+    for key, value in pairs:  # first: they decide which arms there are
+        if key.split(".")[0] == "design":
+            set_dotted(changed, key, value, f"override {key}")
+    changed = expand_design(changed, "experiment")
+    for key, value in pairs:
+        if key.split(".")[0] == "design":
+            continue
+        if key.split(".")[0] in ExperimentConfig.model_fields:
+            set_dotted(changed, key, value, f"override {key}")
+            continue
+        arms = changed.get("arms")
+        if not isinstance(arms, dict):
+            raise UserError(f"override {key}: the experiment has no arms to apply it to")
+        set_dotted(changed, f"base.{key}", value, f"override {key}")
+        for arm_settings in arms.values():
+            _override_arm(arm_settings, key, value)
+    renamed = any(item.partition("=")[0] == "name" for item in overrides)
+    if not renamed and isinstance(changed.get("name"), str) and changed != unchanged:
+        changed["name"] += f"-{_short_hash(changed)}"
+    return changed
+
+
+def _short_hash(content: dict[str, Any]) -> str:
+    """Hash of a raw experiment, which may hold what the validation is yet to refuse (a NaN, a date)."""
+    text = json.dumps(content, default=str, skipkeys=True)
+    return content_hash(json.loads(text, parse_constant=str), 6)
+
+
+def _override_arm(settings: Any, key: str, value: Any) -> None:
+    """Make an override win over an arm that sets the same key; arms that switch the adapter off keep it off."""
+    node = settings
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(node, dict) or not isinstance(node.get(parent), dict):
+            return
+        node = node[parent]
+    if isinstance(node, dict) and (last in node or "_target_" in node):
+        node[last] = value
+
+
+def resolve_trial(settings: Mapping[str, Any], where: str) -> TrialConfig:
+    """Validate one trial.
+
+    Raises:
+        UserError: a key, type or value is wrong; one line.
+    """
+    try:
+        return TrialConfig.model_validate(settings)
+    except ValidationError as error:
+        raise UserError(one_line(error, where, TrialConfig)) from error
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read, override and validate an experiment file, every arm and seed of it.
+
+    Raises:
+        UserError: anything in it is wrong; nothing has been trained.
+    """
+    content = apply_overrides(read_yaml(path), overrides)
+    try:
+        config = ExperimentConfig.model_validate(content)
+    except ValidationError as error:
+        raise UserError(one_line(error, str(path), ExperimentConfig)) from error
+    check_table(config.table, list(config.arms), f"{path}: table")
+    trials = []
+    for arm, settings in config.arms.items():
+        merged = merge(config.base, settings)
+        for key in ("seed", "seeds"):
+            if key in merged:
+                raise UserError(f"{path}: arms.{arm}.{key}: seeds belong to the experiment, so that arms are paired")
+        for seed in config.seeds:
+            trial = resolve_trial({**merged, "seed": seed}, f"{path}: arms.{arm}")
+            trials.append(PlannedTrial(arm, seed, trial))
+    if config.design is not None:
+        _check_design(config.design, trials, path)
+    return Experiment(config, tuple(trials), path)
+
+
+def _check_design(design: Design, trials: Sequence[PlannedTrial], path: Path) -> None:
+    """Refuse a design with two arms that are the same trials: a component or a level that changes nothing."""
+    names = {arm.name for arm in design_arms(design)}
+    seen: dict[str, str] = {}
+    for trial in trials:
+        if trial.arm not in names:
+            continue
+        known = seen.setdefault(trial.config.trial_id, trial.arm)
+        if known != trial.arm:
+            raise UserError(f"{path}: design: the arms {known!r} and {trial.arm!r} are the same trials")
+
+
+def select_trials(
+    experiment: Experiment, arms: Sequence[str] = (), seeds: Sequence[int] = ()
+) -> tuple[PlannedTrial, ...]:
+    """The trials of some arms or seeds (all of them by default).
+
+    Raises:
+        UserError: an arm or a seed is not in the experiment.
+    """
+    for arm in arms:
+        if arm not in experiment.config.arms:
+            raise UserError(f"no arm {arm!r} in {experiment.path}; choices: {', '.join(experiment.config.arms)}")
+    for seed in seeds:
+        if seed not in experiment.config.seeds:
+            choices = ", ".join(map(str, experiment.config.seeds))
+            raise UserError(f"no seed {seed} in {experiment.path}; choices: {choices}")
+    return tuple(
+        trial for trial in experiment.trials if (not arms or trial.arm in arms) and (not seeds or trial.seed in seeds)
+    )

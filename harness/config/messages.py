@@ -1,0 +1,94 @@
+"""A pydantic error as one line: the place as the user wrote it, the value, the cause and the choices."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, Tag, ValidationError
+
+
+def one_line(error: ValidationError, where: str, model: type[BaseModel]) -> str:
+    """The first problem of a pydantic error in one line: place, value, cause, and the choices."""
+    problem = error.errors()[0]
+    keys, parent, allowed = _resolve_location(model, problem["loc"])
+    start = f"{where}: {'.'.join(keys)}: " if keys else f"{where}: "
+    message = problem["msg"].removeprefix("Value error, ")
+    more = error.error_count() - 1
+    tail = f" (and {more} more)" if more else ""
+    if problem["type"] == "extra_forbidden":
+        choices = field_names(parent)
+        near = difflib.get_close_matches(keys[-1], choices, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return f"{start}unknown key {keys[-1]!r}; choices: {', '.join(choices)}.{hint}{tail}"
+    if problem["type"] == "missing":
+        return f"{start}missing{tail}"
+    if problem["type"].startswith("union_tag_") and problem["ctx"]["discriminator"] == "'type'":
+        types = [kind for member in allowed for kind in get_args(member.model_fields["type"].annotation)]
+        tag = problem["ctx"].get("tag")
+        near = difflib.get_close_matches(str(tag), types, n=1)
+        hint = f". Did you mean {near[0]}?" if near else ""
+        found = "missing" if tag is None else f"unknown type {tag!r}"
+        return f"{where}: {'.'.join(keys)}.type: {found}; choices: {', '.join(types)}{hint}{tail}"
+    if problem["type"] == "value_error":
+        return f"{start}{message}{tail}"
+    return f"{start}{message}, got {problem['input']!r}{tail}"
+
+
+def field_names(model: type[BaseModel]) -> list[str]:
+    """The keys of a settings class as they are written in a file (`from`, not `first`)."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _resolve_location(
+    model: type[BaseModel], location: Sequence[int | str]
+) -> tuple[list[str], type[BaseModel], list[Any]]:
+    """The keys of a place as the user wrote them, the settings class that has the last one, and what is allowed there.
+
+    Where one of several types is allowed (`encoder`, `layers`, a searched parameter), pydantic adds the name of the one
+    that it tried to the location; that is no key.
+    """
+    keys: list[str] = []
+    holder: type[BaseModel] = model
+    allowed: list[Any] = [model]
+    for part in location:
+        if len(allowed) > 1:
+            named = _named_class(allowed, str(part))
+            allowed = [] if named is None else [named]
+            continue
+        keys.append(str(part))
+        here = _named_class(allowed, None)
+        if here is None:  # a list or a mapping: on to its items
+            items = get_args(allowed[0]) if allowed and get_origin(allowed[0]) in (dict, list, tuple) else ()
+            item = items[1:] if items and get_origin(allowed[0]) is dict else items
+            allowed = _allowed_types(item[0]) if item else []
+            continue
+        holder = here
+        field = next((f for name, f in here.model_fields.items() if part in (name, f.alias)), None)
+        allowed = [] if field is None else _allowed_types(field.annotation)
+    return keys, holder, allowed
+
+
+def _allowed_types(annotation: Any) -> list[Any]:
+    """The types that an annotation allows, None aside."""
+    bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if get_origin(bare) not in (Union, UnionType):
+        return [annotation]
+    members = [member for member in get_args(bare) if member is not NoneType]
+    return _allowed_types(members[0]) if len(members) == 1 else members
+
+
+def _named_class(allowed: Sequence[Any], name: str | None) -> type[BaseModel] | None:
+    """The settings class among some types that pydantic calls by `name` (any, for None): by tag, class or kind."""
+    for member in allowed:
+        bare, *marks = get_args(member) if get_origin(member) is Annotated else (member,)
+        if not (isinstance(bare, type) and issubclass(bare, BaseModel)):
+            continue
+        tags = [mark.tag for mark in marks if isinstance(mark, Tag)]
+        kinds = [f.annotation for f in bare.model_fields.values() if get_origin(f.annotation) is Literal]
+        names = {bare.__name__, *tags, *(choice for kind in kinds for choice in get_args(kind))}
+        if name is None or name in names:
+            return bare
+    return None

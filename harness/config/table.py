@@ -1,0 +1,318 @@
+"""The settings of a table: the `table:` part of an experiment or sweep file, or a file of its own (`tables/*.yaml`).
+
+Typed, frozen, unknown keys refused. What can be wrong before there are records (metrics, arms, layouts, claims) is
+checked here, the rest when the table is built. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+
+from harness.config.base import NUMBER, NonNegativeInt, PositiveFloat, Settings, content_hash
+from harness.config.messages import one_line
+from harness.config.yaml import read_yaml
+from harness.errors import UserError, must_be_in
+from harness.metrics import METRICS, TABLE_METRICS, describe_metric
+
+Show = Literal["value", "delta", "relative", "interval", "p_value"]
+Summary = Literal["mean", "weighted_mean", "relative_reduction", "weighted_relative_reduction"]
+Probability = Annotated[float, Field(gt=0, lt=1), NUMBER]
+
+
+def _text_or_mapping(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "name"
+    return "settings" if isinstance(value, (Mapping, Settings)) else None
+
+
+class MetricSettings(Settings):
+    """One metric's columns.
+
+    `direction` and `unit` are what the metric has anyway; written out they are checked. `show` names the columns:
+    the value, its paired difference from the baseline (`delta`), the relative reduction of the error (`relative`,
+    WERR for error rates), the value's interval, or the adjusted p.
+    """
+
+    metric: str
+    header: str | None = None
+    direction: Literal["higher", "lower"] | None = None
+    unit: str | None = None
+    decimals: NonNegativeInt | None = None
+    show: tuple[Show, ...] = Field(default=("value",), min_length=1)
+
+
+MetricEntry = Annotated[
+    Annotated[str, Tag("name")] | Annotated[MetricSettings, Tag("settings")],
+    Discriminator(
+        _text_or_mapping,
+        custom_error_type="metric",
+        custom_error_message="Input should be a metric's name, or {metric: NAME, show: [...], ...}",
+    ),
+]
+
+
+class ReferenceSettings(Settings):
+    """A paper's verified numbers beside ours: `paper` names the data, `rows` and `columns` say what stands for what.
+
+    Both map ours to the paper's (`tweets: SST`, `full_fine_tuning: Full`); only what is mapped gets a reference.
+    """
+
+    paper: str
+    show: Literal["columns", "rows"] = Field(
+        default="columns", description="columns: beside each mapped column; rows: a table of the mapped cells alone."
+    )
+    rows: dict[str, str] = Field(min_length=1)
+    columns: dict[str, str] = Field(min_length=1)
+
+
+class _Claim(Settings):
+    """Base of the claims: what is claimed, in words, and on which metric."""
+
+    text: str = Field(min_length=1)
+    metric: str
+
+    @property
+    def id(self) -> str:
+        """Hash of everything that is claimed."""
+        return content_hash(self.model_dump(mode="json"))
+
+
+class ContrastClaim(_Claim):
+    """The metric of `arm` against that of `than`, paired over seeds.
+
+    `expect`: the mean difference is `lower`, `higher`, `better` or `worse` (by more than `by`, in the table's unit), or
+    `equal`: within `by` on both sides.
+    """
+
+    type: Literal["contrast"]
+    arm: str
+    than: str
+    expect: Literal["lower", "higher", "better", "worse", "equal"]
+    by: Annotated[float, Field(ge=0), NUMBER] = 0.0
+
+    @model_validator(mode="after")
+    def _is_about_two_arms(self) -> ContrastClaim:
+        if self.arm == self.than:
+            raise ValueError(f"arm and than are both {self.arm!r}")
+        if self.expect == "equal" and self.by == 0:
+            raise ValueError("expect: equal needs a margin: by, in the table's unit")
+        return self
+
+
+class TrendClaim(_Claim):
+    """How the metric changes along a setting, by the slope of a line fitted in each seed.
+
+    The metric is that of `arm` (of every arm that has the setting, when left out), or its gain over `than`: the paired
+    difference in the metric's better direction. `along` is a numeric setting (`data.train_limit`, `adapter.dim`), whose
+    values come from different arms or experiments; `log` fits against its logarithm (slope: per factor of ten).
+    """
+
+    type: Literal["trend"]
+    along: str
+    expect: Literal["increasing", "decreasing"]
+    arm: str | None = None
+    than: str | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _gain_has_an_arm(self) -> TrendClaim:
+        if self.than is not None and self.arm in (None, self.than):
+            raise ValueError("than needs another arm: the gain of arm over than")
+        return self
+
+
+Claim = Annotated[ContrastClaim | TrendClaim, Discriminator("type")]
+
+
+class TableSettings(Settings):
+    """What a table shows, and how.
+
+    `rows` and `columns` are what its cells are told apart by: `arm`, `target`, `experiment`, or any setting of a trial
+    (`adapter.dim`). Of several, the last names the rows (or the lowest header), the others the groups.
+    """
+
+    metrics: tuple[MetricEntry, ...] = Field(default=(), description="Columns; the family's usual ones by default.")
+    baseline: str | None = Field(default=None, description="The arm that the others are compared with.")
+    title: str | None = None
+    layout: str | None = Field(default=None, description="A named layout; what is set here goes before it.")
+    rows: tuple[str, ...] = Field(default=("arm",), min_length=1)
+    columns: tuple[str, ...] = ()
+    arms: tuple[str, ...] | None = Field(default=None, min_length=1, description="Arms to show, in this order.")
+    where: dict[str, Any] = Field(default_factory=dict, description="Only trials with these settings.")
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict, description="Row group -> its rows, in order.")
+    labels: dict[str, str] = Field(default_factory=dict, description="What to print for an arm, target or setting.")
+    settings: tuple[str, ...] = Field(default=(), description="Hyperparameters as columns (dotted keys).")
+    sort: Literal["file", "size"] = Field(default="file", description="size: by data.train_limit, smallest first.")
+    summary: tuple[Summary, ...] = Field(default=(), description="Rows below the others.")
+    weights: dict[str, PositiveFloat] | None = Field(
+        default=None, description="Row -> weight of the weighted mean; data.train_limit when left out."
+    )
+    count: Literal["auto", "always", "never"] = Field(default="auto", description="Seeds as a column; auto: if uneven.")
+    spread: Literal["sd", "interval", "none"] = Field(default="sd", description="What stands behind the mean.")
+    level: Probability = 0.95
+    alpha: Probability = 0.05
+    phase: Literal["confirm", "search"] = Field(default="confirm", description="search: a sweep's validation numbers.")
+    reference: ReferenceSettings | None = None
+    claims: tuple[Claim, ...] = Field(default=(), description="What is expected, written before the run.")
+
+    @field_validator("rows", "columns", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> TableSettings:
+        _once("rows and columns", (*self.rows, *self.columns))
+        _once("arms", self.arms or ())
+        _once("groups", [row for rows in self.groups.values() for row in rows])
+        _once("settings", self.settings)
+        _once("claims", [claim.text for claim in self.claims])
+        if self.groups and len(self.rows) > 1:
+            raise ValueError(f"groups: the rows are grouped by {self.rows[0]} already")
+        if self.arms is not None and self.baseline is not None and self.baseline not in self.arms:
+            raise ValueError(f"baseline {self.baseline!r} is not among the arms to show: {', '.join(self.arms)}")
+        return self
+
+    def recorded(self) -> dict[str, Any]:
+        """What experiment.json keeps: metrics, baseline, title, and whatever is not as by default."""
+        plain, usual = self.model_dump(mode="json"), TableSettings().model_dump(mode="json")
+        always = ("metrics", "baseline", "title")
+        return {key: value for key, value in plain.items() if key in always or value != usual.get(key)}
+
+
+def _once(field: str, names: Any) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{field}: {twice[0]!r} is named twice")
+
+
+class TableSpec(TableSettings):
+    """A table in a file of its own, of one experiment or several (by name; their records lie in the results folder)."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    experiments: tuple[str, ...] = Field(min_length=1)
+
+
+LAYOUT_NAMES = (
+    "arms",
+    "ablation",
+    "effects",
+    "adapterfusion",
+    "simadapter",
+    "damage_control",
+    "nemo_grid",
+)
+
+
+def check_table(table: TableSettings, arms: Sequence[str], where: str, rules: Sequence[str] = ()) -> None:
+    """Refuse what no record could mend.
+
+    Args:
+        arms: the experiment's arms.
+        rules: a sweep's selection rules; with several, its rows are called `ARM (RULE)`, or `ARM`.
+
+    Raises:
+        UserError: an unknown metric, arm or layout; one line with the choices.
+    """
+    check_layout(table.layout, f"{where}.layout")
+    if table.phase == "confirm":
+        check_metrics([metric_name(entry) for entry in table.metrics], f"{where}.metrics")
+    for entry in table.metrics:
+        check_statements(entry, f"{where}.metrics")
+    rows = [*arms, *(f"{arm} ({rule})" for arm in arms for rule in rules)]
+    if table.baseline is not None:
+        must_be_in(table.baseline, rows, f"{where}.baseline: no arm {table.baseline!r}")
+    for arm in table.arms or ():
+        must_be_in(arm, rows, f"{where}.arms: no arm {arm!r}")
+    if table.rows == ("arm",):
+        for group, members in table.groups.items():
+            for arm in members:
+                must_be_in(arm, rows, f"{where}.groups.{group}: no arm {arm!r}")
+    for number, claim in enumerate(table.claims):
+        place = f"{where}.claims.{number}"
+        check_metrics([claim.metric], f"{place}.metric")
+        for field in ("arm", "than"):
+            arm = getattr(claim, field)
+            if arm is not None:
+                must_be_in(arm, rows, f"{place}.{field}: no arm {arm!r}")
+
+
+def check_layout(name: str | None, where: str) -> None:
+    """Raise UserError for a layout that there is not."""
+    if name is not None:
+        must_be_in(name, LAYOUT_NAMES, f"{where}: unknown layout {name!r}")
+
+
+def metric_name(entry: str | MetricSettings) -> str:
+    """The metric of an entry of `metrics:`."""
+    return entry if isinstance(entry, str) else entry.metric
+
+
+def check_metrics(names: Sequence[str], where: str) -> None:
+    """Raise UserError for a column that no record can have (those of the other family are found by the table)."""
+    for name in names:
+        if name in TABLE_METRICS or ("/" in name and describe_metric(name) is not None):
+            continue
+        near = difflib.get_close_matches(name, TABLE_METRICS, n=1)
+        hint = f". Did you mean {near[0]}?" if near else ""
+        choices = ", ".join(name for name in TABLE_METRICS if name in METRICS)
+        raise UserError(f"{where}: unknown metric {name!r}; choices: {choices}, more in docs/tables.md{hint}")
+
+
+def check_statements(entry: str | MetricSettings, where: str) -> None:
+    """Raise UserError for a direction or unit that is written out and not the metric's own."""
+    if isinstance(entry, str):
+        return
+    known = describe_metric(entry.metric)
+    if known is None:
+        return
+    if entry.direction not in (None, known.direction):
+        raise UserError(
+            f"{where}: {entry.metric}: direction {entry.direction}, but {known.direction} is better; "
+            f"choices: {known.direction}"
+        )
+    if entry.unit not in (None, known.unit):
+        raise UserError(f"{where}: {entry.metric}: unit {entry.unit!r}, but it is in {known.unit!r}")
+
+
+def load_table_spec(path: Path) -> TableSpec:
+    """Read a table file.
+
+    Raises:
+        UserError: anything in it is wrong; one line.
+    """
+    try:
+        spec = TableSpec.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise UserError(one_line(error, str(path), TableSpec)) from error
+    check_layout(spec.layout, f"{path}: layout")
+    if spec.phase == "confirm":
+        check_metrics([metric_name(entry) for entry in spec.metrics], f"{path}: metrics")
+    for number, claim in enumerate(spec.claims):
+        check_metrics([claim.metric], f"{path}: claims.{number}.metric")
+    return spec
+
+
+def load_table_settings(path: Path) -> TableSettings:
+    """The table settings of a table, experiment or sweep file, for `--spec`.
+
+    Raises:
+        UserError: anything in them is wrong; one line.
+    """
+    content = read_yaml(path)
+    if "experiments" in content:
+        spec = load_table_spec(path)
+        return TableSettings.model_validate(spec.model_dump(exclude={"name", "experiments"}))
+    part = content.get("table", content) if {"arms", "experiment", "design"} & set(content) else content
+    try:
+        settings = TableSettings.model_validate(part)
+    except ValidationError as error:
+        raise UserError(one_line(error, str(path), TableSettings)) from error
+    check_layout(settings.layout, f"{path}: table.layout")
+    return settings

@@ -1,0 +1,91 @@
+"""Letters and syllables spoken in many languages: very short recordings, from KDE's KLettres (GPL-2+).
+
+A second small speech set beside asterisk: one voice a language, a few dozen to a hundred clips each. What is
+spoken is the name of a letter, so only the syllables sound as they are written. A label is held out in every
+language at once.
+"""
+
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.data.audio_files import audio_seconds
+from harness.data.cache import require_fetched, sha256_file, staging_folder, write_record
+from harness.data.corpus import Corpus, SpeechExample, fingerprint_rows
+from harness.data.errors import DataError
+from harness.data.fetch.apt import download_package, unpack_deb
+from harness.data.speech_text import SPEECH_ALPHABET, normalise_transcript
+
+PACKAGE = "klettres-data"
+SHA256 = "1186d257a19e84230856baea0b0b1ded8be9195080fcdb2588970b5cd937f5a8"  # 4:22.12.3-1, Debian 12
+SHORTEST_S, LONGEST_S = 0.1, 7.0
+# Those in Latin or Cyrillic script: the others have no place in the alphabet of 28 symbols.
+LANGUAGES = ("cs", "da", "de", "en", "en_GB", "es", "fr", "hu", "it", "lt", "nb", "nds", "nl", "pt_BR",
+             "ru", "tn", "uk")  # fmt: skip
+NOTES = ("letters and syllables, not sentences", "one voice a language: language and speaker shift together")
+
+
+def fetch_klettres(folder: Path, *, allow_other_version: bool = False) -> None:
+    """Download the Debian package and unpack its sounds into `folder`."""
+    with staging_folder(folder) as staging, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        deb, digest = download_package(
+            PACKAGE,
+            SHA256,
+            Path(scratch),
+            hint="root at a copy of /usr/share/klettres",
+            allow_other_version=allow_other_version,
+        )
+        unpacked = Path(scratch) / "unpacked"
+        unpack_deb(deb, unpacked)
+        for source in sorted((unpacked / "usr/share/klettres").iterdir()):
+            source.replace(staging / source.name)
+        write_record(staging, {"archives": {PACKAGE: digest}, "other_version": digest != SHA256})
+
+
+def load_klettres(folder: Path, *, languages: Sequence[str] = LANGUAGES) -> Corpus:
+    """Read `languages`, each one domain; raises DataError for an unknown one and for files that cannot be
+    read."""
+    domains: dict[str, tuple[SpeechExample, ...]] = {}
+    left_out: dict[str, dict[str, int]] = {}
+    for language in languages:
+        if language not in LANGUAGES:
+            raise DataError(f"klettres has no language {language!r}; choose from {', '.join(LANGUAGES)}")
+        domains[language], left_out[language] = _read_language(folder, language)
+    examples = [example for members in domains.values() for example in members]
+    return Corpus(
+        name="klettres",
+        family="speech",
+        domains=domains,
+        symbols=SPEECH_ALPHABET,
+        fingerprint=fingerprint_rows((e.key, e.group, e.transcript, sha256_file(e.path)) for e in examples),
+        notes=NOTES,
+        left_out=left_out,
+    )
+
+
+def _read_language(folder: Path, language: str) -> tuple[tuple[SpeechExample, ...], dict[str, int]]:
+    index = require_fetched(folder / language / "sounds.xml", "klettres")
+    try:
+        sounds = list(ElementTree.parse(index).iter("sound"))
+    except (OSError, ElementTree.ParseError) as error:
+        raise DataError(f"{index}: cannot be read as an index of sounds: {error}") from error
+    found: dict[str, SpeechExample] = {}
+    reasons: Counter[str] = Counter()
+    for sound in sounds:
+        path, text = folder / sound.get("file", ""), normalise_transcript(sound.get("name", ""))
+        key = f"{language}/{text}"
+        if not text:
+            reasons["no words"] += 1
+        elif not path.is_file():
+            reasons["no recording"] += 1
+        elif key in found:
+            reasons["same text twice"] += 1  # letters that differ by an accent only
+        elif not SHORTEST_S <= (seconds := audio_seconds(path)) <= LONGEST_S:
+            reasons["too short or too long"] += 1
+        else:
+            found[key] = SpeechExample(
+                key=key, group=text, domain=language, path=path, seconds=seconds, transcript=text
+            )
+    return tuple(found.values()), dict(reasons)

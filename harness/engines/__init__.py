@@ -1,0 +1,1 @@
+"""How a trial is trained: plain, behind a cut, or packed with others. Training is handed its engine."""

@@ -1,0 +1,141 @@
+"""Which engine trains an arm: asked for, or probed once, and kept where the records are: every later launch agrees.
+
+A searched arm's engine is an attribute of its study; an experiment's lies in `RESULTS/NAME/execution.json`. What was
+begun without one was begun with the plain loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.config.execution import PLAIN, Execution, execution_of
+from harness.config.trial import TrialConfig
+from harness.disk import write_json
+from harness.errors import UserError
+from harness.records.store import read_json
+
+if TYPE_CHECKING:  # torch is loaded only when there is something to train
+    from harness.training.resources import Resources
+
+ATTRIBUTE = "execution"
+AUTO = "auto"
+
+
+@dataclass
+class EngineChoice:
+    """What a command asks for: an engine, or `auto`, which probes.
+
+    Args:
+        engine: `auto`, or one of harness.config.execution.ENGINES.
+        pack: trials to a pack; with `auto` the most that it tries.
+        num_jobs: workers that will train at once: their packs must fit into memory together.
+
+    Raises:
+        UserError: an unknown engine, or a pack that it has no use for.
+    """
+
+    engine: str = "plain"
+    pack: int | None = None
+    num_jobs: int = 1
+
+    def __post_init__(self) -> None:
+        self.reasons: dict[str, str] = {}  # by arm: why its engine was chosen just now
+        self._resources: Resources | None = None
+        if self.engine != AUTO:
+            execution_of(self.engine, self.pack)
+
+    def choose(
+        self,
+        arm: str,
+        config: TrialConfig,
+        max_pack: int,
+        *,
+        num_trials: int | None = None,
+        train_s: float | None = None,
+    ) -> Execution:
+        """The engine for an arm that nothing has been trained of yet.
+
+        Args:
+            config: probed where the choice is `auto`.
+            max_pack: how many of its kind are ever under way at once.
+            num_trials: trainings that the arm is going to have, where that is known.
+            train_s: seconds of training that it may have, where they are bounded.
+
+        Raises:
+            UserError: the config does not fit its data, backbone or layers.
+        """
+        if self.engine != AUTO:
+            return execution_of(self.engine, self.pack)
+        if config.train == "none":
+            return PLAIN
+        from harness.engines.probe import Ahead, probe_engines
+        from harness.training.resources import Resources
+
+        self._resources = self._resources or Resources(sealed=True)
+        most = min(max_pack, self.pack or max_pack)
+        found = probe_engines(config, self._resources, most, self.num_jobs, Ahead(num_trials, train_s))
+        self.reasons[arm] = found.why
+        return found.execution
+
+    def release(self) -> None:
+        """Give the memory of the probes back: what they loaded and computed is not that of the workers."""
+        self._resources = None
+
+    def agree(self, known: Mapping[str, Any], what: str) -> Execution:
+        """The engine that something was begun with, if that is what is asked for.
+
+        Another size of pack may be asked for at any time: it changes no number.
+
+        Raises:
+            UserError: another engine is asked for.
+        """
+        execution = Execution.model_validate(known)
+        if self.engine not in (AUTO, execution.engine):
+            raise UserError(
+                f"--engine {self.engine}: {what} was begun with engine {execution.engine}, and one arm has one engine; "
+                "leave --engine out, or use another --results folder"
+            )
+        if self.pack is not None and execution.engine == "packed":
+            return execution.model_copy(update={"pack": self.pack})
+        return execution
+
+
+def experiment_executions(
+    folder: Path, configs: Mapping[str, Sequence[TrialConfig]], choice: EngineChoice, has_records: bool
+) -> dict[str, Execution]:
+    """The engines of an experiment's arms, as its folder has them, or chosen now and written there.
+
+    Args:
+        folder: of the experiment's results.
+        configs: an arm's trials, by arm.
+        choice: what is asked for.
+        has_records: whether something has been trained there already.
+
+    Raises:
+        UserError: the arms were begun with another engine, or a config does not fit.
+    """
+    path = folder / "execution.json"
+    known: dict[str, Any] = read_json(path) if path.exists() else {}
+    if not known and (has_records or choice.engine == "plain"):
+        if choice.engine not in (AUTO, "plain"):
+            return {arm: choice.agree(PLAIN.model_dump(mode="json"), f"{folder.name}") for arm in configs}
+        return dict.fromkeys(configs, PLAIN)
+    found = {}
+    for arm, trials in configs.items():
+        if arm in known:
+            found[arm] = choice.agree(known[arm], f"arm {arm}")
+        else:
+            found[arm] = choice.choose(arm, trials[0], max_pack=16, num_trials=len(trials))
+    choice.release()
+    content = {arm: execution.model_dump(mode="json") for arm, execution in found.items()}
+    if {**known, **content} != known:
+        write_json(path, {**known, **content})
+    return found
+
+
+def num_slots(executions: Mapping[str, Execution]) -> int:
+    """How many trials a worker has under way: as many as the largest pack."""
+    return max((execution.pack for execution in executions.values()), default=1)

@@ -1,0 +1,1 @@
+"""The frozen part before the first adapter, computed once and cached."""

@@ -1,0 +1,176 @@
+"""The cut: the point before which a trial's frozen backbone never changes, and what computing it once is worth.
+
+An adapter behind layer f sees the output of the frozen layers 0 to f, which is the same in every step, epoch and trial.
+With phi the share of the frozen forward pass before the cut, P frozen weights in the blocks and a weights that learn,
+a step on N tokens costs (multiplications and additions)
+
+    whole   2 P N (2 - phi) + 6 a N        the backward pass stops at the first adapter already
+    cut     4 P N (1 - phi) + 6 a N        G = whole / cut, at most (2 - phi) / (2 (1 - phi)) for small a
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.adapters import (
+    InsertionPoint,
+    LinearAdapter,
+    ResidualAddAdapterStrategy,
+    ReturnResultAdapterStrategy,
+)
+from harness.backbones.blocks import valid_steps
+from harness.backbones.encoders import Encoder, masked_mean
+from harness.backbones.model import ClassifierHead, TaskModel
+from harness.config.trial import TrialConfig
+from harness.training.adapting import chosen_layers
+
+CUT_MODES = ("head", "adapters", "adapters_and_head")  # values of `train` that leave a frozen prefix
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where the frozen prefix ends.
+
+    Attributes:
+        layer: the insertion point that it ends at, from 0; the number of layers when all of the encoder is frozen.
+        num_layers: of the encoder.
+        pooled: whether the mean over the real steps is part of the prefix (a classifier's head learns alone).
+    """
+
+    layer: int
+    num_layers: int
+    pooled: bool = False
+
+    @property
+    def phi(self) -> float:
+        """Share of the blocks before the cut."""
+        return min(1.0, (self.layer + 1) / self.num_layers)
+
+    def gain(self, num_frozen: int, num_learning: int) -> float:
+        """Floating-point work of a training step without the cut, over that with it.
+
+        Args:
+            num_frozen: P, weights in the encoder's blocks.
+            num_learning: a, weights that learn.
+        """
+        whole = 2 * num_frozen * (2 - self.phi) + 6 * num_learning
+        return whole / (4 * num_frozen * (1 - self.phi) + 6 * num_learning)
+
+
+def why_no_cut(config: TrialConfig) -> str | None:
+    """Why a trial has no frozen prefix that could be kept; None when it has one."""
+    if config.train == "none":
+        return "nothing is trained"
+    if config.train == "full":
+        return "train: full changes every layer"
+    if config.loop.augment is not None and config.loop.augment.views is None:
+        return "loop.augment masks the features anew in each step; with loop.augment.views: N there is a cut"
+    return None
+
+
+def reads_padded_steps(model: TaskModel, training: bool) -> bool:
+    """Whether a trial's numbers may depend on padded steps: NeMo's l2 sum counts them, and a user's class may.
+
+    Args:
+        model: adapted.
+        training: there is no penalty in scoring.
+    """
+    for adapter in enabled_adapters(model):
+        strategy = adapter.adapter_strategy
+        if type(adapter) is not LinearAdapter:
+            return True
+        if type(strategy) is ResidualAddAdapterStrategy:
+            if training and strategy.l2_lambda > 0.0 and strategy.l2_reduction == "sum":
+                return True
+        elif type(strategy) is not ReturnResultAdapterStrategy:
+            return True
+    return False
+
+
+def enabled_adapters(model: TaskModel) -> list[Any]:
+    """The adapters that run, lowest layer first."""
+    return [
+        point.adapter_layer[name]
+        for point in model.encoder.insertion_points.values()
+        for name in point.get_enabled_adapters()
+    ]
+
+
+def find_cut(config: TrialConfig, model: TaskModel) -> Cut:
+    """The cut of a trial that has one (`why_no_cut`).
+
+    Raises:
+        UserError: `backbone.layers` names a layer that is not there.
+    """
+    num_layers = model.encoder.num_layers
+    if config.train == "head":
+        return Cut(num_layers, num_layers, pooled=isinstance(model.head, ClassifierHead))
+    return Cut(chosen_layers(num_layers, config)[0], num_layers)
+
+
+def num_block_weights(encoder: Encoder) -> int:
+    """P: weights of the encoder's blocks, without embeddings, convolutions before the blocks, and adapters."""
+    blocks = max(
+        (module for module in encoder.modules() if isinstance(module, nn.ModuleList) and not _holds_points(module)),
+        key=len,
+    )
+    return sum(weight.numel() for weight in blocks.parameters())
+
+
+def _holds_points(modules: nn.ModuleList) -> bool:
+    return all(isinstance(module, InsertionPoint) for module in modules)
+
+
+@torch.no_grad()
+def run_prefix(model: TaskModel, cut: Cut, inputs: Tensor, lengths_B: Tensor) -> Tensor:
+    """What reaches the cut: [B, T, D], or [B, 1, D] where the mean over the steps is part of the prefix.
+
+    Args:
+        model: the base model, or one whose adapters all lie behind the cut; in eval mode.
+        cut: where to stop.
+        inputs: [B, T, ...].
+        lengths_B: their real steps.
+    """
+    x_BTD, valid_BT = model.encoder.forward_to(inputs, lengths_B, cut.layer)
+    return masked_mean(x_BTD, valid_BT)[:, None] if cut.pooled else x_BTD
+
+
+@torch.no_grad()
+def resumes(model: TaskModel, inputs: Tensor, lengths_B: Tensor, cut: Cut) -> bool:
+    """Whether an encoder run in two parts gives what it gives whole, which some pretrained model may not.
+
+    Args:
+        model: the base model, in eval mode.
+        inputs: [B, T, ...], some of it padding.
+        lengths_B: the real steps.
+        cut: where the parts meet.
+    """
+    whole_BTD, valid_BT = model.encoder(inputs, lengths_B)
+    x_BTD, _ = model.encoder.forward_to(inputs, lengths_B, cut.layer)
+    found_BTD = model.encoder.forward_from(x_BTD, valid_BT, cut.layer)
+    return torch.allclose(found_BTD[valid_BT], whole_BTD[valid_BT], rtol=1e-4, atol=1e-4)
+
+
+class CutModel(TaskModel):
+    """The rest of a trial's model, sharing its modules: takes what reached the cut instead of inputs.
+
+    Weights keep their names, so that checkpoints pass between the two.
+    """
+
+    def __init__(self, model: TaskModel, cut: Cut) -> None:
+        nn.Module.__init__(self)
+        self.encoder = model.encoder
+        self.head = model.head
+        self.adapter_cfg = getattr(model, "adapter_cfg", None) or {}
+        self.cut = cut
+        self.train(model.training)
+
+    def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """As TaskModel's; `inputs` is [B, T, D] and `lengths_B` counts its real steps."""
+        valid_BT = valid_steps(lengths_B, inputs.shape[1])
+        hidden_BTD = self.encoder.forward_from(inputs, valid_BT, self.cut.layer)
+        return self.head(hidden_BTD, valid_BT), valid_BT

@@ -1,0 +1,101 @@
+"""Drives trials through a pack: what goes through the engine, and what has to train alone.
+
+A trial is a generator (`Trial.steps`, or `trial_steps` with its record): it yields a training that is due and is sent
+how that ended. So trials are written as if they were alone, and any number of them are under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from harness.engines.packed.engine import PackEngine
+from harness.training.loop import FitState
+from harness.training.trial import Fitting
+
+T = TypeVar("T")
+Steps = Generator[Fitting, FitState, T]
+
+
+@dataclass(frozen=True)
+class Finished(Generic[T]):
+    """A generator that has ended: the name it was started under, and what it returned or raised."""
+
+    name: Any
+    result: T | None = None
+    error: BaseException | None = None
+
+
+class PackDriver(Generic[T]):
+    """Runs generators of trainings, those that can be packed together.
+
+    Args:
+        size: slots to a launch, at most.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.engine = PackEngine(size)
+        self._running: dict[int, tuple[Any, Steps[T], Fitting]] = {}
+        self._finished: list[Finished[T]] = []
+
+    def __len__(self) -> int:
+        """How many are under way."""
+        return len(self._running)
+
+    def start(self, name: Any, steps: Steps[T]) -> None:
+        """Start one. If it cannot be packed it is trained here, to its end."""
+        self._advance(name, steps, None)
+
+    def run(self) -> list[Finished[T]]:
+        """A little of everything that is under way; what has finished since the last call."""
+        if not self._finished:
+            for ended in self.engine.run():
+                name, steps, _ = self._running.pop(id(ended.fitting))
+                self._advance(name, steps, ended.outcome)
+        finished, self._finished = self._finished, []
+        return finished
+
+    def _advance(self, name: Any, steps: Steps[T], outcome: FitState | BaseException | None) -> None:
+        try:
+            while True:
+                fitting = steps.throw(outcome) if isinstance(outcome, BaseException) else steps.send(cast(Any, outcome))
+                if fitting.engine == "packed":
+                    self._running[id(fitting)] = (name, steps, fitting)
+                    self.engine.add(fitting)
+                    return
+                outcome = _fit(fitting)
+        except StopIteration as end:
+            self._finished.append(Finished(name, result=end.value))
+        except BaseException as error:  # whoever reads `Finished` raises what is not the trial's own failure
+            self._finished.append(Finished(name, error=error))
+
+    def close(self) -> None:
+        """Stop whatever is under way; it goes on from its checkpoints another time."""
+        for _, steps, _ in self._running.values():
+            steps.close()
+        self._running = {}
+
+
+def _fit(fitting: Fitting) -> FitState | BaseException:
+    try:
+        return fitting.fit()
+    except BaseException as error:
+        return error
+
+
+def fit_alone(fitting: Fitting) -> FitState:
+    """Train one packable training as a pack of one.
+
+    Raises:
+        TrialError: see harness.training.loop.fit.
+    """
+    engine = PackEngine(1)
+    engine.add(fitting)
+    while True:
+        found = engine.run()
+        fitting.trial.notes += engine.take_notes()
+        for ended in found:
+            if isinstance(ended.outcome, BaseException):
+                raise ended.outcome
+            return ended.outcome

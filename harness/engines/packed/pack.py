@@ -1,0 +1,84 @@
+"""A pack: the model of a family behind its cut, and the rows of weights and moments of the trials in it.
+
+Shape legend: R rows, P numbers in a row of weights.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import torch
+
+from harness.engines.packed.layout import Layout, layout_of
+from harness.engines.packed.model import PackedModel
+from harness.engines.packed.packable import Family
+from harness.engines.packed.slot import Slot
+from harness.tasks.task import Task
+from harness.training.autocast import autocast
+from harness.training.trial import Fitting
+
+if TYPE_CHECKING:
+    from harness.engines.packed.captured import CapturedSteps
+
+
+class Pack:
+    """A family's model, and the weights and moments of its slots, one row each.
+
+    Attributes:
+        rows_3RP: weights, exp_avg, exp_avg_sq; another tensor when rows were added.
+        captured: what runs the steps from static buffers; None where they run directly (on a CPU).
+    """
+
+    captured: CapturedSteps | None = None
+
+    def __init__(self, family: Family, fitting: Fitting) -> None:
+        self.family = family
+        self.task: Task = fitting.trial.domains.plain_task
+        frozen = fitting.trial.domains.frozen_model(fitting.plan.loop)
+        self.model = PackedModel(frozen, family)
+        self.layout: Layout = layout_of(fitting.adapted.model)
+        weight = next(frozen.parameters())
+        self.rows_3RP = weight.new_zeros((3, 0, self.layout.num_columns))
+        self.free: list[int] = []
+
+    def take_row(self, slot: Slot) -> None:
+        """Give a slot the lowest free row, and put its weights and moments there."""
+        if not self.free:
+            count = self.rows_3RP.shape[1]
+            grown = self.rows_3RP.new_zeros((3, max(4, 2 * count), self.layout.num_columns))
+            grown[:, :count] = self.rows_3RP
+            self.rows_3RP, self.free = grown, list(range(count, grown.shape[1]))
+        slot.row = min(self.free)
+        self.free.remove(slot.row)
+        fit, layout = slot.fit, self.layout
+        weights, first, second = self.rows_3RP[:, slot.row]
+        layout.write(weights, fit.weights)
+        states = [fit.optimizer.state.get(weight, {}) for weight in fit.weights]
+        for row, name in ((first, "exp_avg"), (second, "exp_avg_sq")):
+            row.zero_()
+            if states[0]:
+                layout.write(row, [state[name] for state in states])
+        slot.num_optimizer_steps = int(states[0]["step"]) if states[0] else 0
+
+    def read_back(self, slot: Slot) -> None:
+        """Copy a slot's weights and moments into its own model and optimizer."""
+        fit = slot.fit
+        weights, first, second = self.rows_3RP[:, slot.row]
+        self.layout.read(weights, fit.weights)
+        for weight in fit.weights:
+            state = fit.optimizer.state[weight]
+            state["step"] = torch.tensor(float(slot.num_optimizer_steps))
+            for name in ("exp_avg", "exp_avg_sq"):
+                if name not in state:
+                    state[name] = torch.zeros_like(weight)
+        for row, name in ((first, "exp_avg"), (second, "exp_avg_sq")):
+            self.layout.read(row, [fit.optimizer.state[weight][name] for weight in fit.weights])
+
+    def release(self, slot: Slot) -> None:
+        """Take a slot's row back."""
+        self.free.append(slot.row)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """What a training's forward pass runs under, as in the plain loop."""
+        return autocast(self.rows_3RP.device, self.family.precision, keep_casts=False)

@@ -1,0 +1,314 @@
+"""One trial in a pack: its data at the cut, its random streams, and what is due next.
+
+Between two epochs it is a training of the plain loop (`Fit`): that takes its scores, keeps its best weights, writes its
+checkpoint and decides whether it is over. So checkpoints pass between the loop and the pack.
+
+Shape legend: N items of the trial, B rows, S target symbols.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.data.batching import pad_sequence_batch, round_up
+from harness.engines.cut.cut import enabled_adapters, num_block_weights
+from harness.engines.cut.cut_task import CutTask
+from harness.engines.cut.prefix_cache import VECTOR_STEPS, PrefixStore
+from harness.engines.packed.merging import SlotMerge
+from harness.engines.packed.optimizer import RowStep
+from harness.engines.packed.packable import penalty_of
+from harness.errors import TrialError
+from harness.tasks.task import Evaluation, Item, evaluation_of
+from harness.training.loop import Fit
+from harness.training.optim import lr_scale
+from harness.training.resources import EVALUATION_FRAMES
+from harness.training.trial import Fitting
+from harness.training.views import all_views
+
+WIDE = 1e9  # multiplications of a step in all blocks
+ROWS = 4  # where batches have no fixed number of rows, theirs is padded to a multiple of this
+
+
+@dataclass
+class ItemSet:
+    """Items with their places in a store, their real steps at the cut, and their targets.
+
+    Where training uses `num_views` augmented views of each, view v of item i is at i `num_views` + v.
+    """
+
+    items: Sequence[Item]
+    store: PrefixStore
+    places_N: Tensor
+    lengths_N: Tensor
+    targets_NS: Tensor
+    target_lengths_N: Tensor
+    input_lengths: list[int]
+    num_views: int | None = None
+
+    def view_indices(self, batches: Sequence[Sequence[int]], views_N: Sequence[int]) -> list[list[int]]:
+        """Batches of items as batches of a view of each, computing what reaches the cut where that is not there yet."""
+        assert self.num_views is not None
+        chosen = [[index * self.num_views + views_N[index] for index in batch] for batch in batches]
+        self.store.rows([self.items[index] for batch in chosen for index in batch])
+        return chosen
+
+
+def make_item_set(task: CutTask, items: Sequence[Item], num_views: int | None = None) -> ItemSet:
+    """Compute what reaches the cut, where that is not there yet, and pad the targets; views are computed when used."""
+    if num_views is None:
+        places = task.store.rows(items)
+    else:
+        items = all_views(items, num_views)
+        places = task.store.places(items)
+    targets, target_lengths = pad_sequence_batch([item.target.reshape(-1) for item in items])
+    device = places.device
+    return ItemSet(
+        items,
+        task.store,
+        places,
+        task.lengths(items).to(device),
+        targets.to(device),
+        target_lengths.to(device),
+        [len(item.inputs) for item in items],
+        num_views,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class TrainStep:
+    """A batch to learn from, on the device, and the padded shape that it shares launches by.
+
+    A padded row repeats the first one; its loss is left out.
+
+    Attributes:
+        places_B: in the store.
+        lengths_B: real steps at the cut.
+        targets_BS: padded.
+        target_lengths_B: of the targets.
+        num_own_rows: rows that are no padding.
+        num_steps: of the trial's own batch.
+        shape: rows and steps, padded.
+    """
+
+    places_B: Tensor
+    lengths_B: Tensor
+    targets_BS: Tensor
+    target_lengths_B: Tensor
+    num_own_rows: int
+    num_steps: int
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ScoreStep:
+    """A batch of validation items of a domain to score."""
+
+    domain: str
+    set_id: int
+    number: int
+
+
+@dataclass
+class ScoreSet:
+    """Validation items of a domain, in batches."""
+
+    items: ItemSet
+    batches: list[list[int]]
+
+
+@dataclass
+class Scoring:
+    """What a slot has scored of one domain."""
+
+    predictions: list[int | str]
+    total_loss: float = 0.0
+
+
+class Slot:
+    """See above.
+
+    Args:
+        fitting: the training; its checkpoint, if it has one, is read here.
+        score_sets: domain -> its validation items, which other slots may share.
+
+    Raises:
+        TrialError: the checkpoint is corrupt.
+    """
+
+    def __init__(self, fitting: Fitting, items: ItemSet, score_sets: dict[str, ScoreSet]) -> None:
+        self.fitting, self.items, self.score_sets = fitting, items, score_sets
+        self.fit = Fit(fitting.adapted.model, fitting.task, fitting.items, fitting.plan)
+        self.strategies = [adapter.adapter_strategy for adapter in enabled_adapters(fitting.adapted.model)]
+        self.penalty = penalty_of(fitting.adapted.model)
+        # Multiplications of a step in all blocks: beyond some, a launch's time is that of its products.
+        mean_steps = float(items.lengths_N.double().mean())
+        work = num_block_weights(fitting.trial.base.encoder) * fitting.plan.loop.batch_size * mean_steps
+        self.is_wide = work >= WIDE and items.lengths_N.device.type == "cpu"
+        self.row = -1
+        self.num_optimizer_steps = 0
+        self.waited = 0
+        self.seconds = 0.0
+        self.fit.resume()
+
+    @property
+    def due(self) -> TrainStep | ScoreStep:
+        """The next thing to run."""
+        return self.work[self.position]
+
+    def begin_epoch(self) -> None:
+        """Seed the streams anew and lay out the epoch: batches to learn from, then the domains to score."""
+        epoch = self.fit.state.epoch
+        self.noise = self.fit.noise_generator(epoch)
+        self.task_sum = self.auxiliary_sum = 0.0
+        self.unread: list[Tensor] = []
+        self.position = 0
+        self.seconds = 0.0
+        batches = self.fit.batches_of(epoch)
+        if (views := self.fit.views_in(epoch)) is not None:
+            began = time.perf_counter()
+            batches = self.items.view_indices(batches, views)
+            self.seconds = time.perf_counter() - began
+        self.num_batches = len(batches)
+        self.work: list[TrainStep | ScoreStep] = [*self._train_steps(batches)]
+        self.scorings: dict[str, Scoring] = {}
+        for domain, score_set in self.score_sets.items():
+            self.scorings[domain] = Scoring([""] * len(score_set.items.items))
+            self.work += [ScoreStep(domain, id(score_set), number) for number in range(len(score_set.batches))]
+
+    def _train_steps(self, batches: Sequence[Sequence[int]]) -> list[TrainStep]:
+        """An epoch's batches: what each needs of its items is taken for all of them at once."""
+        items, shapes = self.items, [self._shape_of(indices) for indices in batches]
+        padded = [
+            [*indices, *[indices[0]] * (rows - len(indices))]
+            for indices, (_, (rows, _)) in zip(batches, shapes, strict=True)
+        ]
+        chosen = torch.tensor([index for indices in padded for index in indices], device=items.places_N.device)
+        sizes = [len(indices) for indices in padded]
+        places, lengths, targets, target_lengths = (
+            torch.split(of_items[chosen], sizes)
+            for of_items in (items.places_N, items.lengths_N, items.targets_NS, items.target_lengths_N)
+        )
+        return [
+            TrainStep(places[n], lengths[n], targets[n], target_lengths[n], len(batches[n]), *shapes[n])
+            for n in range(len(batches))
+        ]
+
+    def _shape_of(self, indices: Sequence[int]) -> tuple[int, tuple[int, int]]:
+        """A batch's own number of steps, and the shape that it is padded to."""
+        longest = max(self.items.input_lengths[index] for index in indices)
+        pooled = self.items.store.plan.cut.pooled
+        encoder = self.fitting.adapted.model.encoder
+        num_steps = 1 if pooled else int(encoder.output_lengths(torch.tensor(longest)))
+        loop = self.fitting.plan.loop
+        rows = loop.batch_size if loop.max_frames is None else round_up(len(indices), ROWS)
+        padded = padded_steps(num_steps, self.is_wide)
+        return num_steps, (rows, min(padded, self.items.store.plan.num_steps))
+
+    @property
+    def progress(self) -> float:
+        """Share of all steps that are done, as the plain loop counts it."""
+        return (self.fit.state.epoch + self.position / self.num_batches) / self.fitting.plan.loop.epochs
+
+    def merge_of(self, step: TrainStep) -> SlotMerge:
+        """What its strategy needs in a step (one config makes all layers' strategies)."""
+        strategy = self.strategies[0] if self.strategies else None
+        return SlotMerge(strategy, self.noise, step.num_own_rows, self.progress)
+
+    def row_step(self) -> RowStep:
+        """Its next optimizer step."""
+        optim = self.fitting.plan.optim
+        lr = optim.lr * lr_scale(self.progress, optim.warmup, optim.decay)
+        return RowStep(optim, lr, self.num_optimizer_steps + 1)
+
+    def take_losses(self, task_loss: float, auxiliary_loss: float) -> None:
+        """Count a step that was taken.
+
+        Raises:
+            TrialError: the loss is not finite (`nan`), as the plain loop raises it.
+        """
+        self._add_losses(task_loss, auxiliary_loss, self.position + 1)
+        self.num_optimizer_steps += 1
+        self.position += 1
+
+    def keep_losses(self, losses_2: Tensor) -> None:
+        """Count a step that was taken, whose losses are still being computed: they are read when the epoch has no more.
+
+        A loss that is not finite is found then; the trial's further steps up to there were in vain.
+
+        Raises:
+            TrialError: as `take_losses`, for the first such step.
+        """
+        self.unread.append(losses_2)
+        self.num_optimizer_steps += 1
+        self.position += 1
+        if self.position == self.num_batches:
+            losses, self.unread = torch.stack(self.unread).tolist(), []
+            for number, (task_loss, auxiliary_loss) in enumerate(losses, 1):
+                self._add_losses(task_loss, auxiliary_loss, number)
+
+    def _add_losses(self, task_loss: float, auxiliary_loss: float, number: int) -> None:
+        total = task_loss + auxiliary_loss
+        if not math.isfinite(total):
+            raise TrialError("nan", f"the loss is {total} at epoch {self.fit.state.epoch + 1}, step {number}")
+        self.task_sum += task_loss
+        self.auxiliary_sum += auxiliary_loss
+
+    def take_scores(self, step: ScoreStep, predictions: Sequence[int | str], mean_loss: float) -> None:
+        """Take a scored batch."""
+        scoring, indices = self.scorings[step.domain], self.score_sets[step.domain].batches[step.number]
+        scoring.total_loss += mean_loss * len(indices)
+        for index, prediction in zip(indices, predictions, strict=True):
+            scoring.predictions[index] = prediction
+        self.position += 1
+
+    @property
+    def epoch_is_done(self) -> bool:
+        """Whether everything of the epoch has run."""
+        return self.position == len(self.work)
+
+    def finish_epoch(self) -> None:
+        """Score, keep, save and report; the weights have been read back.
+
+        Raises:
+            TrialError: a number is not finite, or the checkpoint cannot be written.
+        """
+        losses = {
+            "train/loss": self.task_sum / self.num_batches,
+            "train/auxiliary_loss": self.auxiliary_sum / self.num_batches,
+        }
+        trial = self.fitting.trial
+        self.fit.finish_epoch(losses, trial.score_epoch(self._evaluation), lambda: self.seconds)
+
+    def _evaluation(self, domain: str) -> Evaluation:
+        scoring, items = self.scorings[domain], self.score_sets[domain].items.items
+        return evaluation_of(self.fitting.trial.domains.plain_task, items, scoring.predictions, scoring.total_loss)
+
+
+def make_score_set(fitting: Fitting, domain: str) -> ScoreSet:
+    """The validation items of a domain, in batches with little padding."""
+    trial, model = fitting.trial, fitting.adapted.model
+    items = trial.valid_items(domain)
+    task = CutTask(trial.domains.plain_task, trial.prefix(model, domain, "valid"), model.encoder)
+    return ScoreSet(
+        make_item_set(task, items), task.score_batches(items, EVALUATION_FRAMES[trial.domains.corpus.family])
+    )
+
+
+def padded_steps(num_steps: int, is_wide: bool = False) -> int:
+    """The number of steps that a batch is padded to: a power of two, or one and a half, from 4 (8, 12, 16 ...).
+
+    In a wide model a padded step costs more than slots of other shapes save in a launch: there it is the next number
+    that fills whole vectors.
+    """
+    if is_wide:
+        return round_up(num_steps, VECTOR_STEPS)
+    size = 8 if num_steps > 4 else 4  # 6 fills no whole vectors
+    while size < num_steps:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
+    return size

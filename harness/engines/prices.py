@@ -1,0 +1,196 @@
+"""What one training costs: from records of this machine, where there are some, else measured (price_probe.py).
+
+Trainings cost the same when they have the same *shape*: data, backbone, what learns, adapter and batches. Learning
+rates, strengths of regularisation, epochs and seeds do not change it (epochs are counted separately). Loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
+
+from harness.config.base import content_hash
+from harness.config.execution import Execution
+from harness.config.trial import TrialConfig
+from harness.records.provenance import machine
+
+RECORD_FOLDERS = ("search", "records")
+LOG_LINE_BYTES = 400  # an epoch's entry in log.jsonl
+RECORD_BYTES = 40_000  # config, summary, provenance, predictions
+
+
+@dataclass(frozen=True)
+class Price:
+    """One training of one shape.
+
+    Attributes:
+        seconds: a whole training with its evaluation; None when nobody could measure it.
+        test_s: what the confirm phase adds, for its test sets.
+        source: where the numbers come from, in words.
+        trainable: how many weights learn.
+    """
+
+    seconds: float | None
+    source: str
+    test_s: float = 0.0
+    peak_memory_mb: float | None = None
+    trainable: int | None = None
+
+    @property
+    def weights_mb(self) -> float:
+        """What a finished training keeps of its weights."""
+        return (self.trainable or 0) * 4 / 2**20
+
+
+def shape_of(content: Mapping[str, Any]) -> str:
+    """The shape of a trial's config (as dumped to JSON): trials of one shape cost the same, epoch by epoch."""
+    adapter = content["adapter"]
+    if adapter is not None:
+        strategy = adapter.get("adapter_strategy")
+        target = strategy.get("_target_") if isinstance(strategy, Mapping) else strategy
+        adapter = {**adapter, "adapter_strategy": target}
+    loop = {key: value for key, value in content["loop"].items() if key not in ("epochs", "patience")}
+    kept = {key: content[key] for key in ("data", "backbone", "train")}
+    return content_hash({**kept, "adapter": adapter, "loop": loop})
+
+
+def config_shape(config: TrialConfig) -> str:
+    """`shape_of` a config."""
+    return shape_of(config.model_dump(mode="json", by_alias=True))
+
+
+@dataclass(frozen=True)
+class _Sample:
+    epochs: int
+    patience: int | None
+    seconds: float
+    peak_memory_mb: float | None
+    trainable: int | None
+    folder: str
+
+
+class RecordedPrices:
+    """Prices from the complete records under some names of a results folder that this kind of machine has made.
+
+    Args:
+        names: folders of `results`, the first one's records first.
+    """
+
+    def __init__(self, results: Path, names: tuple[str, ...]) -> None:
+        self.samples: dict[str, list[_Sample]] = {}
+        for name in dict.fromkeys(names):
+            for folder in RECORD_FOLDERS:
+                for path in sorted((results / name / folder).glob("*/summary.json")):
+                    self._read(path.parent, name)
+
+    def _read(self, folder: Path, name: str) -> None:
+        try:
+            config, summary, made_with = (
+                json.loads((folder / f"{part}.json").read_text(encoding="utf-8"))
+                for part in ("config", "summary", "provenance")
+            )
+            if summary["state"] != "complete" or made_with["machine"] != machine():
+                return  # another machine's seconds say nothing about this one's
+            costs, trainable = summary["costs"], summary["metrics"].get("trainable_parameters")
+            sample = _Sample(
+                config["loop"]["epochs"],
+                config["loop"].get("patience"),
+                costs["seconds"],
+                costs.get("peak_memory_mb"),
+                None if trainable is None else int(trainable),
+                name,
+            )
+            self.samples.setdefault(shape_of(config), []).append(sample)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return  # a price is an estimate: whoever needs this record reports what is wrong with it
+
+    def price(self, config: TrialConfig) -> Price | None:
+        """The price of a config's shape; None when no record has it."""
+        samples = self.samples.get(config_shape(config), [])
+        samples = [s for s in samples if s.patience == config.loop.patience or config.train == "none"]
+        if not samples:
+            return None
+        names = [sample.folder for sample in samples]
+        samples = [sample for sample in samples if sample.folder == names[0]]
+        epochs = 0 if config.train == "none" else config.loop.epochs
+        seconds = median(s.seconds * (epochs / s.epochs if epochs else 1) for s in samples)
+        memory = [sample.peak_memory_mb for sample in samples if sample.peak_memory_mb is not None]
+        trainable = [sample.trainable for sample in samples if sample.trainable is not None]
+        return Price(
+            seconds=seconds,
+            source=f"{len(samples)} records of {names[0]}",
+            peak_memory_mb=median(memory) if memory else None,
+            trainable=trainable[0] if trainable else None,
+        )
+
+
+class PriceMeter(Protocol):
+    """What measures the price of a config that no record has (harness.engines.price_probe; it loads torch)."""
+
+    def price(self, config: TrialConfig) -> Price:
+        """One training, measured."""
+
+    def speed(self, config: TrialConfig, known: Execution | None) -> str:
+        """What makes its trainings fast, in words."""
+
+
+class Prices:
+    """The price of any config: recorded, else measured, once a shape.
+
+    Args:
+        recorded: what the records say.
+        make_meter: makes what measures; called when the first config has to be measured.
+    """
+
+    def __init__(self, recorded: RecordedPrices, make_meter: Callable[[], PriceMeter]) -> None:
+        self.recorded = recorded
+        self._make_meter = make_meter
+        self._measured: dict[str, Price] = {}
+
+    @cached_property
+    def _meter(self) -> PriceMeter:
+        return self._make_meter()
+
+    def price(self, config: TrialConfig) -> Price:
+        """One training of this config, all its epochs.
+
+        Raises:
+            UserError: the config does not fit its data, backbone or layers.
+        """
+        found = self.recorded.price(config)
+        if found is not None:
+            return found
+        epochs = 0 if config.train == "none" else config.loop.epochs
+        key = content_hash([config_shape(config), epochs])
+        if key not in self._measured:
+            self._measured[key] = self._meter.price(config)
+        return self._measured[key]
+
+    def speed(self, config: TrialConfig, known: Execution | None) -> str:
+        """What makes trainings of this config fast, in words.
+
+        Raises:
+            UserError: the config does not fit its data, backbone or layers.
+        """
+        return self._meter.speed(config, known)
+
+
+def disk_mb(price: Price, epochs: int, num_search: int, num_confirm: int) -> float:
+    """What the trainings leave on disk: a record each, and the weights of the confirm phase's."""
+    records = (num_search + num_confirm) * (RECORD_BYTES + LOG_LINE_BYTES * epochs) / 2**20
+    return records + num_confirm * price.weights_mb
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `0.4 s`, `45 s`, `12 min`, `1 h 05 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,191 @@
+"""`harness run`: an experiment's trials, those that are missing, and the manifest that its table is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.config.base import content_hash
+from harness.config.design import describe_design
+from harness.config.execution import PLAIN, Execution
+from harness.config.experiment import Experiment, PlannedTrial
+from harness.errors import UserError
+from harness.launch.pools import InProcessPool, Pool, ProcessPool, launch
+from harness.launch.worker import TrialEvent, TrialTask, must_train
+from harness.records.declared import declare_claims
+from harness.records.schema import Manifest, Summary
+from harness.records.store import RecordStore
+from harness.tracking.tracker import TrialRun
+
+if TYPE_CHECKING:  # torch is loaded only when there is something to train
+    from harness.training.resources import Resources
+
+
+@dataclass
+class RunReport:
+    """How a launch went."""
+
+    num_reused: int = 0
+    num_trained: int = 0
+    failures: list[str] = field(default_factory=list)
+    user_error: str | None = None
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The trials to train, and the finished ones that are reused."""
+
+    experiment: Experiment
+    store: RecordStore
+    pending: tuple[TrialTask, ...]
+    reused: dict[str, Summary]
+
+
+def plan_run(
+    experiment: Experiment,
+    trials: Sequence[PlannedTrial],
+    results: Path,
+    *,
+    wandb_mode: str | None,
+    retry_failed: bool = False,
+    executions: Mapping[str, Execution] | None = None,
+) -> RunPlan:
+    """Find out what has to be trained.
+
+    Args:
+        trials: the experiment's trials, or some of them.
+        wandb_mode: "offline" or "online", or None for no W&B.
+        executions: arm -> the engine that trains it; the plain loop where there is none.
+    """
+    store = RecordStore(results, experiment.name)
+    pending: dict[str, TrialTask] = {}
+    reused: dict[str, Summary] = {}
+    for trial in trials:
+        trial_id = trial.config.trial_id
+        folder = store.trial(trial_id)
+        run = TrialRun(
+            trial_id,
+            experiment.name,
+            trial.arm,
+            trial.seed,
+            "baseline" if trial.config.train == "none" else "confirm",
+            trial.config.model_dump(mode="json", by_alias=True),
+        )
+        wandb = None if wandb_mode is None else (store.path, wandb_mode)
+        execution = (executions or {}).get(trial.arm, PLAIN)
+        task = TrialTask(trial.config, run, folder.path, wandb, retry_failed, execution)
+        summary = folder.summary()
+        if summary is None or must_train(task, summary):
+            pending[trial_id] = task
+        else:
+            reused[trial_id] = summary
+    return RunPlan(experiment, store, tuple(pending.values()), reused)
+
+
+def manifest_of(experiment: Experiment) -> Manifest:
+    """Which trials make the experiment, all of them, whether trained yet or not (its claims are added at launch)."""
+    arms: dict[str, dict[int, str]] = {arm: {} for arm in experiment.config.arms}
+    for trial in experiment.trials:
+        arms[trial.arm][trial.seed] = trial.config.trial_id
+    return Manifest(
+        name=experiment.name,
+        description=experiment.config.description,
+        arms=arms,
+        table=experiment.config.table.recorded(),
+        notes=experiment.notes,
+        design=None if experiment.config.design is None else describe_design(experiment.config.design),
+    )
+
+
+def preflight(plan: RunPlan) -> None:
+    """Check everything that can be wrong before anything is trained: data, audio, backbones, layers, adapters.
+
+    Raises:
+        UserError: one line about the first problem.
+    """
+    if not plan.pending:
+        return
+    from harness.training.resources import Resources
+    from harness.training.trial import Trial
+
+    resources = Resources()
+    checked: set[str] = set()
+    for task in plan.pending:
+        config = task.config
+        known = config.model_copy(update={"seed": 0}).trial_id  # seeds change nothing that is checked here
+        if known in checked:
+            continue
+        checked.add(known)
+        try:
+            Trial(config, resources, None, lambda entry: None).check()
+        except UserError as error:
+            raise UserError(f"{plan.experiment.path}: arm {task.run.arm}: {error}") from error
+    check_fingerprints(plan, resources)
+
+
+def check_fingerprints(plan: RunPlan, resources: Resources) -> None:
+    """Refuse to add trials to records that were made with other data or another backbone.
+
+    Raises:
+        UserError: a finished record has another fingerprint than what is loaded now.
+    """
+    now = {}
+    for task in plan.pending:
+        domains = resources.domains(task.config)
+        key = (task.config.backbone.recipe, task.config.data.corpus, content_hash(task.config.data.options))
+        now[key] = (domains.backbone.fingerprint, domains.corpus.fingerprint)
+    for trial_id in plan.reused:
+        record = plan.store.trial(trial_id).record()
+        if record is None or record.provenance is None:
+            continue
+        data = record.config["data"]
+        key = (record.config["backbone"]["recipe"], data["corpus"], content_hash(data["options"]))
+        made_with = (record.provenance.backbone_fingerprint, record.provenance.corpus_fingerprint)
+        if key in now and now[key] != made_with:
+            what = "backbone" if now[key][0] != made_with[0] else "corpus"
+            raise UserError(
+                f"{plan.store.path}: record {trial_id} was made with another {what} than the one here; "
+                "use another --results folder, or delete the records to train them again"
+            )
+
+
+def run_experiment(plan: RunPlan, num_jobs: int, tell: Callable[[TrialEvent], None]) -> RunReport:
+    """Train what is pending and write the manifest.
+
+    Args:
+        num_jobs: worker processes; 1 trains in this process.
+        tell: called with every event.
+    """
+    claims = {claim.id: claim.text for claim in plan.experiment.config.table.claims}
+    plan.store.write_manifest(declare_claims(plan.store, manifest_of(plan.experiment), claims))
+    report = RunReport(num_reused=len(plan.reused))
+    for summary in plan.reused.values():
+        _note_failure(report, plan, summary)
+
+    def hear(event: TrialEvent) -> None:
+        tell(event)
+        if event.kind == "done" and event.summary is not None:
+            report.num_trained += 1
+            _note_failure(report, plan, event.summary)
+        elif event.kind == "failed":
+            report.failures.append(f"{event.task.title}: {event.message}")
+            if event.user_error:
+                report.user_error = event.message
+
+    if plan.pending:
+        slots = max(task.execution.pack for task in plan.pending)
+        pool: Pool = InProcessPool(hear, slots) if num_jobs == 1 else ProcessPool(num_jobs, hear, slots)
+        with pool:
+            launch(pool, plan.pending)
+    return report
+
+
+def _note_failure(report: RunReport, plan: RunPlan, summary: Summary) -> None:
+    if summary.state == "complete":
+        return
+    titles = [
+        f"{trial.arm}/seed{trial.seed}" for trial in plan.experiment.trials if trial.config.trial_id == summary.trial_id
+    ]
+    report.failures.append(f"{', '.join(titles)}: {summary.state.value}: {summary.reason}: {summary.message}")

@@ -1,0 +1,110 @@
+"""A sweep: its arms, what each of them searches, its trials; and the experiment that confirms its winners."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config.base import content_hash
+from harness.config.experiment import Experiment, PlannedTrial, resolve_trial
+from harness.config.sweep import Parameter, SweepConfig
+from harness.config.trees import set_dotted, unshared
+from harness.config.trial import ExperimentConfig, TrialConfig
+from harness.records.search import Axis, Objective, Value
+from harness.search import space
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of a sweep: its trials' settings, and what is searched (nothing for a baseline)."""
+
+    name: str
+    settings: Mapping[str, Any]
+    space: Mapping[str, Parameter]
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The searched settings as figures and rules see them."""
+        return tuple(space.axis_of(key, parameter) for key, parameter in self.space.items())
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A validated sweep."""
+
+    config: SweepConfig
+    experiment: Experiment
+    arms: tuple[Arm, ...]
+    objectives: tuple[Objective, ...]
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def grid(self) -> bool:
+        """Whether the sampler goes through a grid."""
+        return self.config.sampler.name == "grid"
+
+    @property
+    def searched(self) -> tuple[Arm, ...]:
+        """The arms that are tuned."""
+        return tuple(arm for arm in self.arms if arm.space)
+
+    def num_trials(self, arm: Arm) -> int | None:
+        """How many trials an arm's search has; None when its budget is in seconds."""
+        return self.config.budget.trials
+
+    def trial(self, arm: Arm, values: Mapping[str, Value], seed: int) -> TrialConfig:
+        """The trial of an arm with some searched values.
+
+        Raises:
+            UserError: the values do not fit the arm.
+        """
+        settings = unshared(dict(arm.settings))
+        for key, value in values.items():
+            set_dotted(settings, key, value, f"{self.path}: space.{key}, arm {arm.name}")
+        return resolve_trial({**settings, "seed": seed}, f"{self.path}: arm {arm.name}")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that shapes the search's trials; the budget, the race and the confirm phase do not."""
+        config = self.config.model_dump(
+            mode="json", include={"objectives", "constraints", "sampler", "pruner", "search"}
+        )
+        arms = {
+            arm.name: [dict(arm.settings), {k: p.model_dump(mode="json") for k, p in arm.space.items()}]
+            for arm in self.searched
+        }
+        return content_hash([config, arms])
+
+
+def plan_confirm(sweep: Sweep, rows: Mapping[str, tuple[Arm, Mapping[str, Value]]]) -> Experiment:
+    """The confirm phase as an experiment: one row a winner, the fresh seeds for each."""
+    settings = {}
+    trials = []
+    for row, (arm, values) in rows.items():
+        tree: dict[str, Any] = unshared(dict(arm.settings))
+        for key, value in values.items():
+            set_dotted(tree, key, value, f"row {row}")
+        settings[row] = tree
+        trials += [PlannedTrial(row, seed, sweep.trial(arm, values, seed)) for seed in sweep.config.confirm.seeds]
+    config = ExperimentConfig(
+        name=sweep.name,
+        description=sweep.config.description or sweep.experiment.config.description,
+        arms=settings,
+        seeds=sweep.config.confirm.seeds,
+        table=sweep.config.table.model_copy(update={"baseline": _baseline_row(sweep, tuple(rows))}),
+    )
+    return Experiment(config, tuple(trials), sweep.path)
+
+
+def _baseline_row(sweep: Sweep, rows: Sequence[str]) -> str | None:
+    """The row that the others are compared with: the baseline arm's, or of several rules its first one."""
+    baseline = sweep.config.table.baseline
+    if baseline is None or baseline in rows:
+        return baseline
+    return next(row for row in rows if row.startswith(f"{baseline} ("))

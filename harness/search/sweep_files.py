@@ -1,0 +1,161 @@
+"""From a sweep file to a validated `Sweep`: every field checked against the experiment before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from harness.backbones.recipe import SpeechEncoderSettings, load_recipe
+from harness.config.base import content_hash
+from harness.config.experiment import Experiment, load_experiment, parse_overrides, resolve_trial
+from harness.config.messages import one_line
+from harness.config.sweep import SweepConfig
+from harness.config.table import check_table
+from harness.config.trees import merge, set_dotted, unshared
+from harness.config.yaml import read_yaml
+from harness.errors import UserError, must_be_in
+from harness.metrics import validation_metrics
+from harness.records.search import Objective
+from harness.search.checks import check_sweep
+from harness.search.declaration import Arm, Sweep
+
+KEEPS_NAME = ("budget", "storage", "name")  # overrides of these go on with the same study
+
+
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """Read, override and validate a sweep file and its experiment.
+
+    Raises:
+        UserError: anything in it is wrong; nothing has been trained.
+    """
+    content = _override(read_yaml(path), overrides)
+    try:
+        config = SweepConfig.model_validate(content)
+    except ValidationError as error:
+        raise UserError(one_line(error, str(path), SweepConfig)) from error
+    try:
+        experiment = load_experiment(path.parent / config.experiment)
+    except UserError as error:
+        raise UserError(f"{path}: experiment: {error}") from error
+    arms = _arms(config, experiment, path)
+    family = _family(arms, path)
+    sweep = Sweep(config, experiment, arms, _objectives(config, family, path), path)
+    check_sweep(sweep)
+    return sweep
+
+
+def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply dotted overrides: a field of the sweep file, or (any other key) a setting of every trial."""
+    changed: dict[str, Any] = unshared(content)
+    renames = False
+    for key, value in parse_overrides(overrides):
+        first = key.split(".")[0]
+        renames = renames or first not in KEEPS_NAME
+        if first == "name":
+            renames = False
+        parameter = _parameter_of(changed, key)
+        if parameter is not None:
+            tree, rest = parameter
+            set_dotted(tree, rest, value, f"override {key}")
+            continue
+        if first in SweepConfig.model_fields:
+            set_dotted(changed, key, value, f"override {key}")
+            continue
+        settings = changed.setdefault("settings", {})
+        if not isinstance(settings, dict):
+            raise UserError(f"override {key}: the sweep's settings are {settings!r}, not a mapping")
+        settings[key] = value
+    if renames and isinstance(changed.get("name"), str):
+        changed["name"] += f"-{content_hash(json.loads(json.dumps(changed, default=str), parse_constant=str), 6)}"
+    return changed
+
+
+def _parameter_of(content: Mapping[str, Any], key: str) -> tuple[dict[str, Any], str] | None:
+    """Where an override like `space.optim.lr.low` goes: the parameter has dots in its own name."""
+    space_settings = content.get("space")
+    if not isinstance(space_settings, dict):
+        return None
+    for name, parameter in space_settings.items():
+        if key.startswith(f"space.{name}.") and isinstance(parameter, dict):
+            return parameter, key.removeprefix(f"space.{name}.")
+    return (space_settings, name) if (name := key.removeprefix("space.")) in space_settings and name != key else None
+
+
+def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm, ...]:
+    known = experiment.config.arms
+    names = config.arms or tuple(known)
+    for name in names:
+        must_be_in(name, known, f"{path}: arms: no arm {name!r} in {experiment.path}")
+    if len(set(names)) != len(names):
+        raise UserError(f"{path}: arms: {list(names)} names an arm twice")
+    for key, parameter in config.space.items():
+        for name in parameter.arms or ():
+            must_be_in(name, names, f"{path}: space.{key}.arms: no arm {name!r} in this sweep")
+        if len(set(parameter.arms or ())) != len(parameter.arms or ()):
+            raise UserError(f"{path}: space.{key}.arms: {list(parameter.arms or ())} names an arm twice")
+    for key in config.settings:
+        if key in ("seed", "seeds"):
+            raise UserError(f"{path}: settings.{key}: seeds belong to search.seeds, race.seeds and confirm.seeds")
+    arms = []
+    for name in names:
+        settings = merge(experiment.config.base, known[name])
+        for key, value in config.settings.items():
+            settings = unshared(settings)
+            if key.startswith("adapter") and settings.get("adapter") is None:
+                continue  # an arm without an adapter keeps none
+            _set_merged(settings, key, value, f"{path}: settings.{key}")
+        searched = {
+            key: parameter
+            for key, parameter in config.space.items()
+            if (name in parameter.arms if parameter.arms is not None else settings.get("train") != "none")
+        }
+        arms.append(Arm(name, settings, searched))
+    if not any(arm.space for arm in arms):
+        raise UserError(f"{path}: space: no arm searches anything")
+    check_table(config.table, names, f"{path}: table", config.confirm.rules)
+    return tuple(arms)
+
+
+def _set_merged(settings: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set a dotted key; a mapping is merged into what is there, as an arm's settings are into the base's."""
+    below: Any = settings
+    for part in key.split("."):
+        below = below.get(part) if isinstance(below, Mapping) else None
+    both = isinstance(below, Mapping) and isinstance(value, Mapping)
+    set_dotted(settings, key, merge(below, value) if both else value, where)
+
+
+def _family(arms: Sequence[Arm], path: Path) -> Literal["text", "speech"]:
+    trial = resolve_trial({**arms[0].settings, "seed": 0}, f"{path}: settings, arm {arms[0].name}")
+    recipe = load_recipe(trial.backbone.recipe)
+    return "speech" if isinstance(recipe.encoder, SpeechEncoderSettings) else "text"
+
+
+def _objectives(config: SweepConfig, family: Literal["text", "speech"], path: Path) -> tuple[Objective, ...]:
+    choices = validation_metrics(family)
+    used = [(f"objectives.{i}", item.metric) for i, item in enumerate(config.objectives)]
+    used += [(f"constraints.{i}", item.metric) for i, item in enumerate(config.constraints)]
+    for where, metric in used:
+        if metric.startswith(("target_", "source_")) or metric in ("forgetting", "constrained_score"):
+            raise UserError(
+                f"{path}: {where}.metric: {metric!r} is a test metric, sealed until the confirm phase; "
+                f"choices: {', '.join(choices)}"
+            )
+        must_be_in(metric, choices, f"{path}: {where}.metric: unknown metric {metric!r}")
+    names = [item.metric for item in config.objectives]
+    if len(set(names)) != len(names):
+        raise UserError(f"{path}: objectives: {names} names a metric twice")
+    objectives = []
+    for number, item in enumerate(config.objectives):
+        own: Literal["maximize", "minimize"] = "maximize" if choices[item.metric] == "higher" else "minimize"
+        if item.direction not in (None, own):
+            raise UserError(
+                f"{path}: objectives.{number}.direction: {item.direction}, but {choices[item.metric]} "
+                f"{item.metric} is better; choices: {own}"
+            )
+        objectives.append(Objective(metric=item.metric, direction=own))
+    return tuple(objectives)

@@ -1,0 +1,195 @@
+"""Two sides: paired where seeds and items are shared, said where they are not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+from cli_tests.conftest import Cli, cli
+from made_records import make_experiment, write_sentences
+from scipy import stats
+from tables_tests.records_by_hand import text_metrics, write_records
+
+from harness.checks.compare import Difference, SideBySide, compare_sides
+from harness.checks.sides import load_side
+from harness.errors import UserError
+from harness.records.store import RecordStore
+
+__all__ = ["cli"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RecordStore:
+    write_sentences(tmp_path / "sentences.jsonl")
+    return make_experiment(tmp_path / "results", tmp_path / "sentences.jsonl", seeds=(0, 1, 2, 3))
+
+
+def compare(store: RecordStore, first: str, second: str, *metrics: str) -> SideBySide:
+    results = store.path.parent
+    return compare_sides(load_side(first, results), load_side(second, results), metrics)
+
+
+def one(found: SideBySide, metric: str) -> Difference:
+    (difference,) = [item for item in found.differences if item.metric == metric]
+    return difference
+
+
+def values(store: RecordStore, arm: str, metric: str) -> list[float]:
+    found = [store.trial(i).record() for i in store.manifest().arms[arm].values()]
+    return [100 * record.summary.metrics[metric] for record in found if record is not None]
+
+
+def test_two_arms_are_paired_by_seed(store: RecordStore) -> None:
+    found = one(compare(store, "made:worse", "made:better"), "target_accuracy")
+    first, second = values(store, "worse", "target_accuracy"), values(store, "better", "target_accuracy")
+    oracle = stats.ttest_rel(second, first)
+    assert found.num_pairs == 4
+    assert found.difference == pytest.approx(fmean(second) - fmean(first))
+    assert found.p == pytest.approx(oracle.pvalue)
+    assert found.interval is not None
+    low, high = oracle.confidence_interval()
+    assert [found.interval.low, found.interval.high] == pytest.approx([low, high])
+    assert [found.first.mean, found.first.sd] == pytest.approx([fmean(first), stdev(first)])
+    assert found.first.count == 4
+    assert found.verdict == "better"
+    assert found.p_adjusted is not None and found.p is not None and found.p_adjusted >= found.p
+
+
+def test_the_other_way_round_is_the_mirror(store: RecordStore) -> None:
+    there, back = (
+        one(compare(store, *pair), "forgetting")
+        for pair in (("made:worse", "made:better"), ("made:better", "made:worse"))
+    )
+    assert there.difference == pytest.approx(-back.difference)
+    assert there.p == pytest.approx(back.p)
+    assert (there.verdict, back.verdict) == ("better", "worse")
+
+
+def test_items_that_changed(store: RecordStore) -> None:
+    found = compare(store, "made:worse", "made:better")
+    (items,) = found.items
+    assert (items.domain, items.seeds) == ("away", (0, 1, 2, 3))
+    assert 0 < items.num_changed <= items.num_items
+    assert items.changes.num_better > items.changes.num_worse
+    (accuracy,) = items.differences
+    assert accuracy.difference == pytest.approx(one(found, "target_accuracy").difference)  # the same mean, two ways
+    assert accuracy.interval is not None and accuracy.interval.low < accuracy.difference < accuracy.interval.high
+
+
+def test_settings_that_differ(store: RecordStore) -> None:
+    found = compare(store, "made:worse", "made:better")
+    assert found.settings["worse", "better"] == (("adapter.dim", "8", "4"), ("optim.lr", "0.01", "0.1"))
+
+
+def test_a_copy_differs_in_nothing(store: RecordStore, tmp_path: Path) -> None:
+    shutil.copytree(store.path, tmp_path / "elsewhere" / "made")
+    found = compare(store, "made", str(tmp_path / "elsewhere" / "made"))
+    assert {item.difference for item in found.differences} == {0.0}
+    assert {item.verdict for item in found.differences} == {"unclear"}
+    assert all(items.num_changed == 0 for items in found.items)
+    assert [item.arms for item in found.differences[:: len(found.differences) // 3]] == [
+        (a, a) for a in store.manifest().arms
+    ]
+
+
+@pytest.fixture
+def two(store: RecordStore, tmp_path: Path) -> Callable[..., RecordStore]:
+    """A function that makes an experiment of the same corpus with other seeds."""
+
+    def make(name: str, seeds: Sequence[int]) -> RecordStore:
+        return make_experiment(tmp_path / "results", tmp_path / "sentences.jsonl", seeds=seeds, name=name)
+
+    return make
+
+
+def test_without_a_shared_seed_the_samples_are_independent(store: RecordStore, two: Callable[..., RecordStore]) -> None:
+    other = two("other", (5, 6, 7))
+    found = compare(store, "made:worse", "other:better", "target_accuracy")
+    difference = one(found, "target_accuracy")
+    samples = values(other, "better", "target_accuracy"), values(store, "worse", "target_accuracy")
+    oracle = stats.ttest_ind(*samples, equal_var=False)
+    assert difference.num_pairs == 0
+    assert difference.p == pytest.approx(oracle.pvalue)
+    assert "items are not paired: no seed is shared" in found.notes
+
+
+def test_one_shared_seed_has_a_difference_and_no_test(store: RecordStore, two: Callable[..., RecordStore]) -> None:
+    two("other", (3, 9))
+    found = compare(store, "made:worse", "other:better", "target_accuracy")
+    difference = one(found, "target_accuracy")
+    assert (difference.num_pairs, difference.p, difference.interval, difference.verdict) == (1, None, None, "unclear")
+    (items,) = found.items
+    assert items.seeds == (3,)
+    assert items.differences[0].difference == pytest.approx(difference.difference)
+    assert items.differences[0].interval is not None  # over the items
+
+
+def test_other_data_is_told_and_not_judged(store: RecordStore, tmp_path: Path) -> None:
+    def edit(path: Path, key: str, value: str) -> None:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content.get("data", content)[key] = value
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+    shutil.copytree(store.path, tmp_path / "elsewhere" / "made")
+    for folder in (tmp_path / "elsewhere" / "made" / "records").iterdir():
+        edit(folder / "config.json", "target", "elsewhere")
+        edit(folder / "provenance.json", "corpus_fingerprint", "0" * 64)
+    found = compare(store, "made:worse", f"{tmp_path / 'elsewhere' / 'made'}:better")
+    assert any(note.startswith("OTHER TARGET: ") for note in found.notes)
+    assert any(note.startswith("OTHER CORPUS: ") for note in found.notes)
+    assert "items are not paired: the test sets are not the same" in found.notes
+    assert {item.verdict for item in found.differences} == {"unclear"}
+
+
+def test_arms_without_a_partner_and_failed_trials_are_told(store: RecordStore, tmp_path: Path) -> None:
+    arms = {"frozen": 0.6, "better": 0.2}
+    other = make_experiment(tmp_path / "results", tmp_path / "sentences.jsonl", arms, name="other")
+    path = other.trial(other.manifest().arms["better"][1]).path / "summary.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"complete"', '"failed"'), encoding="utf-8")
+    notes = compare(store, "made", "other", "target_accuracy").notes
+    assert "no partner: made: worse" in notes
+    assert "other: better: 1 planned trials are not complete" in notes
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "line"),
+    [
+        ("nope", "made", "no results of 'nope' in "),
+        ("made:nope", "made", "made:nope: no arm 'nope' in made; choices: frozen, better, worse"),
+        (
+            "made:better",
+            "other",
+            "made:better and other share no arm; name one of each, as in made:ARM; arms: better and x",
+        ),
+        ("empty", "made", "empty: no trial is finished, so there is nothing to compare"),
+    ],
+)
+def test_wrong_sides(store: RecordStore, first: str, second: str, line: str) -> None:
+    write_records(store.path.parent, {"x": {0: text_metrics(0.5)}}, name="other")
+    write_records(store.path.parent, {"better": {0: None}}, name="empty")
+    with pytest.raises(UserError) as caught:
+        compare(store, first, second)
+    assert str(caught.value).startswith(line)
+
+
+def test_unknown_metric(store: RecordStore) -> None:
+    with pytest.raises(UserError, match="--metrics: no metric 'target_cer' in the records of both; choices: "):
+        compare(store, "made:better", "made:worse", "target_cer")
+
+
+def test_the_command_in_every_format(store: RecordStore, cli: Cli) -> None:
+    result = cli("compare", "made:worse", "made:better", "--items", "1")
+    assert result.code == 0, result.err
+    assert "B better" in result.out and "better away/" in result.out
+    assert "settings of worse -> better: adapter.dim 8 -> 4; optim.lr 0.01 -> 0.1" in result.out
+    markdown = cli("compare", "made:worse", "made:better", "--format", "md").out
+    assert markdown.startswith("| arm | metric | A | B | B - A | 95 % interval | p (Holm) | pairs |  |\n| :--- |")
+    content = json.loads(cli("compare", "made:worse", "made:better", "--format", "json").out)
+    found = compare(store, "made:worse", "made:better")
+    assert [item["difference"] for item in content["differences"]] == [item.difference for item in found.differences]
+    assert content["items"][0]["num_changed"] == found.items[0].num_changed
+    assert cli("compare", "made", "made", "--format", "pdf").error == "--format 'pdf'; choices: terminal, md, json"

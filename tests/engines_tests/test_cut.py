@@ -1,0 +1,91 @@
+"""The cut: where it lies, what it gains on paper, and an encoder in two parts against the whole."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from trial_configs import MakeConfig
+
+from harness.backbones.model import TaskModel
+from harness.engines.cut.cut import Cut, find_cut, num_block_weights, resumes, run_prefix, why_no_cut
+from harness.training.resources import Resources
+
+
+@pytest.mark.parametrize(
+    ("layer", "num_layers", "phi", "limit"),
+    [
+        (0, 12, 1 / 12, 1.045),
+        (0, 8, 1 / 8, 1.07),
+        (0, 4, 1 / 4, 1.17),
+        (2, 6, 1 / 2, 1.5),
+        (2, 4, 3 / 4, 2.5),
+        (6, 8, 7 / 8, 4.5),
+    ],
+)
+def test_the_predicted_gain(layer: int, num_layers: int, phi: float, limit: float) -> None:
+    """The work model's own table; with learnt weights the gain is below the limit, and the head alone P / 3a."""
+    cut = Cut(layer, num_layers)
+    assert cut.phi == pytest.approx(phi)
+    assert cut.gain(10**9, 0) == pytest.approx(limit, abs=0.005)
+    assert cut.gain(10**6, 10**4) < cut.gain(10**9, 0)
+    assert Cut(num_layers, num_layers).gain(3 * 10**6, 1000) == pytest.approx(1001, rel=1e-6)
+
+
+def test_where_the_cut_lies(make_config: MakeConfig, resources: Resources) -> None:
+    model = resources.domains(make_config()).backbone.model
+    assert find_cut(make_config(), model) == Cut(0, 2)
+    assert find_cut(make_config(backbone={"layers": [1]}), model) == Cut(1, 2)
+    assert find_cut(make_config("head_only"), model) == Cut(2, 2, pooled=True)
+    # A block: attention (4 D^2 + 4 D), feed-forward (2 D F + F + D), three norms; D 16, F 32, two blocks.
+    block = 4 * 16 * 16 + 4 * 16 + 2 * 16 * 32 + 32 + 16 + 2 * 2 * 16
+    assert num_block_weights(model.encoder) == 2 * block
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"train": "none", "adapter": None}, "nothing is trained"),
+        ({"train": "full", "adapter": None}, "train: full changes every layer"),
+        ({"loop": {"precision": "bfloat16"}}, None),
+        (
+            {"loop": {"augment": {}}},
+            "loop.augment masks the features anew in each step; with loop.augment.views: N there is a cut",
+        ),
+        ({"loop": {"augment": {"views": 2}}}, None),
+        ({}, None),
+    ],
+)
+def test_why_there_is_no_cut(changes: dict[str, Any], reason: str | None, make_config: MakeConfig) -> None:
+    assert why_no_cut(make_config(**changes)) == reason
+
+
+@pytest.mark.parametrize("family", ["text", "speech"])
+def test_two_parts_are_the_whole(
+    family: str, make_config: MakeConfig, make_speech_config: MakeConfig, resources: Resources
+) -> None:
+    """At every layer, in float64, padded steps too: a prefix computed alone and padded equals the batch's."""
+    config = (make_config if family == "text" else make_speech_config)()
+    domains = resources.domains(config)
+    model = copy.deepcopy(domains.backbone.model).double().eval()
+    items = domains.items(config.data.target, "valid")[:3]
+    batch = domains.plain_task.collate(items, None).to(torch.device("cpu"), torch.float64)
+    with torch.no_grad():
+        whole, valid_BT = model.encoder(batch.inputs, batch.lengths)
+        for layer in range(model.encoder.num_layers + 1):
+            x_BTD, _ = model.encoder.forward_to(batch.inputs, batch.lengths, layer)
+            assert torch.equal(model.encoder.forward_from(x_BTD, valid_BT, layer), whole)
+            one = run_prefix(model, Cut(layer, model.encoder.num_layers), batch.inputs[:1], batch.lengths[:1])
+            torch.testing.assert_close(one[0], x_BTD[0], rtol=1e-12, atol=1e-12)
+
+
+def test_an_encoder_that_does_not_resume_is_found(make_config: MakeConfig, resources: Resources) -> None:
+    config = make_config()
+    domains = resources.domains(config)
+    model: TaskModel = copy.deepcopy(domains.backbone.model).eval()
+    batch = domains.plain_task.collate(domains.items("away", "valid")[:2], None)
+    assert resumes(model, batch.inputs, batch.lengths, Cut(0, 2))
+    model.encoder.forward_from = lambda x_BTD, valid_BT, layer: x_BTD  # type: ignore[method-assign]
+    assert not resumes(model, batch.inputs, batch.lengths, Cut(0, 2))

@@ -1,0 +1,57 @@
+"""Packed speech: CTC losses, convolutions and padded frames, as the plain loop has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from trial_configs import MakeConfig
+
+from harness.config.execution import Execution
+from harness.engines.packed.slot import padded_steps
+from harness.training.resources import Resources
+
+from .packs import assert_same_bits, largest_difference, run_all, strategy
+
+
+@pytest.mark.parametrize("train", ["adapters", "head"])
+def test_packed_speech_is_the_plain_loop(
+    train: str, make_speech_config: MakeConfig, resources: Resources, tmp_path: Path
+) -> None:
+    """1e-12 in float64, with the l2 sum over padded frames; in float32 the same bits with any neighbours."""
+    torch.set_num_threads(1)
+    adapter = None if train == "head" else strategy(stochastic_depth=0.3, l2_lambda=0.01)
+    changes: dict[str, Any] = {"train": train, "adapter": adapter}
+    changes["loop"] = {"epochs": 2, "precision": "float64", "augment": None}
+    configs = [make_speech_config(seed=seed, **changes) for seed in (0, 1, 2)]
+    plain = run_all(configs, resources, tmp_path / "plain", Execution(), size=1)
+    packed = run_all(configs, resources, tmp_path / "packed")
+    for found, expected in zip(packed, plain, strict=True):
+        assert found.error is None
+        assert largest_difference(found, expected) < 1e-12
+    changes["loop"] = {"epochs": 2, "precision": "float32", "augment": None}
+    configs = [make_speech_config(seed=seed, **changes) for seed in (0, 1, 2)]
+    together = run_all(configs, resources, tmp_path / "together")
+    alone = run_all(configs[1:], resources, tmp_path / "alone", size=1)
+    for found, expected in zip(together[1:], alone, strict=True):
+        assert_same_bits(found, expected)
+
+
+def test_augmented_features_leave_no_cut(make_speech_config: MakeConfig, resources: Resources, tmp_path: Path) -> None:
+    """SpecAugment masks anew in each step: such a trial trains by the plain loop, to its bits, and says so."""
+    config = make_speech_config(loop={"epochs": 1, "augment": {}})
+    (plain,) = run_all([config], resources, tmp_path / "plain", Execution())
+    (packed,) = run_all([config], resources, tmp_path / "packed")
+    assert_same_bits(packed, plain)
+
+
+def test_steps_are_padded_to_few_sizes() -> None:
+    sizes = [padded_steps(number) for number in range(1, 400)]
+    assert sorted(set(sizes)) == [4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512]
+    assert all(number <= size <= max(8, 1.5 * number) for number, size in enumerate(sizes, 1))
+
+
+def test_a_wide_models_steps_fill_whole_vectors_and_no_more() -> None:
+    assert [padded_steps(number, is_wide=True) for number in (1, 4, 5, 17, 100)] == [4, 4, 8, 20, 100]

@@ -1,0 +1,254 @@
+"""Pools: in this process, and in worker processes that may die."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from small_experiments import Plan, comparable, log_of, misbehaving, num_starts
+
+from harness.launch.pools import InProcessPool, Pool, ProcessPool, Tell, launch
+from harness.launch.run_experiment import run_experiment
+from harness.launch.worker import TrialEvent, TrialTask
+from harness.records.store import TrialFolder
+from harness.search.owners import start_of
+
+THREE = {"frozen": {"train": "none", "adapter": None}, "head_only": {"train": "head", "adapter": None}, "adapters": {}}
+
+
+def ends(events: list[TrialEvent]) -> list[tuple[str, str]]:
+    """Kind and title of each trial's last event, in order."""
+    return [(event.kind, event.task.title) for event in events if event.kind not in ("epoch", "note")]
+
+
+KINDS = ["in_process", "processes"]
+
+
+def make_pool(kind: str, tell: Tell, num_workers: int = 1) -> Pool:
+    return InProcessPool(tell) if kind == "in_process" else ProcessPool(num_workers, tell)
+
+
+@contextmanager
+def held_elsewhere(task: TrialTask) -> Iterator[threading.Event]:
+    """Hold a trial's lock, until the event is set or at the end."""
+    holding, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with TrialFolder(task.folder).lock(wait=True) as held:
+            assert held
+            holding.set()
+            release.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert holding.wait(60)
+    yield release
+    release.set()
+    holder.join()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_worker_trains_in_the_order_of_submission(kind: str, plan: Plan, events: list[TrialEvent]) -> None:
+    with make_pool(kind, events.append) as pool:
+        launch(pool, plan(THREE).pending)
+    assert ends(events) == [("done", f"{arm}/seed0") for arm in THREE]
+    assert [event.task.run.arm for event in events if event.kind == "epoch"] == ["head_only"] * 2 + ["adapters"] * 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trial_that_another_launch_holds_comes_last_and_is_waited_for(
+    kind: str, plan: Plan, events: list[TrialEvent]
+) -> None:
+    tasks = plan(THREE).pending
+    with held_elsewhere(tasks[0]) as release:
+
+        def hear(event: TrialEvent) -> None:
+            events.append(event)
+            if ends(events)[-1:] == [("done", "adapters/seed0")]:
+                threading.Timer(0.2, release.set).start()
+
+        with make_pool(kind, hear) as pool:
+            launch(pool, tasks)
+    assert ends(events) == [("done", "head_only/seed0"), ("done", "adapters/seed0"), ("done", "frozen/seed0")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_exception_of_the_listener_stops_the_launch(kind: str, plan: Plan) -> None:
+    tasks = plan(THREE).pending
+
+    def leave(event: TrialEvent) -> None:
+        if event.kind == "epoch":
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"), make_pool(kind, leave) as pool:
+        launch(pool, tasks)
+    finished = [TrialFolder(task.folder).summary() for task in tasks]
+    assert finished[0] is not None and finished[1:] == [None, None]
+    assert not (tasks[1].folder / "traceback.txt").exists()
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_answer_to_an_epoch_prunes_the_trial(kind: str, plan: Plan, events: list[TrialEvent]) -> None:
+    """At the epoch that was asked for, and only the trial that was asked for."""
+    tasks = plan({"head_only": THREE["head_only"], "adapters": {}}, base={"loop": {"epochs": 4}}).pending
+
+    def prune(event: TrialEvent) -> bool | None:
+        events.append(event)
+        if event.entry is None:
+            return None
+        return event.task.run.arm == "head_only" and event.entry["epoch"] == 2
+
+    with make_pool(kind, prune) as pool:
+        launch(pool, tasks)
+    assert [event.task.run.arm for event in events if event.kind == "epoch"] == ["head_only"] * 2 + ["adapters"] * 4
+    summaries = [event.summary for event in events if event.kind == "done"]
+    assert [(summary.state, summary.epochs_run) for summary in summaries if summary] == [("pruned", 2), ("complete", 4)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tasks_are_submitted_while_others_run(kind: str, plan: Plan, events: list[TrialEvent]) -> None:
+    """Also from inside `tell`."""
+    first, *others = plan({"adapters": {}, "head_only": THREE["head_only"], "frozen": THREE["frozen"]}).pending
+    pool = make_pool(kind, lambda event: None, 2)
+
+    def hear(event: TrialEvent) -> None:
+        events.append(event)
+        assert pool.num_in_flight <= pool.capacity + 1
+        if event.kind == "epoch" and others:
+            pool.submit(others.pop(0))
+
+    pool = make_pool(kind, hear, 2)
+    with pool:
+        pool.submit(first)
+        assert (pool.num_in_flight, pool.capacity) == (1, 1 if kind == "in_process" else 2)
+        while pool.num_in_flight:
+            pool.pump(60)
+    assert {title for how, title in ends(events) if how == "done"} == {
+        "adapters/seed0",
+        "head_only/seed0",
+        "frozen/seed0",
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pump_lasts_as_long_as_it_is_given(kind: str, plan: Plan, events: list[TrialEvent]) -> None:
+    """With nothing to do, and with a trial that another process holds, which makes room for another."""
+    (task,) = plan({"frozen": THREE["frozen"]}).pending
+    with make_pool(kind, events.append) as pool:
+        pool.pump()
+        began = time.monotonic()
+        pool.pump(0.3)
+        assert 0.3 <= time.monotonic() - began < 5
+        with held_elsewhere(task):
+            pool.submit(task)
+            while pool.capacity == 1:
+                pool.pump(0.05)
+            assert (pool.num_in_flight, pool.capacity, events) == (1, 2, [])
+            began = time.monotonic()
+            pool.pump(0.01)
+            assert time.monotonic() - began < 5
+        while pool.num_in_flight:
+            pool.pump(60)
+    assert ends(events) == [("done", "frozen/seed0")] and pool.capacity == 1
+
+
+def test_two_processes_give_the_bits_of_one_also_after_a_kill(
+    plan: Plan, events: list[TrialEvent], tmp_path: Path
+) -> None:
+    """A worker that is killed is reported and costs its trial an epoch; the others are trained."""
+    once = str(tmp_path / "once")
+    arms = {"killed": misbehaving("kill", call=5, marker=once), **THREE, "noisy": {"adapter": {"dropout": 0.2}}}
+    first = plan(arms)
+    killed, *others = first.pending
+    report = run_experiment(first, 2, events.append)
+    assert sorted(ends(events)) == sorted([("failed", "killed/seed0"), *(("done", task.title) for task in others)])
+    how = "its process was killed by signal 9 (out of memory?)"
+    assert report.failures == [f"killed/seed0: {how}; the same command goes on from its last epoch"]
+    assert report.user_error is None and report.num_trained == 4
+    told = sorted((event.task.run.arm, event.entry["epoch"]) for event in events if event.entry is not None)
+    assert told == sorted([*((arm, n) for arm in ("head_only", "adapters", "noisy") for n in (1, 2)), ("killed", 1)])
+    folder = TrialFolder(killed.folder)
+    assert folder.summary() is None and folder.checkpoint.is_file() and len(log_of(killed.folder)) == 1
+
+    second = plan(arms)
+    assert second.pending == (killed,) and len(second.reused) == 4
+    assert run_experiment(second, 1, events.append).failures == []
+    whole = plan(arms, results="whole")  # in one process; the marker is there, so that nothing is killed
+    assert run_experiment(whole, 1, events.append).failures == []
+    for task in first.pending:
+        found, expected = (plan_.store.trial(task.config.trial_id) for plan_ in (second, whole))
+        summaries = [found.summary(), expected.summary()]
+        assert summaries[0] is not None and summaries[1] is not None
+        assert comparable(summaries[0]) == comparable(summaries[1])
+        assert log_of(found.path) == log_of(expected.path)
+        assert (found.path / "predictions.jsonl").read_bytes() == (expected.path / "predictions.jsonl").read_bytes()
+        assert num_starts(found.path) == (2 if task == killed else 1)
+
+
+def test_a_pool_in_this_process_keeps_its_worker(plan: Plan, events: list[TrialEvent]) -> None:
+    """Its corpora and backbones are read once, and its W&B process is one."""
+    workers = []
+    with InProcessPool(events.append) as pool:
+        for task in plan(THREE).pending:
+            pool.submit(task)
+            pool.pump()
+            workers.append(pool._worker)
+    assert len(workers) == 3 and workers[0] is not None
+    assert all(worker is workers[0] for worker in workers)
+
+
+def test_a_worker_that_is_killed_is_replaced(plan: Plan, events: list[TrialEvent], tmp_path: Path) -> None:
+    """A single one, so that nobody else could train what comes after: killed at work, then with nothing to do."""
+    arms = {"killed": misbehaving("kill", marker=str(tmp_path / "once")), "frozen": THREE["frozen"], "adapters": {}}
+
+    def hear(event: TrialEvent) -> None:
+        events.append(event)
+        if event.kind == "done" and event.task.run.arm == "frozen":
+            (worker,) = multiprocessing.active_children()
+            worker.kill()
+            worker.join()
+        if event.kind == "epoch":
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"), ProcessPool(1, hear) as pool:
+        launch(pool, plan(arms).pending)
+    assert ends(events) == [("failed", "killed/seed0"), ("done", "frozen/seed0")]
+    assert [event.reason for event in events if event.kind == "failed"] == ["killed"]
+    assert events[-1].kind == "epoch" and events[-1].task.run.arm == "adapters"
+    assert multiprocessing.active_children() == []  # the last one was stopped, not left behind
+
+
+def launch_and_die(tasks: list[TrialTask], note: Path) -> None:
+    """Be killed at the first epoch, after writing down who trains."""
+
+    def die(event: TrialEvent) -> None:
+        if event.kind == "epoch":
+            (worker,) = multiprocessing.active_children()
+            note.write_text(str(worker.pid), encoding="utf-8")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with ProcessPool(1, die) as pool:
+        launch(pool, tasks)
+
+
+def test_a_worker_whose_parent_was_killed_ends(plan: Plan, tmp_path: Path) -> None:
+    """And leaves its trial unfinished, to whoever comes next."""
+    (task,) = plan({"adapters": {}}).pending
+    note = tmp_path / "worker"
+    parent = multiprocessing.get_context("spawn").Process(target=launch_and_die, args=([task], note))
+    parent.start()
+    parent.join(60)
+    assert parent.exitcode == -signal.SIGKILL
+    worker, deadline = int(note.read_text(encoding="utf-8")), time.monotonic() + 30
+    while start_of(worker) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert TrialFolder(task.folder).summary() is None and len(log_of(task.folder)) == 1

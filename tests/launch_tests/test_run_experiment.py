@@ -1,0 +1,224 @@
+"""What a launch trains, what it reuses, what it refuses, and how it reports failures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from small_experiments import Plan, comparable, misbehaving, num_starts
+from tiny_text import TinyText, corpus_rows, write_corpus
+
+from harness.backbones.recipe import load_recipe
+from harness.config.trial import TrialConfig
+from harness.errors import UserError
+from harness.launch.run_experiment import RunReport, check_fingerprints, preflight, run_experiment
+from harness.launch.worker import TrialEvent
+from harness.records.store import TrialFolder
+from harness.training.pretrain import pretrain
+from harness.training.resources import Resources
+
+FROZEN = {"train": "none", "adapter": None}
+
+
+def run(plan: Any, **options: Any) -> RunReport:
+    return run_experiment(plan(**options), 1, lambda event: None)
+
+
+def test_the_second_launch_trains_nothing(plan: Plan) -> None:
+    first = plan(seeds=(0, 1))
+    assert len(first.pending) == 6 and first.reused == {}
+    assert run_experiment(first, 1, lambda event: None) == RunReport(num_reused=0, num_trained=6)
+    again = plan(seeds=(0, 1))
+    assert again.pending == () and again.reused.keys() == {task.config.trial_id for task in first.pending}
+    files = {path: path.stat().st_mtime_ns for path in first.store.path.rglob("*")}
+    assert run_experiment(again, 1, lambda event: None) == RunReport(num_reused=6, num_trained=0)
+    assert {path: path.stat().st_mtime_ns for path in first.store.path.rglob("*")} == files
+
+
+def test_more_seeds_train_only_what_is_missing(plan: Plan) -> None:
+    run(plan, arms={"frozen": FROZEN}, seeds=(0, 1))
+    more = plan({"frozen": FROZEN, "adapters": {}}, seeds=(0, 1, 2))
+    assert [task.title for task in more.pending] == [
+        "frozen/seed2",
+        "adapters/seed0",
+        "adapters/seed1",
+        "adapters/seed2",
+    ]
+
+
+def test_equal_configs_in_two_arms_are_one_trial(plan: Plan, events: list[TrialEvent]) -> None:
+    twins = plan({"first": {}, "second": {"optim": {"lr": 0.02}}, "other": {"optim": {"lr": 0.03}}})
+    assert len({trial.config.trial_id for trial in twins.experiment.trials}) == 2 == len(twins.pending)
+    report = run_experiment(twins, 1, events.append)
+    assert report.num_trained == 2
+    manifest = twins.store.manifest()
+    assert manifest.arms["first"] == manifest.arms["second"] != manifest.arms["other"]
+
+
+def test_the_manifest_names_every_trial_in_the_order_of_the_arms(plan: Plan) -> None:
+    planned = plan({"b": FROZEN, "a": {}}, seeds=(3, 1))
+    run_experiment(planned, 1, lambda event: None)
+    manifest = planned.store.manifest()
+    assert list(manifest.arms) == ["b", "a"] and [list(seeds) for seeds in manifest.arms.values()] == [[3, 1]] * 2
+    ids = [trial_id for seeds in manifest.arms.values() for trial_id in seeds.values()]
+    assert ids == [trial.config.trial_id for trial in planned.experiment.trials]
+    assert sorted(path.name for path in (planned.store.path / "records").iterdir()) == sorted(ids)
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_failure_stops_nobody_else(plan: Plan) -> None:
+    planned = plan({"broken": misbehaving("raise"), "frozen": FROZEN, "adapters": {}})
+    report = run_experiment(planned, 1, lambda event: None)
+    folder = planned.pending[0].folder
+    assert report.failures == [
+        f"broken/seed0: failed: error: ZeroDivisionError: a bug (see {folder / 'traceback.txt'})"
+    ]
+    assert report.user_error is None and report.num_trained == 3
+    states = [TrialFolder(task.folder).summary() for task in planned.pending]
+    assert [summary.state.value for summary in states if summary is not None] == ["failed", "complete", "complete"]
+
+
+def test_an_error_is_tried_again(plan: Plan, tmp_path: Path) -> None:
+    arms = {"broken": misbehaving("raise", marker=str(tmp_path / "once"))}
+    assert len(run(plan, arms=arms).failures) == 1
+    again = plan(arms)
+    assert len(again.pending) == 1
+    assert run_experiment(again, 1, lambda event: None) == RunReport(num_trained=1)
+    assert not (again.pending[0].folder / "traceback.txt").exists()
+
+
+def test_a_nan_is_tried_again_only_when_asked(plan: Plan, tmp_path: Path) -> None:
+    arms = {"wild": misbehaving("nan", call=4, marker=str(tmp_path / "once"))}
+    first = plan(arms)
+    folder = first.pending[0].folder
+    expected = ["wild/seed0: failed: nan: the loss is nan at epoch 2, step 1"]
+    assert run_experiment(first, 1, lambda event: None).failures == expected
+    again = plan(arms)
+    assert again.pending == () and len(again.reused) == 1
+    report = run_experiment(again, 1, lambda event: None)
+    assert report == RunReport(num_reused=1, failures=expected) and num_starts(folder) == 1
+    asked = plan(arms, retry_failed=True)
+    assert len(asked.pending) == 1
+    assert run_experiment(asked, 1, lambda event: None) == RunReport(num_trained=1)
+    assert num_starts(folder) == 2
+    # It went on from the epoch before the NaN, to what an untroubled training gives.
+    untroubled = plan(arms, results="untroubled")
+    run_experiment(untroubled, 1, lambda event: None)
+    summaries = [plan_.store.trial(folder.name).summary() for plan_ in (asked, untroubled)]
+    assert summaries[0] is not None and summaries[1] is not None
+    assert comparable(summaries[0]) == comparable(summaries[1])
+
+
+def test_a_mistake_that_only_training_finds_is_the_users(plan: Plan) -> None:
+    planned = plan({"far": {"backbone": {"layers": [9]}}, "frozen": FROZEN})
+    report = run_experiment(planned, 1, lambda event: None)
+    assert report.user_error is not None and report.user_error.startswith("backbone.layers: [9] matches no layer")
+    assert report.failures == [f"far/seed0: {report.user_error}"] and report.num_trained == 1
+
+
+# --- before anything is trained ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arm, expected",
+    [
+        ({"backbone": {"layers": [9]}}, r"backbone\.layers: \[9\] matches no layer"),
+        ({"data": {"target": "nowhere"}}, r"corpus manifest:sentences has no domain 'nowhere'; choose from away, home"),
+        ({"data": {"train_limit": 9999}}, r"limit of 9999 training examples"),
+        ({"data": {"corpus": "manifest:/no/such.csv"}}, r"/no/such\.csv: cannot be read"),
+        ({"backbone": {"recipe": "no_such_recipe"}}, r"no backbone recipe 'no_such_recipe'; choices: "),
+        ({"adapter": {"_target_": "nosuchmodule.Adapter"}}, r"adapter: .*nosuchmodule"),
+        ({"adapter": {"dim": 0}}, r"adapter: .*dim has to be a whole number"),
+        ({"adapter": {"adapter_strategy": {"stochastic_depth": 1.5}}}, r"adapter: .*between 0 and 1, but got 1\.5"),
+        ({"loop": {"augment": {}}}, r"loop\.augment: SpecAugment masks speech features"),
+    ],
+)
+def test_preflight_names_file_arm_and_cause(arm: dict[str, Any], expected: str, plan: Plan, tmp_path: Path) -> None:
+    planned = plan({"fine": {}, "wrong": arm})
+    with pytest.raises(UserError, match=rf"^{tmp_path}/small\.yaml: arm wrong: .*{expected}") as caught:
+        preflight(planned)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "results").exists()
+
+
+def test_preflight_of_a_good_experiment_trains_nothing(plan: Plan, tmp_path: Path) -> None:
+    preflight(plan(seeds=(0, 1)))
+    assert not (tmp_path / "results").exists()
+
+
+def altered_corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.jsonl"
+    write_corpus(path, corpus_rows())
+    return path
+
+
+def test_records_of_other_data_are_not_added_to(plan: Plan, tmp_path: Path) -> None:
+    corpus = altered_corpus(tmp_path)
+    base = {"data": {"corpus": f"manifest:{corpus}"}}
+    first = plan({"frozen": FROZEN}, base=base)
+    run_experiment(first, 1, lambda event: None)
+    trial_id = first.pending[0].config.trial_id
+    more = {"frozen": FROZEN, "adapters": {}}
+    preflight(plan(more, base=base))
+    rows = corpus_rows()
+    rows[0]["text"] += " indeed"
+    write_corpus(corpus, rows)
+    with pytest.raises(UserError, match=rf"/small: record {trial_id} was made with another corpus than the one here; "):
+        preflight(plan(more, base=base))
+
+
+def test_records_of_another_backbone_are_not_added_to(
+    plan: Plan, tiny_text_files: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    content = yaml.safe_load(tiny_text_files.recipe.read_text(encoding="utf-8"))
+    recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
+    base = {"backbone": {"recipe": str(recipe)}}
+    run_experiment(plan({"frozen": FROZEN}, base=base), 1, lambda event: None)
+    content["loop"]["epochs"] = 1
+    recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    pretrain(load_recipe(str(recipe)), lambda entry: None)
+    with pytest.raises(UserError, match=r"was made with another backbone than the one here; use another --results"):
+        preflight(plan({"frozen": FROZEN, "adapters": {}}, base=base))
+
+
+class ByOptions(Resources):
+    """Corpora whose contents depend on their options."""
+
+    def domains(self, config: TrialConfig) -> Any:
+        """The real ones, with a fingerprint that names the options."""
+        found = super().domains(config)
+        corpus = SimpleNamespace(fingerprint=str(config.data.options))
+        return SimpleNamespace(backbone=found.backbone, corpus=corpus)
+
+
+def test_arms_may_read_one_corpus_with_different_options(plan: Plan) -> None:
+    """A record is compared with what is loaded for its own options, not with another arm's."""
+    longer = {"data": {"options": {"longest_s": 5.0}}}
+    first = plan({"short": FROZEN})
+    run_experiment(first, 1, lambda event: None)
+    path = first.pending[0].folder / "provenance.json"
+    provenance = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(provenance | {"corpus_fingerprint": "{}"}), encoding="utf-8")
+    more = {"short": FROZEN, "long": longer, "short too": {}}
+    check_fingerprints(plan(more), ByOptions())
+    path.write_text(json.dumps(provenance | {"corpus_fingerprint": "another"}), encoding="utf-8")
+    with pytest.raises(UserError, match="was made with another corpus"):
+        check_fingerprints(plan(more), ByOptions())
+    check_fingerprints(plan({"short": FROZEN, "long": longer}), ByOptions())  # nothing of its kind is loaded now
+
+
+def test_a_record_that_is_not_json_is_named(plan: Plan) -> None:
+    planned = plan({"frozen": FROZEN})
+    run_experiment(planned, 1, lambda event: None)
+    path = planned.pending[0].folder / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")))[:-5], encoding="utf-8")
+    with pytest.raises(UserError, match=rf"^{path}: not valid JSON; delete it to make it anew$"):
+        plan({"frozen": FROZEN})

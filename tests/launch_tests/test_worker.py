@@ -1,0 +1,128 @@
+"""One worker and one trial: locked, skipped when finished, its failures told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_experiments import Plan, misbehaving, num_starts
+
+from harness.errors import TrialError
+from harness.launch.worker import TrialEvent, TrialTask, Worker, must_train
+from harness.records.schema import Summary, TrialState
+from harness.records.store import TrialFolder
+
+
+def summary_of(state: TrialState, reason: str | None = None) -> Summary:
+    return Summary(trial_id="t", state=state, reason=reason)
+
+
+@pytest.mark.parametrize(
+    "summary, train, train_when_asked",
+    [
+        (None, True, True),
+        (summary_of(TrialState.COMPLETE), False, False),
+        (summary_of(TrialState.PRUNED), False, False),
+        (summary_of(TrialState.FAILED, "nan"), False, True),
+        (summary_of(TrialState.FAILED, "not_restored"), False, True),
+        (summary_of(TrialState.FAILED, "sealed"), False, True),
+        *((summary_of(TrialState.FAILED, reason), True, True) for reason in ("oom", "killed", "error", "disk")),
+        (summary_of(TrialState.FAILED, "checkpoint"), True, True),
+    ],
+    ids=lambda value: value and f"{value.state.value}-{value.reason}" if isinstance(value, Summary | None) else None,
+)
+def test_what_has_to_be_trained(summary: Summary | None, train: bool, train_when_asked: bool, plan: Plan) -> None:
+    (task,) = plan({"frozen": {"train": "none", "adapter": None}}).pending
+    assert must_train(task, summary) == train
+    assert must_train(replace(task, retry_failed=True), summary) == train_when_asked
+
+
+@pytest.fixture
+def task(plan: Plan) -> TrialTask:
+    (task,) = plan({"residual_add": {}}).pending
+    return task
+
+
+def test_a_trial_is_trained_once(task: TrialTask, events: list[TrialEvent]) -> None:
+    worker = Worker()
+    first, again = worker.train(task, events.append), worker.train(task, events.append)
+    assert first.kind == again.kind == "done" and first.summary == again.summary
+    assert first.summary is not None and first.summary.state == "complete"
+    assert [(event.kind, event.entry and event.entry["epoch"]) for event in events] == [("epoch", 1), ("epoch", 2)]
+    assert num_starts(task.folder) == 1
+
+
+def in_search(task: TrialTask) -> TrialTask:
+    """The same trial as one of a search, with its record beside the other."""
+    return replace(task, run=replace(task.run, phase="search"), folder=task.folder.with_name("search"))
+
+
+def test_a_search_and_a_confirm_trial_of_one_worker(task: TrialTask, events: list[TrialEvent]) -> None:
+    """The search has no test data, whichever came first; the confirm phase has."""
+    for order in ((in_search(task), task), (task, in_search(task))):
+        worker, first = Worker(), order[0].run.phase
+        found = [worker.train(replace(each, folder=each.folder / first), events.append) for each in order]
+        summaries = {event.task.run.phase: event.summary for event in found}
+        search, confirm = summaries["search"], summaries["confirm"]
+        assert search is not None and confirm is not None and search.state == confirm.state == "complete"
+        assert (search.by_domain, search.base) == ({}, {}) and "target_macro_f1" not in search.metrics
+        assert confirm.by_domain.keys() == confirm.base.keys() == {"away", "home"}
+        assert search.valid == confirm.valid
+
+
+def test_a_worker_has_one_budget_for_its_prefixes() -> None:
+    """$HARNESS_PREFIX_MB bounds the process, not each of its phases."""
+    worker = Worker()
+    assert worker.resources[True].budget is worker.resources[False].budget
+
+
+def test_the_answer_to_an_epoch_prunes_the_trial(task: TrialTask, events: list[TrialEvent]) -> None:
+    """Once: a pruned trial is finished."""
+
+    def prune(event: TrialEvent) -> bool | None:
+        events.append(event)
+        return event.kind == "epoch"
+
+    first, again = (Worker().train(in_search(task), prune) for _ in range(2))
+    assert first.summary == again.summary and first.summary is not None
+    assert (first.kind, first.summary.state, first.summary.epochs_run) == ("done", "pruned", 1)
+    assert len(events) == 1 and num_starts(in_search(task).folder) == 1
+
+
+def test_a_trial_that_is_held_elsewhere_is_busy(task: TrialTask, events: list[TrialEvent]) -> None:
+    with TrialFolder(task.folder).lock(wait=False) as held:
+        assert held
+        assert Worker().train(task, events.append).kind == "busy"
+    assert not (task.folder / "config.json").exists() and events == []
+    assert Worker().train(task, events.append).kind == "done"
+
+
+def test_a_mistake_of_the_user_is_told_as_such(plan: Plan, events: list[TrialEvent]) -> None:
+    (task,) = plan({"far": {"backbone": {"layers": [9]}}}).pending
+    event = Worker().train(task, events.append)
+    assert (event.kind, event.user_error, event.summary) == ("failed", True, None)
+    assert event.message.startswith("backbone.layers: [9] matches no layer")
+
+
+def test_a_full_disk_is_told_and_leaves_no_summary(
+    task: TrialTask, events: list[TrialEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_disk(path: Path, checkpoint: object) -> None:
+        raise TrialError("disk", f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr("harness.training.loop.save_checkpoint", fill_disk)
+    event = Worker().train(task, events.append)
+    assert (event.kind, event.user_error, event.summary) == ("failed", False, None)
+    assert event.message.endswith("checkpoint.safetensors: cannot be written: No space left on device")
+    assert TrialFolder(task.folder).summary() is None
+
+
+def test_a_bug_in_a_users_strategy_is_a_summary(plan: Plan, events: list[TrialEvent]) -> None:
+    (task,) = plan({"broken": misbehaving("raise")}).pending
+    event = Worker().train(task, events.append)
+    assert event.kind == "done" and event.summary is not None and not event.user_error
+    assert (event.summary.state, event.summary.reason) == ("failed", "error")
+    assert (task.folder / "traceback.txt").is_file()
+    (again,) = plan({"broken": misbehaving("raise")}).pending  # a failure of this kind is tried again
+    assert again == task

@@ -1,0 +1,145 @@
+"""One arm's search on a real storage, with made-up trainings: what is pruned, what is told, what a duplicate gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from sweeps_by_hand import write_sweep
+from tiny_text import TinyText
+
+from harness.records.schema import Summary
+from harness.records.store import TrialFolder
+from harness.search.arm_search import ArmSearch
+from harness.search.storage import StudyStore
+from harness.search.sweep_files import load_sweep
+
+F1, FORGETTING = "valid_target/macro_f1", "valid_forgetting"
+KEPT, BROKEN = 0.0, 0.2  # forgetting within and beyond the bound
+BOUND = [{"metric": FORGETTING, "at_most": 0.03}]
+MEDIAN = {"name": "median", "options": {"n_startup_trials": 2, "n_warmup_steps": 0}}
+GOOD, BAD = (0.5, 0.6), (0.1, 0.1)  # scores of two epochs
+
+
+class Bench:
+    """An arm whose trainings are curves that a test writes down."""
+
+    def __init__(self, arm: ArmSearch, folder: Path) -> None:
+        self.arm, self.folder = arm, folder
+
+    def train(self, scores: Sequence[float], forgetting: Sequence[float] | float) -> TrialState:
+        """Claim the next trial, train it along a curve until it is pruned, and tell; how it ended."""
+        lost = [forgetting] * len(scores) if isinstance(forgetting, float) else forgetting
+        return self.follow([{F1: f1, FORGETTING: lost} for f1, lost in zip(scores, lost, strict=True)])
+
+    def follow(self, metrics: Sequence[Mapping[str, float]]) -> TrialState:
+        """As `train`, with the epochs' metrics."""
+        claimed = self.arm.store.claim(self.arm.num_planned)
+        assert claimed is not None
+        self.arm.refresh()
+        flight = self.arm.start(claimed)
+        ended = False
+        while not ended:
+            record = TrialFolder(self.folder / f"{claimed.number}-{len(flight.summaries)}")
+            state = "complete"
+            for epoch, values in enumerate(metrics, 1):
+                entry = {"epoch": epoch, "metrics": dict(values), "seconds": 1.0}
+                record.append_log(entry)
+                if self.arm.report(flight, entry):
+                    state = "pruned"
+                    break
+            summary = Summary.model_validate(
+                {"trial_id": flight.config.trial_id, "state": state, "epochs_run": epoch, "valid": dict(values)}
+            )
+            ended = self.arm.land(flight, summary, record)
+        self.arm.refresh()
+        return self.arm.trials[claimed.number].state
+
+
+@pytest.fixture
+def bench(tiny_text_files: TinyText, tmp_path: Path) -> Iterator[Any]:
+    """A function (changes of the sweep) -> Bench of its arm residual_add."""
+    stores = []
+
+    def make(**changes: Any) -> Bench:
+        settings = {"settings": {"loop.epochs": 2}, "budget": {"trials": 6}, "search": {"lag": 1}, "pruner": MEDIAN}
+        sweep = load_sweep(write_sweep(tiny_text_files.experiment, tmp_path, settings | changes))
+        (arm,) = [arm for arm in sweep.searched if arm.name == "residual_add"]
+        store = StudyStore(tmp_path / "study.db", "made_up", ["maximize"])
+        stores.append(store)
+        return Bench(ArmSearch(sweep, arm, store), tmp_path / "records")
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+def test_what_is_below_the_median_is_pruned(bench: Any) -> None:
+    search = bench()
+    states = [search.train(scores, KEPT) for scores in (GOOD, GOOD, BAD, GOOD)]
+    assert states == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE]
+
+
+def test_what_keeps_the_constraints_is_not_pruned(bench: Any) -> None:
+    search = bench(constraints=BOUND)
+    states = [
+        search.train(GOOD, BROKEN),
+        search.train(GOOD, BROKEN),
+        search.train(BAD, KEPT),
+        search.train(BAD, BROKEN),
+    ]
+    assert states == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED]
+    assert [point.feasible for point in search.arm.points()[:3]] == [False, False, True]
+
+
+def test_a_trial_is_pruned_when_it_leaves_the_constraints(bench: Any) -> None:
+    search = bench(constraints=BOUND)
+    for _ in range(2):
+        search.train(GOOD, BROKEN)
+    assert search.train(BAD, [KEPT, BROKEN]) == TrialState.PRUNED
+    assert search.arm.trials[2].intermediate_values == {1: 0.1, 2: 0.1}  # not at its first epoch
+
+
+def test_every_constraint_has_to_hold(bench: Any) -> None:
+    search = bench(constraints=[*BOUND, {"metric": "valid_source/macro_f1", "at_least": 0.5}])
+    low = [{F1: 0.1, FORGETTING: KEPT, "valid_source/macro_f1": 0.4}] * 2
+    high = [{F1: 0.6, FORGETTING: KEPT, "valid_source/macro_f1": 0.6}] * 2
+    assert [search.follow(high), search.follow(high)] == [TrialState.COMPLETE, TrialState.COMPLETE]
+    assert search.follow(low) == TrialState.PRUNED
+
+
+def test_wilcoxon_spares_a_seed_that_keeps_the_constraints(bench: Any) -> None:
+    seeds = list(range(1000, 1008))
+    pruner = {"name": "wilcoxon", "options": {"p_threshold": 0.2, "n_startup_steps": 2}}
+    search = bench(constraints=BOUND, pruner=pruner, search={"lag": 1, "seeds": seeds})
+    assert search.train(GOOD, KEPT) == TrialState.COMPLETE
+    assert search.train(BAD, KEPT) == TrialState.COMPLETE
+    assert search.train(BAD, BROKEN) == TrialState.PRUNED
+
+
+def test_the_duplicate_of_a_pruned_record_is_judged_for_itself(bench: Any) -> None:
+    """Another arm's judge stopped it after one epoch; here nothing is known that would prune it, so it trains on."""
+    search = bench()
+    claimed = search.arm.store.claim(6)
+    search.arm.refresh()
+    flight = search.arm.start(claimed)
+    record = TrialFolder(search.folder / "elsewhere")
+    record.append_log({"epoch": 1, "metrics": {F1: 0.1, FORGETTING: KEPT}, "seconds": 1.0})
+    pruned = Summary.model_validate({"trial_id": flight.config.trial_id, "state": "pruned", "valid": {F1: 0.1}})
+    assert not search.arm.land(flight, pruned, record)
+    assert search.arm.trials[0].state == TrialState.RUNNING
+
+
+def test_a_failed_training_keeps_its_reason(bench: Any) -> None:
+    search = bench()
+    flight = search.arm.start(search.arm.store.claim(6))
+    broken = Summary.model_validate(
+        {"trial_id": flight.config.trial_id, "state": "failed", "reason": "nan", "message": "the loss is nan"}
+    )
+    assert search.arm.land(flight, broken, TrialFolder(search.folder / "broken"))
+    search.arm.refresh()
+    (point,) = search.arm.points()
+    assert (point.state, point.reason, point.values) == ("failed", "nan", ())

@@ -1,0 +1,80 @@
+"""A sweep's arms are checked at the ends of their space before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_text import TinyText
+
+from harness.errors import UserError
+from harness.search.declaration import Sweep
+from harness.search.preflight import ends, preflight_sweep
+from harness.search.sweep_files import load_sweep
+from harness.training.trial import Trial
+
+ROOT = Path(__file__).parents[2]
+DIM = {"type": "int", "low": 2, "high": 6, "arms": ["residual_add"]}
+LR = {"type": "log_float", "low": 1e-3, "high": 1e-1}
+
+
+def write_sweep(files: TinyText, folder: Path, space: dict[str, Any], **changes: Any) -> Sweep:
+    """A sweep of the tiny experiment."""
+    content = {
+        "name": "tiny",
+        "experiment": str(files.experiment),
+        "space": space,
+        "objectives": [{"metric": "valid_target/macro_f1"}],
+        "budget": {"trials": 4},
+        "confirm": {"seeds": [0, 1]},
+    }
+    path = folder / "tiny_sweep.yaml"
+    path.write_text(yaml.safe_dump(content | changes, sort_keys=False), encoding="utf-8")
+    return load_sweep(path)
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
+    """The trials that were checked."""
+    seen: list[Trial] = []
+    check = Trial.check
+
+    def counted(trial: Trial) -> None:
+        seen.append(trial)
+        check(trial)
+
+    monkeypatch.setattr(Trial, "check", counted)
+    return seen
+
+
+def test_each_distinct_arm_is_checked_once(tiny_text_files: TinyText, tmp_path: Path, checks: list[Trial]) -> None:
+    sweep = write_sweep(tiny_text_files, tmp_path, {"optim.lr": LR, "adapter.dim": DIM, "loop.epochs": {**DIM}})
+    preflight_sweep(sweep)
+    seen = [(trial.config.train, (trial.config.adapter or {}).get("dim")) for trial in checks]
+    assert seen == [("none", None), ("head", None), ("adapters", 2), ("adapters", 6)]
+    assert {trial.config.seed for trial in checks} == {1000}
+
+
+def test_what_does_not_fit_is_one_line(tiny_text_files: TinyText, tmp_path: Path) -> None:
+    choices = ["swish", "nonsense"]
+    parameter = {"type": "categorical", "choices": choices, "arms": ["residual_add"]}
+    sweep = write_sweep(tiny_text_files, tmp_path, {"adapter.activation": parameter})
+    with pytest.raises(UserError) as caught:
+        preflight_sweep(sweep)
+    assert str(caught.value).startswith(f"{sweep.path}: arm residual_add: adapter: ")
+    assert "nonsense" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_domain_that_is_not_there(tiny_text_files: TinyText, tmp_path: Path) -> None:
+    sweep = write_sweep(tiny_text_files, tmp_path, {"optim.lr": LR}, settings={"data.target": "nowhere"})
+    with pytest.raises(UserError, match=r"tiny_sweep.yaml: arm frozen: .*nowhere"):
+        preflight_sweep(sweep)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_sweeps_need_few_checks(path: Path) -> None:
+    sweep = load_sweep(path)
+    assert sum(len(list(ends(sweep, arm))) for arm in sweep.arms) <= 30

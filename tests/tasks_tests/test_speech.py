@@ -1,0 +1,135 @@
+"""CTC: the loss against a sum over all paths, greedy collapse, and clips too short for their transcript."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.backbones.blocks import valid_steps
+from harness.backbones.encoders import SpeechEncoder
+from harness.backbones.model import TaskModel
+from harness.data.corpus import Example, SpeechExample
+from harness.data.spec_augment import SpecAugment
+from harness.errors import UserError
+from harness.tasks.speech import CtcTask
+from harness.tasks.task import Batch, Item
+
+SYMBOLS = ("a", "b", " ")
+
+
+def make_task(spec_augment: SpecAugment | None = None) -> CtcTask:
+    return CtcTask(SYMBOLS, lambda examples: [torch.zeros(10, 4) for _ in examples], spec_augment)
+
+
+def example(transcript: str) -> SpeechExample:
+    return SpeechExample("k", "g", "d", path=Path("none.wav"), seconds=1.0, transcript=transcript)
+
+
+def collapse_by_hand(path: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(symbol for symbol, _ in itertools.groupby(path) if symbol != 0)
+
+
+def loss_by_hand(log_probs_TV: Tensor, target: tuple[int, ...]) -> float:
+    """Minus the log of the summed probability of every path that collapses to the target."""
+    num_steps, num_symbols = log_probs_TV.shape
+    total = 0.0
+    for path in itertools.product(range(num_symbols), repeat=num_steps):
+        if collapse_by_hand(path) == target:
+            total += math.exp(sum(float(log_probs_TV[step, symbol]) for step, symbol in enumerate(path)))
+    return -math.log(total)
+
+
+def test_loss_is_the_sum_over_all_paths() -> None:
+    """Each example by its target length, then the mean; padded steps and padded targets count for nothing."""
+    targets, lengths = [(1, 2), (2,), (1, 1, 3)], [4, 2, 5]
+    scores_BTV = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    items = [Item(str(n), torch.zeros(n, 4), torch.tensor(t), "") for n, t in zip(lengths, targets, strict=True)]
+    batch = make_task().collate(items, None)
+    valid_BT = valid_steps(torch.tensor(lengths), 5)
+    expected = sum(
+        loss_by_hand(scores_BTV[row, :length].log_softmax(-1), target) / len(target)
+        for row, (length, target) in enumerate(zip(lengths, targets, strict=True))
+    )
+    assert float(make_task().loss(scores_BTV, valid_BT, batch)) == pytest.approx(expected / 3, rel=1e-12)
+    poisoned_BTV = scores_BTV.masked_fill(~valid_BT[..., None], 1e30)
+    assert float(make_task().loss(poisoned_BTV, valid_BT, batch)) == pytest.approx(expected / 3, rel=1e-12)
+
+
+def test_a_loss_that_cannot_be_aligned_counts_as_nothing_when_scoring() -> None:
+    batch = Batch(torch.zeros(1, 2, 4), torch.tensor([2]), torch.tensor([[1, 1]]), torch.tensor([2]))
+    assert float(make_task().loss(torch.zeros(1, 2, 4), torch.ones(1, 2, dtype=torch.bool), batch)) == 0.0
+
+
+def test_half_precision_scores_are_summed_in_float32() -> None:
+    scores_BTV = torch.randn(1, 6, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
+    batch = Batch(torch.zeros(1, 6, 4), torch.tensor([6]), torch.tensor([[1, 2]]), torch.tensor([2]))
+    loss = make_task().loss(scores_BTV, torch.ones(1, 6, dtype=torch.bool), batch)
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(loss_by_hand(scores_BTV[0].double().log_softmax(-1), (1, 2)) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "path, expected",
+    [
+        ([], ""),
+        ([0, 0], ""),
+        ([1, 1, 1], "a"),
+        ([1, 0, 1], "aa"),
+        ([0, 1, 1, 0, 0, 2, 2, 1], "aba"),
+        ([1, 3, 3, 2], "a b"),
+        ([1, 3, 0, 3, 2], "a b"),  # two spaces are one
+        ([3, 1, 3], "a"),  # and none at the ends
+        ([3], ""),
+    ],
+)
+def test_collapse(path: list[int], expected: str) -> None:
+    assert make_task().collapse(path) == expected
+
+
+def test_predictions_stop_at_the_last_real_step() -> None:
+    scores_BTV = torch.nn.functional.one_hot(torch.tensor([[1, 2, 1], [2, 2, 1]]), 4).double()
+    predicted = make_task().predict(scores_BTV, valid_steps(torch.tensor([3, 2]), 3))
+    assert predicted == ["aba", "b"]
+
+
+@pytest.mark.parametrize("transcript", ["a", "ab", "aa", "aab", "abba", "a b", "aaaa"])
+@pytest.mark.parametrize("num_frames", [1, 3, 4, 5, 8, 9, 12, 13, 20, 28])
+def test_a_clip_can_be_learnt_exactly_when_its_loss_is_finite(transcript: str, num_frames: int) -> None:
+    torch.manual_seed(0)
+    model = TaskModel(SpeechEncoder(4, 8, 1, 2, 16, kernel=3), "speech", len(SYMBOLS)).eval()
+    target = torch.tensor([make_task().index[symbol] for symbol in transcript])
+    item = Item("k", torch.zeros(num_frames, 4), target, transcript)
+    batch = make_task().collate([item], None)
+    scores_BTV, valid_BT = model(batch.inputs, batch.lengths)
+    loss = torch.nn.functional.ctc_loss(
+        scores_BTV.log_softmax(-1).transpose(0, 1), batch.targets, valid_BT.sum(1), batch.target_lengths
+    )
+    assert make_task().can_learn(item, model) == bool(loss.detach().isfinite())
+
+
+def test_encoding_gives_indices_above_the_blank() -> None:
+    examples: list[Example] = [example("ab a")]
+    (item,) = make_task().encode(examples)
+    assert item.target.tolist() == [1, 2, 3, 1] and item.reference == "ab a"
+    assert torch.equal(item.inputs, torch.zeros(10, 4))
+
+
+def test_a_transcript_with_other_symbols_names_them_and_the_choices() -> None:
+    with pytest.raises(UserError, match=r"^k: the transcript has \['x', 'z'\], .*choices: 'ab '$"):
+        make_task().encode([example("axbz")])
+
+
+def test_augmentation_masks_in_training_only() -> None:
+    task = make_task(SpecAugment(num_time_masks=2, time_mask=5, max_time_share=0.9))
+    items = [Item(str(n), torch.ones(20, 4), torch.tensor([1]), "a") for n in range(4)]
+    first, again, other = (task.collate(items, torch.Generator().manual_seed(seed)).inputs for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other) and bool((first == 0).any())
+    assert torch.equal(task.collate(items, None).inputs, torch.ones(4, 20, 4))
+    assert all(torch.equal(item.inputs, torch.ones(20, 4)) for item in items)  # the shared items are not changed
+    plain = make_task().collate(items, torch.Generator().manual_seed(0))
+    assert torch.equal(plain.inputs, torch.ones(4, 20, 4))

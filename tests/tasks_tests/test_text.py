@@ -1,0 +1,71 @@
+"""Text classification: tokens, loss, predictions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from harness.data.corpus import TextExample
+from harness.tasks.task import Batch
+from harness.tasks.text import ClassificationTask
+
+
+@dataclass
+class Encoding:
+    ids: list[int]
+
+
+class Letters:
+    """A tokenizer of letters: a is 1."""
+
+    def encode(self, text: str) -> Encoding:
+        return Encoding([ord(letter) - ord("a") + 1 for letter in text])
+
+
+def make_task(max_length: int = 4) -> ClassificationTask:
+    return ClassificationTask(Letters(), ("bad", "fair", "good"), max_length)
+
+
+def example(text: str, label: int = 0) -> TextExample:
+    return TextExample(f"k{text}", "g", "d", text=text, label=label)
+
+
+def test_texts_are_cut_and_an_empty_one_is_one_token() -> None:
+    items = make_task().encode([example("abc", 2), example("abcdefg", 1), example("")])
+    assert [item.inputs.tolist() for item in items] == [[1, 2, 3], [1, 2, 3, 4], [0]]
+    assert [(item.key, int(item.target), item.reference) for item in items[:2]] == [("kabc", 2, 2), ("kabcdefg", 1, 1)]
+
+
+def test_a_batch_is_padded_and_knows_its_lengths() -> None:
+    task = make_task()
+    batch = task.collate(task.encode([example("a", 2), example("abc", 1)]), None)
+    assert batch.inputs.tolist() == [[1, 0, 0], [1, 2, 3]] and batch.lengths.tolist() == [1, 3]
+    assert batch.targets.tolist() == [[2], [1]]
+    moved = batch.to(torch.device("cpu"), torch.float64)
+    assert moved.inputs.dtype == batch.inputs.dtype  # token ids stay whole numbers
+
+
+def test_loss_is_the_mean_cross_entropy() -> None:
+    scores_BC = torch.tensor([[0.0, math.log(2), 0.0], [math.log(3), 0.0, 0.0]], dtype=torch.float64)
+    batch = Batch(torch.zeros(2, 1), torch.ones(2), torch.tensor([[1], [2]]), torch.ones(2))
+    expected = (-math.log(2 / 4) - math.log(1 / 5)) / 2
+    assert float(make_task().loss(scores_BC, torch.ones(2, 1), batch)) == pytest.approx(expected, rel=1e-12)
+    half = make_task().loss(scores_BC.bfloat16(), torch.ones(2, 1), batch)
+    assert half.dtype == torch.float32 and float(half) == pytest.approx(expected, rel=1e-2)
+
+
+def test_the_highest_score_is_predicted() -> None:
+    assert make_task().predict(torch.tensor([[0.1, 0.3, 0.2], [2.0, 1.0, 0.0]]), torch.ones(2, 1)) == [1, 0]
+
+
+def test_scores() -> None:
+    task = make_task()
+    assert task.primary == task.metrics[0] and set(task.metrics) == {"accuracy", "macro_f1"}
+    # Class 2 is neither there nor predicted: it counts as 0 in the macro mean over all three.
+    assert task.score([0, 1, 1, 0], [0, 1, 0, 0]) == {
+        "accuracy": 0.75,
+        "macro_f1": pytest.approx((4 / 5 + 2 / 3 + 0) / 3),
+    }
