@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from harness.errors import UserError
-from harness.figures.style import add_note, new_figure, styled
+from harness.figures.style import add_note, new_figure, styled, words_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def draw_attention(arm: str, attention: Attention, num_seeds: int) -> Figure:
         axes.tick_params("x", rotation=30)
     axes.set_yticks(range(len(layers)), layers)
     axes.set_ylabel("layer")
-    axes.set_title(arm, loc="left", fontweight="bold")
+    axes.set_title(words_of(arm), loc="left", fontweight="bold")
     for (row, column), weight in np.ndenumerate(weights):
         dark = weight > 0.6 * weights.max()
         axes.text(column, row, f"{weight:.2f}", ha="center", va="center", fontsize=7,

@@ -22,7 +22,7 @@ from harness.errors import UserError
 from harness.figures.labels import MetricLabel, axis_labels, metric_label, value_text
 from harness.figures.scales import Scale, draw_scale, has_value, make_scale
 from harness.figures.scores import arm_axes, best_point, focus, objective_at, points_in
-from harness.figures.style import INK, PALETTE, add_legend, new_figure, styled
+from harness.figures.style import INK, PALETTE, WIDTH, add_legend, fit_label, new_figure, styled, words_of
 from harness.figures.surface import fit_surface
 from harness.records.search import Axis, SearchPoint, SearchResult
 
@@ -46,13 +46,13 @@ def contour(result: SearchResult, arm: str, x_key: str, y_key: str, objective: i
         [p for p in points_in(result, arm, state) if has_value(x_axis, p) and has_value(y_axis, p)]
         for state in ("complete", "pruned")
     )
-    figure = new_figure(5.4, 4.4)
+    figure = new_figure(WIDTH, 5.0)
     axes = figure.subplots()
     view = _View(x_axis, y_axis, make_scale(x_axis, [*complete, *pruned]), make_scale(y_axis, [*complete, *pruned]))
     labels, label = axis_labels(axes_of_arm), metric_label(goal)
     draw_scale(axes, "x", view.x_scale, labels[x_key])
     draw_scale(axes, "y", view.y_scale, labels[y_key])
-    axes.set_title(arm, loc="left", fontweight="bold", pad=17)
+    axes.set_title(words_of(arm), loc="left", fontweight="bold", pad=17)
     if complete:
         _draw_scores(figure, axes, view, complete, objective, goal.direction, label)
     else:
@@ -122,7 +122,7 @@ def _draw_scores(
         _mark(axes, view.place(point), marker="o", markersize=7 if point.feasible else 6, markerfacecolor=looks[0],
               markeredgecolor=looks[1], markeredgewidth=looks[2], zorder=3)  # fmt: skip
     off = "max" if max(scores) > high else "min" if min(scores) < low else "neither"
-    bar = figure.colorbar(shades, ax=axes, label=label.full, extend=off, pad=0.02)
+    bar = figure.colorbar(shades, ax=axes, label=fit_label(label.full, 3.6), extend=off, pad=0.02)
     bar.outline.set_linewidth(0.5)
     best = best_point(complete, direction, objective)
     assert best is not None

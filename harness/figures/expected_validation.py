@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.figures.labels import metric_label
 from harness.figures.scores import all_arms, focus, objective_at, points_in
-from harness.figures.style import add_legend, add_note, arm_looks, new_figure, say, styled
+from harness.figures.style import WIDTH, add_legend, add_note, arm_looks, fit_label, new_figure, say, styled, words_of
 from harness.records.search import SearchResult
 
 Direction = Literal["maximize", "minimize"]
@@ -115,7 +115,7 @@ def draw_expected_validation(result: SearchResult, objective: int = 0, band: boo
     """A line an arm over the number of trials; the band holds the middle half of the best of n draws."""
     goal, arms = objective_at(result, objective), all_arms(result)
     draws = {arm: draws_of(result, arm, objective) for arm in arms}
-    figure = new_figure(5.6, 4.1)
+    figure = new_figure(WIDTH, 4.6)
     axes = figure.subplots()
     without = [arm for arm in arms if not draws[arm].values]
     if len(without) == len(arms):
@@ -131,7 +131,7 @@ def draw_expected_validation(result: SearchResult, objective: int = 0, band: boo
     axes.set_xlim(0.5, max(len(drawn.values) for drawn in draws.values()) + 0.5)
     axes.set_xlabel("trials")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-    axes.set_ylabel(f"expected best {metric_label(goal).full}")
+    axes.set_ylabel(fit_label(f"expected best {metric_label(goal).full}", 3.4))
     axes.set_title("What a tuning budget buys (validation)", loc="left")
     axes.grid(axis="y")
     add_legend(figure, "outside upper left")
@@ -140,7 +140,7 @@ def draw_expected_validation(result: SearchResult, objective: int = 0, band: boo
         band="; the band holds the middle half" if band else "",
         infeasible=", violates a constraint" if constrained else "",
     )
-    add_note(figure, note + (f"\nNo usable trial: {', '.join(without)}." if without else ""))
+    add_note(figure, note + (f"\nNo usable trial: {', '.join(map(words_of, without))}." if without else ""))
     return figure
 
 
@@ -161,7 +161,7 @@ def _draw_arm(
         marker=marker,
         markersize=4,
         markevery=max(1, len(budgets) // 8),
-        label=f"{arm} ({counted})",
+        label=f"{words_of(arm)} ({counted})",
     )
     if band:
         low, high = [[best_quantile(values, n, share, direction) for n in budgets] for share in BAND]

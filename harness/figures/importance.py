@@ -21,7 +21,7 @@ from harness.errors import UserError
 from harness.figures.labels import axis_labels, metric_label
 from harness.figures.scales import has_value
 from harness.figures.scores import all_arms, arm_axes, objective_at, points_in
-from harness.figures.style import add_legend, add_note, arm_looks, new_figure, say, styled
+from harness.figures.style import WIDTH, add_legend, add_note, arm_looks, new_figure, say, styled, words_of
 from harness.records.search import Axis, SearchPoint, SearchResult, Value
 
 Method = Literal["ped_anova", "fanova"]
@@ -158,9 +158,9 @@ def draw_importance(result: SearchResult, method: Method = "ped_anova", objectiv
             groups.setdefault(labels[arm][key], {})[arm] = share
     order = sorted(groups, key=lambda label: (sum(groups[label].values()) / len(groups[label]), label))
     num_bars = sum(len(bars) for bars in groups.values())
-    figure = new_figure(5.6, max(2.2, 1.5 + 0.2 * num_bars + 0.15 * (len(arms) - len(drawn))))
+    figure = new_figure(WIDTH, max(2.2, 1.5 + 0.2 * num_bars + 0.15 * (len(arms) - len(drawn))))
     axes = figure.subplots()
-    notes = [f"{arm}: {m.reason}" for arm, m in measured.items() if m.shares is None]
+    notes = [f"{words_of(arm)}: {m.reason}" for arm, m in measured.items() if m.shares is None]
     if not drawn:
         say(axes, "No importances.\n\n" + "\n".join(notes))
         return figure
@@ -182,7 +182,7 @@ def draw_importance(result: SearchResult, method: Method = "ped_anova", objectiv
     axes.set_title(f"What decides {metric_label(objective_at(result, objective)).full}", loc="left")
     for arm in drawn:
         trials = measured[arm].num_points
-        axes.barh(0, 0, color=looks[arm][0], label=f"{arm} ({trials} complete trials)")
+        axes.barh(0, 0, color=looks[arm][0], label=f"{words_of(arm)} ({trials} complete trials)")
     add_legend(figure, "outside upper left")
     if notes:
         add_note(figure, "Without importances: " + "\n".join(notes))

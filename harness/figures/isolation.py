@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from harness.figures.labels import MetricLabel, axis_labels, metric_label
 from harness.figures.scales import Scale, draw_scale, has_value, make_scale
 from harness.figures.scores import all_arms, arm_axes, best_point, eligible, focus, objective_at, points_in
-from harness.figures.style import INK, PALETTE, QUIET, add_legend, add_note, new_figure, say, styled
+from harness.figures.style import INK, PALETTE, QUIET, WIDTH, add_legend, add_note, new_figure, say, styled, words_of
 from harness.records.search import Axis, SearchPoint, SearchResult
 
 CLOUD = "#8DB6D6"
@@ -60,7 +60,7 @@ def draw_isolation(result: SearchResult, objective: int = 0) -> Figure:
         figure = new_figure(5.0, 2.0)
         say(figure.subplots(), "No arm searches a setting.")
         return figure
-    figure = new_figure(max(4.2, 0.8 + 2.15 * len(keys)), 1.05 + 1.85 * len(arms))
+    figure = new_figure(max(WIDTH, 0.8 + 2.15 * len(keys)), 1.05 + 1.95 * len(arms))
     grid = figure.subplots(len(arms), len(keys), squeeze=False)
     any_axes = {axis.key: axis for arm in arms for axis in arm_axes(result, arm)}
     labels = axis_labels(any_axes.values())
@@ -81,7 +81,7 @@ def _notes(result: SearchResult, arms: Sequence[str], moved: int) -> list[str]:
     complete = {arm: points_in(result, arm, "complete") for arm in arms}
     if any(not point.feasible for points in complete.values() for point in points):
         lost = [arm for arm, points in complete.items() if points and not any(point.feasible for point in points)]
-        among = f" (in {', '.join(lost)} none does: of all)" if lost else ""
+        among = f" (in {', '.join(map(words_of, lost))} none does: of all)" if lost else ""
         notes.append(f"The best is that of the trials that meet the constraints{among}.")
     if moved:
         notes.append(f"Triangles at the edge: {moved} {'trial' if moved == 1 else 'trials'} far outside.")
@@ -104,7 +104,7 @@ def _draw_row(
             axes.set_axis_off()
             continue
         if first:
-            axes.set_title(arm, loc="left", fontweight="bold", fontsize=9)
+            axes.set_title(words_of(arm), loc="left", fontweight="bold", fontsize=9)
         else:
             axes.tick_params("y", labelleft=False)
         first = False

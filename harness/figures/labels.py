@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from harness.figures.style import words_of
 from harness.metrics import METRICS
 from harness.records.search import Axis, Objective, Value
 
@@ -52,10 +53,10 @@ def metric_label(objective: Objective) -> MetricLabel:
 
 
 def axis_labels(axes: Iterable[Axis]) -> dict[str, str]:
-    """A label for each key: its last part, or the whole key where two keys share their last part."""
+    """A label in words for each key: its last part, or the whole key where two keys share their last part."""
     named = {axis.key: axis.label for axis in axes}
     shared = Counter(named.values())
-    return {key: label if shared[label] == 1 else key for key, label in named.items()}
+    return {key: words_of(label) if shared[label] == 1 else key for key, label in named.items()}
 
 
 def value_text(value: Value) -> str:

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from harness.figures.labels import MetricLabel
-from harness.figures.style import PALETTE, QUIET, add_legend, new_figure, say, styled
+from harness.figures.style import PALETTE, QUIET, WIDTH, add_legend, new_figure, say, styled, words_of
 
 TARGET, SOURCE = PALETTE[0], PALETTE[1]
 COLUMNS = 3
@@ -51,7 +51,7 @@ def draw_learning_curves(
         return figure
     columns = min(COLUMNS, len(shown))
     rows = ceil(len(shown) / columns)
-    figure = new_figure(0.6 + 2.15 * columns, 0.75 + 1.75 * rows)
+    figure = new_figure(WIDTH, 0.75 + 1.9 * rows)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     panels = [axes for row in grid for axes in row]
     for axes, (arm, runs) in zip(panels, shown.items(), strict=False):
@@ -70,7 +70,7 @@ def draw_learning_curves(
 def _draw_panel(
     axes: Axes, arm: str, runs: Sequence[Curve], label: MetricLabel, base: tuple[float, float] | None
 ) -> None:
-    axes.set_title(textwrap.fill(arm, 27), loc="left", fontweight="bold", fontsize=8.5)
+    axes.set_title(textwrap.fill(words_of(arm), 30), loc="left", fontweight="bold", fontsize=8.5)
     axes.grid(axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
     for place, colour in enumerate((TARGET, SOURCE)):

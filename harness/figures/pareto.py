@@ -10,7 +10,18 @@ from matplotlib.figure import Figure
 from harness.errors import UserError
 from harness.figures.labels import metric_label
 from harness.figures.scores import all_arms, eligible, focus, points_in
-from harness.figures.style import QUIET, add_legend, add_note, arm_looks, new_figure, say, styled
+from harness.figures.style import (
+    QUIET,
+    WIDTH,
+    add_legend,
+    add_note,
+    arm_looks,
+    fit_label,
+    new_figure,
+    say,
+    styled,
+    words_of,
+)
 from harness.records.search import Objective, SearchPoint, SearchResult
 
 
@@ -43,7 +54,7 @@ def draw_pareto(result: SearchResult) -> Figure:
         raise UserError(f"{result.name}: a Pareto figure needs two objectives, there are {len(result.objectives)}")
     arms = all_arms(result)
     points = {arm: points_in(result, arm, "complete") for arm in arms}
-    figure = new_figure(5.6, 4.6)
+    figure = new_figure(WIDTH, 5.2)
     axes = figure.subplots()
     if not any(points.values()):
         say(axes, "No complete trial." if arms else "No trials.")
@@ -53,7 +64,7 @@ def draw_pareto(result: SearchResult) -> Figure:
             _draw_arm(axes, arm, points[arm], result.objectives, colour, marker)
     labels = [metric_label(objective) for objective in result.objectives]
     axes.set_xlabel(labels[0].full)
-    axes.set_ylabel(labels[1].full)
+    axes.set_ylabel(fit_label(labels[1].full, 3.6))
     axes.grid()
     axes.set_title("Trade-off on validation", loc="left")
     axes.set_title(better_corner(result.objectives), loc="right", fontsize=8, color=QUIET)
@@ -64,7 +75,7 @@ def draw_pareto(result: SearchResult) -> Figure:
     if any(not point.feasible for group in points.values() for point in group):
         notes.append("Hollow: violates a constraint; not on a front unless none of the arm's trials is feasible.")
     if missing := [arm for arm in arms if not points[arm]]:
-        notes.append(f"No complete trial: {', '.join(missing)}.")
+        notes.append(f"No complete trial: {', '.join(map(words_of, missing))}.")
     if notes:
         add_note(figure, "\n".join(notes))
     return figure
@@ -99,7 +110,7 @@ def _draw_arm(
         markersize=0,
         zorder=3,
     )
-    axes.plot([], [], color=colour, marker=marker, label=f"{arm} ({len(best)} of {len(points)} on the front)")
+    axes.plot([], [], color=colour, marker=marker, label=f"{words_of(arm)} ({len(best)} of {len(points)} on the front)")
 
 
 def _focus(axes: Axes, points: Sequence[SearchPoint], objectives: Sequence[Objective]) -> int:

@@ -28,6 +28,7 @@ INK = "#222222"
 QUIET = "#767676"  # notes and pruned trials
 FAINT = "#DDDDDD"
 DPI = 200
+WIDTH = 7.6  # inches: every figure is as wide as the page of the report
 
 RC: dict[str, Any] = {
     "font.size": 9,
@@ -74,6 +75,16 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def words_of(name: str) -> str:
+    """An identifier as a label for people: `residual_add_depth` -> `residual add depth`."""
+    return name.replace("_", " ")
+
+
+def fit_label(text: str, inches: float) -> str:
+    """An axis label over as many lines as it needs along an axis of this length."""
+    return textwrap.fill(text, max(12, int(inches * 72 / (9 * 0.56))))
 
 
 def arm_looks(arms: Iterable[str]) -> dict[str, tuple[str, str]]:

@@ -11,7 +11,19 @@ from matplotlib.figure import Figure
 
 from harness.figures.pareto import non_dominated
 from harness.figures.scores import focus
-from harness.figures.style import FAINT, QUIET, add_legend, add_note, arm_looks, new_figure, say, styled
+from harness.figures.style import (
+    FAINT,
+    QUIET,
+    WIDTH,
+    add_legend,
+    add_note,
+    arm_looks,
+    fit_label,
+    new_figure,
+    say,
+    styled,
+    words_of,
+)
 
 DIRECTIONS = ("maximize", "minimize")
 
@@ -46,7 +58,7 @@ def draw_tradeoff(outcomes: Mapping[str, Sequence[Outcome]], metric: str) -> Fig
         metric: the primary metric's name, as on an axis (`macro F1`).
     """
     shown = {arm: runs for arm, runs in outcomes.items() if runs}
-    figure = new_figure(5.8, 4.6)
+    figure = new_figure(WIDTH, 5.4)
     axes = figure.subplots()
     if not shown:
         say(axes, "No finished trial.")
@@ -60,17 +72,20 @@ def draw_tradeoff(outcomes: Mapping[str, Sequence[Outcome]], metric: str) -> Fig
             axes.plot(run.gain, run.forgetting, marker, color=colour, markersize=3.2, alpha=0.45, zorder=2)
         mean = mean_of(shown[arm])
         axes.plot(mean.gain, mean.forgetting, marker, color=colour, markersize=8, markeredgecolor="white",
-                  markeredgewidth=0.9, zorder=5, label=f"{arm}{_remark(arm, front, outside)}")  # fmt: skip
+                  markeredgewidth=0.9, zorder=5, label=f"{words_of(arm)}{_remark(arm, front, outside)}")  # fmt: skip
     means = [mean_of(shown[arm]) for arm in front]
     axes.plot([m.gain for m in means], [m.forgetting for m in means], color=QUIET, linewidth=1.0, zorder=3,
               drawstyle="steps-pre")  # fmt: skip
     axes.set_xlabel(f"gain on the target (points of {metric}) →")
-    axes.set_ylabel(f"forgetting on the sources (points of {metric})")
+    axes.set_ylabel(fit_label(f"forgetting on the sources (points of {metric})", 2.6))
     axes.set_title("better: lower right ↘", loc="right", fontsize=8, color=QUIET)
     add_legend(figure, "outside upper left")
     notes = ["Test sets; small marks: single seeds; large marks: means; line: the front of the means."]
     if outside:
-        far = [f"{arm} (gain {mean.gain:+.1f}, forgetting {mean.forgetting:+.1f})" for arm, mean in outside.items()]
+        far = [
+            f"{words_of(arm)} (gain {mean.gain:+.1f}, forgetting {mean.forgetting:+.1f})"
+            for arm, mean in outside.items()
+        ]
         notes.append(f"Far outside, not shown: {', '.join(far)}.")
     add_note(figure, "\n".join(notes))
     return figure

@@ -12,13 +12,13 @@ from harness.errors import UserError
 from harness.figures.attention import Attention, draw_attention, mean_attention, parse_attention
 from harness.figures.labels import MetricLabel, axis_labels, metric_label
 from harness.figures.learning_curves import Curve, draw_learning_curves
-from harness.figures.style import slug
+from harness.figures.style import slug, words_of
 from harness.figures.sweep_figures import axis_pairs, sweep_figures
 from harness.figures.tradeoff import Outcome, draw_tradeoff, front_of_arms, mean_of
 from harness.metrics import METRICS, as_error
 from harness.records.search import Objective, SearchPoint, SearchResult
 from harness.records.store import read_json
-from harness.report.methods import join, metric_words, sentence
+from harness.report.methods import metric_words, named, sentence
 from harness.report.sources import Sources
 
 ATTENTION = "attention.json"
@@ -105,7 +105,7 @@ def _tradeoff(sources: Sources, primary: str) -> Iterator[Drawing]:
     ]
     caption = (
         f"Points of {metric_words(primary)} gained on the target against points forgotten on the sources, test sets. "
-        f"On the front of the means: {join(front_of_arms(outcomes))}."
+        f"On the front of the means: {named(front_of_arms(outcomes))}."
     )
     words = f"{caption} Means: {'; '.join(means)}."
     figure = draw_tradeoff(outcomes, metric_words(primary))
@@ -161,7 +161,7 @@ def contour_titles(result: SearchResult) -> dict[str, str]:
         labels = axis_labels(result.axes[arm])
         for x_axis, y_axis in axis_pairs(result, arm):
             one, other = labels[x_axis.key], labels[y_axis.key]
-            titles[slug(f"contour_{arm}_{one}_{other}")] = f"{arm}: {one} and {other}"
+            titles[slug(f"contour_{arm}_{one}_{other}")] = f"{words_of(arm)}: {one} and {other}"
     return titles
 
 

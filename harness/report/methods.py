@@ -11,6 +11,7 @@ from harness.config.trees import flatten, show
 from harness.data.corpora.registry import CORPORA
 from harness.errors import UserError
 from harness.figures.labels import ACRONYMS
+from harness.figures.style import words_of
 from harness.report.settings_view import differing
 from harness.report.sources import Sources
 
@@ -62,6 +63,11 @@ def join(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
 
 
+def named(arms: Sequence[str]) -> str:
+    """Some arms in a sentence."""
+    return join([words_of(arm) for arm in arms])
+
+
 def quoted(name: str) -> str:
     """A name that could be taken for a word of the sentence (the domain `it`)."""
     return f"“{name}”"
@@ -70,6 +76,11 @@ def quoted(name: str) -> str:
 def metric_words(metric: str) -> str:
     """`macro_f1` -> `macro F1`."""
     return " ".join(ACRONYMS.get(word, word) for word in metric.split("_"))
+
+
+def validation_words(metric: str) -> str:
+    """A validation metric's key in words: `valid_target/macro_f1` -> `validation target macro F1`."""
+    return f"validation {metric_words(metric.removeprefix('valid_').replace('/', '_'))}"
 
 
 class _Common:
@@ -93,7 +104,7 @@ class _Common:
         usual, *others = sorted(arms_of.items(), key=lambda entry: -len(entry[1]))
         if len(others) > 2 or len(usual[1]) < 2:
             return BY_ARM
-        return f"{usual[0]} ({'; '.join(f'{value} in {join(arms)}' for value, arms in others)})"
+        return f"{usual[0]} ({'; '.join(f'{value} in {named(arms)}' for value, arms in others)})"
 
 
 def data_text(sources: Sources, configs: Mapping[str, Mapping[str, Any]]) -> str:
@@ -144,7 +155,12 @@ def backbone_text(configs: Mapping[str, Mapping[str, Any]]) -> str:
     by_kind: dict[str, list[str]] = {}
     for arm, config in configs.items():
         by_kind.setdefault(str(config["train"]), []).append(arm)
-    what = "; ".join(f"{kinds.get(kind, kind)} in {join(arms)}" for kind, arms in by_kind.items())
+    most = max(by_kind, key=lambda kind: len(by_kind[kind]))
+    what = "; ".join(
+        f"{kinds.get(kind, kind)} in "
+        + (f"the other {len(arms)} rows" if kind == most and len(arms) > 2 and len(by_kind) > 1 else named(arms))
+        for kind, arms in sorted(by_kind.items(), key=lambda entry: entry[0] == most)
+    )
     layers = common.text("backbone.layers")
     where = " Adapters go into every layer." if layers == "all" else f" Layers with adapters: {layers}."
     return f"{about} {sentence(what)}" + (where if any("adapters" in kind for kind in by_kind) else "")
@@ -201,7 +217,7 @@ def search_text(frozen: Mapping[str, Any]) -> str:
     """Sampler, pruner, budget, objective, constraints, race, rules."""
     budget, race, confirm = frozen["budget"], frozen["race"], frozen["confirm"]
     spent = f"{budget['trials']} trials" if budget.get("trials") else f"{budget['seconds']:g} s of training"
-    goals = join([f"{item['metric']}" for item in frozen["objectives"]])
+    goals = join([validation_words(item["metric"]) for item in frozen["objectives"]])
     text = (
         f"Each searched arm was tuned with the same budget, {spent}, by {_named(frozen['sampler'])} with pruner "
         f"{_named(frozen['pruner'])}, on {goals} (validation data only; "
@@ -210,7 +226,7 @@ def search_text(frozen: Mapping[str, Any]) -> str:
     for constraint in frozen["constraints"]:
         bound = "at most" if constraint.get("at_most") is not None else "at least"
         value = constraint["at_most"] if constraint.get("at_most") is not None else constraint["at_least"]
-        text += f" Constraint: {constraint['metric']} {bound} {show(value)}."
+        text += f" Constraint: {validation_words(constraint['metric'])} {bound} {show(value)}."
     if race["seeds"]:
         text += (
             f" The {race['candidates']} best configurations of each arm were trained on further seeds "
@@ -218,7 +234,7 @@ def search_text(frozen: Mapping[str, Any]) -> str:
         )
     rules = {"best": "the best mean", "constrained": "the best mean among those that meet the constraints",
              "one_se": "the strongest regularisation within one standard error of the best"}  # fmt: skip
-    named = join([f"{rule} ({rules.get(rule, rule)})" for rule in confirm["rules"]])
+    named = join([f"{words_of(rule)} ({rules.get(rule, rule)})" for rule in confirm["rules"]])
     kind = "rule" if len(confirm["rules"]) == 1 else "rules"
     return text + f" Winners by the {kind} {named}, confirmed on fresh seeds {show(confirm['seeds'])}."
 
@@ -237,5 +253,5 @@ def arms_text(sources: Sources) -> str:
     text += "A seed fixes the training sample, the order of the data and all random draws, the same for every arm, "
     text += "so differences between arms are paired by seed."
     if sources.baseline is not None:
-        text += f" The baseline is {sources.baseline}."
+        text += f" The baseline is {words_of(sources.baseline)}."
     return text

@@ -23,7 +23,7 @@ from harness.figures.style import save
 from harness.report.drawings import Drawing, make_drawings
 from harness.report.example_texts import ExampleTexts, find_examples
 from harness.report.inline_svg import StyleSheet, inline_svg, to_svg
-from harness.report.methods import write_methods
+from harness.report.methods import validation_words, write_methods
 from harness.report.settings_view import Grid, arms_grid, space_grid, winners_grid
 from harness.report.sources import Sources
 from harness.report.trial_lists import provenance_grid, search_counts, search_grid, unfinished_grid
@@ -170,7 +170,8 @@ def setting_grids(sources: Sources) -> list[Grid]:
     """What sets the arms apart, what was searched, what won."""
     grids = []
     if sources.frozen is not None and sources.search is not None:
-        grids.append(winners_grid(sources.frozen, sources.search.objectives[0].metric))
+        goal = sources.search.objectives[0].metric
+        grids.append(winners_grid(sources.frozen, goal, validation_words(goal)))
     if sources.search is not None:
         grids.append(space_grid(sources.search.axes))
     arms = arms_grid(sources.configs)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config.trees import flatten, show
+from harness.figures.style import words_of
 from harness.records.search import Axis
 
 ABSENT = "–"
@@ -23,14 +24,17 @@ class Grid:
 
 
 def short_labels(keys: Sequence[str]) -> dict[str, str]:
-    """A label for each dotted key: its last part, or more of it where two keys share that; `_target_` is the class."""
+    """A label in words for each dotted key: its last part, or the whole key where two keys share that part.
+
+    `_target_` is named after what the class is of.
+    """
 
     def last(key: str) -> str:
         parts = key.split(".")
-        return parts[-2].replace("adapter_strategy", "strategy") if parts[-1] == "_target_" else parts[-1]
+        return parts[-2].removeprefix("adapter_") if parts[-1] == "_target_" else parts[-1]
 
     counts = Counter(last(key) for key in keys)
-    return {key: last(key) if counts[last(key)] == 1 else key for key in keys}
+    return {key: words_of(last(key)) if counts[last(key)] == 1 else key for key in keys}
 
 
 def differing(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -52,7 +56,7 @@ def arms_grid(configs: Mapping[str, Mapping[str, Any]]) -> Grid | None:
         return None
     labels = short_labels(list(kept))
     rows = tuple(
-        (arm, *(_class_name(key, values[arm]) if arm in values else ABSENT for key, values in kept.items()))
+        (words_of(arm), *(_class_name(key, values[arm]) if arm in values else ABSENT for key, values in kept.items()))
         for arm in configs
     )
     return Grid("What differs between the arms", ("arm", *labels.values()), rows)
@@ -83,12 +87,17 @@ def space_grid(axes: Mapping[str, Sequence[Axis]]) -> Grid:
     for arm, searched in axes.items():
         for axis in searched:
             arms_of.setdefault(axis, []).append(arm)
-    rows = tuple((axis.key, *axis_text(axis), ", ".join(arms)) for axis, arms in arms_of.items())
+    rows = tuple((axis.key, *axis_text(axis), ", ".join(map(words_of, arms))) for axis, arms in arms_of.items())
     return Grid("Search space", ("setting", "scale", "range", "arms"), rows)
 
 
-def winners_grid(frozen: Mapping[str, Any], metric: str) -> Grid:
-    """The tuned hyperparameters: a row a winner, with the rule that chose it and its validation score."""
+def winners_grid(frozen: Mapping[str, Any], metric: str, metric_name: str) -> Grid:
+    """The tuned hyperparameters: a row a winner, with the rule that chose it and its validation score.
+
+    Args:
+        metric: the key of the score that the search optimised.
+        metric_name: the same in words.
+    """
     chosen: list[tuple[str, str, Mapping[str, Any]]] = []
     for arm, about in frozen["arms"].items():
         rules: dict[int, list[str]] = {}
@@ -100,8 +109,8 @@ def winners_grid(frozen: Mapping[str, Any], metric: str) -> Grid:
     labels = short_labels(keys)
     rows = tuple(
         (
-            arm,
-            rules,
+            words_of(arm),
+            words_of(rules),
             str(winner["trial"]),
             *(show(winner["params"][key]) if key in winner["params"] else ABSENT for key in keys),
             f"{winner['validation'][metric]:.4f}",
@@ -110,5 +119,5 @@ def winners_grid(frozen: Mapping[str, Any], metric: str) -> Grid:
         )
         for arm, rules, winner in chosen
     )
-    headers = ("arm", "rule", "trial", *labels.values(), metric, "seeds", "meets constraints")
+    headers = ("arm", "rule", "trial", *labels.values(), metric_name, "seeds", "meets constraints")
     return Grid("Tuned hyperparameters", headers, rows)

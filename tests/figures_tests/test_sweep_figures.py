@@ -32,7 +32,7 @@ from harness.figures.importance import draw_importance
 from harness.figures.pareto import draw_pareto
 from harness.figures.scales import make_scale
 from harness.figures.style import arm_looks, save
-from harness.figures.sweep_figures import axis_pairs, draw_sweep
+from harness.figures.sweep_figures import axis_pairs, draw_sweep, sweep_figures
 from harness.records.search import Axis, Objective, SearchPoint, SearchResult
 
 
@@ -99,7 +99,7 @@ def test_text_stays_text_and_the_users_style_is_left_alone(tmp_path: Path) -> No
         svg, pdf = save(draw_importance(only_lambda_matters()), tmp_path, "importance", ("svg", "pdf"))
         assert matplotlib.rcParams["font.size"] == 31
     text = svg.read_text(encoding="utf-8")
-    assert "l2_lambda" in text and "31px" not in text and "<dc:date>" not in text
+    assert "l2 lambda" in text and "31px" not in text and "<dc:date>" not in text
     assert b"/CreationDate" not in pdf.read_bytes()
 
 
@@ -183,3 +183,24 @@ def test_figures_load_no_torch_and_no_pyplot() -> None:
     code = "import sys, harness.figures.sweep_figures; print({'torch', 'matplotlib.pyplot'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_every_label_lies_inside_its_figure() -> None:
+    long = Objective(
+        metric="valid_target/a_metric_whose_name_goes_on_for_longer_than_the_axis_is_high", direction="maximize"
+    )
+    result = random_search({"an_arm_with_a_name_of_some_length": ARMS["both"]}, (long, FORGETTING))
+    drawn = [*sweep_figures(result)]
+    assert len(drawn) >= 4
+    for name, figure in drawn:
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
+                box = label.get_window_extent()
+                inside = box.width == 0 or (
+                    figure.bbox.x0 <= box.x0
+                    and box.x1 <= figure.bbox.x1
+                    and figure.bbox.y0 <= box.y0
+                    and box.y1 <= figure.bbox.y1
+                )
+                assert inside, (name, label.get_text())

@@ -26,7 +26,8 @@ def test_published_text() -> None:
     assert "Test items: 626 (“tweets”), 1,577 (“movie”) and 581 (“product”)." in found["Data"]
     assert "4-layer Transformer" in found["Backbone"]
     assert "nothing is trained in frozen" in found["Backbone"].lower()
-    assert "learning rate 0.003 (0.0005 in full_fine_tuning), weight decay 0.01" in found["Training"]
+    assert "adapters are trained in the frozen model in the other 5 rows" in found["Backbone"]
+    assert "learning rate 0.003 (0.0005 in full fine tuning), weight decay 0.01" in found["Training"]
     assert "At most 12 epochs in batches of 16, stopped after 4 epochs" in found["Training"]
     assert "SpecAugment" not in found["Training"]
     assert "8 rows, seeds 0, 1, 2, 3, 4; 40 of 40 planned trials are complete" in found["Arms and seeds"]
@@ -59,21 +60,22 @@ def test_a_sweep(tiny_results: Path) -> None:
     sources = load_sources(tiny_results, "tiny_sweep")
     found = text_of(sources)["Search"]
     assert "9 trials, by random with pruner median (n_startup_trials 2, n_warmup_steps 0)" in found
-    assert "Constraint: valid_forgetting at most -0.05." in found
+    assert "Constraint: validation forgetting at most -0.05." in found
     assert "The 2 best configurations of each arm were trained on further seeds 1001" in found
     assert "confirmed on fresh seeds 0, 1." in found
     assert sources.frozen is not None
-    grid = winners_grid(sources.frozen, "valid_target/loss")
-    assert grid.headers[:6] == ("arm", "rule", "trial", "lr", "stochastic_depth", "l2_lambda")
-    assert {row[0] for row in grid.rows} == {"residual_add"}
+    grid = winners_grid(sources.frozen, "valid_target/loss", "validation target loss")
+    assert grid.headers[:6] == ("arm", "rule", "trial", "lr", "stochastic depth", "l2 lambda")
+    assert grid.headers[6] == "validation target loss"
+    assert {row[0] for row in grid.rows} == {"residual add"}
 
 
 def test_what_differs_between_arms() -> None:
     sources = load_sources(ROOT / "results", "text_strategies")
     grid = arms_grid(sources.configs)
     assert grid is not None
-    assert grid.headers == ("arm", "train", "lr", "strategy", "stochastic_depth", "l2_lambda")
-    assert ("residual_add_depth_l2", "adapters", "0.003", "ResidualAddAdapterStrategy", "0.5", "0.001") in grid.rows
+    assert grid.headers == ("arm", "train", "lr", "strategy", "stochastic depth", "l2 lambda")
+    assert ("residual add depth l2", "adapters", "0.003", "ResidualAddAdapterStrategy", "0.5", "0.001") in grid.rows
     assert ("frozen", "none", "0.003", "–", "–", "–") in grid.rows
 
 

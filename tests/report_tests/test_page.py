@@ -158,7 +158,7 @@ def test_a_sweep(tiny_results: Path) -> None:
     Outline(page)
     assert '<section id="search"' in page
     assert "Tuned hyperparameters" in page and "Search space" in page
-    assert "residual_<wbr>add: stochastic_<wbr>depth and l2_<wbr>lambda" in page  # the contour's title
+    assert "residual add: stochastic depth and l2 lambda" in page  # the contour's title
     assert "Trials of the search that were pruned or failed" in page
 
 
