@@ -1,0 +1,36 @@
+"""Every code block of the README, the tutorials and the how-to pages does what its page says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.data.cache import RECORD_NAME, data_cache
+
+from .blocks import blocks_of
+from .following import ROOT, corpora_fetched_by, follow_page, pages
+
+MOST_SKIPPED = 8  # blocks that no test runs, over all pages
+
+
+@pytest.mark.docs
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT).with_suffix("")))
+def test_page_can_be_followed(page: Path, tmp_path: Path) -> None:
+    for corpus in corpora_fetched_by(blocks_of(page)):
+        if not (data_cache() / corpus / RECORD_NAME).is_file():
+            pytest.skip(f"the corpus {corpus} is not fetched here (harness data fetch {corpus})")
+    follow_page(page, tmp_path)
+
+
+def test_few_blocks_are_not_run_and_each_says_why() -> None:
+    skipped = [
+        f"{page.name}:{block.line}: {block.skip}"
+        for page in pages()
+        for block in blocks_of(page)
+        if block.action == "skip"
+    ]
+    print("\n".join(skipped))
+    assert len(skipped) <= MOST_SKIPPED
+    assert all(len(line.split(": ")[1].split()) >= 3 for line in skipped), "a reason is a few words"
