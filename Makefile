@@ -1,27 +1,42 @@
 # demo: set up, train adapters on real text and speech, show the tables     test: set up, lint, types, tests
-# check: lint and types     format: reformat     bench: races, by hand
+# test-fast: the same without the slow tests     check: lint and types     format: reformat     bench: races, by hand
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check format bench bench-parts bench-quick clean
+# A worker a processor, each with one thread and up to a gigabyte; a worker that is done takes tests from another.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+SOURCES := harness tests benchmarks
+
+.PHONY: demo test test-fast check lint types pytest pytest-fast format bench bench-parts bench-quick clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
 	$(BIN)/harness demo
 
-test: check
-	$(BIN)/python -m pytest
+# Types are checked beside the tests, which often wait for a process or a server; either fails the whole.
+test test-fast: lint
+	@$(MAKE) --no-print-directory --jobs 2 types $(@:test%=pytest%)
 
-check: $(VENV)/.installed-dev
-	$(BIN)/ruff check harness tests benchmarks
-	$(BIN)/ruff format --check harness tests benchmarks
+check: lint types
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
+pytest: $(VENV)/.installed-dev
+	$(PYTEST)
+
+pytest-fast: $(VENV)/.installed-dev
+	$(PYTEST) -m "not slow"
+
 format: $(VENV)/.installed-dev
-	$(BIN)/ruff check --fix harness tests benchmarks
-	$(BIN)/ruff format harness tests benchmarks
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
 
 # the pretrained encoder and the sentences that the races train on
 bench-parts: $(VENV)/.installed-dev

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from made_once import made_once
 from tiny_text import RunCli, TinyText, corpus_rows, experiment_settings, recipe_settings, write_corpus
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: many threads are slower on tiny tensors
 
-pytest_plugins = ["postgres", "small_experiments", "trial_configs"]  # their fixtures
+pytest_plugins = ["needs", "postgres", "small_experiments", "trial_configs"]  # their fixtures
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,28 +41,37 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def tiny_text_files(own_caches: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyText:
     """The tiny text experiment on disk, its backbone trained (see tests/tiny_text.py). Read it, never change it."""
-    from harness.backbones.recipe import load_recipe
-    from harness.training.pretrain import pretrain
 
-    root = tmp_path_factory.mktemp("tiny_text")
-    corpus, recipe, experiment = root / "sentences.jsonl", root / "tiny.yaml", root / "tiny_strategies.yaml"
-    write_corpus(corpus, corpus_rows())
-    recipe.write_text(yaml.safe_dump(recipe_settings(corpus), sort_keys=False), encoding="utf-8")
-    experiment.write_text(yaml.safe_dump(experiment_settings(corpus, recipe), sort_keys=False), encoding="utf-8")
-    pretrain(load_recipe(str(recipe)), lambda entry: None)
+    def make(root: Path) -> None:
+        from harness.backbones.recipe import load_recipe
+        from harness.training.pretrain import pretrain
+
+        corpus, recipe = root / "sentences.jsonl", root / "tiny.yaml"
+        write_corpus(corpus, corpus_rows())
+        recipe.write_text(yaml.safe_dump(recipe_settings(corpus), sort_keys=False), encoding="utf-8")
+        experiment = yaml.safe_dump(experiment_settings(corpus, recipe), sort_keys=False)
+        (root / "tiny_strategies.yaml").write_text(experiment, encoding="utf-8")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HARNESS_CACHE", str(root / "cache"))
+            pretrain(load_recipe(str(recipe)), lambda entry: None)
+
+    root = made_once(tmp_path_factory, "tiny_text", make)
+    shutil.copytree(root / "cache", os.environ["HARNESS_CACHE"], dirs_exist_ok=True)
     env = {"HARNESS_CACHE": os.environ["HARNESS_CACHE"], "HARNESS_DATA": str(own_caches / "data")}
-    return TinyText(root, corpus, recipe, experiment, env)
+    return TinyText(root, root / "sentences.jsonl", root / "tiny.yaml", root / "tiny_strategies.yaml", env)
 
 
 @pytest.fixture(scope="session")
 def tiny_results(tiny_text_files: TinyText, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with the tiny experiment, trained, and a tiny sweep of it, confirmed. Copy it to change it."""
-    from trained_results import train_experiment, train_sweep
 
-    results = tmp_path_factory.mktemp("tiny_results")
-    train_experiment(tiny_text_files.experiment, results)
-    train_sweep(tiny_text_files.experiment, tmp_path_factory.mktemp("tiny_sweep"), results)
-    return results
+    def make(results: Path) -> None:
+        from trained_results import train_experiment, train_sweep
+
+        train_experiment(tiny_text_files.experiment, results)
+        train_sweep(tiny_text_files.experiment, tmp_path_factory.mktemp("tiny_sweep"), results)
+
+    return made_once(tmp_path_factory, "tiny_results", make)
 
 
 @pytest.fixture

@@ -101,10 +101,16 @@ def experiment_settings(manifest: Path, recipe: Path) -> dict[str, Any]:
     }
 
 
+def files_in(root: Path) -> TinySpeech:
+    """The paths below `root`."""
+    return TinySpeech(root, root / "clips.csv", root / "tones.yaml", root / "tiny_tones.yaml")
+
+
 def write_files(root: Path) -> TinySpeech:
     """Write corpus, recipe and experiment below `root`."""
+    files = files_in(root)
     manifest = write_corpus(root)
-    recipe, experiment = root / "tones.yaml", root / "tiny_tones.yaml"
-    recipe.write_text(yaml.safe_dump(recipe_settings(manifest), sort_keys=False), encoding="utf-8")
-    experiment.write_text(yaml.safe_dump(experiment_settings(manifest, recipe), sort_keys=False), encoding="utf-8")
-    return TinySpeech(root, manifest, recipe, experiment)
+    files.recipe.write_text(yaml.safe_dump(recipe_settings(manifest), sort_keys=False), encoding="utf-8")
+    settings = experiment_settings(manifest, files.recipe)
+    files.experiment.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    return files

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from tiny_speech import TinySpeech, write_files
+from made_once import made_once
+from tiny_speech import TinySpeech, files_in, write_files
 from tiny_text import TinyText
 
 from harness.backbones.recipe import load_recipe
@@ -58,11 +61,17 @@ def data_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_speech_files(own_caches: Path, data_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> TinySpeech:
     """The tiny speech experiment on disk, its backbone trained. Read it, never change it."""
-    files = write_files(tmp_path_factory.mktemp("tiny_speech"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_DATA", str(data_cache))
-        pretrain(load_recipe(str(files.recipe)), lambda entry: None)
-    return files
+
+    def make(root: Path) -> None:
+        files = write_files(root)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HARNESS_DATA", str(data_cache))
+            patch.setenv("HARNESS_CACHE", str(root / "cache"))
+            pretrain(load_recipe(str(files.recipe)), lambda entry: None)
+
+    root = made_once(tmp_path_factory, "tiny_speech", make)
+    shutil.copytree(root / "cache", os.environ["HARNESS_CACHE"], dirs_exist_ok=True)
+    return files_in(root)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from harness.adapters.nemo_files import read_nemo_adapters
 from .test_golden import CASES, run
 from .tiny_models import DIM, TinyModel, randomize
 
+pytestmark = pytest.mark.nemo
 STRATEGIES_MODULE = "nemo.core.classes.mixins.adapter_mixin_strategies"
 
 with warnings.catch_warnings():

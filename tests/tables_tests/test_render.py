@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -282,7 +281,7 @@ def test_the_brace_check_can_fail(text: str, problem: str | None) -> None:
     assert unbalanced(text) == problem
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here (apt: texlive-science)")
+@pytest.mark.latex
 def test_latex_compiles(table: Table, tmp_path: Path) -> None:
     (tmp_path / "table.tex").write_text(latex_document(table), encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
@@ -292,7 +291,7 @@ def test_latex_compiles(table: Table, tmp_path: Path) -> None:
     assert (tmp_path / "table.pdf").stat().st_size > 1000
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here (apt: texlive-science)")
+@pytest.mark.latex
 def test_any_text_compiles(tmp_path: Path) -> None:
     nasty = r"""a_b & 50% $x$ #1 {c} ~ ^ \d <e> |f| "g" * [h] ± × ↑ ↓ → Δ λ – — − ≤ ≥ … é"""
     arms: dict[str, dict[int, Outcome]] = {nasty: {0: text_metrics(0.5)}, "[b]": {0: text_metrics(0.6)}}
