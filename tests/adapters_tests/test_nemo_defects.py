@@ -45,6 +45,7 @@ def live_graph_tensors() -> int:
     return sum(tensor.grad_fn is not None for tensor in tensors)
 
 
+@pytest.mark.slow
 def test_1_l2_reaches_the_optimizer_and_nothing_piles_up(x: Tensor) -> None:
     found = []
     for l2_lambda in (0.0, 0.5):

@@ -29,6 +29,7 @@ def test_shipped_weights_belong_to_their_recipe(folder: Path) -> None:
     assert backbone.fingerprint == facts["fingerprint"] and len(backbone.symbols) >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     "folder", [folder for folder in FOLDERS if (folder / "tokenizer.json").is_file()], ids=lambda folder: folder.name

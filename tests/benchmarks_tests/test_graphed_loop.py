@@ -18,6 +18,7 @@ from harness.training.trial import Trial
 GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", GPU])
 def test_its_weights_and_scores_are_the_plain_loops(device: str, tmp_path: Path) -> None:
     """In float64, two trials one after the other from the same graphs: what the first left is gone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from workload import DECAY, LR, draw_settings
 
@@ -19,6 +20,7 @@ def test_settings_differ_and_lie_in_the_sweeps_ranges() -> None:
     assert all(LR[0] <= s["lr"] <= LR[1] and DECAY[0] <= s["weight_decay"] <= DECAY[1] for s in drawn)
 
 
+@pytest.mark.slow
 def test_the_description_holds_what_the_trials_train_on() -> None:
     workload = small_workload()
     content = workload.content

@@ -11,6 +11,8 @@ from cli_tests.conftest import Cli, cli
 
 from harness.records.store import RecordStore
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["cli"]
 
 

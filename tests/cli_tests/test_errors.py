@@ -243,6 +243,7 @@ class TestDebug:
         assert result.err.startswith("Traceback (most recent call last):\n")
         assert result.err.splitlines()[-1].startswith("harness: no results of 'nobody' in results")
 
+    @pytest.mark.slow
     def test_as_a_process(self, run_cli: RunCli) -> None:
         result = run_cli("--debug", "table", "nobody")
         assert result.returncode == 2

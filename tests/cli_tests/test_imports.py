@@ -48,6 +48,7 @@ def test_a_table_loads_no_torch(tmp_path: Path, format: str) -> None:
     assert loaded & (HEAVY | {"pandas", "scipy", "optuna", "matplotlib"}) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -100,6 +100,7 @@ class TestDemo:
         monkeypatch.setattr(logging.getLogger("harness"), "level", logging.NOTSET)  # the demo raises it
         return told
 
+    @pytest.mark.slow
     def test_outside_a_checkout(self, cli: Cli, told: list[str]) -> None:
         result = cli("demo")
         assert result.code == 2

@@ -184,6 +184,7 @@ def test_a_server_that_does_not_answer(searching: Path) -> None:
     assert read_status("mine", searching).arms[0].num_finished == 1
 
 
+@pytest.mark.slow
 def test_watching_ends_with_the_sweep(searching: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=200)
     monkeypatch.setattr(status_module, "Console", lambda: console)
@@ -200,6 +201,7 @@ def test_watching_ends_with_the_sweep(searching: Path, monkeypatch: pytest.Monke
     assert len(looks) == 3
 
 
+@pytest.mark.slow
 def test_status_loads_no_torch(searching: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from harness.cli.status import status_command; "

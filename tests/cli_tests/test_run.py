@@ -147,6 +147,7 @@ def test_a_strategy_beside_the_experiment_file(cli: Cli, tiny_text_files: TinyTe
     assert rows(result)[0].startswith("halving|")
 
 
+@pytest.mark.slow
 def test_wandb_offline(cli: Cli, short: Path, tmp_path: Path) -> None:
     result = cli("run", short, "--seed", "0", "--wandb", "offline")
     assert (result.code, result.err) == (0, "")

@@ -14,6 +14,8 @@ import torch
 from harness.data.audio_backend import BACKEND, describe_backend, load_audio, resample, torchaudio
 from harness.data.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 
 def run_python(code: str) -> str:
     """Run `code` in a fresh process with warnings as errors, and return what it prints."""

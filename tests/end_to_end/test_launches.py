@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from cli_tests.conftest import Cli
 from tiny_text import TinyText
 
 from .conftest import Start, determined, finish, num_starts, table_of
+
+pytestmark = pytest.mark.slow
 
 NAME = "tiny_strategies"
 

@@ -13,6 +13,8 @@ from harness.records.store import RecordStore
 from harness.tables.build import build_table
 from harness.tables.render.markdown import render_markdown
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ("text_strategies", "speech_strategies")
 

@@ -18,6 +18,8 @@ from harness.sweep.run_sweep import choose_winners, confirm_experiment, frozen_c
 from harness.tables.build import build_table
 from harness.tables.render.markdown import render_markdown
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
 PUBLISHED = ("text_depth_x_l2", "speech_depth_x_l2")

@@ -19,6 +19,8 @@ from harness.records.search import SearchResult
 
 from .conftest import Start, finish, kill_group, table_of
 
+pytestmark = pytest.mark.slow
+
 STRATEGY = "adapter.adapter_strategy"
 # The engine is named: `auto` measures, and two studies that are compared to the bit must have the same one.
 SWEEP = ("sweep", "--wandb", "off", "--engine", "plain")

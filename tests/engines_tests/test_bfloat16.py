@@ -26,6 +26,8 @@ from harness.training.trial import Trial
 
 from .packs import PACKED, Ran, assert_same_bits, run_all, strategy
 
+pytestmark = pytest.mark.slow
+
 PLAIN, CUT = Execution(), Execution(engine="cut")
 TOLERANCE = 0.03  # of a loss: a dozen roundings that do not cancel
 

@@ -35,6 +35,8 @@ from harness.training.trial import Trial
 from .packs import PACKED, Ran, largest_difference, run_all, strategy
 from .test_packed_oracle import adapters, mixed
 
+pytestmark = pytest.mark.slow
+
 PLAIN, CUT = Execution(), Execution(engine="cut")
 GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 

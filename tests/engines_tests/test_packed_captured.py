@@ -30,6 +30,8 @@ from harness.training.trial import Outcome, Trial
 from .packs import PACKED, Ran, assert_poisoned, assert_same_bits, poison, run_all, strategy
 from .test_packed_oracle import adapters, mixed
 
+pytestmark = pytest.mark.slow
+
 WARM_UPS = 3
 
 

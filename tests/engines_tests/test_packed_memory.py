@@ -20,6 +20,8 @@ from harness.training.resources import Resources
 from .packs import Ran, assert_same_bits, run_all
 from .test_packed_oracle import adapters, mixed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:

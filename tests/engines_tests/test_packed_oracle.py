@@ -31,6 +31,8 @@ from harness.training.trial import Trial
 
 from .packs import PACKED, Ran, assert_poisoned, assert_same_bits, largest_difference, poison, run_all, strategy
 
+pytestmark = pytest.mark.slow
+
 PLAIN, CUT = Execution(), Execution(engine="cut")
 LOOP: dict[str, Any] = {"epochs": 3, "batch_size": 8}
 

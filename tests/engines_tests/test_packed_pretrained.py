@@ -20,7 +20,7 @@ from harness.training.trial import Trial
 
 from .packs import PACKED, assert_same_bits, largest_difference, run_all, strategy
 
-pytestmark = pytest.mark.minilm
+pytestmark = [pytest.mark.minilm, pytest.mark.slow]
 
 # Some gradients here are far below Adam's usual eps of 1e-8, which then multiplies their rounding by lr / eps: single
 # weights are 2e-11 apart after three steps, while every moment agrees to 1e-13.

@@ -15,6 +15,8 @@ from harness.training.resources import Resources
 
 from .packs import assert_same_bits, largest_difference, run_all, strategy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("train", ["adapters", "head"])
 def test_packed_speech_is_the_plain_loop(

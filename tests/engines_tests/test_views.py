@@ -26,6 +26,8 @@ from harness.training.views import all_views, views_of_epoch
 from .packs import PACKED, assert_same_bits, largest_difference, run_all, strategy
 from .test_packed_oracle import stop_after
 
+pytestmark = pytest.mark.slow
+
 PLAIN, CUT = Execution(), Execution(engine="cut")
 MASKS = {"num_time_masks": 2, "time_mask": 6, "num_mel_masks": 1, "mel_mask": 5, "max_time_share": 0.4}
 

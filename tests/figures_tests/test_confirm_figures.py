@@ -50,6 +50,7 @@ def test_every_seed_and_their_mean_as_far_as_all_went() -> None:
     assert base == pytest.approx([10.0, 90.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num", [1, 2, 3, 4, 7])
 def test_panels_for_any_number_of_arms(num: int, tmp_path: Path) -> None:
     curves = {

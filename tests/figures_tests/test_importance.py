@@ -41,6 +41,7 @@ def only_lambda_matters(num: int = 40, objective: Objective = CER) -> SearchResu
     return make_result({"a": axes}, points, objective)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("objective", [CER, F1])
 def test_the_setting_that_matters_comes_first(method: Method, objective: Objective) -> None:

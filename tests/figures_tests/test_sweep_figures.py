@@ -35,6 +35,8 @@ from harness.figures.style import arm_looks, save
 from harness.figures.sweep_figures import axis_pairs, draw_sweep, sweep_figures
 from harness.records.search import Axis, Objective, SearchPoint, SearchResult
 
+pytestmark = pytest.mark.slow
+
 
 def random_search(
     axes: dict[str, tuple[Axis, ...]], objectives: tuple[Objective, ...] = (CER,), num: int = 12

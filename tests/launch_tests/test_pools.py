@@ -20,6 +20,8 @@ from harness.launch.worker import TrialEvent, TrialTask
 from harness.records.store import TrialFolder
 from harness.search.owners import start_of
 
+pytestmark = pytest.mark.slow
+
 THREE = {"frozen": {"train": "none", "adapter": None}, "head_only": {"train": "head", "adapter": None}, "adapters": {}}
 
 

@@ -25,6 +25,8 @@ from harness.launch.process_memory import (
     watched_launch,
 )
 
+pytestmark = pytest.mark.slow
+
 MEGABYTES = 96
 HOLD = f"held = bytearray({MEGABYTES} * 2**20)"
 MAP = "import mmap; file = open({!r}, 'rb'); held = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); sum(held[::4096])"

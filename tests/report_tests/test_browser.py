@@ -18,7 +18,7 @@ from harness.report.page import write_report
 from harness.report.sources import load_sources
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 FLAGS = (
     "--headless=new",

@@ -171,6 +171,7 @@ def test_before_the_confirm_phase_no_test_item_is_shown(tiny_results: Path, tmp_
     assert '<section id="results"' not in page and '<section id="tradeoff"' not in page
 
 
+@pytest.mark.slow
 def test_it_is_written_with_its_figures(store: RecordStore, tmp_path: Path, cli: Cli) -> None:
     result = cli("report", "made")
     assert result.code == 0, result.err

@@ -77,6 +77,7 @@ def bench(tiny_text_files: TinyText, tmp_path: Path) -> Iterator[Any]:
         store.close()
 
 
+@pytest.mark.slow
 def test_what_is_below_the_median_is_pruned(bench: Any) -> None:
     search = bench()
     states = [search.train(scores, KEPT) for scores in (GOOD, GOOD, BAD, GOOD)]
@@ -111,6 +112,7 @@ def test_every_constraint_has_to_hold(bench: Any) -> None:
     assert search.follow(low) == TrialState.PRUNED
 
 
+@pytest.mark.slow
 def test_wilcoxon_spares_a_seed_that_keeps_the_constraints(bench: Any) -> None:
     seeds = list(range(1000, 1008))
     pruner = {"name": "wilcoxon", "options": {"p_threshold": 0.2, "n_startup_steps": 2}}

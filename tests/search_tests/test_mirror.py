@@ -94,6 +94,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Any:
     optuna.logging.disable_propagation()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lag", [1, 4])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_same_trials_after_any_restart_and_in_any_order(
@@ -118,6 +119,7 @@ def test_same_trials_after_any_restart_and_in_any_order(
     assert [record.getMessage() for record in logged.records if record.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_more_budget_is_more_of_the_same(sampler: str) -> None:
     grown = Run(sampler, 2)
@@ -156,6 +158,7 @@ def test_a_quasi_random_sequence_goes_on_while_trials_run(lag: int) -> None:
     assert sorted(quarters) == sorted([0, 1, 2, 3] * 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_trial_is_drawn_from_its_history_and_from_nothing_later(sampler: str) -> None:
     lag, number = 4, 8 if sampler == "gp" else 12
@@ -171,6 +174,7 @@ def test_a_trial_is_drawn_from_its_history_and_from_nothing_later(sampler: str) 
         assert inside.mirror.ask(number) != whole.drawn[number]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["none", "hyperband"])
 def test_300_trials_are_drawn_in_seconds(pruner: str) -> None:
     run = Run("tpe", 4, pruner).in_order(300)

@@ -71,6 +71,7 @@ def work(url: str, limit: int, told: Queue[Any]) -> None:
     told.put("end")
 
 
+@pytest.mark.slow
 def test_four_processes_tell_each_trial_once(url: str) -> None:
     """They also make the tables and the study at once; with 25 trials first, the rest comes with a larger budget."""
     numbers = []
@@ -115,6 +116,7 @@ def take_over(url: str, ready: Any, taken: Queue[bool]) -> None:
         assert store.orphans() == []
 
 
+@pytest.mark.slow
 def test_a_killed_owner_s_trial_is_taken_over_by_one(url: str) -> None:
     victim = start(claim_and_die, url)
     victim.join(60)
@@ -141,6 +143,7 @@ def owned_by(store: StudyStore, trial: FrozenTrial, **changes: Any) -> None:
     store.set_user_attrs(trial._trial_id, {"owner": {**trial.user_attrs["owner"], **changes}})
 
 
+@pytest.mark.slow
 def test_an_owner_is_a_process_and_not_a_pid(url: str) -> None:
     with open_store(url) as store:
         trial = claimed(store)
@@ -160,6 +163,7 @@ def test_a_zombie_is_gone() -> None:
     process.join()
 
 
+@pytest.mark.slow
 def test_another_machine_s_owner_is_judged_by_its_heartbeat(url: str) -> None:
     with open_store(url, heartbeat_s=1, grace_s=3) as store:
         trial = claimed(store)

@@ -162,6 +162,7 @@ def test_a_wrong_field_is_one_line(what: str, tiny_text_files: TinyText, tmp_pat
     assert [part for part in parts if part not in message] == [], message
 
 
+@pytest.mark.slow
 def test_the_command_says_it_and_trains_nothing(tiny_text_files: TinyText, run_cli: RunCli, tmp_path: Path) -> None:
     path = write(tiny_text_files, tmp_path, {"budget": {"trials": 0}})
     done = run_cli("sweep", path, "--results", tmp_path / "r", env=tiny_text_files.env)
@@ -170,6 +171,7 @@ def test_the_command_says_it_and_trains_nothing(tiny_text_files: TinyText, run_c
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_a_strategy_that_refuses_its_bound_is_found_before_training(
     tiny_text_files: TinyText, run_cli: RunCli, tmp_path: Path
 ) -> None:
@@ -182,6 +184,7 @@ def test_a_strategy_that_refuses_its_bound_is_found_before_training(
     assert not list((tmp_path / "r").glob("*/search/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_sweeps_load(path: Path) -> None:
     sweep = load_sweep(path)

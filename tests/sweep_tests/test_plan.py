@@ -261,6 +261,7 @@ def test_durations() -> None:
     assert [duration(s) for s in (0.42, 45.4, 700, 3900)] == ["0.4 s", "45 s", "12 min", "1 h 05 min"]
 
 
+@pytest.mark.slow
 def test_a_finished_plan_loads_no_torch(tiny_text_files: TinyText, tmp_path: Path) -> None:
     sweep = write_sweep(tiny_text_files, tmp_path, SPACE, race=RACE)
     finish(sweep, tmp_path / "results")

@@ -15,6 +15,8 @@ import pytest
 from .transaction_log import read_finished_run
 from .wandb_server import WandbServer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # Four trials in a process of their own: wandb keeps its settings and its login for as long as a process lives.

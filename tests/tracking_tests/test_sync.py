@@ -14,6 +14,8 @@ from tiny_text import RunCli
 from .local_records import write_record, write_sweep
 from .wandb_server import WandbServer
 
+pytestmark = pytest.mark.slow
+
 TRIALS = {"c0f0", "c0f1", "c0f2", "5ea0", "5ea1", "5ea2", "5eaf"}
 Sync = Callable[[WandbServer], subprocess.CompletedProcess[str]]
 

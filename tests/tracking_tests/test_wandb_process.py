@@ -20,6 +20,8 @@ from harness.tracking.wandb_process import MAX_STARTS, WandbProcess
 
 from .transaction_log import LoggedRun, read_finished_run
 
+pytestmark = pytest.mark.slow
+
 DIED = "the process that runs wandb has died; the records on disk are complete"
 
 

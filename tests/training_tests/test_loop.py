@@ -392,6 +392,7 @@ def test_precision_is_that_of_weights_and_activations(
     assert {weight.dtype for weight in fitting.weights().values()} == {dtype} and seen == {(dtype, dtype)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["text", "speech"])
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights(
     family: str, make_config: MakeConfig, make_speech_config: MakeConfig, resources: Resources
