@@ -1,4 +1,4 @@
-"""The command line: `harness run`, `table`, `pretrain`, `data`, `doctor`. Heavy imports happen inside the commands."""
+"""The command line: one file a command, registered in main.py. Heavy imports happen inside the commands."""
 
 from harness.cli.main import main
 

@@ -2,172 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Annotated
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as RichTable
+import typer
 
-from harness.checks.compare import Difference, Group, SideBySide, compare_sides
-from harness.checks.examples import Example
-from harness.checks.items import ItemChanges
-from harness.checks.sides import load_side
-from harness.errors import UserError
-from harness.metrics import METRICS
-from harness.statistics import Interval
-from harness.tables.names import metric_header
+from harness.cli.options import RESULTS, Metrics, Results, split_list
+from harness.errors import must_be_in
 
 FORMATS = ("terminal", "md", "json")
-HEADERS = ("arm", "metric", "A", "B", "B - A", "95 % interval", "p (Holm)", "pairs", "")
-PIPE_WIDTH = 10_000
 
 
-def compare_command(first: str, second: str, results: Path, metrics: str | None, format: str, num_items: int) -> None:
-    """Print two experiments, results folders or arms side by side.
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="NAME, NAME:ARM, or the path of a results folder.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="What it is compared with, written the same way.")],
+    results: Results = RESULTS,
+    metrics: Metrics = None,
+    format: Annotated[str, typer.Option(help="terminal, md or json.")] = "terminal",
+    items: Annotated[int, typer.Option(min=0, help="Changed items to show, of either kind.")] = 0,
+) -> None:
+    """Compare two experiments, results folders or arms, paired where seeds and items are shared."""
+    must_be_in(format, FORMATS, f"--format {format!r}")
+    from harness.checks.compare import compare_sides
+    from harness.checks.sides import load_side
+    from harness.cli.views.compare import as_json, print_markdown, print_terminal
 
-    Raises:
-        UserError: no such experiment, arm, metric or format.
-    """
-    if format not in FORMATS:
-        raise UserError(f"--format {format!r}; choices: {', '.join(FORMATS)}")
-    chosen = [item.strip() for item in (metrics or "").split(",") if item.strip()]
-    found = compare_sides(load_side(first, results), load_side(second, results), chosen)
+    found = compare_sides(load_side(first, results), load_side(second, results), split_list(metrics))
     if format == "json":
         print(json.dumps(as_json(found), indent=1, ensure_ascii=False))
     elif format == "md":
         print_markdown(found)
     else:
-        print_terminal(found, num_items)
-
-
-def as_json(found: SideBySide) -> dict[str, object]:
-    """Everything in a comparison, for programs."""
-    content = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-    content["differences"] = [dataclasses.asdict(item) for item in found.differences]
-    content["items"] = [dataclasses.asdict(item) for item in found.items]
-    content["settings"] = [
-        {"arms": list(arms), "differing": [list(entry) for entry in entries]}
-        for arms, entries in found.settings.items()
-    ]
-    return content
-
-
-def difference_row(found: Difference) -> tuple[str, ...]:
-    """A difference as text, in the order of `HEADERS`."""
-    metric = METRICS[found.metric]
-    arrow = {"higher": "↑", "lower": "↓"}[metric.direction]
-    unit = f" ({metric.unit})" if metric.unit else ""
-    return (
-        found.arms[0] if found.arms[0] == found.arms[1] else f"{found.arms[0]} -> {found.arms[1]}",
-        f"{metric_header(found.metric)}{unit} {arrow}",
-        group_text(found.first),
-        group_text(found.second),
-        f"{found.difference:+.2f}",
-        interval_text(found.interval),
-        p_text(found.p_adjusted),
-        str(found.num_pairs) if found.num_pairs else "unpaired",
-        "" if found.verdict == "unclear" else f"B {found.verdict}",
-    )
-
-
-def group_text(group: Group) -> str:
-    """Mean, sd and number of seeds."""
-    sd = "" if group.sd is None else f" ± {group.sd:.2f}"
-    return f"{group.mean:.2f}{sd} (n {group.count})"
-
-
-def interval_text(interval: Interval | None) -> str:
-    """An interval's ends; a dash where there is none."""
-    return "–" if interval is None else f"{interval.low:+.2f} to {interval.high:+.2f}"
-
-
-def p_text(p: float | None) -> str:
-    """A p-value to two digits; a dash where no test was possible."""
-    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.2g}"
-
-
-def notes_of(found: SideBySide) -> list[str]:
-    """What stands under the table."""
-    notes = [
-        f"A: {found.first}; B: {found.second}; mean ± sample sd over the seeds",
-        "difference, interval and test: paired t over the shared seeds (Welch where none is shared); "
-        "p corrected over all rows (Holm)",
-    ]
-    arms_of: dict[str, list[str]] = {}
-    for arms, entries in found.settings.items():
-        changed = "; ".join(f"{key} {one} -> {other}" for key, one, other in entries)
-        arms_of.setdefault(changed, []).append(arms[0] if arms[0] == arms[1] else f"{arms[0]} -> {arms[1]}")
-    for changed, names in arms_of.items():
-        if changed:
-            which = "all arms" if len(arms_of) == 1 and len(names) > 1 else ", ".join(names)
-            notes.append(f"settings of {which}: {changed}")
-    return [*notes, *found.notes]
-
-
-def item_lines(found: ItemChanges) -> list[str]:
-    """A pair of arms on the items."""
-    name = found.arms[0] if found.arms[0] == found.arms[1] else f"{found.arms[0]} -> {found.arms[1]}"
-    lines = [
-        f"{name}: {found.num_changed} of {found.num_items} items of {found.domain} have another output, "
-        f"{found.changes.num_better} better, {found.changes.num_worse} worse (over {len(found.seeds)} shared seeds)"
-    ]
-    for entry in found.differences:
-        errors = "seeds and items" if len(found.seeds) > 1 else "items"
-        lines.append(
-            f"  {entry.metric}: B - A {entry.difference:+.2f} points, {interval_text(entry.interval)} "
-            f"over {errors}, p {p_text(entry.p)}"
-        )
-    return lines
-
-
-def example_lines(kind: str, examples: Sequence[Example]) -> list[str]:
-    """Items with what either side made of them."""
-    lines = []
-    for example in examples:
-        lines.append(f"  {kind} {example.key}: {example.shown!r}")
-        for side, output in (("A", example.before), ("B", example.after)):
-            text = "".join(piece.hypothesis for piece in output.pieces)
-            answers = ", ".join(f"{answer} x{count}" for answer, count in output.answers.items())
-            lines.append(f"      {side}: {answers or repr(text)} (error {100 * output.error:.0f} %)")
-    return lines
-
-
-def print_terminal(found: SideBySide, num_items: int) -> None:
-    """The comparison on the terminal; in a pipe as wide as it needs to be."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(file=console.file, width=PIPE_WIDTH)
-    grid = RichTable(title=escape(f"A: {found.first}   B: {found.second}"), title_justify="left")
-    for place, header in enumerate(HEADERS):
-        grid.add_column(header, justify="left" if place < 2 or place == len(HEADERS) - 1 else "right", overflow="fold")
-    previous = None
-    for difference in found.differences:
-        if previous is not None and difference.arms != previous:
-            grid.add_section()
-        previous = difference.arms
-        grid.add_row(*map(escape, difference_row(difference)))
-    console.print(grid)
-    for note in notes_of(found):
-        console.print(f"  {escape(note)}", highlight=False)
-    for changes in found.items:
-        lines = item_lines(changes)
-        lines += example_lines("better", changes.changes.better[:num_items])
-        lines += example_lines("worse", changes.changes.worse[:num_items])
-        for line in lines:
-            console.print(f"  {escape(line)}", highlight=False)
-
-
-def print_markdown(found: SideBySide) -> None:
-    """The comparison as a pipe table with notes."""
-    print("| " + " | ".join(HEADERS) + " |")
-    print("| :--- | :--- |" + " ---: |" * (len(HEADERS) - 3) + " :--- |")
-    for difference in found.differences:
-        print("| " + " | ".join(cell.replace("|", "\\|") for cell in difference_row(difference)) + " |")
-    print()
-    for note in notes_of(found):
-        print(f"- {note}")
-    for changes in found.items:
-        print(f"- {' '.join(line.strip() for line in item_lines(changes))}")
+        print_terminal(found, items)

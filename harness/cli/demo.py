@@ -6,40 +6,40 @@ import os
 from pathlib import Path
 
 from harness.cli.data import show_fetching
-from harness.cli.report import report_command
-from harness.cli.run import run_command
-from harness.cli.sweep import sweep_command
-from harness.data.corpora.registry import fetch_corpus
+from harness.cli.options import RESULTS, Quiet, Results
+from harness.cli.report import report
+from harness.cli.run import run
+from harness.cli.sweep import sweep
 from harness.errors import UserError
 
 EXPERIMENTS = Path("experiments")
 SWEEP = Path("sweeps/quickstart.yaml")
 
 
-def demo_command(results: Path, quiet: bool) -> None:
-    """Run the demo from a checkout.
-
-    Raises:
-        UserError: not started in a checkout, or no corpus can be fetched.
-    """
+def demo(results: Results = RESULTS, quiet: Quiet = False) -> None:
+    """Fetch real text and speech, train adapters on both, and print the tables."""
     if not SWEEP.is_file():
         raise UserError("harness demo runs files in sweeps/ and experiments/: start it in a checkout of the project")
+    from harness.data.corpora.registry import fetch_corpus
+
     show_fetching()
     jobs = min(2, os.cpu_count() or 1)
     print("== Text: fetching the sentences (vaderSentiment's sdist, through pip)", flush=True)
     fetch_corpus("vader")
-    sweep_command(SWEEP, [], jobs, results, "auto", True, quiet)
+    sweep(SWEEP, jobs=jobs, results=results, yes=True, quiet=quiet)
     speech = speech_experiment()
-    run_experiment(speech, jobs, results, quiet)
+    run(speech, jobs=jobs, results=results, quiet=quiet)
     print("\n== Reports: the tables with their methods, curves, search and changed examples", flush=True)
     for name in (SWEEP.stem, speech.stem):
-        report_command(name, results, None)
+        report(name, results)
     print("\nNext: harness plan sweeps/text_depth_x_l2.yaml (its results are in results/ already),")
     print("or your own strategy in a file of your own: see README.md.")
 
 
 def speech_experiment() -> Path:
     """The speech half: real recordings where they can be fetched, else synthetic speech, and it says which."""
+    from harness.data.corpora.registry import fetch_corpus
+
     print("\n== Speech: fetching the recordings (Asterisk's core sounds, through apt)", flush=True)
     try:
         fetch_corpus("asterisk", allow_other_version=True)  # another release is told in the table
@@ -49,8 +49,3 @@ def speech_experiment() -> Path:
         fetch_corpus("nanotts")
         return EXPERIMENTS / "demo_speech_synthetic.yaml"
     return EXPERIMENTS / "demo_speech.yaml"
-
-
-def run_experiment(path: Path, jobs: int, results: Path, quiet: bool) -> None:
-    """`harness run` with the demo's settings."""
-    run_command(path, [], [], [], jobs, results, "auto", False, quiet)

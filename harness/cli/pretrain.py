@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from harness.backbones.recipe import load_recipe
+import typer
+
+from harness.cli.options import Quiet
 
 
-def pretrain_command(name: str, overwrite: bool, quiet: bool) -> None:
-    """Train a backbone, a line an epoch, and say where it is."""
-    recipe = load_recipe(name)
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a recipe file.")],
+    overwrite: Annotated[bool, typer.Option(help="Train again although the weights are there.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a backbone on its source domains (does nothing when its weights are there)."""
+    from harness.backbones.recipe import load_recipe
+
+    loaded = load_recipe(recipe)
     from harness.training.pretrain import pretrain
 
     def report(entry: dict[str, Any]) -> None:
@@ -18,10 +26,10 @@ def pretrain_command(name: str, overwrite: bool, quiet: bool) -> None:
             f"{name} {value:.3f}" for name, value in entry["metrics"].items() if not name.startswith("valid_")
         )
         if not quiet:
-            print(f"epoch {entry['epoch']}/{recipe.loop.epochs}: {numbers} ({entry['seconds']:.0f} s)", flush=True)
+            print(f"epoch {entry['epoch']}/{loaded.loop.epochs}: {numbers} ({entry['seconds']:.0f} s)", flush=True)
 
-    directory = pretrain(recipe, report, overwrite)
+    directory = pretrain(loaded, report, overwrite)
     facts = json.loads((directory / "backbone.json").read_text(encoding="utf-8"))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in facts["scores"].items() if name.startswith("valid/"))
-    print(f"{recipe.name} ({recipe.recipe_id}): fingerprint {facts['fingerprint'][:12]}; {scores}")
+    print(f"{loaded.name} ({loaded.recipe_id}): fingerprint {facts['fingerprint'][:12]}; {scores}")
     print(f"in {directory}")

@@ -1,39 +1,180 @@
-"""Progress on a terminal (bars) or in a log (plain lines), behind one interface."""
+"""How a launch is going: a line for each training that ends, and on a terminal a bar over all of them."""
 
 from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from harness.launch.worker import TrialEvent, TrialTask
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
     from harness.records.schema import Summary
     from harness.records.search import Objective
     from harness.search.declaration import Sweep
     from harness.sweep.plan import SweepPlan
 
 
-class Progress(Protocol):
-    """Shows how a launch is going."""
+def run_progress(tasks: Sequence[TrialTask], quiet: bool) -> Progress:
+    """Progress through trials that are all known beforehand: each is worth its epochs."""
+    num_epochs = sum(map(epochs_of, tasks))
+    return Progress(outcome_line, bool(tasks) and use_bars(quiet), num_planned=len(tasks), num_epochs=num_epochs)
 
-    def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+def sweep_progress(sweep: Sweep, plan: SweepPlan, quiet: bool) -> Progress:
+    """Progress through search and race, whose trainings are only known as they come: each is worth the same."""
+    return Progress(
+        lambda event: search_line(event, sweep.objectives),
+        use_bars(quiet),
+        num_done=plan.num_finished,
+        num_planned=None if sweep.config.budget.trials is None else plan.num_searching,
+        best=BestSoFar(sweep.objectives[0]),
+    )
+
+
+def use_bars(quiet: bool) -> bool:
+    """Whether there is a terminal to draw bars on, and they are wanted."""
+    return not quiet and sys.stdout.isatty()
+
+
+def epochs_of(task: TrialTask) -> int:
+    """The epochs that a trial may take: the measure of how much is left."""
+    return 1 if task.config.train == "none" else task.config.loop.epochs
+
+
+@dataclass
+class BestSoFar:
+    """The best training by an objective."""
+
+    objective: Objective
+    value: float | None = None
+    title: str = ""
+
+    def take(self, title: str, summary: Summary | None) -> None:
+        """Look at a training that ended."""
+        if summary is None or summary.state != "complete" or self.objective.metric not in summary.valid:
+            return
+        value, sign = summary.valid[self.objective.metric], 1 if self.objective.direction == "maximize" else -1
+        if self.value is None or sign * value > sign * self.value:
+            self.value, self.title = value, title
+
+    def text(self) -> str:
+        """What it is; empty before there is one."""
+        return "" if self.value is None else f"best {score_text(self.objective.metric, self.value)} ({self.title})"
+
+
+@dataclass
+class Progress:
+    """Hears the events of a launch, and shows them.
+
+    Args:
+        describe: how a training ended, in a line.
+        bars: draw a bar; otherwise the lines count.
+        num_done: trainings that were finished before.
+        num_planned: trainings in all, at most; None where the budget is in seconds.
+        num_epochs: epochs of all trainings, where they are known beforehand: then the bar counts epochs.
+        best: takes every training that ends, and stands beside the bar.
+    """
+
+    describe: Callable[[TrialEvent], str]
+    bars: bool = False
+    num_done: int = 0
+    num_planned: int | None = None
+    num_epochs: int | None = None
+    best: BestSoFar | None = None
+    rich: Any = None
+    bar: Any = None
+    _under_way: dict[str, float] = field(default_factory=dict)  # trial -> what its epochs so far are worth
+
+    def __post_init__(self) -> None:
+        self._began, self._before = time.monotonic(), float(self.num_done)
+        self._ended = self._before
+        self._total = self.num_planned if self.num_epochs is None else self.num_epochs
+        if self.bars:
+            self.rich = make_bars("trainings" if self.num_epochs is None else "epochs")
+
+    def __enter__(self) -> Self:
+        if self.bars:
+            self.rich.start()
+            self.bar = self.rich.add_task("starting", total=self._total, completed=self._ended, best="")
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        if self.bars:
+            self.rich.stop()
 
     def hear(self, event: TrialEvent) -> None:
         """Show an event."""
+        task, key = event.task, event.task.run.trial_id
+        worth = 1 if self.num_epochs is None else epochs_of(task)
+        if event.kind == "note":
+            self._print(event.message, sys.stderr)
+        elif event.kind == "epoch":
+            self._under_way[key] = min(worth, self._under_way.get(key, 0.0) + worth / epochs_of(task))
+            self._draw(f"{task.title} epoch {(event.entry or {}).get('epoch', '')}")
+        elif event.kind in ("done", "failed"):
+            self._under_way.pop(key, None)
+            self.num_done += 1
+            self._ended += worth  # all of it: early stopping leaves the rest of its epochs
+            if self.best is not None:
+                self.best.take(task.title, event.summary)
+            line = f"{task.title}: {self.describe(event)}"
+            self._print(line if self.bars else f"{self._count()} {line}{self._time_left()}", sys.stdout)
+            self._draw(task.title)
+
+    @property
+    def completed(self) -> float:
+        """What is behind us, in epochs or trainings."""
+        return self._ended + sum(self._under_way.values())
+
+    def _print(self, line: str, stream: TextIO) -> None:
+        if self.bars:
+            self.rich.console.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=stream, flush=True)
+
+    def _draw(self, description: str) -> None:
+        if self.bars:
+            best = "" if self.best is None else self.best.text()
+            self.rich.update(self.bar, completed=self.completed, description=description, best=best)
+
+    def _count(self) -> str:
+        planned = "" if self.num_planned is None else f"/{max(self.num_planned, self.num_done)}"
+        return f"[{self.num_done}{planned}]"
+
+    def _time_left(self) -> str:
+        if self._total is None:
+            return ""
+        seconds = (time.monotonic() - self._began) / (self.completed - self._before)
+        at_most = "at most " if self.num_epochs is None else ""
+        return f"; {at_most}about {seconds * max(0.0, self._total - self.completed):.0f} s left"
 
 
-def make_progress(tasks: tuple[TrialTask, ...], quiet: bool) -> Progress:
-    """Bars on a terminal; plain lines otherwise, or when asked to be quiet."""
-    if quiet or not sys.stdout.isatty() or not tasks:
-        return PlainProgress(tasks)
-    return BarProgress(tasks)
+def make_bars(unit: str) -> RichProgress:
+    """A bar that says what is trained, how far it is, how long it takes, and the best so far."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[best]}", markup=False),
+    )
 
 
 def outcome_line(event: TrialEvent) -> str:
@@ -51,98 +192,7 @@ def outcome_line(event: TrialEvent) -> str:
     return f"{', '.join(numbers)}  ({summary.epochs_run} epochs, {summary.costs['seconds']:.0f} s)"
 
 
-def epochs_of(task: TrialTask) -> int:
-    """The epochs that a trial may take: the measure of how much is left."""
-    return 1 if task.config.train == "none" else task.config.loop.epochs
-
-
-class PlainProgress:
-    """One line a finished trial."""
-
-    def __init__(self, tasks: tuple[TrialTask, ...]) -> None:
-        self.num_tasks = len(tasks)
-        self.num_done = 0
-        self.epochs_done = 0
-        self.num_epochs = sum(map(epochs_of, tasks))
-        self.began = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        return None
-
-    def hear(self, event: TrialEvent) -> None:
-        if event.kind == "note":
-            print(event.message, file=sys.stderr, flush=True)
-        if event.kind not in ("done", "failed"):
-            return
-        self.num_done += 1
-        self.epochs_done += epochs_of(event.task)
-        left = (time.monotonic() - self.began) / self.epochs_done * (self.num_epochs - self.epochs_done)
-        print(
-            f"[{self.num_done}/{self.num_tasks}] {event.task.title}: {outcome_line(event)}; about {left:.0f} s left",
-            flush=True,
-        )
-
-
-class BarProgress:
-    """A bar over all epochs, and a line for each trial that ends."""
-
-    def __init__(self, tasks: tuple[TrialTask, ...]) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
-
-        self.tasks = tasks
-        self.rich = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epochs"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        self.epochs_of = {task.run.trial_id: epochs_of(task) for task in tasks}
-        self.seen: dict[str, int] = {}
-        self.bar: Any = None
-
-    def __enter__(self) -> Self:
-        self.rich.start()
-        self.bar = self.rich.add_task("starting", total=sum(self.epochs_of.values()))
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self.rich.stop()
-
-    def hear(self, event: TrialEvent) -> None:
-        key = event.task.run.trial_id
-        if event.kind == "epoch":
-            self.seen[key] = self.seen.get(key, 0) + 1
-            self.rich.update(self.bar, description=event.task.title)
-        elif event.kind == "note":
-            self.rich.console.print(event.message, markup=False, highlight=False)
-        elif event.kind in ("done", "failed"):
-            self.seen[key] = self.epochs_of[key]  # early stopping leaves the rest of its epochs
-            self.rich.console.print(f"{event.task.title}: {outcome_line(event)}", markup=False, highlight=False)
-        self.rich.update(self.bar, completed=sum(self.seen.values()))
-
-
-def sweep_progress(sweep: Sweep, plan: SweepPlan, quiet: bool) -> Progress:
-    """Progress of a sweep's search and race: a bar over trainings on a terminal, else a line a training."""
-    kind = PlainSweepProgress if quiet or not sys.stdout.isatty() else BarSweepProgress
-    in_seconds = sweep.config.budget.trials is None
-    return kind(sweep.objectives, plan.num_finished, None if in_seconds else plan.num_searching)
-
-
-def score_text(name: str, value: float) -> str:
-    """A validation metric for people: percent or points, and a loss as it is."""
-    if name.endswith("forgetting"):
-        return f"forgetting {100 * value:.1f} points"
-    return f"{name} {value:.3f}" if name.endswith("loss") else f"{name} {100 * value:.1f} %"
-
-
-def search_line(event: TrialEvent, objectives: tuple[Objective, ...]) -> str:
+def search_line(event: TrialEvent, objectives: Sequence[Objective]) -> str:
     """One line about a training of a search that ended."""
     summary = event.summary
     if summary is not None and summary.state == "pruned":
@@ -154,98 +204,8 @@ def search_line(event: TrialEvent, objectives: tuple[Objective, ...]) -> str:
     return f"{scores} ({summary.epochs_run} epochs, {summary.costs.get('seconds', 0.0):.0f} s)"
 
 
-class _BestSoFar:
-    """The best training by the first objective."""
-
-    def __init__(self, objectives: tuple[Objective, ...]) -> None:
-        self.objective = objectives[0]
-        self.value: float | None = None
-        self.title = ""
-
-    def take(self, title: str, summary: Summary | None) -> None:
-        """Look at a training that ended."""
-        if summary is None or summary.state != "complete" or self.objective.metric not in summary.valid:
-            return
-        value, sign = summary.valid[self.objective.metric], 1 if self.objective.direction == "maximize" else -1
-        if self.value is None or sign * value > sign * self.value:
-            self.value, self.title = value, title
-
-    def text(self) -> str:
-        """What it is; empty before there is one."""
-        return "" if self.value is None else f"best {score_text(self.objective.metric, self.value)} ({self.title})"
-
-
-class PlainSweepProgress:
-    """One line a finished training.
-
-    Args:
-        num_finished: trainings that were there before.
-        num_planned: of search and race, at most; None where the budget is in seconds.
-    """
-
-    def __init__(self, objectives: tuple[Objective, ...], num_finished: int, num_planned: int | None) -> None:
-        self.objectives, self.num_done, self.num_planned = objectives, num_finished, num_planned
-        self.num_before = num_finished
-        self.began = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        return None
-
-    def hear(self, event: TrialEvent) -> None:
-        if event.kind == "note":
-            print(event.message, file=sys.stderr, flush=True)
-        if event.kind not in ("done", "failed"):
-            return
-        self.num_done += 1
-        count, left = str(self.num_done), ""
-        if self.num_planned is not None:
-            num_left = max(0, self.num_planned - self.num_done)
-            count = f"{self.num_done}/{self.num_done + num_left}"
-            seconds = (time.monotonic() - self.began) / (self.num_done - self.num_before) * num_left
-            left = f"; at most about {seconds:.0f} s left"
-        print(f"[{count}] {event.task.title}: {search_line(event, self.objectives)}{left}", flush=True)
-
-
-class BarSweepProgress:
-    """A bar over trainings with the best so far, and a line for each training that ends. Arguments: as above."""
-
-    def __init__(self, objectives: tuple[Objective, ...], num_finished: int, num_planned: int | None) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
-
-        self.objectives, self.num_done, self.num_planned = objectives, num_finished, num_planned
-        self.best = _BestSoFar(objectives)
-        self.rich = RichProgress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[best]}", markup=False),
-        )
-        self.bar: Any = None
-
-    def __enter__(self) -> Self:
-        self.rich.start()
-        self.bar = self.rich.add_task("starting", total=self.num_planned, completed=self.num_done, best="")
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self.rich.stop()
-
-    def hear(self, event: TrialEvent) -> None:
-        title = event.task.title
-        if event.kind == "epoch" and event.entry is not None:
-            self.rich.update(self.bar, description=f"{title} epoch {event.entry.get('epoch', '')}")
-        elif event.kind == "note":
-            self.rich.console.print(event.message, markup=False, highlight=False)
-        elif event.kind in ("done", "failed"):
-            self.num_done += 1
-            self.best.take(title, event.summary)
-            line = f"{title}: {search_line(event, self.objectives)}"
-            self.rich.console.print(line, markup=False, highlight=False)
-            self.rich.update(self.bar, completed=self.num_done, description=title, best=self.best.text())
+def score_text(name: str, value: float) -> str:
+    """A validation metric for people: percent or points, and a loss as it is."""
+    if name.endswith("forgetting"):
+        return f"forgetting {100 * value:.1f} points"
+    return f"{name} {value:.3f}" if name.endswith("loss") else f"{name} {100 * value:.1f} %"

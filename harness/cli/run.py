@@ -3,77 +3,70 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.errors import print_error
-from harness.cli.progress import make_progress
-from harness.config.experiment import load_experiment, select_trials
-from harness.config.trial import TrialConfig
-from harness.errors import UserError
-from harness.records.store import RecordStore
+from harness.cli.options import RESULTS, Engine, Jobs, Overrides, Pack, Quiet, Results, Wandb
+from harness.errors import UserError, must_be_in
+
+if TYPE_CHECKING:
+    from harness.records.store import RecordStore
 
 WANDB_CHOICES = ("auto", "offline", "online", "off")
 
 
-def run_command(
-    path: Path,
-    overrides: Sequence[str],
-    arms: Sequence[str],
-    seeds: Sequence[int],
-    jobs: int,
-    results: Path,
-    wandb: str,
-    retry_failed: bool,
-    quiet: bool,
-    engine: str = "plain",
-    pack: int | None = None,
+def run(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file (YAML).")],
+    overrides: Overrides = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Train only this arm (may be given again).")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Train only this seed (may be given again).")] = None,
+    jobs: Jobs = 1,
+    results: Results = RESULTS,
+    wandb: Wandb = "auto",
+    retry_failed: Annotated[bool, typer.Option(help="Train trials again that failed with a NaN, too.")] = False,
+    engine: Engine = "plain",
+    pack: Pack = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Plan, check, train what is missing, print the table.
-
-    Raises:
-        UserError: the input is wrong.
-        typer.Exit: code 1 when a trial failed.
-    """
-    if wandb not in WANDB_CHOICES:
-        raise UserError(f"--wandb {wandb!r}; choices: {', '.join(WANDB_CHOICES)}")
-    if overrides and not path.suffix:
-        raise UserError(f"{path}: expected an experiment file (YAML) before the overrides")
-    add_user_code(path)
-    experiment = load_experiment(path, overrides)
-    trials = select_trials(experiment, arms, seeds)
-
+    """Train an experiment's missing trials (arms x seeds) and print its table."""
+    mode = wandb_mode(wandb)
+    if overrides and not experiment.suffix:
+        raise UserError(f"{experiment}: expected an experiment file (YAML) before the overrides")
+    add_user_code(experiment)
+    from harness.cli.progress import run_progress
+    from harness.config.experiment import load_experiment, select_trials
+    from harness.config.trial import TrialConfig
     from harness.engines.choice import EngineChoice, experiment_executions
     from harness.launch.run_experiment import plan_run, preflight, run_experiment
 
-    choice = EngineChoice(engine, pack, jobs)
-    folder = results / experiment.name
+    loaded = load_experiment(experiment, overrides or [])
+    trials = select_trials(loaded, arm or [], seed or [])
     configs: dict[str, list[TrialConfig]] = {}
     for trial in trials:
         configs.setdefault(trial.arm, []).append(trial.config)
-    executions = experiment_executions(folder, configs, choice, any(folder.glob("records/*/summary.json")))
-    plan = plan_run(
-        experiment,
-        trials,
-        results,
-        wandb_mode=wandb_mode(wandb),
-        retry_failed=retry_failed,
-        executions=executions,
-    )
+    folder = results / loaded.name
+    began = any(folder.glob("records/*/summary.json"))
+    executions = experiment_executions(folder, configs, EngineChoice(engine, pack, jobs), began)
+    plan = plan_run(loaded, trials, results, wandb_mode=mode, retry_failed=retry_failed, executions=executions)
     distinct = len(plan.reused) + len(plan.pending)
     same = "" if distinct == len(trials) else f" ({distinct} distinct)"
-    print(f"{experiment.name}: {len(trials)} trials{same}, {len(plan.reused)} finished, {len(plan.pending)} to train")
+    print(f"{loaded.name}: {len(trials)} trials{same}, {len(plan.reused)} finished, {len(plan.pending)} to train")
     preflight(plan)
-    with make_progress(plan.pending, quiet) as progress:
+    with run_progress(plan.pending, quiet) as progress:
         report = run_experiment(plan, jobs, progress.hear)
-
     show_table(plan.store)
-    for line in report.failures:
+    end_with(report.failures, 2 if report.user_error else 1)
+
+
+def end_with(failures: list[str], code: int = 1) -> None:
+    """Print what failed, a line each, and end with the code; do nothing when nothing failed."""
+    for line in failures:
         print_error(line)
-    if report.failures:
-        raise typer.Exit(2 if report.user_error else 1)
+    if failures:
+        raise typer.Exit(code)
 
 
 def show_table(store: RecordStore) -> None:
@@ -103,7 +96,12 @@ def add_user_code(path: Path) -> None:
 
 
 def wandb_mode(choice: str) -> str | None:
-    """The W&B mode for a choice; None for no W&B at all."""
+    """The W&B mode for a choice; None for no W&B at all.
+
+    Raises:
+        UserError: there is no such choice.
+    """
+    must_be_in(choice, WANDB_CHOICES, f"--wandb {choice!r}")
     from harness.tracking.wandb_tracker import choose_mode
 
     mode = choose_mode() if choice == "auto" else choice

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.errors import print_error
-from harness.cli.progress import make_progress, sweep_progress
-from harness.cli.run import WANDB_CHOICES, add_user_code, show_table, wandb_mode
-from harness.errors import UserError
+from harness.cli.options import RESULTS, Engine, Jobs, Overrides, Pack, Quiet, Results, Wandb
+from harness.cli.run import add_user_code, end_with, show_table, wandb_mode
 
 if TYPE_CHECKING:
     from harness.records.search import SearchResult
@@ -21,54 +18,45 @@ if TYPE_CHECKING:
     from harness.sweep.run_sweep import Frozen
 
 
-def sweep_command(
-    path: Path,
-    overrides: Sequence[str],
-    jobs: int,
-    results: Path,
-    wandb: str,
-    yes: bool,
-    quiet: bool,
-    engine: str = "auto",
-    pack: int | None = None,
+def sweep(
+    sweep: Annotated[Path, typer.Argument(help="Sweep file (YAML).")],
+    overrides: Overrides = None,
+    jobs: Jobs = 1,
+    results: Results = RESULTS,
+    wandb: Wandb = "auto",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a long sweep.")] = False,
+    engine: Engine = "auto",
+    pack: Pack = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Run a sweep, or go on with it.
-
-    Raises:
-        UserError: the sweep file is wrong; nothing was trained.
-        typer.Exit: code 1 when a trial failed.
-    """
-    if wandb not in WANDB_CHOICES:
-        raise UserError(f"--wandb {wandb!r}; choices: {', '.join(WANDB_CHOICES)}")
+    """Search every arm with the same budget, freeze the winners, confirm them on fresh seeds, print the table."""
+    mode = wandb_mode(wandb)
+    add_user_code(sweep)
+    from harness.cli.progress import sweep_progress
+    from harness.cli.views.plan import print_plan
     from harness.engines.choice import EngineChoice
-
-    choice = EngineChoice(engine, pack, jobs)
-    add_user_code(path)
-    from harness.cli.plan import print_plan
     from harness.launch.process_memory import watched_launch
     from harness.search.preflight import preflight_sweep
     from harness.search.sweep_files import load_sweep
     from harness.sweep.plan import ask_before, plan_sweep
     from harness.sweep.race import Launch
 
-    sweep = load_sweep(path, overrides)
-    plan = plan_sweep(sweep, results, jobs)
-    is_left = plan.num_new > 0 or sweep.config.budget.seconds is not None
+    choice = EngineChoice(engine, pack, jobs)
+    loaded = load_sweep(sweep, overrides or [])
+    plan = plan_sweep(loaded, results, jobs)
+    is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
     if is_left:
-        preflight_sweep(sweep)
+        preflight_sweep(loaded)
     print_plan(plan)
     ask_before(plan, yes)
-    with watched_launch(results / sweep.name, jobs) if is_left else nullcontext() as watch:
-        with sweep_progress(sweep, plan, quiet) as progress:
-            run = Launch(results, jobs, wandb_mode(wandb), progress.hear, choice)
-            result, frozen = search_and_freeze(sweep, run)
-        failures = confirm(sweep, result, frozen, run, quiet)
+    with watched_launch(results / loaded.name, jobs) if is_left else nullcontext() as watch:
+        with sweep_progress(loaded, plan, quiet) as progress:
+            launch = Launch(results, jobs, mode, progress.hear, choice)
+            result, frozen = search_and_freeze(loaded, launch)
+        failures = confirm(loaded, result, frozen, launch, quiet)
     if watch is not None:
         print(f"peak memory: {'unknown on this system' if watch.peak is None else watch.peak.text}")
-    for line in failures:
-        print_error(line)
-    if failures:
-        raise typer.Exit(1)
+    end_with(failures)
 
 
 def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
@@ -100,6 +88,7 @@ def tell_engines(run: Launch) -> None:
 
 def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool) -> list[str]:
     """The confirm phase, the table and the figures; what failed."""
+    from harness.cli.progress import run_progress
     from harness.launch.run_experiment import plan_run, preflight, run_experiment
     from harness.sweep.run_sweep import confirm_executions, confirm_experiment, log_to_wandb
 
@@ -108,7 +97,7 @@ def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, qui
     plan = plan_run(experiment, experiment.trials, run.results, wandb_mode=run.wandb_mode, executions=executions)
     print(f"== Confirm: {len(plan.reused)} finished, {len(plan.pending)} to train, on fresh seeds", flush=True)
     preflight(plan)
-    with make_progress(plan.pending, quiet) as progress:
+    with run_progress(plan.pending, quiet) as progress:
         report = run_experiment(plan, run.num_jobs, progress.hear)
     show_table(plan.store)
     from harness.figures.sweep_figures import draw_sweep  # matplotlib is loaded when there is something to draw

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Annotated
 
-from harness.errors import UserError
+import typer
+
+from harness.cli.options import RESULTS, Quiet, Results
+from harness.errors import UserError, must_be_in
 
 
-def sync_command(names: Sequence[str], results: Path, quiet: bool) -> None:
-    """Send the finished records of experiments and sweeps to W&B; all of them when no name is given.
-
-    Raises:
-        UserError: nobody is logged in, or there are no such results.
-        TrialError: W&B failed; the next call goes on.
-    """
+def sync(
+    names: Annotated[list[str] | None, typer.Argument(help="Experiments or sweeps; all when left out.")] = None,
+    results: Results = RESULTS,
+    quiet: Quiet = False,
+) -> None:
+    """Send the local records to W&B; any number of times, without duplicates."""
     from harness.tracking.client import is_logged_in
     from harness.tracking.local_runs import find_names
     from harness.tracking.sync import sync_results
@@ -24,9 +25,8 @@ def sync_command(names: Sequence[str], results: Path, quiet: bool) -> None:
     known = find_names(results)
     if not known:
         raise UserError(f"{results}: no results to send")
-    for name in names:
-        if name not in known:
-            raise UserError(f"no results of {name!r} in {results}; choices: {', '.join(known)}")
+    for name in names or []:
+        must_be_in(name, known, f"no results of {name!r} in {results}")
     for name in names or known:
         report = sync_results(results, name, (lambda line: None) if quiet else (lambda line: print(line, flush=True)))
         waits = f", {report.num_unknown} wait for the search to end" if report.num_unknown else ""

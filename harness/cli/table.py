@@ -4,45 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from harness.config.table import check_layout
+import typer
+
+from harness.cli.options import RESULTS, Metrics, Results, split_list
 from harness.errors import UserError, must_be_in
-from harness.tables.model import Table
+
+if TYPE_CHECKING:
+    from harness.tables.model import Table
 
 
-def table_command(
-    names: Sequence[str],
-    results: Path,
-    format: str,
-    metrics: str | None,
-    spec: Path | None,
-    layout: str | None,
-    out: Path | None,
-    standalone: bool,
+def table(
+    names: Annotated[list[str], typer.Argument(help="Experiments, by name; or a table file (YAML).")],
+    results: Results = RESULTS,
+    format: Annotated[str, typer.Option(help="terminal, md, tex, html, csv or json.")] = "terminal",
+    metrics: Metrics = None,
+    spec: Annotated[Path | None, typer.Option(help="File with the table's settings, instead of the recorded.")] = None,
+    layout: Annotated[str | None, typer.Option(help="A named layout (docs/tables.md).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    standalone: Annotated[bool, typer.Option("--standalone", help="With tex: a whole document.")] = False,
+    explain: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="ROW COLUMN", help="List the trials behind a cell instead.")
+    ] = None,
 ) -> None:
-    """Print a table, or write it to a file.
-
-    Raises:
-        UserError: unknown experiment, format, layout or metric, or a wrong spec.
-    """
+    """Print the table of experiments from their records (trains nothing)."""
     from harness.tables.render.formats import CHOICES
 
     must_be_in(format, CHOICES, f"--format {format!r}")
-    table = make_table(names, results, metrics, spec, layout)
     if standalone and format != "tex":
         raise UserError(f"--standalone is for --format tex, not {format}")
-    if format == "terminal" and out is None:
+    made = make_table(names, results, metrics, spec, layout)
+    if explain is not None:
+        from harness.cli.views.explain import print_explanation
+
+        print_explanation(made, *explain, results)
+    elif format == "terminal" and out is None:
         from harness.tables.render.terminal import print_terminal
 
-        print_terminal(table)
-        return
-    text = table_text(table, format, standalone)
-    if out is None:
-        print(text, end="")
-        return
-    from harness.disk import write_atomically
+        print_terminal(made)
+    elif out is None:
+        print(table_text(made, format, standalone), end="")
+    else:
+        from harness.disk import write_atomically
 
-    write_atomically(out, text.encode())
+        write_atomically(out, table_text(made, format, standalone).encode())
 
 
 def make_table(
@@ -51,12 +57,11 @@ def make_table(
     """The table of one experiment or several, or of a table file.
 
     Raises:
-        UserError: as `table_command`.
+        UserError: unknown experiment, layout or metric, or a wrong table file.
     """
-    from harness.config.table import load_table_settings, load_table_spec
+    from harness.config.table import check_layout, load_table_settings, load_table_spec
     from harness.tables.build import build_experiments, recorded_settings
 
-    chosen = None if metrics is None else tuple(item.strip() for item in metrics.split(",") if item.strip())
     settings = None
     title = None
     files = [name for name in names if Path(name).suffix in (".yaml", ".yml")]
@@ -71,6 +76,7 @@ def make_table(
     if layout is not None:
         check_layout(layout, "--layout")
         settings = (settings or recorded_settings(results, names)).model_copy(update={"layout": layout})
+    chosen = None if metrics is None else tuple(split_list(metrics))
     return build_experiments(results, names, settings, chosen, name=None if title is None else title.name)
 
 

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from harness.checks.verify import Verification, verify
+import typer
+
+from harness.cli.options import RESULTS, Results
 from harness.cli.run import add_user_code
 from harness.errors import TrialError, UserError
 
+if TYPE_CHECKING:
+    from harness.checks.verify import Verification
 
-def verify_command(name: str, results: Path, retrain: bool, cell: str | None, tolerance: float) -> None:
-    """Check a published table, its records, and (for a sweep) its winners; train one trial again when asked.
 
-    Raises:
-        UserError: nothing under this name, or no such cell.
-        TrialError: something drifted (reason `drift`); every drift has been printed with its cell.
-    """
+def verify(
+    name: Annotated[str, typer.Argument(help="A published experiment or sweep, by its name.")],
+    results: Results = RESULTS,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Also train one of its trials again, and compare.")
+    ] = False,
+    cell: Annotated[
+        str | None, typer.Option(metavar="ROW[/SEED]", help="Which one --retrain trains; any when left out.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Allowed with --retrain on other packages or processors (fraction).")
+    ] = 0.02,
+) -> None:
+    """Recompute every cell of a published table from its records, and the records from their predictions."""
     if cell is not None and not retrain:
         raise UserError("--cell names the trial that --retrain trains again; add --retrain")
+    from harness.checks.verify import verify
+
     found = verify(results, name)
     print_findings(found)
     drifts = [str(drift) for drift in found.findings.drifts]

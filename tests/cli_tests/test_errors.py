@@ -218,7 +218,7 @@ class TestEndings:
         def fail(*arguments: object) -> None:
             raise error
 
-        monkeypatch.setattr("harness.cli.table.table_command", fail)
+        monkeypatch.setattr("harness.cli.table.make_table", fail)
         result = cli("table", "x")
         assert result.code == code
         assert result.err.strip().count("\n") == 0
@@ -230,7 +230,7 @@ class TestEndings:
         def fail(*arguments: object) -> None:
             raise TrialError("checkpoint", "corrupt:\n  first\n  second")
 
-        monkeypatch.setattr("harness.cli.table.table_command", fail)
+        monkeypatch.setattr("harness.cli.table.make_table", fail)
         result = cli("table", "x")
         assert (result.code, result.error) == (1, "corrupt: first second")
 

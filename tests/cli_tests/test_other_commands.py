@@ -84,19 +84,19 @@ class TestDemo:
         """What the demo fetches and runs, in order; nothing is fetched or trained."""
         told: list[str] = []
 
-        def run(path: Path, *settings: object) -> None:
+        def run(path: Path, **settings: object) -> None:
             told.append(f"run {path}")
 
-        def sweep(path: Path, *settings: object) -> None:
+        def sweep(path: Path, **settings: object) -> None:
             told.append(f"sweep {path}")
 
         def fetch(name: str, **settings: object) -> None:
             told.append(f"fetch {name}")
 
-        monkeypatch.setattr("harness.cli.demo.run_command", run)
-        monkeypatch.setattr("harness.cli.demo.sweep_command", sweep)
-        monkeypatch.setattr("harness.cli.demo.report_command", lambda name, *settings: told.append(f"report {name}"))
-        monkeypatch.setattr("harness.cli.demo.fetch_corpus", fetch)
+        monkeypatch.setattr("harness.cli.demo.run", run)
+        monkeypatch.setattr("harness.cli.demo.sweep", sweep)
+        monkeypatch.setattr("harness.cli.demo.report", lambda name, *settings: told.append(f"report {name}"))
+        monkeypatch.setattr("harness.data.corpora.registry.fetch_corpus", fetch)
         monkeypatch.setattr(logging.getLogger("harness"), "level", logging.NOTSET)  # the demo raises it
         return told
 
@@ -126,7 +126,7 @@ class TestDemo:
             if name == "asterisk":
                 raise DataError("apt-get is not there")
 
-        monkeypatch.setattr("harness.cli.demo.fetch_corpus", fetch)
+        monkeypatch.setattr("harness.data.corpora.registry.fetch_corpus", fetch)
         monkeypatch.chdir(ROOT)
         result = cli("demo")
         ran = ["sweep sweeps/quickstart.yaml", "run experiments/demo_speech_synthetic.yaml"]

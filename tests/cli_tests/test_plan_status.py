@@ -8,7 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +20,9 @@ from rich.console import Console
 
 from cli_tests.conftest import Cli
 from cli_tests.test_progress import task
-from harness.cli import status as status_module
-from harness.cli.progress import BarSweepProgress, PlainSweepProgress, score_text, search_line, sweep_progress
-from harness.cli.status import render_status, status_command
+from harness.cli.progress import BestSoFar, Progress, score_text, search_line, sweep_progress
+from harness.cli.views import status as status_view
+from harness.cli.views.status import render_status, show_status
 from harness.errors import UserError
 from harness.launch.worker import TrialEvent
 from harness.records.schema import Summary
@@ -92,7 +92,7 @@ def test_a_search_that_runs(searching: Path, capsys: pytest.CaptureFixture[str])
     assert [(r.number, r.step, r.alive) for r in two.running] == [(1, 3, True)]
     assert (one.left_s, two.left_s) == (10.0, 30.0)
     assert status.left_s == 40.0
-    status_command("mine", searching, watch=True)  # no terminal: printed once
+    show_status("mine", searching, watch=True)  # no terminal: printed once
     out = capsys.readouterr().out
     assert "trial 1: valid_target/macro_f1 51.2 %, forgetting 2.1 points" in out
     assert "1 nan" in out
@@ -187,8 +187,7 @@ def test_a_server_that_does_not_answer(searching: Path) -> None:
 @pytest.mark.slow
 def test_watching_ends_with_the_sweep(searching: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=200)
-    monkeypatch.setattr(status_module, "Console", lambda: console)
-    monkeypatch.setattr(status_module, "time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(status_view, "time", SimpleNamespace(sleep=lambda seconds: None))
     looks: list[int] = []
 
     def read(name: str, results: Path) -> Any:
@@ -196,16 +195,16 @@ def test_watching_ends_with_the_sweep(searching: Path, monkeypatch: pytest.Monke
         status = read_status(name, results)
         return replace(status, phase="finished") if len(looks) == 3 else status
 
-    monkeypatch.setattr(status_module, "read_status", read)
-    status_command("mine", searching, watch=True)
+    monkeypatch.setattr(status_view, "read_status", read)
+    show_status("mine", searching, True, console)
     assert len(looks) == 3
 
 
 @pytest.mark.slow
 def test_status_loads_no_torch(searching: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from harness.cli.status import status_command; "
-        f"status_command('mine', Path({str(searching)!r}), False); assert 'torch' not in sys.modules"
+        "import sys; from pathlib import Path; from harness.cli.status import status; "
+        f"status('mine', Path({str(searching)!r})); assert 'torch' not in sys.modules"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
@@ -250,10 +249,14 @@ def test_lines_of_a_search() -> None:
     assert score_text("valid_target/loss", 1.5) == "valid_target/loss 1.500"
 
 
+def describe(event: TrialEvent) -> str:
+    return search_line(event, (F1,))
+
+
 def test_sweep_progress_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 110.0, 130.0, 140.0])
     monkeypatch.setattr("harness.cli.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
-    with PlainSweepProgress((F1,), 3, 5) as progress:
+    with Progress(describe, num_done=3, num_planned=5) as progress:
         progress.hear(event("epoch"))
         progress.hear(event("done"))
         progress.hear(event("done", "pruned", epochs_run=2))
@@ -262,18 +265,18 @@ def test_sweep_progress_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatc
         "at most about 10 s left",
         "[5/5] arm/seed0: pruned at epoch 2; at most about 0 s left",
     ]
-    with PlainSweepProgress((F1,), 3, None) as progress:
+    with Progress(describe, num_done=3) as progress:  # a budget in seconds
         progress.hear(event("done", "pruned", epochs_run=2))
         progress.hear(TrialEvent("note", task(0), message="offline"))
     assert capsys.readouterr() == ("[4] arm/seed0: pruned at epoch 2\n", "offline\n")
 
 
 def test_sweep_progress_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with BarSweepProgress((F1,), 3, 5) as progress:
+    with Progress(describe, bars=True, num_done=3, num_planned=5, best=BestSoFar(F1)) as progress:
         bar = progress.rich.tasks[0]
         assert (bar.total, bar.completed) == (5, 3)
         progress.hear(event("epoch"))
-        assert bar.description == "arm/seed0 epoch 2"
+        assert (bar.description, bar.completed) == ("arm/seed0 epoch 2", pytest.approx(3 + 1 / 3))
         progress.hear(event("done"))
         progress.hear(TrialEvent("note", task(0), message="[red]not markup[/red]"))
         assert (bar.completed, bar.fields["best"]) == (4, "best valid_target/macro_f1 51.2 % (arm/seed0)")
@@ -285,10 +288,7 @@ def test_sweep_progress_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(("terminal", "quiet", "bars"), [(True, False, True), (True, True, False), (False,) * 3])
 def test_which_sweep_progress(monkeypatch: pytest.MonkeyPatch, terminal: bool, quiet: bool, bars: bool) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
-    budget: Mapping[str, Any] = {"trials": 4}
-    sweep: Any = SimpleNamespace(objectives=(F1,), config=SimpleNamespace(budget=SimpleNamespace(**budget)))
+    sweep: Any = SimpleNamespace(objectives=(F1,), config=SimpleNamespace(budget=SimpleNamespace(trials=4)))
     plan: Any = SimpleNamespace(num_finished=1, num_searching=9)
     progress = sweep_progress(sweep, plan, quiet)
-    assert isinstance(progress, BarSweepProgress) == bars
-    assert isinstance(progress, (PlainSweepProgress, BarSweepProgress))
-    assert (progress.num_done, progress.num_planned) == (1, 9)
+    assert (progress.bars, progress.num_done, progress.num_planned) == (bars, 1, 9)

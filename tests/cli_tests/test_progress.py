@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli.progress import BarProgress, PlainProgress, make_progress, outcome_line
+from harness.cli.progress import Progress, outcome_line, run_progress
 from harness.config.trial import TrialConfig
 from harness.launch.worker import TrialEvent, TrialTask
 from harness.records.schema import Summary, TrialState
@@ -47,7 +47,7 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     clock = iter([100.0, 110.0, 130.0])  # the first trial takes 10 s for 3 of 12 epochs
     monkeypatch.setattr("harness.cli.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
     tasks = (task(0, epochs=3), task(1, epochs=9))
-    with PlainProgress(tasks) as progress:
+    with run_progress(tasks, quiet=True) as progress:
         progress.hear(TrialEvent("epoch", tasks[0], entry={"epoch": 1}))
         progress.hear(TrialEvent("note", tasks[0], message="wandb failed"))
         progress.hear(TrialEvent("done", tasks[0], summary=summary()))
@@ -63,12 +63,12 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 
 def test_bars_count_epochs_and_early_stopping(capsys: pytest.CaptureFixture[str]) -> None:
     tasks = (task(0, epochs=5), task(1, train="none"))
-    with BarProgress(tasks) as progress:
+    with Progress(outcome_line, bars=True, num_planned=2, num_epochs=6) as progress:
         bar = progress.rich.tasks[0]
         assert bar.total == 6  # a trial that trains nothing counts as one epoch
         for _ in range(2):
-            progress.hear(TrialEvent("epoch", tasks[0], entry={}))
-        assert (bar.completed, bar.description) == (2, "arm/seed0")
+            progress.hear(TrialEvent("epoch", tasks[0], entry={"epoch": 2}))
+        assert (bar.completed, bar.description) == (2, "arm/seed0 epoch 2")
         progress.hear(TrialEvent("done", tasks[0], summary=summary()))
         assert bar.completed == 5  # stopped after 2 of 5
         progress.hear(TrialEvent("note", tasks[1], message="[red]not markup[/red]"))
@@ -80,9 +80,11 @@ def test_bars_count_epochs_and_early_stopping(capsys: pytest.CaptureFixture[str]
 
 
 def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert isinstance(make_progress((task(0),), quiet=False), BarProgress)
-    assert isinstance(make_progress((task(0),), quiet=True), PlainProgress)
-    assert isinstance(make_progress((), quiet=False), PlainProgress)
-    monkeypatch.setattr("sys.stdout.isatty", lambda: False)
-    assert isinstance(make_progress((task(0),), quiet=False), PlainProgress)
+    for terminal, tasks, quiet, bars in (
+        (True, (task(0),), False, True),
+        (True, (task(0),), True, False),
+        (True, (), False, False),
+        (False, (task(0),), False, False),
+    ):
+        monkeypatch.setattr("sys.stdout.isatty", lambda terminal=terminal: terminal)
+        assert run_progress(tasks, quiet).bars == bars

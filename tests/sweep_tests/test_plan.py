@@ -19,7 +19,7 @@ from search_tests.test_preflight import LR, write_sweep
 from small_experiments import misbehaving
 from tiny_text import TinyText
 
-from harness.cli.plan import print_plan, total_lines
+from harness.cli.views.plan import print_plan, total_lines
 from harness.config.experiment import load_experiment
 from harness.engines.price_probe import PriceProbe
 from harness.engines.prices import Price, Prices, RecordedPrices, config_shape, duration
@@ -266,8 +266,8 @@ def test_a_finished_plan_loads_no_torch(tiny_text_files: TinyText, tmp_path: Pat
     sweep = write_sweep(tiny_text_files, tmp_path, SPACE, race=RACE)
     finish(sweep, tmp_path / "results")
     code = (
-        "import sys; from pathlib import Path; from harness.cli.plan import plan_command; "
-        f"plan_command(Path({str(sweep.path)!r}), [], 1, Path('results')); assert 'torch' not in sys.modules"
+        "import sys; from pathlib import Path; from harness.cli.plan import plan; "
+        f"plan(Path({str(sweep.path)!r})); assert 'torch' not in sys.modules"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     result = subprocess.run(

@@ -1,10 +1,11 @@
-"""`harness table NAME --explain ROW COLUMN`: the trials behind a cell, and the command that repeats one."""
+"""`harness table NAME --explain ROW COLUMN`: the trials behind a cell, and the command that repeats one of them."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
 
+from harness.cli.printing import print_aligned
 from harness.errors import UserError
 from harness.tables.explain import Explanation, Run, explain
 from harness.tables.model import Table
@@ -26,9 +27,7 @@ def print_explanation(table: Table, row: str, column: str, results: Path) -> Non
             f"{interval_text(compared.interval)}, p {compared.p:.3g}{adjusted}"
         )
     rows = [("trial", "arm", "seed", "value", "state", "commit", "record"), *(run_texts(run) for run in found.runs)]
-    widths = [max(len(line[place]) for line in rows) for place in range(len(rows[0]))]
-    for line in rows:
-        print("  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    print_aligned(rows, indent="  ")
     if found.first is not None:
         print("To train one of them again, and compare:")
         for command in commands(found.first, results):

@@ -1,0 +1,75 @@
+"""The plan of a sweep or an experiment as a grid, and its totals in words."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+
+from harness.cli.printing import make_grid, open_console
+from harness.engines.prices import duration
+from harness.sweep.plan import ArmPlan, Count, SweepPlan
+
+COSTS = ("one training", "in all", "memory (MB)", "weights that learn")
+
+
+def print_plan(plan: SweepPlan, console: Console | None = None) -> None:
+    """Print; in a pipe the table is as wide as it needs to be."""
+    console = open_console(console)
+    is_sweep = any(arm.searches for arm in plan.arms)
+    counts = ("searches", "search (trials)", "race (trainings)", "confirm (trainings)") if is_sweep else ("trainings",)
+    rows = []
+    for arm in plan.arms:
+        before = [arm.searches or "nothing", *map(count_text, (arm.search, arm.race))] if is_sweep else []
+        rows.append([arm.name, *before, count_text(arm.confirm), *_costs(arm)])
+    console.print(make_grid(("arm", *counts, *COSTS, "priced by"), rows, f"Plan of {plan.name}", right=COSTS))
+    for line in total_lines(plan):
+        console.print(f"  {escape(line)}", highlight=False)
+
+
+def count_text(count: Count) -> str:
+    """How many are left and how many are finished."""
+    if not count.planned:
+        return "-"
+    if not count.finished:
+        return f"{count.new} new"
+    return f"{count.new} new, {count.finished} finished" if count.new else f"{count.finished} finished"
+
+
+def _costs(arm: ArmPlan) -> list[str]:
+    price = arm.price
+    if price is None:
+        return ["-"] * 5
+    return [
+        "?" if price.seconds is None else duration(price.seconds),
+        "?" if arm.seconds is None else duration(arm.seconds),
+        "?" if price.peak_memory_mb is None else f"{price.peak_memory_mb:.0f}",
+        "?" if price.trainable is None else f"{price.trainable:,}",
+        price.source,
+    ]
+
+
+def total_lines(plan: SweepPlan) -> list[str]:
+    """What the whole plan costs, in words."""
+    if not plan.num_new and not any(arm.seconds for arm in plan.arms):
+        return ["everything is finished: nothing is trained"]
+    jobs = "1 job" if plan.num_jobs == 1 else f"{plan.num_jobs} jobs"
+    memory = f"{plan.peak_memory_mb:.0f} MB of memory"
+    if plan.num_jobs > 1:
+        memory = f"{plan.num_jobs} x {memory}"
+    lines = [
+        f"at most {plan.num_new} trainings, about {duration(plan.wall_s)} with {jobs}, {memory}, "
+        f"{plan.disk_mb:.1f} MB of disk"
+    ]
+    if any(arm.search.new or arm.race.new for arm in plan.arms):
+        lines.append("upper bounds: pruning, early stopping, the race and equal winners make it shorter")
+    elif plan.num_new:
+        lines.append("an upper bound: early stopping makes it shorter")
+    if any(arm.price is not None and arm.price.source == "a probe" for arm in plan.arms):
+        lines.append(
+            "a probe times one training alone, on this machine as busy as it is now: jobs slow each other down"
+        )
+    lines += [f"speed of {arm.name}: {arm.speed}" for arm in plan.arms if arm.speed]
+    unknown = [arm.name for arm in plan.arms if arm.seconds is None]
+    if unknown:
+        lines.append(f"the time leaves out {', '.join(unknown)}: see priced by")
+    return lines

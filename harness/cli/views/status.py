@@ -1,0 +1,140 @@
+"""How sweeps are going: a grid, once, or refreshed until they are finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from harness.cli.printing import make_grid, open_console
+from harness.cli.progress import score_text
+from harness.engines.prices import duration
+from harness.records.search import Objective, SearchPoint
+from harness.sweep.status import ArmStatus, SweepStatus, list_sweeps, read_status
+
+REFRESH_S = 2.0
+
+
+def show_status(name: str | None, results: Path, watch: bool, console: Console | None = None) -> None:
+    """Print a sweep's status, or a line for each sweep; `watch` refreshes it on a terminal.
+
+    Raises:
+        UserError: there is no such sweep, or its storage cannot be read.
+    """
+    console = open_console(console)
+
+    def look() -> tuple[RenderableType, bool]:
+        if name is not None:
+            status = read_status(name, results)
+            return render_status(status), status.phase == "finished"
+        statuses = [read_status(each, results) for each in list_sweeps(results)]
+        return render_list(statuses), all(status.phase == "finished" for status in statuses)
+
+    if watch and console.is_terminal:
+        _watch(console, look)
+    else:
+        console.print(look()[0], highlight=False)
+
+
+def _watch(console: Console, look: Callable[[], tuple[RenderableType, bool]]) -> None:
+    shown, finished = look()  # before the screen is taken: a mistake is one line
+    with suppress(KeyboardInterrupt), Live(shown, console=console, auto_refresh=False) as live:
+        while not finished:
+            time.sleep(REFRESH_S)
+            shown, finished = look()
+            live.update(shown, refresh=True)
+
+
+def render_list(statuses: list[SweepStatus]) -> RenderableType:
+    """A row for each sweep."""
+    rows = []
+    for status in statuses:
+        finished = sum(arm.num_finished for arm in status.arms)
+        planned = [arm.planned for arm in status.arms]
+        total = f"{finished}" if None in planned else f"{finished} of {sum(number or 0 for number in planned)}"
+        bests = [(arm, arm.best) for arm in status.arms if arm.best is not None]
+        best = "-"
+        if bests and status.objectives:
+            sign = 1 if status.objectives[0].direction == "maximize" else -1
+            arm, point = max(bests, key=lambda pair: sign * pair[1].values[0])
+            best = f"{arm.name}: {scores_text(point, status.objectives)}"
+        left = "-" if status.left_s is None else duration(status.left_s)
+        rows.append((status.name, phase_text(status), total, str(status.num_workers), left, best))
+    return make_grid(("sweep", "phase", "trials", "running", "time left", "best so far"), rows)
+
+
+def render_status(status: SweepStatus) -> RenderableType:
+    """A row for each arm, and the phases below."""
+    headers = ("arm", "trials", "running", "pruned", "failed", "best so far", "its settings", "time left")
+    rows = []
+    for arm in status.arms:
+        best = "-" if arm.best is None else f"trial {arm.best.number}: {scores_text(arm.best, status.objectives)}"
+        settings = "-" if arm.best is None else settings_text(arm.best)
+        left = "-" if arm.left_s is None else duration(arm.left_s / max(1, status.num_workers))
+        rows.append(
+            (arm.name, _trials(arm), _running(arm), str(arm.count("pruned")), _failed(arm), best, settings, left)
+        )
+    grid = make_grid(headers, rows, f"{status.name}: {phase_text(status)}")
+    return Group(grid, *(Text(f"  {line}") for line in phase_lines(status)))
+
+
+def phase_text(status: SweepStatus) -> str:
+    """The phase, and that nobody works on it if so."""
+    stopped = status.phase == "search" and status.num_workers == 0
+    return f"{status.phase} (no worker is seen)" if stopped else status.phase
+
+
+def phase_lines(status: SweepStatus) -> list[str]:
+    """Search, race and confirm with their counts."""
+    workers = "1 worker" if status.num_workers == 1 else f"{status.num_workers} workers"
+    finished = sum(arm.num_finished for arm in status.arms)
+    left = "" if status.left_s is None else f", {workers}, about {duration(status.left_s)} left with them"
+    if status.num_workers == 0 and left:
+        left = f", about {duration(status.left_s or 0)} left with one worker"
+    lines = [f"search: {finished} trials ended{left}"]
+    if status.race[1]:
+        most = "" if status.phase in ("confirm", "finished") else f" of at most {status.race[1]}"
+        lines.append(f"race: {status.race[0]}{most} trainings finished")
+    done, planned = status.confirm
+    if planned is not None:
+        lines.append(f"confirm: {done} of {planned} trainings finished")
+    if status.peaks:
+        largest = max(status.peaks, key=lambda peak: peak.peak_mb)
+        launches = f", the most of {len(status.peaks)} launches" if len(status.peaks) > 1 else ""
+        lines.append(f"peak memory: {largest.text}{launches}")
+    dead = [f"{arm.name}/trial{r.number}" for arm in status.arms for r in arm.running if not r.alive]
+    if dead:
+        lines.append(f"stopped with their process, and gone on with when the sweep is started again: {', '.join(dead)}")
+    return lines
+
+
+def scores_text(point: SearchPoint, objectives: tuple[Objective, ...]) -> str:
+    """The objectives, and the forgetting."""
+    scores = dict(zip([objective.metric for objective in objectives], point.values, strict=False))
+    if "valid_forgetting" in point.valid:
+        scores.setdefault("valid_forgetting", point.valid["valid_forgetting"])
+    return ", ".join(score_text(name, value) for name, value in scores.items())
+
+
+def settings_text(point: SearchPoint) -> str:
+    """Searched settings, short."""
+    return ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in point.params.items())
+
+
+def _trials(arm: ArmStatus) -> str:
+    return f"{arm.num_finished}" if arm.planned is None else f"{arm.num_finished} of {arm.planned}"
+
+
+def _running(arm: ArmStatus) -> str:
+    alive = [f"{running.number} (epoch {running.step})" for running in arm.running if running.alive]
+    return ", ".join(alive) or "-"
+
+
+def _failed(arm: ArmStatus) -> str:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in arm.reasons.items())
+    return reasons or "0"
