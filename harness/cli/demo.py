@@ -12,31 +12,29 @@ from harness.cli.run import run
 from harness.cli.sweep import sweep
 from harness.errors import UserError
 
-EXPERIMENTS = Path("experiments")
-SWEEP = Path("sweeps/quickstart.yaml")
+SWEEP = "quickstart"
 
 
 def demo(results: Results = RESULTS, quiet: Quiet = False) -> None:
     """Fetch real text and speech, train adapters on both, and print the tables."""
-    if not SWEEP.is_file():
-        raise UserError("harness demo runs files in sweeps/ and experiments/: start it in a checkout of the project")
     from harness.data.corpora.registry import fetch_corpus
 
     show_fetching()
     jobs = min(2, os.cpu_count() or 1)
     print("== Text: fetching the sentences (vaderSentiment's sdist, through pip)", flush=True)
     fetch_corpus("vader")
-    sweep(SWEEP, jobs=jobs, results=results, yes=True, quiet=quiet)
+    sweep(Path(SWEEP), jobs=jobs, results=results, yes=True, quiet=quiet)
     speech = speech_experiment()
-    run(speech, jobs=jobs, results=results, quiet=quiet)
+    run(Path(speech), jobs=jobs, results=results, quiet=quiet)
     print("\n== Reports: the tables with their methods, curves, search and changed examples", flush=True)
-    for name in (SWEEP.stem, speech.stem):
+    for name in (SWEEP, speech):
         report(name, results)
-    print("\nNext: harness plan sweeps/text_depth_x_l2.yaml (its results are in results/ already),")
-    print("or your own strategy in a file of your own: see README.md.")
+    print(
+        "\nNext: harness plan text_depth_x_l2, or harness init my_project: a small project with a strategy of your own."
+    )
 
 
-def speech_experiment() -> Path:
+def speech_experiment() -> str:
     """The speech half: real recordings where they can be fetched, else synthetic speech, and it says which."""
     from harness.data.corpora.registry import fetch_corpus
 
@@ -47,5 +45,5 @@ def speech_experiment() -> Path:
         print(f"The recordings cannot be had here: {error}")
         print("So the speech of this demo is SYNTHETIC (py-nanotts); its table says so.", flush=True)
         fetch_corpus("nanotts")
-        return EXPERIMENTS / "demo_speech_synthetic.yaml"
-    return EXPERIMENTS / "demo_speech.yaml"
+        return "demo_speech_synthetic"
+    return "demo_speech"

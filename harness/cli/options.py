@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from harness.config.shipped import Kind
+
 RESULTS = Path("results")
 
+
+def complete_shipped(*kinds: Kind) -> Callable[[str], list[str]]:
+    """For shell completion: the names of shipped files. When none fits, the shell goes on with paths."""
+
+    def complete(incomplete: str) -> list[str]:
+        from harness.config.shipped import shipped_files
+
+        return [name for name in shipped_files(*kinds) if name.startswith(incomplete)]
+
+    return complete
+
+
+def complete_results(ctx: typer.Context, incomplete: str) -> list[str]:
+    """For shell completion: what has been run."""
+    folders = Path(ctx.params.get("results") or RESULTS).glob(f"{incomplete}*/")
+    return sorted(folder.name for folder in folders if folder.is_dir())
+
+
 Results = Annotated[Path, typer.Option(help="Folder of results: one folder an experiment.")]
-Name = Annotated[str, typer.Argument(help="An experiment or sweep that has been run, by its name.")]
+Name = Annotated[
+    str, typer.Argument(help="An experiment or sweep that has been run, by its name.", autocompletion=complete_results)
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, as in optim.lr=3e-4 or budget.trials=50."),

@@ -7,33 +7,41 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Jobs, Overrides, Results
+from harness.cli.options import RESULTS, Jobs, Overrides, Results, complete_shipped
 from harness.cli.run import add_user_code
 from harness.errors import UserError
 
 
 def plan(
-    file: Annotated[Path, typer.Argument(help="Sweep or experiment file (YAML).")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Sweep or experiment file (YAML), or a shipped one's name.",
+            autocompletion=complete_shipped("sweep", "experiment"),
+        ),
+    ],
     overrides: Overrides = None,
     jobs: Jobs = 1,
     results: Results = RESULTS,
 ) -> None:
     """Say what a sweep or an experiment would train, and what it would cost (trains nothing but a short probe)."""
-    add_user_code(file)
     from harness.cli.views.plan import print_plan
+    from harness.config.shipped import find_file
     from harness.config.yaml import read_yaml
     from harness.sweep.plan import plan_experiment, plan_sweep
 
-    content = read_yaml(file)
+    path = find_file(file, "sweep", "experiment")
+    add_user_code(path)
+    content = read_yaml(path)
     if "space" in content:
         from harness.search.sweep_files import load_sweep
 
-        print_plan(plan_sweep(load_sweep(file, overrides or []), results, jobs))
+        print_plan(plan_sweep(load_sweep(path, overrides or []), results, jobs))
     elif "arms" in content and "seeds" in content:
         from harness.config.experiment import load_experiment
 
-        experiment = load_experiment(file, overrides or [])
+        experiment = load_experiment(path, overrides or [])
         print_plan(plan_experiment(experiment, experiment.trials, results, jobs))
     else:
         keys = ", ".join(map(str, content)) or "nothing"
-        raise UserError(f"{file}: neither a sweep (space) nor an experiment (arms and seeds); it has {keys}")
+        raise UserError(f"{path}: neither a sweep (space) nor an experiment (arms and seeds); it has {keys}")

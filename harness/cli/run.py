@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.errors import print_error
-from harness.cli.options import RESULTS, Engine, Jobs, Overrides, Pack, Quiet, Results, Wandb
-from harness.errors import UserError, must_be_in
+from harness.cli.options import RESULTS, Engine, Jobs, Overrides, Pack, Quiet, Results, Wandb, complete_shipped
+from harness.errors import must_be_in
 
 if TYPE_CHECKING:
     from harness.records.store import RecordStore
@@ -19,7 +19,12 @@ WANDB_CHOICES = ("auto", "offline", "online", "off")
 
 
 def run(
-    experiment: Annotated[Path, typer.Argument(help="Experiment file (YAML).")],
+    experiment: Annotated[
+        Path,
+        typer.Argument(
+            help="Experiment file (YAML), or a shipped one's name.", autocompletion=complete_shipped("experiment")
+        ),
+    ],
     overrides: Overrides = None,
     arm: Annotated[list[str] | None, typer.Option(help="Train only this arm (may be given again).")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Train only this seed (may be given again).")] = None,
@@ -33,16 +38,16 @@ def run(
 ) -> None:
     """Train an experiment's missing trials (arms x seeds) and print its table."""
     mode = wandb_mode(wandb)
-    if overrides and not experiment.suffix:
-        raise UserError(f"{experiment}: expected an experiment file (YAML) before the overrides")
-    add_user_code(experiment)
     from harness.cli.progress import run_progress
     from harness.config.experiment import load_experiment, select_trials
+    from harness.config.shipped import find_file
     from harness.config.trial import TrialConfig
     from harness.engines.choice import EngineChoice, experiment_executions
     from harness.launch.run_experiment import plan_run, preflight, run_experiment
 
-    loaded = load_experiment(experiment, overrides or [])
+    path = find_file(experiment, "experiment")
+    add_user_code(path)
+    loaded = load_experiment(path, overrides or [])
     trials = select_trials(loaded, arm or [], seed or [])
     configs: dict[str, list[TrialConfig]] = {}
     for trial in trials:

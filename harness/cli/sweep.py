@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Engine, Jobs, Overrides, Pack, Quiet, Results, Wandb
+from harness.cli.options import RESULTS, Engine, Jobs, Overrides, Pack, Quiet, Results, Wandb, complete_shipped
 from harness.cli.run import add_user_code, end_with, show_table, wandb_mode
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    sweep: Annotated[Path, typer.Argument(help="Sweep file (YAML).")],
+    sweep: Annotated[
+        Path,
+        typer.Argument(help="Sweep file (YAML), or a shipped one's name.", autocompletion=complete_shipped("sweep")),
+    ],
     overrides: Overrides = None,
     jobs: Jobs = 1,
     results: Results = RESULTS,
@@ -31,9 +34,9 @@ def sweep(
 ) -> None:
     """Search every arm with the same budget, freeze the winners, confirm them on fresh seeds, print the table."""
     mode = wandb_mode(wandb)
-    add_user_code(sweep)
     from harness.cli.progress import sweep_progress
     from harness.cli.views.plan import print_plan
+    from harness.config.shipped import find_file
     from harness.engines.choice import EngineChoice
     from harness.launch.process_memory import watched_launch
     from harness.search.preflight import preflight_sweep
@@ -42,7 +45,9 @@ def sweep(
     from harness.sweep.race import Launch
 
     choice = EngineChoice(engine, pack, jobs)
-    loaded = load_sweep(sweep, overrides or [])
+    path = find_file(sweep, "sweep")
+    add_user_code(path)
+    loaded = load_sweep(path, overrides or [])
     plan = plan_sweep(loaded, results, jobs)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
     if is_left:

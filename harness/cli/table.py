@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Metrics, Results, split_list
+from harness.cli.options import RESULTS, Metrics, Results, complete_results, split_list
 from harness.errors import UserError, must_be_in
 
 if TYPE_CHECKING:
@@ -16,11 +16,20 @@ if TYPE_CHECKING:
 
 
 def table(
-    names: Annotated[list[str], typer.Argument(help="Experiments, by name; or a table file (YAML).")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Experiments, by name; or a table file (YAML), or a shipped one's name.",
+            autocompletion=complete_results,
+        ),
+    ],
     results: Results = RESULTS,
     format: Annotated[str, typer.Option(help="terminal, md, tex, html, csv or json.")] = "terminal",
     metrics: Metrics = None,
-    spec: Annotated[Path | None, typer.Option(help="File with the table's settings, instead of the recorded.")] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option(help="File with the table's settings, or a shipped one's name, instead of the recorded settings."),
+    ] = None,
     layout: Annotated[str | None, typer.Option(help="A named layout (docs/tables.md).")] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
     standalone: Annotated[bool, typer.Option("--standalone", help="With tex: a whole document.")] = False,
@@ -59,20 +68,22 @@ def make_table(
     Raises:
         UserError: unknown experiment, layout or metric, or a wrong table file.
     """
+    from harness.config.shipped import find_file, shipped_files
     from harness.config.table import check_layout, load_table_settings, load_table_spec
     from harness.tables.build import build_experiments, recorded_settings
 
     settings = None
     title = None
-    files = [name for name in names if Path(name).suffix in (".yaml", ".yml")]
+    shipped = {name for name in shipped_files("table") if not (results / name).is_dir()}
+    files = [name for name in names if Path(name).suffix in (".yaml", ".yml") or name in shipped]
     if files:
         if len(names) > 1 or spec is not None:
             raise UserError(f"{files[0]}: a table file stands alone: no other name, no --spec")
-        path = Path(files[0])
+        path = find_file(files[0], "table")
         title = load_table_spec(path)
         names, settings = title.experiments, load_table_settings(path)
     elif spec is not None:
-        settings = load_table_settings(spec)
+        settings = load_table_settings(find_file(spec, "table", "experiment", "sweep"))
     if layout is not None:
         check_layout(layout, "--layout")
         settings = (settings or recorded_settings(results, names)).model_copy(update={"layout": layout})

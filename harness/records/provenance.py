@@ -20,6 +20,8 @@ PACKAGES = ("torch", "torchaudio", "transformers", "tokenizers", "numpy", "safet
 def git_state() -> tuple[str | None, bool | None]:
     """Commit of the code and whether it has uncommitted changes (records aside); None outside a checkout."""
     folder = Path(__file__).resolve().parents[2]
+    if not (folder / "pyproject.toml").is_file():  # installed from a wheel, maybe inside a checkout of something else
+        return None, None
 
     def git(*arguments: str) -> str | None:
         try:

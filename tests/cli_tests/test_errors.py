@@ -146,10 +146,20 @@ def test_run_without_a_file(cli: Cli) -> None:
     assert re.fullmatch(r"Missing argument 'experiment' \(see harness run --help\)", result.error, re.IGNORECASE)
 
 
-def test_run_with_an_override_for_a_file(cli: Cli) -> None:
-    result = cli("run", "optim", "optim.lr=1")
+@pytest.mark.parametrize(
+    ("arguments", "name", "choice"),
+    [
+        (("run", "demo_txt", "optim.lr=1"), "demo_txt", "demo_text"),
+        (("sweep", "quickstrat"), "quickstrat", "quickstart"),
+        (("plan", "nemo"), "nemo", "nemo_grid"),
+        (("table", "x", "--spec", "two_family"), "two_family", "two_families"),
+    ],
+)
+def test_a_name_that_nothing_has(cli: Cli, arguments: tuple[str, ...], name: str, choice: str) -> None:
+    result = cli(*arguments)
     assert result.code == 2
-    assert result.error == "optim: expected an experiment file (YAML) before the overrides"
+    place, choices = result.error.split("; choices: ")
+    assert repr(name) in place and choice in choices
 
 
 def test_a_backbone_that_is_not_trained(cli: Cli, tiny_text_files: TinyText, tmp_path: Path) -> None:

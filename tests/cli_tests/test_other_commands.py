@@ -10,12 +10,11 @@ import yaml
 from tiny_text import TinyText
 
 from harness import __version__
+from harness.config.shipped import shipped_files
 from harness.data.corpora.registry import CORPORA
 from harness.data.errors import DataError
 
 from .conftest import Cli
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_pretrain_reports_epochs_and_does_nothing_the_second_time(
@@ -100,22 +99,14 @@ class TestDemo:
         monkeypatch.setattr(logging.getLogger("harness"), "level", logging.NOTSET)  # the demo raises it
         return told
 
-    @pytest.mark.slow
-    def test_outside_a_checkout(self, cli: Cli, told: list[str]) -> None:
-        result = cli("demo")
-        assert result.code == 2
-        assert result.error.endswith("start it in a checkout of the project")
-        assert told == []
-
-    def test_real_speech(self, cli: Cli, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(ROOT)
+    def test_real_speech(self, cli: Cli, told: list[str]) -> None:
         result = cli("demo")
         assert (result.code, result.err) == (0, "")
         assert told == [
             "fetch vader",
-            "sweep sweeps/quickstart.yaml",
+            "sweep quickstart",
             "fetch asterisk",
-            "run experiments/demo_speech.yaml",
+            "run demo_speech",
             "report quickstart",
             "report demo_speech",
         ]
@@ -127,14 +118,13 @@ class TestDemo:
                 raise DataError("apt-get is not there")
 
         monkeypatch.setattr("harness.data.corpora.registry.fetch_corpus", fetch)
-        monkeypatch.chdir(ROOT)
         result = cli("demo")
-        ran = ["sweep sweeps/quickstart.yaml", "run experiments/demo_speech_synthetic.yaml"]
+        ran = ["sweep quickstart", "run demo_speech_synthetic"]
         assert told == [*ran, "report quickstart", "report demo_speech_synthetic"]
         assert "The recordings cannot be had here: apt-get is not there" in result.out
         assert "SYNTHETIC" in result.out
 
-    def test_its_files_are_there(self) -> None:
-        assert (ROOT / "sweeps" / "quickstart.yaml").is_file()
-        for name in ("demo_text", "demo_speech", "demo_speech_synthetic"):
-            assert (ROOT / "experiments" / f"{name}.yaml").is_file()
+
+def test_the_files_of_the_demo_are_shipped() -> None:
+    assert {"demo_text", "demo_speech", "demo_speech_synthetic"} <= set(shipped_files("experiment"))
+    assert "quickstart" in shipped_files("sweep")

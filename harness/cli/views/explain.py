@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from harness.cli.printing import print_aligned
+from harness.config.shipped import shipped_files
 from harness.errors import UserError
 from harness.tables.explain import Explanation, Run, explain
 from harness.tables.model import Table
@@ -61,19 +62,17 @@ def run_texts(run: Run) -> tuple[str, ...]:
 def commands(run: Run, results: Path) -> list[str]:
     """What repeats a run: from its record, and from the experiment file where that still gives the same trial."""
     trial = run.trial
-    where = [] if results == Path("results") else ["--results", str(results)]
     if trial.phase == "search":
         return [f"(a trial of the search; its config is {run.folder / 'config.json'})"]
-    found = [
-        shlex.join(["harness", "verify", trial.experiment, "--retrain", "--cell", f"{trial.arm}/{trial.seed}", *where])
-    ]
-    path = Path("experiments") / f"{trial.experiment}.yaml"
-    if path.is_file() and _gives(path, trial.arm, trial.seed, trial.trial_id):
-        found.append(
-            shlex.join(
-                ["harness", "run", str(path), "--arm", trial.arm, "--seed", str(trial.seed), "--results", "elsewhere"]
-            )
-        )
+    where = [] if results == Path("results") else ["--results", str(results)]
+    cell = f"{trial.arm}/{trial.seed}"
+    found = [shlex.join(["harness", "verify", trial.experiment, "--retrain", "--cell", cell, *where])]
+    own, shipped = Path("experiments") / f"{trial.experiment}.yaml", shipped_files("experiment")
+    path = own if own.is_file() else shipped.get(trial.experiment)
+    if path is not None and _gives(path, trial.arm, trial.seed, trial.trial_id):
+        file = str(own) if path == own else trial.experiment
+        only = ["--arm", trial.arm, "--seed", str(trial.seed), "--results", "elsewhere"]
+        found.append(shlex.join(["harness", "run", file, *only]))
     return found
 
 
