@@ -8,9 +8,9 @@ from typing import Any
 
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
-from harness.engines.packed.driver import PackDriver
+from harness.engines.registry import Engines
 from harness.training.resources import Resources
-from harness.training.trial import Outcome, Report, Trial
+from harness.training.trial import Report, Trial
 
 Entries = list[dict[str, Any]]
 
@@ -33,7 +33,8 @@ def train_list(
         RuntimeError: a trial failed, or was trained by another engine.
     """
     execution = Execution.model_validate({"engine": engine, "pack": pack_size})
-    driver: PackDriver[Outcome] = PackDriver(pack_size)
+    engines = Engines()
+    driver = engines.driver(pack_size)
     entries: list[Entries] = [[] for _ in configs]
     trials: dict[int, Trial] = {}
     waiting = list(enumerate(configs))
@@ -41,7 +42,7 @@ def train_list(
     while num_ended < len(configs):
         while waiting and len(driver) < pack_size:
             number, config = waiting.pop(0)
-            trials[number] = Trial(config, resources, None, _keeper(entries[number], clock), execution)
+            trials[number] = Trial(config, resources, None, _keeper(entries[number], clock), engines.of(execution))
             driver.start(number, trials[number].steps())
         for done in driver.run():
             if done.error is not None:

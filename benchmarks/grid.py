@@ -35,7 +35,7 @@ from harness.seeding import torch_generator
 from harness.tasks.task import Task
 from harness.training.adapting import adapt
 from harness.training.resources import Domains, Resources
-from harness.training.trial import Trial
+from harness.training.validation import Validation
 
 ROWS = 16  # examples a step
 TOKENS = (64, 256, 1024)  # a step
@@ -183,13 +183,13 @@ class StepClock:
 def engine_steps(configs: list[TrialConfig], domains: Domains, engine: str, num_steps: int) -> float:
     """Seconds a trial-step, from the end of the last trial's first epoch to the end of all."""
     clock = StepClock()
-    score_epoch, score_step = Trial.score_epoch, steps.score_step
+    score_epoch, score_step = Validation.epoch, steps.score_step
     try:
-        Trial.score_epoch = clock.leave_out(score_epoch)  # type: ignore[method-assign]
+        Validation.epoch = clock.leave_out(score_epoch)  # type: ignore[method-assign]
         steps.score_step = clock.leave_out(score_step)
         entries = train_list(configs, CellResources(domains), engine, len(configs), clock)
     finally:
-        Trial.score_epoch, steps.score_step = score_epoch, score_step  # type: ignore[method-assign]
+        Validation.epoch, steps.score_step = score_epoch, score_step  # type: ignore[method-assign]
     began, ended = (max(found[epoch]["cpu_s"] for found in entries) for epoch in (0, EPOCHS - 1))
     return (ended - began) / (len(configs) * num_steps * (EPOCHS - 1))
 

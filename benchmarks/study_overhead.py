@@ -29,7 +29,6 @@ from reporting import describe_machine, write_result
 
 import harness.search.mirror
 import harness.training.run_trial
-from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.engines.choice import EngineChoice
 from harness.launch.pools import InProcessPool
@@ -43,6 +42,7 @@ from harness.search.storage import StudyStore
 from harness.search.sweep_files import load_sweep
 from harness.sweep.run_sweep import open_arms
 from harness.tracking.wandb_process import ProcessTracker, WandbProcess
+from harness.training.engine import Engine
 from harness.training.trial import Outcome, Report
 
 SWEEP = Path(__file__).parents[1] / "sweeps" / "text_depth_x_l2.yaml"
@@ -98,11 +98,9 @@ class SimulatedTrial:
 
     train_s = 0.0  # of all epochs together, of the core's time: what is lost to others on the core is overhead
 
-    def __init__(
-        self, config: TrialConfig, resources: Any, checkpoint: Any, report: Report, execution: Execution
-    ) -> None:
+    def __init__(self, config: TrialConfig, resources: Any, checkpoint: Any, report: Report, engine: Engine) -> None:
         self.config, self.report, self.sealed, self.domains = config, report, resources.sealed, _Domains()
-        self.executed = execution.record("plain", None)
+        self.executed = engine.execution.record("plain", None)
 
     def steps(self) -> Generator[Any, Any, Outcome]:
         """Eight epochs of made-up scores; no training is ever due."""

@@ -2,8 +2,9 @@
 
     access         tensors, such as an auxiliary loss, handed from a module to the training
     functional     the maths, for one trial or a pack of them
-    strategies/    how an adapter's output is merged with its input, one family a file
-    linear         the bottleneck adapter
+    strategies/    how an adapter's output is merged with its input, one strategy a file, all of them in STRATEGIES
+    linear         the bottleneck adapter; registry has all adapter types, in ADAPTERS
+    packed         what a strategy or an adapter declares to be computed for several trials at once
     module_mixin   adapters for one module (the host); model_mixin for a whole model, `module:name`
     insertion      a host that only marks a place, and the hook that puts it behind any module
     freezing       a backbone that stays in eval mode
@@ -23,6 +24,8 @@ from harness.adapters.linear import AdapterModuleUtil, LinearAdapter, LinearAdap
 from harness.adapters.model_mixin import AdapterModelMixin
 from harness.adapters.module_mixin import AdapterModuleMixin
 from harness.adapters.nemo_bridge import allow_in_nemo
+from harness.adapters.packed import PackedAdapter, PackedCall, PackedStrategy
+from harness.adapters.registry import ADAPTERS
 from harness.adapters.strategies import (
     STRATEGIES,
     AbstractAdapterStrategy,
@@ -33,6 +36,7 @@ from harness.adapters.strategies import (
 )
 
 __all__ = [
+    "ADAPTERS",
     "STRATEGIES",
     "AbstractAdapterStrategy",
     "AccessMixin",
@@ -43,6 +47,9 @@ __all__ = [
     "InsertionPoint",
     "LinearAdapter",
     "LinearAdapterConfig",
+    "PackedAdapter",
+    "PackedCall",
+    "PackedStrategy",
     "ResidualAddAdapterStrategy",
     "ResidualAddAdapterStrategyConfig",
     "ReturnResultAdapterStrategy",

@@ -6,14 +6,17 @@ pass between the two. Parameters: 2 * D * H + 2 * D.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from functools import cached_property
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from harness.adapters import functional, nemo_bridge
 from harness.adapters.access import AccessMixin
+from harness.adapters.packed import PackedAdapter, padded_width
 from harness.adapters.strategies import ResidualAddAdapterStrategyConfig
 from harness.adapters.strategies.abstract import target_of
 from harness.instantiate import instantiate, to_plain
@@ -29,10 +32,25 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
+# Where the layer norm, the projection down and the projection up are in `LinearAdapter.module`; the activation lies
+# between the two projections.
+PLACES = {"pre": (0, 1, 3), "post": (3, 0, 2)}
+
+
 class AdapterModuleUtil(AccessMixin):
-    """What every adapter module has (NeMo's name): a strategy, a registry, and `adapter_unfreeze`."""
+    """What every adapter module has (NeMo's name): a strategy, a registry, and `adapter_unfreeze`.
+
+    Like a strategy, a class may say for itself alone that its trials can be packed and that padding does not matter.
+    """
 
     adapter_strategy: Any
+
+    packed_form: ClassVar[type[PackedAdapter] | None] = None
+    """How it is computed for several trials at once (harness/adapters/packed.py); None: it is not."""
+
+    def reads_padding(self, training: bool) -> bool:
+        """Whether what padded steps hold may change the output at real steps, in training or in scoring."""
+        return True
 
     def setup_adapter_strategy(self, adapter_strategy: Any = None) -> None:
         """Set `adapter_strategy` from a config (mapping, dataclass, omegaconf) or an object.
@@ -66,6 +84,65 @@ class AdapterModuleUtil(AccessMixin):
             parameter.requires_grad_(True)
 
 
+@dataclass(frozen=True)
+class PackedLinear(PackedAdapter):
+    """LinearAdapters of K trials at once; bottlenecks are padded to a common width.
+
+    That is exact: every activation maps 0 to 0, so a padded unit's weights, gradients and moments stay 0.
+
+    Attributes:
+        width: of the bottleneck, padded.
+        norm_position: as LinearAdapter's.
+        activation: its class.
+        eps: of the layer norm.
+    """
+
+    width: int
+    norm_position: str
+    activation: type[nn.Module]
+    eps: float
+
+    @staticmethod
+    def why_not(adapter: LinearAdapter) -> str | None:
+        """See PackedAdapter."""
+        return None if adapter.dropout is None else "adapter.dropout draws from torch's global generator"
+
+    @classmethod
+    def of(cls, adapter: LinearAdapter) -> Self:
+        """See PackedAdapter."""
+        norm, down, activation, _ = adapter._parts
+        return cls(padded_width(down.out_features), adapter.norm_position, type(activation), norm.eps)
+
+    def padded_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """See PackedAdapter: down is [H, D], up is [D, H]."""
+        _, down, up = self._names
+        if name == f"{down}.weight":
+            return self.width, shape[1]
+        return (shape[0], self.width) if name == f"{up}.weight" else shape
+
+    def run(self, weights: Mapping[str, Tensor], x_KBTD: Tensor) -> Tensor:
+        """See PackedAdapter."""
+        norm, down, up = self._names
+        return functional.bottleneck(
+            x_KBTD,
+            norm_weight=weights[f"{norm}.weight"],
+            norm_bias=weights[f"{norm}.bias"],
+            down=weights[f"{down}.weight"],
+            up=weights[f"{up}.weight"],
+            activation=self._activate,
+            norm_position=self.norm_position,
+            eps=self.eps,
+        )
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return [f"module.{place}" for place in PLACES[self.norm_position]]
+
+    @cached_property
+    def _activate(self) -> nn.Module:
+        return self.activation()
+
+
 class LinearAdapter(nn.Module, AdapterModuleUtil):
     """A bottleneck adapter whose output is exactly zero before training.
 
@@ -80,6 +157,8 @@ class LinearAdapter(nn.Module, AdapterModuleUtil):
     Raises:
         ValueError: a size below 1, or an unknown activation or norm position.
     """
+
+    packed_form = PackedLinear
 
     def __init__(
         self,
@@ -114,10 +193,20 @@ class LinearAdapter(nn.Module, AdapterModuleUtil):
         for parameter in self.module[-1].parameters():
             parameter.zero_()
 
+    @property
+    def _parts(self) -> tuple[Any, Any, Any, Any]:
+        """The layer norm, the projection down, the activation and the projection up."""
+        layers: list[Any] = list(self.module)
+        norm, down, up = PLACES[self.norm_position]
+        return layers[norm], layers[down], layers[down + 1], layers[up]
+
+    def reads_padding(self, training: bool) -> bool:
+        """See AdapterModuleUtil: each step is computed by itself."""
+        return False
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the adapter's output for x, both [..., D], without the residual."""
-        layers: list[Any] = list(self.module)
-        norm, down, activation, up = layers if self.norm_position == "pre" else (layers[3], *layers[:3])
+        norm, down, activation, up = self._parts
         out = functional.bottleneck(
             x,
             norm_weight=norm.weight,

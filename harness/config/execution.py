@@ -1,8 +1,9 @@
 """How a training is executed: recorded beside its numbers, and no part of its config or id.
 
-Engines: `plain` is the reference loop (harness/training/loop.py); `cut` the same loop behind a frozen prefix that was
-computed once and kept; `packed` takes the steps of several trainings at once, behind the cut. They compute the same
-function: equal to 1e-12 in float64, and in float32 up to rounding. A search keeps one for all of an arm's trials.
+Engines (harness/engines/registry.py): `plain` is the reference loop (harness/training/loop.py); `cut` the same loop
+behind a frozen prefix that was computed once and kept; `packed` takes the steps of several trainings at once, behind
+the cut. They compute the same function: equal to 1e-12 in float64, and in float32 up to rounding. A search keeps one
+for all of an arm's trials.
 
 Loads no torch.
 """
@@ -14,14 +15,14 @@ from typing import Literal, get_args
 from harness.config.base import PositiveInt, Settings
 from harness.errors import UserError
 
-Engine = Literal["plain", "cut", "packed"]
-ENGINES: tuple[Engine, ...] = get_args(Engine)
+EngineName = Literal["plain", "cut", "packed"]
+ENGINE_NAMES: tuple[EngineName, ...] = get_args(EngineName)
 
 
 class Execution(Settings):
     """What a training asks for. `pack` bounds how many share a step; on a CPU it changes no bit of any of them."""
 
-    engine: Engine = "plain"
+    engine: EngineName = "plain"
     pack: PositiveInt = 1
 
     @property
@@ -29,7 +30,7 @@ class Execution(Settings):
         """For people: `engine packed, packs of 8`."""
         return f"engine {self.engine}" + (f", packs of {self.pack}" if self.pack > 1 else "")
 
-    def record(self, engine: Engine, why: str | None) -> dict[str, object]:
+    def record(self, engine: EngineName, why: str | None) -> dict[str, object]:
         """What provenance says: the engine that was used, and why it is not the one that was asked for."""
         content: dict[str, object] = {"engine": engine}
         if engine == "packed":
@@ -48,8 +49,8 @@ def execution_of(engine: str, pack: int | None) -> Execution:
     Raises:
         UserError: an unknown engine, or a pack that the engine has no use for.
     """
-    if engine not in ENGINES:
-        raise UserError(f"--engine {engine!r}; choices: auto, {', '.join(ENGINES)}")
+    if engine not in ENGINE_NAMES:
+        raise UserError(f"--engine {engine!r}; choices: auto, {', '.join(ENGINE_NAMES)}")
     if pack is not None and engine != "packed":
         raise UserError(f"--pack {pack} needs --engine packed, not {engine}")
     return Execution.model_validate({"engine": engine, "pack": pack or (8 if engine == "packed" else 1)})

@@ -29,7 +29,7 @@ class EngineChoice:
     """What a command asks for: an engine, or `auto`, which probes.
 
     Args:
-        engine: `auto`, or one of harness.config.execution.ENGINES.
+        engine: `auto`, or one of harness.config.execution.ENGINE_NAMES.
         pack: trials to a pack; with `auto` the most that it tries.
         num_jobs: workers that will train at once: their packs must fit into memory together.
 

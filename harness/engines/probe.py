@@ -16,14 +16,17 @@ from dataclasses import dataclass, field
 
 import torch
 
-from harness.config.execution import PLAIN, Execution
+from harness.config.execution import PLAIN, EngineName, Execution
 from harness.config.trial import TrialConfig
 from harness.engines.cut.cut import find_cut, num_block_weights, why_no_cut
-from harness.engines.packed.engine import PackEngine
+from harness.engines.packed.engine import PackedEngine
+from harness.engines.packed.scheduler import PackScheduler
+from harness.engines.registry import Engines
+from harness.training.engine import PLAIN_ENGINE, Engine, Fitting
 from harness.training.free_memory import memory_limits, own_peak
 from harness.training.memory import is_out_of_memory
 from harness.training.resources import Resources
-from harness.training.trial import Fitting, Trial
+from harness.training.trial import Trial
 from harness.training.views import num_views_of
 
 SIZES = (2, 4, 8, 16, 32)
@@ -89,8 +92,7 @@ def describe_speed(config: TrialConfig, resources: Resources, known: Execution |
     cut = describe_cut(config, resources)
     if isinstance(cut, str):
         return f"{chosen}no cut and no packs: {cut}"
-    trial = Trial(config, resources, None, lambda entry: None, Execution(engine="packed", pack=2))
-    engine, reason = trial.choose_engine(trial.adapted().model)
+    engine, reason = _fastest(config, resources, Engines())
     packs = {"packed": "can be packed", "cut": f"no packs: {reason}"}.get(engine, f"plain: {reason}")
     num_views = num_views_of(config.loop.augment)
     views = "" if num_views is None else f", once each of {num_views} views of an item is computed"
@@ -139,27 +141,36 @@ def probe_engines(
     if isinstance(cut, str):
         return EngineProbe(PLAIN, cut)
     phi, limit = cut
-    trial = Trial(config, resources, None, lambda entry: None, Execution(engine="packed", pack=2))
-    engine, reason = trial.choose_engine(trial.adapted().model)
+    engines = Engines()
+    engine, reason = _fastest(config, resources, engines)
     if engine == "plain":
         return EngineProbe(PLAIN, str(reason))
     candidates = [PLAIN, Execution(engine="cut")]
     if engine == "packed":
         candidates += [Execution(engine="packed", pack=size) for size in SIZES if size <= max_pack]
-    num_items = len(trial.train_items())
+    num_items = len(Trial(config, resources, None, lambda entry: None).train_items())
     began = time.perf_counter()
     batch_s = _seconds_a_batch(config, num_items, resources)
     all_s = ahead.wall_s(config, num_items, batch_s, num_jobs)
     num_batches = max(2, min(MAX_BATCHES, int(BATCH_S / max(batch_s, 1e-4))))
     small = _few_batches(config, num_items, num_batches)
     run_s = batch_s * num_batches
-    seconds, left_out = _measure_all(candidates, small, resources, num_jobs, run_s, began + WORTH * all_s)
+    tried = [engines.of(each) for each in candidates]
+    seconds, left_out = _measure_all(tried, small, resources, num_jobs, run_s, began + WORTH * all_s)
     execution, why = _choose(seconds, reason)
     return EngineProbe(execution, f"{why}; {left_out}" if left_out else why, seconds, phi, limit)
 
 
+def _fastest(config: TrialConfig, resources: Resources, engines: Engines) -> tuple[EngineName, str | None]:
+    """The engine that would train a config, were packs asked for, and why not in packs."""
+    trial = Trial(config, resources, None, lambda entry: None)
+    asked = engines.of(Execution(engine="packed", pack=2))
+    engine, reason = asked.choose(config, trial.domains, trial.adapted().model)
+    return engine.execution.engine, reason
+
+
 def _measure_all(
-    candidates: Sequence[Execution],
+    candidates: Sequence[Engine],
     config: TrialConfig,
     resources: Resources,
     num_jobs: int,
@@ -173,7 +184,8 @@ def _measure_all(
         deadline: of `time.perf_counter`. Where twice the time of all rounds is not left, there is one round.
     """
     seconds: dict[str, float] = {}
-    for execution in candidates:
+    for engine in candidates:
+        execution = engine.execution
         is_pack = execution.engine == "packed"
         name = f"packed {execution.pack}" if is_pack else execution.engine
         left = f"packs of {execution.pack} or more" if is_pack else f"the engine {name} or any other"
@@ -182,7 +194,7 @@ def _measure_all(
         if began + (num_warm + 1) * run_s > deadline:
             return seconds, f"the trainings are too few to try {left}"
         num_rounds = ROUNDS if began + 2 * (num_warm + ROUNDS) * run_s <= deadline else 1
-        found = _measure(config, resources, execution, num_jobs, num_warm, num_rounds)
+        found = _measure(config, resources, engine, num_jobs, num_warm, num_rounds)
         if found is None:  # a larger pack would not fit either
             return seconds, f"memory is too short for {left}"
         seconds[name] = found
@@ -228,7 +240,7 @@ def _few_batches(config: TrialConfig, num_items: int, num_batches: int) -> Trial
 def _seconds_a_batch(config: TrialConfig, num_items: int, resources: Resources) -> float:
     """Of the plain loop; 0 if memory ran out. The first of two runs pays for the first calls of everything."""
     few = [_few_batches(config, num_items, 2)]
-    return min((_run(few, resources, PLAIN) or 0.0) / 2 for _ in range(2))
+    return min((_run(few, resources, PLAIN_ENGINE) or 0.0) / 2 for _ in range(2))
 
 
 def _leaves_room(device: torch.device, num_jobs: int) -> bool:
@@ -238,27 +250,27 @@ def _leaves_room(device: torch.device, num_jobs: int) -> bool:
 
 
 def _measure(
-    config: TrialConfig, resources: Resources, execution: Execution, num_jobs: int, num_warm: int, num_rounds: int
+    config: TrialConfig, resources: Resources, engine: Engine, num_jobs: int, num_warm: int, num_rounds: int
 ) -> float | None:
-    """Seconds of one of `execution.pack` trials, the best of the rounds; None if memory ran out or short."""
+    """Seconds of one of `engine.execution.pack` trials, the best of the rounds; None if memory ran out or short."""
     # The same seed, as in a search: the trials' batches have the same shapes.
-    rates = [config.optim.lr * (1 + number / 64) for number in range(execution.pack)]
+    rates = [config.optim.lr * (1 + number / 64) for number in range(engine.execution.pack)]
     configs = [config.model_copy(update={"optim": config.optim.model_copy(update={"lr": rate})}) for rate in rates]
     rounds = []
     for _ in range(num_warm + num_rounds):
-        seconds = _run(configs, resources, execution)
+        seconds = _run(configs, resources, engine)
         if seconds is None or not _leaves_room(torch.device(config.loop.device), num_jobs):
             return None
         rounds.append(seconds)
     return min(rounds[num_warm:]) / len(configs)
 
 
-def _run(configs: list[TrialConfig], resources: Resources, execution: Execution) -> float | None:
+def _run(configs: list[TrialConfig], resources: Resources, engine: Engine) -> float | None:
     """Seconds of all trainings together, without what comes before and after; None if memory ran out."""
     torch.set_num_threads(configs[0].loop.threads)
-    steps = [Trial(config, resources, None, lambda entry: None, execution).steps() for config in configs]
+    steps = [Trial(config, resources, None, lambda entry: None, engine).steps() for config in configs]
     try:
-        seconds = _train([next(each) for each in steps], execution)
+        seconds = _train([next(each) for each in steps], engine)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -269,22 +281,23 @@ def _run(configs: list[TrialConfig], resources: Resources, execution: Execution)
     return seconds
 
 
-def _train(fittings: Sequence[Fitting], execution: Execution) -> float | None:
+def _train(fittings: Sequence[Fitting], engine: Engine) -> float | None:
     """Seconds of the trainings; None if a pack had to be made smaller."""
     loop = fittings[0].plan.loop
     on_one_core = loop.threads == 1 and loop.device == "cpu"
     clock: Callable[[], float] = time.process_time if on_one_core else time.perf_counter
-    engine = PackEngine(execution.pack)
     began = clock()
-    for fitting in fittings:
-        if execution.engine == "packed":
-            engine.add(fitting)
-        else:
+    if not isinstance(engine, PackedEngine):
+        for fitting in fittings:
             fitting.fit()
-    left = len(fittings) if execution.engine == "packed" else 0
+        return clock() - began
+    scheduler = PackScheduler(engine.execution.pack, engine.prefixes)
+    for fitting in fittings:
+        scheduler.add(fitting)
+    left = len(fittings)
     while left:
-        for ended in engine.run():
+        for ended in scheduler.run():
             left -= 1
             if isinstance(ended.outcome, BaseException):
                 raise ended.outcome
-    return clock() - began if engine.size == execution.pack else None
+    return clock() - began if scheduler.size == engine.execution.pack else None

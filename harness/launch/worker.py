@@ -16,8 +16,9 @@ from harness.tracking.tracker import NullTracker, Tracker, TrialRun
 from harness.tracking.wandb_process import WandbProcess
 
 if TYPE_CHECKING:  # torch is loaded in the worker, not by who starts it
+    from harness.engines.packed.driver import PackDriver
+    from harness.training.engine import Fitting
     from harness.training.loop import FitState
-    from harness.training.trial import Fitting
 
 RETRIED_REASONS = ("oom", "killed", "error", "disk", "checkpoint")  # the others would fail again in the same way
 
@@ -65,12 +66,12 @@ class Worker:
     """Trains trials one after another, sharing corpora and backbones between them."""
 
     def __init__(self) -> None:
-        from harness.engines.cut.prefix_cache import PrefixBudget  # torch is loaded in the worker, not by who starts it
+        from harness.engines.registry import Engines  # torch is loaded in the worker, not by who starts it
         from harness.training.resources import Resources
 
         # Those of the search have no test data. The confirm phase reads it, with resources of its own.
-        budget = PrefixBudget()  # one for the process
-        self.resources = {sealed: Resources(sealed, budget) for sealed in (True, False)}
+        self.resources = {sealed: Resources(sealed) for sealed in (True, False)}
+        self.engines = Engines()  # with one budget of memory for the process
         self._wandb = WandbProcess()
 
     def close(self) -> None:
@@ -79,7 +80,7 @@ class Worker:
 
     def train(self, task: TrialTask, tell: Callable[[TrialEvent], bool | None], wait: bool = False) -> TrialEvent:
         """Train a trial, alone, or find it finished: see `steps`."""
-        from harness.training.trial import drive
+        from harness.training.engine import drive
 
         return drive(self.steps(task, tell, wait))
 
@@ -129,7 +130,7 @@ class Worker:
                 self.resources[task.run.phase == "search"],
                 tracker,
                 lambda entry: tell(TrialEvent("epoch", task, entry=entry)),
-                task.execution,
+                self.engines.of(task.execution),
             )
         )
 
@@ -142,11 +143,9 @@ class PackedWorker:
     """
 
     def __init__(self, num_slots: int, tell: Callable[[TrialEvent], bool | None]) -> None:
-        from harness.engines.packed.driver import PackDriver
-
         self.num_slots, self._tell = num_slots, tell
         self._worker = Worker()
-        self._driver: PackDriver[TrialEvent] = PackDriver(num_slots)
+        self._driver: PackDriver[TrialEvent] = self._worker.engines.driver(num_slots)
         self._started: TrialTask | None = None
 
     def __len__(self) -> int:
@@ -165,7 +164,7 @@ class PackedWorker:
             Exception: whatever `tell` raised.
         """
         finished = self._driver.run()
-        for line in self._driver.engine.take_notes():
+        for line in self._driver.scheduler.take_notes():
             assert self._started is not None
             self._tell(TrialEvent("note", self._started, message=line))
         for done in finished:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -24,15 +23,10 @@ from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus, Example, Split, limit_train
 from harness.data.features import FeatureCache, LogMel
 from harness.data.spec_augment import AugmentedViews, SpecAugment
-from harness.engines.cut.cut import Cut, find_cut, resumes, run_prefix
-from harness.engines.cut.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore, whole_steps
-from harness.engines.packed.slot_layers import Current, slotwise
 from harness.errors import UserError
 from harness.tasks.speech import CtcTask
 from harness.tasks.task import Evaluation, Item, Task, evaluate
 from harness.tasks.text import ClassificationTask
-from harness.training.autocast import autocast
-from harness.training.views import all_views, num_views_of
 
 EVALUATION_FRAMES = {"text": 4096, "speech": 12000}  # padded steps in a batch when scoring
 PREFIX_ALIGN = {"text": 4, "speech": 32}  # input steps; an item's prefix is computed at a multiple of it
@@ -77,18 +71,14 @@ def make_task(
 
 
 class Domains:
-    """A backbone's view of a corpus: encoded items, base scores and frozen prefixes, each made once."""
+    """A backbone's view of a corpus: encoded items and base scores, each made once."""
 
-    def __init__(self, backbone: Backbone, corpus: Corpus, budget: PrefixBudget | None = None) -> None:
+    def __init__(self, backbone: Backbone, corpus: Corpus) -> None:
         self.backbone = backbone
         self.corpus = corpus
-        self.budget = budget or PrefixBudget()
         self._frozen: dict[tuple[str, str], TaskModel] = {}
-        self._slotwise: dict[tuple[str, str], tuple[_OneItemEach, TaskModel]] = {}
-        self._stores: dict[tuple[Any, ...], PrefixStore] = {}
         self._items: dict[tuple[str, Split], list[Item]] = {}
         self._samples: dict[tuple[str, int | None, int], list[Item]] = {}
-        self._resumes: dict[tuple[Cut, str, str, str], bool] = {}
         self.base_probes: dict[tuple[object, ...], Tensor] = {}  # see BaseCheck
         self._base: dict[tuple[str, str, Split, str, int | None], Evaluation] = {}
 
@@ -152,89 +142,6 @@ class Domains:
             self._frozen[key] = model.requires_grad_(False)
         return self._frozen[key]
 
-    def _slotwise_model(self, loop: LoopSettings) -> tuple[_OneItemEach, TaskModel]:
-        """The base model in a form that runs each item as if it were alone, and what tells it how many there are."""
-        key = (loop.device, loop.precision)
-        if key not in self._slotwise:
-            slots = _OneItemEach()
-            self._slotwise[key] = slots, slotwise(self.frozen_model(loop), slots.current)
-        return self._slotwise[key]
-
-    def can_resume(self, config: TrialConfig) -> bool:
-        """Whether the backbone run in two parts gives what it gives whole, tried on two items, once for each cut."""
-        model, target, loop = self.frozen_model(config.loop), config.data.target, config.loop
-        key = (find_cut(config, model), target, loop.device, loop.precision)
-        if key not in self._resumes:
-            items = sorted(self.items(target, "valid"), key=lambda item: len(item.inputs))
-            batch = self.plain_task.collate([items[0], items[-1]], None).to(torch.device(loop.device), dtype_of(loop))
-            self._resumes[key] = resumes(model, batch.inputs, batch.lengths, key[0])
-        return self._resumes[key]
-
-    def prefix(self, cut: Cut, padded: bool, domain: str, split: Split, loop: LoopSettings) -> PrefixStore:
-        """The frozen prefix of a split's items.
-
-        Args:
-            cut: where it ends.
-            padded: whether padded steps hold what the whole model gives there (see PrefixPlan).
-            domain: of the corpus.
-            split: of the domain.
-            loop: gives device, precision and, for training items, the augmented views: the store has all of them.
-        """
-        augment = loop.augment if split == "train" else None
-        key = (cut, padded, domain, split, loop.device, loop.precision, augment)
-        if key not in self._stores:
-            items, num_views = self.items(domain, split), num_views_of(augment)
-            items = items if num_views is None else all_views(items, num_views)
-            rounds = split == "train" and loop.precision == "bfloat16"  # the plain loop scores in float32, too
-            plan = self._prefix_plan(cut, padded, loop, items, f"{domain}/{split}", augment, rounds)
-            self._stores[key] = PrefixStore(items, plan, self.budget)
-        return self._stores[key]
-
-    def _prefix_plan(
-        self,
-        cut: Cut,
-        padded: bool,
-        loop: LoopSettings,
-        items: Sequence[Item],
-        name: str,
-        augment: AugmentSettings | None,
-        rounds: bool,
-    ) -> PrefixPlan:
-        model, device, dtype = self.frozen_model(loop), torch.device(loop.device), dtype_of(loop)
-        longest = max(len(item.inputs) for item in items)
-        task = self.plain_task if augment is None else self.task(augment)
-
-        slots, run = self._slotwise_model(loop)
-
-        def compute(some: Sequence[Item], num_input_steps: int) -> Tensor:
-            inputs = some[0].inputs.new_zeros((len(some), num_input_steps, *some[0].inputs.shape[1:]))
-            for row, item in zip(inputs, some, strict=True):
-                row[: len(item.inputs)] = task.inputs_of(item)
-            inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
-            slots.num_slots = len(some)
-            lengths_B = torch.tensor([len(item.inputs) for item in some], device=device)
-            with autocast(device, loop.precision) if rounds else nullcontext():
-                return run_prefix(run, cut, inputs, lengths_B)
-
-        sealed = "sealed" if self.corpus.is_sealed else "open"
-        recipe = self.backbone.recipe.recipe_id
-        views = () if augment is None else (content_hash(augment.model_dump(mode="json")),)
-        how = ("bfloat16",) if rounds else ()
-        return PrefixPlan(
-            compute=compute,
-            cut=cut,
-            width=model.encoder.dim,
-            num_input_steps=longest,
-            num_steps=1 if cut.pooled else whole_steps(int(model.encoder.output_lengths(torch.tensor(longest)))),
-            dtype=dtype,
-            device=device,
-            padded=padded,
-            align=PREFIX_ALIGN[self.corpus.family],
-            # A processor may sum a bfloat16 product in another order where there are more of them.
-            alone=rounds and device.type == "cpu",
-            made_of=(self.backbone.fingerprint, recipe, self.corpus.fingerprint, sealed, name, *views, *how),
-        )
-
     def base_scores(
         self, base: TaskModel, domain: str, split: Split, loop: LoopSettings, limit: int | None = None
     ) -> Evaluation:
@@ -245,27 +152,15 @@ class Domains:
         return self._base[key]
 
 
-class _OneItemEach:
-    """Slots of one item, for layers that work slot by slot."""
-
-    def __init__(self) -> None:
-        self.num_slots = 0
-        self.weights: dict[str, Tensor] = {}
-        self.current: Current[_OneItemEach] = Current()
-        self.current.launch = self
-
-
 class Resources:
     """Loads each corpus and backbone once a process.
 
     Args:
         sealed: for the search: corpora come without their test examples.
-        budget: memory for frozen prefixes.
     """
 
-    def __init__(self, sealed: bool = False, budget: PrefixBudget | None = None) -> None:
+    def __init__(self, sealed: bool = False) -> None:
         self.sealed = sealed
-        self.budget = budget or PrefixBudget()
         self._corpora: dict[str, Corpus] = {}
         self._backbones: dict[str, Backbone] = {}
         self._domains: dict[tuple[str, str], Domains] = {}
@@ -293,5 +188,5 @@ class Resources:
         corpus = self.corpus(config.data.corpus, config.data.options)
         key = (backbone.fingerprint, corpus.fingerprint)
         if key not in self._domains:
-            self._domains[key] = Domains(backbone, corpus, self.budget)
+            self._domains[key] = Domains(backbone, corpus)
         return self._domains[key]

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 import torch
 
 from harness import __version__
-from harness.config.execution import PLAIN, Execution
 from harness.config.trial import CONFIG_VERSION, TrialConfig
 from harness.disk import append_line, read_lines, write_atomically
 from harness.errors import TrialError, UserError, first_line
@@ -18,10 +17,11 @@ from harness.records.provenance import git_state, machine, package_versions, use
 from harness.records.schema import Provenance, Summary, TrialState, assert_sealed
 from harness.records.store import TrialFolder
 from harness.tracking.tracker import Tracker, TrialRun
+from harness.training.engine import PLAIN_ENGINE, Engine, Fitting, drive
 from harness.training.loop import FitState
 from harness.training.memory import PeakMemory, is_out_of_memory
 from harness.training.resources import Resources
-from harness.training.trial import Fitting, Outcome, Report, Trial, drive
+from harness.training.trial import Outcome, Report, Trial
 
 
 def run_trial(
@@ -31,10 +31,10 @@ def run_trial(
     resources: Resources,
     tracker: Tracker,
     report: Report,
-    execution: Execution = PLAIN,
+    engine: Engine = PLAIN_ENGINE,
 ) -> Summary:
     """Train one trial, alone, and write its record: see `trial_steps`."""
-    return drive(trial_steps(config, run, folder, resources, tracker, report, execution))
+    return drive(trial_steps(config, run, folder, resources, tracker, report, engine))
 
 
 def trial_steps(
@@ -44,7 +44,7 @@ def trial_steps(
     resources: Resources,
     tracker: Tracker,
     report: Report,
-    execution: Execution = PLAIN,
+    engine: Engine = PLAIN_ENGINE,
 ) -> Generator[Fitting, FitState, Summary]:
     """Train one trial and write its record; goes on from its checkpoint if it has one.
 
@@ -59,7 +59,7 @@ def trial_steps(
     Args:
         resources: sealed for the phase "search", and for no other.
         report: called with each epoch's entry, after it is logged; True prunes the trial.
-        execution: which engine trains it.
+        engine: what trains it (see Trial).
 
     Raises:
         UserError: the trial's data, backbone or adapter do not fit together; the trial stays unfinished.
@@ -83,7 +83,7 @@ def trial_steps(
         except Exception as error:
             raise _Stopped(error) from error
 
-    trial = Trial(config, resources, folder.checkpoint, log, execution)
+    trial = Trial(config, resources, folder.checkpoint, log, engine)
     tracker.start(run)
     try:
         summary = yield from attempt(trial, folder, memory)

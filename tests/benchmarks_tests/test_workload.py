@@ -33,6 +33,6 @@ def test_the_description_holds_what_the_trials_train_on() -> None:
         assert [row[0] for row in content["train"]] == [item.inputs.tolist() for item in items]
         assert [row[1] for row in content["train"]] == [item.reference for item in items]
         for domain, rows in content["valid"].items():
-            assert [row[0] for row in rows] == [item.inputs.tolist() for item in trial.valid_items(domain)]
+            assert [row[0] for row in rows] == [item.inputs.tolist() for item in trial.validation.items(domain)]
         head = trial.base.head.output
         assert torch.equal(torch.tensor(content["head"]["weight"]), head.weight)

@@ -14,9 +14,9 @@ from torch import Tensor
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.engines.packed import steps
-from harness.engines.packed.driver import PackDriver
 from harness.engines.packed.pack import Pack
 from harness.engines.packed.slot import Slot
+from harness.engines.registry import Engines
 from harness.errors import TrialError
 from harness.training.checkpoint import load_checkpoint
 from harness.training.resources import Resources
@@ -36,6 +36,13 @@ class Ran:
     entries: list[dict[str, Any]] = field(default_factory=list)
 
 
+def chosen(config: TrialConfig, resources: Resources, execution: Execution) -> tuple[str, str | None]:
+    """The engine that trains a trial where another is asked for, and why not that one."""
+    trial = Trial(config, resources, None, lambda entry: None)
+    engine, why = Engines().of(execution).choose(config, trial.domains, trial.adapted().model)
+    return engine.execution.engine, why
+
+
 def strategy(**options: Any) -> dict[str, Any]:
     """An adapter's settings with residual add."""
     return {"adapter_strategy": {"_target_": "harness.adapters.ResidualAddAdapterStrategy", **options}}
@@ -47,18 +54,20 @@ def run_all(
     folder: Path,
     execution: Execution = PACKED,
     size: int | None = None,
+    engines: Engines | None = None,
 ) -> list[Ran]:
     """Run trials by an engine, `size` of them at a time (all at once where it is None), each with a checkpoint."""
     folder.mkdir(exist_ok=True)
     size = size or len(configs)
-    driver: PackDriver[Outcome] = PackDriver(size)
+    engines = engines or Engines()
+    driver = engines.driver(size)
     found: dict[int, Ran] = {number: Ran({}, []) for number in range(len(configs))}
     waiting, left = list(range(len(configs))), len(configs)
     while left:
         while waiting and len(driver) < size:
             number = waiting.pop(0)
             path = folder / f"{number}.safetensors"
-            trial = Trial(configs[number], resources, path, found[number].entries.append, execution)
+            trial = Trial(configs[number], resources, path, found[number].entries.append, engines.of(execution))
             driver.start(number, trial.steps())
         for done in driver.run():
             left -= 1
@@ -86,7 +95,7 @@ def poison(victim: TrialConfig, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def poisoned(pack: Pack, slots: Sequence[Slot]) -> Tensor:
         for slot in slots:
-            if slot.fitting.trial.config == victim and slot.fit.state.epoch == 1 and slot.position == 2:
+            if slot.fitting.config == victim and slot.fit.state.epoch == 1 and slot.position == 2:
                 pack.rows_3RP[0, slot.row] = torch.nan
         return real(pack, slots)
 

@@ -20,11 +20,13 @@ from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.data.corpus import Split
 from harness.engines.cut.prefix_cache import PrefixBudget
+from harness.engines.cut.prefixes import Prefixes
 from harness.engines.packed import packable
+from harness.engines.registry import Engines
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 
-from .packs import PACKED, Ran, assert_same_bits, run_all, strategy
+from .packs import PACKED, Ran, assert_same_bits, chosen, run_all, strategy
 
 pytestmark = pytest.mark.slow
 
@@ -63,8 +65,7 @@ def test_the_cut_is_the_plain_loop_within_the_rounding(make: MakeConfig, resourc
     assert losses_of(cut) == pytest.approx(losses_of(plain), rel=TOLERANCE)
     (exact,) = run_all([trial_of(make, "float32")], resources, tmp_path / "exact", CUT)
     assert losses_of(cut) != losses_of(exact)
-    trial = Trial(config, resources, None, lambda entry: None, CUT)
-    assert trial.choose_engine(trial.adapted().model) == ("cut", None)
+    assert chosen(config, resources, CUT) == ("cut", None)
 
 
 @pytest.mark.parametrize("budget", [{"keep": False}, {"limit_mb": 0.0}], ids=["off", "file"])
@@ -75,8 +76,8 @@ def test_bits_do_not_depend_on_the_cache(
     configs = [trial_of(make), trial_of(make, seed=1)]
     expected = run_all(configs, resources, tmp_path / "memory", CUT)
     for run in ("first", "second"):
-        other = Resources(budget=PrefixBudget(folder=tmp_path / "rows", **budget))
-        for ours, theirs in zip(run_all(configs, other, tmp_path / run, CUT), expected, strict=True):
+        engines = Engines(PrefixBudget(folder=tmp_path / "rows", **budget))
+        for ours, theirs in zip(run_all(configs, resources, tmp_path / run, CUT, None, engines), expected, strict=True):
             assert_same_bits(ours, theirs)
 
 
@@ -86,11 +87,11 @@ def test_only_what_is_trained_on_is_rounded(make: MakeConfig, resources: Resourc
     keys = set()
     for precision in ("bfloat16", "float32"):
         config = trial_of(make, precision)
-        trial = Trial(config, resources, None, lambda entry: None, CUT)
-        model = trial.adapted().model
+        trial = Trial(config, resources, None, lambda entry: None)
+        model, prefixes = trial.adapted().model, Prefixes().of(trial.domains)
         splits: tuple[Split, ...] = ("train", "valid")
         for split in splits:
-            store = trial.prefix(model, config.data.target, split)
+            store = prefixes.store(config, model, config.data.target, split)
             keys.add(store.plan.key)
             found[precision, split] = store.gather(store.rows(store.items), store.plan.num_steps)
     ours, exact = found["bfloat16", "train"], found["float32", "train"]
@@ -101,7 +102,7 @@ def test_only_what_is_trained_on_is_rounded(make: MakeConfig, resources: Resourc
 
 
 def test_the_rest_runs_in_bfloat16_over_float32_weights(make: MakeConfig, resources: Resources) -> None:
-    trial = Trial(trial_of(make), resources, None, lambda entry: None, CUT)
+    trial = Trial(trial_of(make), resources, None, lambda entry: None, Engines().of(CUT))
     steps = trial.steps()
     fitting = next(steps)
     seen = set()
@@ -109,17 +110,16 @@ def test_the_rest_runs_in_bfloat16_over_float32_weights(make: MakeConfig, resour
     def watch(module: nn.Module, args: Any, output: Tensor) -> None:
         seen.add((torch.is_grad_enabled(), output.dtype))
 
-    fitting.adapted.model.head.output.register_forward_hook(watch)
+    fitting.model.head.output.register_forward_hook(watch)
     fitting.fit()
     assert seen == {(True, torch.bfloat16), (False, torch.float32)}
-    assert {weight.dtype for weight in fitting.adapted.model.parameters()} == {torch.float32}
+    assert {weight.dtype for weight in fitting.model.parameters()} == {torch.float32}
     steps.close()
 
 
 def test_a_processor_does_not_pack_it_and_says_why(make_config: MakeConfig, resources: Resources) -> None:
-    trial = Trial(trial_of(make_config), resources, None, lambda entry: None, PACKED)
     why = "bfloat16 on a cpu: its bits may depend on how many trials share a step"
-    assert trial.choose_engine(trial.adapted().model) == ("cut", why)
+    assert chosen(trial_of(make_config), resources, PACKED) == ("cut", why)
 
 
 def test_a_pack_of_it_is_the_plain_loop_within_the_rounding(

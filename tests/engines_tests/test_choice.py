@@ -23,6 +23,7 @@ from harness.engines.packed.pack import Pack
 from harness.engines.probe import Ahead, describe_speed, probe_engines
 from harness.errors import UserError
 from harness.search.storage import StudyStore
+from harness.training.engine import Engine
 from harness.training.free_memory import Limit
 from harness.training.resources import Resources
 
@@ -159,7 +160,7 @@ def test_the_probe_tries_what_it_may(configs: dict[str, TrialConfig], monkeypatc
     assert found.phi == 0.5 and found.limit is not None and 1.3 < found.limit < 1.5
     assert probe_engines(configs["frozen"], resources).why == "nothing is trained"
     real = pack_probe._run
-    monkeypatch.setattr(pack_probe, "_run", lambda c, r, e: None if e.pack > 1 else real(c, r, e))
+    monkeypatch.setattr(pack_probe, "_run", lambda c, r, e: None if e.execution.pack > 1 else real(c, r, e))
     assert list(probe_engines(configs["residual_add"], resources).seconds) == ["plain", "cut"]
 
 
@@ -202,8 +203,9 @@ def test_measuring_costs_a_tenth_of_the_search_at_most(
     clock, speed, measured = [0.0], iter(range(9, 0, -1)), {}
 
     def measure(
-        config: TrialConfig, resources: Resources, execution: Execution, num_jobs: int, num_warm: int, num_rounds: int
+        config: TrialConfig, resources: Resources, engine: Engine, num_jobs: int, num_warm: int, num_rounds: int
     ) -> float:
+        execution = engine.execution
         name = f"packed {execution.pack}" if execution.engine == "packed" else execution.engine
         measured[name] = num_warm, num_rounds
         clock[0] += (num_warm + num_rounds) * 3.0 * max(1, execution.pack / 2)

@@ -21,10 +21,12 @@ from trial_configs import MakeConfig
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.engines.cut.prefix_cache import PrefixBudget
+from harness.engines.cut.prefixes import Prefixes
 from harness.engines.packed import driver, packable, steps
 from harness.engines.packed.captured import CapturedSteps, CudaRecorder, Recorder
-from harness.engines.packed.engine import PackEngine
 from harness.engines.packed.pack import Pack
+from harness.engines.packed.scheduler import PackScheduler
+from harness.engines.registry import Engines
 from harness.records.store import TrialFolder
 from harness.tracking.tracker import NullTracker, TrialRun
 from harness.training.free_memory import memory_limits, own_peak
@@ -53,21 +55,21 @@ def on(device: torch.device, **loop: Any) -> dict[str, Any]:
 
 @dataclass
 class Graphs:
-    """Makes engines that capture early; on a CPU a stand-in replays the device part from its buffers."""
+    """Makes schedulers that capture early; on a CPU a stand-in replays the device part from its buffers."""
 
     device: torch.device
     records: bool = True
     num_replayed: int = 0
 
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> list[PackEngine]:
-        engines: list[PackEngine] = []
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> list[PackScheduler]:
+        schedulers: list[PackScheduler] = []
 
-        def make_engine(size: int) -> PackEngine:
-            engines.append(PackEngine(size, self.make))
-            return engines[-1]
+        def make_scheduler(size: int, prefixes: Prefixes) -> PackScheduler:
+            schedulers.append(PackScheduler(size, prefixes, self.make))
+            return schedulers[-1]
 
-        monkeypatch.setattr(driver, "PackEngine", make_engine)
-        return engines
+        monkeypatch.setattr(driver, "PackScheduler", make_scheduler)
+        return schedulers
 
     def make(self, pack: Pack) -> CapturedSteps:
         inner: Recorder = CudaRecorder(pack.rows_3RP.device) if self.device.type == "cuda" else lambda part: part
@@ -135,9 +137,9 @@ def test_a_replay_is_the_step_that_was_captured(
         Graphs(device, records=False).install(patch)
         eager = run_all(configs, resources, tmp_path / "eager", size=3)
     graphs = Graphs(device)
-    engines = graphs.install(monkeypatch)
+    schedulers = graphs.install(monkeypatch)
     replayed = run_all(configs, resources, tmp_path / "replayed", size=3)
-    assert graphs.num_replayed > 8 and not engines[0].take_notes()
+    assert graphs.num_replayed > 8 and not schedulers[0].take_notes()
     assert furthest(replayed, eager) < 1e-12
 
 
@@ -191,7 +193,7 @@ def test_memory_that_runs_out_halves_the_pack(
     run."""
     configs = mixed(make_config, epochs=1, precision="float64", device=str(device))[:7]
     expected = run_all(configs, resources, tmp_path / "expected", size=1)
-    engines = Graphs(device).install(monkeypatch)
+    schedulers = Graphs(device).install(monkeypatch)
     real = steps.train_step
 
     def train_step(pack: Pack, slots: Any) -> Tensor:
@@ -202,8 +204,8 @@ def test_memory_that_runs_out_halves_the_pack(
     monkeypatch.setattr(steps, "train_step", train_step)
     found = run_all(configs, resources, tmp_path / "found")
     assert furthest(found, expected) < 1e-12
-    notes = engines[0].take_notes()
-    assert engines[0].size <= 3 and notes and all(note.startswith("out of memory with") for note in notes)
+    notes = schedulers[0].take_notes()
+    assert schedulers[0].size <= 3 and notes and all(note.startswith("out of memory with") for note in notes)
 
 
 def test_the_devices_memory_is_known(device: torch.device) -> None:
@@ -243,8 +245,9 @@ def test_a_prefix_lies_on_the_device(device: torch.device, make_config: MakeConf
     for where in (torch.device("cpu"), device):
         budget = PrefixBudget(limit_mb=0.0)
         config = adapters(make_config, loop={"device": str(where), "precision": "float64"})
-        trial = Trial(config, Resources(budget=budget), None, lambda entry: None, CUT)
-        store = trial.prefix(trial.adapted().model, config.data.target, "train")
+        trial = Trial(config, Resources(), None, lambda entry: None)
+        prefixes = Prefixes(budget).of(trial.domains)
+        store = prefixes.store(config, trial.adapted().model, config.data.target, "train")
         found = store.gather(store.rows(store.items), store.plan.num_steps)
         assert found.device.type == where.type and (store.file is None) == (where.type == "cuda")
         rows.append(found.cpu())
@@ -261,12 +264,11 @@ def test_a_trial_from_its_config_to_its_record(
     folder = TrialFolder(tmp_path / "record")
     about = TrialRun(config.trial_id, "e", "a", config.seed, "confirm")
     execution = Execution.model_validate({"engine": engine, "pack": 2 if engine == "packed" else 1})
-    summary = run_trial(config, about, folder, resources, NullTracker(), lambda entry: None, execution)
+    trains = Engines().of(execution)
+    summary = run_trial(config, about, folder, resources, NullTracker(), lambda entry: None, trains)
     assert summary.state == "complete" and summary.checks["base_restored"].startswith("adapters off")
     assert summary.costs["peak_memory_mb"] > 0
     exact = config.model_copy(update={"loop": config.loop.model_copy(update={"device": "cpu"})})
-    its = run_trial(
-        exact, about, TrialFolder(tmp_path / "cpu"), resources, NullTracker(), lambda entry: None, execution
-    )
+    its = run_trial(exact, about, TrialFolder(tmp_path / "cpu"), resources, NullTracker(), lambda entry: None, trains)
     assert summary.base.keys() == its.base.keys()
     assert summary.metrics.keys() == its.metrics.keys()

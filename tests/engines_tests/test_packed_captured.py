@@ -18,14 +18,15 @@ from torch import Tensor
 from trial_configs import MakeConfig
 
 from harness.config.trial import TrialConfig
+from harness.engines.cut.prefixes import Prefixes
 from harness.engines.packed import captured, driver, steps
 from harness.engines.packed.captured import CapturedStep, CapturedSteps, Recorder, captured_on
-from harness.engines.packed.driver import PackDriver
-from harness.engines.packed.engine import PackEngine
 from harness.engines.packed.pack import Pack
+from harness.engines.packed.scheduler import PackScheduler
+from harness.engines.registry import Engines
 from harness.training.checkpoint import load_checkpoint
 from harness.training.resources import Resources
-from harness.training.trial import Outcome, Trial
+from harness.training.trial import Trial
 
 from .packs import PACKED, Ran, assert_poisoned, assert_same_bits, poison, run_all, strategy
 from .test_packed_oracle import adapters, mixed
@@ -42,7 +43,7 @@ def _one_thread() -> None:
 
 @dataclass
 class Graphs:
-    """Makes engines whose steps run from buffers; keeps what was made and counts.
+    """Makes schedulers whose steps run from buffers; keeps what was made and counts.
 
     Attributes:
         capture_after: steps of a kind before it is recorded.
@@ -57,14 +58,14 @@ class Graphs:
     num_replayed: int = 0
     largest: int = 0
     made: list[CapturedSteps] = field(default_factory=list)
-    engines: list[PackEngine] = field(default_factory=list)
+    schedulers: list[PackScheduler] = field(default_factory=list)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def make_engine(size: int) -> PackEngine:
-            self.engines.append(PackEngine(size, self.make))
-            return self.engines[-1]
+        def make_scheduler(size: int, prefixes: Prefixes) -> PackScheduler:
+            self.schedulers.append(PackScheduler(size, prefixes, self.make))
+            return self.schedulers[-1]
 
-        monkeypatch.setattr(driver, "PackEngine", make_engine)
+        monkeypatch.setattr(driver, "PackScheduler", make_scheduler)
 
     def make(self, pack: Pack) -> CapturedSteps:
         self.made.append(CapturedSteps(pack, self.record, None, self.capture_after, self.most))
@@ -113,7 +114,7 @@ def test_buffers_give_the_direct_ways_bits(
     assert graphs.largest <= most
     if most == 32:
         assert graphs.num_recorded and graphs.num_replayed > graphs.num_recorded
-    assert not graphs.engines[0].take_notes()
+    assert not graphs.schedulers[0].take_notes()
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -152,18 +153,19 @@ def test_speech(
     adapter = strategy(stochastic_depth=0.3, l2_lambda=0.01)
     configs = [make_speech_config(seed=seed, loop=loop, adapter=adapter) for seed in (0, 1, 2)]
     expected = run_all(configs, resources, tmp_path / "direct")
-    engines: list[PackEngine] = []
+    schedulers: list[PackScheduler] = []
 
-    def make_engine(size: int) -> PackEngine:
-        engines.append(PackEngine(size, lambda pack: CapturedSteps(pack, None, pack.task.why_not_captured)))
-        return engines[-1]
+    def make_scheduler(size: int, prefixes: Prefixes) -> PackScheduler:
+        direct = lambda pack: CapturedSteps(pack, None, pack.task.why_not_captured)  # noqa: E731
+        schedulers.append(PackScheduler(size, prefixes, direct))
+        return schedulers[-1]
 
-    monkeypatch.setattr(driver, "PackEngine", make_engine)
+    monkeypatch.setattr(driver, "PackScheduler", make_scheduler)
     for ours, theirs in zip(run_all(configs, resources, tmp_path / "buffers"), expected, strict=True):
         assert ours.error is None
         assert_same_bits(ours, theirs)
     why = "packs run without CUDA graphs: torch reads the lengths for a CTC loss on the processor"
-    assert engines[0].take_notes() == [why] and engines[0].take_notes() == []
+    assert schedulers[0].take_notes() == [why] and schedulers[0].take_notes() == []
 
 
 def test_rows_that_are_added_make_the_old_graphs_useless(
@@ -176,11 +178,12 @@ def test_rows_that_are_added_make_the_old_graphs_useless(
     configs, expected = direct
     graphs = Graphs(capture_after=1)
     graphs.install(monkeypatch)
-    trains: PackDriver[Outcome] = PackDriver(8)
+    engines = Engines()
+    trains = engines.driver(8)
 
     def start(number: int) -> None:
         path = tmp_path / f"{number}.safetensors"
-        trains.start(number, Trial(configs[number], resources, path, lambda entry: None, PACKED).steps())
+        trains.start(number, Trial(configs[number], resources, path, lambda entry: None, engines.of(PACKED)).steps())
 
     start(0)
     start(1)
@@ -227,11 +230,11 @@ def test_a_capture_that_fails_is_told_once_and_changes_nothing(
     for ours, theirs in zip(run_all(configs, resources, tmp_path), expected, strict=True):
         assert_same_bits(ours, theirs)
     assert graphs.num_recorded == 1 and not graphs.num_replayed
-    assert graphs.engines[0].take_notes() == [
+    assert graphs.schedulers[0].take_notes() == [
         "a step could not be captured as a CUDA graph, and none is from now on: "
         "operation not permitted when stream is capturing"
     ]
-    assert graphs.engines[0].take_notes() == []
+    assert graphs.schedulers[0].take_notes() == []
 
 
 def test_memory_that_runs_out_gives_the_buffers_back(
@@ -255,8 +258,8 @@ def test_memory_that_runs_out_gives_the_buffers_back(
     monkeypatch.setattr(captured, "take_step", take_step)
     for ours, theirs in zip(run_all(configs, resources, tmp_path), expected, strict=True):
         assert_same_bits(ours, theirs)
-    assert graphs.engines[0].size <= 3 and max(sizes) <= 3
-    assert all("out of memory" in note for note in graphs.engines[0].take_notes())
+    assert graphs.schedulers[0].size <= 3 and max(sizes) <= 3
+    assert all("out of memory" in note for note in graphs.schedulers[0].take_notes())
 
 
 def _keeps_what_warm_ups_did(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,8 +301,9 @@ def test_planted_faults_are_caught(
 
 
 def test_a_cpu_takes_the_direct_way(make_config: MakeConfig, resources: Resources) -> None:
-    engine = PackEngine(1)
-    trial = Trial(adapters(make_config), resources, None, lambda entry: None, PACKED)
-    engine.add(next(trial.steps()))
-    ((pack, _),) = engine.slots
+    engines = Engines()
+    scheduler = PackScheduler(1, engines.prefixes)
+    trial = Trial(adapters(make_config), resources, None, lambda entry: None, engines.of(PACKED))
+    scheduler.add(next(trial.steps()))
+    ((pack, _),) = scheduler.slots
     assert captured_on(pack) is None and pack.captured is None

@@ -14,7 +14,8 @@ import torch
 from trial_configs import MakeConfig
 
 from harness.config.trial import TrialConfig
-from harness.engines.packed import driver, engine, optimizer, steps
+from harness.engines.cut.prefixes import Prefixes
+from harness.engines.packed import driver, optimizer, scheduler, steps
 from harness.training.resources import Resources
 
 from .packs import Ran, assert_same_bits, run_all
@@ -49,20 +50,20 @@ class Machine:
     """A machine on which a launch of more than `most` trials fails with `run_out`, at some `place` in it.
 
     Attributes:
-        engines: that were made.
+        schedulers: that were made.
         launches: of each that trained: whether it came through, and how many trials it had.
     """
 
     most: int
     run_out: Callable[[], None]
     place: str
-    engines: list[engine.PackEngine] = field(default_factory=list)
+    schedulers: list[scheduler.PackScheduler] = field(default_factory=list)
     launches: list[tuple[bool, int]] = field(default_factory=list)
     num_slots: int = 0
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         real_step, real_score, real_grad = steps.train_step, steps.score_step, torch.autograd.grad
-        real_update, real_pack = optimizer.step_rows, engine.PackEngine
+        real_update, real_pack = optimizer.step_rows, scheduler.PackScheduler
 
         def train_step(pack: Any, slots: Sequence[Any]) -> Any:
             self.num_slots = len(slots)
@@ -94,15 +95,15 @@ class Machine:
                 self.check()
             real_update(*arguments)
 
-        def make_engine(size: int) -> engine.PackEngine:
-            self.engines.append(real_pack(size))
-            return self.engines[-1]
+        def make_scheduler(size: int, prefixes: Prefixes) -> scheduler.PackScheduler:
+            self.schedulers.append(real_pack(size, prefixes))
+            return self.schedulers[-1]
 
         monkeypatch.setattr(steps, "train_step", train_step)
         monkeypatch.setattr(steps, "score_step", score_step)
         monkeypatch.setattr(steps, "step_rows", step_rows)
         monkeypatch.setattr(torch.autograd, "grad", grad)
-        monkeypatch.setattr(driver, "PackEngine", make_engine)
+        monkeypatch.setattr(driver, "PackScheduler", make_scheduler)
 
     def check(self) -> None:
         if self.num_slots > self.most:
@@ -150,7 +151,7 @@ def test_half_as_many_trials_go_on_to_the_same_bits(
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.error is None
         assert_same_bits(ours, theirs)
-    (pack,) = machine.engines
+    (pack,) = machine.schedulers
     assert pack.size == 3
     assert pack.take_notes() == ["out of memory with 7 trials in a pack: going on with 3"]
     assert pack.take_notes() == []
@@ -175,7 +176,7 @@ def test_it_is_halved_again_until_it_fits(
         assert_same_bits(ours, theirs)
     assert machine.launches[:4] == [(False, 7), (False, 3), (True, 1), (True, 1)]
     assert {count for _, count in machine.launches[2:]} == {1}
-    assert machine.engines[0].take_notes() == [
+    assert machine.schedulers[0].take_notes() == [
         "out of memory with 7 trials in a pack: going on with 3",
         "out of memory with 3 trials in a pack: going on with 1",
     ]
@@ -191,7 +192,7 @@ def test_a_trial_that_does_not_fit_alone_fails_alone(
     real = steps.train_step
 
     def train_step(pack: Any, slots: Sequence[Any]) -> Any:
-        if any(slot.fitting.trial.config == victim for slot in slots):
+        if any(slot.fitting.config == victim for slot in slots):
             allocate_too_much()
         return real(pack, slots)
 
@@ -216,7 +217,7 @@ def test_any_other_failure_leaves_the_size(
     machine.install(monkeypatch)
     for ours, theirs in zip(run_all(configs, resources, tmp_path), expected, strict=True):
         assert_same_bits(ours, theirs)
-    assert machine.engines[0].size == 7 and machine.engines[0].take_notes() == []
+    assert machine.schedulers[0].size == 7 and machine.schedulers[0].take_notes() == []
 
 
 def test_what_failed_is_freed_before_the_next_try(

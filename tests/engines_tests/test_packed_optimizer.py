@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.adapters.packed import WIDTHS, padded_width
 from harness.config.trial import OptimSettings
 from harness.engines.packed.optimizer import RowStep, step_rows
-from harness.engines.packed.packable import WIDTHS, padded_width
 
 SETTINGS = [
     OptimSettings(lr=0.1, weight_decay=0.0, clip_norm=None),

@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 from trial_configs import MakeConfig
 
-from harness.adapters import STRATEGIES, LinearAdapter
+from harness.adapters import STRATEGIES
+from harness.adapters.packed import packed_strategy
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.engines.cut.prefix_cache import PrefixBudget
 from harness.engines.packed import merging, optimizer, steps
-from harness.engines.packed.packable import PACKED_ADAPTERS, PACKED_STRATEGIES
-from harness.instantiate import to_plain
+from harness.engines.registry import Engines
+from harness.instantiate import instantiate, to_plain
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 
@@ -93,7 +94,7 @@ CASES: dict[str, dict[str, Any]] = {
     **{
         f"strategy {name}": {"adapter": {"adapter_strategy": to_plain(config())}}
         for name, config in STRATEGIES.items()
-        if config.__name__.removesuffix("Config") in {packed.__name__ for packed in PACKED_STRATEGIES}
+        if packed_strategy(instantiate(config())) is not None
     },
     "head alone": {"arm": "head_only"},
 }
@@ -114,14 +115,6 @@ def test_whatever_can_be_packed_is_the_plain_loop(
         for ours, theirs in zip(found, plain, strict=True):
             assert ours.error is None
             assert largest_difference(ours, theirs) < 1e-12
-
-
-def test_every_registered_strategy_is_packed_or_listed() -> None:
-    """A new strategy has to be given a packed form, or be named here as one that trains alone."""
-    train_alone: set[str] = set()
-    names = {cls.__name__ for cls in PACKED_STRATEGIES}
-    assert {config.__name__.removesuffix("Config") for config in STRATEGIES.values()} == names | train_alone
-    assert list(PACKED_ADAPTERS) == [LinearAdapter]
 
 
 # --- float32: bits ----------------------------------------------------------------------------------------------------
@@ -199,8 +192,8 @@ def test_bits_do_not_depend_on_the_cache(
     configs = [mixed(make_config)[number] for number in (1, 3)] + [make_config("head_only", loop=LOOP)]
     expected = run_all(configs, resources, tmp_path / "memory", execution)
     for run in ("first", "second"):
-        other = Resources(budget=PrefixBudget(folder=tmp_path / "rows", **budget))
-        found = run_all(configs, other, tmp_path / run, execution)
+        engines = Engines(PrefixBudget(folder=tmp_path / "rows", **budget))
+        found = run_all(configs, resources, tmp_path / run, execution, engines=engines)
         for ours, theirs in zip(found, expected, strict=True):
             assert_same_bits(ours, theirs)
     assert bool(list((tmp_path / "rows").glob("*.rows"))) == ("limit_mb" in budget)
@@ -245,7 +238,7 @@ def stop_after(config: TrialConfig, resources: Resources, path: Path, execution:
             raise _Killed
 
     with pytest.raises(_Killed):
-        Trial(config, resources, path, report, execution).run()
+        Trial(config, resources, path, report, Engines().of(execution)).run()
 
 
 def test_pruning_and_patience_are_each_trials_own(
@@ -258,7 +251,7 @@ def test_pruning_and_patience_are_each_trials_own(
     assert len(expected.history) < 6
     found = run_all([patient, to_end], resources, tmp_path / "packed")
     assert [len(ran.history) for ran in found] == [len(expected.history), 3]
-    trial = Trial(to_end, resources, None, lambda entry: entry["epoch"] == 2, PACKED)
+    trial = Trial(to_end, resources, None, lambda entry: entry["epoch"] == 2, Engines().of(PACKED))
     outcome = trial.run()
     assert outcome.pruned and outcome.epochs_run == 2
     shutil.rmtree(tmp_path / "packed")

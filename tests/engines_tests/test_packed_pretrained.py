@@ -14,11 +14,11 @@ from trial_configs import MakeConfig
 from harness.backbones.recipe import load_recipe
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
+from harness.engines.cut.cut import find_cut
 from harness.training.pretrain import pretrain
 from harness.training.resources import Resources
-from harness.training.trial import Trial
 
-from .packs import PACKED, assert_same_bits, largest_difference, run_all, strategy
+from .packs import PACKED, assert_same_bits, chosen, largest_difference, run_all, strategy
 
 pytestmark = [pytest.mark.minilm, pytest.mark.slow]
 
@@ -76,9 +76,9 @@ def test_packs_are_the_plain_loop(make_config: MakeConfig, recipe: Path, sealed:
     for name, execution, size in (("three", PACKED, 3), ("one", PACKED, 1), ("cut", cut, 1)):
         for ours, theirs in zip(run_all(configs, sealed, tmp_path / name, execution, size), plain, strict=True):
             assert largest_difference(ours, theirs) < 1e-12
-    trial = Trial(configs[0], sealed, None, lambda entry: None, PACKED)
-    assert trial.choose_engine(trial.adapted().model) == ("packed", None)
-    assert trial.cut.layer == 3 and trial.cut.num_layers == 6
+    assert chosen(configs[0], sealed, PACKED) == ("packed", None)
+    found = find_cut(configs[0], sealed.domains(configs[0]).backbone.model)
+    assert found.layer == 3 and found.num_layers == 6
 
 
 def test_bits_do_not_depend_on_the_pack(

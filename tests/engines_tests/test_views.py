@@ -17,13 +17,14 @@ from harness.engines import probe as pack_probe
 from harness.engines.cut.prefix_cache import PrefixBudget
 from harness.engines.packed import slot
 from harness.engines.probe import describe_speed
+from harness.engines.registry import Engines
 from harness.seeding import derive_seed
 from harness.training.loop import Fit
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 from harness.training.views import all_views, views_of_epoch
 
-from .packs import PACKED, assert_same_bits, largest_difference, run_all, strategy
+from .packs import PACKED, assert_same_bits, chosen, largest_difference, run_all, strategy
 from .test_packed_oracle import stop_after
 
 pytestmark = pytest.mark.slow
@@ -99,7 +100,7 @@ def test_a_trial_uses_the_views_of_its_epoch(make_speech_config: MakeConfig, res
 
     fitting.task.collate = collate  # type: ignore[method-assign]
     fitting.fit()
-    fit = Fit(fitting.adapted.model, fitting.task, fitting.items, fitting.plan)
+    fit = Fit(fitting.model, fitting.task, fitting.items, fitting.plan)
     expected = []
     for epoch in range(3):
         views = fit.views_in(epoch)
@@ -145,8 +146,7 @@ def test_the_engines_are_the_plain_loop(
     found = run_all(configs, resources, tmp_path / "found", execution)
     for ours, theirs in zip(found, plain, strict=True):
         assert largest_difference(ours, theirs) < 1e-12
-    trial = Trial(configs[0], resources, None, lambda entry: None, execution)
-    assert trial.choose_engine(trial.adapted().model) == (execution.engine, None)
+    assert chosen(configs[0], resources, execution) == (execution.engine, None)
 
 
 def test_the_comparison_can_fail(
@@ -172,14 +172,14 @@ def test_bits_do_not_depend_on_the_pack_or_the_cache(
     alone = run_all(configs, resources, tmp_path / "alone", size=1)
     found = [run_all(configs, resources, tmp_path / "together"), run_all(configs, resources, tmp_path / "two", size=2)]
     for name, budget in {"off": {"keep": False}, "made": {"limit_mb": 0.0}, "found": {"limit_mb": 0.0}}.items():
-        other = Resources(budget=PrefixBudget(folder=tmp_path / "rows", **budget))  # type: ignore[arg-type]
-        found.append(run_all(configs, other, tmp_path / name))
+        engines = Engines(PrefixBudget(folder=tmp_path / "rows", **budget))  # type: ignore[arg-type]
+        found.append(run_all(configs, resources, tmp_path / name, engines=engines))
     for run in found:
         for ours, theirs in zip(run, alone, strict=True):
             assert ours.error is None
             assert_same_bits(ours, theirs)
     cut = [
-        run_all(configs, Resources(budget=PrefixBudget(keep=keep)), tmp_path / f"cut{keep}", CUT, 1)
+        run_all(configs, resources, tmp_path / f"cut{keep}", CUT, 1, Engines(PrefixBudget(keep=keep)))
         for keep in (True, False)
     ]
     for ours, theirs in zip(*cut, strict=True):
@@ -209,24 +209,25 @@ def test_a_killed_plain_loop_goes_on_in_a_pack(
 
 def test_a_store_has_each_view_once_and_only_those_used(make_speech_config: MakeConfig, tmp_path: Path) -> None:
     """Trials of other seeds share the views; other settings or another view seed have a store of their own."""
-    resources = Resources()
+    resources, engines = Resources(), Engines()
     loop = {"epochs": 1, "augment": {**MASKS, "views": 4}}
     adapter = strategy(stochastic_depth=0.0, l2_lambda=0.0)
     configs = [make_speech_config(seed=seed, adapter=adapter, loop=loop) for seed in (0, 1)]
-    run_all(configs, resources, tmp_path)
-    trial = Trial(configs[0], resources, None, lambda entry: None, PACKED)
-    store = trial.prefix(trial.adapted().model, "high", "train")
+    run_all(configs, resources, tmp_path, engines=engines)
+    domains = resources.domains(configs[0])
+    prefixes = engines.prefixes.of(domains)
+    model = Trial(configs[0], resources, None, lambda entry: None).adapted().model
+    store = prefixes.store(configs[0], model, "high", "train")
     used = set()
     for config in configs:
         items = Trial(config, resources, None, lambda entry: None).train_items()
         used |= {(i.key, v) for i, v in zip(items, views_of_epoch(len(items), 4, config.seed, 0), strict=True)}
     assert {(store.items[n].key, store.items[n].view) for n in store.done.nonzero()[0].tolist()} == used
-    assert len(store.items) == 4 * len(resources.domains(configs[0]).items("high", "train"))
+    assert len(store.items) == 4 * len(domains.items("high", "train"))
     keys = {store.plan.key}
     for change in ({"view_seed": 1}, {"mel_mask": 4}, {"views": 3}):
         changed = make_speech_config(adapter=adapter, loop={"epochs": 1, "augment": {**MASKS, "views": 4, **change}})
-        other = Trial(changed, resources, None, lambda entry: None, PACKED)
-        keys.add(other.prefix(other.adapted().model, "high", "train").plan.key)
+        keys.add(prefixes.store(changed, model, "high", "train").plan.key)
     assert len(keys) == 4
-    valid = trial.prefix(trial.adapted().model, "high", "valid")
+    valid = prefixes.store(configs[0], model, "high", "valid")
     assert all(item.view is None for item in valid.items)

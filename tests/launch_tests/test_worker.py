@@ -71,12 +71,6 @@ def test_a_search_and_a_confirm_trial_of_one_worker(task: TrialTask, events: lis
         assert search.valid == confirm.valid
 
 
-def test_a_worker_has_one_budget_for_its_prefixes() -> None:
-    """$HARNESS_PREFIX_MB bounds the process, not each of its phases."""
-    worker = Worker()
-    assert worker.resources[True].budget is worker.resources[False].budget
-
-
 def test_the_answer_to_an_epoch_prunes_the_trial(task: TrialTask, events: list[TrialEvent]) -> None:
     """Once: a pruned trial is finished."""
 

@@ -1,4 +1,4 @@
-"""Merge strategies, one family a file. To add one: write its file, and add its config to `STRATEGIES`."""
+"""Merge strategies, one a file. To add one: write its file, and add its config to `STRATEGIES`."""
 
 from __future__ import annotations
 

@@ -6,17 +6,34 @@ weights in an adapter and reaches the others through `module.adapter_layer`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from harness.adapters.packed import PackedStrategy
+
 
 class AbstractAdapterStrategy:
-    """Subclass it, define `forward`, and name the class by `_target_` in a config."""
+    """Subclass it, define `forward`, and name the class by `_target_` in a config.
+
+    A class may say two things more, for itself alone (a subclass says them again): how several trials are computed at
+    once, and that padding does not matter. Without them its trials train alone, with all padding computed.
+    """
 
     generator: torch.Generator | None = None
     """Source of the noise; None is torch's default generator, as in NeMo."""
+
+    packed_form: ClassVar[PackedStrategy | None] = None
+    """How it is computed for several trials at once (harness/adapters/packed.py); None: it is not."""
+
+    def reads_padding(self, training: bool) -> bool:
+        """Whether what padded steps hold may change the result at real steps, or a penalty.
+
+        Args:
+            training: rather than scoring.
+        """
+        return True
 
     def forward(self, input: Any, adapter: nn.Module, *, module: Any) -> Tensor:
         """Run the adapter and merge its output.

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from harness.adapters import functional
 from harness.adapters.access import ADAPTER_LOSS
+from harness.adapters.packed import PackedCall, PackedStrategy
 from harness.adapters.strategies.abstract import AbstractAdapterStrategy, target_of
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
@@ -34,6 +35,51 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "depth_schedule": functional.SCHEDULES,
     "progress_schedule": functional.SCHEDULES,
 }
+
+
+@dataclass(frozen=True)
+class PackedResidualAdd(PackedStrategy):
+    """ResidualAddAdapterStrategy for K trials at once; its variant is (l2_target, l2_reduction) of a penalty.
+
+    `skip_dropped` needs nothing of its own: what it leaves uncomputed is computed here and dropped, which gives the
+    same values and gradients.
+    """
+
+    options = ("l2_lambda",)
+
+    def variant(self, strategy: ResidualAddAdapterStrategy, training: bool) -> tuple[str, str] | None:
+        """See PackedStrategy; a trial without a penalty goes with any, as its lambda of 0 leaves it out."""
+        return (strategy.l2_target, strategy.l2_reduction) if training and strategy.l2_lambda > 0.0 else None
+
+    def drop_probability(
+        self, strategy: ResidualAddAdapterStrategy, depth_fraction: float, training_progress: float
+    ) -> float:
+        """See PackedStrategy."""
+        return strategy.drop_probability_at(depth_fraction, training_progress)
+
+    def drop_unit(self, strategy: ResidualAddAdapterStrategy) -> str:
+        """See PackedStrategy."""
+        return strategy.drop
+
+    def merge(self, call: PackedCall, x_KBTD: Tensor) -> Tensor:
+        """See PackedStrategy."""
+        clean_KBTD = noised_KBTD = call.run(x_KBTD)
+        if call.noise is not None and call.keep_K is not None:
+            noised_KBTD = functional.stochastic_depth(clean_KBTD, call.noise, call.keep_K)
+        result_KBTD = functional.residual_add(x_KBTD, noised_KBTD)
+        if call.variant is not None:
+            target, reduction = call.variant
+            penalty_K = functional.l2_penalty(
+                clean_KBTD if target == "adapter_output" else x_KBTD - result_KBTD,
+                call.options["l2_lambda"],
+                reduction=reduction,
+                valid_frames=call.valid_KBT,
+                packed=True,
+                own_frames=call.own_KBT,
+                num_rows=call.num_own_rows_K,
+            )
+            call.penalties.append(penalty_K)
+        return result_KBTD
 
 
 class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
@@ -53,6 +99,8 @@ class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
     Raises:
         ValueError: a value out of range or unknown, or two options that contradict each other.
     """
+
+    packed_form = PackedResidualAdd()
 
     def __init__(
         self,
@@ -91,6 +139,10 @@ class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
                 "skip_dropped=True leaves dropped outputs uncomputed, but l2_target='adapter_output' with "
                 f"l2_lambda={self.l2_lambda} needs them: change one of the three"
             )
+
+    def reads_padding(self, training: bool) -> bool:
+        """See AbstractAdapterStrategy: NeMo's sum counts padded frames, and there is a penalty only in training."""
+        return training and self.l2_lambda > 0.0 and self.l2_reduction == "sum"
 
     def forward(self, input: Tensor, adapter: nn.Module, *, module: Any) -> Tensor:
         """Return `input + stochastic_depth(adapter(input))`, [B, ..., D], and register the penalty.
@@ -190,13 +242,17 @@ class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
             depth = _fraction(module, "depth_fraction", "depth_schedule")
         if self.progress_schedule == "linear":
             progress = _fraction(module, "training_progress", "progress_schedule")
+        return self.drop_probability_at(depth, progress)
+
+    def drop_probability_at(self, depth_fraction: float, training_progress: float) -> float:
+        """The drop probability of a layer at a moment, both as shares in [0, 1]."""
         return float(
             functional.drop_probability(
                 self.stochastic_depth,
                 depth_schedule=self.depth_schedule,
-                depth_fraction=depth,
+                depth_fraction=depth_fraction,
                 progress_schedule=self.progress_schedule,
-                training_progress=progress,
+                training_progress=training_progress,
             )
         )
 

@@ -7,11 +7,27 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from harness.adapters.packed import PackedCall, PackedStrategy
 from harness.adapters.strategies.abstract import AbstractAdapterStrategy, target_of
+
+
+@dataclass(frozen=True)
+class PackedReturnResult(PackedStrategy):
+    """ReturnResultAdapterStrategy for K trials at once."""
+
+    def merge(self, call: PackedCall, x_KBTD: Tensor) -> Tensor:
+        """See PackedStrategy."""
+        return call.run(x_KBTD)
 
 
 class ReturnResultAdapterStrategy(AbstractAdapterStrategy):
     """Return `adapter(input)`: no residual, no noise, no penalty."""
+
+    packed_form = PackedReturnResult()
+
+    def reads_padding(self, training: bool) -> bool:
+        """See AbstractAdapterStrategy."""
+        return False
 
     def forward(self, input: Any, adapter: nn.Module, *, module: Any) -> Tensor:
         """See AbstractAdapterStrategy; a list or tuple is passed as `*input`, a dict as `**input`."""

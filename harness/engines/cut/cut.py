@@ -16,12 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.adapters import (
-    InsertionPoint,
-    LinearAdapter,
-    ResidualAddAdapterStrategy,
-    ReturnResultAdapterStrategy,
-)
+from harness.adapters import InsertionPoint
+from harness.adapters.packed import reads_padding
 from harness.backbones.blocks import valid_steps
 from harness.backbones.encoders import Encoder, masked_mean
 from harness.backbones.model import ClassifierHead, TaskModel
@@ -73,22 +69,13 @@ def why_no_cut(config: TrialConfig) -> str | None:
 
 
 def reads_padded_steps(model: TaskModel, training: bool) -> bool:
-    """Whether a trial's numbers may depend on padded steps: NeMo's l2 sum counts them, and a user's class may.
+    """Whether a trial's numbers may depend on what padded steps hold: NeMo's l2 sum counts them.
 
     Args:
         model: adapted.
         training: there is no penalty in scoring.
     """
-    for adapter in enabled_adapters(model):
-        strategy = adapter.adapter_strategy
-        if type(adapter) is not LinearAdapter:
-            return True
-        if type(strategy) is ResidualAddAdapterStrategy:
-            if training and strategy.l2_lambda > 0.0 and strategy.l2_reduction == "sum":
-                return True
-        elif type(strategy) is not ReturnResultAdapterStrategy:
-            return True
-    return False
+    return any(reads_padding(adapter, training) for adapter in enabled_adapters(model))
 
 
 def enabled_adapters(model: TaskModel) -> list[Any]:

@@ -1,6 +1,6 @@
 """What the frozen prefix gives for each item, computed once and kept: in memory, beyond a limit in a mapped file.
 
-Each item is computed slot by slot (harness/engines/packed/slot_layers.py), at a padded length that depends on the item
+Each item is computed slot by slot (harness/engines/cut/slot_layers.py), at a padded length that depends on the item
 alone, so that its bits do not depend on what else is needed, in which order, or whether anything is kept. A file's name
 hashes all that shapes its numbers: backbone, corpus, preprocessing, cut, dtype, versions and the source code of the
 prefix.
@@ -94,8 +94,7 @@ def prefix_code() -> str:
     from harness.adapters import insertion, module_mixin
     from harness.backbones import blocks, encoders, pretrained
     from harness.data import spec_augment
-    from harness.engines.cut import cut
-    from harness.engines.packed import slot_layers
+    from harness.engines.cut import cut, slot_layers
     from harness.training import autocast
 
     modules: list[ModuleType] = [

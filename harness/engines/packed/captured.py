@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from harness.engines.packed.pack import Pack
-from harness.engines.packed.steps import KEEPS, ROW, HostStep, StepInputs, StepKind, inputs_of, take_step
+from harness.engines.packed.steps import OPTIONS, ROW, HostStep, StepInputs, StepKind, inputs_of, take_step
 
 CAPTURE_AFTER = 16  # steps of a kind before it is captured: that costs as much as several, and a probe has no more
 KEPT = 32  # kinds with buffers of their own; the one that was used longest ago goes first
@@ -197,6 +197,6 @@ def _empty_inputs(pack: Pack, kind: StepKind) -> StepInputs:
         lengths_R=whole.new_zeros(num_rows),
         targets_RS=whole.new_zeros((num_rows, kind.num_targets)),
         target_lengths_R=whole.new_zeros(num_rows),
-        values_KC=rows.new_zeros((kind.num_slots, KEEPS + num_layers)),
+        values_KC=rows.new_zeros((kind.num_slots, OPTIONS + len(pack.kind.options) + num_layers)),
         noise_L=[] if kind.noise is None else [rows.new_zeros(noise_shape) for _ in range(num_layers)],
     )

@@ -1,4 +1,4 @@
-"""Drives trials through a pack: what goes through the engine, and what has to train alone.
+"""Drives trials through packs: what goes through the scheduler, and what has to train alone.
 
 A trial is a generator (`Trial.steps`, or `trial_steps` with its record): it yields a training that is due and is sent
 how that ended. So trials are written as if they were alone, and any number of them are under way.
@@ -10,9 +10,10 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
-from harness.engines.packed.engine import PackEngine
+from harness.engines.cut.prefixes import Prefixes
+from harness.engines.packed.scheduler import PackScheduler
+from harness.training.engine import Fitting
 from harness.training.loop import FitState
-from harness.training.trial import Fitting
 
 T = TypeVar("T")
 Steps = Generator[Fitting, FitState, T]
@@ -32,10 +33,11 @@ class PackDriver(Generic[T]):
 
     Args:
         size: slots to a launch, at most.
+        prefixes: those of the process.
     """
 
-    def __init__(self, size: int) -> None:
-        self.engine = PackEngine(size)
+    def __init__(self, size: int, prefixes: Prefixes) -> None:
+        self.scheduler = PackScheduler(size, prefixes)
         self._running: dict[int, tuple[Any, Steps[T], Fitting]] = {}
         self._finished: list[Finished[T]] = []
 
@@ -50,7 +52,7 @@ class PackDriver(Generic[T]):
     def run(self) -> list[Finished[T]]:
         """A little of everything that is under way; what has finished since the last call."""
         if not self._finished:
-            for ended in self.engine.run():
+            for ended in self.scheduler.run():
                 name, steps, _ = self._running.pop(id(ended.fitting))
                 self._advance(name, steps, ended.outcome)
         finished, self._finished = self._finished, []
@@ -60,9 +62,9 @@ class PackDriver(Generic[T]):
         try:
             while True:
                 fitting = steps.throw(outcome) if isinstance(outcome, BaseException) else steps.send(cast(Any, outcome))
-                if fitting.engine == "packed":
+                if fitting.engine.execution.engine == "packed":
                     self._running[id(fitting)] = (name, steps, fitting)
-                    self.engine.add(fitting)
+                    self.scheduler.add(fitting)
                     return
                 outcome = _fit(fitting)
         except StopIteration as end:
@@ -82,20 +84,3 @@ def _fit(fitting: Fitting) -> FitState | BaseException:
         return fitting.fit()
     except BaseException as error:
         return error
-
-
-def fit_alone(fitting: Fitting) -> FitState:
-    """Train one packable training as a pack of one.
-
-    Raises:
-        TrialError: see harness.training.loop.fit.
-    """
-    engine = PackEngine(1)
-    engine.add(fitting)
-    while True:
-        found = engine.run()
-        fitting.trial.notes += engine.take_notes()
-        for ended in found:
-            if isinstance(ended.outcome, BaseException):
-                raise ended.outcome
-            return ended.outcome

@@ -1,243 +1,46 @@
-"""The pack engine: which slots run together, and the launches.
-
-All slots of a worker, of whatever families, are in one engine. Each launch takes the largest group of slots whose next
-batches have one shape; who is to be scored, or has waited for long, comes first. Nothing of that changes a slot's
-numbers.
-"""
+"""The packed engine: the steps of several trainings at once, each exactly what it is alone."""
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-
-from harness.engines.cut.cut_task import CutTask
-from harness.engines.packed import steps
-from harness.engines.packed.captured import CapturedSteps, captured_on
-from harness.engines.packed.pack import Pack
-from harness.engines.packed.packable import Family, family_of
-from harness.engines.packed.slot import ItemSet, ScoreSet, Slot, TrainStep, make_item_set, make_score_set
+from harness.backbones.model import TaskModel
+from harness.config.execution import Execution
+from harness.config.trial import TrialConfig
+from harness.engines.cut.engine import CutEngine
+from harness.engines.cut.prefixes import Prefixes
+from harness.engines.packed.packable import why_not_packable
+from harness.engines.packed.scheduler import PackScheduler
+from harness.training.engine import Engine, Fitting
 from harness.training.loop import FitState
-from harness.training.memory import is_out_of_memory
-from harness.training.trial import Fitting
-from harness.training.views import num_views_of
-
-PATIENCE = 24  # launches that a slot waits for others of its shape
-WIDE_STEPS = 1024  # padded steps of all slots in a launch of a wide model: beyond, its activations leave the caches
-SCORE_STEPS = 8192  # padded steps of all slots in a launch that scores
+from harness.training.resources import Domains
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A training that is over: its state, or what stopped it."""
+class PackedEngine(Engine):
+    """See above; what cannot be packed trains behind its cut, where it has one.
 
-    fitting: Fitting
-    outcome: FitState | BaseException
-
-
-class PackEngine:
-    """Trains what it is given, `size` slots to a launch at most.
+    Who has several trials under way gives their trainings to a PackDriver (driver.py); `fit` makes a pack of one.
 
     Args:
-        size: see above.
-        make_captured: what runs a pack's steps from static buffers, or None to run them directly.
-
-    Attributes:
-        size: lowered by half when memory runs out.
-        notes: what whoever runs it should tell, once each.
+        execution: see Engine.
+        prefixes: those of the process.
     """
 
-    def __init__(self, size: int, make_captured: Callable[[Pack], CapturedSteps | None] = captured_on) -> None:
-        self.size = size
-        self.make_captured = make_captured
-        self.notes: list[str] = []
-        self.slots: list[tuple[Pack, Slot]] = []
-        self._packs: dict[Family, Pack] = {}
-        self._score_sets: dict[Any, ScoreSet] = {}
-        self._item_sets: dict[Any, ItemSet] = {}
-        self._ended: list[Ended] = []
+    def __init__(self, execution: Execution, prefixes: Prefixes) -> None:
+        self.execution, self.prefixes = execution, prefixes
+        self._cut = CutEngine(Execution(engine="cut"), prefixes)
 
-    def __len__(self) -> int:
-        return len(self.slots)
+    def choose(self, config: TrialConfig, domains: Domains, model: TaskModel) -> tuple[Engine, str | None]:
+        nearest, reason = self._cut.choose(config, domains, model)
+        if reason is None and (reason := why_not_packable(model, config.loop)) is None:
+            return self, None
+        return nearest, reason
 
-    def add(self, fitting: Fitting) -> None:
-        """Give a packable training a slot, from its checkpoint if it has one."""
-        try:
-            slot = Slot(fitting, self._item_set(fitting), self._sets_to_score(fitting))
-            if slot.fit.is_over:
-                self._end(slot)
-                return
-            pack = self._pack(fitting)
-            pack.take_row(slot)
-            slot.begin_epoch()
-        except BaseException as error:  # also an interrupt that its reader raised: the driver passes it on
-            self._ended.append(Ended(fitting, error))
-            return
-        self.slots.append((pack, slot))
-
-    def run(self) -> list[Ended]:
-        """One launch, if a slot has anything to run; the trainings that have ended since the last call."""
-        if self.slots and not self._ended:
-            self._launch(*self._choose())
-        ended, self._ended = self._ended, []
-        return ended
-
-    def take_notes(self) -> list[str]:
-        """The notes since the last call."""
-        notes, self.notes = self.notes, []
-        for pack in self._packs.values():
-            if pack.captured is not None:
-                notes += pack.captured.take_notes()
-        return notes
-
-    def _pack(self, fitting: Fitting) -> Pack:
-        trial, loop = fitting.trial, fitting.plan.loop
-        fingerprint = trial.domains.backbone.fingerprint
-        family = family_of(fitting.adapted.model, fingerprint, loop, trial.cut)
-        if family not in self._packs:
-            pack = self._packs[family] = Pack(family, fitting)
-            pack.captured = self.make_captured(pack)
-        return self._packs[family]
-
-    def _item_set(self, fitting: Fitting) -> ItemSet:
-        trial, model = fitting.trial, fitting.adapted.model
-        store = trial.prefix(model, trial.config.data.target, "train")
-        key = (id(store), tuple(item.key for item in fitting.items))
-        if key not in self._item_sets:
-            task, num_views = CutTask(fitting.task, store, model.encoder), num_views_of(fitting.plan.loop.augment)
-            self._item_sets[key] = make_item_set(task, fitting.items, num_views)
-        return self._item_sets[key]
-
-    def _sets_to_score(self, fitting: Fitting) -> dict[str, ScoreSet]:
-        trial, data = fitting.trial, fitting.trial.config.data
-        sets = {}
-        for domain in (data.target, *data.source):
-            store = trial.prefix(fitting.adapted.model, domain, "valid")
-            key = (id(store), trial.config.loop.valid_limit)
-            if key not in self._score_sets:
-                self._score_sets[key] = make_score_set(fitting, domain)
-            sets[domain] = self._score_sets[key]
-        return sets
-
-    def _choose(self) -> tuple[Pack, list[Slot]]:
-        """The largest group of slots that can share a launch; the one that has waited longest, if that is too long."""
-        groups: dict[Any, list[tuple[Pack, Slot]]] = defaultdict(list)
-        for pack, slot in self.slots:
-            due = slot.due
-            what = (due.shape, slot.is_wide) if isinstance(due, TrainStep) else (due.set_id, due.number)
-            groups[id(pack), isinstance(due, TrainStep), what].append((pack, slot))
-        # Who is to be scored goes first: then the slots of one epoch start the next one together.
-        to_score = [group for (_, trains, _), group in groups.items() if not trains]
-        chosen = max(to_score or groups.values(), key=len)
-        if not to_score:
-            late = max(groups.values(), key=lambda group: max(slot.waited for _, slot in group))
-            if max(slot.waited for _, slot in late) >= PATIENCE:
-                chosen = late
-            for _, slot in self.slots:
-                slot.waited += 1
-        slots = _of_one_penalty([slot for _, slot in chosen])
-        slots.sort(key=lambda slot: (-slot.waited, slot.row))  # if not all fit, those that have waited longest
-        return chosen[0][0], sorted(slots[: self._limit(slots[0])], key=lambda slot: slot.row)
-
-    def _limit(self, slot: Slot) -> int:
-        due = slot.due
-        if isinstance(due, TrainStep):
-            rows, steps = due.shape
-            return max(1, min(self.size, WIDE_STEPS // (rows * steps))) if slot.is_wide else self.size
-        score_set = slot.score_sets[due.domain]
-        indices = score_set.batches[due.number]
-        longest = int(score_set.items.lengths_N[indices[-1]])  # in order of length
-        return max(1, min(self.size, SCORE_STEPS // (len(indices) * longest)))
-
-    def _launch(self, pack: Pack, slots: list[Slot]) -> None:
-        """Run the slots' next step, in smaller groups if that fails: a step that failed has changed nothing."""
-        states = [slot.noise.get_state() for slot in slots]
-        failed: str | None = None
-        torch.set_num_threads(pack.family.threads)
-        began = time.perf_counter()
-        reads_late = pack.captured is not None  # reading a loss would wait for the device
-        losses: list[list[float]] = []
-        try:
-            if isinstance(slots[0].due, TrainStep):
-                losses_2K = steps.train_step(pack, slots)
-                if not reads_late or any(slot.position + 1 == slot.num_batches for slot in slots):
-                    losses = losses_2K.tolist()  # waits, so that what an epoch took is in the seconds below
-            else:
-                scores = steps.score_step(pack, slots)
-        except Exception as error:
-            if len(slots) == 1:
-                self._drop(pack, slots[0], error)
-                return
-            failed = "memory" if is_out_of_memory(error) else "other"
-        if failed is not None:  # not in the handler: the error's traceback holds what the launch had allocated
-            for slot, state in zip(slots, states, strict=True):
-                slot.noise.set_state(state)
-            self._launch_in_parts(pack, slots, failed == "memory")
-            return
-        share = (time.perf_counter() - began) / len(slots)
-        for number, slot in enumerate(slots):
-            slot.seconds += share
-            slot.waited = 0
-            try:
-                if isinstance(slot.due, TrainStep):
-                    if reads_late:
-                        slot.keep_losses(losses_2K[:, number])
-                    else:
-                        slot.take_losses(losses[0][number], losses[1][number])
-                else:
-                    slot.take_scores(slot.due, *scores[number])
-                if slot.epoch_is_done:
-                    self._finish_epoch(pack, slot)
-            except BaseException as error:  # as in `add`
-                self._drop(pack, slot, error)
-
-    def _launch_in_parts(self, pack: Pack, slots: list[Slot], memory_ran_out: bool) -> None:
-        """Run the slots' next step half of them at a time; where memory ran out, so are all later ones."""
-        half = len(slots) // 2
-        if memory_ran_out:
-            self.size = half
-            if pack.captured is not None:
-                pack.captured.release()
-            self.notes.append(f"out of memory with {len(slots)} trials in a pack: going on with {half}")
-        waiting = list(slots)
-        while waiting:
-            count = min(half, self.size)  # which may go down again meanwhile
-            self._launch(pack, waiting[:count])
-            waiting = waiting[count:]
-
-    def _finish_epoch(self, pack: Pack, slot: Slot) -> None:
-        pack.read_back(slot)
-        slot.finish_epoch()
-        if slot.fit.is_over:
-            self._remove(pack, slot)
-            self._end(slot)
-        else:
-            slot.begin_epoch()
-
-    def _end(self, slot: Slot) -> None:
-        slot.fit.put_best_weights()
-        self._ended.append(Ended(slot.fitting, slot.fit.state))
-
-    def _drop(self, pack: Pack, slot: Slot, error: BaseException) -> None:
-        self._remove(pack, slot)
-        self._ended.append(Ended(slot.fitting, error))
-
-    def _remove(self, pack: Pack, slot: Slot) -> None:
-        if (pack, slot) in self.slots:
-            self.slots.remove((pack, slot))
-            pack.release(slot)
-
-
-def _of_one_penalty(slots: list[Slot]) -> list[Slot]:
-    """The slots with the most common kind of penalty, and those that have none."""
-    kinds = [slot.penalty for slot in slots if slot.penalty is not None]
-    if len(set(kinds)) < 2 or not isinstance(slots[0].due, TrainStep):
-        return slots
-    common = max(
-        dict.fromkeys(kinds), key=lambda kind: (max(s.waited for s in slots if s.penalty == kind), kinds.count(kind))
-    )
-    return [slot for slot in slots if slot.penalty in (common, None)]
+    def fit(self, fitting: Fitting) -> FitState:
+        scheduler = PackScheduler(1, self.prefixes)
+        scheduler.add(fitting)
+        while True:
+            found = scheduler.run()
+            fitting.notes.extend(scheduler.take_notes())
+            for ended in found:
+                if isinstance(ended.outcome, BaseException):
+                    raise ended.outcome
+                return ended.outcome

@@ -1,7 +1,6 @@
 """A trial's weights as one row of numbers: what the optimizer works on, and views of it for the model.
 
-Bottlenecks are zero-padded to a common width. That is exact: a padded unit's weights, gradients and moments stay 0,
-since every activation that an adapter may have maps 0 to 0.
+Weights are zero-padded to the shapes that their adapter's packed form names, so that several widths share a pack.
 
 Shape legend: K trials, P numbers in a row (all weights that learn, padded).
 """
@@ -14,9 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.adapters.linear import LinearAdapter
+from harness.adapters.packed import packed_adapter
 from harness.backbones.model import TaskModel
-from harness.engines.packed.packable import padded_width
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,11 @@ class Layout:
     def num_columns(self) -> int:
         last = self.entries[-1]
         return last.offset + last.size
+
+    def names_below(self, prefix: str) -> dict[str, str]:
+        """The weights whose names start with a prefix: their names without it -> their names."""
+        names = [entry.name for entry in self.entries]
+        return {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
 
     def leaves(self, rows_KP: Tensor) -> dict[str, Tensor]:
         """Each weight of some trials as a leaf of autograd, [K, ...], in the memory of `rows_KP`."""
@@ -79,14 +82,11 @@ def layout_of(model: TaskModel) -> Layout:
     """The layout of a packable trial's weights that require a gradient."""
     padded: dict[str, tuple[int, ...]] = {}
     for path, module in model.named_modules():
-        if isinstance(module, LinearAdapter):
-            down = next(layer for layer in module.module if isinstance(layer, torch.nn.Linear))
-            width = padded_width(down.out_features)
+        form = packed_adapter(module)
+        if form is not None:
+            packed = form.of(module)
             for name, weight in module.named_parameters():
-                shape = tuple(weight.shape)
-                if weight.ndim == 2:  # [H, D], then [D, H]; told apart by identity, as D may be H
-                    shape = (width, shape[1]) if weight is down.weight else (shape[0], width)
-                padded[f"{path}.{name}"] = shape
+                padded[f"{path}.{name}"] = packed.padded_shape(name, tuple(weight.shape))
     entries, offset = [], 0
     for name, weight in model.named_parameters():
         if weight.requires_grad:

@@ -1,30 +1,26 @@
-"""The strategies with a trial axis: what harness/adapters/strategies computes for one trial, for K of them.
+"""The host's part of merging: what each slot's strategy contributes to a step, and the noise that is drawn for it.
 
-The maths is that of `functional`; here each slot has its own probability, lambda and generator. `skip_dropped` needs no
-form of its own: what it leaves uncomputed is computed here and dropped, which gives the same values and gradients.
-
-Shape legend: L layers with adapters, K slots, B rows, T steps, D width.
+Shape legend: L layers with adapters, K slots, B rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness.adapters import ResidualAddAdapterStrategy, ReturnResultAdapterStrategy, functional
-
-if TYPE_CHECKING:
-    from harness.engines.packed.model import Launch
+from harness.adapters import functional
+from harness.adapters.packed import PackedStrategy
 
 
 @dataclass
 class SlotMerge:
-    """What a slot's strategy needs in one launch: the strategy itself, its generator, its own rows, its progress."""
+    """A slot's strategy in one step: its packed form, itself, its generator, its own rows, its progress."""
 
+    form: PackedStrategy
     strategy: Any
     generator: torch.Generator
     num_own_rows: int
@@ -32,33 +28,29 @@ class SlotMerge:
 
     def keep_probability(self, depth_fraction: float) -> float:
         """1 - the drop probability of a layer at this moment; 1 where the strategy drops nothing."""
-        strategy = self.strategy
-        if not isinstance(strategy, ResidualAddAdapterStrategy):
-            return 1.0
-        drop = functional.drop_probability(
-            strategy.stochastic_depth,
-            depth_schedule=strategy.depth_schedule,
-            depth_fraction=depth_fraction,
-            progress_schedule=strategy.progress_schedule,
-            training_progress=self.progress,
-        )
-        return 1.0 - float(drop)
+        return 1.0 - self.form.drop_probability(self.strategy, depth_fraction, self.progress)
 
     @property
-    def l2_lambda(self) -> float:
-        """Weight of its penalty; 0 without one."""
-        strategy = self.strategy
-        return float(strategy.l2_lambda) if isinstance(strategy, ResidualAddAdapterStrategy) else 0.0
+    def drop_unit(self) -> str:
+        """What one draw drops: the "batch" or each "row"."""
+        return self.form.drop_unit(self.strategy)
+
+    @property
+    def options(self) -> list[float]:
+        """The numeric options that it has for itself, in the form's order."""
+        return options_of(self.form, self.strategy)
 
 
-Run = Callable[[Tensor], Tensor]
+def options_of(form: PackedStrategy, strategy: Any) -> list[float]:
+    """The values of `form.options` in a strategy."""
+    return [float(getattr(strategy, name)) for name in form.options]
 
 
 def drop_unit(merges: Sequence[SlotMerge], keeps_LK: Sequence[Sequence[float]]) -> str | None:
     """What the noise of a launch drops: "row" where any slot drops rows, else "batch"; None where it drops nothing."""
     if all(keep == 1.0 for keeps_K in keeps_LK for keep in keeps_K):
         return None
-    return "row" if any(merge.strategy.drop == "row" for merge in merges) else "batch"
+    return "row" if any(merge.drop_unit == "row" for merge in merges) else "batch"
 
 
 def draw_noise(
@@ -78,45 +70,10 @@ def draw_noise(
             (len(merges), num_rows, 1, 1),
             keeps_K,
             [merge.generator for merge in merges],
-            drop=[merge.strategy.drop for merge in merges],
+            drop=[merge.drop_unit for merge in merges],
             num_rows=[merge.num_own_rows for merge in merges],
             dtype=dtype,
             device=device,
         )
         for keeps_K in keeps_LK
     ]
-
-
-def merge_residual_add(launch: Launch, x_KBTD: Tensor, run: Run, number: int) -> Tensor:
-    """See ResidualAddAdapterStrategy; `number` is the layer's, counted over those with adapters."""
-    clean_KBTD = noised_KBTD = run(x_KBTD)
-    if launch.noise_L:
-        noised_KBTD = functional.stochastic_depth(clean_KBTD, launch.noise_L[number], launch.keeps_L[number])
-    result_KBTD = functional.residual_add(x_KBTD, noised_KBTD)
-    if launch.penalty is not None:
-        assert launch.lambdas_K is not None
-        target, reduction = launch.penalty
-        difference_KBTD = clean_KBTD if target == "adapter_output" else x_KBTD - result_KBTD
-        penalty_K = functional.l2_penalty(
-            difference_KBTD,
-            launch.lambdas_K,
-            reduction=reduction,
-            valid_frames=launch.valid_KBT,
-            packed=True,
-            own_frames=launch.own_KBT,
-            num_rows=launch.num_own_rows_K,
-        )
-        launch.penalties.append(penalty_K)
-    return result_KBTD
-
-
-def merge_return_result(launch: Launch, x_KBTD: Tensor, run: Run, number: int) -> Tensor:
-    """See ReturnResultAdapterStrategy."""
-    return run(x_KBTD)
-
-
-MERGES: dict[type, Callable[[Launch, Tensor, Run, int], Tensor]] = {
-    ResidualAddAdapterStrategy: merge_residual_add,
-    ReturnResultAdapterStrategy: merge_return_result,
-}
-"""Strategy -> its packed form; exactly these classes, as a subclass may do anything."""

@@ -1,115 +1,97 @@
 """The backbone with a trial axis: frozen layers slot by slot, adapters and head with weights [K, ...].
 
-Activations run as [K * B, T, D] through the backbone's own modules, made to work slot by slot (slot_layers.py).
+Activations run as [K * B, T, D] through the backbone's own modules, made to work slot by slot (cut/slot_layers.py).
 
 Shape legend: K slots, B rows, T steps, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from harness.adapters import InsertionPoint, functional
+from harness.adapters import InsertionPoint
+from harness.adapters.packed import PackedAdapter, PackedCall, PackedStrategy
 from harness.backbones.model import TaskModel
-from harness.engines.packed.merging import MERGES
-from harness.engines.packed.packable import Family
-from harness.engines.packed.slot_layers import Current, slotwise
+from harness.engines.cut.slot_layers import Current, slotwise
+from harness.engines.packed.launch import Launch, PackKind
+from harness.engines.packed.layout import Layout
 from harness.training.adapting import ADAPTER_NAME
 
 
-@dataclass
-class Launch:
-    """What one pass works on.
+class PackPoint(nn.Module):
+    """The adapters of all slots at one insertion point, as one adapter that is its own strategy.
 
-    Attributes:
-        num_rows: B, of each slot, those that are only padding included.
-        valid_KBT: real steps of real rows.
-        own_KBT: steps and rows of the slots' own batches, which NeMo's l2 sum counts; None where they are all.
-        num_own_rows_K: rows of the slots' own batches.
-        penalty: (what is penalised, reduction), or None when no slot has a penalty, and when scoring.
-        lambdas_K: weights of the penalties; read where there is a penalty.
-        noise_L: of each layer with adapters, what is kept; empty where nothing is dropped, and when scoring.
-        keeps_L: [K] each, the probabilities of keeping that the noise was drawn with.
-        weights: what learns, by name, [K, ...].
-        penalties: filled by the pass: [K] each.
+    Args:
+        current: tells the pass under way.
+        adapter: the form of the adapters.
+        strategy: the form of their strategies.
+        names: of the weights in the adapter -> in the model.
+        number: of the point, counted over those with adapters.
     """
 
-    num_slots: int
-    num_rows: int
-    valid_KBT: Tensor
-    own_KBT: Tensor | None
-    num_own_rows_K: Tensor
-    penalty: tuple[str, str] | None
-    lambdas_K: Tensor | None = None
-    noise_L: Sequence[Tensor] = ()
-    keeps_L: Sequence[Tensor] = ()
-    weights: Mapping[str, Tensor] = field(default_factory=dict)
-    penalties: list[Tensor] = field(default_factory=list)
-
-
-class PackedAdapter(nn.Module):
-    """The adapters of all slots at one insertion point, as one adapter that is its own strategy."""
-
-    def __init__(self, current: Current[Launch], prefix: str, family: Family, number: int) -> None:
+    def __init__(
+        self,
+        current: Current[Launch],
+        adapter: PackedAdapter,
+        strategy: PackedStrategy,
+        names: Mapping[str, str],
+        number: int,
+    ) -> None:
         super().__init__()
-        assert family.adapters is not None
-        _, _, self.norm_position, activation, self.eps, strategy = family.adapters
-        self.current, self.number = current, number
-        self.activation = activation()
-        self.merge = MERGES[strategy]
-        order = (0, 1, 3) if self.norm_position == "pre" else (3, 0, 2)
-        self.norm, self.down, self.up = (f"{prefix}.module.{number}" for number in order)
+        self.current, self.adapter, self.strategy, self.names, self.number = current, adapter, strategy, names, number
 
     def adapter_strategy(self, x: Tensor, adapter: nn.Module, *, module: Any) -> Tensor:
         """Run the slots' adapters and merge their outputs, [K * B, T, D]."""
         launch = self.current.launch
-        merged_KBTD = self.merge(
-            launch, x.reshape(launch.num_slots, launch.num_rows, *x.shape[1:]), self._run, self.number
+        call = PackedCall(
+            run=self._run,
+            training=launch.training,
+            variant=launch.variant,
+            options=launch.options,
+            noise=launch.noise_L[self.number] if launch.noise_L else None,
+            keep_K=launch.keeps_L[self.number] if launch.noise_L else None,
+            valid_KBT=launch.valid_KBT,
+            own_KBT=launch.own_KBT,
+            num_own_rows_K=launch.num_own_rows_K,
+            penalties=launch.penalties,
         )
+        merged_KBTD = self.strategy.merge(call, x.reshape(launch.num_slots, launch.num_rows, *x.shape[1:]))
         return merged_KBTD.flatten(0, 1)
 
     def _run(self, x_KBTD: Tensor) -> Tensor:
         weights = self.current.launch.weights
-        return functional.bottleneck(
-            x_KBTD,
-            norm_weight=weights[f"{self.norm}.weight"],
-            norm_bias=weights[f"{self.norm}.bias"],
-            down=weights[f"{self.down}.weight"],
-            up=weights[f"{self.up}.weight"],
-            activation=self.activation,
-            norm_position=self.norm_position,
-            eps=self.eps,
-        )
+        return self.adapter.run({name: weights[path] for name, path in self.names.items()}, x_KBTD)
 
 
 class PackedModel:
-    """The part of a backbone behind a family's cut, for any number of slots.
+    """The part of a backbone behind a pack's cut, for any number of slots.
 
     Args:
         frozen: the base model on the device, in the dtype; its weights are shared, not copied.
-        family: of the trials.
+        kind: of the trials.
+        layout: of their weights.
 
     Attributes:
         depth_fractions: (layer + 1) / number of layers, of those with adapters.
     """
 
-    def __init__(self, frozen: TaskModel, family: Family) -> None:
-        self.cut, self.width = family.cut, frozen.encoder.dim
+    def __init__(self, frozen: TaskModel, kind: PackKind, layout: Layout) -> None:
+        self.cut, self.width = kind.cut, frozen.encoder.dim
         self.current: Current[Launch] = Current()
         self.model = slotwise(frozen, self.current)
         paths = [(path, module) for path, module in self.model.named_modules() if isinstance(module, InsertionPoint)]
-        self.depth_fractions = [(layer + 1) / len(paths) for layer in family.layers]
-        for number, layer in enumerate(family.layers):
+        self.depth_fractions = [(layer + 1) / len(paths) for layer in kind.layers]
+        for number, layer in enumerate(kind.layers):
+            assert kind.adapter is not None and kind.strategy is not None
             path, point = paths[layer]
-            prefix = f"{path}.adapter_layer.{ADAPTER_NAME}"
-            packed = PackedAdapter(self.current, prefix, family, number)
+            names = layout.names_below(f"{path}.adapter_layer.{ADAPTER_NAME}.")
+            packed = PackPoint(self.current, kind.adapter, kind.strategy, names, number)
             point.adapter_layer = nn.ModuleDict({ADAPTER_NAME: packed})
             point.adapter_cfg = {ADAPTER_NAME: {"enabled": True}}
-        if family.trains_head:
+        if kind.trains_head:
             output: Any = self.model.head.output
             output.learnt = "head.output"
 

@@ -1,4 +1,4 @@
-"""A pack: the model of a family behind its cut, and the rows of weights and moments of the trials in it.
+"""A pack: the model of one kind of trials behind their cut, and the rows of weights and moments of those in it.
 
 Shape legend: R rows, P numbers in a row of weights.
 """
@@ -6,38 +6,49 @@ Shape legend: R rows, P numbers in a row of weights.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
+from harness.engines.packed.launch import PackKind
 from harness.engines.packed.layout import Layout, layout_of
 from harness.engines.packed.model import PackedModel
-from harness.engines.packed.packable import Family
 from harness.engines.packed.slot import Slot
 from harness.tasks.task import Task
 from harness.training.autocast import autocast
-from harness.training.trial import Fitting
+from harness.training.engine import Fitting
 
-if TYPE_CHECKING:
-    from harness.engines.packed.captured import CapturedSteps
+
+class StepRunner(Protocol):
+    """What takes a pack's steps from static buffers (harness/engines/packed/captured.py)."""
+
+    def run(self, host: Any) -> Tensor:
+        """Take a step (harness.engines.packed.steps.HostStep); its losses, [2, K], on the device."""
+
+    def release(self) -> None:
+        """Give buffers back; they are made anew when they are needed."""
+
+    def take_notes(self) -> list[str]:
+        """What should be told, once."""
 
 
 class Pack:
-    """A family's model, and the weights and moments of its slots, one row each.
+    """The model of one kind of trials, and the weights and moments of its slots, one row each.
 
     Attributes:
         rows_3RP: weights, exp_avg, exp_avg_sq; another tensor when rows were added.
         captured: what runs the steps from static buffers; None where they run directly (on a CPU).
     """
 
-    captured: CapturedSteps | None = None
+    captured: StepRunner | None = None
 
-    def __init__(self, family: Family, fitting: Fitting) -> None:
-        self.family = family
-        self.task: Task = fitting.trial.domains.plain_task
-        frozen = fitting.trial.domains.frozen_model(fitting.plan.loop)
-        self.model = PackedModel(frozen, family)
-        self.layout: Layout = layout_of(fitting.adapted.model)
+    def __init__(self, kind: PackKind, fitting: Fitting) -> None:
+        self.kind = kind
+        self.task: Task = fitting.domains.plain_task
+        frozen = fitting.domains.frozen_model(fitting.plan.loop)
+        self.layout: Layout = layout_of(fitting.model)
+        self.model = PackedModel(frozen, kind, self.layout)
         weight = next(frozen.parameters())
         self.rows_3RP = weight.new_zeros((3, 0, self.layout.num_columns))
         self.free: list[int] = []
@@ -81,4 +92,4 @@ class Pack:
 
     def autocast(self) -> AbstractContextManager[object]:
         """What a training's forward pass runs under, as in the plain loop."""
-        return autocast(self.rows_3RP.device, self.family.precision, keep_casts=False)
+        return autocast(self.rows_3RP.device, self.kind.precision, keep_casts=False)

@@ -10,25 +10,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from harness.adapters.packed import packed_strategy
 from harness.data.batching import pad_sequence_batch, round_up
 from harness.engines.cut.cut import enabled_adapters, num_block_weights
 from harness.engines.cut.cut_task import CutTask
 from harness.engines.cut.prefix_cache import VECTOR_STEPS, PrefixStore
+from harness.engines.cut.prefixes import Prefixes
 from harness.engines.packed.merging import SlotMerge
 from harness.engines.packed.optimizer import RowStep
-from harness.engines.packed.packable import penalty_of
+from harness.engines.packed.packable import variant_of
 from harness.errors import TrialError
 from harness.tasks.task import Evaluation, Item, evaluation_of
+from harness.training.engine import Fitting
 from harness.training.loop import Fit
 from harness.training.optim import lr_scale
 from harness.training.resources import EVALUATION_FRAMES
-from harness.training.trial import Fitting
 from harness.training.views import all_views
 
 WIDE = 1e9  # multiplications of a step in all blocks
@@ -143,12 +145,12 @@ class Slot:
 
     def __init__(self, fitting: Fitting, items: ItemSet, score_sets: dict[str, ScoreSet]) -> None:
         self.fitting, self.items, self.score_sets = fitting, items, score_sets
-        self.fit = Fit(fitting.adapted.model, fitting.task, fitting.items, fitting.plan)
-        self.strategies = [adapter.adapter_strategy for adapter in enabled_adapters(fitting.adapted.model)]
-        self.penalty = penalty_of(fitting.adapted.model)
+        self.fit = Fit(fitting.model, fitting.task, fitting.items, fitting.plan)
+        self.strategies = [adapter.adapter_strategy for adapter in enabled_adapters(fitting.model)]
+        self._variants = {training: variant_of(self.strategies, training) for training in (True, False)}
         # Multiplications of a step in all blocks: beyond some, a launch's time is that of its products.
-        mean_steps = float(items.lengths_N.double().mean())
-        work = num_block_weights(fitting.trial.base.encoder) * fitting.plan.loop.batch_size * mean_steps
+        mean_steps, loop = float(items.lengths_N.double().mean()), fitting.plan.loop
+        work = num_block_weights(fitting.domains.frozen_model(loop).encoder) * loop.batch_size * mean_steps
         self.is_wide = work >= WIDE and items.lengths_N.device.type == "cpu"
         self.row = -1
         self.num_optimizer_steps = 0
@@ -160,6 +162,11 @@ class Slot:
     def due(self) -> TrainStep | ScoreStep:
         """The next thing to run."""
         return self.work[self.position]
+
+    @property
+    def variant(self) -> Hashable | None:
+        """That of its strategies in what is due: only slots of one variant share a launch, and None joins any."""
+        return self._variants[isinstance(self.due, TrainStep)]
 
     def begin_epoch(self) -> None:
         """Seed the streams anew and lay out the epoch: batches to learn from, then the domains to score."""
@@ -203,7 +210,7 @@ class Slot:
         """A batch's own number of steps, and the shape that it is padded to."""
         longest = max(self.items.input_lengths[index] for index in indices)
         pooled = self.items.store.plan.cut.pooled
-        encoder = self.fitting.adapted.model.encoder
+        encoder = self.fitting.model.encoder
         num_steps = 1 if pooled else int(encoder.output_lengths(torch.tensor(longest)))
         loop = self.fitting.plan.loop
         rows = loop.batch_size if loop.max_frames is None else round_up(len(indices), ROWS)
@@ -216,9 +223,11 @@ class Slot:
         return (self.fit.state.epoch + self.position / self.num_batches) / self.fitting.plan.loop.epochs
 
     def merge_of(self, step: TrainStep) -> SlotMerge:
-        """What its strategy needs in a step (one config makes all layers' strategies)."""
-        strategy = self.strategies[0] if self.strategies else None
-        return SlotMerge(strategy, self.noise, step.num_own_rows, self.progress)
+        """What its strategy contributes to a step (one config makes all layers' strategies)."""
+        strategy = self.strategies[0]
+        form = packed_strategy(strategy)
+        assert form is not None, "only packable trials are packed"
+        return SlotMerge(form, strategy, self.noise, step.num_own_rows, self.progress)
 
     def row_step(self) -> RowStep:
         """Its next optimizer step."""
@@ -282,22 +291,19 @@ class Slot:
             "train/loss": self.task_sum / self.num_batches,
             "train/auxiliary_loss": self.auxiliary_sum / self.num_batches,
         }
-        trial = self.fitting.trial
-        self.fit.finish_epoch(losses, trial.score_epoch(self._evaluation), lambda: self.seconds)
+        scores = self.fitting.validation.epoch(self._evaluation)
+        self.fit.finish_epoch(losses, scores, lambda: self.seconds)
 
     def _evaluation(self, domain: str) -> Evaluation:
         scoring, items = self.scorings[domain], self.score_sets[domain].items.items
-        return evaluation_of(self.fitting.trial.domains.plain_task, items, scoring.predictions, scoring.total_loss)
+        return evaluation_of(self.fitting.domains.plain_task, items, scoring.predictions, scoring.total_loss)
 
 
-def make_score_set(fitting: Fitting, domain: str) -> ScoreSet:
+def make_score_set(fitting: Fitting, domain: str, prefixes: Prefixes) -> ScoreSet:
     """The validation items of a domain, in batches with little padding."""
-    trial, model = fitting.trial, fitting.adapted.model
-    items = trial.valid_items(domain)
-    task = CutTask(trial.domains.plain_task, trial.prefix(model, domain, "valid"), model.encoder)
-    return ScoreSet(
-        make_item_set(task, items), task.score_batches(items, EVALUATION_FRAMES[trial.domains.corpus.family])
-    )
+    domains, items = fitting.domains, fitting.validation.items(domain)
+    task = prefixes.of(domains).task(fitting.config, fitting.model, domain, "valid", domains.plain_task)
+    return ScoreSet(make_item_set(task, items), task.score_batches(items, EVALUATION_FRAMES[domains.corpus.family]))
 
 
 def padded_steps(num_steps: int, is_wide: bool = False) -> int:

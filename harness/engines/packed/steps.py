@@ -10,7 +10,7 @@ slot's own, P numbers in a row of weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,20 +20,21 @@ from torch import Tensor
 
 from harness.data.batching import round_up
 from harness.engines.cut.prefix_cache import VECTOR_STEPS
-from harness.engines.packed.merging import draw_noise, drop_unit
-from harness.engines.packed.model import Launch
+from harness.engines.packed.launch import Launch, PackKind
+from harness.engines.packed.merging import draw_noise, drop_unit, options_of
 from harness.engines.packed.optimizer import NUM_COEFFICIENTS, step_rows
 from harness.engines.packed.pack import Pack
 from harness.engines.packed.slot import ScoreStep, Slot, TrainStep
 from harness.tasks.task import Batch
 
-# A slot's own numbers, after the coefficients of its optimizer; the probabilities of keeping come last, one a layer.
-OWN_ROWS, OWN_STEPS, ROW, LAMBDA, KEEPS = range(NUM_COEFFICIENTS, NUM_COEFFICIENTS + 5)
+# A slot's own numbers, after the coefficients of its optimizer: these, then the options of its strategy, as many as its
+# packed form names, and last the probabilities of keeping, one a layer.
+OWN_ROWS, OWN_STEPS, ROW, OPTIONS = range(NUM_COEFFICIENTS, NUM_COEFFICIENTS + 4)
 
 
 @dataclass(frozen=True)
 class StepKind:
-    """What fixes the shapes and the operations of a step's device part, within a family.
+    """What fixes the shapes and the operations of a step's device part, within a pack.
 
     Attributes:
         num_slots: K.
@@ -41,7 +42,7 @@ class StepKind:
         num_steps: T.
         num_targets: S.
         dtype: of what reaches the cut.
-        penalty: (what is penalised, reduction), or None.
+        variant: of the slots' strategies, or None.
         noise: whether noise is drawn ("batch"), and for single rows ("row"); None where nothing is dropped.
         clips: whether any slot's gradients are clipped.
     """
@@ -51,7 +52,7 @@ class StepKind:
     num_steps: int
     num_targets: int
     dtype: torch.dtype
-    penalty: tuple[str, str] | None
+    variant: Hashable | None
     noise: str | None
     clips: bool
 
@@ -83,7 +84,8 @@ class HostStep:
     def __init__(self, pack: Pack, slots: Sequence[Slot]) -> None:
         self.slots = slots
         self.steps = [slot.due for slot in slots if isinstance(slot.due, TrainStep)]
-        self.merges = [slot.merge_of(step) for slot, step in zip(slots, self.steps, strict=True)]
+        # Slots whose head learns alone merge nothing.
+        self.merges = [slot.merge_of(step) for slot, step in zip(slots, self.steps, strict=True) if slot.strategies]
         self.keeps_LK = [
             [merge.keep_probability(fraction) for merge in self.merges] for fraction in pack.model.depth_fractions
         ]
@@ -95,7 +97,7 @@ class HostStep:
             num_steps=num_steps,
             num_targets=max(step.targets_BS.shape[1] for step in self.steps),
             dtype=slots[0].items.store.plan.dtype,
-            penalty=next((slot.penalty for slot in slots if slot.penalty is not None), None),
+            variant=common_variant(slots),
             noise=drop_unit(self.merges, self.keeps_LK),
             clips=any(step.settings.clip_norm is not None for step in self.row_steps),
         )
@@ -105,13 +107,17 @@ class HostStep:
         return [
             [
                 *row_step.coefficients(),
-                *(step.num_own_rows, step.num_steps, slot.row, merge.l2_lambda),
+                *(step.num_own_rows, step.num_steps, slot.row),
+                *(self.merges[number].options if self.merges else ()),
                 *(keeps_K[number] for keeps_K in self.keeps_LK),
             ]
-            for number, (slot, step, merge, row_step) in enumerate(
-                zip(self.slots, self.steps, self.merges, self.row_steps, strict=True)
-            )
+            for number, (slot, step, row_step) in enumerate(zip(self.slots, self.steps, self.row_steps, strict=True))
         ]
+
+
+def common_variant(slots: Sequence[Slot]) -> Hashable | None:
+    """The variant of what some slots run next: that of all of them that have one."""
+    return next((slot.variant for slot in slots if slot.variant is not None), None)
 
 
 def train_step(pack: Pack, slots: Sequence[Slot]) -> Tensor:
@@ -192,7 +198,7 @@ def take_step(pack: Pack, kind: StepKind, inputs: StepInputs, rows_3KP: Tensor) 
         inputs: as the kind says.
         rows_3KP: weights and moments of the slots, updated in place.
     """
-    launch, attended_KBT = _launch_of(kind, inputs)
+    launch, attended_KBT = _launch_of(pack.kind, kind, inputs)
     launch.weights = leaves = pack.layout.leaves(rows_3KP[0])
     batch = Batch(inputs.x_RTD, inputs.lengths_R, inputs.targets_RS, inputs.target_lengths_R)
     x_KBTD = inputs.x_RTD.reshape(*attended_KBT.shape, -1)
@@ -211,28 +217,30 @@ def take_step(pack: Pack, kind: StepKind, inputs: StepInputs, rows_3KP: Tensor) 
     return losses_2K
 
 
-def _launch_of(kind: StepKind, inputs: StepInputs) -> tuple[Launch, Tensor]:
+def _launch_of(pack_kind: PackKind, kind: StepKind, inputs: StepInputs) -> tuple[Launch, Tensor]:
     """The pass of a step, without its weights, and the real steps [K, B, T]."""
     values_KC, device = inputs.values_KC, inputs.values_KC.device
     shape = (kind.num_slots, kind.num_rows, kind.num_steps)
     attended_KBT = (torch.arange(kind.num_steps, device=device) < inputs.lengths_R[:, None]).reshape(shape)
     own_rows_K = values_KC[:, OWN_ROWS].long()
-    own_KBT, valid_KBT = None, attended_KBT
-    if kind.penalty is not None:
+    own_KBT = valid_KBT = None
+    if kind.variant is not None:  # else no strategy needs them
         real_KB1 = (torch.arange(kind.num_rows, device=device) < own_rows_K[:, None])[..., None]
         own_steps_K = values_KC[:, OWN_STEPS].long()
         own_KBT = real_KB1 & (torch.arange(kind.num_steps, device=device) < own_steps_K[:, None])[:, None]
         valid_KBT = attended_KBT & real_KB1
+    options = pack_kind.options
     launch = Launch(
         num_slots=kind.num_slots,
         num_rows=kind.num_rows,
+        num_own_rows_K=own_rows_K,
+        training=True,
         valid_KBT=valid_KBT,
         own_KBT=own_KBT,
-        num_own_rows_K=own_rows_K,
-        penalty=kind.penalty,
-        lambdas_K=values_KC[:, LAMBDA],
+        variant=kind.variant,
+        options=dict(zip(options, values_KC[:, OPTIONS:].unbind(1), strict=False)),
         noise_L=inputs.noise_L,
-        keeps_L=values_KC[:, KEEPS:].unbind(1),
+        keeps_L=values_KC[:, OPTIONS + len(options) :].unbind(1),
     )
     return launch, attended_KBT
 
@@ -251,8 +259,16 @@ def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float
     valid_BT = torch.arange(x_BTD.shape[1], device=x_BTD.device) < lengths_B[:, None]
     rows_3KP, _ = _rows_of(pack, slots)
     valid_KBT = valid_BT.expand(count, -1, -1)
-    launch = Launch(count, num_rows, valid_KBT, None, lengths_B.new_full((count,), num_rows), None)
-    launch.weights = pack.layout.leaves(rows_3KP[0])
+    launch = Launch(
+        num_slots=count,
+        num_rows=num_rows,
+        num_own_rows_K=lengths_B.new_full((count,), num_rows),
+        training=False,
+        valid_KBT=valid_KBT,
+        variant=common_variant(slots),
+        options=_options(pack, slots),
+        weights=pack.layout.leaves(rows_3KP[0]),
+    )
     scores, valid = pack.model.forward(launch, x_BTD.expand(count, -1, -1, -1), valid_KBT)
     batch = Batch(
         x_BTD,
@@ -263,3 +279,12 @@ def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float
     losses = pack.task.loss_rows(scores, valid, batch).reshape(count, num_rows).mean(1).tolist()
     predictions = pack.task.predict(scores, valid)
     return [(predictions[k * num_rows : (k + 1) * num_rows], losses[k]) for k in range(count)]
+
+
+def _options(pack: Pack, slots: Sequence[Slot]) -> dict[str, Tensor]:
+    """The numeric options of the slots' strategies, by name, [K]."""
+    form = pack.kind.strategy
+    if form is None or not form.options:
+        return {}
+    values_KC = pack.rows_3RP.new_tensor([options_of(form, slot.strategies[0]) for slot in slots])
+    return dict(zip(form.options, values_KC.unbind(1), strict=True))

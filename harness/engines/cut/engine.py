@@ -1,0 +1,49 @@
+"""The cut engine: the plain loop behind a frozen prefix that is computed once for each item and kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.backbones.model import TaskModel
+from harness.config.execution import Execution
+from harness.config.trial import TrialConfig
+from harness.engines.cut.cut import CutModel, why_no_cut
+from harness.engines.cut.prefixes import Prefixes
+from harness.tasks.task import Evaluation
+from harness.training.engine import PLAIN_ENGINE, Engine, Fitting
+from harness.training.loop import FitState, fit
+from harness.training.resources import Domains
+from harness.training.views import num_views_of
+
+
+class CutEngine(Engine):
+    """See above; a trial without a frozen prefix is the plain engine's.
+
+    Args:
+        execution: see Engine.
+        prefixes: those of the process.
+    """
+
+    def __init__(self, execution: Execution, prefixes: Prefixes) -> None:
+        self.execution, self.prefixes = execution, prefixes
+
+    def choose(self, config: TrialConfig, domains: Domains, model: TaskModel) -> tuple[Engine, str | None]:
+        if reason := why_no_cut(config):
+            return PLAIN_ENGINE, reason
+        if not self.prefixes.of(domains).can_resume(config):
+            return PLAIN_ENGINE, "the encoder gives something else when it is run in two parts"
+        return self, None
+
+    def fit(self, fitting: Fitting) -> FitState:
+        config, whole, prefixes = fitting.config, fitting.model, self.prefixes.of(fitting.domains)
+        model = CutModel(whole, prefixes.cut(config))
+        task = prefixes.task(config, whole, config.data.target, "train", fitting.task)
+        if num_views_of(config.loop.augment) is None:  # views are computed when an epoch needs them
+            task.store.rows(fitting.items)
+
+        def score(domain: str) -> Evaluation:
+            behind = prefixes.task(config, whole, domain, "valid", fitting.domains.plain_task)
+            return fitting.validation.score(model, domain, behind)
+
+        plan = replace(fitting.plan, score_epoch=lambda _: fitting.validation.epoch(score))
+        return fit(model, task, fitting.items, plan)

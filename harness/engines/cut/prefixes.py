@@ -1,0 +1,166 @@
+"""The frozen prefixes of everything that this process trains behind a cut, kept for all of its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from harness.backbones.model import TaskModel
+from harness.config.base import content_hash
+from harness.config.trial import AugmentSettings, LoopSettings, TrialConfig
+from harness.data.corpus import Split
+from harness.engines.cut.cut import Cut, find_cut, reads_padded_steps, resumes, run_prefix
+from harness.engines.cut.cut_task import CutTask
+from harness.engines.cut.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore, whole_steps
+from harness.engines.cut.slot_layers import Current, slotwise
+from harness.tasks.task import Item, Task
+from harness.training.autocast import autocast
+from harness.training.resources import PREFIX_ALIGN, Domains, dtype_of
+from harness.training.views import all_views, num_views_of
+
+
+class Prefixes:
+    """The frozen prefixes of a process, by the data and backbone that they are of.
+
+    Args:
+        budget: the memory for all of them.
+    """
+
+    def __init__(self, budget: PrefixBudget | None = None) -> None:
+        self.budget = budget or PrefixBudget()
+        self._of: dict[Domains, DomainPrefixes] = {}
+
+    def of(self, domains: Domains) -> DomainPrefixes:
+        """Those of one backbone on one corpus."""
+        if domains not in self._of:
+            self._of[domains] = DomainPrefixes(domains, self.budget)
+        return self._of[domains]
+
+
+class DomainPrefixes:
+    """The frozen prefixes of one backbone on one corpus: one store for each split, cut, device and precision."""
+
+    def __init__(self, domains: Domains, budget: PrefixBudget) -> None:
+        self._domains, self._budget = domains, budget
+        self._stores: dict[tuple[object, ...], PrefixStore] = {}
+        self._slotwise: dict[tuple[str, str], tuple[_OneItemEach, TaskModel]] = {}
+        self._resumes: dict[tuple[Cut, str, str, str], bool] = {}
+
+    def cut(self, config: TrialConfig) -> Cut:
+        """The cut of a trial that has one (harness.engines.cut.cut.why_no_cut)."""
+        return find_cut(config, self._domains.frozen_model(config.loop))
+
+    def can_resume(self, config: TrialConfig) -> bool:
+        """Whether the backbone run in two parts gives what it gives whole, tried on two items, once for each cut."""
+        domains, loop = self._domains, config.loop
+        key = (self.cut(config), config.data.target, loop.device, loop.precision)
+        if key not in self._resumes:
+            items = sorted(domains.items(config.data.target, "valid"), key=lambda item: len(item.inputs))
+            pair = domains.plain_task.collate([items[0], items[-1]], None).to(torch.device(loop.device), dtype_of(loop))
+            self._resumes[key] = resumes(domains.frozen_model(loop), pair.inputs, pair.lengths, key[0])
+        return self._resumes[key]
+
+    def store(self, config: TrialConfig, model: TaskModel, domain: str, split: Split) -> PrefixStore:
+        """What reaches a trial's cut, for the items of a split.
+
+        Args:
+            config: of the trial.
+            model: what it trains: its adapters say whether padded steps matter.
+            domain: of the corpus.
+            split: of the domain. Training items with augmented views have all of them in the store.
+        """
+        loop, cut = config.loop, self.cut(config)
+        padded = reads_padded_steps(model, training=split == "train")
+        augment = loop.augment if split == "train" else None
+        key = (cut, padded, domain, split, loop.device, loop.precision, augment)
+        if key not in self._stores:
+            items, num_views = self._domains.items(domain, split), num_views_of(augment)
+            items = items if num_views is None else all_views(items, num_views)
+            rounds = split == "train" and loop.precision == "bfloat16"  # the plain loop scores in float32, too
+            plan = self._plan(cut, padded, loop, items, f"{domain}/{split}", augment, rounds)
+            self._stores[key] = PrefixStore(items, plan, self._budget)
+        return self._stores[key]
+
+    def task(self, config: TrialConfig, model: TaskModel, domain: str, split: Split, whole: Task) -> CutTask:
+        """A trial's task behind its cut, on the items of a split.
+
+        Args:
+            config: of the trial.
+            model: what it trains.
+            domain: of the corpus.
+            split: of the domain.
+            whole: the task on the items themselves.
+        """
+        return CutTask(whole, self.store(config, model, domain, split), model.encoder)
+
+    def _plan(
+        self,
+        cut: Cut,
+        padded: bool,
+        loop: LoopSettings,
+        items: Sequence[Item],
+        name: str,
+        augment: AugmentSettings | None,
+        rounds: bool,
+    ) -> PrefixPlan:
+        domains, encoder = self._domains, self._domains.frozen_model(loop).encoder
+        device = torch.device(loop.device)
+        longest = max(len(item.inputs) for item in items)
+        sealed = "sealed" if domains.corpus.is_sealed else "open"
+        recipe = domains.backbone.recipe.recipe_id
+        views = () if augment is None else (content_hash(augment.model_dump(mode="json")),)
+        how = ("bfloat16",) if rounds else ()
+        return PrefixPlan(
+            compute=self._compute(cut, loop, domains.plain_task if augment is None else domains.task(augment), rounds),
+            cut=cut,
+            width=encoder.dim,
+            num_input_steps=longest,
+            num_steps=1 if cut.pooled else whole_steps(int(encoder.output_lengths(torch.tensor(longest)))),
+            dtype=dtype_of(loop),
+            device=device,
+            padded=padded,
+            align=PREFIX_ALIGN[domains.corpus.family],
+            # A processor may sum a bfloat16 product in another order where there are more of them.
+            alone=rounds and device.type == "cpu",
+            made_of=(domains.backbone.fingerprint, recipe, domains.corpus.fingerprint, sealed, name, *views, *how),
+        )
+
+    def _compute(
+        self, cut: Cut, loop: LoopSettings, task: Task, rounds: bool
+    ) -> Callable[[Sequence[Item], int], Tensor]:
+        """What computes the prefix of some items, padded to a number of input steps: see PrefixPlan."""
+        device, dtype = torch.device(loop.device), dtype_of(loop)
+        slots, model = self._slotwise_model(loop)
+
+        def compute(items: Sequence[Item], num_input_steps: int) -> Tensor:
+            inputs = items[0].inputs.new_zeros((len(items), num_input_steps, *items[0].inputs.shape[1:]))
+            for row, item in zip(inputs, items, strict=True):
+                row[: len(item.inputs)] = task.inputs_of(item)
+            inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
+            slots.num_slots = len(items)
+            lengths_B = torch.tensor([len(item.inputs) for item in items], device=device)
+            with autocast(device, loop.precision) if rounds else nullcontext():
+                return run_prefix(model, cut, inputs, lengths_B)
+
+        return compute
+
+    def _slotwise_model(self, loop: LoopSettings) -> tuple[_OneItemEach, TaskModel]:
+        """The base model in a form that runs each item as if it were alone, and what tells it how many there are."""
+        key = (loop.device, loop.precision)
+        if key not in self._slotwise:
+            slots = _OneItemEach()
+            self._slotwise[key] = slots, slotwise(self._domains.frozen_model(loop), slots.current)
+        return self._slotwise[key]
+
+
+class _OneItemEach:
+    """Slots of one item, for layers that work slot by slot."""
+
+    def __init__(self) -> None:
+        self.num_slots = 0
+        self.weights: dict[str, Tensor] = {}
+        self.current: Current[_OneItemEach] = Current()
+        self.current.launch = self

@@ -1,0 +1,108 @@
+"""The seam between a trial and what trains it: an engine. The plain one is here; faster ones are handed in.
+
+    Trial.steps() -> Fitting (a training that is due) -> Engine.fit -> FitState -> Trial goes on and scores
+
+All engines compute the same training: equal to 1e-12 in float64. What this package needs to know of one is below.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from harness.backbones.model import TaskModel
+from harness.config.execution import PLAIN, Execution
+from harness.config.trial import TrialConfig
+from harness.tasks.task import Item, Task
+from harness.training.loop import FitPlan, FitState, fit
+from harness.training.resources import Domains
+from harness.training.validation import Validation
+
+T = TypeVar("T")
+
+
+class Engine(ABC):
+    """How trainings are computed.
+
+    Attributes:
+        execution: its name and options, as asked for and as provenance tells it.
+    """
+
+    execution: Execution
+
+    @abstractmethod
+    def choose(self, config: TrialConfig, domains: Domains, model: TaskModel) -> tuple[Engine, str | None]:
+        """The engine for one trial: this one, or the nearest that can train it, and why not this one.
+
+        Args:
+            config: of the trial.
+            domains: its data and backbone.
+            model: what the trial trains, adapters inserted.
+        """
+
+    @abstractmethod
+    def fit(self, fitting: Fitting) -> FitState:
+        """Train it, alone.
+
+        Raises:
+            TrialError: see harness.training.loop.fit.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Fitting:
+    """A training that is due: all that an engine needs to know of the trial that it belongs to.
+
+    Attributes:
+        model: the weights that require a gradient are trained.
+        items: of the training data.
+        validation: what `plan.score_epoch` scores by; for an engine that scores in its own way.
+        notes: what the record should tell; an engine may add to them.
+        engine: the one that was chosen for it.
+    """
+
+    config: TrialConfig
+    domains: Domains
+    model: TaskModel
+    task: Task
+    items: Sequence[Item]
+    plan: FitPlan
+    validation: Validation
+    notes: list[str]
+    engine: Engine
+
+    def fit(self) -> FitState:
+        """Train it by its engine: see Engine.fit."""
+        return self.engine.fit(self)
+
+
+class PlainEngine(Engine):
+    """The loop of harness/training/loop.py, which trains everything: the reference."""
+
+    execution = PLAIN
+
+    def choose(self, config: TrialConfig, domains: Domains, model: TaskModel) -> tuple[Engine, str | None]:
+        return self, None
+
+    def fit(self, fitting: Fitting) -> FitState:
+        return fit(fitting.model, fitting.task, fitting.items, fitting.plan)
+
+
+PLAIN_ENGINE = PlainEngine()
+
+
+def drive(steps: Generator[Fitting, FitState, T]) -> T:
+    """Go through a trial's steps, training each one that is due alone; what they return."""
+    try:
+        fitting = next(steps)
+        while True:
+            try:
+                state = fitting.fit()
+            except BaseException as error:  # the trial's own code decides what becomes of it
+                fitting = steps.throw(error)
+            else:
+                fitting = steps.send(state)
+    except StopIteration as end:
+        return cast(T, end.value)
