@@ -1,4 +1,4 @@
-"""The files that say what this project is: they agree with one another, and the tested versions cover what is needed."""
+"""The files that say what this project is agree with one another, and the tested versions cover what is needed."""
 
 from __future__ import annotations
 

@@ -142,7 +142,9 @@ def test_the_constrained_score_counts_source_by_source(
     before = {"away": scored(0.4), "home": scored(0.8), "twin": scored(0.5)}
     monkeypatch.setattr(domains, "base_scores", lambda base, domain, *arguments: before[domain])
     trial = Trial(two, resources, None, lambda entry: None)
-    found = trial._against_base(scored(0.7), [scored(0.77), scored(0.6)])
+    after = {"away": scored(0.7), "home": scored(0.77), "twin": scored(0.6)}
+    entry = trial.validation.epoch(lambda domain: after[domain])
+    found = {name: entry[name] for name in ("valid_forgetting", "valid_constrained_score")}
     # Half of the error on the target is gone; `home` lost all of kappa, `twin` nothing.
     assert found == pytest.approx({"valid_forgetting": -0.035, "valid_constrained_score": 0.5 * (0 + 1) / 2}, abs=1e-9)
 
