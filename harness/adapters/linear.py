@@ -32,6 +32,11 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "activation": tuple(ACTIVATIONS),
+    "norm_position": ("pre", "post"),
+}
+
 # Where the layer norm, the projection down and the projection up are in `LinearAdapter.module`; the activation lies
 # between the two projections.
 PLACES = {"pre": (0, 1, 3), "post": (3, 0, 2)}
@@ -237,9 +242,8 @@ def _check(in_features: int, dim: int, activation: str, norm_position: str, drop
     for name, size in (("in_features", in_features), ("dim", dim)):
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"{name} has to be a whole number of at least 1, but got {size!r}")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation has to be one of {', '.join(ACTIVATIONS)}, but got {activation!r}")
-    if norm_position not in ("pre", "post"):
-        raise ValueError(f"norm_position has to be one of pre, post, but got {norm_position!r}")
+    for name, value in (("activation", activation), ("norm_position", norm_position)):
+        if value not in OPTIONS[name]:
+            raise ValueError(f"{name} has to be one of {', '.join(OPTIONS[name])}, but got {value!r}")
     if not 0.0 <= dropout <= 1.0:
         raise ValueError(f"dropout has to be between 0 and 1, but got {dropout}")

@@ -1,0 +1,81 @@
+"""What is registered, with its options: the cases of the contract suites. A new entry gets them without a line here."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.adapters import InsertionPoint
+from harness.instantiate import InstantiationError, instantiate, locate
+
+from .tiny_models import DIM
+
+AMOUNT = 0.3  # of each numeric option
+DEPTH, PROGRESS = 0.5, 0.25
+
+
+def class_of(config: type) -> type:
+    """The class that a registered config builds."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    cls: type = locate(defaults["_target_"])
+    return cls
+
+
+def sizes_of(config: type) -> dict[str, int]:
+    """What a config has to be told, all of it sizes."""
+    missing = dataclasses.MISSING
+    fields = [f for f in dataclasses.fields(config) if f.default is missing and f.default_factory is missing]
+    return {field.name: DIM if field.name == "in_features" else 3 for field in fields}
+
+
+def build(config: type, **options: Any) -> Any:
+    """What a registered config builds."""
+    return instantiate(config(**{**sizes_of(config), **options}))
+
+
+def variants(config: type) -> Iterator[dict[str, Any]]:
+    """Options to try: each choice of the file's OPTIONS, with all numbers as they are and with all at AMOUNT.
+
+    Options that the class refuses together are left out.
+    """
+    numbers = {field.name: AMOUNT for field in dataclasses.fields(config) if field.type in (float, "float")}
+    choices = getattr(sys.modules[class_of(config).__module__], "OPTIONS", {})
+    for chosen in ({}, *({name: value} for name, values in choices.items() for value in values)):
+        for options in (chosen, numbers | chosen) if numbers else (chosen,):
+            try:
+                build(config, **options)
+            except InstantiationError:
+                continue
+            yield options
+
+
+def cases(registry: dict[str, type]) -> list[tuple[str, dict[str, Any]]]:
+    """(name, options) for every variant of every entry."""
+    return [(name, options) for name, config in registry.items() for options in variants(config)]
+
+
+def name_of(value: object) -> str:
+    """A test's name for a case's name or options."""
+    return ",".join(f"{k}={v}" for k, v in value.items()) or "defaults" if isinstance(value, dict) else str(value)
+
+
+def host(training: bool, valid_frames: Tensor | None = None) -> InsertionPoint:
+    """A host in the middle of the model and a quarter into the training."""
+    point = InsertionPoint(DIM).train(training)
+    point.valid_frames, point.depth_fraction, point.training_progress = valid_frames, DEPTH, PROGRESS
+    return point
+
+
+def losses_of(adapter: nn.Module) -> list[Tensor]:
+    """What was registered on an adapter to be minimised; it is forgotten then."""
+    found: list[Tensor] = vars(adapter).pop("_registry", {}).get("adapter_loss", [])
+    return found
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
