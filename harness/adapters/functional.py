@@ -37,7 +37,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     if weight.ndim == 1:
         return F.layer_norm(x, weight.shape, weight, bias, eps)
     normalised = F.layer_norm(x, weight.shape[-1:], None, None, eps)
-    return normalised * _align_features(weight, x) + _align_features(bias, x)
+    return normalised * align_features(weight, x) + align_features(bias, x)
 
 
 def project(x: Tensor, weight: Tensor) -> Tensor:
@@ -253,6 +253,13 @@ def per_trial(value: PerTrial, like: Tensor) -> Any:
     return value
 
 
+def align_features(vector: Tensor, like: Tensor) -> Tensor:
+    """Shape a vector of features so that it broadcasts over `like`: [D] is left alone, [K, D] -> [K, 1, ..., 1, D]."""
+    if vector.ndim == 1:
+        return vector
+    return vector.reshape(vector.shape[0], *[1] * (like.ndim - 2), vector.shape[-1])
+
+
 def touch_with_zero_gradient(x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     """Return x unchanged, but give the parameters a gradient of exactly zero.
 
@@ -273,8 +280,3 @@ class _ZeroGradient(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         zeros = (torch.zeros(shape, dtype=dtype, device=device) for shape, dtype, device in ctx.likes)
         return (grads[0], *zeros)
-
-
-def _align_features(vector_KD: Tensor, x: Tensor) -> Tensor:
-    """[K, D] -> [K, 1, ..., 1, D] with as many axes as x."""
-    return vector_KD.reshape(vector_KD.shape[0], *[1] * (x.ndim - 2), vector_KD.shape[-1])

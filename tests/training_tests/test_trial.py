@@ -200,7 +200,7 @@ def spoil_fit(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[TaskModel], None
         spoil(model)
         return state
 
-    monkeypatch.setattr("harness.training.trial.fit", spoiling)
+    monkeypatch.setattr("harness.training.engine.fit", spoiling)
 
 
 def test_a_base_weight_that_was_changed_fails_the_trial(
@@ -312,7 +312,7 @@ def test_the_check_before_training_trains_nothing(
     def refuse(*arguments: Any) -> None:
         raise AssertionError("trained")
 
-    monkeypatch.setattr("harness.training.trial.fit", refuse)
+    monkeypatch.setattr("harness.training.engine.fit", refuse)
     for arm in ("frozen", "head_only", "residual_add"):
         Trial(make_config(arm), resources, None, silent).check()
     with pytest.raises(AssertionError, match="trained"):

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from harness.adapters.strategies.abstract import AbstractAdapterStrategy
-from harness.adapters.strategies.residual_add import (
-    ResidualAddAdapterStrategy,
-    ResidualAddAdapterStrategyConfig,
-)
-from harness.adapters.strategies.return_result import (
-    ReturnResultAdapterStrategy,
-    ReturnResultAdapterStrategyConfig,
-)
+from harness.adapters.strategies.residual_add import ResidualAddAdapterStrategy, ResidualAddAdapterStrategyConfig
+from harness.adapters.strategies.return_result import ReturnResultAdapterStrategy, ReturnResultAdapterStrategyConfig
 
 STRATEGIES: dict[str, type] = {
     "residual_add": ResidualAddAdapterStrategyConfig,
