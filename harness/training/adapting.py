@@ -140,12 +140,12 @@ def insert_adapters(model: TaskModel, config: TrialConfig) -> dict[str, int]:
             raise UserError("adapter: enabled: false: the adapter would never run, so the trial would train nothing")
         sizes[name] = sum(weight.numel() for weight in adapter.parameters())
         if sizes[name] == 0:
-            raise UserError(f"adapter: {target_of(config)} has no weights, so the trial would train nothing")
+            raise UserError(f"adapter: {adapter_target(config)} has no weights, so the trial would train nothing")
         check_shape(point, config)
     return sizes
 
 
-def target_of(config: TrialConfig) -> str:
+def adapter_target(config: TrialConfig) -> str:
     """The import path of the trial's adapter class."""
     return str((config.adapter or {}).get("_target_"))
 
@@ -167,11 +167,13 @@ def check_shape(point: InsertionPoint, config: TrialConfig) -> None:
     # A user's own class may raise anything: it is told as their mistake, with the class and the cause.
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
-        raise UserError(f"adapter: {target_of(config)} fails on a [2, 3, {point.dim}] input: {cause}") from error
+        raise UserError(f"adapter: {adapter_target(config)} fails on a [2, 3, {point.dim}] input: {cause}") from error
     finally:
         point.train(was_training)
         point.valid_frames = valid
     if output.shape != probe.shape:
-        raise UserError(f"adapter: {target_of(config)} gives {list(output.shape)} for a {list(probe.shape)} input")
+        raise UserError(f"adapter: {adapter_target(config)} gives {list(output.shape)} for a {list(probe.shape)} input")
     if not output.requires_grad:  # nothing else here has a gradient
-        raise UserError(f"adapter: the output uses no weight of {target_of(config)}, so the trial would train nothing")
+        raise UserError(
+            f"adapter: the output uses no weight of {adapter_target(config)}, so the trial would train nothing"
+        )

@@ -105,7 +105,7 @@ def _own_global_generator(device: torch.device) -> Iterator[None]:
 class Fit:
     """One training under way: its weights, optimizer and state, and what happens between two epochs.
 
-    A pack (harness/training/packed) takes the steps of many of these at once, and leaves the rest to them.
+    An engine that takes the steps of many of these at once leaves the rest to them.
     """
 
     def __init__(self, model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan) -> None:

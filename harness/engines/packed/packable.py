@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from harness.adapters.packed import packed_adapter, packed_strategy
+from harness.adapters.packed import PackedAdapter, PackedStrategy, packed_adapter, packed_strategy
 from harness.adapters.strategies.abstract import target_of
 from harness.backbones.model import TaskModel
 from harness.config.trial import LoopSettings
@@ -35,6 +35,8 @@ def why_not_packable(model: TaskModel, loop: LoopSettings) -> str | None:
     points = model.encoder.insertion_points.values()
     if any(len(point.get_enabled_adapters()) > 1 for point in points):
         return "a layer has more than one adapter"
+    if len(_forms(model)) > 1:
+        return "the packed forms of its layers' adapters are not equal"
     return None
 
 
@@ -61,10 +63,7 @@ def pack_kind(model: TaskModel, backbone: str, loop: LoopSettings, cut: Cut) -> 
         cut: of the trial.
     """
     points = list(model.encoder.insertion_points.values())
-    adapters = enabled_adapters(model)
-    forms = {(_form(adapter), packed_strategy(adapter.adapter_strategy)) for adapter in adapters}
-    assert len(forms) <= 1, "one trial has one adapter config"
-    adapter, strategy = next(iter(forms), (None, None))
+    adapter, strategy = next(iter(_forms(model)), (None, None))
     return PackKind(
         backbone=backbone,
         device=loop.device,
@@ -78,10 +77,14 @@ def pack_kind(model: TaskModel, backbone: str, loop: LoopSettings, cut: Cut) -> 
     )
 
 
-def _form(adapter: Any) -> Any:
-    form = packed_adapter(adapter)
-    assert form is not None, "only packable trials are packed"
-    return form.of(adapter)
+def _forms(model: TaskModel) -> set[tuple[PackedAdapter, PackedStrategy]]:
+    """The packed forms of a model's adapters and of their strategies: one pair, as one config makes all of them."""
+    found = set()
+    for adapter in enabled_adapters(model):
+        form, strategy = packed_adapter(adapter), packed_strategy(adapter.adapter_strategy)
+        assert form is not None and strategy is not None, "only packable trials are packed"
+        found.add((form.of(adapter), strategy))
+    return found
 
 
 def variant_of(strategies: Sequence[Any], training: bool) -> Hashable | None:

@@ -1,0 +1,70 @@
+"""What may be packed is what a class declares for itself; and a user's own declaration is enough."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from trial_configs import MakeConfig
+
+from harness.config.execution import ENGINE_NAMES, Execution
+from harness.config.trial import TrialConfig
+from harness.engines.registry import ENGINES
+from harness.training.resources import Resources
+
+from .packs import PACKED, chosen, largest_difference, run_all
+
+PLAIN = Execution()
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"share": 0.2, "dropped": 0.5},
+    {"towards": "input"},
+    {"towards": "input", "share": 0.9, "dropped": 0.3},
+    {"share": 0.7},
+]
+
+
+def trial(make: MakeConfig, seed: int = 0, name: str = "Blend", **options: Any) -> TrialConfig:
+    loop = {"epochs": 2, "batch_size": 8, "precision": "float64"}
+    config = make(seed=seed, loop=loop, optim={"lr": 0.02})
+    return with_adapter(config, adapter_strategy={"_target_": f"own_strategy.{name}", **options})
+
+
+def with_adapter(config: TrialConfig, **changes: Any) -> TrialConfig:
+    """The trial with other settings of its adapter; they replace the old ones whole."""
+    return config.model_copy(update={"adapter": {**(config.adapter or {}), **changes}})
+
+
+def test_a_users_own_packed_form_is_used(make_config: MakeConfig, resources: Resources, tmp_path: Path) -> None:
+    """Numbers that differ, noise, and variants that score differently, all in one pack: the plain loop to 1e-12."""
+    torch.set_num_threads(1)
+    configs = [trial(make_config, seed, **options) for seed, options in enumerate(OPTIONS)]
+    assert {chosen(config, resources, PACKED) for config in configs} == {("packed", None)}
+    plain = run_all(configs, resources, tmp_path / "plain", PLAIN, size=1)
+    for ours, theirs in zip(run_all(configs, resources, tmp_path / "packed"), plain, strict=True):
+        assert largest_difference(ours, theirs) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"adapter_strategy": {"_target_": "own_strategy.Heir"}}, "strategy own_strategy.Heir has no packed form"),
+        (
+            {"adapter_strategy": {"_target_": "misbehaving.Misbehaving", "how": "wait"}},
+            "strategy misbehaving.Misbehaving has no packed form",
+        ),
+        ({"_target_": "own_adapter.Wider"}, "adapter own_adapter.Wider has no packed form"),
+        ({"dropout": 0.1}, "adapter.dropout draws from torch's global generator"),
+    ],
+)
+def test_what_is_not_declared_trains_behind_its_cut(
+    change: dict[str, Any], why: str, make_config: MakeConfig, resources: Resources
+) -> None:
+    assert chosen(with_adapter(make_config(), **change), resources, PACKED) == ("cut", why)
+
+
+def test_every_engine_has_its_name() -> None:
+    """What a command may ask for is what there is."""
+    assert tuple(ENGINES) == ENGINE_NAMES
