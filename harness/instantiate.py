@@ -91,6 +91,11 @@ def to_plain(cfg: Any) -> Any:
     return cfg
 
 
+def target_of(cls: Any) -> str:
+    """Return the import path of a class or function, for the `_target_` of a config."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
 def accepted_keywords(target: Callable[..., Any]) -> list[str] | None:
     """Return the keyword names that a callable accepts, or None if it accepts any (or cannot tell)."""
     signature = _signature(target)
@@ -114,7 +119,7 @@ def _build(node: Any, place: str) -> Any:
 
 def _build_target(node: dict[str, Any], place: str) -> Any:
     target = locate(node[TARGET_KEY], place=place)
-    name = _name(node[TARGET_KEY])
+    name = node[TARGET_KEY] if isinstance(node[TARGET_KEY], str) else target_of(node[TARGET_KEY])
     if not callable(target):
         raise InstantiationError(f"{place}: `{name}` is a {type(target).__name__} and cannot be called")
     values = {key: value for key, value in node.items() if key not in _DIRECTIVES}
@@ -203,7 +208,3 @@ def _walk_attributes(module: Any, names: list[str], target: str, place: str) -> 
             )
         found = getattr(found, name)
     return found
-
-
-def _name(target: Any) -> str:
-    return target if isinstance(target, str) else f"{target.__module__}.{target.__qualname__}"

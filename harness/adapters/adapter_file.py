@@ -14,9 +14,7 @@ Header fields:
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +24,7 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from harness.disk import write_together
 from harness.errors import UserError
 from harness.tensors import digest
 
@@ -46,7 +45,7 @@ def write_adapter_file(
 
     Raises:
         ValueError: an adapter config that cannot be written as JSON.
-        OSError: from the disk; earlier files of that name are intact and no temporary one is left.
+        TrialError: the disk is full or not writable (reason `disk`); earlier files of that name are intact.
     """
     own = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
     header = {
@@ -63,7 +62,7 @@ def write_adapter_file(
         raise ValueError(f"the adapter configs cannot be written as JSON: {error}") from error
     content = safetensors.torch.save(own, {_HEADER_KEY: json.dumps(header, sort_keys=True)})
     files = {_with_suffix(stem, ".safetensors"): content, _with_suffix(stem, ".json"): text.encode()}
-    write_atomically(files)
+    write_together(files, sync=list(files))
     return list(files)
 
 
@@ -94,33 +93,6 @@ def read_adapter_file(stem: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, tensors
 
 
-def write_atomically(files: Mapping[Path, bytes]) -> None:
-    """Write files so that each is either the old or the new one, and the disk has it.
-
-    All are written and synced under temporary names before the first is renamed.
-
-    Raises:
-        OSError: a full disk, for instance; no file has changed and no temporary one is left.
-    """
-    pending = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
-    try:
-        for path, content in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(pending[path], "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, temporary in pending.items():
-            os.replace(temporary, path)
-    except BaseException:
-        for temporary in pending.values():
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        raise
-    for folder in {path.parent for path in files}:
-        _sync_folder(folder)
-
-
 def _parse_header(raw: str | bytes, path: Path) -> dict[str, Any]:
     try:
         header = json.loads(raw)
@@ -148,15 +120,6 @@ def _check_json(path: Path, header: Mapping[str, Any]) -> None:
 
 def _with_suffix(stem: Path, suffix: str) -> Path:
     return stem.with_name(stem.name + suffix)  # not Path.with_suffix: a name may have dots
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every file system can; the files themselves are synced
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _package_version() -> str:

@@ -55,7 +55,7 @@ def save_adapters(
 
     Raises:
         ValueError: no such adapter, nothing to save, or a config that JSON cannot hold.
-        OSError: from the disk; earlier files are intact.
+        TrialError: the disk is full or not writable (reason `disk`); earlier files are intact.
     """
     names = _select(model, name)
     if base_fingerprint is None:

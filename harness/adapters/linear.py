@@ -18,8 +18,7 @@ from harness.adapters import functional, nemo_bridge
 from harness.adapters.access import AccessMixin
 from harness.adapters.packed import PackedAdapter, padded_width
 from harness.adapters.strategies import ResidualAddAdapterStrategyConfig
-from harness.adapters.strategies.abstract import target_of
-from harness.instantiate import instantiate, to_plain
+from harness.instantiate import instantiate, target_of, to_plain
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,

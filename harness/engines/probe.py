@@ -57,11 +57,6 @@ class EngineProbe:
     phi: float | None = None
     limit: float | None = None
 
-    @property
-    def gain(self) -> float:
-        """Of the chosen engine over the plain loop, as measured."""
-        return self.seconds["plain"] / min(self.seconds.values()) if self.seconds else 1.0
-
 
 def describe_cut(config: TrialConfig, resources: Resources) -> tuple[float, float] | str:
     """phi and the predicted gain of a config's cut; or why there is none.

@@ -15,7 +15,7 @@ from harness.adapters.checkpoint import save_adapters
 from harness.backbones.model import TaskModel
 from harness.config.trial import LayersFrom, TrialConfig
 from harness.disk import write_atomically
-from harness.errors import TrialError, UserError
+from harness.errors import UserError
 from harness.seeding import derive_seed
 
 ADAPTER_NAME = "adapted"
@@ -61,10 +61,7 @@ class Adapted:
             TrialError: the disk is full or not writable (reason `disk`).
         """
         if self.adapters:
-            try:
-                save_adapters(self.model, directory / "adapter", base_fingerprint=base_fingerprint)
-            except OSError as error:
-                raise TrialError("disk", f"{directory / 'adapter'}: cannot be written: {error.strerror}") from error
+            save_adapters(self.model, directory / "adapter", base_fingerprint=base_fingerprint)
         others = {
             name: weight.detach().cpu().contiguous()
             for name, weight in self.model.named_parameters()

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from harness.adapters import AdapterFileError, ResidualAddAdapterStrategy, checkpoint
-from harness.adapters.adapter_file import read_adapter_file, write_atomically
+from harness.adapters.adapter_file import read_adapter_file
+from harness.errors import TrialError
 
 from .tiny_models import LINEAR, TinyModel, randomize
 
@@ -167,15 +168,9 @@ def test_full_disk_leaves_the_old_files(filled: TinyModel, tmp_path: Path, monke
 
     monkeypatch.setattr(os, "fsync", full)
     randomize(filled.encoder[0].point.adapter_layer, seed=9)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(TrialError, match="No space left"):
         filled.save_adapters(tmp_path / "x")
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == old
-
-
-def test_write_atomically_makes_folders(tmp_path: Path) -> None:
-    write_atomically({tmp_path / "a" / "b.txt": b"1"})
-    assert (tmp_path / "a" / "b.txt").read_bytes() == b"1"
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.txt"]
 
 
 def test_types_are_kept_and_modes_are_left_alone(filled: TinyModel, tmp_path: Path, x: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The pure functions: a pack of trials computes what each trial computes alone."""
+"""The pure functions, for one trial and for a pack of them (that both are equal: test_strategies.py)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from harness.adapters import functional
 K, B, T, D, H = 5, 3, 4, 6, 2
 P = [0.0, 0.3, 0.5, 0.9, 1.0]
 LAMBDA = [0.0, 0.1, 0.5, 1e-3, 2.0]
-DROPS = ["row", "batch", "row", "batch", "row"]
 WEIGHTS = ("norm_weight", "norm_bias", "down", "up")
 
 
@@ -43,41 +42,6 @@ def apply(tensors: dict[str, Tensor], noise: Tensor, keep: Any, l2: Any, **optio
     penalty = functional.l2_penalty(tensors["x"] - result, l2, **options)
     weighted = (result * torch.linspace(-1, 1, D, dtype=result.dtype)).flatten(start_dim=-3).sum(-1)
     return result, weighted + penalty
-
-
-def alone(tensors: dict[str, Tensor], k: int, drop: str, **options: Any) -> tuple[Tensor, Tensor, list[Tensor]]:
-    leaves = {name: tensor[k].clone().requires_grad_() for name, tensor in tensors.items()}
-    keep = 1.0 - P[k]
-    noise = torch.ones(1, 1, 1, dtype=torch.float64)
-    if P[k] > 0:
-        noise = functional.draw_noise((B, T, D), keep, drop=drop, generator=generators()[k], dtype=torch.float64)
-    result, loss = apply(leaves, noise, keep, LAMBDA[k], **options)
-    torch.autograd.backward(loss)
-    return result.detach(), loss.detach(), [leaf.grad for leaf in leaves.values() if leaf.grad is not None]
-
-
-@pytest.mark.parametrize("norm_position", ["pre", "post"])
-@pytest.mark.parametrize("reduction", functional.L2_REDUCTIONS)
-@pytest.mark.parametrize("padded", [False, True])
-def test_pack_equals_trials_alone(norm_position: str, reduction: str, padded: bool) -> None:
-    tensors = make_pack()
-    valid = torch.arange(T) < torch.tensor([[4], [2], [1]]) if padded else None
-    options = {"norm_position": norm_position, "reduction": reduction, "valid_frames": valid}
-    keep = 1.0 - torch.tensor(P, dtype=torch.float64)
-    noise = functional.draw_packed_noise(
-        (K, B, T, D), [1.0 - p for p in P], generators(), drop=DROPS, dtype=torch.float64
-    )
-    leaves = {name: tensor.clone().requires_grad_() for name, tensor in tensors.items()}
-    lambdas = torch.tensor(LAMBDA, dtype=torch.float64)
-    results, losses = apply(leaves, noise, keep, lambdas, packed=True, **options)
-    torch.autograd.backward(losses.sum())
-    for k in range(K):
-        result, loss, grads = alone(tensors, k, DROPS[k], **options)
-        torch.testing.assert_close(results[k].detach(), result, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(losses[k].detach(), loss, rtol=1e-12, atol=1e-12)
-        for leaf, grad in zip(leaves.values(), grads, strict=True):
-            assert leaf.grad is not None
-            torch.testing.assert_close(leaf.grad[k], grad, rtol=1e-12, atol=1e-12)
 
 
 def test_pack_check_fails_when_generators_are_swapped() -> None:

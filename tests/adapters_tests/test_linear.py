@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import hydra.utils
 import pytest
 import torch
 from torch import Tensor, nn
 
 from harness.adapters import (
     LinearAdapter,
-    LinearAdapterConfig,
     ResidualAddAdapterStrategy,
     ResidualAddAdapterStrategyConfig,
     ReturnResultAdapterStrategy,
@@ -76,12 +74,6 @@ def test_strategies_in_every_form() -> None:
     for wrong in (3, "residual_add", ReturnResultAdapterStrategy):
         with pytest.raises(AttributeError, match="`adapter_strategy` provided is invalid"):
             LinearAdapter(DIM, 3, adapter_strategy=wrong)
-
-
-def test_config_builds_with_hydra() -> None:
-    built = hydra.utils.instantiate(LinearAdapterConfig(in_features=DIM, dim=3, norm_position="post"))
-    assert type(built) is LinearAdapter and built.norm_position == "post"
-    assert type(built.adapter_strategy) is ResidualAddAdapterStrategy
 
 
 def test_unfreeze() -> None:

@@ -54,7 +54,8 @@ def test_forward_keeps_shape_and_reaches_the_adapter(config: type, training: boo
 
 @each_strategy
 def test_type_hints_resolve(config: type) -> None:
-    hints = typing.get_type_hints(class_of(config).__init__)
+    cls: Any = class_of(config)
+    hints = typing.get_type_hints(cls.__init__)
     arguments = {field.name for field in dataclasses.fields(config)} - {"_target_"}
     assert arguments <= hints.keys()  # hydra reads them; a config's fields are its class's arguments
 

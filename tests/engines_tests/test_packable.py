@@ -37,6 +37,7 @@ def with_adapter(config: TrialConfig, **changes: Any) -> TrialConfig:
     return config.model_copy(update={"adapter": {**(config.adapter or {}), **changes}})
 
 
+@pytest.mark.slow
 def test_a_users_own_packed_form_is_used(make_config: MakeConfig, resources: Resources, tmp_path: Path) -> None:
     """Numbers that differ, noise, and variants that score differently, all in one pack: the plain loop to 1e-12."""
     torch.set_num_threads(1)

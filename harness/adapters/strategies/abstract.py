@@ -53,8 +53,3 @@ class AbstractAdapterStrategy:
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Call `forward`."""
         return self.forward(*args, **kwargs)
-
-
-def target_of(cls: type) -> str:
-    """Return the import path of a class, for the `_target_` of its config."""
-    return f"{cls.__module__}.{cls.__qualname__}"

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from harness.adapters import functional
 from harness.adapters.access import ADAPTER_LOSS
 from harness.adapters.packed import PackedCall, PackedStrategy
-from harness.adapters.strategies.abstract import AbstractAdapterStrategy, target_of
+from harness.adapters.strategies.abstract import AbstractAdapterStrategy
+from harness.instantiate import target_of
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "l2_target": ("result", "adapter_output"),

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from harness.adapters.packed import PackedCall, PackedStrategy
-from harness.adapters.strategies.abstract import AbstractAdapterStrategy, target_of
+from harness.adapters.strategies.abstract import AbstractAdapterStrategy
+from harness.instantiate import target_of
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from harness.adapters.packed import PackedAdapter, PackedStrategy, packed_adapter, packed_strategy
-from harness.adapters.strategies.abstract import target_of
 from harness.backbones.model import TaskModel
 from harness.config.trial import LoopSettings
 from harness.engines.cut.cut import Cut, enabled_adapters
 from harness.engines.packed.launch import PackKind
+from harness.instantiate import target_of
 
 BFLOAT16_DEVICES = ("cuda",)  # elsewhere packs promise bits, and products of bfloat16 are not known to keep them
 

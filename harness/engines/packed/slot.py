@@ -147,6 +147,7 @@ class Slot:
         self.fitting, self.items, self.score_sets = fitting, items, score_sets
         self.fit = Fit(fitting.model, fitting.task, fitting.items, fitting.plan)
         self.strategies = [adapter.adapter_strategy for adapter in enabled_adapters(fitting.model)]
+        self.form = packed_strategy(self.strategies[0]) if self.strategies else None
         self._variants = {training: variant_of(self.strategies, training) for training in (True, False)}
         # Multiplications of a step in all blocks: beyond some, a launch's time is that of its products.
         mean_steps, loop = float(items.lengths_N.double().mean()), fitting.plan.loop
@@ -224,10 +225,8 @@ class Slot:
 
     def merge_of(self, step: TrainStep) -> SlotMerge:
         """What its strategy contributes to a step (one config makes all layers' strategies)."""
-        strategy = self.strategies[0]
-        form = packed_strategy(strategy)
-        assert form is not None, "only packable trials are packed"
-        return SlotMerge(form, strategy, self.noise, step.num_own_rows, self.progress)
+        assert self.form is not None, "a head that learns alone merges nothing"
+        return SlotMerge(self.form, self.strategies[0], self.noise, step.num_own_rows, self.progress)
 
     def row_step(self) -> RowStep:
         """Its next optimizer step."""
