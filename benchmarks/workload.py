@@ -19,7 +19,8 @@ from harness.config.trial import TrialConfig
 from harness.data.corpus import limit_train
 from harness.search.sweep_files import load_sweep
 from harness.seeding import derive_seed
-from harness.training.resources import EVALUATION_FRAMES, Resources
+from harness.tasks.inputs import TextInputs
+from harness.training.resources import Resources
 
 SWEEP = Path(__file__).parents[1] / "sweeps" / "text_depth_x_l2.yaml"
 ARM = "residual_add"
@@ -111,7 +112,7 @@ def describe(trials: tuple[TrialConfig, ...], settings: list[dict[str, float]]) 
         "valid": {name: [[i.inputs.tolist(), int(i.target)] for i in items] for name, items in valid.items()},
         "epochs": loop.epochs,
         "batch_size": loop.batch_size,
-        "eval_batch_size": EVALUATION_FRAMES["text"] // longest,
+        "eval_batch_size": TextInputs.score_steps // longest,
         "warmup": config.optim.warmup,
         "clip_norm": config.optim.clip_norm,
         "trials": [

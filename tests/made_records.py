@@ -13,11 +13,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from harness import metrics
 from harness.checks.record_checks import derive_metrics
 from harness.config.trial import TrialConfig
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus, TextExample, split_of_group
-from harness.metrics import SCORERS
 from harness.records.schema import Manifest, Provenance, Summary, TrialState
 from harness.records.store import RecordStore, TrialFolder
 
@@ -109,8 +109,8 @@ def _predictions(corpus: Corpus, wrong: float, stream: random.Random, trained: b
 
 def _scores(corpus: Corpus, domain: str, given: Mapping[str, int]) -> dict[str, float]:
     labels = [example.label for example in corpus.text(domain, "test")]
-    more = {"macro_f1": {"num_classes": 3}}
-    return {name: SCORERS[name](labels, list(given.values()), **more.get(name, {})) for name in METRICS}
+    known = {"num_classes": len(LABELS)}
+    return {name: metrics.METRICS[name].score(labels, list(given.values()), known) for name in METRICS}
 
 
 def _write(
@@ -149,7 +149,7 @@ def _write(
         checks={"base_restored": "adapters off: the base model's outputs, bit for bit"},
         adapters={"layer.0": 40} if trained else {},
     )
-    metrics = derive_metrics(config.data.model_dump(), summary)
+    metrics = derive_metrics(config.data.model_dump(), summary, METRICS[0])
     metrics |= {"trainable_parameters": 40.0, "trainable_share": 0.04} if trained else {
         "trainable_parameters": 0.0,
         "trainable_share": 0.0,

@@ -23,7 +23,7 @@ from harness.data.batching import bucketed_batches
 from harness.seeding import torch_generator
 from harness.training.adapting import adapt
 from harness.training.optim import lr_scale
-from harness.training.resources import EVALUATION_FRAMES, Resources
+from harness.training.resources import Resources
 from harness.training.trial import Trial
 
 
@@ -105,7 +105,7 @@ class VmapTrials:
         for domain in (config.data.target, *config.data.source):
             items = self.domains.items(domain, "valid")[: config.loop.valid_limit]
             found: Any = torch.empty(len(self.configs), len(items), dtype=torch.long)
-            for plan in task.score_batches(items, EVALUATION_FRAMES["text"]):
+            for plan in task.score_batches(items, task.score_steps):
                 batch = task.collate([items[i] for i in plan], None)
                 run = vmap(lambda weights, b=batch: functional_call(self.model, weights, (b.inputs, b.lengths))[0])
                 found[:, plan] = run(self.weights).argmax(-1)

@@ -29,7 +29,7 @@ from harness.seeding import torch_generator
 from harness.tasks.task import evaluate
 from harness.training.adapting import adapt
 from harness.training.optim import lr_scale
-from harness.training.resources import EVALUATION_FRAMES, Resources, dtype_of
+from harness.training.resources import Resources, dtype_of
 from harness.training.trial import Trial
 
 STEPS = 8
@@ -179,7 +179,7 @@ class GraphedLoop:
                 self.model,
                 self.domains.plain_task,
                 self.domains.items(domain, "valid")[: config.loop.valid_limit],
-                max_frames=EVALUATION_FRAMES["text"],
+                max_frames=self.domains.plain_task.score_steps,
                 device=self.device,
                 dtype=self.dtype,
             ).scores

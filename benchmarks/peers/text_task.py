@@ -96,7 +96,7 @@ class MeanClassifier(nn.Module):
 
 
 def scores_of(scores: Tensor, labels: Tensor) -> dict[str, float]:
-    """Accuracy and macro-F1; a class with no label and no prediction counts as 0 (as in harness/metrics.py)."""
+    """Accuracy and macro-F1; a class with no label and no prediction counts as 0 (as in harness.metrics)."""
     predictions = scores.argmax(-1)
     f1 = []
     for label in range(scores.shape[-1]):

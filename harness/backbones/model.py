@@ -5,13 +5,15 @@ Shape legend: B batch, T steps, D width, C classes, V output symbols (CTC blank 
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from harness.adapters import AdapterModelMixin
 from harness.backbones.encoders import Encoder, masked_mean
+
+HeadMaker = Callable[[int, int], nn.Module]  # (width, number of outputs) -> a fresh head
 
 
 class ClassifierHead(nn.Module):
@@ -39,13 +41,12 @@ class CtcHead(nn.Module):
 
 
 class TaskModel(nn.Module, AdapterModelMixin):
-    """A backbone with its head; adapters sit at the encoder's insertion points."""
+    """A backbone with its task's head; adapters sit at the encoder's insertion points."""
 
-    def __init__(self, encoder: Encoder, family: Literal["text", "speech"], num_symbols: int) -> None:
+    def __init__(self, encoder: Encoder, make_head: HeadMaker, num_symbols: int) -> None:
         super().__init__()
         self.encoder = encoder
-        head = ClassifierHead if family == "text" else CtcHead
-        self.head = head(encoder.dim, num_symbols)
+        self.head = make_head(encoder.dim, num_symbols)
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Scores ([B, C] or [B, T, V]) and the mask [B, T] of real steps."""

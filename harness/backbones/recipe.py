@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
@@ -15,6 +15,7 @@ from harness.config.base import PositiveInt, Settings, content_hash
 from harness.config.messages import one_line
 from harness.config.trial import LoopSettings, OptimSettings
 from harness.config.yaml import read_yaml
+from harness.data.corpus import Modality
 from harness.errors import UserError
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -22,6 +23,9 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 class TextEncoderSettings(Settings):
     """A small Transformer over word pieces learnt from the source's training sentences."""
+
+    reads: ClassVar[Modality] = "text"
+    usual_task: ClassVar[str] = "text_classification"
 
     kind: Literal["text"]
     vocab_size: PositiveInt = 4000
@@ -34,7 +38,10 @@ class TextEncoderSettings(Settings):
 
 
 class SpeechEncoderSettings(Settings):
-    """Log-mel features and a small Conformer (or Transformer: kernel 0) with a CTC output layer."""
+    """Log-mel features and a small Conformer (or Transformer: kernel 0)."""
+
+    reads: ClassVar[Modality] = "speech"
+    usual_task: ClassVar[str] = "ctc"
 
     kind: Literal["speech"]
     sample_rate: PositiveInt = 8000
@@ -55,6 +62,9 @@ class PretrainedEncoderSettings(Settings):
 
     `path` is a directory, or `package:NAME/SUBDIR` for one inside an installed package.
     """
+
+    reads: ClassVar[Modality] = "text"
+    usual_task: ClassVar[str] = "text_classification"
 
     kind: Literal["transformers"]
     path: str
@@ -81,16 +91,27 @@ class Recipe(Settings):
     encoder: Annotated[
         TextEncoderSettings | SpeechEncoderSettings | PretrainedEncoderSettings, Field(discriminator="kind")
     ]
+    task: str | None = Field(
+        default=None, description="What the backbone learns; the usual task of its encoder when left out."
+    )
     train: Literal["full", "head"] = "full"
     optim: OptimSettings = OptimSettings()
     loop: LoopSettings = LoopSettings()
     seed: Annotated[int, Field(ge=0)] = 0
 
     @property
+    def task_name(self) -> str:
+        """The task that the backbone is made for."""
+        return self.task or self.encoder.usual_task
+
+    @property
     def recipe_id(self) -> str:
         """Hash of everything that shapes the weights (so not of the name and the description)."""
+        unhashed = {"name", "description"}
+        if self.task_name == self.encoder.usual_task:
+            unhashed.add("task")  # recipes that name none keep the id that they had before tasks could be named
         content = self.model_dump(mode="json", by_alias=True)
-        return content_hash({key: value for key, value in content.items() if key not in ("name", "description")})
+        return content_hash({key: value for key, value in content.items() if key not in unhashed})
 
 
 def load_recipe(name_or_path: str) -> Recipe:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 
 from harness.backbones.encoders import Encoder, SpeechEncoder, TextEncoder
-from harness.backbones.model import TaskModel
+from harness.backbones.model import HeadMaker, TaskModel
 from harness.backbones.recipe import (
     PretrainedEncoderSettings,
     Recipe,
@@ -42,10 +42,6 @@ class Backbone:
     fingerprint: str
     tokenizer: Any | None
     directory: Path | None
-
-    @property
-    def family(self) -> str:
-        return "speech" if isinstance(self.recipe.encoder, SpeechEncoderSettings) else "text"
 
 
 def build_encoder(recipe: Recipe, vocab_size: int) -> Encoder:
@@ -78,12 +74,13 @@ def build_encoder(recipe: Recipe, vocab_size: int) -> Encoder:
     return PretrainedTextEncoder(model_directory(settings.path), settings.max_length)
 
 
-def build_model(recipe: Recipe, symbols: tuple[str, ...], vocab_size: int, seed: int) -> TaskModel:
+def build_model(
+    recipe: Recipe, make_head: HeadMaker, symbols: tuple[str, ...], vocab_size: int, seed: int
+) -> TaskModel:
     """A model with weights drawn from `seed`, leaving torch's global generator as it was."""
-    family = "speech" if isinstance(recipe.encoder, SpeechEncoderSettings) else "text"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TaskModel(build_encoder(recipe, vocab_size), family, len(symbols))  # type: ignore[arg-type]
+        return TaskModel(build_encoder(recipe, vocab_size), make_head, len(symbols))
 
 
 def pretrained_tokenizer(settings: PretrainedEncoderSettings) -> Tokenizer:
@@ -144,11 +141,12 @@ def save_backbone(
     return directory
 
 
-def load_backbone(recipe: Recipe, asked: str | None = None) -> Backbone:
+def load_backbone(recipe: Recipe, make_head: HeadMaker, asked: str | None = None) -> Backbone:
     """Load a trained backbone, in eval mode.
 
     Args:
         recipe: its recipe.
+        make_head: of its task.
         asked: the name or path that the recipe was loaded by, for the command in error messages.
 
     Raises:
@@ -168,7 +166,7 @@ def load_backbone(recipe: Recipe, asked: str | None = None) -> Backbone:
         raise  # of a pretrained encoder's own files: training the backbone again would not mend them
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise _unreadable(directory, command, error) from error
-    model = build_model(recipe, symbols, tokenizer.get_vocab_size() if tokenizer else 0, seed=0)
+    model = build_model(recipe, make_head, symbols, tokenizer.get_vocab_size() if tokenizer else 0, seed=0)
     try:
         model.load_state_dict(weights, strict=recipe.train == "full")
     except RuntimeError as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.metrics.metric import Unit
+
 Kind = Literal["equal", "substitute", "insert", "delete"]
-Unit = Literal["character", "word"]
 KINDS: dict[str, Kind] = {"equal": "equal", "substitute": "substitute", "insert": "insert", "delete": "delete"}
 
 
@@ -43,9 +44,3 @@ def align(reference: str, hypothesis: str, unit: Unit = "character") -> tuple[Pi
         )
         for chunk in chunks
     )
-
-
-def num_errors(pieces: tuple[Piece, ...], unit: Unit = "character") -> int:
-    """Insertions, deletions and substitutions in an alignment."""
-    size = len if unit == "character" else lambda text: len(text.split())
-    return sum(max(size(p.reference), size(p.hypothesis)) for p in pieces if p.kind != "equal")

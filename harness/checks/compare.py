@@ -14,10 +14,11 @@ from harness.checks.items import ItemChanges, compare_items
 from harness.checks.sides import Side, pair_arms
 from harness.config.trees import flatten, show
 from harness.errors import UserError, must_be_in
-from harness.metrics import METRICS
+from harness.metrics import RECORDED, split_name
 from harness.records.schema import Record
 from harness.statistics import ALPHA, Interval, compare_by_seed, compare_unpaired, holm
 from harness.tasks.references import ReferenceShelf
+from harness.tasks.registry import TASKS
 
 OTHER_TARGET = "OTHER TARGET"
 DEFAULT = ("target_", "source_", "forgetting", "constrained_score")
@@ -114,7 +115,7 @@ def choose_metrics(one: Side, other: Side, pairs: Sequence[tuple[str, str]], met
     """The metrics to compare, in the order of `harness.metrics`."""
     known = [
         metric
-        for metric in METRICS
+        for metric in RECORDED
         if any(_values(one.trials[a], metric) and _values(other.trials[b], metric) for a, b in pairs)
     ]
     if not known:
@@ -127,12 +128,13 @@ def choose_metrics(one: Side, other: Side, pairs: Sequence[tuple[str, str]], met
 
 
 def _primary_first(metrics: Sequence[str]) -> list[str]:
-    return sorted(metrics, key=lambda metric: not metric.endswith(("_macro_f1", "_cer")))
+    primary = {task.primary for task in TASKS.values()}
+    return sorted(metrics, key=lambda metric: split_name(metric)[1] not in primary)
 
 
 def _values(trials: Mapping[int, Record], metric: str) -> dict[int, float]:
     """A metric by seed, in its unit."""
-    scale = 100.0 if METRICS[metric].unit in ("%", "points") else 1.0
+    scale = 100.0 if RECORDED[metric].unit in ("%", "points") else 1.0
     found = {}
     for seed, record in trials.items():
         value = (record.summary.metrics | record.summary.costs).get(metric)
@@ -174,7 +176,7 @@ def correct(differences: Sequence[Difference]) -> tuple[Difference, ...]:
 def _verdict(found: Difference, p: float | None) -> str:
     if p is None or p > ALPHA or found.difference == 0:
         return "unclear"
-    better = METRICS[found.metric].better(found.second.mean, found.first.mean)
+    better = RECORDED[found.metric].better(found.second.mean, found.first.mean)
     return "better" if better else "worse"
 
 

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.checks.alignment import Piece, Unit, align, num_errors
-from harness.metrics import as_error
+from harness.checks.alignment import Piece, align
+from harness.metrics import METRICS
 from harness.records.predictions import Predictions
 from harness.tasks.references import References, TestItem
 
 NUM_SHOWN = 4  # of either kind
-UNITS: dict[str, Unit] = {"cer": "character", "wer": "word"}
 MIN_CHANGE = 1e-9
 
 
@@ -25,10 +24,9 @@ class Output:
     """What one arm made of an item.
 
     Attributes:
-        error: mean over the seeds; 0 or 1 a seed for classes, the item's own error rate for transcripts.
-        answers: of a text item: class name -> seeds that gave it, most frequent first.
-        pieces, first_error: of a speech item: the first shared seed's transcript aligned with the reference, and its
-            own error rate.
+        error: the item's own error rate, mean over the seeds (0 or 1 a seed for classes).
+        answers: of answers that are right or wrong: answer -> seeds that gave it, most frequent first.
+        pieces, first_error: of texts: the first shared seed's aligned with the reference, and its own error rate.
     """
 
     error: float
@@ -68,20 +66,20 @@ class Changes:
 def find_changes(
     references: References,
     domain: str,
-    metric: str,
     arm: tuple[str, Mapping[int, Predictions]],
     baseline: tuple[str, Mapping[int, Predictions]],
     num_shown: int = NUM_SHOWN,
 ) -> Changes | None:
-    """Compare an arm with the baseline item by item on the seeds that both have; None when they share none.
+    """Compare an arm with the baseline item by item on the seeds that both have, by the task's metric of items.
+
+    None when they share no seed, or the task has no metric that is a sum over items.
 
     Args:
-        metric: `cer`, `wer`, or a metric of classes (whose items are right or wrong).
         arm, baseline: name, and predictions by seed.
     """
     seeds = tuple(seed for seed in arm[1] if seed in baseline[1])
-    items = references.items(domain)
-    if not seeds or not all(domain in runs[seed] for runs in (arm[1], baseline[1]) for seed in seeds):
+    items, metric = references.items(domain), references.task.item_metric()
+    if metric is None or not seeds or not all(domain in runs[seed] for runs in (arm[1], baseline[1]) for seed in seeds):
         return None
     changed = []
     for item in items:
@@ -93,38 +91,34 @@ def find_changes(
     better = [entry for entry in changed if entry[0] < 0]
     worse = [entry for entry in changed if entry[0] > 0]
     shown = [
-        tuple(_example(item, outputs, errors, metric, references.classes) for _, item, outputs, errors in kind)
+        tuple(_example(references, item, outputs, errors, metric) for _, item, outputs, errors in kind)
         for kind in (better[:num_shown], worse[:num_shown])
     ]
     return Changes(arm[0], baseline[0], seeds, len(items), len(better), len(worse), *shown)
 
 
 def item_error(item: TestItem, prediction: int | str, metric: str) -> float:
-    """An item's own error: its error rate, or 1 for a wrong class."""
-    if metric in UNITS:
-        reference, unit = str(item.reference), UNITS[metric]
-        length = len(reference) if unit == "character" else len(reference.split())
-        return num_errors(align(reference, str(prediction), unit), unit) / max(1, length)
-    return as_error("accuracy", float(prediction == item.reference))
+    """An item's own error rate, by a metric that is a sum over items."""
+    counted = METRICS[metric].items
+    assert counted is not None, f"{metric} is no sum over items"
+    return counted.rate(item.reference, prediction)
 
 
 def _example(
+    references: References,
     item: TestItem,
     outputs: Sequence[Sequence[int | str]],
     errors: tuple[float, float],
     metric: str,
-    classes: tuple[str, ...],
 ) -> Example:
-    both = [_output(item, answers, error, metric, classes) for answers, error in zip(outputs, errors, strict=True)]
-    reference = str(item.reference) if metric in UNITS else classes[int(item.reference)]
-    return Example(item.key, item.shown, reference, *both)
+    both = [_output(references, item, answers, error, metric) for answers, error in zip(outputs, errors, strict=True)]
+    return Example(item.key, item.shown, references.answer_text(item.reference), *both)
 
 
-def _output(
-    item: TestItem, answers: Sequence[int | str], error: float, metric: str, classes: tuple[str, ...]
-) -> Output:
-    if metric in UNITS:
-        pieces = align(str(item.reference), str(answers[0]), UNITS[metric])
+def _output(references: References, item: TestItem, answers: Sequence[int | str], error: float, metric: str) -> Output:
+    counted = METRICS[metric].items
+    if counted is not None and counted.unit is not None:
+        pieces = align(str(item.reference), str(answers[0]), counted.unit)
         return Output(error, {}, pieces, item_error(item, answers[0], metric))
-    named = Counter(classes[int(answer)] for answer in answers)
+    named = Counter(references.answer_text(answer) for answer in answers)
     return Output(error, dict(named.most_common()))

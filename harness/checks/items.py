@@ -7,17 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.checks.alignment import align, num_errors
-from harness.checks.examples import UNITS, Changes, find_changes
-from harness.metrics import METRICS, primary_metric
+from harness.checks.examples import Changes, find_changes
+from harness.metrics import METRICS
 from harness.records.predictions import Predictions, read_predictions
 from harness.records.schema import Record
 from harness.records.store import RecordStore
+from harness.records.task import task_of
 from harness.seeding import rng
 from harness.statistics import Interval, compare_error_rates, two_level
-from harness.tasks.references import References, ReferenceShelf, TestItem
-
-ITEM_METRICS = {"text": ("accuracy",), "speech": ("cer", "wer")}  # those that are sums over items
+from harness.tasks.references import References, ReferenceShelf
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,12 @@ def compare_items(
     seeds = tuple(seed for seed in first[1] if seed in second[1])
     if not seeds:
         return "items are not paired: no seed is shared"
-    references = shelf.find(data[0], prints[0])
+    task = task_of(records[0])
+    if task is None or task is not task_of(records[1]):
+        return "items are not paired: the records are not of one task"
+    if task.item_metric() is None:
+        return "items are not compared: no metric of their task is a sum over items"
+    references = shelf.find(data[0], prints[0], task)
     if isinstance(references, str):
         return f"items are not compared: {references}"
     outputs = [_outputs(store, trials, seeds) for store, trials in (first, second)]
@@ -76,13 +79,12 @@ def compare_items(
     if any(outputs[side] is None for side in (0, 1)):
         return "items are not compared: a record has no predictions"
     before, after = (found for found in outputs if found is not None)
-    primary = primary_metric(tuple(records[0].summary.by_domain[domain]))
-    changes = find_changes(references, domain, primary, (arms[1], after), (arms[0], before))
+    changes = find_changes(references, domain, (arms[1], after), (arms[0], before))
     if changes is None:
         return f"items are not compared: no predictions on {domain}"
     items = references.items(domain)
     changed = sum(any(before[s][domain][i.key] != after[s][domain][i.key] for s in seeds) for i in items)
-    metrics = ITEM_METRICS[references.corpus.family]
+    metrics = [name for name in task.metrics if METRICS[name].items is not None]
     differences = tuple(_difference(metric, references, domain, before, after, seeds) for metric in metrics)
     return ItemChanges(arms, domain, seeds, len(items), changed, changes, differences)
 
@@ -106,12 +108,15 @@ def _difference(
     seeds: tuple[int, ...],
 ) -> ItemDifference:
     """The difference with both errors; over the items alone where a single seed is shared."""
-    items = references.items(domain)
+    items, counted = references.items(domain), METRICS[metric].items
+    assert counted is not None
     errors = [
-        np.array([[_errors(item, runs[seed][domain][item.key], metric) for item in items] for seed in seeds], float)
+        np.array(
+            [[counted.errors(item.reference, runs[seed][domain][item.key]) for item in items] for seed in seeds], float
+        )
         for runs in (before, after)
     ]
-    lengths = np.array([_length(item, metric) for item in items], float)
+    lengths = np.array([counted.length(item.reference) for item in items], float)
     blocks = [item.group for item in items]
     sign = -100.0 if METRICS[metric].direction == "higher" else 100.0  # accuracy rises where errors fall
     if len(seeds) > 1:
@@ -119,20 +124,6 @@ def _difference(
         return ItemDifference(metric, sign * both.value, _scaled(both.interval, sign), both.p_value)
     one = compare_error_rates(errors[1][0], errors[0][0], lengths, rng(0, "compare", metric), blocks)
     return ItemDifference(metric, sign * one.difference, _scaled(one.interval, sign), one.p_value)
-
-
-def _errors(item: TestItem, prediction: int | str, metric: str) -> float:
-    """Errors on an item: edits, or 1 for a wrong class."""
-    if metric in UNITS:
-        unit = UNITS[metric]
-        return float(num_errors(align(str(item.reference), str(prediction), unit), unit))
-    return float(prediction != item.reference)
-
-
-def _length(item: TestItem, metric: str) -> int:
-    if metric in UNITS:
-        return len(str(item.reference)) if UNITS[metric] == "character" else len(str(item.reference).split())
-    return 1
 
 
 def _scaled(interval: Interval | None, sign: float) -> Interval | None:

@@ -15,10 +15,11 @@ from harness.checks.findings import Findings, cell_name, same_number
 from harness.config.base import content_hash
 from harness.config.trial import CONFIG_VERSION
 from harness.errors import TrialError, UserError
-from harness.metrics import METRICS, SCORERS, constrained_score, forgetting, primary_metric
+from harness.metrics import METRICS, constrained_score, forgetting
 from harness.records.predictions import read_predictions
 from harness.records.schema import Record, Summary
 from harness.records.store import TrialFolder
+from harness.records.task import primary_of, task_of
 from harness.tasks.references import References, ReferenceShelf
 
 
@@ -111,10 +112,11 @@ def check_log(place: Place, record: Record, findings: Findings) -> None:
                 place.cell(name),
                 f"summary.json has {value!r}, the log's epoch {kept} has {best[name]!r}",
             )
-    selected = f"valid_target/{primary_metric(summary.valid)}"
+    primary = primary_of(record)
+    selected = f"valid_target/{primary}"
     scores = [entry["metrics"][selected] for entry in log if selected in entry["metrics"]]
-    if len(scores) == len(log):
-        pick = max if METRICS[selected.rpartition("/")[2]].direction == "higher" else min
+    if primary is not None and len(scores) == len(log):
+        pick = max if METRICS[primary].direction == "higher" else min
         first = scores.index(pick(scores)) + 1
         findings.check(
             first == kept,
@@ -140,8 +142,12 @@ def check_parameters(place: Place, record: Record, findings: Findings) -> None:
 
 def check_metrics(place: Place, record: Record, findings: Findings) -> None:
     """Target and source metrics, forgetting and the constrained score follow from `by_domain` and `base`."""
+    primary = primary_of(record)
+    if primary is None:
+        findings.check(False, "", place.record, "summary.json: by_domain has the primary metric of no task")
+        return
     try:
-        derived = derive_metrics(record.config["data"], record.summary)
+        derived = derive_metrics(record.config["data"], record.summary, primary)
     except KeyError as error:
         findings.check(False, "", place.record, f"summary.json: by_domain or base lacks {error}")
         return
@@ -155,7 +161,7 @@ def check_metrics(place: Place, record: Record, findings: Findings) -> None:
         )
 
 
-def derive_metrics(data: dict[str, Any], summary: Summary) -> dict[str, float]:
+def derive_metrics(data: dict[str, Any], summary: Summary, primary: str) -> dict[str, float]:
     """A record's test metrics from its scores by domain and those of the base model.
 
     Raises:
@@ -163,7 +169,6 @@ def derive_metrics(data: dict[str, Any], summary: Summary) -> dict[str, float]:
     """
     target, sources = data["target"], list(data["source"])
     after, base = summary.by_domain, summary.base
-    primary = primary_metric(after[target])
     derived = {f"target_{name}": value for name, value in after[target].items()}
     for name in after[target]:
         derived[f"source_{name}"] = fmean(after[source][name] for source in sources)
@@ -178,8 +183,10 @@ def derive_metrics(data: dict[str, Any], summary: Summary) -> dict[str, float]:
 
 def check_predictions(place: Place, record: Record, shelf: ReferenceShelf, findings: Findings) -> None:
     """The scores by domain follow from the predictions and the corpus's references."""
-    fingerprint = record.provenance.corpus_fingerprint if record.provenance else None
-    references = shelf.find(record.config["data"], fingerprint)
+    fingerprint, task = record.provenance.corpus_fingerprint if record.provenance else None, task_of(record)
+    if task is None:
+        return  # told by check_metrics
+    references = shelf.find(record.config["data"], fingerprint, task)
     if isinstance(references, str):
         findings.skip(f"predictions against references: {references}")
         return
@@ -214,7 +221,7 @@ def _check_domain(
     ):
         return
     for name, value in scores.items():
-        if name not in SCORERS:
+        if name not in METRICS:
             findings.skip(f"{name}: no metric of this version")
             continue
         found = references.score(name, domain, predictions)

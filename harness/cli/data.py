@@ -20,7 +20,7 @@ def list_corpora() -> None:
     def row(name: str) -> list[str]:
         source = CORPORA[name]
         here = "local" if source.fetch is None else "here" if is_fetched(name) else "not fetched"
-        return [name, here, f"{source.family or 'text or speech'}: {source.summary} ({source.licence})"]
+        return [name, here, f"{source.modality or 'text or speech'}: {source.summary} ({source.licence})"]
 
     print_aligned(list(map(row, CORPORA)))
 

@@ -1,6 +1,6 @@
 """JSON Schemas of sweep, experiment and table files, for editors; `python -m harness.config.schemas` writes them.
 
-They know types, names and bounds; what needs the experiment (arms, metrics of its family) is checked when a file is
+They know types, names and bounds; what needs the experiment (arms, metrics of its task) is checked when a file is
 loaded.
 """
 

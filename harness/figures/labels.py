@@ -7,10 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.figures.style import words_of
-from harness.metrics import METRICS
+from harness.metrics import RECORDED, metric_words, split_name
 from harness.records.search import Axis, Objective, Value
-
-ACRONYMS = {"cer": "CER", "wer": "WER", "f1": "F1"}
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,10 @@ class MetricLabel:
 def metric_label(objective: Objective) -> MetricLabel:
     """The label of an objective; a metric that `harness.metrics` does not know is shown as it is, without a unit."""
     key = objective.metric.removeprefix("valid_")
-    known = METRICS.get(key.replace("/", "_")) or METRICS.get(key.rsplit("/", 1)[-1])
+    known = RECORDED.get(split_name(key)[1])
     unit = known.unit if known else ""
-    words = key.replace("/", " ").replace("_", " ").split()
-    name = " ".join(ACRONYMS.get(word, word) for word in words)
     arrow = "↑" if objective.direction == "maximize" else "↓"
-    return MetricLabel(name, unit, 100.0 if unit in ("%", "points") else 1.0, arrow)
+    return MetricLabel(metric_words(key), unit, 100.0 if unit in ("%", "points") else 1.0, arrow)
 
 
 def axis_labels(axes: Iterable[Axis]) -> dict[str, str]:

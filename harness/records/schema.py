@@ -37,8 +37,9 @@ class Provenance(_Schema):
             installed ones: no commit or version covers them.
         config_version: `harness.config.trial.CONFIG_VERSION`, which is part of the trial's id.
         execution: how it was trained (harness/config/execution.py); records without it: by the plain loop.
+        task: what was learnt; records without it: see harness/records/task.py.
 
-    The last four are empty in records that are older than them.
+    The last five are empty in records that are older than them.
     """
 
     harness_version: str
@@ -55,6 +56,7 @@ class Provenance(_Schema):
     user_code: dict[str, str] = Field(default_factory=dict)
     config_version: int | None = None
     execution: dict[str, Any] | None = None
+    task: str | None = None
 
 
 class Summary(_Schema):

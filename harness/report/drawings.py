@@ -15,10 +15,10 @@ from harness.figures.learning_curves import Curve, draw_learning_curves
 from harness.figures.style import slug, words_of
 from harness.figures.sweep_figures import axis_pairs, sweep_figures
 from harness.figures.tradeoff import Outcome, draw_tradeoff, front_of_arms, mean_of
-from harness.metrics import METRICS, as_error
+from harness.metrics import METRICS, as_error, metric_words
 from harness.records.search import Objective, SearchPoint, SearchResult
 from harness.records.store import read_json
-from harness.report.methods import metric_words, named, sentence
+from harness.report.methods import named, sentence
 from harness.report.sources import Sources
 
 ATTENTION = "attention.json"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from harness.checks.examples import UNITS, Changes, find_changes
+from harness.checks.examples import Changes, find_changes
+from harness.metrics import METRICS
+from harness.records.task import task_of
 from harness.report.sources import Sources
 from harness.tasks.references import ReferenceShelf
 
@@ -35,13 +37,16 @@ def find_examples(sources: Sources) -> ExampleTexts:
     Raises:
         UserError: a file of predictions is corrupt.
     """
-    baseline, primary = sources.baseline, sources.primary
-    first = next(sources.complete(), None)
-    if baseline is None or primary is None or first is None:
+    baseline, first = sources.baseline, next(sources.complete(), None)
+    task = None if first is None else task_of(first[2])
+    if baseline is None or first is None or task is None:
         return ExampleTexts("No trial is complete, so there is nothing to compare.", ())
-    _, _, record = first
+    counted = None if (metric := task.item_metric()) is None else METRICS[metric].items
+    if counted is None:
+        return ExampleTexts("No metric of the task is a sum over items, so single items are not compared.", ())
+    record = first[2]
     fingerprint = record.provenance.corpus_fingerprint if record.provenance is not None else None
-    references = ReferenceShelf().find(record.config["data"], fingerprint)
+    references = ReferenceShelf().find(record.config["data"], fingerprint, task)
     if isinstance(references, str):
         return ExampleTexts(f"The sentences are not shown: {references}.", ())
     before = sources.predictions(baseline)
@@ -51,10 +56,10 @@ def find_examples(sources: Sources) -> ExampleTexts:
     found = []
     for arm in sources.arms:
         if arm != baseline and (after := sources.predictions(arm)):
-            changes = find_changes(references, domain, primary, (arm, after), (baseline, before))
+            changes = find_changes(references, domain, (arm, after), (baseline, before))
             if changes is not None:
                 found.append(changes)
     if not found:
         return ExampleTexts(f"No arm shares a seed with the baseline, {baseline}.", ())
-    language = domain if primary in UNITS and re.fullmatch(r"[a-z]{2}", domain) else ""
-    return ExampleTexts("", tuple(found), UNITS.get(primary, ""), domain, language)
+    language = domain if counted.unit is not None and re.fullmatch(r"[a-z]{2}", domain) else ""
+    return ExampleTexts("", tuple(found), counted.unit or "", domain, language)

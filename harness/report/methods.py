@@ -10,8 +10,8 @@ from harness.backbones.recipe import load_recipe
 from harness.config.trees import flatten, show
 from harness.data.corpora.registry import CORPORA
 from harness.errors import UserError
-from harness.figures.labels import ACRONYMS
 from harness.figures.style import words_of
+from harness.metrics import metric_words
 from harness.report.settings_view import differing
 from harness.report.sources import Sources
 
@@ -71,16 +71,6 @@ def named(arms: Sequence[str]) -> str:
 def quoted(name: str) -> str:
     """A name that could be taken for a word of the sentence (the domain `it`)."""
     return f"“{name}”"
-
-
-def metric_words(metric: str) -> str:
-    """`macro_f1` -> `macro F1`."""
-    return " ".join(ACRONYMS.get(word, word) for word in metric.split("_"))
-
-
-def validation_words(metric: str) -> str:
-    """A validation metric's key in words: `valid_target/macro_f1` -> `validation target macro F1`."""
-    return f"validation {metric_words(metric.removeprefix('valid_').replace('/', '_'))}"
 
 
 class _Common:
@@ -217,7 +207,7 @@ def search_text(frozen: Mapping[str, Any]) -> str:
     """Sampler, pruner, budget, objective, constraints, race, rules."""
     budget, race, confirm = frozen["budget"], frozen["race"], frozen["confirm"]
     spent = f"{budget['trials']} trials" if budget.get("trials") else f"{budget['seconds']:g} s of training"
-    goals = join([validation_words(item["metric"]) for item in frozen["objectives"]])
+    goals = join([metric_words(item["metric"]) for item in frozen["objectives"]])
     text = (
         f"Each searched arm was tuned with the same budget, {spent}, by {_named(frozen['sampler'])} with pruner "
         f"{_named(frozen['pruner'])}, on {goals} (validation data only; "
@@ -226,7 +216,7 @@ def search_text(frozen: Mapping[str, Any]) -> str:
     for constraint in frozen["constraints"]:
         bound = "at most" if constraint.get("at_most") is not None else "at least"
         value = constraint["at_most"] if constraint.get("at_most") is not None else constraint["at_least"]
-        text += f" Constraint: {validation_words(constraint['metric'])} {bound} {show(value)}."
+        text += f" Constraint: {metric_words(constraint['metric'])} {bound} {show(value)}."
     if race["seeds"]:
         text += (
             f" The {race['candidates']} best configurations of each arm were trained on further seeds "

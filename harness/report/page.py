@@ -20,10 +20,11 @@ from markupsafe import Markup, escape
 from harness.disk import write_atomically
 from harness.errors import UserError
 from harness.figures.style import save
+from harness.metrics import metric_words
 from harness.report.drawings import Drawing, make_drawings
 from harness.report.example_texts import ExampleTexts, find_examples
 from harness.report.inline_svg import StyleSheet, inline_svg, to_svg
-from harness.report.methods import validation_words, write_methods
+from harness.report.methods import write_methods
 from harness.report.settings_view import Grid, arms_grid, space_grid, winners_grid
 from harness.report.sources import Sources
 from harness.report.trial_lists import provenance_grid, search_counts, search_grid, unfinished_grid
@@ -171,7 +172,7 @@ def setting_grids(sources: Sources) -> list[Grid]:
     grids = []
     if sources.frozen is not None and sources.search is not None:
         goal = sources.search.objectives[0].metric
-        grids.append(winners_grid(sources.frozen, goal, validation_words(goal)))
+        grids.append(winners_grid(sources.frozen, goal, metric_words(goal)))
     if sources.search is not None:
         grids.append(space_grid(sources.search.axes))
     arms = arms_grid(sources.configs)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.metrics import primary_metric
 from harness.records.predictions import Predictions, read_predictions
 from harness.records.schema import Manifest, Record
-from harness.records.search import SearchResult
+from harness.records.search import SearchPoint, SearchResult
 from harness.records.store import MANIFEST, RecordStore, TrialFolder, read_json
+from harness.records.task import primary_of
+from harness.tasks.registry import task_with_metrics
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,17 @@ class Sources:
     def primary(self) -> str | None:
         """The primary metric (`macro_f1`, `cer`); None where no record has one."""
         for _, _, record in self.complete():
-            names = [name.removeprefix("target_") for name in record.summary.metrics]
-            return primary_metric(names)
-        if self.search is not None:
-            for point in self.search.points:
-                if point.valid:
-                    return primary_metric(tuple(point.valid))
+            return primary_of(record)
+        for point in self.search.points if self.search is not None else ():
+            if point.valid:
+                first, task = self._search_record(point), task_with_metrics(point.valid)
+                return primary_of(first) if first is not None else None if task is None else task.primary
         return None
+
+    def _search_record(self, point: SearchPoint) -> Record | None:
+        """The record of a search point's first training, where it is still there."""
+        folders = (TrialFolder(self.store.path / "search" / trial_id) for trial_id in point.trial_ids)
+        return next((record for folder in folders if (record := folder.record()) is not None), None)
 
     @cached_property
     def untrained(self) -> Record | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from harness.backbones.recipe import SpeechEncoderSettings, load_recipe
+from harness.backbones.recipe import load_recipe
 from harness.config.base import content_hash
 from harness.config.experiment import Experiment, load_experiment, parse_overrides, resolve_trial
 from harness.config.messages import one_line
@@ -22,6 +22,8 @@ from harness.metrics import validation_metrics
 from harness.records.search import Objective
 from harness.search.checks import check_sweep
 from harness.search.declaration import Arm, Sweep
+from harness.tasks.registry import task_of_recipe
+from harness.tasks.task import WholeTask
 
 KEEPS_NAME = ("budget", "storage", "name")  # overrides of these go on with the same study
 
@@ -42,8 +44,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     except UserError as error:
         raise UserError(f"{path}: experiment: {error}") from error
     arms = _arms(config, experiment, path)
-    family = _family(arms, path)
-    sweep = Sweep(config, experiment, arms, _objectives(config, family, path), path)
+    sweep = Sweep(config, experiment, arms, _objectives(config, _task(arms, path), path), path)
     check_sweep(sweep)
     return sweep
 
@@ -129,14 +130,13 @@ def _set_merged(settings: dict[str, Any], key: str, value: Any, where: str) -> N
     set_dotted(settings, key, merge(below, value) if both else value, where)
 
 
-def _family(arms: Sequence[Arm], path: Path) -> Literal["text", "speech"]:
+def _task(arms: Sequence[Arm], path: Path) -> type[WholeTask]:
     trial = resolve_trial({**arms[0].settings, "seed": 0}, f"{path}: settings, arm {arms[0].name}")
-    recipe = load_recipe(trial.backbone.recipe)
-    return "speech" if isinstance(recipe.encoder, SpeechEncoderSettings) else "text"
+    return task_of_recipe(load_recipe(trial.backbone.recipe))
 
 
-def _objectives(config: SweepConfig, family: Literal["text", "speech"], path: Path) -> tuple[Objective, ...]:
-    choices = validation_metrics(family)
+def _objectives(config: SweepConfig, task: type[WholeTask], path: Path) -> tuple[Objective, ...]:
+    choices = validation_metrics(task.metrics)
     used = [(f"objectives.{i}", item.metric) for i, item in enumerate(config.objectives)]
     used += [(f"constraints.{i}", item.metric) for i, item in enumerate(config.constraints)]
     for where, metric in used:

@@ -40,7 +40,7 @@ def build_table(
     """Build one experiment's table from its records.
 
     Args:
-        metrics: the columns; None takes those of the settings, or the family's usual ones.
+        metrics: the columns; None takes those of the settings, or the task's usual ones.
         settings: None takes what the experiment was launched with.
 
     Raises:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from harness.errors import UserError
-from harness.metrics import PRIMARY_METRICS, Metric, describe_metric
+from harness.metrics import PRIMARY_METRICS, Metric, describe_metric, scored_metric
 from harness.statistics.other_comparisons import relative_change
 from harness.statistics.samples import Interval
 from harness.statistics.seeds import PairedComparison, summarise
@@ -26,7 +26,6 @@ NO_BEST = {  # costs, not scores
     "base_target_error",
     "base_source_error",
 }
-_ERROR_METRICS = ("accuracy", "macro_f1", "cer", "wer")
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,7 @@ class ResolvedMetric:
     @cached_property
     def has_error(self) -> bool:
         """Whether a value of it can be read as an error."""
-        task = self.concrete.rpartition("/")[2].removeprefix("target_").removeprefix("source_")
-        return task in _ERROR_METRICS or self.concrete in ("target_error", "source_error")
+        return scored_metric(self.concrete) is not None or self.concrete in ("target_error", "source_error")
 
     def error(self, value: float) -> float | None:
         """A value as an error in percent (100 minus an accuracy or F1); None where the metric has no error."""
@@ -68,7 +66,7 @@ def resolve_metric(name: str, trials: Sequence[LoadedTrial], where: str) -> Reso
     """
     concrete = {name}
     if name in PRIMARY_METRICS:
-        concrete = {primary_name(name, trial.record.summary) for trial in trials if trial.complete and trial.record}
+        concrete = {primary_name(name, trial.record) for trial in trials if trial.complete and trial.record}
     if len(concrete) > 1:
         described = ", ".join(f"{item} ({_direction(item)} is better)" for item in sorted(concrete))
         raise UserError(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from harness.config.table import Show, TableSettings
 from harness.config.trees import MISSING
-from harness.metrics import Direction
+from harness.metrics import Direction, scored_metric
 from harness.tables.model import Cell, Column, ColumnKind
 from harness.tables.names import dimension_header, key_id, metric_header, part_label, part_text
 from harness.tables.pivot import Key, Pivot
@@ -82,8 +82,8 @@ def _show_header(show: Show, column: Column, settings: TableSettings) -> tuple[s
         unit = "points" if column.unit in ("%", "points") else column.unit
         return "Δ", (unit, column.direction)
     if show == "relative":
-        word = "WERR" if column.metric and column.metric.endswith("wer") else "error reduction"
-        return word, ("%", "higher")
+        scored = scored_metric(column.metric or "")
+        return scored.reduction if scored is not None else "error reduction", ("%", "higher")
     if show == "interval":
         return f"{100 * settings.level:g} % interval", (column.unit, None)
     return "adjusted p", ("", None)

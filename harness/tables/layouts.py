@@ -11,7 +11,9 @@ from typing import Any
 
 from harness.config.table import LAYOUT_NAMES, MetricSettings, TableSettings
 from harness.errors import UserError
+from harness.metrics import METRICS
 from harness.tables.load import Loaded
+from harness.tasks.registry import TASKS
 
 Layout = Callable[[Loaded, TableSettings], dict[str, Any]]
 
@@ -54,7 +56,7 @@ def _ablation(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:
     return {"baseline": baseline, "metrics": tuple(shown)}
 
 
-_ABLATED = ("target_macro_f1", "target_accuracy", "target_cer", "target_wer", "target_primary", "forgetting")
+_ABLATED = (*(f"target_{name}" for name in METRICS), "target_primary", "forgetting")
 
 
 def _effects(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:
@@ -122,11 +124,12 @@ def _rules_of(row: str) -> list[str]:
 
 def _nemo_grid(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:
     """NeMo's grid (asr_adaptation_hp.yaml): learning rate and width down, stochastic depth across."""
-    metric = "valid_target/cer" if _has(loaded, "valid_target/cer") else "valid_target/macro_f1"
+    usual = f"valid_target/{next(iter(TASKS.values())).primary}"
+    searched = next(iter(_validation_metrics(loaded)), usual)
     return {
         "rows": ("optim.lr", "adapter.dim"),
         "columns": (P_KEY,),
-        "metrics": (metric if settings.phase == "search" else "target_primary",),
+        "metrics": (searched if settings.phase == "search" else "target_primary",),
         "labels": {P_KEY: "stochastic depth", "optim.lr": "lr", "adapter.dim": "dim"},
     }
 
@@ -135,26 +138,24 @@ def _has(loaded: Loaded, metric: str) -> bool:
     return any(trial.record is not None and metric in trial.numbers for trial in loaded.trials)
 
 
-_COMMON = ("forgetting", "constrained_score", "trainable_share")
-DEFAULT_METRICS = {
-    "text": ("target_macro_f1", "target_accuracy", "source_macro_f1", *_COMMON),
-    "speech": ("target_cer", "target_wer", "source_cer", *_COMMON),
-}
-
-
-_VALIDATION = ("valid_target/macro_f1", "valid_target/cer", "valid_source/macro_f1", "valid_source/cer")
+COMMON = ("forgetting", "constrained_score", "trainable_share")
 
 
 def default_metrics(loaded: Loaded) -> tuple[str, ...]:
-    """The family's columns; of both families, where the experiments are of both."""
-    families = [name for name, metrics in DEFAULT_METRICS.items() if _has(loaded, metrics[0])]
-    validation = tuple(name for name in _VALIDATION if _has(loaded, name))
-    if not families and validation:  # a search
+    """The columns of the records' task; of all their tasks, where the experiments are of several."""
+    tasks = [task for task in TASKS.values() if task in loaded.tasks and _has(loaded, task.columns[0])]
+    validation = _validation_metrics(loaded)
+    if not tasks and validation:  # a search
         return validation
-    chosen: dict[str, None] = {}
-    for family in families or ["text"]:
-        chosen |= dict.fromkeys(DEFAULT_METRICS[family])
-    return tuple(name for name in chosen if name not in _COMMON) + _COMMON
+    columns = dict.fromkeys(name for task in tasks or [*TASKS.values()][:1] for name in task.columns)
+    return (*columns, *COMMON)
+
+
+def _validation_metrics(loaded: Loaded) -> tuple[str, ...]:
+    """The tasks' primary metrics on validation data, as a search records them."""
+    primary = dict.fromkeys(task.primary for task in TASKS.values() if task in loaded.tasks)
+    names = (f"valid_{domain}/{name}" for domain in ("target", "source") for name in primary)
+    return tuple(name for name in names if _has(loaded, name))
 
 
 LAYOUTS: Mapping[str, Layout] = {

@@ -10,11 +10,13 @@ from typing import Any
 
 from harness.config.trees import MISSING, get_dotted
 from harness.errors import UserError, must_be_in
-from harness.metrics import METRICS
+from harness.metrics import RECORDED
 from harness.records.schema import Manifest, Record, Summary
 from harness.records.store import RecordStore, TrialFolder, read_json
+from harness.records.task import task_of
 from harness.tables.model import TrialRef
 from harness.tables.values import derived_value, primary_name
+from harness.tasks.task import WholeTask
 
 DIMENSIONS = ("arm", "target", "experiment")  # what cells can be told apart by, besides a trial's settings
 
@@ -78,7 +80,7 @@ class LoadedTrial:
         found = self.numbers.get(name)
         if found is not None:
             return found
-        resolved = primary_name(name, self.record.summary)
+        resolved = primary_name(name, self.record)
         return self.numbers[resolved] if resolved in self.numbers else derived_value(resolved, self.record)
 
 
@@ -100,10 +102,16 @@ class Loaded:
         """All arms, in the order of the experiments."""
         return list(dict.fromkeys(trial.ref.arm for trial in self.trials))
 
+    @cached_property
+    def tasks(self) -> frozenset[type[WholeTask]]:
+        """What the finished trials learnt."""
+        found = (task_of(trial.record) for trial in self.trials if trial.record is not None)
+        return frozenset(task for task in found if task is not None)
+
     def metric_names(self) -> list[str]:
-        """The metrics that some finished record has, in the order of `METRICS`, then those by domain."""
+        """The metrics that some finished record has, in the order of `RECORDED`, then those by domain."""
         found = {name for trial in self.trials if trial.complete for name in trial.numbers}
-        return [name for name in METRICS if name in found] + sorted(name for name in found if name not in METRICS)
+        return [name for name in RECORDED if name in found] + sorted(name for name in found if name not in RECORDED)
 
 
 def load_experiments(results: Path, names: Sequence[str], phase: str = "confirm") -> Loaded:

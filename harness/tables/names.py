@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from harness.config.design import level_text
+from harness.metrics import metric_words
 from harness.tables.load import DIMENSIONS
 
-_WORDS = {"f1": "F1", "cer": "CER", "wer": "WER", "mb": "", "valid": "validation"}
 _HEADERS = {
     "relative_gain": "relative error reduction",
     "original_scale": "original scale",
@@ -20,10 +19,7 @@ _HEADERS = {
 
 def metric_header(name: str) -> str:
     """A metric's header: `target_macro_f1` -> `target macro F1`, `es/wer` -> `es WER`."""
-    if name in _HEADERS:
-        return _HEADERS[name]
-    words = [_WORDS.get(word, word) for word in re.split(r"[_/]", name)]
-    return " ".join(word for word in words if word)
+    return _HEADERS.get(name) or metric_words(name)
 
 
 def dimension_header(name: str) -> str:

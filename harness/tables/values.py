@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from harness.metrics import PRIMARY, PRIMARY_METRICS, as_error, original_scale, relative_gain
-from harness.records.schema import Record, Summary
+from harness.metrics import PRIMARY_METRICS, as_error, original_scale, relative_gain
+from harness.records.schema import Record
+from harness.records.task import primary_of
 
 
-def primary_metric(summary: Summary) -> str | None:
-    """The primary metric of a record's family: `macro_f1` in text, `cer` in speech; None without test metrics."""
-    return next((name for name in PRIMARY.values() if f"target_{name}" in summary.metrics), None)
+def primary_metric(record: Record) -> str | None:
+    """The primary metric of a record's task; None without test metrics."""
+    primary = primary_of(record)
+    return primary if f"target_{primary}" in record.summary.metrics else None
 
 
-def primary_name(name: str, summary: Summary) -> str:
+def primary_name(name: str, record: Record) -> str:
     """`target_primary` as the metric that it stands for in this record; any other name as it is."""
     if name not in PRIMARY_METRICS:
         return name
-    primary = primary_metric(summary)
+    primary = primary_metric(record)
     return name if primary is None else f"{name.removesuffix('primary')}{primary}"
 
 
 def derived_value(name: str, record: Record) -> float | None:
     """One of `DERIVED_METRICS` (a fraction), from the test metrics before and after adapting; None if they lack."""
-    summary, primary = record.summary, primary_metric(record.summary)
+    summary, primary = record.summary, primary_metric(record)
     data = record.config.get("data", {})
     target, sources = data.get("target"), data.get("source", ())
     domains = [target, *sources]

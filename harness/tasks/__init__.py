@@ -1,1 +1,1 @@
-"""What is learnt and how it is scored."""
+"""What is learnt and how it is scored: one file a task, all of them in `registry`."""

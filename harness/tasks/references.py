@@ -8,9 +8,10 @@ from typing import Any
 
 from harness.config.base import content_hash
 from harness.data.corpora.registry import load_corpus
-from harness.data.corpus import Corpus, Example, SpeechExample, TextExample
+from harness.data.corpus import Corpus
 from harness.errors import UserError
-from harness.metrics import SCORERS
+from harness.metrics import METRICS
+from harness.tasks.task import WholeTask
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,12 @@ class TestItem:
 
 
 class References:
-    """Test examples by domain, of one corpus."""
+    """Test examples by domain, of one corpus, as a task asks for them."""
 
-    def __init__(self, corpus: Corpus) -> None:
-        self.corpus = corpus
+    def __init__(self, corpus: Corpus, task: type[WholeTask]) -> None:
+        self.corpus, self.task = corpus, task
+        self.outputs = task.outputs(corpus)
         self._items: dict[str, tuple[TestItem, ...]] = {}
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes; () for a speech corpus."""
-        return self.corpus.symbols if self.corpus.family == "text" else ()
 
     def items(self, domain: str) -> tuple[TestItem, ...]:
         """The domain's test examples, in corpus order.
@@ -47,7 +44,10 @@ class References:
             UserError: there is no such domain.
         """
         if domain not in self._items:
-            self._items[domain] = tuple(_item(example) for example in self.corpus.split(domain, "test"))
+            self._items[domain] = tuple(
+                TestItem(example.key, example.shown, self.task.reference(example, self.outputs), example.group)
+                for example in self.corpus.split(domain, "test")
+            )
         return self._items[domain]
 
     def score(self, metric: str, domain: str, predictions: Mapping[str, int | str]) -> float:
@@ -56,37 +56,35 @@ class References:
         Raises:
             KeyError: a test example has no prediction, or there is no such metric.
         """
-        items = self.items(domain)
-        more = {"num_classes": len(self.classes)} if metric == "macro_f1" else {}
-        return SCORERS[metric]([item.reference for item in items], [predictions[item.key] for item in items], **more)
+        items, known = self.items(domain), self.task.arguments(self.outputs)
+        answers = [predictions[item.key] for item in items]
+        return METRICS[metric].score([item.reference for item in items], answers, known)
 
-
-def _item(example: Example) -> TestItem:
-    if isinstance(example, TextExample):
-        return TestItem(example.key, example.text, example.label, example.group)
-    assert isinstance(example, SpeechExample)
-    return TestItem(example.key, example.transcript, example.transcript, example.group)
+    def answer_text(self, answer: int | str) -> str:
+        """A prediction or reference as a person reads it."""
+        return self.task.answer_text(answer, self.outputs)
 
 
 class ReferenceShelf:
     """The references of several corpora, each read once; where one cannot be had, the reason."""
 
     def __init__(self) -> None:
-        self._found: dict[str, References | str] = {}
+        self._found: dict[tuple[str, type[WholeTask]], References | str] = {}
 
-    def find(self, data: Mapping[str, Any], fingerprint: str | None) -> References | str:
+    def find(self, data: Mapping[str, Any], fingerprint: str | None, task: type[WholeTask]) -> References | str:
         """The references for a trial's `data` settings.
 
         Args:
             fingerprint: of the corpus that the trial was made with.
+            task: of the trial.
 
         Returns:
             the references, or why there are none: the corpus is not here, or another version of it is.
         """
         name, options = str(data["corpus"]), dict(data.get("options") or {})
-        key = content_hash([name, options])
+        key = content_hash([name, options]), task
         if key not in self._found:
-            self._found[key] = _load(name, options)
+            self._found[key] = _load(name, options, task)
         found = self._found[key]
         if isinstance(found, str):
             return found
@@ -98,8 +96,8 @@ class ReferenceShelf:
         return found
 
 
-def _load(name: str, options: dict[str, Any]) -> References | str:
+def _load(name: str, options: dict[str, Any], task: type[WholeTask]) -> References | str:
     try:
-        return References(load_corpus(name, **options))
+        return References(load_corpus(name, **options), task)
     except UserError as error:
         return str(error)

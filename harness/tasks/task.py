@@ -1,6 +1,9 @@
-"""What the loop needs to know of a task: items from examples, batches from items, a loss, predictions, scores.
+"""What a task is: what the training loop asks of it (`Task`), and what a registered one says of itself (`WholeTask`).
 
-Shape legend: B batch, T input steps, C classes, V symbols (blank at 0), S target symbols.
+Tables, checks and reports read a task's description without loading torch. So this file and the tasks' own files import
+torch (and whatever imports it) inside the functions that compute.
+
+Shape legend: B batch, T input steps, D width, C classes, V symbols (blank at 0), S target symbols.
 """
 
 from __future__ import annotations
@@ -8,22 +11,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
+from harness.data.corpus import Corpus, Example, Modality
+from harness.metrics import METRICS
 
-from harness.backbones.model import TaskModel
-from harness.data.batching import bucketed_batches, pad_sequence_batch
-from harness.data.corpus import Example
-from harness.metrics import SCORERS
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from harness.backbones.model import TaskModel
+    from harness.tasks.inputs import Inputs
 
 
 @dataclass(frozen=True)
 class Item:
     """One example, ready for the model: `inputs` is [T] token ids or [T, mels] features.
 
-    `view` is the number of one of its augmented views, or None for itself; `Task.inputs_of` gives a view's inputs.
+    `view` is the number of one of its augmented views, or None for itself; `Task.collate` gives a view's inputs.
     """
 
     key: str
@@ -35,7 +40,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded inputs [B, T, ...] with lengths [B], and targets ([B] classes or [B, S] symbols with lengths [B])."""
+    """Padded inputs [B, T, ...] with lengths [B], and targets ([B, 1] classes or [B, S] symbols with lengths [B])."""
 
     inputs: Tensor
     lengths: Tensor
@@ -47,29 +52,50 @@ class Batch:
         inputs = self.inputs.to(device, dtype if self.inputs.is_floating_point() else None)
         return Batch(inputs, self.lengths.to(device), self.targets.to(device), self.target_lengths.to(device))
 
+    def row(self, number: int) -> Batch:
+        """One example's batch, padded as here."""
+        rows = slice(number, number + 1)
+        return Batch(self.inputs[rows], self.lengths[rows], self.targets[rows], self.target_lengths[rows])
+
 
 class Task(ABC):
-    """A task of one family. `metrics` are the scores it gives; the first is the primary one, used for selection."""
+    """What a loop needs of a task: items from examples, batches from items, a loss, predictions, scores.
+
+    Attributes:
+        metrics: the scores it gives.
+        primary: the metric that selection, forgetting and the constrained score look at.
+        why_not_captured: why a CUDA graph cannot have the task's losses in it; None where it can.
+    """
 
     metrics: tuple[str, ...]
+    primary: str
     why_not_captured: str | None = None
-    """Why a CUDA graph cannot have the task's losses in it; None where it can."""
-
-    @property
-    def primary(self) -> str:
-        return self.metrics[0]
 
     @abstractmethod
     def encode(self, examples: Sequence[Example]) -> list[Item]:
         """Turn examples into items (tokens or features)."""
 
     @abstractmethod
+    def collate(self, items: Sequence[Item], generator: torch.Generator | None) -> Batch:
+        """Pad items into a batch; `generator` is given in training, for augmentation."""
+
+    @abstractmethod
+    def score_batches(self, items: Sequence[Item], max_frames: int) -> list[list[int]]:
+        """The batches in which items are scored, as their indices; each has at most `max_frames` padded steps."""
+
+    @abstractmethod
     def loss(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
         """Mean loss over the examples of the batch (a scalar)."""
 
     def loss_rows(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
-        """Each example's loss, [B], whose mean is `loss`: for batches that hold the rows of several trials."""
-        raise NotImplementedError(f"{type(self).__name__} has no losses by row, so its trials cannot be packed")
+        """Each example's loss, [B], whose mean is `loss`: for batches that hold the rows of several trials.
+
+        Written for any loss, one row at a time; a task that is trained in packs gives a faster one.
+        """
+        import torch
+
+        losses = [self.loss(scores[n : n + 1], valid_BT[n : n + 1], batch.row(n)) for n in range(len(scores))]
+        return torch.stack(losses)
 
     @abstractmethod
     def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:
@@ -79,37 +105,113 @@ class Task(ABC):
         """Whether the loss of a training item is finite (CTC cannot align a clip shorter than its transcript)."""
         return True
 
-    def score_arguments(self) -> dict[str, dict[str, int]]:
-        """Further arguments of the metrics, by metric."""
+    @abstractmethod
+    def score(self, references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+        """All metrics of this task."""
+
+
+class WholeTask(Task):
+    """A task as `TASKS` (harness/tasks/registry.py) has it; a cut (harness/engines) works on batches of its items.
+
+    The class is the description, which is read without torch; an object is the task of one backbone on one corpus.
+
+    Attributes:
+        reads: what examples it learns from: `text` or `speech`.
+        columns: the scores that a table shows by default.
+
+    Args:
+        symbols: the backbone's outputs: names of classes, or an alphabet.
+        inputs: makes inputs from examples.
+    """
+
+    reads: ClassVar[Modality]
+    columns: ClassVar[tuple[str, ...]]
+
+    def __init__(self, symbols: Sequence[str], inputs: Inputs) -> None:
+        self.symbols = tuple(symbols)
+        self.inputs = inputs
+
+    @classmethod
+    def outputs(cls, corpus: Corpus) -> tuple[str, ...]:
+        """What a backbone that learns this task on a corpus can answer."""
+        return corpus.symbols
+
+    @classmethod
+    def can_answer(cls, symbols: Sequence[str], outputs: Sequence[str]) -> bool:
+        """Whether a backbone with these symbols answers what a corpus with these outputs asks."""
+        return tuple(symbols) == tuple(outputs)
+
+    @classmethod
+    def arguments(cls, outputs: Sequence[str]) -> dict[str, Any]:
+        """What its metrics must know of a corpus."""
         return {}
 
+    @classmethod
+    def item_metric(cls) -> str | None:
+        """The metric by which single items are compared: the first that is a sum over items, the primary before all."""
+        ordered = (cls.primary, *cls.metrics)
+        return next((name for name in ordered if METRICS[name].items is not None), None)
+
+    @staticmethod
+    @abstractmethod
+    def head(dim: int, num_symbols: int) -> nn.Module:
+        """A fresh output layer: called with ([B, T, D], mask [B, T]), it gives scores ([B, C] or [B, T, V])."""
+
+    @staticmethod
+    @abstractmethod
+    def reference(example: Example, outputs: Sequence[str]) -> int | str:
+        """The right answer to an example, comparable with a prediction."""
+
+    @staticmethod
+    @abstractmethod
+    def answer_text(answer: int | str, outputs: Sequence[str]) -> str:
+        """A prediction or reference as a person reads it."""
+
+    @abstractmethod
+    def target(self, example: Example) -> Tensor:
+        """What the loss compares the scores with: a class, or symbols [S].
+
+        Raises:
+            UserError: the backbone cannot give this answer.
+        """
+
+    @property
+    def score_steps(self) -> int:
+        """Padded input steps in a batch when scoring."""
+        return self.inputs.score_steps
+
+    @property
+    def align(self) -> int:
+        """An item's frozen prefix is computed at a multiple of so many input steps."""
+        return self.inputs.align
+
+    def encode(self, examples: Sequence[Example]) -> list[Item]:
+        return [
+            Item(example.key, prepared, self.target(example), self.reference(example, self.symbols))
+            for example, prepared in zip(examples, self.inputs.prepare(examples), strict=True)
+        ]
+
     def collate(self, items: Sequence[Item], generator: torch.Generator | None) -> Batch:
-        """Pad items into a batch; `generator` is given in training, for augmentation."""
+        from harness.data.batching import pad_sequence_batch
+
         inputs, lengths = pad_sequence_batch([self.inputs_of(item) for item in items])
         targets, target_lengths = pad_sequence_batch([item.target.reshape(-1) for item in items])
         if generator is not None:
-            inputs = self.augment(inputs, lengths, generator)
+            inputs = self.inputs.augment(inputs, lengths, generator)
         return Batch(inputs, lengths, targets, target_lengths)
 
     def inputs_of(self, item: Item) -> Tensor:
         """An item's inputs; those of a view are computed here, from the item alone."""
-        assert item.view is None, f"{type(self).__name__} has no augmented views"
-        return item.inputs
-
-    def augment(self, inputs: Tensor, lengths_B: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment a training batch's inputs (nothing by default)."""
-        return inputs
+        return item.inputs if item.view is None else self.inputs.view(item.inputs, item.key, item.view)
 
     def score_batches(self, items: Sequence[Item], max_frames: int) -> list[list[int]]:
-        """The batches in which items are scored, as their indices: sorted by length."""
+        from harness.data.batching import bucketed_batches
+
         return bucketed_batches([len(item.inputs) for item in items], max_frames=max_frames, generator=None)
 
     def score(self, references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
-        """All metrics of this task."""
-        arguments = self.score_arguments()
-        return {
-            name: SCORERS[name](list(references), list(predictions), **arguments.get(name, {})) for name in self.metrics
-        }
+        known = self.arguments(self.symbols)
+        return {name: METRICS[name].score(references, predictions, known) for name in self.metrics}
 
 
 @dataclass(frozen=True)
@@ -121,22 +223,24 @@ class Evaluation:
     predictions: tuple[int | str, ...]
 
 
-@torch.no_grad()
 def evaluate(
     model: TaskModel, task: Task, items: Sequence[Item], *, max_frames: int, device: torch.device, dtype: torch.dtype
 ) -> Evaluation:
-    """Score a model on items, in eval mode, in length-sorted batches of at most `max_frames` padded steps."""
+    """Score a model on items, in eval mode, in batches of at most `max_frames` padded steps."""
+    import torch
+
     was_training = model.training
     model.eval()
     predictions: list[int | str] = [""] * len(items)
     total = 0.0
     try:
-        for indices in task.score_batches(items, max_frames):
-            batch = task.collate([items[i] for i in indices], None).to(device, dtype)
-            scores, valid_BT = model(batch.inputs, batch.lengths)
-            total += float(task.loss(scores, valid_BT, batch)) * len(indices)
-            for index, prediction in zip(indices, task.predict(scores, valid_BT), strict=True):
-                predictions[index] = prediction
+        with torch.no_grad():
+            for indices in task.score_batches(items, max_frames):
+                batch = task.collate([items[i] for i in indices], None).to(device, dtype)
+                scores, valid_BT = model(batch.inputs, batch.lengths)
+                total += float(task.loss(scores, valid_BT, batch)) * len(indices)
+                for index, prediction in zip(indices, task.predict(scores, valid_BT), strict=True):
+                    predictions[index] = prediction
     finally:
         model.train(was_training)
     return evaluation_of(task, items, predictions, total)

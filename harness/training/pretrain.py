@@ -22,8 +22,10 @@ from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus
 from harness.records.provenance import package_versions
 from harness.seeding import derive_seed
+from harness.tasks.making import make_task
+from harness.tasks.registry import task_of_recipe
 from harness.training.loop import FitPlan, FitState, fit
-from harness.training.resources import Domains, make_task
+from harness.training.resources import Domains
 
 UNKNOWN = "[UNK]"
 
@@ -45,8 +47,10 @@ def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite
     corpus = load_corpus(recipe.data.corpus, **recipe.data.options)
     tokenizer = make_tokenizer(recipe, corpus)
     vocab_size = tokenizer.get_vocab_size() if tokenizer is not None else 0
-    model = build_model(recipe, corpus.symbols, vocab_size, derive_seed(recipe.seed, "init"))
-    backbone = Backbone(recipe, model, corpus.symbols, "", tokenizer, None)
+    task = task_of_recipe(recipe)
+    symbols = task.outputs(corpus)
+    model = build_model(recipe, task.head, symbols, vocab_size, derive_seed(recipe.seed, "init"))
+    backbone = Backbone(recipe, model, symbols, "", tokenizer, None)
     domains = Domains(backbone, corpus)
     if recipe.train == "head":
         freeze_backbone(model.encoder)
@@ -61,7 +65,7 @@ def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite
         "seconds": round(state.elapsed_s),
     }
     model.to("cpu", torch.float32).eval()
-    saved = save_backbone(recipe, model, corpus.symbols, tokenizer, facts)
+    saved = save_backbone(recipe, model, symbols, tokenizer, facts)
     checkpoint.unlink(missing_ok=True)
     return saved
 

@@ -14,60 +14,21 @@ import torch
 from torch import Tensor
 
 from harness.backbones.model import TaskModel
-from harness.backbones.recipe import Recipe, SpeechEncoderSettings, load_recipe
+from harness.backbones.recipe import load_recipe
 from harness.backbones.store import Backbone, load_backbone
 from harness.config.base import content_hash
-from harness.config.trial import VIEW_FIELDS, AugmentSettings, LoopSettings, TrialConfig
-from harness.data.cache import data_cache
+from harness.config.trial import AugmentSettings, LoopSettings, TrialConfig
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus, Example, Split, limit_train
-from harness.data.features import FeatureCache, LogMel
-from harness.data.spec_augment import AugmentedViews, SpecAugment
 from harness.errors import UserError
-from harness.tasks.speech import CtcTask
-from harness.tasks.task import Evaluation, Item, Task, evaluate
-from harness.tasks.text import ClassificationTask
-
-EVALUATION_FRAMES = {"text": 4096, "speech": 12000}  # padded steps in a batch when scoring
-PREFIX_ALIGN = {"text": 4, "speech": 32}  # input steps; an item's prefix is computed at a multiple of it
+from harness.tasks.making import make_task
+from harness.tasks.registry import task_of_recipe
+from harness.tasks.task import Evaluation, Item, Task, WholeTask, evaluate
 
 
 def dtype_of(loop: LoopSettings) -> torch.dtype:
     """The dtype of a training's weights, and of what reaches its cut: with bfloat16 float32, which holds all of its."""
     return torch.float64 if loop.precision == "float64" else torch.float32
-
-
-def make_task(
-    recipe: Recipe, symbols: Sequence[str], tokenizer: Any, corpus: Corpus, augment: AugmentSettings | None
-) -> Task:
-    """The task of a backbone on a corpus; `augment` masks speech features in training.
-
-    Raises:
-        UserError: the corpus is of the other family, or has other symbols than the backbone.
-    """
-    settings = recipe.encoder
-    family = "speech" if isinstance(settings, SpeechEncoderSettings) else "text"
-    if corpus.family != family:
-        raise UserError(f"backbone {recipe.name} reads {family}, but corpus {corpus.name} is {corpus.family}")
-    if not set(corpus.symbols) <= set(symbols) or (family == "text" and tuple(corpus.symbols) != tuple(symbols)):
-        raise UserError(
-            f"corpus {corpus.name} has outputs {list(corpus.symbols)}, but backbone {recipe.name} gives {list(symbols)}"
-        )
-    if not isinstance(settings, SpeechEncoderSettings):
-        if augment is not None:
-            raise UserError("loop.augment: SpecAugment masks speech features; for text set it to null")
-        return ClassificationTask(tokenizer, symbols, settings.max_length)
-    log_mel = LogMel(
-        settings.sample_rate, num_mels=settings.num_mels, window_ms=settings.window_ms, hop_ms=settings.hop_ms
-    )
-    # A sealed corpus keeps features of its own on disk: the whole corpus' files have those of the test clips.
-    cache = FeatureCache(corpus, log_mel, data_cache() / "sealed" if corpus.is_sealed else None)
-    if augment is None:
-        return CtcTask(symbols, cache.features)
-    masks = SpecAugment(**augment.model_dump(exclude=set(VIEW_FIELDS)))
-    if augment.views is None:
-        return CtcTask(symbols, cache.features, masks)
-    return CtcTask(symbols, cache.features, views=AugmentedViews(masks, augment.view_seed, augment.views))
 
 
 class Domains:
@@ -83,11 +44,11 @@ class Domains:
         self._base: dict[tuple[str, str, Split, str, int | None], Evaluation] = {}
 
     @cached_property
-    def plain_task(self) -> Task:
+    def plain_task(self) -> WholeTask:
         """The task without augmentation: for encoding and scoring."""
         return self.task(None)
 
-    def task(self, augment: AugmentSettings | None) -> Task:
+    def task(self, augment: AugmentSettings | None) -> WholeTask:
         backbone = self.backbone
         return make_task(backbone.recipe, backbone.symbols, backbone.tokenizer, self.corpus, augment)
 
@@ -129,7 +90,7 @@ class Domains:
             model,
             task or self.plain_task,
             items,
-            max_frames=EVALUATION_FRAMES[self.corpus.family],
+            max_frames=self.plain_task.score_steps,
             device=torch.device(loop.device),
             dtype=dtype_of(loop),
         )
@@ -175,7 +136,7 @@ class Resources:
     def backbone(self, recipe_name: str) -> Backbone:
         recipe = load_recipe(recipe_name)
         if recipe.recipe_id not in self._backbones:
-            self._backbones[recipe.recipe_id] = load_backbone(recipe, recipe_name)
+            self._backbones[recipe.recipe_id] = load_backbone(recipe, task_of_recipe(recipe).head, recipe_name)
         return self._backbones[recipe.recipe_id]
 
     def domains(self, config: TrialConfig) -> Domains:

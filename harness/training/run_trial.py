@@ -16,6 +16,7 @@ from harness.errors import TrialError, UserError, first_line
 from harness.records.provenance import git_state, machine, package_versions, user_code
 from harness.records.schema import Provenance, Summary, TrialState, assert_sealed
 from harness.records.store import TrialFolder
+from harness.tasks.registry import name_of_task
 from harness.tracking.tracker import Tracker, TrialRun
 from harness.training.engine import PLAIN_ENGINE, Engine, Fitting, drive
 from harness.training.loop import FitState
@@ -189,6 +190,7 @@ def provenance(trial: Trial, starts: list[str]) -> Provenance:
         user_code=user_code(trial.config.adapter),
         config_version=CONFIG_VERSION,
         execution=trial.executed,
+        task=name_of_task(type(trial.domains.plain_task)),
     )
 
 

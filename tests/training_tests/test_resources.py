@@ -16,8 +16,10 @@ from harness.backbones.store import load_backbone
 from harness.config.trial import AugmentSettings
 from harness.data.corpora.registry import load_corpus
 from harness.errors import UserError
-from harness.tasks.speech import CtcTask
-from harness.training.resources import Domains, Resources, make_task
+from harness.tasks.ctc import CtcTask
+from harness.tasks.making import make_task
+from harness.tasks.registry import task_of_recipe
+from harness.training.resources import Domains, Resources
 
 
 def test_each_thing_is_loaded_once(resources: Resources, make_config: MakeConfig) -> None:
@@ -79,13 +81,14 @@ def test_an_empty_split_is_told(tmp_path: Path, tiny_text_files: TinyText) -> No
     corpus = tmp_path / "some.csv"
     rows = [f"away,a {word} door,{word},{split}" for word in ("bad", "fair", "good") for split in ("train", "test")]
     corpus.write_text("\n".join(["domain,text,label,split,group", *(f"{r},{i}" for i, r in enumerate(rows))]))
-    domains = Domains(load_backbone(load_recipe(str(tiny_text_files.recipe))), load_corpus(f"manifest:{corpus}"))
+    recipe = load_recipe(str(tiny_text_files.recipe))
+    domains = Domains(load_backbone(recipe, task_of_recipe(recipe).head), load_corpus(f"manifest:{corpus}"))
     assert len(domains.items("away", "train")) == 3
     with pytest.raises(UserError, match=r"^corpus manifest:some: domain 'away' has no valid examples$"):
         domains.items("away", "valid")
 
 
-def test_a_backbone_reads_one_family(tiny_text_files: TinyText, tiny_speech_files: TinySpeech) -> None:
+def test_a_backbone_reads_one_kind_of_examples(tiny_text_files: TinyText, tiny_speech_files: TinySpeech) -> None:
     text, speech = load_recipe(str(tiny_text_files.recipe)), load_recipe(str(tiny_speech_files.recipe))
     clips, sentences = (
         load_corpus(f"manifest:{tiny_speech_files.manifest}"),

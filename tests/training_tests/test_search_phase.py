@@ -17,6 +17,7 @@ from harness.errors import TrialError
 from harness.metrics import constrained_score, validation_metrics
 from harness.records.schema import Summary, TrialState, assert_sealed
 from harness.records.store import TrialFolder
+from harness.tasks.registry import TASKS
 from harness.tasks.task import Evaluation
 from harness.tracking.tracker import NullTracker, TrialRun
 from harness.training.resources import Resources
@@ -87,9 +88,11 @@ def test_a_search_record_names_the_whole_corpus(train: Train, make_config: MakeC
 def test_the_validation_metrics_are_those_that_are_promised(
     arm: str, phase: str, train: Train, make_config: MakeConfig, make_speech_config: MakeConfig, tmp_path: Path
 ) -> None:
-    assert train(make_config(arm), phase).valid.keys() == validation_metrics("text").keys()
+    assert (
+        train(make_config(arm), phase).valid.keys() == validation_metrics(TASKS["text_classification"].metrics).keys()
+    )
     (tmp_path / phase).rename(tmp_path / "text")
-    assert train(make_speech_config(arm), phase).valid.keys() == validation_metrics("speech").keys()
+    assert train(make_speech_config(arm), phase).valid.keys() == validation_metrics(TASKS["ctc"].metrics).keys()
 
 
 def test_the_check_before_a_search_asks_for_no_test_data(make_config: MakeConfig, sealed: Resources) -> None:
@@ -118,7 +121,7 @@ def test_validation_forgetting_is_on_the_examples_that_are_scored(make_config: M
         assert metrics["valid_constrained_score"] == expected
     assert len({entry["metrics"]["valid_forgetting"] for entry in entries}) > 1
     best = entries[outcome.best_epoch - 1]["metrics"]
-    assert {name: best[name] for name in validation_metrics("text")} == outcome.valid
+    assert {name: best[name] for name in validation_metrics(TASKS["text_classification"].metrics)} == outcome.valid
 
 
 def test_the_frozen_arm_forgets_nothing_in_validation(train: Train, make_config: MakeConfig) -> None:
@@ -190,7 +193,7 @@ def test_a_test_number_in_an_outcome_is_not_recorded(
     summary = train(make_config(), "search")
     assert (summary.state, summary.reason, summary.metrics) == ("failed", "sealed", {})
     assert (summary.by_domain, summary.base) == ({}, {})
-    assert summary.valid.keys() == validation_metrics("text").keys()
+    assert summary.valid.keys() == validation_metrics(TASKS["text_classification"].metrics).keys()
     assert summary.message == f"a search record must hold no test number, but it has {name}"
     assert TrialFolder(tmp_path / "search").summary() == summary
     assert train(make_config(), "confirm").state == "complete"

@@ -11,7 +11,7 @@ from harness.checks.compare import Difference, Group, SideBySide
 from harness.checks.examples import Example
 from harness.checks.items import ItemChanges
 from harness.cli.printing import make_grid, open_console
-from harness.metrics import METRICS
+from harness.metrics import RECORDED
 from harness.statistics import Interval
 from harness.tables.names import metric_header
 
@@ -32,7 +32,7 @@ def as_json(found: SideBySide) -> dict[str, object]:
 
 def difference_row(found: Difference) -> tuple[str, ...]:
     """A difference as text, in the order of `HEADERS`."""
-    metric = METRICS[found.metric]
+    metric = RECORDED[found.metric]
     arrow = {"higher": "↑", "lower": "↓"}[metric.direction]
     unit = f" ({metric.unit})" if metric.unit else ""
     return (

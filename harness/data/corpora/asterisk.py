@@ -65,7 +65,7 @@ def load_asterisk(
     examples = [example for found, _ in read.values() for example in found]
     return Corpus(
         name="asterisk",
-        family="speech",
+        modality="speech",
         domains={language: found for language, (found, _) in read.items()},
         symbols=SPEECH_ALPHABET,
         fingerprint=fingerprint_rows((e.key, e.group, e.transcript, sha256_file(e.path)) for e in examples),

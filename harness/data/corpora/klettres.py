@@ -56,7 +56,7 @@ def load_klettres(folder: Path, *, languages: Sequence[str] = LANGUAGES) -> Corp
     examples = [example for members in domains.values() for example in members]
     return Corpus(
         name="klettres",
-        family="speech",
+        modality="speech",
         domains=domains,
         symbols=SPEECH_ALPHABET,
         fingerprint=fingerprint_rows((e.key, e.group, e.transcript, sha256_file(e.path)) for e in examples),

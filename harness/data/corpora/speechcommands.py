@@ -58,7 +58,7 @@ def load_speechcommands(folder: Path) -> Corpus:
         raise DataError(f"{folder}: no recordings under SpeechCommands/{VERSION}/WORD")
     return Corpus(
         name="speechcommands",
-        family="speech",
+        modality="speech",
         domains={domain: tuple(found[domain]) for domain in DOMAINS if found[domain]},
         symbols=SPEECH_ALPHABET,
         fingerprint=fingerprint_rows(rows),

@@ -128,7 +128,7 @@ def load_nanotts(folder: Path, *, languages: Sequence[str] = LANGUAGES) -> Corpu
     examples = [example for members in domains.values() for example in members]
     return Corpus(
         name="nanotts",
-        family="speech",
+        modality="speech",
         domains={language: tuple(members) for language, members in domains.items()},
         symbols=SPEECH_ALPHABET,
         fingerprint=fingerprint_rows((e.key, e.group, e.transcript, sha256_file(e.path)) for e in examples),

@@ -57,7 +57,7 @@ def load_vader(folder: Path) -> Corpus:
     domains = {domain: examples for domain, (examples, _) in read.items()}
     return Corpus(
         name="vader",
-        family="text",
+        modality="text",
         domains=domains,
         symbols=SENTIMENTS,
         fingerprint=fingerprint_texts(e for examples in domains.values() for e in examples),

@@ -28,13 +28,10 @@ class CutTask(Task):
 
     def __init__(self, task: Task, store: PrefixStore, encoder: Encoder) -> None:
         self.task, self.store, self.encoder = task, store, encoder
-        self.metrics = task.metrics
+        self.metrics, self.primary = task.metrics, task.primary
 
     def encode(self, examples: Sequence[Example]) -> list[Item]:
         return self.task.encode(examples)
-
-    def score_arguments(self) -> dict[str, dict[str, int]]:
-        return self.task.score_arguments()
 
     def collate(self, items: Sequence[Item], generator: torch.Generator | None) -> Batch:
         lengths = self.lengths(items)
@@ -62,3 +59,6 @@ class CutTask(Task):
 
     def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:
         return self.task.predict(scores, valid_BT)
+
+    def score(self, references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+        return self.task.score(references, predictions)

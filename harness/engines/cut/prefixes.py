@@ -16,9 +16,9 @@ from harness.engines.cut.cut import Cut, find_cut, reads_padded_steps, resumes, 
 from harness.engines.cut.cut_task import CutTask
 from harness.engines.cut.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore, whole_steps
 from harness.engines.cut.slot_layers import Current, slotwise
-from harness.tasks.task import Item, Task
+from harness.tasks.task import Item, Task, WholeTask
 from harness.training.autocast import autocast
-from harness.training.resources import PREFIX_ALIGN, Domains, dtype_of
+from harness.training.resources import Domains, dtype_of
 from harness.training.views import all_views, num_views_of
 
 
@@ -122,14 +122,14 @@ class DomainPrefixes:
             dtype=dtype_of(loop),
             device=device,
             padded=padded,
-            align=PREFIX_ALIGN[domains.corpus.family],
+            align=domains.plain_task.align,
             # A processor may sum a bfloat16 product in another order where there are more of them.
             alone=rounds and device.type == "cpu",
             made_of=(domains.backbone.fingerprint, recipe, domains.corpus.fingerprint, sealed, name, *views, *how),
         )
 
     def _compute(
-        self, cut: Cut, loop: LoopSettings, task: Task, rounds: bool
+        self, cut: Cut, loop: LoopSettings, task: WholeTask, rounds: bool
     ) -> Callable[[Sequence[Item], int], Tensor]:
         """What computes the prefix of some items, padded to a number of input steps: see PrefixPlan."""
         device, dtype = torch.device(loop.device), dtype_of(loop)

@@ -32,6 +32,9 @@ def why_not_packable(model: TaskModel, loop: LoopSettings) -> str | None:
     for adapter in enabled_adapters(model):
         if reason := _why_not(adapter):
             return reason
+    head = {name for name, weight in model.head.named_parameters() if weight.requires_grad}
+    if head and (head != {"output.weight", "output.bias"} or type(model.head.output) is not nn.Linear):
+        return "the task's head is more than one linear layer named output, and it learns"
     points = model.encoder.insertion_points.values()
     if any(len(point.get_enabled_adapters()) > 1 for point in points):
         return "a layer has more than one adapter"

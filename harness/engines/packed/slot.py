@@ -30,7 +30,6 @@ from harness.tasks.task import Evaluation, Item, evaluation_of
 from harness.training.engine import Fitting
 from harness.training.loop import Fit
 from harness.training.optim import lr_scale
-from harness.training.resources import EVALUATION_FRAMES
 from harness.training.views import all_views
 
 WIDE = 1e9  # multiplications of a step in all blocks
@@ -302,7 +301,7 @@ def make_score_set(fitting: Fitting, domain: str, prefixes: Prefixes) -> ScoreSe
     """The validation items of a domain, in batches with little padding."""
     domains, items = fitting.domains, fitting.validation.items(domain)
     task = prefixes.of(domains).task(fitting.config, fitting.model, domain, "valid", domains.plain_task)
-    return ScoreSet(make_item_set(task, items), task.score_batches(items, EVALUATION_FRAMES[domains.corpus.family]))
+    return ScoreSet(make_item_set(task, items), task.score_batches(items, domains.plain_task.score_steps))
 
 
 def padded_steps(num_steps: int, is_wide: bool = False) -> int:

@@ -12,18 +12,19 @@ from torch import Tensor
 
 from harness.backbones.blocks import valid_steps
 from harness.backbones.encoders import SpeechEncoder
-from harness.backbones.model import TaskModel
+from harness.backbones.model import CtcHead, TaskModel
 from harness.data.corpus import Example, SpeechExample
 from harness.data.spec_augment import SpecAugment
 from harness.errors import UserError
-from harness.tasks.speech import CtcTask
+from harness.tasks.ctc import CtcTask
+from harness.tasks.inputs import SpeechInputs
 from harness.tasks.task import Batch, Item
 
 SYMBOLS = ("a", "b", " ")
 
 
 def make_task(spec_augment: SpecAugment | None = None) -> CtcTask:
-    return CtcTask(SYMBOLS, lambda examples: [torch.zeros(10, 4) for _ in examples], spec_augment)
+    return CtcTask(SYMBOLS, SpeechInputs(lambda examples: [torch.zeros(10, 4) for _ in examples], spec_augment))
 
 
 def example(transcript: str) -> SpeechExample:
@@ -101,7 +102,7 @@ def test_predictions_stop_at_the_last_real_step() -> None:
 @pytest.mark.parametrize("num_frames", [1, 3, 4, 5, 8, 9, 12, 13, 20, 28])
 def test_a_clip_can_be_learnt_exactly_when_its_loss_is_finite(transcript: str, num_frames: int) -> None:
     torch.manual_seed(0)
-    model = TaskModel(SpeechEncoder(4, 8, 1, 2, 16, kernel=3), "speech", len(SYMBOLS)).eval()
+    model = TaskModel(SpeechEncoder(4, 8, 1, 2, 16, kernel=3), CtcHead, len(SYMBOLS)).eval()
     target = torch.tensor([make_task().index[symbol] for symbol in transcript])
     item = Item("k", torch.zeros(num_frames, 4), target, transcript)
     batch = make_task().collate([item], None)

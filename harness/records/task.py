@@ -1,0 +1,26 @@
+"""Which task a record was trained on: named in its provenance, or told by its metrics where it is older than that."""
+
+from __future__ import annotations
+
+from harness.records.schema import Record
+from harness.tasks.registry import find_task, task_with_metrics
+from harness.tasks.task import WholeTask
+
+
+def task_of(record: Record) -> type[WholeTask] | None:
+    """The task of a record; None where it names none and has no metric of one (the training failed at once).
+
+    Raises:
+        UserError: it names a task that this version does not have.
+    """
+    if record.provenance is not None and record.provenance.task is not None:
+        return find_task(record.provenance.task, f"record {record.trial_id}")
+    summary = record.summary
+    scores = {name for metrics in summary.by_domain.values() for name in metrics}
+    return task_with_metrics(scores | summary.metrics.keys()) or task_with_metrics(summary.valid)
+
+
+def primary_of(record: Record) -> str | None:
+    """The metric that selection, forgetting and the score of a record's trial looked at; None without a task."""
+    task = task_of(record)
+    return None if task is None else task.primary

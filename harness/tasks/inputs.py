@@ -1,0 +1,130 @@
+"""From examples to the tensors that an encoder reads, one class a modality: token ids of texts, features of clips."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from harness.backbones.recipe import Recipe, SpeechEncoderSettings
+from harness.config.trial import VIEW_FIELDS, AugmentSettings
+from harness.data.cache import data_cache
+from harness.data.corpus import Corpus, Example, Modality, SpeechExample, TextExample
+from harness.data.features import FeatureCache, LogMel
+from harness.data.spec_augment import AugmentedViews, SpecAugment
+from harness.errors import UserError
+
+
+class Inputs(ABC):
+    """What prepares examples of one modality.
+
+    Attributes:
+        score_steps: padded input steps in a batch when scoring.
+        align: input steps; an item's frozen prefix is computed at a multiple of it.
+    """
+
+    score_steps: ClassVar[int]
+    align: ClassVar[int]
+
+    @classmethod
+    @abstractmethod
+    def make(cls, recipe: Recipe, tokenizer: Any, corpus: Corpus, augment: AugmentSettings | None) -> Inputs:
+        """The inputs of a recipe's encoder; `augment` changes them in training.
+
+        Raises:
+            UserError: they cannot be augmented.
+        """
+
+    @abstractmethod
+    def prepare(self, examples: Sequence[Example]) -> list[Tensor]:
+        """One tensor an example, [T] token ids or [T, mels] features."""
+
+    def augment(self, inputs: Tensor, lengths_B: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment a training batch's inputs (nothing by default)."""
+        return inputs
+
+    def view(self, inputs: Tensor, key: str, number: int) -> Tensor:
+        """One augmented view of an item's inputs."""
+        raise AssertionError(f"{type(self).__name__} has no augmented views, so {key} has no view {number}")
+
+
+class TextInputs(Inputs):
+    """Token ids of texts.
+
+    Args:
+        tokenizer: a `tokenizers.Tokenizer` (or anything whose `encode(text).ids` gives token ids).
+        max_length: longer token sequences are cut.
+    """
+
+    score_steps = 4096
+    align = 4
+
+    def __init__(self, tokenizer: Any, max_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+
+    @classmethod
+    def make(cls, recipe: Recipe, tokenizer: Any, corpus: Corpus, augment: AugmentSettings | None) -> TextInputs:
+        assert not isinstance(recipe.encoder, SpeechEncoderSettings)
+        if augment is not None:
+            raise UserError("loop.augment: SpecAugment masks speech features; for text set it to null")
+        return cls(tokenizer, recipe.encoder.max_length)
+
+    def prepare(self, examples: Sequence[Example]) -> list[Tensor]:
+        texts = [example.text for example in examples if isinstance(example, TextExample)]
+        return [torch.tensor(self.tokenizer.encode(text).ids[: self.max_length] or [0]) for text in texts]
+
+
+class SpeechInputs(Inputs):
+    """Log-mel features of recordings.
+
+    Args:
+        features: examples -> one [frames, mels] tensor each.
+        spec_augment: (features [B, T, mels], lengths [B], generator) -> masked features, applied in training only.
+        views: (features [T, mels], key, number of the view) -> the masked features of an item that is a view.
+    """
+
+    score_steps = 12000
+    align = 32
+
+    def __init__(
+        self,
+        features: Callable[[Sequence[SpeechExample]], Sequence[Tensor]],
+        spec_augment: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None,
+        views: Callable[[Tensor, str, int], Tensor] | None = None,
+    ) -> None:
+        self.features = features
+        self.spec_augment = spec_augment
+        self.views = views
+
+    @classmethod
+    def make(cls, recipe: Recipe, tokenizer: Any, corpus: Corpus, augment: AugmentSettings | None) -> SpeechInputs:
+        settings = recipe.encoder
+        assert isinstance(settings, SpeechEncoderSettings)
+        log_mel = LogMel(
+            settings.sample_rate, num_mels=settings.num_mels, window_ms=settings.window_ms, hop_ms=settings.hop_ms
+        )
+        # A sealed corpus keeps features of its own on disk: the whole corpus' files have those of the test clips.
+        cache = FeatureCache(corpus, log_mel, data_cache() / "sealed" if corpus.is_sealed else None)
+        if augment is None:
+            return cls(cache.features)
+        masks = SpecAugment(**augment.model_dump(exclude=set(VIEW_FIELDS)))
+        if augment.views is None:
+            return cls(cache.features, masks)
+        return cls(cache.features, views=AugmentedViews(masks, augment.view_seed, augment.views))
+
+    def prepare(self, examples: Sequence[Example]) -> list[Tensor]:
+        return list(self.features([example for example in examples if isinstance(example, SpeechExample)]))
+
+    def augment(self, inputs: Tensor, lengths_B: Tensor, generator: torch.Generator) -> Tensor:
+        return inputs if self.spec_augment is None else self.spec_augment(inputs, lengths_B, generator)
+
+    def view(self, inputs: Tensor, key: str, number: int) -> Tensor:
+        assert self.views is not None, "a task without augmented views"
+        return self.views(inputs, key, number)
+
+
+INPUTS: Mapping[Modality, type[Inputs]] = {"text": TextInputs, "speech": SpeechInputs}

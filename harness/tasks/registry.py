@@ -1,0 +1,58 @@
+"""All tasks by name. To add one: write its file, and add its class here. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from harness.backbones.recipe import Recipe
+from harness.errors import UserError, must_be_in
+from harness.metrics import split_name
+from harness.tasks.ctc import CtcTask
+from harness.tasks.task import WholeTask
+from harness.tasks.text_classification import ClassificationTask
+
+TASKS: dict[str, type[WholeTask]] = {
+    "text_classification": ClassificationTask,
+    "ctc": CtcTask,
+}
+
+
+def find_task(name: str, where: str) -> type[WholeTask]:
+    """A task by name.
+
+    Raises:
+        UserError: there is none of this name (the choices are named).
+    """
+    must_be_in(name, TASKS, f"{where}: no task {name!r}")
+    return TASKS[name]
+
+
+def task_of_recipe(recipe: Recipe) -> type[WholeTask]:
+    """The task that a backbone is made for.
+
+    Raises:
+        UserError: the recipe names no task that there is, or one that cannot use what its encoder reads.
+    """
+    task = find_task(recipe.task_name, f"recipe {recipe.name}: task")
+    if task.reads != recipe.encoder.reads:
+        fitting = ", ".join(name for name, other in TASKS.items() if other.reads == recipe.encoder.reads)
+        raise UserError(
+            f"recipe {recipe.name}: task: {recipe.task_name} reads {task.reads}, but encoder.kind "
+            f"{recipe.encoder.kind} reads {recipe.encoder.reads}; choices: {fitting}"
+        )
+    return task
+
+
+def name_of_task(task: type[WholeTask]) -> str:
+    """The name that a task is registered by."""
+    return next(name for name, known in TASKS.items() if known is task)
+
+
+def task_with_metrics(names: Collection[str]) -> type[WholeTask] | None:
+    """The task of numbers that do not name theirs, told by its primary metric; None where none of them is one.
+
+    Args:
+        names: of metrics, with or without what they were measured on (`valid_target/cer`, `target_cer`, `macro_f1`).
+    """
+    bare = {split_name(name)[1] for name in names}
+    return next((task for task in TASKS.values() if task.primary in bare), None)

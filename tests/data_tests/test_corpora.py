@@ -1,0 +1,111 @@
+"""Every registered corpus: what it says of itself, what is said where it is missing, and what is in it."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from harness.data import CORPORA, Corpus, DataError, SpeechExample, TextExample, fetch_corpus, is_fetched, load_corpus
+from harness.data.cache import data_cache
+from harness.data.corpus import SPLIT_FRACTIONS, SPLITS, check_corpus
+from harness.errors import TrialError
+
+EXAMPLES = {"text": TextExample, "speech": SpeechExample}
+
+
+@pytest.fixture(scope="session", params=[name for name, source in CORPORA.items() if source.fetch is not None])
+def corpus(request: pytest.FixtureRequest) -> Corpus:
+    """Each corpus that is on this machine, in turn."""
+    if not is_fetched(request.param):
+        pytest.skip(f"corpus {request.param} is not fetched; run: harness data fetch {request.param}")
+    return load_corpus(str(request.param))
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_what_a_corpus_says_of_itself(name: str) -> None:
+    source = CORPORA[name]
+    assert source.summary and source.licence
+    assert source.modality in (*EXAMPLES, None)
+    for function, wanted in ((source.load, ()), (source.fetch, ("allow_other_version",))):
+        if function is not None:
+            folder, *options = inspect.signature(function).parameters.values()
+            assert folder.kind is not inspect.Parameter.KEYWORD_ONLY
+            assert all(o.kind is o.KEYWORD_ONLY and o.default is not o.empty for o in options)
+            assert {option.name for option in options} >= set(wanted)
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_a_corpus_that_is_not_there_says_how_to_get_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    monkeypatch.delenv("HARNESS_ASTERISK_ROOT", raising=False)
+    assert not is_fetched(name)
+    expected = f"run: harness data fetch {name}" if CORPORA[name].fetch is not None else f"corpus {name} needs root"
+    with pytest.raises(DataError, match=expected) as told:
+        load_corpus(name)
+    assert "\n" not in str(told.value)
+    if CORPORA[name].fetch is None:
+        with pytest.raises(DataError, match=f"corpus {name} is not fetched but read where it lies"):
+            fetch_corpus(name)
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_unknown_options_are_refused_with_the_choices(name: str) -> None:
+    known = [p.name for p in inspect.signature(CORPORA[name].load).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    with pytest.raises(DataError, match=f"corpus {name} has no option 'nonsense' to load it; ") as told:
+        load_corpus(name, nonsense=1)
+    assert all(option in str(told.value) for option in known)
+
+
+@pytest.mark.slow
+def test_a_corpus_is_what_it_says(corpus: Corpus) -> None:
+    assert check_corpus(corpus) is corpus
+    assert CORPORA[corpus.name].modality == corpus.modality
+    assert len(corpus.fingerprint) == 64
+    assert load_corpus(corpus.name, data_cache() / corpus.name).fingerprint == corpus.fingerprint
+    assert all(note == note.strip() and note for note in corpus.notes)
+    assert all(count > 0 for reasons in corpus.left_out.values() for count in reasons.values())
+
+
+@pytest.mark.slow
+def test_examples_are_usable(corpus: Corpus) -> None:
+    for domain, examples in corpus.domains.items():
+        for example in examples:
+            assert isinstance(example, EXAMPLES[corpus.modality]) and example.domain == domain
+            assert example.shown == " ".join(example.shown.split()) != ""
+            if isinstance(example, TextExample):
+                assert 0 <= example.label < len(corpus.symbols)
+            if isinstance(example, SpeechExample):
+                assert set(example.transcript) <= set(corpus.symbols)
+                assert example.seconds > 0
+
+
+@pytest.mark.slow
+def test_no_group_straddles_splits_in_any_domain(corpus: Corpus) -> None:
+    where: dict[str, str] = {}
+    for domain in corpus.domains:
+        for split in SPLITS:
+            for example in corpus.split(domain, split):
+                assert where.setdefault(example.group, split) == split
+
+
+def test_splits_are_of_usable_size(corpus: Corpus) -> None:
+    for domain, examples in corpus.domains.items():
+        for split, fraction in zip(SPLITS, SPLIT_FRACTIONS, strict=True):
+            share = len(corpus.split(domain, split)) / len(examples)
+            if corpus.fixed_splits is None:
+                assert share == pytest.approx(fraction, abs=0.1), (domain, split)
+            assert share > 0, (domain, split)
+
+
+def test_a_sealed_corpus_has_no_test_examples(corpus: Corpus) -> None:
+    sealed = corpus.sealed()
+    assert sealed.fingerprint == corpus.fingerprint
+    for domain in corpus.domains:
+        test = {example.key for example in corpus.split(domain, "test")}
+        assert test and test.isdisjoint(example.key for example in sealed.examples(domain))
+        with pytest.raises(TrialError, match="sealed"):
+            sealed.split(domain, "test")
