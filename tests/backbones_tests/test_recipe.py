@@ -40,7 +40,7 @@ def leaves(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 def another_value(path: tuple[str, ...], value: Any) -> Any:
     """A valid value that differs."""
-    if path[-1] in ("corpus", "path", "name", "description"):
+    if path[-1] in ("corpus", "path", "name", "description", "task"):
         return f"{value}2"
     if isinstance(value, str):
         return OTHER_CHOICES[value]
