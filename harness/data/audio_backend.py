@@ -78,8 +78,7 @@ def load_audio(path: Path | str) -> tuple[Tensor, int]:
 
 
 def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
-    """Return `waveform` [..., samples] at `new_rate` Hz instead of `rate` Hz (windowed sinc
-    interpolation)."""
+    """Return `waveform` [..., samples] at `new_rate` Hz instead of `rate` Hz (windowed sinc interpolation)."""
     if rate == new_rate:
         return waveform
     resampled: Tensor = torchaudio.functional.resample(waveform, rate, new_rate)

@@ -1,5 +1,4 @@
-"""The package's one use of soundfile: the length of an audio file, and its samples as an array. No torch
-here."""
+"""The package's one use of soundfile: the length of an audio file, and its samples as an array. No torch here."""
 
 from pathlib import Path
 

@@ -37,8 +37,7 @@ def sha256_file(path: Path) -> str:
 
 
 def verify_sha256(path: Path, expected: str, *, allow_other_version: bool) -> str:
-    """Return the sha256 of `path`; raises DataError when it is not `expected`, unless another version is
-    allowed."""
+    """Return the sha256 of `path`; raises DataError when it is not `expected`, unless another version is allowed."""
     got = sha256_file(path)
     if got != expected and not allow_other_version:
         raise DataError(
@@ -49,8 +48,7 @@ def verify_sha256(path: Path, expected: str, *, allow_other_version: bool) -> st
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:
-    """Delete folders in `parent` that begin with `prefix` and lie there for a day: left by something
-    killed."""
+    """Delete folders in `parent` that begin with `prefix` and lie there for a day: left by something killed."""
     for folder in parent.glob(f"{prefix}*"):
         # Not the time of modification: unpacking a Debian package sets that to a day long past.
         if folder.is_dir() and time.time() - folder.stat().st_ctime > ABANDONED_AFTER_S:
@@ -61,8 +59,7 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
 def staging_folder(final: Path) -> Iterator[Path]:
     """Yield a new folder beside `final` that takes its place when the block ends without an error.
 
-    Another process may finish first: then its folder stays and this one is dropped, so fetching twice is
-    harmless.
+    Another process may finish first: then its folder stays and this one is dropped, so fetching twice is harmless.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{final.name}-"
@@ -106,8 +103,7 @@ def has_record(folder: Path) -> bool:
 
 
 def require_fetched(path: Path, corpus: str) -> Path:
-    """Return `path`, a file of the fetched `corpus`; raises DataError, saying how to get it, when it is not
-    there."""
+    """Return `path`, a file of the fetched `corpus`; raises DataError, saying how to get it, when it is not there."""
     if not path.is_file():
         raise DataError(f"corpus {corpus} is not in {path.parent}; run: harness data fetch {corpus}")
     return path

@@ -153,9 +153,8 @@ def limit_train(examples: Sequence[ExampleT], limit: int | None, seed: int) -> t
     """Return a few-shot sample of `limit` whole examples; all of them, in order, when `limit` is None.
 
     Samples are nested (the sample for 50 is the beginning of that for 100 with the same seed) and, for text,
-    stratified: every prefix has the classes in their proportions, up to rounding. The sample depends on the
-    set of examples and the seed, not on their order. Raises DataError when `limit` is below 1 or above what
-    there is.
+    stratified: every prefix has the classes in their proportions, up to rounding. The sample depends on the set of
+    examples and the seed, not on their order. Raises DataError when `limit` is below 1 or above what there is.
     """
     if limit is None:
         return tuple(examples)

@@ -6,6 +6,5 @@ from harness.errors import UserError
 class DataError(UserError):
     """A corpus is unknown, missing, corrupt or asked for something it does not have.
 
-    The message is one line that names the value, the place and the choices, fit to be shown without a
-    traceback.
+    The message is one line that names the value, the place and the choices, fit to be shown without a traceback.
     """

@@ -1,8 +1,7 @@
 """Log-mel features of recordings, and a cache so that each recording is analysed once.
 
-The cache lies in memory and on disk, one safetensors file a domain, under a name that hashes the corpus
-fingerprint and every setting of the extractor: another corpus or another setting is another file, never a
-stale one.
+The cache lies in memory and on disk, one safetensors file a domain, under a name that hashes the corpus fingerprint and
+every setting of the extractor: another corpus or another setting is another file, never a stale one.
 """
 
 import hashlib
@@ -58,8 +57,7 @@ class LogMel:
     def num_fft(self) -> int:
         """Length of the Fourier transform: a power of two over at least 64 ms.
 
-        Longer than the window, because the lowest mel bands would otherwise fall between two bins and be
-        empty.
+        Longer than the window, because the lowest mel bands would otherwise fall between two bins and be empty.
         """
         shortest = max(self.sample_rate * self.window_ms / 1000, self.sample_rate * 0.05)
         return 1 << (int(shortest) - 1).bit_length()
@@ -76,11 +74,10 @@ class LogMel:
         )
 
     def __call__(self, waveform: Tensor, rate: int | None = None) -> Tensor:
-        """Return the features [frames, num_mels] of `waveform` [samples], sampled at `rate` Hz (else
-        `sample_rate`).
+        """Return the features [frames, num_mels] of `waveform` [samples], sampled at `rate` Hz (else `sample_rate`).
 
-        There is one frame every `hop_ms`, centred, the first on the first sample. Raises DataError for an
-        empty or many-dimensional waveform.
+        There is one frame every `hop_ms`, centred, the first on the first sample. Raises DataError for an empty or
+        many-dimensional waveform.
         """
         if waveform.dim() != 1 or len(waveform) == 0:
             raise DataError(f"LogMel needs samples in one dimension, got shape {list(waveform.shape)}")

@@ -35,12 +35,10 @@ class SpecAugment:
             raise DataError(f"SpecAugment needs max_time_share in 0..1, got {self.max_time_share}")
 
     def __call__(self, features_BTM: Tensor, lengths_B: Tensor, generator: torch.Generator) -> Tensor:
-        """Return `features_BTM` with masked places set to 0 (the mean, for features normalised per
-        utterance).
+        """Return `features_BTM` with masked places set to 0 (the mean, for features normalised per utterance).
 
-        Time masks fall within each utterance's own length, not into its padding. The input is not changed;
-        all randomness comes from `generator`, in an order that depends on the batch size and the settings
-        alone.
+        Time masks fall within each utterance's own length, not into its padding. The input is not changed; all
+        randomness comes from `generator`, in an order that depends on the batch size and the settings alone.
         """
         masked_BTM = torch.zeros_like(features_BTM, dtype=torch.bool)
         lengths = lengths_B.to("cpu", torch.float32)
@@ -80,8 +78,7 @@ class AugmentedViews:
 
 
 def _draw_band(size: int, sizes_B: Tensor, widest_B: Tensor, generator: torch.Generator) -> Tensor:
-    """Return bool [batch, size]: one band per row, of width below `widest_B`, inside the first `sizes_B`
-    places."""
+    """Return bool [batch, size]: one band per row, of width below `widest_B`, inside the first `sizes_B` places."""
     width = torch.rand(len(sizes_B), generator=generator) * widest_B
     start = torch.rand(len(sizes_B), generator=generator) * (sizes_B - width)
     first = start.long()[:, None]

@@ -36,9 +36,8 @@ LONE_APOSTROPHE = re.compile(r"(?<![a-z])'|'(?![a-z])")
 def normalise_transcript(text: str) -> str:
     """Return `text` in the 28 symbols of `SPEECH_ALPHABET`: lower case, no accents, single spaces.
 
-    Punctuation and anything unknown becomes a space; an apostrophe stays only between or before letters of a
-    word (`l'agent`, `don't`). Digits are dropped too, so check `rejection` first: their words would be
-    missing.
+    Punctuation and anything unknown becomes a space; an apostrophe stays only between or before letters of a word
+    (`l'agent`, `don't`). Digits are dropped too, so check `rejection` first: their words would be missing.
     """
     # Cyrillic first: taken apart by NFKD, the short i would become a plain i with a mark.
     mapped = text.lower().translate(SINGLE_CHARACTERS)

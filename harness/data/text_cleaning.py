@@ -18,19 +18,17 @@ COPY_CHARACTERS = 60  # a retweet is cut at 140 characters, its header included:
 
 
 def clean_text(text: str) -> str:
-    """Return `text` with HTML entities resolved, composed (NFC), without control characters, single
-    spaces."""
+    """Return `text` with HTML entities resolved, composed (NFC), without control characters, single spaces."""
     unescaped = html.unescape(html.unescape(text))  # twice: "&amp;amp;" occurs
     composed = unicodedata.normalize("NFC", MOJIBAKE.sub(" ", unescaped))
     return " ".join(CONTROL.sub(" ", composed).split())
 
 
 def copy_key(text: str) -> str:
-    """Return what copies of a text have in common: its first 60 letters and digits, without mentions and
-    links.
+    """Return what copies of a text have in common: its first 60 letters and digits, without mentions and links.
 
-    A tweet and its retweets share it, so it serves as their group. Texts with too little left to tell (fewer
-    than 8 letters) are only copies of texts that are equal in full.
+    A tweet and its retweets share it, so it serves as their group. Texts with too little left to tell (fewer than 8
+    letters) are only copies of texts that are equal in full.
     """
     lowered = text.casefold()
     bare = MENTION.sub(" ", RETWEET.sub(" ", URL.sub(" ", lowered)))

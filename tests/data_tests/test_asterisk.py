@@ -1,5 +1,4 @@
-"""The Asterisk prompts: transcripts, places they are found in, and held-out prompts shared by all
-languages."""
+"""The Asterisk prompts: transcripts, places they are found in, and held-out prompts shared by all languages."""
 
 import gzip
 from collections.abc import Callable

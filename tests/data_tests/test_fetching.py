@@ -23,8 +23,7 @@ ARCHIVE = PipArchive(package="thing", version="1.0", sha256=SHA256_OF_ABC, sourc
 
 
 def fake_pip(monkeypatch: pytest.MonkeyPatch, content: bytes | None, stderr: str = "") -> list[list[str]]:
-    """Let pip "download" `content` (nothing when None), and return the list that its command lines end up
-    in."""
+    """Let pip "download" `content` (nothing when None), and return the list that its command lines end up in."""
     calls: list[list[str]] = []
 
     def run(command: list[str], **_: Any) -> SimpleNamespace:

@@ -1,5 +1,4 @@
-"""Corpora by name: what is said about unknown names, missing corpora and unknown options; fetching is
-idempotent."""
+"""Corpora by name: what is said about unknown names, missing corpora and unknown options; fetching is idempotent."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""The two sentiment corpora: parsing, classes, groups and copies; on made-up files and on the fetched
-ones."""
+"""The two sentiment corpora: parsing, classes, groups and copies; on made-up files and on the fetched ones."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""SpecAugment: the same masks as torchaudio's for the same random numbers, from the generator that is
-passed."""
+"""SpecAugment: the same masks as torchaudio's for the same random numbers, from the generator that is passed."""
 
 import pytest
 import torch

@@ -1,8 +1,7 @@
 """Real speech in five languages: the prompts of the Asterisk telephone exchange, with transcripts.
 
-Studio recordings at 8 kHz, one voice a language, the same few hundred prompts in each. Licences: CC-BY-SA-3.0
-(en, es, fr), CC-BY-3.0 (it, ru). A prompt is held out by its key, the same one in every language, because the
-keys are shared.
+Studio recordings at 8 kHz, one voice a language, the same few hundred prompts in each. Licences: CC-BY-SA-3.0 (en, es,
+fr), CC-BY-3.0 (it, ru). A prompt is held out by its key, the same one in every language, because the keys are shared.
 """
 
 import gzip
@@ -42,9 +41,8 @@ def load_asterisk(
 ) -> Corpus:
     """Read the prompts of `languages`, each one domain.
 
-    They are looked for under `asterisk_root`, else under the environment's HARNESS_ASTERISK_ROOT, else under
-    `folder` where fetching puts them. Raises DataError for an unknown or missing language, and for files that
-    cannot be read.
+    They are looked for under `asterisk_root`, else under the environment's HARNESS_ASTERISK_ROOT, else under `folder`
+    where fetching puts them. Raises DataError for an unknown or missing language, and for files that cannot be read.
     """
     check_languages(languages)
     elsewhere = asterisk_root or os.environ.get(ROOT_VARIABLE)

@@ -1,8 +1,7 @@
 """Letters and syllables spoken in many languages: very short recordings, from KDE's KLettres (GPL-2+).
 
-A second small speech set beside asterisk: one voice a language, a few dozen to a hundred clips each. What is
-spoken is the name of a letter, so only the syllables sound as they are written. A label is held out in every
-language at once.
+A second small speech set beside asterisk: one voice a language, a few dozen to a hundred clips each. What is spoken is
+the name of a letter, so only the syllables sound as they are written. A label is held out in every language at once.
 """
 
 import tempfile
@@ -45,8 +44,7 @@ def fetch_klettres(folder: Path, *, allow_other_version: bool = False) -> None:
 
 
 def load_klettres(folder: Path, *, languages: Sequence[str] = LANGUAGES) -> Corpus:
-    """Read `languages`, each one domain; raises DataError for an unknown one and for files that cannot be
-    read."""
+    """Read `languages`, each one domain; raises DataError for an unknown one and for files that cannot be read."""
     domains: dict[str, tuple[SpeechExample, ...]] = {}
     left_out: dict[str, dict[str, int]] = {}
     for language in languages:

@@ -1,8 +1,7 @@
-"""LibriSpeech: read English audiobooks (Panayotov et al., ICASSP 2015; CC-BY-4.0), domains "clean" and
-"other".
+"""LibriSpeech: read English audiobooks (Panayotov et al., ICASSP 2015; CC-BY-4.0), domains "clean" and "other".
 
-Read from a local copy in its official layout, through torchaudio's dataset. Where a domain has its train, dev
-and test sets the split is the official one; otherwise speakers are split by hash, and the notes say so.
+Read from a local copy in its official layout, through torchaudio's dataset. Where a domain has its train, dev and test
+sets the split is the official one; otherwise speakers are split by hash, and the notes say so.
 """
 
 from collections import Counter, defaultdict

@@ -1,7 +1,6 @@
 """The rows of a corpus of the user's own: from a CSV, TSV or JSONL manifest, or from a folder.
 
-Every row is a dict of strings, with the place it came from for error messages; `manifest.py` makes a corpus
-of them.
+Every row is a dict of strings, with the place it came from for error messages; `manifest.py` makes a corpus of them.
 """
 
 import csv

@@ -51,8 +51,7 @@ def load_manifest(path: Path, *, labels: Sequence[str] | None = None, longest_s:
 
 
 def _group(row: Row) -> str:
-    """Return the group of a row; the same for all domains, so that a shared group is held out in each of
-    them."""
+    """Return the group of a row; the same for all domains, so that a shared group is held out in each of them."""
     if group := row.columns.get("group", "").strip():
         return group
     return copy_key(row.columns.get("text") or row.columns["transcript"])

@@ -1,10 +1,9 @@
 """Asterisk prompts that say the same thing under different keys, so that they are held out together.
 
-Some prompts were recorded twice: "Thank you." is both `auth-thankyou` and `privacy-thankyou`. Splitting by
-key alone would put one take into training and the other into test. Each row lists keys whose normalised
-transcripts are equal in at least one of en, es, fr, it, ru (version 1.6.1), closed under "equal in some
-language"; the first names the group. The table is written down rather than computed, so that a split does not
-depend on which languages are loaded.
+Some prompts were recorded twice: "Thank you." is both `auth-thankyou` and `privacy-thankyou`. Splitting by key alone
+would put one take into training and the other into test. Each row lists keys whose normalised transcripts are equal in
+at least one of en, es, fr, it, ru (version 1.6.1), closed under "equal in some language"; the first names the group.
+The table is written down rather than computed, so that a split does not depend on which languages are loaded.
 """
 
 SAME_PROMPT: tuple[tuple[str, ...], ...] = (

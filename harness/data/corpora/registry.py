@@ -24,8 +24,7 @@ LOCAL_PREFIX = "manifest:"
 
 @dataclass(frozen=True)
 class CorpusSource:
-    """How one corpus is had. `load` and `fetch` take the corpus' own folder first, then its options by
-    keyword."""
+    """How one corpus is had. `load` and `fetch` take the corpus' own folder first, then its options by keyword."""
 
     modality: Modality | None
     """None: text or speech, as the user's file has it."""
@@ -107,11 +106,10 @@ def find_source(name: str) -> CorpusSource:
 
 
 def load_corpus(name: str, root: Path | str | None = None, **options: Any) -> Corpus:
-    """Read the corpus `name` from the cache, or from the folder or file `root`, with the options of its
-    source.
+    """Read the corpus `name` from the cache, or from the folder or file `root`, with the options of its source.
 
-    "manifest:PATH" stands for the corpus "manifest" with that root. Raises DataError for an unknown name or
-    option, for a corpus that was not fetched, and for contents that cannot be used.
+    "manifest:PATH" stands for the corpus "manifest" with that root. Raises DataError for an unknown name or option, for
+    a corpus that was not fetched, and for contents that cannot be used.
     """
     if name.startswith(LOCAL_PREFIX):
         name, root = LOCAL_PREFIX[:-1], name.removeprefix(LOCAL_PREFIX)
@@ -129,8 +127,7 @@ def load_corpus(name: str, root: Path | str | None = None, **options: Any) -> Co
 
 
 def fetch_corpus(name: str, *, allow_other_version: bool = False, root: Path | None = None, **options: Any) -> Path:
-    """Fetch the corpus `name` into the cache (or the folder `root`) and return its folder; what is there is
-    kept.
+    """Fetch the corpus `name` into the cache (or the folder `root`) and return its folder; what is there is kept.
 
     Raises DataError for an unknown name or option, a corpus that cannot be fetched, and a fetch that failed.
     """

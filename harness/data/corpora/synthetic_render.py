@@ -1,10 +1,8 @@
-"""The child process that speaks: reads jobs as JSON lines, writes one WAV file each. Run by
-synthetic_speech.py.
+"""The child process that speaks: reads jobs as JSON lines, writes one WAV file each. Run by synthetic_speech.py.
 
-The synthesiser (SVOX Pico, through py-nanotts) reads memory that it has not written. In a process of its own,
-in which malloc hands out large blocks fresh from the system (all zero), its output is the same every time and
-it does not crash; inside a process full of torch it does. So nothing here imports torch, and the parent sets
-MALLOC_MMAP_THRESHOLD_.
+The synthesiser (SVOX Pico, through py-nanotts) reads memory that it has not written. In a process of its own, in which
+malloc hands out large blocks fresh from the system (all zero), its output is the same every time and it does not crash;
+inside a process full of torch it does. So nothing here imports torch, and the parent sets MALLOC_MMAP_THRESHOLD_.
 """
 
 import json

@@ -1,9 +1,7 @@
-"""Synthetic speech in five languages, for machines that cannot have the real recordings: needs nothing but
-pip.
+"""Synthetic speech in five languages, for machines that cannot have the real recordings: needs nothing but pip.
 
-SVOX Pico (py-nanotts, Apache-2.0, voices included) speaks the sentences of `synthetic_prompts`, each with its
-own speed and pitch. A table made from this corpus says so. Files are kept under a hash of sentences and
-settings.
+SVOX Pico (py-nanotts, Apache-2.0, voices included) speaks the sentences of `synthetic_prompts`, each with its own speed
+and pitch. A table made from this corpus says so. Files are kept under a hash of sentences and settings.
 """
 
 import hashlib
@@ -75,8 +73,7 @@ def fetch_nanotts(folder: Path, *, allow_other_version: bool = False) -> None:
 
 
 def render(folder: Path, prompts: Sequence[Prompt]) -> None:
-    """Speak `prompts` into `folder`/LANGUAGE/KEY.wav in a child process, going on where an earlier child
-    crashed."""
+    """Speak `prompts` into `folder`/LANGUAGE/KEY.wav in a child process, going on where an earlier child crashed."""
     jobs = [{**job, "path": str(folder / str(job["path"]))} for job in map(_job, prompts)]
     reason = ""
     for _ in range(NUM_ATTEMPTS):

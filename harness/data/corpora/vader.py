@@ -1,10 +1,8 @@
-"""Sentiment in four domains (tweets, movie and product reviews, editorials), rated by twenty people or more
-each.
+"""Sentiment in four domains (tweets, movie and product reviews, editorials), rated by twenty people or more each.
 
-The sentences come with the source distribution of vaderSentiment 3.3.2: Hutto and Gilbert, "VADER: A
-Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text", ICWSM 2014. A mean rating on -4..4
-becomes one of three classes. Product reviews and editorials are split by document, since sentences of one
-document tell on each other.
+The sentences come with the source distribution of vaderSentiment 3.3.2: Hutto and Gilbert, "VADER: A Parsimonious
+Rule-based Model for Sentiment Analysis of Social Media Text", ICWSM 2014. A mean rating on -4..4 becomes one of three
+classes. Product reviews and editorials are split by document, since sentences of one document tell on each other.
 """
 
 import shutil

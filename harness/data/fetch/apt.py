@@ -1,8 +1,6 @@
-"""Debian packages as files, without root and without installing them: `apt-get download`, hash checked,
-unpacked.
+"""Debian packages as files, without root and without installing them: `apt-get download`, hash checked, unpacked.
 
-Where the machine has no package lists (a slim container, say), private ones are downloaded into a scratch
-folder.
+Where the machine has no package lists (a slim container, say), private ones are downloaded into a scratch folder.
 """
 
 import io

@@ -1,5 +1,4 @@
-"""Packages as archives through pip, without installing them: `pip download` of one pinned version, hash
-checked."""
+"""Packages as archives through pip, without installing them: `pip download` of one pinned version, hash checked."""
 
 import logging
 import subprocess
@@ -53,8 +52,7 @@ def download_archive(archive: PipArchive, folder: Path, *, allow_other_version: 
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar file or a wheel into `folder`; raises DataError when it is damaged or reaches outside
-    it."""
+    """Unpack a tar file or a wheel into `folder`; raises DataError when it is damaged or reaches outside it."""
     try:
         if archive.suffix in (".whl", ".zip"):
             with zipfile.ZipFile(archive) as zipped:
