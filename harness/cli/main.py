@@ -17,6 +17,7 @@ from harness.cli.data import data
 from harness.cli.demo import demo
 from harness.cli.doctor import doctor
 from harness.cli.errors import print_error
+from harness.cli.init import init
 from harness.cli.plan import plan
 from harness.cli.pretrain import pretrain
 from harness.cli.report import report
@@ -30,7 +31,7 @@ from harness.errors import TrialError, UserError
 
 # In the order of `harness --help`. A new command: a file with one function, and its name here.
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(run, sweep, plan, status),
+    *(init, run, sweep, plan, status),
     *(table, report, compare, verify),
     *(sync, pretrain, demo, doctor),
 )
