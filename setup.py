@@ -21,6 +21,7 @@ class BuildWithShippedFiles(build_py):
         super().run()
         for folder in SHIPPED:
             shutil.copytree(folder, package / "shipped" / folder)
+        shutil.copy("constraints.txt", package / "shipped")  # `harness doctor` tells where versions differ
 
 
 setup(cmdclass={"build_py": BuildWithShippedFiles})

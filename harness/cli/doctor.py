@@ -19,6 +19,7 @@ def findings() -> Iterator[tuple[str, str]]:
     """What is looked at, and what was found, in the order of the report; each is looked at when it is asked for."""
     from harness import __version__
     from harness.backbones.recipe import SHIPPED, backbone_directory, load_recipe
+    from harness.config.shipped import load_tested_versions
     from harness.data.corpora.registry import CORPORA, is_fetched
     from harness.records.provenance import PACKAGES, git_state
     from harness.tracking.wandb_tracker import choose_mode
@@ -27,8 +28,9 @@ def findings() -> Iterator[tuple[str, str]]:
     code = f", commit {commit[:12]}{' with changes' if dirty else ''}" if commit else ""
     yield "harness", f"{__version__}{code}"
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    for name in (*PACKAGES, "pandas", "wandb"):
-        yield name, package_version(name)
+    tested = load_tested_versions()
+    for name in (*PACKAGES, "optuna", "pandas", "wandb"):
+        yield name, package_version(name, tested.get(name))
     import torch
 
     yield "GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
@@ -48,9 +50,11 @@ def findings() -> Iterator[tuple[str, str]]:
         yield f"backbone {recipe.name}", f"{recipe.recipe_id}, {state}"
 
 
-def package_version(name: str) -> str:
-    """The installed version of a package, in words where there is none."""
+def package_version(name: str, tested: str | None) -> str:
+    """The installed version of a package; and the tested one, where that is another."""
     try:
-        return version(name)
+        found = version(name)
     except PackageNotFoundError:
-        return "not installed"
+        found = "not installed"
+    # The part behind + names a build of the same version, as in 2.13.0+cpu.
+    return found if tested in (None, found.partition("+")[0]) else f"{found} (the tests passed with {tested})"

@@ -1,4 +1,4 @@
-"""The experiments, sweeps, tables and schemas that come with the project, found by their bare names from anywhere.
+"""What comes with the project and lies outside the package: experiments, sweeps, tables and schemas, by name.
 
 In a checkout they lie at the repository's top level; a wheel has copies of them in harness/shipped (see setup.py).
 """
@@ -18,6 +18,13 @@ def shipped_folder() -> Path:
     """The folder that has experiments/, sweeps/, tables/ and schemas/."""
     copies = PACKAGE / "shipped"
     return copies if copies.is_dir() else PACKAGE.parent
+
+
+def load_tested_versions() -> dict[str, str]:
+    """Package -> the version with which the tests passed."""
+    lines = (shipped_folder() / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = (line.partition("==") for line in lines if not line.startswith("#"))
+    return {name: version for name, separator, version in pins if separator}
 
 
 def shipped_files(*kinds: Kind) -> dict[str, Path]:

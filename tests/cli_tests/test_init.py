@@ -20,9 +20,8 @@ def short(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     assert cli("init", "mine").code == 0
     monkeypatch.chdir(tmp_path / "mine")
     for name, long, brief in (
-        ("experiment.yaml", "epochs: 10", "epochs: 1"),
+        ("experiment.yaml", "epochs: 10", "epochs: 3"),
         ("experiment.yaml", "seeds: [0, 1, 2]", "seeds: [0]"),
-        ("sweep.yaml", "n_warmup_steps: 2", "n_warmup_steps: 0"),
         ("sweep.yaml", "trials: 4", "trials: 2"),
         ("sweep.yaml", "seeds: [0, 1, 2]", "seeds: [0]"),
     ):
@@ -32,6 +31,7 @@ def short(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     return cli
 
 
+@pytest.mark.slow
 def test_the_commands_of_its_readme(short: Cli) -> None:
     commands = re.findall(r"^    harness (.*?)(?: {2,}#.*)?$", Path("README.md").read_text(encoding="utf-8"), re.M)
     assert [command.split()[0] for command in commands] == ["run", "plan", "sweep", "table", "report", "run"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import yaml
 from tiny_text import TinyText
 
 from harness import __version__
-from harness.config.shipped import shipped_files
+from harness.cli.doctor import package_version
+from harness.config.shipped import shipped_files, load_tested_versions
 from harness.data.corpora.registry import CORPORA
 from harness.data.errors import DataError
 
@@ -58,6 +60,14 @@ def test_doctor(cli: Cli) -> None:
     assert found["W&B mode"].strip() == "disabled"
     assert found["corpus vader"].strip() == "not here; run: harness data fetch vader"
     assert {"python", "torch", "GPU", "audio", "backbone text_small"} <= set(found)
+
+
+def test_doctor_tells_where_a_version_is_not_the_tested_one() -> None:
+    here = version("typer")
+    assert package_version("typer", here) == package_version("typer", None) == here
+    assert "1.2.3" in package_version("typer", "1.2.3")
+    assert "1.2.3" in package_version("no-such-package", "1.2.3")
+    assert load_tested_versions()["typer"]
 
 
 @pytest.mark.parametrize("arguments", [(), ("data",)])

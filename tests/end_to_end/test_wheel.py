@@ -17,6 +17,7 @@ from harness import __version__
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = (".*", "build", "results", "tests", "benchmarks", "docs", "*.egg-info", "__pycache__")
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
+pytestmark = pytest.mark.slow
 
 
 def build(what: str, source: Path, folder: Path) -> Path:
@@ -63,6 +64,7 @@ def test_every_file_is_in_it(installed: Path) -> None:
     for folder in ("experiments", "sweeps", "tables", "schemas"):
         copies = {path.name: path.read_bytes() for path in (installed / "harness/shipped" / folder).iterdir()}
         assert copies == {path.name: path.read_bytes() for path in (ROOT / folder).iterdir()}
+    assert (installed / "harness/shipped/constraints.txt").is_file()
 
 
 def test_shipped_files_are_found_by_name(installed: Path, tmp_path: Path) -> None:
