@@ -7,15 +7,21 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Metrics, Results, split_list
+from harness.cli.options import RESULTS, Metrics, Results, complete_results, split_list
 from harness.errors import must_be_in
 
+SIDE = "NAME, NAME:ARM, or the path of a results folder."
 FORMATS = ("terminal", "md", "json")
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="NAME, NAME:ARM, or the path of a results folder.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="What it is compared with, written the same way.")],
+    first: Annotated[str, typer.Argument(metavar="A", help=SIDE, autocompletion=complete_results)],
+    second: Annotated[
+        str,
+        typer.Argument(
+            metavar="B", help="What it is compared with, written the same way.", autocompletion=complete_results
+        ),
+    ],
     results: Results = RESULTS,
     metrics: Metrics = None,
     format: Annotated[str, typer.Option(help="terminal, md or json.")] = "terminal",

@@ -17,7 +17,9 @@ def init(
 ) -> None:
     """Write a small commented project that runs: an experiment, a sweep, a strategy, a few sentences."""
     if name.is_file() or (name.is_dir() and any(name.iterdir())):
-        raise UserError(f"{name}: is there already, and is not an empty folder; harness init never overwrites")
+        raise UserError(
+            f"{name}: exists already and is not an empty folder; harness init never overwrites, so choose another name"
+        )
     name.mkdir(parents=True, exist_ok=True)
     for path in sorted(TEMPLATE.glob("*.*")):
         (name / path.name).write_bytes(path.read_bytes())

@@ -31,7 +31,7 @@ def complete_results(ctx: typer.Context, incomplete: str) -> list[str]:
     return sorted(folder.name for folder in folders if folder.is_dir())
 
 
-Results = Annotated[Path, typer.Option(help="Folder of results: one folder an experiment.")]
+Results = Annotated[Path, typer.Option(help="Folder of results, with a folder for each experiment.")]
 Name = Annotated[
     str, typer.Argument(help="An experiment or sweep that has been run, by its name.", autocompletion=complete_results)
 ]
@@ -39,10 +39,18 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, as in optim.lr=3e-4 or budget.trials=50."),
 ]
-Jobs = Annotated[int, typer.Option(min=1, help="Worker processes, one trial each at a time.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Worker processes; each trains one trial at a time.")]
 Wandb = Annotated[str, typer.Option(help="auto (online if logged in), offline, online, or off.")]
-Engine = Annotated[str, typer.Option(help="plain (the reference loop), cut, packed, or auto (probes).")]
-Pack = Annotated[int | None, typer.Option(min=1, help="Trials trained at once in a pack (the most, with auto).")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="How trials are trained: plain (the reference loop), cut (frozen layers run once), packed (several trials "
+        "in one step), or auto (measures which is fastest)."
+    ),
+]
+Pack = Annotated[
+    int | None, typer.Option(min=1, help="How many trials --engine packed trains at once; with auto, at most.")
+]
 Metrics = Annotated[str | None, typer.Option(help="Metrics to show, separated by commas.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines, no progress bars.")]
 

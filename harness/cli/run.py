@@ -31,7 +31,7 @@ def run(
     jobs: Jobs = 1,
     results: Results = RESULTS,
     wandb: Wandb = "auto",
-    retry_failed: Annotated[bool, typer.Option(help="Train trials again that failed with a NaN, too.")] = False,
+    retry_failed: Annotated[bool, typer.Option(help="Also train again the trials that failed with a NaN.")] = False,
     engine: Engine = "plain",
     pack: Pack = None,
     quiet: Quiet = False,

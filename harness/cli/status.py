@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Results
+from harness.cli.options import RESULTS, Results, complete_results
 
 
 def status(
-    name: Annotated[str | None, typer.Argument(help="A sweep, by its name; all of them when left out.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A sweep, by its name; all of them when left out.", autocompletion=complete_results),
+    ] = None,
     results: Results = RESULTS,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until it is finished.")] = False,
 ) -> None:

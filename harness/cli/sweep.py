@@ -72,10 +72,11 @@ def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
     print(f"== Search: {sweep.name}", flush=True)
     result = run_search(sweep, run, lambda: tell_engines(run))
     if sweep.config.race.seeds:
-        print(f"== Race: the best of each arm on seeds {', '.join(map(str, sweep.config.race.seeds))}", flush=True)
+        seeds = ", ".join(map(str, sweep.config.race.seeds))
+        print(f"== Race: the best settings of each arm, trained again with other seeds ({seeds})", flush=True)
     racing = run_race(sweep, result, run)
     frozen = freeze(sweep, result, racing, run.results)
-    print(f"== Frozen: {run.results / sweep.name / 'frozen.json'}")
+    print(f"== Winners, frozen in {run.results / sweep.name / 'frozen.json'}")
     for arm, winners in frozen.winners.items():
         for rule, winner in winners.items():
             settings = ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in winner.contender.params.items())
@@ -100,7 +101,9 @@ def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, qui
     experiment = confirm_experiment(sweep, result, frozen)
     executions = confirm_executions(sweep, frozen, run)
     plan = plan_run(experiment, experiment.trials, run.results, wandb_mode=run.wandb_mode, executions=executions)
-    print(f"== Confirm: {len(plan.reused)} finished, {len(plan.pending)} to train, on fresh seeds", flush=True)
+    print(
+        f"== Confirm: the winners on fresh seeds: {len(plan.reused)} finished, {len(plan.pending)} to train", flush=True
+    )
     preflight(plan)
     with run_progress(plan.pending, quiet) as progress:
         report = run_experiment(plan, run.num_jobs, progress.hear)

@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Quiet, Results
+from harness.cli.options import RESULTS, Quiet, Results, complete_results
 from harness.errors import UserError, must_be_in
 
 
 def sync(
-    names: Annotated[list[str] | None, typer.Argument(help="Experiments or sweeps; all when left out.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Experiments or sweeps; all when left out.", autocompletion=complete_results),
+    ] = None,
     results: Results = RESULTS,
     quiet: Quiet = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Results
+from harness.cli.options import RESULTS, Name, Results
 from harness.cli.run import add_user_code
 from harness.errors import TrialError, UserError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def verify(
-    name: Annotated[str, typer.Argument(help="A published experiment or sweep, by its name.")],
+    name: Name,
     results: Results = RESULTS,
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Also train one of its trials again, and compare.")

@@ -12,7 +12,7 @@ from tiny_text import TinyText
 
 from harness import __version__
 from harness.cli.doctor import package_version
-from harness.config.shipped import shipped_files, load_tested_versions
+from harness.config.shipped import load_tested_versions, shipped_files
 from harness.data.corpora.registry import CORPORA
 from harness.data.errors import DataError
 

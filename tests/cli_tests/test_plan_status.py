@@ -97,7 +97,7 @@ def test_a_search_that_runs(searching: Path, capsys: pytest.CaptureFixture[str])
     assert "trial 1: valid_target/macro_f1 51.2 %, forgetting 2.1 points" in out
     assert "1 nan" in out
     assert "1 (epoch 3)" in out
-    assert "search: 4 trials ended, 1 worker, about 40 s left with them" in out
+    assert "search: 4 trials have ended; with one worker, about 40 s left" in out
     assert {path.name: path.read_bytes() for path in (searching / "mine").iterdir()} == before
 
 
@@ -109,7 +109,7 @@ def test_the_peak_memory_of_its_launches(searching: Path, cli: Cli) -> None:
     expected = "peak memory: 812 MB in 3 processes together (sum of proportional set sizes)"
     assert f"  {expected}\n" in cli("status", "mine", "--results", searching).out
     file.write_text(json.dumps(line) + "\n" + json.dumps(line | {"peak_mb": 300, "processes": 1}) + "\n")
-    assert f"  {expected}, the most of 2 launches\n" in cli("status", "mine", "--results", searching).out
+    assert f"  {expected}; the highest of 2 launches\n" in cli("status", "mine", "--results", searching).out
     file.write_text("{\n\n")
     assert cli("status", "mine", "--results", searching).error == f"{file}:1: not a JSON line"
 
@@ -140,7 +140,7 @@ def test_a_process_that_ended(searching: Path) -> None:
     file = io.StringIO()
     Console(file=file, width=400).print(render_status(status))
     assert "mine: search (no worker is seen)" in file.getvalue()
-    assert "gone on with when the sweep is started again: two/trial1" in file.getvalue()
+    assert "they go on when the sweep is started again: two/trial1" in file.getvalue()
 
 
 def test_the_phases_after_the_search(searching: Path) -> None:

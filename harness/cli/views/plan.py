@@ -61,15 +61,15 @@ def total_lines(plan: SweepPlan) -> list[str]:
         f"{plan.disk_mb:.1f} MB of disk"
     ]
     if any(arm.search.new or arm.race.new for arm in plan.arms):
-        lines.append("upper bounds: pruning, early stopping, the race and equal winners make it shorter")
+        lines.append("these are upper bounds: pruning, early stopping, the race and equal winners make it shorter")
     elif plan.num_new:
-        lines.append("an upper bound: early stopping makes it shorter")
+        lines.append("this is an upper bound: early stopping makes it shorter")
     if any(arm.price is not None and arm.price.source == "a probe" for arm in plan.arms):
         lines.append(
-            "a probe times one training alone, on this machine as busy as it is now: jobs slow each other down"
+            "a probe is one training, timed alone on this machine as busy as it is now; jobs slow each other down"
         )
     lines += [f"speed of {arm.name}: {arm.speed}" for arm in plan.arms if arm.speed]
     unknown = [arm.name for arm in plan.arms if arm.seconds is None]
     if unknown:
-        lines.append(f"the time leaves out {', '.join(unknown)}: see priced by")
+        lines.append(f"the time does not include {', '.join(unknown)}; the column `priced by` says why")
     return lines

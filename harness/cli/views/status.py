@@ -91,12 +91,10 @@ def phase_text(status: SweepStatus) -> str:
 
 def phase_lines(status: SweepStatus) -> list[str]:
     """Search, race and confirm with their counts."""
-    workers = "1 worker" if status.num_workers == 1 else f"{status.num_workers} workers"
+    workers = f"{status.num_workers} workers" if status.num_workers > 1 else "one worker"
     finished = sum(arm.num_finished for arm in status.arms)
-    left = "" if status.left_s is None else f", {workers}, about {duration(status.left_s)} left with them"
-    if status.num_workers == 0 and left:
-        left = f", about {duration(status.left_s or 0)} left with one worker"
-    lines = [f"search: {finished} trials ended{left}"]
+    left = "" if status.left_s is None else f"; with {workers}, about {duration(status.left_s)} left"
+    lines = [f"search: {finished} trials have ended{left}"]
     if status.race[1]:
         most = "" if status.phase in ("confirm", "finished") else f" of at most {status.race[1]}"
         lines.append(f"race: {status.race[0]}{most} trainings finished")
@@ -105,11 +103,11 @@ def phase_lines(status: SweepStatus) -> list[str]:
         lines.append(f"confirm: {done} of {planned} trainings finished")
     if status.peaks:
         largest = max(status.peaks, key=lambda peak: peak.peak_mb)
-        launches = f", the most of {len(status.peaks)} launches" if len(status.peaks) > 1 else ""
+        launches = f"; the highest of {len(status.peaks)} launches" if len(status.peaks) > 1 else ""
         lines.append(f"peak memory: {largest.text}{launches}")
     dead = [f"{arm.name}/trial{r.number}" for arm in status.arms for r in arm.running if not r.alive]
     if dead:
-        lines.append(f"stopped with their process, and gone on with when the sweep is started again: {', '.join(dead)}")
+        lines.append(f"stopped with their process; they go on when the sweep is started again: {', '.join(dead)}")
     return lines
 
 
