@@ -7,21 +7,15 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Metrics, Results, complete_results, split_list
+from harness.cli.options import RESULTS, Metrics, Results, name_argument, split_list
 from harness.errors import must_be_in
 
-SIDE = "NAME, NAME:ARM, or the path of a results folder."
 FORMATS = ("terminal", "md", "json")
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help=SIDE, autocompletion=complete_results)],
-    second: Annotated[
-        str,
-        typer.Argument(
-            metavar="B", help="What it is compared with, written the same way.", autocompletion=complete_results
-        ),
-    ],
+    first: Annotated[str, name_argument("NAME, NAME:ARM, or the path of a results folder.", metavar="A")],
+    second: Annotated[str, name_argument("What it is compared with, written the same way.", metavar="B")],
     results: Results = RESULTS,
     metrics: Metrics = None,
     format: Annotated[str, typer.Option(help="terminal, md or json.")] = "terminal",

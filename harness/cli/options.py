@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,30 +13,33 @@ if TYPE_CHECKING:
 RESULTS = Path("results")
 
 
-def complete_shipped(*kinds: Kind) -> Callable[[str], list[str]]:
-    """For shell completion: the names of shipped files. When none fits, the shell goes on with paths."""
+def file_argument(*kinds: Kind) -> Any:
+    """An argument that takes a path or a shipped name. Where no name fits, the shell goes on completing paths."""
 
     def complete(incomplete: str) -> list[str]:
         from harness.config.shipped import shipped_files
 
         return [name for name in shipped_files(*kinds) if name.startswith(incomplete)]
 
-    return complete
+    text = f"{' or '.join(kinds).capitalize()} file (YAML), or the name of one that comes with harness."
+    return typer.Argument(help=text, autocompletion=complete)
 
 
-def complete_results(ctx: typer.Context, incomplete: str) -> list[str]:
-    """For shell completion: what has been run."""
-    folders = Path(ctx.params.get("results") or RESULTS).glob(f"{incomplete}*/")
-    return sorted(folder.name for folder in folders if folder.is_dir())
+def name_argument(help: str, metavar: str | None = None) -> Any:
+    """An argument that takes the name of what has been run."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        folders = Path(ctx.params.get("results") or RESULTS).glob(f"{incomplete}*/")
+        return sorted(folder.name for folder in folders if folder.is_dir())
+
+    return typer.Argument(help=help, metavar=metavar, autocompletion=complete)
 
 
 Results = Annotated[Path, typer.Option(help="Folder of results, with a folder for each experiment.")]
-Name = Annotated[
-    str, typer.Argument(help="An experiment or sweep that has been run, by its name.", autocompletion=complete_results)
-]
+Name = Annotated[str, name_argument("An experiment or sweep that has been run, by its name.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, as in optim.lr=3e-4 or budget.trials=50."),
+    typer.Argument(metavar="KEY=VALUE", help="Settings to change, as in optim.lr=3e-4 or budget.trials=50."),
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Worker processes; each trains one trial at a time.")]
 Wandb = Annotated[str, typer.Option(help="auto (online if logged in), offline, online, or off.")]

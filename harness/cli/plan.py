@@ -5,33 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from harness.cli.options import RESULTS, Jobs, Overrides, Results, complete_shipped
-from harness.cli.run import add_user_code
+from harness.cli.options import RESULTS, Jobs, Overrides, Results, file_argument
+from harness.cli.run import user_file
 from harness.errors import UserError
 
 
 def plan(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="Sweep or experiment file (YAML), or a shipped one's name.",
-            autocompletion=complete_shipped("sweep", "experiment"),
-        ),
-    ],
+    file: Annotated[Path, file_argument("sweep", "experiment")],
     overrides: Overrides = None,
     jobs: Jobs = 1,
     results: Results = RESULTS,
 ) -> None:
-    """Say what a sweep or an experiment would train, and what it would cost (trains nothing but a short probe)."""
+    """Show what a sweep or an experiment would train, and what it would cost; only a short probe is trained."""
     from harness.cli.views.plan import print_plan
-    from harness.config.shipped import find_file
     from harness.config.yaml import read_yaml
     from harness.sweep.plan import plan_experiment, plan_sweep
 
-    path = find_file(file, "sweep", "experiment")
-    add_user_code(path)
+    path = user_file(file, "sweep", "experiment")
     content = read_yaml(path)
     if "space" in content:
         from harness.search.sweep_files import load_sweep

@@ -9,22 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.errors import print_error
-from harness.cli.options import RESULTS, Engine, Jobs, Overrides, Pack, Quiet, Results, Wandb, complete_shipped
+from harness.cli.options import RESULTS, Engine, Jobs, Overrides, Pack, Quiet, Results, Wandb, file_argument
 from harness.errors import must_be_in
 
 if TYPE_CHECKING:
+    from harness.config.shipped import Kind
     from harness.records.store import RecordStore
 
 WANDB_CHOICES = ("auto", "offline", "online", "off")
 
 
 def run(
-    experiment: Annotated[
-        Path,
-        typer.Argument(
-            help="Experiment file (YAML), or a shipped one's name.", autocompletion=complete_shipped("experiment")
-        ),
-    ],
+    experiment: Annotated[Path, file_argument("experiment")],
     overrides: Overrides = None,
     arm: Annotated[list[str] | None, typer.Option(help="Train only this arm (may be given again).")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Train only this seed (may be given again).")] = None,
@@ -40,14 +36,11 @@ def run(
     mode = wandb_mode(wandb)
     from harness.cli.progress import run_progress
     from harness.config.experiment import load_experiment, select_trials
-    from harness.config.shipped import find_file
     from harness.config.trial import TrialConfig
     from harness.engines.choice import EngineChoice, experiment_executions
     from harness.launch.run_experiment import plan_run, preflight, run_experiment
 
-    path = find_file(experiment, "experiment")
-    add_user_code(path)
-    loaded = load_experiment(path, overrides or [])
+    loaded = load_experiment(user_file(experiment, "experiment"), overrides or [])
     trials = select_trials(loaded, arm or [], seed or [])
     configs: dict[str, list[TrialConfig]] = {}
     for trial in trials:
@@ -91,6 +84,19 @@ def show_table(store: RecordStore) -> None:
         text = render(table, format).encode()
         if not path.exists() or path.read_bytes() != text:
             write_atomically(path, text)
+
+
+def user_file(name: Path, *kinds: Kind) -> Path:
+    """The file that a path or a shipped name stands for; classes of the user's own may lie beside it.
+
+    Raises:
+        UserError: no shipped file has the name.
+    """
+    from harness.config.shipped import find_file
+
+    path = find_file(name, *kinds)
+    add_user_code(path)
+    return path
 
 
 def add_user_code(path: Path) -> None:

@@ -6,14 +6,11 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Results, complete_results
+from harness.cli.options import RESULTS, Results, name_argument
 
 
 def status(
-    name: Annotated[
-        str | None,
-        typer.Argument(help="A sweep, by its name; all of them when left out.", autocompletion=complete_results),
-    ] = None,
+    name: Annotated[str | None, name_argument("A sweep, by its name; all of them when left out.")] = None,
     results: Results = RESULTS,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until it is finished.")] = False,
 ) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Engine, Jobs, Overrides, Pack, Quiet, Results, Wandb, complete_shipped
-from harness.cli.run import add_user_code, end_with, show_table, wandb_mode
+from harness.cli.options import RESULTS, Engine, Jobs, Overrides, Pack, Quiet, Results, Wandb, file_argument
+from harness.cli.run import end_with, show_table, user_file, wandb_mode
 
 if TYPE_CHECKING:
     from harness.records.search import SearchResult
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    sweep: Annotated[
-        Path,
-        typer.Argument(help="Sweep file (YAML), or a shipped one's name.", autocompletion=complete_shipped("sweep")),
-    ],
+    sweep: Annotated[Path, file_argument("sweep")],
     overrides: Overrides = None,
     jobs: Jobs = 1,
     results: Results = RESULTS,
@@ -36,7 +33,6 @@ def sweep(
     mode = wandb_mode(wandb)
     from harness.cli.progress import sweep_progress
     from harness.cli.views.plan import print_plan
-    from harness.config.shipped import find_file
     from harness.engines.choice import EngineChoice
     from harness.launch.process_memory import watched_launch
     from harness.search.preflight import preflight_sweep
@@ -45,9 +41,7 @@ def sweep(
     from harness.sweep.race import Launch
 
     choice = EngineChoice(engine, pack, jobs)
-    path = find_file(sweep, "sweep")
-    add_user_code(path)
-    loaded = load_sweep(path, overrides or [])
+    loaded = load_sweep(user_file(sweep, "sweep"), overrides or [])
     plan = plan_sweep(loaded, results, jobs)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
     if is_left:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from harness.cli.options import RESULTS, Quiet, Results, complete_results
+from harness.cli.options import RESULTS, Quiet, Results, name_argument
 from harness.errors import UserError, must_be_in
 
 
 def sync(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(help="Experiments or sweeps; all when left out.", autocompletion=complete_results),
-    ] = None,
+    names: Annotated[list[str] | None, name_argument("Experiments or sweeps; all when left out.")] = None,
     results: Results = RESULTS,
     quiet: Quiet = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Metrics, Results, complete_results, split_list
+from harness.cli.options import RESULTS, Metrics, Results, name_argument, split_list
 from harness.errors import UserError, must_be_in
 
 if TYPE_CHECKING:
@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 
 def table(
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            help="Experiments, by name; or a table file (YAML), or a shipped one's name.",
-            autocompletion=complete_results,
-        ),
-    ],
+    names: Annotated[list[str], name_argument("Experiments, by name; or one table, its file (YAML) or shipped name.")],
     results: Results = RESULTS,
     format: Annotated[str, typer.Option(help="terminal, md, tex, html, csv or json.")] = "terminal",
     metrics: Metrics = None,
@@ -30,7 +24,7 @@ def table(
         Path | None,
         typer.Option(help="File with the table's settings, or a shipped one's name, instead of the recorded settings."),
     ] = None,
-    layout: Annotated[str | None, typer.Option(help="A named layout (docs/tables.md).")] = None,
+    layout: Annotated[str | None, typer.Option(help="A named layout, instead of the one in the settings.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
     standalone: Annotated[bool, typer.Option("--standalone", help="With tex: a whole document.")] = False,
     explain: Annotated[

@@ -22,10 +22,13 @@ def print_explanation(table: Table, row: str, column: str, results: Path) -> Non
     print(f"{found.row.id} x {found.column.id}: {cell_text(found)}")
     compared = found.cell.comparison
     if compared is not None and compared.p is not None:
-        adjusted = f", after Holm over the table {compared.p_adjusted:.3g}" if compared.p_adjusted is not None else ""
+        adjusted = "" if compared.p_adjusted is None else f", after Holm over the table {compared.p_adjusted:.3g}"
+        ends, range = compared.interval, ""
+        if ends is not None:
+            range = f" ({100 * ends.level:g} % interval {ends.low:+.4g} to {ends.high:+.4g})"
         print(
             f"against {compared.baseline}: difference {compared.difference:+.4g} over {compared.num_pairs} seeds"
-            f"{interval_text(compared.interval)}, p {compared.p:.3g}{adjusted}"
+            f"{range}, p {compared.p:.3g}{adjusted}"
         )
     rows = [("trial", "arm", "seed", "value", "state", "commit", "record"), *(run_texts(run) for run in found.runs)]
     print_aligned(rows, indent="  ")
@@ -43,14 +46,6 @@ def cell_text(found: Explanation) -> str:
     sd = f", sd {cell.sd:.6g}" if cell.sd is not None else ""
     mean = "mean " if cell.num_seeds > 1 else ""
     return f"{mean}{cell.value:.6g}{f' {unit}' if unit else ''}{sd}, n = {cell.num_seeds}"
-
-
-def interval_text(interval: object) -> str:
-    """An interval of the table's model, or nothing."""
-    low, high, level = (getattr(interval, name, None) for name in ("low", "high", "level"))
-    if low is None or high is None or level is None:
-        return ""
-    return f" ({100 * level:g} % interval {low:+.4g} to {high:+.4g})"
 
 
 def run_texts(run: Run) -> tuple[str, ...]:
