@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTR
 
 # A worker a processor, each with one thread and up to a gigabyte; a worker that is done takes tests from another.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
-SOURCES := harness tests benchmarks .ci
+SOURCES := harness tests benchmarks docs .ci
 
 .PHONY: demo test test-fast check lint types pytest pytest-fast format extra bench bench-parts bench-quick clean
 .DELETE_ON_ERROR:

@@ -129,7 +129,16 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         UserError: anything in it is wrong; nothing has been trained.
     """
-    content = apply_overrides(read_yaml(path), overrides)
+    return make_experiment(read_yaml(path), path, overrides)
+
+
+def make_experiment(content: dict[str, Any], path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Override and validate an experiment's settings, every arm and seed of them; `path` is named in errors.
+
+    Raises:
+        UserError: as `load_experiment`.
+    """
+    content = apply_overrides(content, overrides)
     try:
         config = ExperimentConfig.model_validate(content)
     except ValidationError as error:

@@ -34,7 +34,16 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         UserError: anything in it is wrong; nothing has been trained.
     """
-    content = _override(read_yaml(path), overrides)
+    return make_sweep(read_yaml(path), path, overrides)
+
+
+def make_sweep(content: dict[str, Any], path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """Override and validate a sweep's settings; `path` is named in errors, and its folder has the experiment's file.
+
+    Raises:
+        UserError: as `load_sweep`.
+    """
+    content = _override(content, overrides)
     try:
         config = SweepConfig.model_validate(content)
     except ValidationError as error:

@@ -53,16 +53,25 @@ def explain(table: Table, row: str, column: str, results: Path) -> Explanation:
     Raises:
         UserError: no such row or column (the choices are named), or no trial is behind the cell (a setting, say).
     """
-    found_row = table.row(find_id(row, ((item.id, (item.label,)) for item in table.rows), "row", table))
-    columns = ((item.id, (item.header, item.title, item.metric or "")) for item in table.columns)
-    found_column = table.column(find_id(column, columns, "column", table))
-    cell = found_row.cells[found_column.id]
+    found_row, found_column, cell = find_cell(table, row, column)
     runs = [_run(results, trial, value) for trial, value in zip(cell.trials, cell.values, strict=False)]
     runs += [_run(results, trial, None) for trial in _absent(table, found_row, found_column, cell, results)]
     if not runs:
         kind = "a setting" if found_column.kind == "setting" else f"of kind {found_column.kind}"
         raise UserError(f"cell {found_row.id} x {found_column.id}: it is {kind}, so no trial is behind it")
     return Explanation(found_row, found_column, cell, tuple(sorted(runs, key=lambda run: _order(table, run))))
+
+
+def find_cell(table: Table, row: str, column: str) -> tuple[Row, Column, Cell]:
+    """A cell by the ids of its row and column, or by its label and header as the table shows them.
+
+    Raises:
+        UserError: no such row or column; the choices are named.
+    """
+    found_row = table.row(find_id(row, ((item.id, (item.label,)) for item in table.rows), "row", table))
+    columns = ((item.id, (item.header, item.title, item.metric or "")) for item in table.columns)
+    found_column = table.column(find_id(column, columns, "column", table))
+    return found_row, found_column, found_row.cells[found_column.id]
 
 
 def find_id(asked: str, known: Iterable[tuple[str, tuple[str, ...]]], what: str, table: Table) -> str:

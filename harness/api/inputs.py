@@ -1,0 +1,78 @@
+"""What callers may hand in: files, shipped names, mappings and overrides, as the layers below take them."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.config.shipped import find_file
+from harness.config.yaml import read_yaml
+from harness.errors import UserError
+
+Source = str | Path | Mapping[str, Any]
+Overrides = Mapping[str, Any] | Iterable[str]
+
+
+def read_source(source: Source, kind: Literal["experiment", "sweep"]) -> tuple[dict[str, Any], Path]:
+    """The settings that a file, a shipped name or a mapping stands for, and the path that errors name.
+
+    Classes that the settings name may lie beside the file or in the current folder, as for the command.
+
+    Raises:
+        UserError: there is no such file or name, or it is not a mapping of settings.
+    """
+    if isinstance(source, Mapping):
+        add_to_path(Path.cwd())
+        return dict(source), Path(kind)  # relative, so a file that a sweep names is looked for in the current folder
+    if not isinstance(source, (str, Path)):
+        raise UserError(f"{kind} {source!r}: expected a path, a shipped name or a mapping of settings")
+    path = find_file(source, kind)
+    add_to_path(Path.cwd())
+    add_to_path(path.parent.resolve())
+    return read_yaml(path), path
+
+
+def add_to_path(folder: Path) -> None:
+    """Let classes be imported from a folder."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def as_arguments(overrides: Overrides | None) -> list[str]:
+    """Overrides as the command line has them: `{"optim.lr": 3e-4}` -> `["optim.lr=0.0003"]`.
+
+    Raises:
+        UserError: a value is none that a config can hold.
+    """
+    if overrides is None:
+        return []
+    if isinstance(overrides, str):
+        raise UserError(f"overrides {overrides!r}: expected a mapping, or a list of key=value")
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    arguments = []
+    for key, value in overrides.items():
+        try:
+            arguments.append(f"{key}={json.dumps(value, allow_nan=False)}")
+        except (TypeError, ValueError):
+            raise UserError(f"override {key}: {value!r} is no number, text, list or mapping of these") from None
+    return arguments
+
+
+def check_jobs(num_jobs: int) -> None:
+    """Refuse a number of workers that is none, and to launch from a worker that only imports the caller's script.
+
+    Raises:
+        UserError: one of the two.
+    """
+    if num_jobs < 1:
+        raise UserError(f"jobs={num_jobs}: expected 1 or more worker processes")
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UserError(
+            f"jobs={num_jobs}: each worker process imports this script, so the launch must stand under "
+            "`if __name__ == '__main__':`; jobs=1 needs no such line"
+        )

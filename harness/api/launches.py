@@ -1,0 +1,233 @@
+"""`harness.run` and `harness.run_sweep`: train what is missing, and write the same files as the commands do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.api.inputs import Overrides, Source, as_arguments, check_jobs, read_source
+from harness.api.results import ResultTable, load_records, table
+from harness.config.experiment import PlannedTrial, make_experiment, select_trials
+from harness.config.trial import TrialConfig
+from harness.errors import TrialError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.launch.run_experiment import RunPlan, RunReport
+    from harness.launch.worker import TrialEvent
+
+Tell = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a launch left.
+
+    Attributes:
+        name: the experiment's name, under which its records are found. Overrides give it a suffix of its own, so that
+            changed trials never mix with others.
+        results: the folder that has `NAME/`.
+        num_trained: trials that this launch trained (of a sweep: in its confirm phase).
+        num_reused: trials that were finished before.
+        failures: a line for each trial that has no numbers: `ARM/seedN: failed: nan: ...`.
+    """
+
+    name: str
+    results: Path
+    num_trained: int
+    num_reused: int
+    failures: tuple[str, ...] = ()
+
+    def table(self) -> ResultTable:
+        """The table of this experiment; see `harness.table`."""
+        return table(self.name, results=self.results)
+
+    def records(self) -> pd.DataFrame:
+        """The records of this experiment; see `harness.load_records`."""
+        return load_records(self.name, results=self.results)
+
+
+@dataclass(frozen=True)
+class SweepResult(RunResult):
+    """What a sweep left.
+
+    Attributes:
+        winners: arm -> selection rule -> the settings that won, by dotted key; arms that search nothing are not in it.
+        figures: the files of the figures, as PNG and SVG.
+    """
+
+    winners: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None
+    figures: tuple[Path, ...] = ()
+
+
+def run(
+    experiment: Source,
+    overrides: Overrides | None = None,
+    *,
+    arms: Collection[str] = (),
+    seeds: Collection[int] = (),
+    jobs: int = 1,
+    results: str | Path = "results",
+    engine: str = "plain",
+    pack: int | None = None,
+    retry_failed: bool = False,
+    check: bool = True,
+    tell: Tell | None = None,
+) -> RunResult:
+    """Train an experiment's missing trials (arms x seeds), as `harness run` does; finished ones are reused.
+
+    Weights & Biases is not told; `harness sync NAME` sends the records there afterwards.
+
+    Args:
+        experiment: a file (YAML), the name of one that comes with the project, or its settings as a mapping.
+        overrides: dotted settings, as `{"optim.lr": 3e-4}` or `["optim.lr=3e-4"]`.
+        arms, seeds: train these alone; all of them by default.
+        jobs: worker processes, each with one trial at a time. With 1 everything happens in this process. With more, a
+            script must call this under `if __name__ == "__main__":`; a notebook need not.
+        results: the folder of results, with one folder an experiment.
+        engine: `plain` (the reference loop), `cut`, `packed`, or `auto` (measures which one is fastest).
+        pack: trials that are trained at once, with `engine="packed"`; the most, with `auto`.
+        retry_failed: train trials again that failed before, too.
+        check: raise when a trial failed. With False the failures are in the result.
+        tell: called with a line for each trial that ends; `print` shows the progress.
+
+    Returns:
+        Where the records are, and how the launch went.
+
+    Raises:
+        UserError: an input is wrong; nothing was trained.
+        TrialError: a trial failed; the others were trained.
+
+    Example:
+        >>> done = harness.run("text_strategies", {"loop.epochs": 2}, seeds=[0, 1], results="mine", tell=print)
+        >>> done.table().cell("residual_add", "target_macro_f1").value
+        >>> print(done.table())
+    """
+    from harness.engines.choice import EngineChoice, experiment_executions
+    from harness.launch.run_experiment import plan_run
+
+    check_jobs(jobs)
+    content, path = read_source(experiment, "experiment")
+    loaded = make_experiment(content, path, as_arguments(overrides))
+    trials = select_trials(loaded, tuple(arms), tuple(seeds))
+    folder = Path(results) / loaded.name
+    began = any(folder.glob("records/*/summary.json"))
+    executions = experiment_executions(folder, configs_by_arm(trials), EngineChoice(engine, pack, jobs), began)
+    plan = plan_run(loaded, trials, Path(results), wandb_mode=None, retry_failed=retry_failed, executions=executions)
+    report = train(plan, jobs, tell)
+    refuse_failures(report.failures, check)
+    return RunResult(loaded.name, Path(results), report.num_trained, report.num_reused, tuple(report.failures))
+
+
+def run_sweep(
+    sweep: Source,
+    overrides: Overrides | None = None,
+    *,
+    jobs: int = 1,
+    results: str | Path = "results",
+    engine: str = "auto",
+    pack: int | None = None,
+    check: bool = True,
+    tell: Tell | None = None,
+) -> SweepResult:
+    """Search every arm with the same budget, freeze the winners, confirm them on fresh seeds, as `harness sweep` does.
+
+    A sweep that was stopped goes on; one that is finished trains nothing. It starts without asking how long it may
+    take: `harness plan` tells beforehand.
+
+    Args:
+        sweep: a file (YAML), the name of one that comes with the project, or its settings as a mapping. The experiment
+            that it names is looked for beside the file, or in the current folder.
+        overrides, jobs, results, engine, pack, check, tell: as for `harness.run`.
+
+    Returns:
+        Where the records are, the winning settings of each arm, and the figures.
+
+    Raises:
+        UserError: an input is wrong; nothing was trained.
+        TrialError: a trial of the confirm phase failed. A failed trial of the search is a result, and no error.
+
+    Example:
+        >>> done = harness.run_sweep("quickstart", results="mine", tell=print)
+        >>> done.winners["residual_add"]["best"]
+        >>> print(done.table())
+    """
+    from harness.engines.choice import EngineChoice
+    from harness.figures.sweep_figures import draw_sweep
+    from harness.launch.process_memory import watched_launch
+    from harness.launch.run_experiment import plan_run
+    from harness.search.preflight import preflight_sweep
+    from harness.search.sweep_files import make_sweep
+    from harness.sweep.race import Launch, run_race
+    from harness.sweep.run_sweep import confirm_executions, confirm_experiment, freeze, run_search
+
+    check_jobs(jobs)
+    content, path = read_source(sweep, "sweep")
+    loaded = make_sweep(content, path, as_arguments(overrides))
+    preflight_sweep(loaded)
+    launch = Launch(Path(results), jobs, None, _hear(tell), EngineChoice(engine, pack, jobs))
+    with watched_launch(Path(results) / loaded.name, jobs):
+        found = run_search(loaded, launch)
+        frozen = freeze(loaded, found, run_race(loaded, found, launch), launch.results)
+        experiment = confirm_experiment(loaded, found, frozen)
+        executions = confirm_executions(loaded, frozen, launch)
+        plan = plan_run(experiment, experiment.trials, launch.results, wandb_mode=None, executions=executions)
+        report = train(plan, jobs, tell)
+    figures = draw_sweep(found, plan.store.path / "figures")
+    refuse_failures(report.failures, check)
+    winners = {
+        arm: {rule: dict(winner.contender.params) for rule, winner in rules.items()}
+        for arm, rules in frozen.winners.items()
+    }
+    counts = (report.num_trained, report.num_reused, tuple(report.failures))
+    return SweepResult(loaded.name, launch.results, *counts, winners=winners, figures=tuple(figures))
+
+
+def configs_by_arm(trials: Sequence[PlannedTrial]) -> dict[str, list[TrialConfig]]:
+    """The configs of each arm's trials."""
+    configs: dict[str, list[TrialConfig]] = {}
+    for trial in trials:
+        configs.setdefault(trial.arm, []).append(trial.config)
+    return configs
+
+
+def train(plan: RunPlan, num_jobs: int, tell: Tell | None) -> RunReport:
+    """Check and train what is missing; keep the table beside the records."""
+    from harness.launch.run_experiment import preflight, run_experiment
+    from harness.tables.build import build_table
+    from harness.tables.keep import keep_table
+    from harness.tables.load import any_finished
+
+    preflight(plan)
+    report = run_experiment(plan, num_jobs, _hear(tell))
+    if any_finished(plan.store):
+        keep_table(build_table(plan.store), plan.store.path)
+    return report
+
+
+def refuse_failures(failures: Sequence[str], check: bool) -> None:
+    """Raise when a trial failed, if that is wanted.
+
+    Raises:
+        TrialError: the first failure, and how many more there are.
+    """
+    if check and failures:
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise TrialError("error", f"{failures[0]}{more}")
+
+
+def _hear(tell: Tell | None) -> Callable[[TrialEvent], None]:
+    """A listener that tells a line for each trial that has ended."""
+
+    def hear(event: TrialEvent) -> None:
+        if tell is None:
+            return
+        if event.kind == "done" and event.summary is not None:
+            tell(f"{event.task.title}: {event.summary.state.value}")
+        elif event.kind == "failed":
+            tell(f"{event.task.title}: failed: {event.message}")
+
+    return hear

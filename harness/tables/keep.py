@@ -1,0 +1,18 @@
+"""The table that a launch leaves beside the records: table.md (to read) and table.json (to check)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.disk import write_atomically
+from harness.tables.model import Table
+from harness.tables.render.formats import render
+
+
+def keep_table(table: Table, folder: Path) -> None:
+    """Write both files, each only where it changed."""
+    for format in ("md", "json"):
+        path = folder / f"table.{format}"
+        text = render(table, format).encode()
+        if not path.exists() or path.read_bytes() != text:
+            write_atomically(path, text)
