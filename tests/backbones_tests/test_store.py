@@ -72,11 +72,8 @@ def test_saving_replaces_the_folder_whole() -> None:
     _, _, directory = save_mini("text")
     (directory / "left_over.txt").write_text("x", encoding="utf-8")
     save_mini("text")
-    assert sorted(path.name for path in directory.iterdir()) == [
-        "backbone.json",
-        "tokenizer.json",
-        "weights.safetensors",
-    ]
+    files = {"backbone.json", "tokenizer.json", "weights.safetensors"}
+    assert {path.name for path in directory.iterdir()} == files
     assert [path.name for path in directory.parent.iterdir()] == [directory.name]
 
 
@@ -92,6 +89,10 @@ def test_the_fingerprint_sees_every_weight_and_name() -> None:
     assert fingerprint_of(model) == expected
 
 
+def write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
 
@@ -102,10 +103,6 @@ def flip_last_byte(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
 def change_json(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
 
@@ -114,10 +111,6 @@ def drop_key(path: Path, key: str) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     del content[key]
     path.write_text(json.dumps(content), encoding="utf-8")
-
-
-def a_list(path: Path) -> None:
-    path.write_text("[]", encoding="utf-8")
 
 
 def rename_weight(path: Path) -> None:
@@ -133,7 +126,7 @@ def widen_weight(path: Path) -> None:
 BREAKS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "truncated weights": ("weights.safetensors", truncate),
     "flipped byte in the weights": ("weights.safetensors", flip_last_byte),
-    "empty weights": ("weights.safetensors", empty),
+    "empty weights": ("weights.safetensors", lambda path: write(path, b"")),
     "missing weights": ("weights.safetensors", Path.unlink),
     "another weight": ("weights.safetensors", rename_weight),
     "a weight of another shape": ("weights.safetensors", widen_weight),
@@ -144,7 +137,7 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "no symbols": ("backbone.json", lambda path: drop_key(path, "symbols")),
     "other symbols": ("backbone.json", lambda path: change_json(path, symbols=["a", "b", "c"])),
     "truncated json": ("backbone.json", truncate),
-    "json of another kind": ("backbone.json", a_list),
+    "json of another kind": ("backbone.json", lambda path: write(path, b"[]")),
 }
 
 
@@ -172,6 +165,7 @@ def test_a_backbone_that_was_never_trained_names_the_command() -> None:
     "family, sizes, expected",
     [
         ("text", {"dim": 10, "num_heads": 4}, "dim 10 over 4 heads must give an even width per head"),
+        ("text", {"dim": 9, "num_heads": 3}, "dim 9 over 3 heads must give an even width per head"),
         ("speech", {"dim": 6, "num_heads": 2}, "dim 6 over 2 heads must give an even width per head"),
         ("speech", {"kernel": 4}, "the convolution kernel must be odd, got 4"),
     ],

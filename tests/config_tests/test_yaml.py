@@ -11,26 +11,18 @@ import pytest
 from harness.config.yaml import parse_yaml, read_yaml
 from harness.errors import UserError
 
+FLOATS = {"1e-3": 0.001, "3E+2": 300.0, "-2e5": -200000.0, "1.5e-3": 0.0015, "1.": 1.0, ".5": 0.5, "-.5e1": -5.0}
+OTHERS = {"3": 3, "null": None, "true": True, "e5": "e5", "1e": "1e", "'1e-3'": "1e-3", "1e-3x": "1e-3x"}
+
 
 @pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1e-3", 0.001),
-        ("3E+2", 300.0),
-        ("-2e5", -200000.0),
-        ("1.5e-3", 0.0015),
-        ("1.", 1.0),
-        (".5", 0.5),
-        ("-.5e1", -5.0),
-        ("1_000.5", 1000.5),
-        (".inf", math.inf),
-        ("-.inf", -math.inf),
-    ],
+    ("text", "value"), [*FLOATS.items(), ("1_000.5", 1000.5), (".inf", math.inf), ("-.inf", -math.inf)]
 )
 def test_floats(text: str, value: float) -> None:
     parsed = parse_yaml(f"x: {text}", "here")["x"]
     assert type(parsed) is float
     assert parsed == value
+    assert math.isnan(parse_yaml(".nan", "here"))
 
 
 @pytest.mark.parametrize("number", [1e-3, 0.1, 5e-324, 1.7976931348623157e308, -2.5e-7, 3.0])
@@ -42,28 +34,12 @@ def test_every_float_python_prints_is_read_back(number: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("3", 3),
-        ("null", None),
-        ("true", True),
-        ("e5", "e5"),
-        ("1e", "1e"),
-        ("'1e-3'", "1e-3"),
-        ("1e-3x", "1e-3x"),
-        ("cuda:0", "cuda:0"),
-        ("{from: 2}", {"from": 2}),
-        ("[0, 1]", [0, 1]),
-    ],
+    ("text", "value"), [*OTHERS.items(), ("cuda:0", "cuda:0"), ("{from: 2}", {"from": 2}), ("[0, 1]", [0, 1])]
 )
 def test_other_values_stay_what_they_are(text: str, value: Any) -> None:
     parsed = parse_yaml(text, "here")
     assert parsed == value
     assert type(parsed) is type(value)
-
-
-def test_nan() -> None:
-    assert math.isnan(parse_yaml(".nan", "here"))
 
 
 @pytest.mark.parametrize(
@@ -94,11 +70,8 @@ def test_no_code_is_run() -> None:
 
 def test_merge_keys_and_equal_keys_in_different_mappings() -> None:
     text = "x: &x {lr: 1, warmup: 2}\ny: {<<: *x, lr: 3}\nz: {<<: *x}\n"
-    assert parse_yaml(text, "file") == {
-        "x": {"lr": 1, "warmup": 2},
-        "y": {"lr": 3, "warmup": 2},
-        "z": {"lr": 1, "warmup": 2},
-    }
+    first = {"lr": 1, "warmup": 2}
+    assert parse_yaml(text, "file") == {"x": first, "y": {"lr": 3, "warmup": 2}, "z": first}
 
 
 def test_read_yaml(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from harness.data.cache import (
     has_record,
     read_record,
     remove_abandoned,
-    require_fetched,
     sha256_file,
     staging_file,
     staging_folder,
@@ -100,8 +99,3 @@ def test_staged_file_appears_only_when_complete(tmp_path: Path) -> None:
         assert path.suffix == ".safetensors"
         path.write_text("whole")
     assert [p.name for p in final.parent.iterdir()] == ["features.safetensors"]
-
-
-def test_missing_file_says_how_to_fetch(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"corpus vader is not in .*; run: harness data fetch vader"):
-        require_fetched(tmp_path / "tweets.txt", "vader")

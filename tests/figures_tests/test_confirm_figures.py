@@ -62,8 +62,9 @@ def test_panels_for_any_number_of_arms(num: int, tmp_path: Path) -> None:
         assert path.stat().st_size > 2000
 
 
-def test_nothing_trained_is_said() -> None:
+def test_nothing_to_draw_is_said() -> None:
     assert "No arm trains anything." in texts(draw_learning_curves({"frozen": []}, LABEL))
+    assert "No finished trial." in texts(draw_tradeoff({"a": []}, "CER"))
 
 
 def test_the_front_holds_exactly_the_arms_that_no_other_beats() -> None:
@@ -94,10 +95,6 @@ def test_an_arm_far_outside_is_named_instead_of_flattening_the_rest() -> None:
     assert "Far outside, not shown: lost (gain -90.0, forgetting +60.0)." in texts(figure)
     for arm in outcomes:
         assert any(arm in label.get_text() for label in figure.legends[0].get_texts())
-
-
-def test_no_finished_trial_is_said() -> None:
-    assert "No finished trial." in texts(draw_tradeoff({"a": []}, "CER"))
 
 
 def test_attention_is_averaged_and_written_into_its_fields() -> None:

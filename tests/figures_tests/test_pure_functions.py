@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from figures_tests.synthetic import CER, DEPTH, DEPTH_AXIS, FORGETTING, LAMBDA, LAMBDA_AXIS, NORM, NORM_AXIS, make_point
+from figures_tests.synthetic import CER, FORGETTING, LAMBDA, LAMBDA_AXIS, NORM, NORM_AXIS, make_point
 from harness.figures.isolation import envelope
 from harness.figures.labels import axis_labels, metric_label
 from harness.figures.pareto import better_corner, front, non_dominated
@@ -83,15 +83,12 @@ def test_the_envelope_is_each_bins_best() -> None:
     assert [point.number for point in envelope(NORM_AXIS, choices, "maximize")] == [0, 3]
 
 
-def test_zeros_have_a_bin_of_their_own() -> None:
+def test_zeros_have_a_bin_of_their_own_and_infeasible_points_none() -> None:
     drawn = [0.0, 0.0, 1e-5, 2e-5, 5e-2, 1e-1]
     points = [make_point("a", n, {LAMBDA: value}, 0.5 - n / 100) for n, value in enumerate(drawn)]
     assert [point.number for point in envelope(LAMBDA_AXIS, points, "minimize")] == [1, 3, 5]
-
-
-def test_the_envelope_skips_infeasible_points() -> None:
-    points = [make_point("a", 0, {DEPTH: 0.1}, 0.1, violations=(1.0,)), make_point("a", 1, {DEPTH: 0.1}, 0.2)]
-    assert [point.number for point in envelope(DEPTH_AXIS, points, "minimize")] == [1]
+    infeasible = make_point("a", 6, {LAMBDA: 1e-1}, 0.1, violations=(1.0,))
+    assert [point.number for point in envelope(LAMBDA_AXIS, [*points, infeasible], "minimize")] == [1, 3, 5]
 
 
 def test_a_surface_follows_a_plane_and_stays_in_range() -> None:

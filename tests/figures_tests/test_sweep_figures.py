@@ -105,37 +105,26 @@ def test_text_stays_text_and_the_users_style_is_left_alone(tmp_path: Path) -> No
     assert b"/CreationDate" not in pdf.read_bytes()
 
 
+BOTH = {"a": (DEPTH_AXIS, LAMBDA_AXIS)}
 SAME = [make_point("a", n, {LAMBDA: 10.0 ** -(n % 5 + 1), DEPTH: n / 20}, 0.5) for n in range(10)]
+FAILED = [make_point("a", n, {DEPTH: 0.1, LAMBDA: 0.0}, state="failed", reason="nan") for n in range(4)]
+MIXED = Axis(key="x.mixed", kind="categorical", choices=(None, True, 3, "three"))
+ONE = make_point("a", 0, {DEPTH: 0.1}, 0.3, 0.0)
 EDGE_CASES = {
     "nothing": make_result({}, []),
-    "axes without points": make_result({"a": (DEPTH_AXIS, LAMBDA_AXIS)}, []),
-    "one point": make_result({"a": (DEPTH_AXIS, LAMBDA_AXIS)}, [make_point("a", 0, {DEPTH: 0.1, LAMBDA: 0.0}, 0.3)]),
-    "all failed": make_result(
-        {"a": (DEPTH_AXIS, LAMBDA_AXIS)},
-        [make_point("a", n, {DEPTH: 0.1, LAMBDA: 0.0}, state="failed", reason="nan") for n in range(4)],
-    ),
-    "all pruned": make_result(
-        {"a": (DEPTH_AXIS, LAMBDA_AXIS)}, [make_point("a", n, {DEPTH: 0.1, LAMBDA: 1e-3}) for n in range(4)]
-    ),
-    "the same value": make_result({"a": (DEPTH_AXIS, LAMBDA_AXIS)}, SAME),
-    "all zero": make_result(
-        {"a": (DEPTH_AXIS, LAMBDA_AXIS)}, [make_point("a", n, {DEPTH: 0.0, LAMBDA: 0.0}, 0.1 * n) for n in range(9)]
-    ),
-    "zeros only": make_result(
-        {"a": (DEPTH_AXIS, LAMBDA_AXIS)}, [make_point("a", n, {DEPTH: n / 9, LAMBDA: 0.0}, 0.1 * n) for n in range(9)]
-    ),
-    "none feasible": make_result(
-        {"a": (DEPTH_AXIS, LAMBDA_AXIS)}, [p.model_copy(update={"violations": (1.0,)}) for p in SAME]
-    ),
+    "axes without points": make_result(BOTH, []),
+    "one point": make_result(BOTH, [make_point("a", 0, {DEPTH: 0.1, LAMBDA: 0.0}, 0.3)]),
+    "all failed": make_result(BOTH, FAILED),
+    "all pruned": make_result(BOTH, [make_point("a", n, {DEPTH: 0.1, LAMBDA: 1e-3}) for n in range(4)]),
+    "the same value": make_result(BOTH, SAME),
+    "all zero": make_result(BOTH, [make_point("a", n, {DEPTH: 0.0, LAMBDA: 0.0}, 0.1 * n) for n in range(9)]),
+    "zeros only": make_result(BOTH, [make_point("a", n, {DEPTH: n / 9, LAMBDA: 0.0}, 0.1 * n) for n in range(9)]),
+    "none feasible": make_result(BOTH, [p.model_copy(update={"violations": (1.0,)}) for p in SAME]),
     "a zero score": make_result({"a": (DEPTH_AXIS,)}, [make_point("a", 0, {DEPTH: 0.1}, 0.0)]),
-    "categorical only": random_search(
-        {"a": (NORM_AXIS, Axis(key="x.mixed", kind="categorical", choices=(None, True, 3, "three")))}
-    ),
+    "categorical only": random_search({"a": (NORM_AXIS, MIXED)}),
     "arms without axes": make_result({"a": ()}, [make_point("a", 0, {}, 0.3), make_point("b", 0, {}, 0.4)]),
     "nine arms": random_search({f"arm_{n}": (DEPTH_AXIS,) for n in range(9)}, num=2),
-    "two objectives, one point": make_result(
-        {"a": (DEPTH_AXIS,)}, [make_point("a", 0, {DEPTH: 0.1}, 0.3, 0.0)], F1, FORGETTING
-    ),
+    "two objectives, one point": make_result({"a": (DEPTH_AXIS,)}, [ONE], F1, FORGETTING),
     "two objectives, none complete": make_result({"a": (DEPTH_AXIS,)}, [make_point("a", 0, {DEPTH: 0.1})], F1, CER),
 }
 
@@ -199,10 +188,6 @@ def test_every_label_lies_inside_its_figure() -> None:
         for axes in figure.axes:
             for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
                 box = label.get_window_extent()
-                inside = box.width == 0 or (
-                    figure.bbox.x0 <= box.x0
-                    and box.x1 <= figure.bbox.x1
-                    and figure.bbox.y0 <= box.y0
-                    and box.y1 <= figure.bbox.y1
-                )
-                assert inside, (name, label.get_text())
+                across = figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+                along = figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1
+                assert box.width == 0 or (across and along), (name, label.get_text())

@@ -175,6 +175,8 @@ class TestManifest:
         found = store.manifest()
         assert list(found.arms) == ["zebra", "ant", "mole"]
         assert list(found.arms["ant"].items()) == [(10, "ant10"), (9, "ant9")]
+        content = json.loads((store.path / MANIFEST).read_text(encoding="utf-8"))
+        assert content["arms"]["ant"] == {"10": "ant10", "9": "ant9"}  # plain JSON
 
     def test_another_order_is_written_and_the_same_is_not(self, tmp_path: Path) -> None:
         store = RecordStore(tmp_path, "mine")
@@ -211,12 +213,6 @@ class TestManifest:
             store.manifest()
         assert str(caught.value).startswith(f"{store.path / MANIFEST}: {message}")
         assert "\n" not in str(caught.value)
-
-    def test_it_is_plain_json(self, tmp_path: Path) -> None:
-        store = RecordStore(tmp_path, "mine")
-        store.write_manifest(self.manifest("a"))
-        content = json.loads((store.path / MANIFEST).read_text(encoding="utf-8"))
-        assert content["arms"] == {"a": {"10": "a10", "9": "a9"}}
 
 
 HOLDER = """
@@ -265,12 +261,10 @@ class TestLock:
                 assert not held
             with folder.lock(wait=False) as held:  # asking does not take it away
                 assert not held
+            with TrialFolder(folder.path.with_name("other")).lock(wait=False) as held:
+                assert held  # trials do not lock each other
             process.communicate("")  # lets it end by itself
         with folder.lock(wait=False) as held:
-            assert held
-
-    def test_trials_do_not_lock_each_other(self, folder: TrialFolder) -> None:
-        with other_process(folder), TrialFolder(folder.path.with_name("other")).lock(wait=False) as held:
             assert held
 
     def test_a_killed_holder_lets_it_go(self, folder: TrialFolder) -> None:

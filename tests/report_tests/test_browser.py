@@ -20,17 +20,8 @@ from harness.report.sources import load_sources
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
+OFF = ("gpu", "quic", "background-networking", "component-update", "sync", "dev-shm-usage")
+FLAGS = ("--headless=new", "--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in OFF))
 SIZES = {"desktop": (1440, 900), "phone": (375, 812)}
 Driver = Any
 
@@ -124,15 +115,13 @@ def test_scripts_in_sentences_did_not_run(page: Driver) -> None:
     assert page.execute_script("return document.scripts.length") == 1
 
 
-def press(element: Any) -> None:
-    element.click()
+PRESS: dict[str, Callable[[Any], None]] = {
+    "click": lambda element: element.click(),
+    "keyboard": lambda element: element.send_keys("\ue007"),  # enter
+}
 
 
-def press_by_keyboard(element: Any) -> None:
-    element.send_keys("\ue007")  # enter
-
-
-@pytest.mark.parametrize("act", [press, press_by_keyboard])
+@pytest.mark.parametrize("act", PRESS.values(), ids=PRESS)
 def test_sorting(page: Driver, store: RecordStore, act: Callable[[Any], None]) -> None:
     from harness.tables.build import build_table
 
