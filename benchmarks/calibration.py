@@ -5,7 +5,7 @@ core; it needs the published records in results/ and two corpora (`harness data 
 
     python benchmarks/calibration.py             writes benchmarks/results/calibration.json, then figure and tables
     python benchmarks/calibration.py --quick     a twentieth of it, printed only
-    python benchmarks/calibration.py --redraw    docs/figures/calibration.* and the tables of docs/statistics.md again
+    python benchmarks/calibration.py --redraw    draws docs/figures/calibration.* and docs/explanation/statistics.md again
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from calibration_table import write_tables
 
 ROOT = Path(__file__).parents[1]
 JSON = ROOT / "benchmarks" / "results" / "calibration.json"
-FIGURES, PAGE = ROOT / "docs" / "figures", ROOT / "docs" / "statistics.md"
+FIGURES, PAGE = ROOT / "docs" / "figures", ROOT / "docs" / "explanation" / "statistics.md"
 
 
 def parts(scale: float) -> dict[str, Callable[[], dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""The calibration as the two Markdown tables of docs/statistics.md, between its marker lines."""
+"""The calibration as the two Markdown tables of docs/explanation/statistics.md, between its marker lines."""
 
 from __future__ import annotations
 

@@ -28,13 +28,21 @@ class TextEncoderSettings(Settings):
     usual_task: ClassVar[str] = "text_classification"
 
     kind: Literal["text"]
+    """A Transformer that is trained here, on text."""
     vocab_size: PositiveInt = 4000
+    """The most word pieces."""
     max_length: PositiveInt = 64
+    """The most word pieces of a text; longer texts are cut."""
     dim: PositiveInt = 128
+    """The width of the hidden states."""
     num_layers: PositiveInt = 4
+    """The number of layers, which are the insertion points of adapters."""
     num_heads: PositiveInt = 4
+    """The number of attention heads."""
     hidden: PositiveInt = 256
+    """The width of the feed-forward layers."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """The probability of dropout while the backbone is trained."""
 
 
 class SpeechEncoderSettings(Settings):
@@ -44,60 +52,79 @@ class SpeechEncoderSettings(Settings):
     usual_task: ClassVar[str] = "ctc"
 
     kind: Literal["speech"]
+    """A Conformer that is trained here, on speech."""
     sample_rate: PositiveInt = 8000
+    """The rate, in Hz, to which audio is resampled."""
     num_mels: PositiveInt = 40
+    """The number of mel channels."""
     window_ms: Annotated[float, Field(gt=0)] = 25.0
+    """The length of an analysis window, in milliseconds."""
     hop_ms: Annotated[float, Field(gt=0)] = 10.0
+    """The distance between windows, in milliseconds."""
     dim: PositiveInt = 144
+    """The width of the hidden states."""
     num_layers: PositiveInt = 6
+    """The number of layers, which are the insertion points of adapters."""
     num_heads: PositiveInt = 4
+    """The number of attention heads."""
     hidden: PositiveInt = 288
+    """The width of the feed-forward layers."""
     kernel: Annotated[int, Field(ge=0)] = 15
+    """The width of the depthwise convolution; 0 leaves it out, which makes a Transformer."""
     second_stride: PositiveInt = 2
+    """The stride of the second subsampling layer; the first one's is 2."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """The probability of dropout while the backbone is trained."""
 
 
 class PretrainedEncoderSettings(Settings):
-    """A text encoder that transformers loads from disk, never from a hub.
-
-    `path` is a directory, or `package:NAME/SUBDIR` for one inside an installed package.
-    """
+    """A text encoder that transformers loads from disk, never from a hub."""
 
     reads: ClassVar[Modality] = "text"
     usual_task: ClassVar[str] = "text_classification"
 
     kind: Literal["transformers"]
+    """A pretrained text encoder."""
     path: str
+    """The model's directory, or `package:NAME/SUBDIR` for one inside an installed package."""
     max_length: PositiveInt = 64
+    """The most word pieces of a text; longer texts are cut."""
 
 
 class RecipeData(Settings):
     """The corpus and the source domains that the backbone learns."""
 
     corpus: str
+    """A corpus by its name, or `manifest:PATH` for data of your own."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the corpus."""
     domains: tuple[str, ...] = Field(min_length=1)
+    """The source domains."""
 
 
 class Recipe(Settings):
-    """One backbone: what `harness pretrain` trains, and what an experiment names.
-
-    `train` is "full", or "head" for an encoder that comes pretrained and only needs an output layer.
-    """
+    """One backbone: what `harness pretrain` trains, and what an experiment names."""
 
     name: str
+    """The backbone's name."""
     description: str = ""
+    """One line for people."""
     data: RecipeData
+    """What the backbone learns from."""
     encoder: Annotated[
         TextEncoderSettings | SpeechEncoderSettings | PretrainedEncoderSettings, Field(discriminator="kind")
     ]
-    task: str | None = Field(
-        default=None, description="What the backbone learns; the usual task of its encoder when left out."
-    )
+    """The model."""
+    task: str | None = None
+    """What the backbone learns; the usual task of its encoder when left out."""
     train: Literal["full", "head"] = "full"
+    """full trains all weights; head trains the output layer alone, for an encoder that comes pretrained."""
     optim: OptimSettings = OptimSettings()
+    """The optimizer and its schedule."""
     loop: LoopSettings = LoopSettings()
+    """Epochs, batches, precision, device and augmentation."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seeds the first weights, the order of the data, dropout and masks."""
 
     @property
     def task_name(self) -> str:

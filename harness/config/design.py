@@ -20,13 +20,12 @@ MAX_ARMS = 1000
 
 
 class _Components(Settings):
-    """Base of the designs that switch components: component -> the dotted settings that switch it on.
-
-    `arm`: the arm that has none of them (the experiment's base by default).
-    """
+    """Base of the designs that switch components on and off."""
 
     arm: str | None = None
+    """The arm that has none of the components; the experiment's base by default."""
     components: dict[str, PlainSettings] = Field(min_length=2)
+    """Each component's name, and the dotted settings that switch it on."""
 
     @field_validator("components")
     @classmethod
@@ -41,20 +40,25 @@ class LeaveOneOut(_Components):
     """`full` has every component; `full - NAME` all but one."""
 
     type: Literal["leave_one_out"]
+    """The whole, and the whole without each component in turn."""
 
 
 class AddOne(_Components):
-    """`base` has no component; `base + NAME` one; with `cumulative` each arm keeps those of the arms before it."""
+    """`base` has no component, `base + NAME` has one."""
 
     type: Literal["add_one"]
+    """The bare arm, and the bare arm with each component in turn."""
     cumulative: bool = False
+    """Whether each arm keeps the components of the arms before it."""
 
 
 class Factor(Settings):
-    """A setting and its levels; the first one is the level that the others are compared with."""
+    """A setting and its levels."""
 
     key: str
+    """The dotted setting, as `adapter.dim`."""
     levels: tuple[Level, ...] = Field(min_length=2)
+    """The values that the setting takes; the others are compared with the first one."""
 
     @model_validator(mode="after")
     def _levels_differ(self) -> Factor:
@@ -68,8 +72,11 @@ class Factorial(Settings):
     """Every combination of the factors' levels: `p=0.5, lambda=0`."""
 
     type: Literal["factorial"]
+    """Every combination of the factors' levels."""
     arm: str | None = None
+    """The arm whose settings all combinations start from; the experiment's base by default."""
     factors: dict[str, Factor] = Field(min_length=2)
+    """Each factor's name, as it is printed, and its setting and levels."""
 
     @model_validator(mode="after")
     def _is_not_huge(self) -> Factorial:

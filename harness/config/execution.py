@@ -20,10 +20,12 @@ ENGINE_NAMES: tuple[EngineName, ...] = get_args(EngineName)
 
 
 class Execution(Settings):
-    """What a training asks for. `pack` bounds how many share a step; on a CPU it changes no bit of any of them."""
+    """What a training asks for."""
 
     engine: EngineName = "plain"
+    """The engine that trains."""
     pack: PositiveInt = 1
+    """The most trials that share a step; on a CPU it changes no bit of any of them."""
 
     @property
     def text(self) -> str:

@@ -1,4 +1,4 @@
-"""JSON Schemas of sweep, experiment and table files, for editors; `python -m harness.config.schemas` writes them.
+"""JSON Schemas of settings files, for editors; docs/generate.py writes those that are shipped.
 
 They know types, names and bounds; what needs the experiment (arms, metrics of its task) is checked when a file is
 loaded.
@@ -7,7 +7,6 @@ loaded.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -18,7 +17,6 @@ from harness.config.sweep import SweepConfig
 from harness.config.table import TableSpec
 from harness.config.trial import ExperimentConfig, TrialConfig
 
-FOLDER = Path("schemas")
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -31,33 +29,51 @@ class _BehindChecks(GenerateJsonSchema):
 
 def sweep_schema() -> dict[str, Any]:
     """The schema of a sweep file."""
-    return _schema(SweepConfig, "A sweep of harness")
+    return schema_of(SweepConfig, "A sweep of harness")
 
 
 def experiment_schema() -> dict[str, Any]:
     """The schema of an experiment file; `base` and the arms may hold any part of a trial's settings."""
-    schema = _schema(ExperimentConfig, "An experiment of harness")
-    trial = TrialConfig.model_json_schema(by_alias=True, schema_generator=_BehindChecks)
+    schema = schema_of(ExperimentConfig, "An experiment of harness")
+    trial = schema_of(TrialConfig, "A trial of harness")
     schema["$defs"] |= trial.pop("$defs")
-    partial = {"type": "object", "additionalProperties": False, "properties": trial["properties"]}
+    partial = {
+        "type": "object",
+        "description": "Settings of a trial, those that are shared or those that differ.",
+        "additionalProperties": False,
+        "properties": trial["properties"],
+    }
     partial["properties"].pop("seed")  # seeds belong to the experiment
     for name in ("DataSettings", "BackboneSettings"):
         schema["$defs"][name].pop("required", None)  # an arm gives only what differs
     schema["$defs"]["PartialTrial"] = partial
-    schema["properties"]["base"] = {"$ref": "#/$defs/PartialTrial"}
+    of_base = {"$ref": "#/$defs/PartialTrial", "description": schema["properties"]["base"]["description"]}
+    schema["properties"]["base"] = of_base
     schema["properties"]["arms"]["additionalProperties"] = {"$ref": "#/$defs/PartialTrial"}
     return schema
 
 
 def table_schema() -> dict[str, Any]:
     """The schema of a table file."""
-    return _schema(TableSpec, "A table of harness")
+    return schema_of(TableSpec, "A table of harness")
 
 
-def _schema(model: type[Settings], title: str) -> dict[str, Any]:
+def schema_of(model: type[Settings], title: str) -> dict[str, Any]:
+    """The schema of a settings class; keys as they are written, and their descriptions on one line each."""
     schema = model.model_json_schema(by_alias=True, schema_generator=_BehindChecks)
     schema.setdefault("$defs", {})
-    return {"$schema": DRAFT, **schema, "title": title}
+    described: dict[str, Any] = _on_one_line({"$schema": DRAFT, **schema, "title": title})
+    return described
+
+
+def _on_one_line(node: Any) -> Any:
+    """A schema in which every description of a key is one line: docstrings are wrapped for the source."""
+    if isinstance(node, dict):
+        return {
+            key: " ".join(value.split()) if key == "description" and isinstance(value, str) else _on_one_line(value)
+            for key, value in node.items()
+        }
+    return [_on_one_line(item) for item in node] if isinstance(node, list) else node
 
 
 SCHEMAS = {"sweep.json": sweep_schema, "experiment.json": experiment_schema, "table.json": table_schema}
@@ -66,9 +82,3 @@ SCHEMAS = {"sweep.json": sweep_schema, "experiment.json": experiment_schema, "ta
 def text_of(schema: dict[str, Any]) -> str:
     """A schema as it is written to its file."""
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    FOLDER.mkdir(exist_ok=True)
-    for name, make in SCHEMAS.items():
-        (FOLDER / name).write_text(text_of(make()), encoding="utf-8")

@@ -27,9 +27,10 @@ Choice = float | int | str | bool | None
 
 
 class _Parameter(Settings):
-    """Base of the parameter types; `arms` are those that search it (all, when left out)."""
+    """Base of the parameter types."""
 
-    arms: tuple[str, ...] | None = Field(default=None, description="Arms that search this setting; all when left out.")
+    arms: tuple[str, ...] | None = None
+    """The arms that search this setting; all when left out."""
 
 
 class _Bounded(_Parameter):
@@ -46,32 +47,46 @@ class _Bounded(_Parameter):
 
 
 class FloatParameter(_Bounded):
-    """A number, uniform in [low, high]; `grid` gives its values for the grid sampler."""
+    """A number, uniform between two bounds."""
 
     type: Literal["float"]
+    """A number, uniform between `low` and `high`."""
     low: Number
+    """The smallest value."""
     high: Number
+    """The largest value."""
     grid: tuple[Number, ...] | None = None
+    """The values that the grid sampler tries."""
 
 
 class LogFloatParameter(_Bounded):
     """A positive number, uniform in its logarithm."""
 
     type: Literal["log_float"]
+    """A positive number whose logarithm is uniform."""
     low: PositiveFloat
+    """The smallest value."""
     high: PositiveFloat
+    """The largest value."""
     grid: tuple[PositiveFloat, ...] | None = None
+    """The values that the grid sampler tries."""
 
 
 class IntParameter(_Bounded):
-    """An integer in low, low + step, ..., high; `log` makes it uniform in its logarithm (with step 1)."""
+    """An integer in low, low + step, ..., high."""
 
     type: Literal["int"]
+    """An integer, uniform between `low` and `high`."""
     low: Annotated[int, NUMBER]
+    """The smallest value."""
     high: Annotated[int, NUMBER]
+    """The largest value."""
     step: PositiveInt = 1
+    """The distance between neighbouring values."""
     log: bool = False
+    """Whether the logarithm is uniform; this needs a step of 1."""
     grid: tuple[Annotated[int, NUMBER], ...] | None = None
+    """The values that the grid sampler tries."""
 
     @model_validator(mode="after")
     def _log_is_possible(self) -> IntParameter:
@@ -86,23 +101,30 @@ class IntParameter(_Bounded):
 
 
 class ZeroOrLogParameter(_Bounded):
-    """Exactly 0 with probability `zero_share`, otherwise log-uniform in [low, high].
+    """Exactly 0, or a number whose logarithm is uniform.
 
     For the sampler it is one dimension: positions below `zero_share` mean 0, so every sampler can search it.
     """
 
     type: Literal["zero_or_log"]
+    """Exactly 0 with probability `zero_share`; otherwise a number whose logarithm is uniform."""
     low: PositiveFloat
+    """The smallest value that is not 0."""
     high: PositiveFloat
+    """The largest value."""
     zero_share: Annotated[float, Field(gt=0, lt=1), NUMBER] = 0.2
+    """The probability of exactly 0."""
     grid: tuple[NonNegativeFloat, ...] | None = None
+    """The values that the grid sampler tries; 0 may be among them."""
 
 
 class CategoricalParameter(_Parameter):
     """One of some values."""
 
     type: Literal["categorical"]
+    """One of some values."""
     choices: tuple[Choice, ...] = Field(min_length=2)
+    """The values."""
 
     @model_validator(mode="after")
     def _choices_differ(self) -> CategoricalParameter:
@@ -118,18 +140,23 @@ Parameter = Annotated[
 
 
 class ObjectiveSettings(Settings):
-    """A validation metric to optimise; its direction is the metric's own, and may be written out."""
+    """A validation metric to optimise."""
 
     metric: str
+    """The metric, as `valid_target/macro_f1` or `valid_forgetting`."""
     direction: Literal["maximize", "minimize"] | None = None
+    """Which direction is better. The metric knows; if it is written out, it is checked."""
 
 
 class ConstraintSettings(Settings):
-    """A bound on a validation metric, in the metric's own unit as recorded (fractions: 0.03 is three points)."""
+    """A bound on a validation metric, as a fraction: 0.03 is three points. Give one of the two bounds."""
 
     metric: str
+    """The metric, as `valid_forgetting`."""
     at_most: Number | None = None
+    """The largest value that is allowed."""
     at_least: Number | None = None
+    """The smallest value that is allowed."""
 
     @model_validator(mode="after")
     def _has_one_bound(self) -> ConstraintSettings:
@@ -144,28 +171,35 @@ class ConstraintSettings(Settings):
 
 
 class SamplerSettings(Settings):
-    """Optuna's sampler by name, with its own options."""
+    """The sampler that proposes each next configuration; it is Optuna's."""
 
     name: str = "tpe"
+    """tpe, random, qmc, gp, cma_es, nsga2 or grid."""
     options: PlainSettings = Field(default_factory=dict)
+    """The arguments of Optuna's class, as `n_startup_trials: 6`."""
 
 
 class PrunerSettings(Settings):
-    """Optuna's pruner by name, with its own options; `patient` wraps another one.
+    """The pruner that stops trials early; it is Optuna's.
 
-    It judges by the objective alone; a trial that meets every constraint at the time is never pruned.
+    It judges by the objective alone. Trials that satisfy all constraints at the time are never pruned.
     """
 
     name: str = "none"
+    """none, median, hyperband, successive_halving, wilcoxon or patient."""
     options: PlainSettings = Field(default_factory=dict)
+    """The arguments of Optuna's class, as `n_warmup_steps: 3`."""
     wrapped: PrunerSettings | None = None
+    """The pruner that `patient` waits for."""
 
 
 class BudgetSettings(Settings):
-    """What each searched arm may spend, the same for all: a number of trials, or seconds of training."""
+    """What each searched arm may spend, the same for all. Give one of the two."""
 
     trials: PositiveInt | None = None
+    """How many trials each arm trains."""
     seconds: PositiveFloat | None = None
+    """How many seconds of training each arm has."""
 
     @model_validator(mode="after")
     def _has_one_unit(self) -> BudgetSettings:
@@ -177,58 +211,75 @@ class BudgetSettings(Settings):
 class RaceSettings(Settings):
     """More seeds for the most promising configurations before one wins.
 
-    The `candidates` best of each arm train on further `seeds`, one seed a round; a candidate that loses clearly drops
-    out (see `freezing.py`).
+    They train on one further seed a round, and a candidate that clearly loses drops out.
     """
 
     candidates: PositiveInt = 3
+    """How many configurations of each arm take part."""
     seeds: tuple[NonNegativeInt, ...] = ()
+    """The seeds of the rounds; none by default, so that the best trial of the search wins."""
 
 
 class SearchSettings(Settings):
-    """How the search draws: `seed` seeds the samplers; each configuration trains once on each of `seeds`.
-
-    `lag`: trial n is drawn from the results of trials 0 to n - lag, whatever else has finished by then. So up to `lag`
-    trials run at once, and a search gives the same trials whatever the number of workers, kills and restarts.
-    """
+    """How the search draws its trials."""
 
     seed: NonNegativeInt = 0
+    """Seeds the sampler."""
     seeds: tuple[NonNegativeInt, ...] = Field(default=(1000,), min_length=1)
+    """Each configuration is trained once on each of these seeds."""
     lag: PositiveInt = 4
+    """Trial n is drawn from the results of trials 0 to n - lag, whatever else has finished by then. So at most `lag`
+    trials run at once, and the trials are the same however many workers there are and however often they stop."""
 
 
 class ConfirmSettings(Settings):
     """Which rules pick a winner, and the fresh seeds on which the winners train again."""
 
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
+    """The fresh seeds; none of them may be a seed of the search or the race."""
     rules: tuple[Rule, ...] = Field(default=("best",), min_length=1)
-    regularisation: tuple[str, ...] | None = Field(
-        default=None,
-        description="Searched keys that count as regularisation for one_se; by default p, lambda, weight decay.",
-    )
+    """best: the best score. constrained: the best that satisfies the constraints. one_se: the most strongly regularised
+    within one standard error of the best. Each rule gives rows of its own."""
+    regularisation: tuple[str, ...] | None = None
+    """The searched settings that `one_se` counts as regularisation: by default stochastic depth, l2_lambda and weight
+    decay."""
 
 
 class SweepConfig(Settings):
     """A sweep: an experiment's arms, each tuned with the same budget, frozen, and confirmed on fresh seeds."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """The sweep's name; its records are kept in `results/NAME`."""
     description: str = ""
-    experiment: str = Field(description="The experiment file, relative to this one.")
-    settings: dict[str, Any] = Field(default_factory=dict, description="Dotted settings of every trial.")
-    arms: tuple[str, ...] | None = Field(
-        None, min_length=1, description="The experiment's arms to use; all by default."
-    )
+    """One line that becomes the table's title."""
+    experiment: str
+    """The experiment file, relative to this one."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Dotted settings of every trial (`loop.epochs: 8`), above what the experiment says."""
+    arms: tuple[str, ...] | None = Field(None, min_length=1)
+    """The experiment's arms to use; all by default. An arm that searches nothing is trained as it is."""
     space: dict[str, Parameter] = Field(min_length=1)
+    """What is searched: dotted settings, and the range of each."""
     objectives: tuple[ObjectiveSettings, ...] = Field(min_length=1)
+    """What is optimised; with several, the sampler searches for all of them and the first one picks the winner."""
     constraints: tuple[ConstraintSettings, ...] = ()
+    """What a winner of the rule `constrained` must satisfy."""
     sampler: SamplerSettings = SamplerSettings()
+    """How the next configuration is proposed."""
     pruner: PrunerSettings = PrunerSettings()
+    """Which trials are stopped early."""
     budget: BudgetSettings
+    """What each arm may spend."""
     search: SearchSettings = Field(default_factory=SearchSettings)
+    """Seeds of the search."""
     race: RaceSettings = RaceSettings()
+    """More seeds for the best configurations, before one wins."""
     confirm: ConfirmSettings
-    storage: str | None = Field(default=None, description="URL of a PostgreSQL or MySQL server; by default SQLite.")
+    """How winners are picked, and the fresh seeds that confirm them."""
+    storage: str | None = None
+    """The URL of a PostgreSQL or MySQL server, for workers on several machines; by default an SQLite file."""
     table: TableSettings = TableSettings()
+    """What the table shows."""
 
     @model_validator(mode="after")
     def _seeds_are_apart(self) -> SweepConfig:

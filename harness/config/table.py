@@ -32,19 +32,21 @@ def _text_or_mapping(value: Any) -> str | None:
 
 
 class MetricSettings(Settings):
-    """One metric's columns.
-
-    `direction` and `unit` are what the metric has anyway; written out they are checked. `show` names the columns:
-    the value, its paired difference from the baseline (`delta`), the relative reduction of the error (`relative`,
-    WERR for error rates), the value's interval, or the adjusted p.
-    """
+    """One metric's columns."""
 
     metric: str
+    """The metric, as `target_cer`, or a domain's, as `es/wer`."""
     header: str | None = None
+    """The column's header; the metric's own by default."""
     direction: Literal["higher", "lower"] | None = None
+    """Which direction is better. The metric knows; if it is written out, it is checked."""
     unit: str | None = None
+    """The unit that is printed. The metric knows; if it is written out, it is checked."""
     decimals: NonNegativeInt | None = None
+    """Digits after the point; the metric's own number by default."""
     show: tuple[Show, ...] = Field(default=("value",), min_length=1)
+    """The columns: the value, its paired difference from the baseline (delta), the share of the baseline's error that
+    is removed (relative), the value's confidence interval, the adjusted p."""
 
 
 MetricEntry = Annotated[
@@ -58,24 +60,25 @@ MetricEntry = Annotated[
 
 
 class ReferenceSettings(Settings):
-    """A paper's verified numbers beside ours: `paper` names the data, `rows` and `columns` say what stands for what.
-
-    Both map ours to the paper's (`tweets: SST`, `full_fine_tuning: Full`); only what is mapped gets a reference.
-    """
+    """A paper's numbers beside ours; only rows and columns that are mapped get one."""
 
     paper: str
-    show: Literal["columns", "rows"] = Field(
-        default="columns", description="columns: beside each mapped column; rows: a table of the mapped cells alone."
-    )
+    """The paper, by its file's name in harness/tables/papers/."""
+    show: Literal["columns", "rows"] = "columns"
+    """columns: beside each mapped column; rows: a table of the mapped cells alone."""
     rows: dict[str, str] = Field(min_length=1)
+    """Our rows, and the paper's name of each (`tweets: SST`)."""
     columns: dict[str, str] = Field(min_length=1)
+    """Our columns, and the paper's name of each (`full_fine_tuning: Full`)."""
 
 
 class _Claim(Settings):
     """Base of the claims: what is claimed, in words, and on which metric."""
 
     text: str = Field(min_length=1)
+    """The claim in words; the table prints it."""
     metric: str
+    """The metric that the claim is about."""
 
     @property
     def id(self) -> str:
@@ -84,17 +87,18 @@ class _Claim(Settings):
 
 
 class ContrastClaim(_Claim):
-    """The metric of `arm` against that of `than`, paired over seeds.
-
-    `expect`: the mean difference is `lower`, `higher`, `better` or `worse` (by more than `by`, in the table's unit), or
-    `equal`: within `by` on both sides.
-    """
+    """The metric of one arm against that of another, paired over seeds."""
 
     type: Literal["contrast"]
+    """A claim about the difference between two arms."""
     arm: str
+    """The arm that the claim is about."""
     than: str
+    """The arm that it is compared with."""
     expect: Literal["lower", "higher", "better", "worse", "equal"]
+    """What the mean difference is expected to be."""
     by: Annotated[float, Field(ge=0), NUMBER] = 0.0
+    """By how much at least, in the table's unit; with `equal`, the margin on both sides."""
 
     @model_validator(mode="after")
     def _is_about_two_arms(self) -> ContrastClaim:
@@ -106,19 +110,20 @@ class ContrastClaim(_Claim):
 
 
 class TrendClaim(_Claim):
-    """How the metric changes along a setting, by the slope of a line fitted in each seed.
-
-    The metric is that of `arm` (of every arm that has the setting, when left out), or its gain over `than`: the paired
-    difference in the metric's better direction. `along` is a numeric setting (`data.train_limit`, `adapter.dim`), whose
-    values come from different arms or experiments; `log` fits against its logarithm (slope: per factor of ten).
-    """
+    """How the metric changes along a setting, by the slope of a line fitted in each seed."""
 
     type: Literal["trend"]
+    """A claim about a slope."""
     along: str
+    """A numeric setting (`data.train_limit`, `adapter.dim`), whose values come from different arms or experiments."""
     expect: Literal["increasing", "decreasing"]
+    """The sign of the slope."""
     arm: str | None = None
+    """The arm whose metric is meant; every arm that has the setting, when left out."""
     than: str | None = None
+    """Fit the gain over this arm (the paired difference in the metric's better direction) instead of the metric."""
     log: bool = False
+    """Fit against the setting's logarithm; the slope is then per factor of ten."""
 
     @model_validator(mode="after")
     def _gain_has_an_arm(self) -> TrendClaim:
@@ -131,35 +136,51 @@ Claim = Annotated[ContrastClaim | TrendClaim, Discriminator("type")]
 
 
 class TableSettings(Settings):
-    """What a table shows, and how.
+    """What a table shows, and how."""
 
-    `rows` and `columns` are what its cells are told apart by: `arm`, `target`, `experiment`, or any setting of a trial
-    (`adapter.dim`). Of several, the last names the rows (or the lowest header), the others the groups.
-    """
-
-    metrics: tuple[MetricEntry, ...] = Field(default=(), description="Columns; the task's usual ones by default.")
-    baseline: str | None = Field(default=None, description="The arm that the others are compared with.")
+    metrics: tuple[MetricEntry, ...] = ()
+    """The columns: metrics by name, or with settings of their own. By default the task's usual ones."""
+    baseline: str | None = None
+    """The arm that the others are compared with."""
     title: str | None = None
-    layout: str | None = Field(default=None, description="A named layout; what is set here goes before it.")
+    """The table's title; the experiment's description by default."""
+    layout: str | None = None
+    """A named layout (`arms`, `ablation`, `effects`, ...). What is set here goes before it."""
     rows: tuple[str, ...] = Field(default=("arm",), min_length=1)
+    """What tells the rows apart: `arm`, `target`, `experiment`, a factor, or any setting (`adapter.dim`). Of several,
+    the last names the rows and the others group them."""
     columns: tuple[str, ...] = ()
-    arms: tuple[str, ...] | None = Field(default=None, min_length=1, description="Arms to show, in this order.")
-    where: dict[str, Any] = Field(default_factory=dict, description="Only trials with these settings.")
-    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict, description="Row group -> its rows, in order.")
-    labels: dict[str, str] = Field(default_factory=dict, description="What to print for an arm, target or setting.")
-    settings: tuple[str, ...] = Field(default=(), description="Hyperparameters as columns (dotted keys).")
-    sort: Literal["file", "size"] = Field(default="file", description="size: by data.train_limit, smallest first.")
-    summary: tuple[Summary, ...] = Field(default=(), description="Rows below the others.")
-    weights: dict[str, PositiveFloat] | None = Field(
-        default=None, description="Row -> weight of the weighted mean; data.train_limit when left out."
-    )
-    count: Literal["auto", "always", "never"] = Field(default="auto", description="Seeds as a column; auto: if uneven.")
-    spread: Literal["sd", "interval", "none"] = Field(default="sd", description="What stands behind the mean.")
+    """What tells the columns apart, above the metrics; written as `rows` are."""
+    arms: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """The arms to show, in this order; all by default."""
+    where: dict[str, Any] = Field(default_factory=dict)
+    """Show only trials that have these settings (`adapter.dim: 32`)."""
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Groups of rows: the name of each, and its rows in order."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """What to print for an arm, target or setting."""
+    settings: tuple[str, ...] = ()
+    """Hyperparameters to show as columns (`optim.lr`)."""
+    sort: Literal["file", "size"] = "file"
+    """The order of the rows: as in the file, or by `data.train_limit`, smallest first."""
+    summary: tuple[Summary, ...] = ()
+    """Rows below a table of several targets: means over them, and how much of the baseline's error is removed."""
+    weights: dict[str, PositiveFloat] | None = None
+    """The weight of each row in the weighted mean; `data.train_limit` by default."""
+    count: Literal["auto", "always", "never"] = "auto"
+    """Whether the number of seeds is a column; auto: if the rows have different numbers of them."""
+    spread: Literal["sd", "interval", "none"] = "sd"
+    """What stands behind the mean: the sample standard deviation, the confidence interval, or nothing."""
     level: Probability = 0.95
+    """The confidence level of all intervals."""
     alpha: Probability = 0.05
-    phase: Literal["confirm", "search"] = Field(default="confirm", description="search: a sweep's validation numbers.")
+    """The error rate of the whole table's significance marks."""
+    phase: Literal["confirm", "search"] = "confirm"
+    """Which trials of a sweep: the winners on fresh seeds (test metrics), or the search (validation metrics)."""
     reference: ReferenceSettings | None = None
-    claims: tuple[Claim, ...] = Field(default=(), description="What is expected, written before the run.")
+    """A paper's numbers, to be printed beside ours."""
+    claims: tuple[Claim, ...] = ()
+    """What you expect, written down before the run; the table judges it."""
 
     @field_validator("rows", "columns", mode="before")
     @classmethod
@@ -196,7 +217,9 @@ class TableSpec(TableSettings):
     """A table in a file of its own, of one experiment or several (by name; their records lie in the results folder)."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """The table's name."""
     experiments: tuple[str, ...] = Field(min_length=1)
+    """The experiments and sweeps whose records the table shows, by name."""
 
 
 LAYOUT_NAMES = (

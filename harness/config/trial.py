@@ -36,17 +36,19 @@ CONFIG_VERSION = 1  # raised when the meaning of a setting changes, so that old 
 
 
 class DataSettings(Settings):
-    """Which corpus, which domains, and how few target examples.
-
-    `source` are domains the backbone was trained on, `target` the one it is adapted to. `train_limit` keeps that
-    many target training examples (a sample of its own for each seed, the same for every arm); null keeps all.
-    """
+    """Which corpus, which domains, and how few target examples."""
 
     corpus: str
+    """A corpus by its name (`harness data list` shows them), or `manifest:PATH` for data of your own."""
     options: PlainSettings = Field(default_factory=dict)
+    """Options of the corpus, as `labels: [bad, good]` for data of your own."""
     source: tuple[str, ...] = Field(min_length=1)
+    """The domains that the backbone was trained on. Forgetting is measured on them."""
     target: str
+    """The domain that the model is adapted to."""
     train_limit: PositiveInt | None = None
+    """How many training examples of the target are used; null uses all. Each seed draws its own, for every arm the
+    same."""
 
     @model_validator(mode="after")
     def _target_is_not_source(self) -> DataSettings:
@@ -59,6 +61,7 @@ class LayersFrom(Settings):
     """`{from: n}`: every layer from n (0 is the lowest) upwards."""
 
     first: Annotated[NonNegativeInt, Field(alias="from")]
+    """The lowest layer that gets an adapter; 0 is the layer next to the input."""
 
 
 def _kind_of_layers(value: Any) -> str | None:
@@ -82,46 +85,54 @@ Layers = Annotated[
 
 
 class BackboneSettings(Settings):
-    """The frozen model: a shipped recipe's name or the path of a recipe file, and where adapters go.
-
-    `layers` chooses the insertion points: "all", a list of layer numbers, or {from: n}.
-    """
+    """The frozen model, and where adapters go."""
 
     recipe: str
+    """A shipped recipe by its name (`text_small`, `speech_small`, `text_minilm`), or the path of a recipe file."""
     layers: Layers = "all"
+    """The layers that get an adapter: `all`, a list of layer numbers, or `{from: n}`."""
 
 
 class OptimSettings(Settings):
-    """AdamW with a linear warm-up (`warmup`: share of all steps) and a decay to zero."""
+    """The optimizer: AdamW with a linear warm-up and a decay to zero."""
 
     lr: PositiveFloat = 1e-3
+    """The highest learning rate, reached at the end of the warm-up."""
     weight_decay: NonNegativeFloat = 0.01
+    """AdamW's decoupled weight decay, on all weights that learn."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """AdamW's decay rates of the running means of the gradient and of its square."""
     eps: PositiveFloat = 1e-8
+    """What AdamW adds to its denominator."""
     warmup: Fraction = 0.1
+    """The share of all steps in which the learning rate rises from 0."""
     decay: Literal["none", "linear", "cosine"] = "linear"
+    """How the learning rate falls to 0 after the warm-up; `none` keeps it."""
     clip_norm: PositiveFloat | None = 1.0
+    """The largest norm of the gradient over all weights; null never clips."""
 
 
 class AugmentSettings(Settings):
-    """SpecAugment on log-mel features: number of masks and their greatest width (speech only).
+    """SpecAugment: random masks on the log-mel features of training clips (speech only).
 
-    A time mask is at most `time_mask` frames and at most `max_time_share` of the clip; a mel mask at most `mel_mask`
-    channels.
-
-    `views: null` masks a clip anew each time it is used. `views: N` makes N masked views of each training clip once and
-    for all: view v follows from the settings above, `view_seed`, the clip's key and v, and is the same for every trial.
-    A trial meets each view of a clip once in N epochs, in an order of its own. As views never change, a frozen prefix
-    can be kept for each of them, and such trials can be packed.
+    View v of a clip follows from the mask settings, `view_seed`, the clip's key and v, and is the same for every trial.
+    A trial meets each view of a clip once in N epochs, in an order of its own.
     """
 
     num_time_masks: NonNegativeInt = 2
+    """How many masks along time."""
     time_mask: PositiveInt = 20
+    """The longest time mask, in frames."""
     num_mel_masks: NonNegativeInt = 2
+    """How many masks along the mel channels."""
     mel_mask: PositiveInt = 8
+    """The widest mel mask, in channels."""
     max_time_share: Fraction = 0.2
+    """The largest share of a clip that one time mask may cover."""
     views: PositiveInt | None = None
+    """null masks a clip anew each time. N masks each clip N times, once and for all, which the faster engines need."""
     view_seed: NonNegativeInt = 0
+    """The seed of the fixed views; it is used only with `views`."""
 
     @model_validator(mode="after")
     def _view_seed_is_used(self) -> AugmentSettings:
@@ -140,22 +151,26 @@ VIEW_FIELDS = ("views", "view_seed")
 
 
 class LoopSettings(Settings):
-    """How long and how a trial trains.
-
-    `max_frames` bounds a batch by its padded size (tokens or feature frames); `valid_limit` bounds the examples per
-    domain scored after each epoch (the final scores use all of them). `threads` is fixed so that a trial gives the
-    same bits however many cores the machine has.
-    """
+    """How long and how a trial trains."""
 
     epochs: PositiveInt = 10
+    """The most passes over the training examples; the best epoch's weights are kept."""
     batch_size: PositiveInt = 16
+    """The most examples in a batch."""
     max_frames: PositiveInt | None = None
+    """The most tokens or feature frames in a batch, padding included; null sets no such bound."""
     patience: PositiveInt | None = None
+    """After how many epochs without a better validation score a training stops; null trains all epochs."""
     valid_limit: PositiveInt | None = 300
+    """How many validation examples of each domain are scored after an epoch; the final scores use all of them."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """The numbers that training computes with; bfloat16 keeps weights, moments and scores in float32."""
     device: str = "cpu"
+    """Where to train: cpu, cuda, cuda:N or mps."""
     threads: PositiveInt = 1
+    """Threads of a training. They are part of the trial: with another number, sums have other last bits."""
     augment: AugmentSettings | None = None
+    """SpecAugment of the training clips (speech only); null trains on clips as they are."""
 
     @field_validator("device")
     @classmethod
@@ -166,20 +181,22 @@ class LoopSettings(Settings):
 
 
 class TrialConfig(Settings):
-    """One training, fully resolved.
-
-    `train` names the weights that learn: nothing ("none"), the output layer ("head"), adapters in a frozen model
-    ("adapters", as NeMo does it), both ("adapters_and_head"), or everything ("full"). `adapter` is a `_target_`
-    config; its `in_features` is filled in from the insertion point when left out.
-    """
+    """One training, fully resolved."""
 
     data: DataSettings
+    """The corpus, its source and target domains, and how many target examples."""
     backbone: BackboneSettings
+    """The pretrained model, and the layers that get an adapter."""
     train: Literal["none", "head", "adapters", "adapters_and_head", "full"]
+    """The weights that learn: none, the output layer (head), adapters in a frozen model, both, or all (full)."""
     adapter: PlainSettings | None = None
+    """The adapter: its class (`_target_`) and the class's arguments. `in_features` follows from the backbone."""
     optim: OptimSettings = OptimSettings()
+    """The optimizer and its schedule."""
     loop: LoopSettings = LoopSettings()
+    """Epochs, batches, precision, device and augmentation."""
     seed: NonNegativeInt
+    """Seeds the adapter's first weights, the order of the data, dropout and masks."""
 
     @model_validator(mode="after")
     def _adapter_is_used(self) -> TrialConfig:
@@ -199,18 +216,22 @@ class TrialConfig(Settings):
 
 
 class ExperimentConfig(Settings):
-    """Arms x seeds that give one table; `base` is shared, each arm overrides what differs.
-
-    `design` adds arms: a factorial, or components left out or added one at a time.
-    """
+    """Arms and seeds that give one table."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """The experiment's name; its records are kept in `results/NAME`."""
     description: str = ""
+    """One line that becomes the table's title."""
     base: dict[str, Any] = Field(default_factory=dict)
+    """The settings that all arms share."""
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """The rows of the table: the name of each arm, and the settings in which it differs from `base`."""
     design: Design | None = None
+    """Writes arms for you: a factorial, or components left out or added one at a time."""
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
+    """Every arm is trained once on each of these seeds."""
     table: TableSettings = TableSettings()
+    """What the table shows."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> ExperimentConfig:

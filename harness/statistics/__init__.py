@@ -5,7 +5,8 @@
     two_level                                     seeds and items together
     aggregate_targets, performance_profile, ...   several targets
 
-Which method stands behind each number, and how it was measured to hold: docs/statistics.md. Loads NumPy alone.
+docs/explanation/statistics.md says which method stands behind each number, and how well it held when it was measured.
+Loads NumPy alone.
 """
 
 from harness.statistics.aggregates import (

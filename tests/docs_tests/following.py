@@ -15,7 +15,7 @@ from harness.data.cache import data_cache
 from .blocks import Block, blocks_of, edited, missing_lines
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND_TIMEOUT_S = 280.0
+COMMAND_TIMEOUT_S = 600.0
 NEVER_COPIED = ("benchmarks",)
 
 

@@ -1,4 +1,4 @@
-"""The README's tree is that of the repository (its code blocks: tests/docs_tests)."""
+"""The README is short, and its tree is that of the repository (tests/docs_tests runs its code blocks)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ import re
 from pathlib import Path
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+MOST_BYTES = 8000
 
 
-def test_tree_names_only_what_exists() -> None:
+def test_is_short() -> None:
+    assert README.stat().st_size <= MOST_BYTES
+
+
+def test_tree_names_what_exists_and_nothing_else() -> None:
     text = README.read_text(encoding="utf-8")
-    tree = text[text.index("## Where things are") : text.index("A trial's record")]
+    tree = text[text.index("## Where things are") : text.index("## Read on")]
     root = README.parent
-    modules = re.findall(r"^ {6}(\w[\w/]*(?:/|\.py)) ", tree, re.MULTILINE)
-    assert len(modules) > 10
-    assert [name for name in modules if not (root / "harness" / name).exists()] == []
-    folders = re.findall(r"^ {4}(\w+)/(?: |$)", tree, re.MULTILINE)
-    assert {"experiments", "results", "harness", "tests", "benchmarks", "docs"} <= set(folders)
-    assert [name for name in folders if not (root / name).is_dir()] == []
+    named = {
+        folder: {name for line in lines for name in re.findall(r"(\w+)/(?= |$)", line)}
+        for folder, lines in {
+            root: re.findall(r"^ {4}(\S.*)$", tree, re.MULTILINE),
+            root / "harness": re.findall(r"^ {6}(\S.*)$", tree, re.MULTILINE),
+        }.items()
+    }
+    assert [str(folder / name) for folder, names in named.items() for name in names if not (folder / name).is_dir()] == []
+    packages = {path.parent.name for path in (root / "harness").glob("*/__init__.py")}
+    assert packages - named[root / "harness"] == set()

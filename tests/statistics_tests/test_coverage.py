@@ -1,4 +1,4 @@
-"""A small calibration with wide margins: the large one is benchmarks/calibration.py, its results docs/statistics.md."""
+"""A small calibration with wide margins. The large one is benchmarks/calibration.py (docs/explanation/statistics.md)."""
 
 from __future__ import annotations
 

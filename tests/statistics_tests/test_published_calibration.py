@@ -1,4 +1,4 @@
-"""The calibration that docs/statistics.md prints is the stored one, and it backs the defaults."""
+"""The calibration that docs/explanation/statistics.md prints is the stored one, and it backs the defaults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "benchmarks" / "results" / "calibration.json"
-PAGE = ROOT / "docs" / "statistics.md"
+PAGE = ROOT / "docs" / "explanation" / "statistics.md"
 
 
 @pytest.fixture(scope="module")

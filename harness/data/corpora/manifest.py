@@ -1,7 +1,7 @@
 """A corpus of the user's own: rows with domain, and text and label, or path and transcript.
 
 Optional columns: `group` (what must not straddle a split; default: copies of the same text), `split` (train,
-valid or test for every row; default: by hash of the group) and `key`. docs/data.md shows the formats.
+valid or test for every row; default: by hash of the group) and `key`. docs/reference/data.md shows the formats.
 """
 
 from collections import Counter, defaultdict

@@ -1,0 +1,260 @@
+"""Write schemas/*.json and docs/reference/*.md from the code: `python docs/generate.py`.
+
+The settings classes (harness/config, harness/backbones/recipe.py), the metrics and the command line say what there is,
+with types, defaults and meanings; nothing is written twice. tests/docs_tests/test_reference.py fails when a generated
+file is not what this program would write.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from harness.backbones.recipe import Recipe
+from harness.cli.main import app
+from harness.config.schemas import SCHEMAS, schema_of, text_of
+from harness.config.trial import TrialConfig
+from harness.metrics import TABLE_METRICS, describe_metric
+
+ROOT = Path(__file__).resolve().parents[1]
+MADE = "<!-- made by docs/generate.py; edit the code it is made from -->"
+Schema = Mapping[str, Any]
+
+# file -> (title, opening paragraph)
+PAGES = {
+    "experiment": (
+        "Experiment files",
+        "An experiment file declares [arms](../glossary.md#arm) and seeds; `harness run FILE` trains each arm on each"
+        " seed and prints the table. What stands under `base` holds for all arms; an arm writes only what differs. On the"
+        " command line a setting is written with dots, as `optim.lr=3e-4`.",
+    ),
+    "sweep": (
+        "Sweep files",
+        "A sweep file names an experiment and says which settings are searched, how, and with which budget;"
+        " `harness sweep FILE` searches, freezes the winners, confirms them on fresh seeds and prints the table."
+        " See [how a sweep works](../explanation/sweeps.md).",
+    ),
+    "table": (
+        "Table settings",
+        "These keys stand under `table:` in an experiment or sweep file, or in a table file of their own"
+        " (`harness table FILE`), which has a `name` and lists its `experiments`.",
+    ),
+    "recipe": (
+        "Recipe files",
+        "A recipe describes a backbone: the model, the source domains it is trained on, and how."
+        " `harness pretrain FILE` trains it; `backbone.recipe` of an experiment names it."
+        " The shipped recipes lie in `harness/backbones/shipped/`.",
+    ),
+}
+ELSEWHERE = {"TableSettings": "table.md"}  # settings that have a page of their own
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Every schema by the name of its file."""
+    return {name: make() for name, make in SCHEMAS.items()} | {"recipe.json": schema_of(Recipe, "A recipe of harness")}
+
+
+def told_schemas() -> dict[str, dict[str, Any]]:
+    """The schemas that the reference is made of: those of the files, but a whole trial says which keys it needs."""
+    made, trial = schemas(), schema_of(TrialConfig, "A trial of harness")
+    defs = made["experiment.json"]["$defs"] | trial["$defs"]
+    defs["PartialTrial"] = defs["PartialTrial"] | {"required": [key for key in trial["required"] if key != "seed"]}
+    return made | {"experiment.json": made["experiment.json"] | {"$defs": defs}}
+
+
+def files() -> dict[Path, str]:
+    """Every generated file, relative to the repository, and its text."""
+    texts = {Path("schemas") / name: text_of(schema) for name, schema in schemas().items()}
+    made, reference = told_schemas(), Path("docs") / "reference"
+    for name, (title, opening) in PAGES.items():
+        texts[reference / f"{name}.md"] = _page(title, opening, _settings(made[f"{name}.json"]))
+    texts[reference / "commands.md"] = _page(
+        "Commands",
+        "Every command ends with exit code 0 when it is done, 1 when a trial or a check failed, 2 when its input was"
+        " wrong, and 130 when it was interrupted. A failed command prints one line; `harness --debug COMMAND` shows the"
+        " traceback.",
+        _commands(),
+    )
+    texts[reference / "metrics.md"] = _page(
+        "Metrics",
+        "Records hold fractions (0.25); tables print percent (25.0). A metric of one domain is written with a slash, as"
+        " `tweets/accuracy`; in a sweep, objectives and constraints are validation metrics: `valid_target/macro_f1`,"
+        " `valid_source/cer`, `valid_forgetting`.",
+        _metrics(),
+    )
+    return texts
+
+
+def _page(title: str, opening: str, lines: Iterator[str]) -> str:
+    return "\n".join([f"# {title}", MADE, "", opening, "", *lines]).rstrip() + "\n"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _settings(schema: Schema) -> Iterator[str]:
+    """A section for each settings class, titled by where its keys stand in the file."""
+    waiting: list[tuple[str, Schema]] = [("", schema)]
+    told = set()
+    while waiting:
+        path, node = waiting.pop(0)
+        if path:
+            yield f"## `{path}`"
+            yield ""
+            yield node.get("description", "")
+            yield ""
+        yield from (_row("key", "type", "default", "meaning"), _row(":---", ":---", ":---", ":---"))
+        required = node.get("required", ())
+        deeper = []
+        for key, field in node["properties"].items():
+            default = "required" if key in required else _default(field)
+            yield _row(f"`{key}`", _type(field, schema["$defs"]), default, field["description"])
+            for place, name in _named_below(f"{path}.{key}" if path else key, field, schema["$defs"]):
+                if name not in told and name not in ELSEWHERE:
+                    told.add(name)
+                    deeper.append((place, schema["$defs"][name]))
+        yield ""
+        waiting = deeper + waiting
+
+
+def _named_below(path: str, field: Schema, defs: Schema) -> Iterator[tuple[str, str]]:
+    """The settings classes that a key's value may hold, each with where its keys stand."""
+    if "$ref" in field:
+        name = field["$ref"].rsplit("/", 1)[1]
+        kind = next((p["const"] for key, p in defs[name]["properties"].items() if "const" in p), None)
+        yield (path if kind is None else f"{path}` with `{_tag(defs[name])}: {kind}"), name
+    for option in (*field.get("anyOf", ()), *field.get("oneOf", ())):
+        yield from _named_below(path, option, defs)
+    if isinstance(field.get("items"), Mapping):
+        yield from _named_below(f"{path}[]", field["items"], defs)
+    if isinstance(field.get("additionalProperties"), Mapping):
+        yield from _named_below(f"{path}.NAME", field["additionalProperties"], defs)
+
+
+def _tag(node: Schema) -> str:
+    return next(key for key, field in node["properties"].items() if "const" in field)
+
+
+def _default(field: Schema) -> str:
+    if "default" not in field:  # made by a function: settings that all have defaults of their own, or an empty mapping
+        return "see below" if "$ref" in field else "empty"
+    value = field["default"]
+    if value in ("", [], {}):
+        return "empty"
+    if isinstance(value, Mapping):
+        return "see below"
+    return f"`{json.dumps(value)}`"
+
+
+def _type(field: Schema, defs: Schema) -> str:
+    """A JSON Schema type in words."""
+    if "$ref" in field:
+        name = field["$ref"].rsplit("/", 1)[1]
+        return f"[settings]({ELSEWHERE[name]})" if name in ELSEWHERE else "settings"
+    if "const" in field:
+        return f"`{field['const']}`"
+    if "enum" in field:
+        return ", ".join(f"`{choice}`" for choice in field["enum"])
+    options = [*field.get("anyOf", ()), *field.get("oneOf", ())]
+    if options:
+        return " or ".join(dict.fromkeys(_type(option, defs) for option in options))
+    match field.get("type"):
+        case "array" if "prefixItems" in field:
+            return "list: " + ", ".join(_type(item, defs) for item in field["prefixItems"])
+        case "array":
+            return f"list of {_type(field['items'], defs)}"
+        case "object":
+            values = field.get("additionalProperties")
+            return f"mapping to {_type(values, defs)}" if isinstance(values, Mapping) else "mapping"
+        case "number" | "integer" as kind:
+            return " ".join([kind, *_bounds(field)])
+        case "string":
+            return "text"
+        case "boolean":
+            return "true or false"
+        case "null":
+            return "null"
+    return "anything"
+
+
+def _bounds(field: Schema) -> list[str]:
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {field[key]:g}" for key, sign in signs.items() if key in field]
+    return [" and ".join(bounds)] if bounds else []
+
+
+def _commands() -> Iterator[str]:
+    root = typer.main.get_command(app)
+    for path, command in _leaves("harness", root):
+        yield f"## `{path}`"
+        yield ""
+        yield _paragraph(command.help)
+        yield ""
+        parameters = [p for p in command.params if p.name != "help"]
+        if not parameters:
+            continue
+        yield from (_row("argument or option", "default", "meaning"), _row(":---", ":---", ":---"))
+        for parameter in parameters:
+            meaning = _paragraph(getattr(parameter, "help", None))
+            yield _row(f"`{_written(parameter)}`", _option_default(parameter), meaning)
+        yield ""
+
+
+def _leaves(path: str, command: Any) -> Iterator[tuple[str, Any]]:
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield path, command
+        return
+    for name, one in below.items():
+        yield from _leaves(f"{path} {name}", one)
+
+
+def _written(parameter: Any) -> str:
+    """An argument or option as it is written: `NAME...`, `--jobs N`, `--quiet, -q`."""
+    name = (parameter.metavar or parameter.name.upper()).removesuffix("...")
+    name = name[1:-1] if name.startswith("[") else name
+    if parameter.param_type_name == "argument":
+        return f"{name}..." if parameter.nargs == -1 else name
+    return ", ".join([*parameter.opts, *parameter.secondary_opts]) + ("" if parameter.is_flag else f" {name}")
+
+
+def _option_default(parameter: Any) -> str:
+    if parameter.required:
+        return "required"
+    if getattr(parameter, "is_flag", False) or parameter.default in (None, (), []):
+        return ""
+    return f"`{parameter.default}`"
+
+
+def _paragraph(text: str | None) -> str:
+    return " ".join(inspect.cleandoc(text or "").split())
+
+
+def _metrics() -> Iterator[str]:
+    yield from (_row("metric", "better", "unit", "meaning"), _row(":---", ":---", ":---", ":---"))
+    for name in TABLE_METRICS:
+        metric = describe_metric(name)
+        if metric is None:  # which metric it stands for depends on the task
+            yield _row(f"`{name}`", "the task's", "%", "the task's primary metric: macro F1 in text, CER in speech")
+            continue
+        yield _row(f"`{name}`", metric.direction, metric.unit, metric.meaning)
+
+
+def main() -> None:
+    """Write all files, and say which ones changed."""
+    for path, text in files().items():
+        place = ROOT / path
+        if not place.is_file() or place.read_text(encoding="utf-8") != text:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text, encoding="utf-8")
+            print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

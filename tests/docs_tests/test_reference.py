@@ -1,0 +1,59 @@
+"""The generated reference and schemas are those of the code, and links between pages lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from harness.search.samplers import PRUNERS, SAMPLERS
+
+from .following import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    """docs/generate.py."""
+    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_files_are_up_to_date(generate: ModuleType) -> None:
+    texts = generate.files()
+    assert len(texts) > 8
+    old = [str(path) for path, text in texts.items() if (ROOT / path).read_text(encoding="utf-8") != text]
+    assert old == [], "python docs/generate.py writes them"
+
+
+@pytest.mark.parametrize(("settings", "registry"), [("SamplerSettings", SAMPLERS), ("PrunerSettings", PRUNERS)])
+def test_names_told_are_those_that_there_are(settings: str, registry: dict[str, object], generate: ModuleType) -> None:
+    meaning = generate.schemas()["sweep.json"]["$defs"][settings]["properties"]["name"]["description"]
+    assert set(re.findall(r"[a-z_0-9]+", meaning)) - {"or"} >= set(registry)
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in found}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT).with_suffix("")))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    wrong = []
+    for link in _LINK.findall(text):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and anchor not in headings(target)):
+            wrong.append(link)
+    assert wrong == []
