@@ -5,7 +5,7 @@ core; it needs the published records in results/ and two corpora (`harness data 
 
     python benchmarks/calibration.py             writes benchmarks/results/calibration.json, then figure and tables
     python benchmarks/calibration.py --quick     a twentieth of it, printed only
-    python benchmarks/calibration.py --redraw    draws docs/figures/calibration.* and docs/explanation/statistics.md again
+    python benchmarks/calibration.py --redraw    draws docs/figures/calibration.* and its table in docs again
 """
 
 from __future__ import annotations

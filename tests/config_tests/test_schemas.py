@@ -1,4 +1,4 @@
-"""The committed JSON Schemas accept every shipped file and refuse a wrong one (docs_tests compares them with the code)."""
+"""The committed JSON Schemas accept every shipped file and refuse a wrong one."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ def test_tree_names_what_exists_and_nothing_else() -> None:
             root / "harness": re.findall(r"^ {6}(\S.*)$", tree, re.MULTILINE),
         }.items()
     }
-    assert [str(folder / name) for folder, names in named.items() for name in names if not (folder / name).is_dir()] == []
+    missing = [folder / name for folder, names in named.items() for name in names if not (folder / name).is_dir()]
+    assert missing == []
     packages = {path.parent.name for path in (root / "harness").glob("*/__init__.py")}
     assert packages - named[root / "harness"] == set()

@@ -1,4 +1,4 @@
-"""A small calibration with wide margins. The large one is benchmarks/calibration.py (docs/explanation/statistics.md)."""
+"""A small calibration with wide margins. The large one is benchmarks/calibration.py."""
 
 from __future__ import annotations
 

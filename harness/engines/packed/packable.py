@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+from torch import nn
+
 from harness.adapters.packed import PackedAdapter, PackedStrategy, packed_adapter, packed_strategy
 from harness.backbones.model import TaskModel
 from harness.config.trial import LoopSettings
