@@ -20,7 +20,6 @@ from harness.statistics import ALPHA, Interval, compare_by_seed, compare_unpaire
 from harness.tasks.references import ReferenceShelf
 from harness.tasks.registry import TASKS
 
-OTHER_TARGET = "OTHER TARGET"
 DEFAULT = ("target_", "source_", "forgetting", "constrained_score")
 
 
@@ -92,7 +91,7 @@ def compare_sides(one: Side, other: Side, metrics: Sequence[str] = ()) -> SideBy
         left, right = one.trials[first], other.trials[second]
         about = differing_data(left, right)
         notes += [note for note in about if note not in notes]
-        same_target = same_target and not any(note.startswith(OTHER_TARGET) for note in about)
+        same_target = same_target and target_of(left) == target_of(right)
         for metric in chosen:
             found = difference_of((first, second), metric, left, right)
             if found is not None:
@@ -180,13 +179,19 @@ def _verdict(found: Difference, p: float | None) -> str:
     return "better" if better else "worse"
 
 
+def target_of(trials: Mapping[int, Record]) -> str:
+    """The corpus and the domain that an arm was adapted to."""
+    data = next(iter(trials.values())).config["data"]
+    return f"{data['corpus']}/{data['target']}"
+
+
 def differing_data(left: Mapping[int, Record], right: Mapping[int, Record]) -> list[str]:
     """Notes on other targets, other contents of a corpus, other base models."""
     one, other = next(iter(left.values())), next(iter(right.values()))
     notes = []
-    targets = [f"{record.config['data']['corpus']}/{record.config['data']['target']}" for record in (one, other)]
+    targets = target_of(left), target_of(right)
     if targets[0] != targets[1]:
-        notes.append(f"{OTHER_TARGET}: {targets[0]} and {targets[1]}: the numbers are not about the same thing")
+        notes.append(f"OTHER TARGET: {targets[0]} and {targets[1]}: the numbers are not about the same thing")
     if one.provenance is None or other.provenance is None:
         return notes
     for what in ("corpus", "backbone"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from pydantic import ValidationError
 
 from harness.checks.findings import cell_name
 from harness.checks.record_checks import Place
+from harness.config.rows import RowId, find_rows
+from harness.config.table import rows_named
 from harness.config.trial import TrialConfig
-from harness.errors import UserError, must_be_in
+from harness.errors import UserError
 from harness.records.predictions import read_predictions
 from harness.records.provenance import machine, package_versions
 from harness.records.schema import Provenance, Record, Summary
@@ -38,10 +41,11 @@ def choose_trial(results: Path, name: str, cell: str | None) -> tuple[Place, Rec
     arms = store.manifest().arms
     places = [Place(arm, seed, store.trial(i)) for arm, seeds in arms.items() for seed, i in seeds.items()]
     if cell is not None:
-        arm, seed = split_cell(cell, list(arms))
-        places = [place for place in places if place.arm == arm and (seed is None or place.seed == seed)]
+        rows, seed = split_cell(cell, store.manifest().row_ids)
+        places = [place for place in places if place.arm in rows and (seed is None or place.seed == seed)]
         if not places:
-            raise UserError(f"--cell {cell!r}: {arm} has no seed {seed}; choices: {', '.join(map(str, arms[arm]))}")
+            choices = ", ".join(map(str, arms[rows[0]]))
+            raise UserError(f"--cell {cell!r}: {rows[0]} has no seed {seed}; choices: {choices}")
     complete = []
     for place in places:
         record = place.folder.record()
@@ -52,19 +56,19 @@ def choose_trial(results: Path, name: str, cell: str | None) -> tuple[Place, Rec
     return secrets.choice(complete)
 
 
-def split_cell(cell: str, arms: list[str]) -> tuple[str, int | None]:
-    """`ROW/SEED` or `ROW` -> row and seed.
+def split_cell(cell: str, rows: Sequence[RowId]) -> tuple[list[str], int | None]:
+    """`ROW/SEED` or `ROW` -> the rows that are meant, and the seed.
 
     Raises:
         UserError: no such row, or a seed that is no number.
     """
-    if cell in arms:
-        return cell, None
-    arm, slash, seed = cell.rpartition("/")
-    must_be_in(arm if slash else cell, arms, f"--cell {cell!r}: no row {arm if slash else cell!r}")
+    if found := find_rows(cell, rows):
+        return found, None
+    row, slash, seed = cell.rpartition("/")
+    found = rows_named(row if slash else cell, rows, f"--cell {cell!r}")
     if not seed.isdecimal():
-        raise UserError(f"--cell {cell!r}: expected ROW or ROW/SEED, as in {arms[0]}/0")
-    return arm, int(seed)
+        raise UserError(f"--cell {cell!r}: expected ROW or ROW/SEED, as in {rows[0].name}/0")
+    return found, int(seed)
 
 
 def retrain_trial(place: Place, record: Record, tolerance: float) -> Retrained:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import UserError, must_be_in
+from harness.config.table import rows_named
+from harness.errors import UserError
 from harness.records.schema import Record
 from harness.records.store import MANIFEST, RecordStore
 
@@ -36,12 +37,13 @@ def load_side(asked: str, results: Path) -> Side:
     """
     store, arm = _locate(asked, results)
     manifest = store.manifest()
+    shown = list(manifest.arms)
     if arm is not None:
-        must_be_in(arm, manifest.arms, f"{asked}: no arm {arm!r} in {store.name}")
+        shown = rows_named(arm, manifest.row_ids, asked, store.name)
     trials: dict[str, dict[int, Record]] = {}
     failed: dict[str, int] = {}
     for name, seeds in manifest.arms.items():
-        if arm not in (None, name):
+        if name not in shown:
             continue
         for seed, trial_id in seeds.items():
             record = store.trial(trial_id).record()
@@ -51,7 +53,7 @@ def load_side(asked: str, results: Path) -> Side:
                 failed[name] = failed.get(name, 0) + 1
     if not trials:
         raise UserError(f"{asked}: no trial is finished, so there is nothing to compare")
-    return Side(asked, store, trials, failed, arm is not None)
+    return Side(asked, store, trials, failed, arm is not None and len(shown) == 1)
 
 
 def _locate(asked: str, results: Path) -> tuple[RecordStore, str | None]:

@@ -17,7 +17,9 @@ from pydantic import TypeAdapter
 from harness.checks.findings import Findings, same_number
 from harness.checks.record_checks import Place, check_digests, check_identity, check_log
 from harness.config.base import content_hash
+from harness.config.rows import merge_rules
 from harness.config.sweep import REGULARISERS, ConstraintSettings
+from harness.config.trees import get_dotted
 from harness.config.trial import CONFIG_VERSION
 from harness.errors import TrialError, UserError
 from harness.records.schema import Manifest, Record, assert_sealed
@@ -114,7 +116,7 @@ def _check_search_record(sweep: SweepFolder, point: SearchPoint, record: Record,
         sealed = str(error)
     findings.check(sealed is None, "search records hold no test number", where, f"it holds test data: {sealed}")
     for key, value in point.params.items():
-        found = dotted(record.config, key)
+        found = get_dotted(record.config, key, None)
         findings.check(found == value, "searched settings of records", where, f"{key} is {found!r}, not {value!r}")
 
 
@@ -205,11 +207,9 @@ def check_rows(
 ) -> None:
     """The rows of the confirm phase are the winners' settings on the confirm seeds."""
     assert sweep.frozen is not None
-    chosen: dict[int, list[str]] = {}
-    for rule, winner in winners.items():
-        chosen.setdefault(winner.contender.number, []).append(rule)
-    for number, rules in chosen.items():
-        row = arm if len(winners) == 1 else f"{arm} ({', '.join(rules)})"
+    merged = merge_rules(arm, {rule: winner.contender.number for rule, winner in winners.items()})
+    for number, row_id in merged.items():
+        row = row_id.name
         point = next(point for point in points if point.number == number)
         config = sweep.record(point.trial_ids[0]).config
         expected = {seed: trial_id_of(config, seed) for seed in sweep.frozen["confirm"]["seeds"]}
@@ -220,13 +220,6 @@ def check_rows(
 def trial_id_of(config: Mapping[str, Any], seed: int) -> str:
     """The id of a config with its seed replaced."""
     return content_hash({"version": CONFIG_VERSION, **config, "seed": seed})
-
-
-def dotted(tree: Any, key: str) -> Any:
-    """The value at a dotted key; None where there is none."""
-    for part in key.split("."):
-        tree = tree.get(part) if isinstance(tree, Mapping) else None
-    return tree
 
 
 def _regularisers(space: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:

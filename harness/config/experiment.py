@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from harness.config.base import content_hash
 from harness.config.design import Design, design_arms, expand_design
 from harness.config.messages import one_line
+from harness.config.notes import Note
+from harness.config.rows import RowId
 from harness.config.table import check_table
 from harness.config.trees import merge, set_dotted, unshared
 from harness.config.trial import ExperimentConfig, TrialConfig
@@ -33,13 +35,15 @@ class PlannedTrial:
 class Experiment:
     """A validated experiment: its settings and every trial, arms in file order, seeds inside.
 
-    `notes` go under its table (how a sweep tuned the arms, say).
+    `notes` go under its table (how a sweep tuned the arms, say). `rows` says of arms that are winners of a sweep which
+    arm they come from, and which rules chose them.
     """
 
     config: ExperimentConfig
     trials: tuple[PlannedTrial, ...]
     path: Path
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+    rows: tuple[RowId, ...] = ()
 
     @property
     def name(self) -> str:
@@ -143,7 +147,7 @@ def make_experiment(content: dict[str, Any], path: Path, overrides: Sequence[str
         config = ExperimentConfig.model_validate(content)
     except ValidationError as error:
         raise UserError(one_line(error, str(path), ExperimentConfig)) from error
-    check_table(config.table, list(config.arms), f"{path}: table")
+    check_table(config.table, [RowId(arm) for arm in config.arms], f"{path}: table")
     trials = []
     for arm, settings in config.arms.items():
         merged = merge(config.base, settings)

@@ -19,10 +19,10 @@ from harness.config.base import (
     PositiveInt,
     Settings,
 )
+from harness.config.rows import Rule
 from harness.config.table import TableSettings
 
 Number = Annotated[float, NUMBER]
-Rule = Literal["best", "constrained", "one_se"]
 Choice = float | int | str | bool | None
 
 

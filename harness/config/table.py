@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 
 from harness.config.base import NUMBER, NonNegativeInt, PositiveFloat, Settings, content_hash
 from harness.config.messages import one_line
+from harness.config.rows import RowId, find_rows
 from harness.config.yaml import read_yaml
 from harness.errors import UserError, must_be_in
 from harness.metrics import RECORDED, TABLE_METRICS, describe_metric
@@ -233,12 +234,11 @@ LAYOUT_NAMES = (
 )
 
 
-def check_table(table: TableSettings, arms: Sequence[str], where: str, rules: Sequence[str] = ()) -> None:
+def check_table(table: TableSettings, rows: Sequence[RowId], where: str) -> None:
     """Refuse what no record could mend.
 
     Args:
-        arms: the experiment's arms.
-        rules: a sweep's selection rules; with several, its rows are called `ARM (RULE)`, or `ARM`.
+        rows: those that the table may have. Every name that is accepted here is accepted when the records are there.
 
     Raises:
         UserError: an unknown metric, arm or layout; one line with the choices.
@@ -248,22 +248,38 @@ def check_table(table: TableSettings, arms: Sequence[str], where: str, rules: Se
         check_metrics([metric_name(entry) for entry in table.metrics], f"{where}.metrics")
     for entry in table.metrics:
         check_statements(entry, f"{where}.metrics")
-    rows = [*arms, *(f"{arm} ({rule})" for arm in arms for rule in rules)]
-    if table.baseline is not None:
-        must_be_in(table.baseline, rows, f"{where}.baseline: no arm {table.baseline!r}")
-    for arm in table.arms or ():
-        must_be_in(arm, rows, f"{where}.arms: no arm {arm!r}")
-    if table.rows == ("arm",):
-        for group, members in table.groups.items():
-            for arm in members:
-                must_be_in(arm, rows, f"{where}.groups.{group}: no arm {arm!r}")
     for number, claim in enumerate(table.claims):
-        place = f"{where}.claims.{number}"
-        check_metrics([claim.metric], f"{place}.metric")
-        for field in ("arm", "than"):
-            arm = getattr(claim, field)
-            if arm is not None:
-                must_be_in(arm, rows, f"{place}.{field}: no arm {arm!r}")
+        check_metrics([claim.metric], f"{where}.claims.{number}.metric")
+    for place, name in _named_rows(table):
+        rows_named(name, rows, f"{where}.{place}")
+
+
+def _named_rows(table: TableSettings) -> Iterator[tuple[str, str]]:
+    """Every row that the settings name, with the setting that names it."""
+    if table.baseline is not None:
+        yield "baseline", table.baseline
+    yield from (("arms", name) for name in table.arms or ())
+    if table.rows == ("arm",):
+        yield from ((f"groups.{group}", name) for group, members in table.groups.items() for name in members)
+    for number, claim in enumerate(table.claims):
+        sides = (("arm", claim.arm), ("than", claim.than))
+        yield from ((f"claims.{number}.{side}", name) for side, name in sides if name is not None)
+
+
+def rows_named(name: str, rows: Sequence[RowId], where: str, of: str = "") -> list[str]:
+    """The names of the rows that a name in a file means: an arm, `ARM (RULE)`, or a row as its table shows it.
+
+    Args:
+        where: the setting or argument that has the name; `of`: what has no such row (experiments), for the message.
+
+    Raises:
+        UserError: it means none; one line with the choices.
+    """
+    found = find_rows(name, rows)
+    if not found:
+        choices = dict.fromkeys([*(row.arm for row in rows), *(row.name for row in rows)])
+        must_be_in(name, choices, f"{where}: no arm {name!r}{of and f' in {of}'}")
+    return found
 
 
 def check_layout(name: str | None, where: str) -> None:

@@ -52,11 +52,11 @@ def unshared(tree: Any) -> Any:
     return [unshared(item) for item in tree] if isinstance(tree, list) else tree
 
 
-def get_dotted(tree: Any, dotted: str) -> Any:
-    """The value at `a.b.c` in a tree of mappings, or `MISSING`."""
+def get_dotted(tree: Any, dotted: str, default: Any = MISSING) -> Any:
+    """The value at `a.b.c` in a tree of mappings, or `default`."""
     for key in dotted.split("."):
         if not isinstance(tree, Mapping) or key not in tree:
-            return MISSING
+            return default
         tree = tree[key]
     return tree
 

@@ -239,6 +239,4 @@ class ExperimentConfig(Settings):
             raise ValueError(f"seeds: {list(self.seeds)} names a seed twice; a repeated seed is no replicate")
         if not self.arms and self.design is None:
             raise ValueError("arms: there is none, and no design that makes some")
-        if self.table.baseline is not None and self.table.baseline not in self.arms:
-            raise ValueError(f"table.baseline: no arm {self.table.baseline!r}; choices: {', '.join(self.arms)}")
         return self

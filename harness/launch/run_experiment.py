@@ -95,6 +95,7 @@ def manifest_of(experiment: Experiment) -> Manifest:
         arms=arms,
         table=experiment.config.table.recorded(),
         notes=experiment.notes,
+        rows={row.name: row for row in experiment.rows if row.rules},
         design=None if experiment.config.design is None else describe_design(experiment.config.design),
     )
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.config.notes import ManifestNote, RecordNote
+from harness.config.rows import RowId, row_of_old_name
 from harness.errors import TrialError
 
 RECORD_VERSION = 1
@@ -71,7 +73,7 @@ class Summary(_Schema):
         costs: `seconds`, `peak_memory_mb`.
         checks: name -> what was checked and held.
         adapters: insertion point -> number of adapter weights there.
-        notes: facts that a table made from this record must state.
+        notes: facts that a table made from this record must state; in old records texts without a kind.
     """
 
     version: int = RECORD_VERSION
@@ -88,7 +90,7 @@ class Summary(_Schema):
     costs: dict[str, float] = Field(default_factory=dict)
     checks: dict[str, str] = Field(default_factory=dict)
     adapters: dict[str, int] = Field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[RecordNote, ...] = ()
 
 
 def assert_sealed(summary: Summary) -> None:
@@ -127,6 +129,7 @@ class Manifest(_Schema):
     Attributes:
         design: of an experiment with a design: its type, its factors with their levels, and each arm's levels.
         claims: claim id (its hash) -> when it was declared. A launch adds those that are new and changes none.
+        rows: row -> its arm and rules, for the rows that are not called as their arm; None in old manifests.
     """
 
     version: int = RECORD_VERSION
@@ -134,11 +137,21 @@ class Manifest(_Schema):
     description: str = ""
     arms: dict[str, dict[int, str]]
     table: dict[str, Any] = Field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[ManifestNote, ...] = ()
+    rows: dict[str, RowId] | None = None
     design: dict[str, Any] | None = None
     claims: dict[str, Declared] = Field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
         """What experiment.json holds: what it does not have is not written."""
         optional = {name for name in ("design", "claims") if not getattr(self, name)}
+        if self.rows is None or not (self.rows or any(row_of_old_name(name).rules for name in self.arms)):
+            optional.add("rows")
         return self.model_dump(mode="json", exclude=optional)
+
+    @property
+    def row_ids(self) -> tuple[RowId, ...]:
+        """What each row is, in the order of `arms`, whose keys are the rows' names."""
+        if self.rows is None:
+            return tuple(map(row_of_old_name, self.arms))
+        return tuple(self.rows.get(name, RowId(name)) for name in self.arms)

@@ -100,11 +100,10 @@ def winners_grid(frozen: Mapping[str, Any], metric: str, metric_name: str) -> Gr
     """
     chosen: list[tuple[str, str, Mapping[str, Any]]] = []
     for arm, about in frozen["arms"].items():
-        rules: dict[int, list[str]] = {}
+        by_trial: dict[int, tuple[list[str], Mapping[str, Any]]] = {}
         for rule, winner in about["winners"].items():
-            rules.setdefault(winner["trial"], []).append(rule)
-        by_trial = {winner["trial"]: winner for winner in about["winners"].values()}
-        chosen += [(arm, ", ".join(names), by_trial[trial]) for trial, names in rules.items()]
+            by_trial.setdefault(winner["trial"], ([], winner))[0].append(rule)
+        chosen += [(arm, ", ".join(rules), winner) for rules, winner in by_trial.values()]
     keys = list(dict.fromkeys(key for _, _, winner in chosen for key in winner["params"]))
     labels = short_labels(keys)
     rows = tuple(

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.config.rows import find_rows
 from harness.errors import UserError
 from harness.records.predictions import Predictions, read_predictions
 from harness.records.schema import Manifest, Record
@@ -100,8 +101,8 @@ class Sources:
         if self.manifest is None:
             return None
         named = self.manifest.table.get("baseline")
-        if named in self.manifest.arms:
-            return str(named)
+        if rows := find_rows(str(named), self.manifest.row_ids):
+            return rows[0]
         untrained = [arm for arm, config in self.configs.items() if config.get("train") == "none"]
         return next(iter([*untrained, *self.manifest.arms]), None)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.config.base import content_hash
 from harness.config.experiment import Experiment, PlannedTrial, resolve_trial
+from harness.config.rows import RowId
 from harness.config.sweep import Parameter, SweepConfig
 from harness.config.trees import set_dotted, unshared
 from harness.config.trial import ExperimentConfig, TrialConfig
@@ -82,29 +83,21 @@ class Sweep:
         return content_hash([config, arms])
 
 
-def plan_confirm(sweep: Sweep, rows: Mapping[str, tuple[Arm, Mapping[str, Value]]]) -> Experiment:
+def plan_confirm(sweep: Sweep, rows: Mapping[RowId, tuple[Arm, Mapping[str, Value]]]) -> Experiment:
     """The confirm phase as an experiment: one row a winner, the fresh seeds for each."""
     settings = {}
     trials = []
     for row, (arm, values) in rows.items():
         tree: dict[str, Any] = unshared(dict(arm.settings))
         for key, value in values.items():
-            set_dotted(tree, key, value, f"row {row}")
-        settings[row] = tree
-        trials += [PlannedTrial(row, seed, sweep.trial(arm, values, seed)) for seed in sweep.config.confirm.seeds]
+            set_dotted(tree, key, value, f"row {row.name}")
+        settings[row.name] = tree
+        trials += [PlannedTrial(row.name, seed, sweep.trial(arm, values, seed)) for seed in sweep.config.confirm.seeds]
     config = ExperimentConfig(
         name=sweep.name,
         description=sweep.config.description or sweep.experiment.config.description,
         arms=settings,
         seeds=sweep.config.confirm.seeds,
-        table=sweep.config.table.model_copy(update={"baseline": _baseline_row(sweep, tuple(rows))}),
+        table=sweep.config.table,
     )
-    return Experiment(config, tuple(trials), sweep.path)
-
-
-def _baseline_row(sweep: Sweep, rows: Sequence[str]) -> str | None:
-    """The row that the others are compared with: the baseline arm's, or of several rules its first one."""
-    baseline = sweep.config.table.baseline
-    if baseline is None or baseline in rows:
-        return baseline
-    return next(row for row in rows if row.startswith(f"{baseline} ("))
+    return Experiment(config, tuple(trials), sweep.path, rows=tuple(rows))

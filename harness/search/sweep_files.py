@@ -13,9 +13,10 @@ from harness.backbones.recipe import load_recipe
 from harness.config.base import content_hash
 from harness.config.experiment import Experiment, load_experiment, parse_overrides, resolve_trial
 from harness.config.messages import one_line
+from harness.config.rows import clash_of, possible_rows
 from harness.config.sweep import SweepConfig
 from harness.config.table import check_table
-from harness.config.trees import merge, set_dotted, unshared
+from harness.config.trees import get_dotted, merge, set_dotted, unshared
 from harness.config.yaml import read_yaml
 from harness.errors import UserError, must_be_in
 from harness.metrics import validation_metrics
@@ -126,15 +127,22 @@ def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm,
         arms.append(Arm(name, settings, searched))
     if not any(arm.space for arm in arms):
         raise UserError(f"{path}: space: no arm searches anything")
-    check_table(config.table, names, f"{path}: table", config.confirm.rules)
+    _check_rows(config, arms, path)
     return tuple(arms)
+
+
+def _check_rows(config: SweepConfig, arms: Sequence[Arm], path: Path) -> None:
+    """What the table names is there, and no arm is called as a winner of another arm may be."""
+    names, searched = [arm.name for arm in arms], [arm.name for arm in arms if arm.space]
+    clash = clash_of(names, searched, config.confirm.rules)
+    if clash is not None:
+        raise UserError(f"{path}: arms: {clash[0]!r} is also what a winner of {clash[1]!r} may be called; rename it")
+    check_table(config.table, possible_rows(names, searched, config.confirm.rules), f"{path}: table")
 
 
 def _set_merged(settings: dict[str, Any], key: str, value: Any, where: str) -> None:
     """Set a dotted key; a mapping is merged into what is there, as an arm's settings are into the base's."""
-    below: Any = settings
-    for part in key.split("."):
-        below = below.get(part) if isinstance(below, Mapping) else None
+    below = get_dotted(settings, key)
     both = isinstance(below, Mapping) and isinstance(value, Mapping)
     set_dotted(settings, key, merge(below, value) if both else value, where)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.config.execution import Execution
 from harness.config.experiment import Experiment, PlannedTrial
+from harness.config.rows import RowId
 from harness.config.sweep import Parameter
 from harness.config.trial import TrialConfig
 from harness.engines.prices import Price, PriceMeter, Prices, RecordedPrices, disk_mb, duration
@@ -282,16 +283,17 @@ def _confirm_counts(sweep: Sweep, frozen: Mapping[str, Any] | None, results: Pat
     """Trainings of the confirm phase by arm: known where the winners are, else as many as there may be."""
     confirm = sweep.config.confirm
     counts = {arm.name: Count(len(confirm.rules) * len(confirm.seeds)) for arm in sweep.searched}
-    rows: dict[str, tuple[Arm, Mapping[str, Value]]] = {}
+    rows: dict[RowId, tuple[Arm, Mapping[str, Value]]] = {}
     for arm in sweep.arms:
         if not arm.space:
-            rows[arm.name] = (arm, {})
+            rows[RowId(arm.name)] = (arm, {})
         elif frozen is not None:
             for rule, winner in frozen["arms"][arm.name]["winners"].items():
-                rows[f"{arm.name} ({rule})"] = (arm, winner["params"])
+                rows[RowId(arm.name, (rule,))] = (arm, winner["params"])
+    arm_of = {row.name: row.arm for row in rows}
     configs: dict[str, list[TrialConfig]] = {}
     for trial in plan_confirm(sweep, rows).trials if rows else ():
-        configs.setdefault(rows[trial.arm][0].name, []).append(trial.config)
+        configs.setdefault(arm_of[trial.arm], []).append(trial.config)
     store = RecordStore(results, sweep.name)
     return counts | {name: _count_records(store, found) for name, found in configs.items()}
 

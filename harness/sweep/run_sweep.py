@@ -16,6 +16,8 @@ from sqlalchemy import make_url
 
 from harness.config.execution import PLAIN, Execution
 from harness.config.experiment import Experiment
+from harness.config.notes import Note
+from harness.config.rows import RowId, merge_rules
 from harness.config.sweep import regularisation_keys
 from harness.disk import write_json
 from harness.engines.choice import ATTRIBUTE, EngineChoice
@@ -134,19 +136,16 @@ class Frozen:
 
     winners: Mapping[str, Mapping[str, Winner]]
 
-    def rows(self, sweep: Sweep) -> dict[str, tuple[Arm, Mapping[str, Value]]]:
-        """The rows of the confirm phase: an arm, or with several rules `ARM (RULE, ...)`, one for each winner."""
-        rows: dict[str, tuple[Arm, Mapping[str, Value]]] = {}
+    def rows(self, sweep: Sweep) -> dict[RowId, tuple[Arm, Mapping[str, Value]]]:
+        """The rows of the confirm phase, with their settings: one for each winner of an arm."""
+        rows: dict[RowId, tuple[Arm, Mapping[str, Value]]] = {}
         for arm in sweep.arms:
             winners = self.winners.get(arm.name, {})
-            chosen: dict[int, list[str]] = {}
-            for rule, winner in winners.items():
-                chosen.setdefault(winner.contender.number, []).append(rule)
-            for rules in chosen.values():
-                row = arm.name if len(sweep.config.confirm.rules) == 1 else f"{arm.name} ({', '.join(rules)})"
-                rows[row] = (arm, winners[rules[0]].contender.params)
+            params = {winner.contender.number: winner.contender.params for winner in winners.values()}
+            merged = merge_rules(arm.name, {rule: winner.contender.number for rule, winner in winners.items()})
+            rows |= {row: (arm, params[number]) for number, row in merged.items()}
             if not winners:
-                rows[arm.name] = (arm, {})
+                rows[RowId(arm.name)] = (arm, {})
         return rows
 
 
@@ -194,37 +193,40 @@ def frozen_content(
     return {"name": sweep.name, "fingerprint": sweep.fingerprint, **{key: config[key] for key in kept}, "arms": arms}
 
 
-def confirm_notes(sweep: Sweep, result: SearchResult, frozen: Frozen) -> tuple[str, ...]:
+def confirm_notes(sweep: Sweep, result: SearchResult, frozen: Frozen) -> tuple[Note, ...]:
     """What the table must say of how its rows were tuned."""
     config = sweep.config
     budget = f"{config.budget.trials} trials" if config.budget.trials else f"{config.budget.seconds:g} s of training"
     rules = ", ".join(config.confirm.rules)
-    notes = [
+    tuned = (
         f"each searched arm tuned with {budget} ({config.sampler.name}, pruner {config.pruner.name}) on "
         f"{sweep.objectives[0].metric}, validation only; rule: {rules}; confirmed on fresh seeds"
-    ]
+    )
+    notes = [Note("budget", tuned)]
     fixed = [arm.name for arm in sweep.arms if not arm.space]
     if fixed:
-        notes.append(f"not tuned: {', '.join(fixed)}")
+        notes.append(Note("selection", f"not tuned: {', '.join(fixed)}"))
     counts = {arm.name: sum(p.arm == arm.name for p in result.points) for arm in sweep.searched}
     if len(set(counts.values())) > 1:
-        notes.append("unequal numbers of trials: " + ", ".join(f"{arm} {count}" for arm, count in counts.items()))
+        each = ", ".join(f"{arm} {count}" for arm, count in counts.items())
+        notes.append(Note("budget", f"unequal numbers of trials: {each}"))
     for arm in sweep.searched:
         failed = [p for p in result.points if p.arm == arm.name and p.state == "failed"]
         if failed:
             reasons = ", ".join(sorted({str(point.reason) for point in failed}))
-            notes.append(f"{arm.name}: {len(failed)} of {counts[arm.name]} search trials failed ({reasons})")
+            lost = f"{arm.name}: {len(failed)} of {counts[arm.name]} search trials failed ({reasons})"
+            notes.append(Note("selection", lost))
         for rule, winner in frozen.winners[arm.name].items():
             if not winner.feasible:
-                notes.append(
-                    f"{arm.name} ({rule}): no contender met the constraints; the one that misses least is shown"
-                )
+                row = RowId(arm.name, (rule,)).name
+                text = f"{row}: no contender met the constraints; the one that misses least is shown"
+                notes.append(Note("selection", text))
     return tuple(notes)
 
 
 def confirm_executions(sweep: Sweep, frozen: Frozen, run: Launch) -> dict[str, Execution]:
     """The engines of the confirm phase's rows: each that of its arm's search; what was not searched, the plain loop."""
-    return {row: run.executions.get(arm.name, PLAIN) for row, (arm, _) in frozen.rows(sweep).items()}
+    return {row.name: run.executions.get(arm.name, PLAIN) for row, (arm, _) in frozen.rows(sweep).items()}
 
 
 def confirm_experiment(sweep: Sweep, result: SearchResult, frozen: Frozen) -> Experiment:

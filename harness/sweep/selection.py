@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from harness.config.sweep import ConstraintSettings, Rule
+from harness.config.rows import Rule
+from harness.config.sweep import ConstraintSettings
 from harness.records.search import Axis, Objective, SearchPoint, Value
 from harness.search.space import position
 from harness.statistics import t_quantile

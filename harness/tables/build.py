@@ -7,7 +7,7 @@ the same table, whatever machine builds it. Loads neither pandas nor torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from harness.tables.columns import expand_columns, row_cells
 from harness.tables.effects import effects_table
 from harness.tables.footnotes import write_footnotes
 from harness.tables.layouts import apply_layout
-from harness.tables.load import Loaded, load_experiments, rows_of_arm, select_trials
+from harness.tables.load import Loaded, load_experiments, select_trials
 from harness.tables.model import Row, Table
 from harness.tables.names import dimension_header, key_id, part_label, part_text
 from harness.tables.pivot import Key, Pivot, make_pivot, setting_choices
@@ -142,18 +142,15 @@ def _with_baseline_row(settings: TableSettings, loaded: Loaded) -> TableSettings
     """The baseline as a row: of an arm with several rules, the row of the first one."""
     if settings.baseline is None:
         return settings
-    rows = rows_of_arm(settings.baseline, loaded.arms)
-    return settings.model_copy(update={"baseline": rows[0]}) if rows else settings
+    return settings.model_copy(update={"baseline": loaded.rows_named(settings.baseline, "table.baseline")[0]})
 
 
 def check_settings(settings: TableSettings, loaded: Loaded) -> None:
     """Refuse settings that the records do not have.
 
     Raises:
-        UserError: the baseline or a claim's arm is no arm, or no record has a metric.
+        UserError: no record has a setting or a metric.
     """
-    if settings.baseline is not None:
-        must_be_in(settings.baseline, loaded.arms, f"table.baseline: no arm {settings.baseline!r} in {loaded.names}")
     for setting in settings.settings:
         if all(trial.coordinate(setting) is MISSING for trial in loaded.trials):
             choices = setting_choices(loaded.trials)
@@ -181,13 +178,12 @@ def _pivot_table(loaded: Loaded, settings: TableSettings, name: str) -> Table:
         )
         for number, key in enumerate(pivot.row_keys)
     ]
-    rows = _in_groups(rows, settings, loaded)
-    rows += summary_rows(pivot, plans, values, settings, columns)
+    below = summary_rows(pivot, plans, values, settings, columns)
     table = Table(
         name=name,
         title=_title(loaded, settings),
         columns=tuple(columns),
-        rows=tuple(rows),
+        rows=(*rows, *below),
         corner=settings.labels.get(pivot.rows[-1], dimension_header(pivot.rows[-1])),
         experiments=tuple(manifest.name for manifest in loaded.manifests),
         baseline=settings.baseline,
@@ -196,6 +192,8 @@ def _pivot_table(loaded: Loaded, settings: TableSettings, name: str) -> Table:
         spec=settings.recorded(),
     )
     table = write_footnotes(table, loaded, trials, pivot, plans, values, settings)
+    marked = table.rows[: len(rows)]
+    table = replace(table, rows=(*_in_groups(marked, settings, loaded), *table.rows[len(rows) :]))
     return add_reference(table, settings)
 
 
@@ -204,23 +202,33 @@ def _group_of(pivot: Pivot, key: Key, settings: TableSettings) -> str:
     return ", ".join(part_label(name, value, settings.labels, named=True) for name, value in parts)
 
 
-def _in_groups(rows: list[Row], settings: TableSettings, loaded: Loaded) -> list[Row]:
+def _in_groups(rows: Sequence[Row], settings: TableSettings, loaded: Loaded) -> Sequence[Row]:
     """The rows under the spec's groups, those of no group first; a row of two groups stands in both."""
     if not settings.groups:
         return rows
     known = {row.id: row for row in rows}
-    planned = list(dict.fromkeys([*loaded.arms, *known]))
     grouped: list[Row] = []
     seen: set[str] = set()
     for group, members in settings.groups.items():
-        for member in (row for name in members for row in rows_of_arm(name, planned) or [name]):
-            must_be_in(member, planned, f"table.groups.{group}: no row {member!r}")
+        where = f"table.groups.{group}"
+        named = (row for name in members for row in _rows_named(name, known, settings, loaded, where))
+        for member in dict.fromkeys(named):
             if member not in known:
                 continue  # an arm that `arms` or `where` leaves out
             again = f" [{group}]" if member in seen else ""
             seen.add(member)
             grouped.append(replace(known[member], id=f"{member}{again}", group=group))
     return [row for row in rows if row.id not in seen] + grouped
+
+
+def _rows_named(
+    name: str, known: Mapping[str, Row], settings: TableSettings, loaded: Loaded, where: str
+) -> Sequence[str]:
+    """The rows that a member of a group means; where rows are no arms, the row of that name."""
+    if settings.rows == ("arm",):
+        return loaded.rows_named(name, where)
+    must_be_in(name, known, f"{where}: no row {name!r}")
+    return (name,)
 
 
 def _title(loaded: Loaded, settings: TableSettings) -> str:

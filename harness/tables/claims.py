@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from harness.config.table import Claim, ContrastClaim, TableSettings, TrendClaim
-from harness.errors import UserError, must_be_in
+from harness.errors import UserError
 from harness.statistics.samples import Interval
 from harness.statistics.seeds import compare_by_seed, summarise
 from harness.tables.cells import ResolvedMetric, resolve_metric
-from harness.tables.load import Loaded, LoadedTrial, rows_of_arm
+from harness.tables.load import Loaded, LoadedTrial
 from harness.tables.model import JudgedClaim, TrialRef
 from harness.tables.names import dimension_header, metric_header
 
@@ -39,20 +39,10 @@ def _judge(claim: Claim, settings: TableSettings, loaded: Loaded, number: int) -
     return _judge_trend(claim, settings, loaded, where)
 
 
-def find_arm(name: str, loaded: Loaded, where: str) -> str:
-    """The row that a claim means: the arm, or, in a sweep with several rules, the row of its first one.
-
-    Raises:
-        UserError: there is no such arm.
-    """
-    rows = rows_of_arm(name, loaded.arms)
-    if not rows:
-        must_be_in(name, loaded.arms, f"{where}: no arm {name!r} in {loaded.names}")
-    return rows[0]
-
-
 def _judge_contrast(claim: ContrastClaim, settings: TableSettings, loaded: Loaded, where: str) -> JudgedClaim:
-    arm, than = find_arm(claim.arm, loaded, f"{where}.arm"), find_arm(claim.than, loaded, f"{where}.than")
+    arm, than = (
+        loaded.rows_named(name, f"{where}.{side}")[0] for side, name in (("arm", claim.arm), ("than", claim.than))
+    )
     trials = [trial for trial in loaded.trials if trial.ref.arm in (arm, than)]
     metric = resolve_metric(claim.metric, trials, where)
     by_experiment: dict[str, dict[str, dict[int, float]]] = {}
@@ -93,8 +83,8 @@ def _wanted_range(claim: ContrastClaim, metric: ResolvedMetric) -> tuple[float, 
 
 
 def _judge_trend(claim: TrendClaim, settings: TableSettings, loaded: Loaded, where: str) -> JudgedClaim:
-    arm = None if claim.arm is None else find_arm(claim.arm, loaded, f"{where}.arm")
-    than = None if claim.than is None else find_arm(claim.than, loaded, f"{where}.than")
+    arm = None if claim.arm is None else loaded.rows_named(claim.arm, f"{where}.arm")[0]
+    than = None if claim.than is None else loaded.rows_named(claim.than, f"{where}.than")[0]
     trials = [t for t in loaded.trials if t.complete and (arm is None or t.ref.arm in (arm, than))]
     metric = resolve_metric(claim.metric, trials, where)
     points, used = _trend_points(claim, metric, trials, arm, than, where)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.config.notes import Note
 from harness.config.table import MetricSettings, TableSettings
 from harness.errors import UserError
 from harness.statistics.multiplicity import holm
@@ -191,7 +192,9 @@ def _adjusted(
     return cells
 
 
-def _footnotes(factors: Levels, cells: Sequence[Cell], settings: TableSettings, notes: Sequence[str]) -> list[Footnote]:
+def _footnotes(
+    factors: Levels, cells: Sequence[Cell], settings: TableSettings, notes: Sequence[Note]
+) -> list[Footnote]:
     counts = {cell.num_seeds for cell in cells if not cell.missing}
     seeds = f"n = {counts.pop()} seeds" if len(counts) == 1 else "the seeds that every combination has"
     reference = ", ".join(f"{factor} = {part_text(levels[0])}" for factor, levels in factors.items())
@@ -213,4 +216,4 @@ def _footnotes(factors: Levels, cells: Sequence[Cell], settings: TableSettings, 
     if uneven:
         most, least = max(c.num_planned for c in uneven), min(c.num_seeds for c in uneven)
         found.append(Footnote(f"only {least} of {most} seeds are finished in every combination", kind="missing"))
-    return found + [Footnote(note, kind="selection") for note in notes]
+    return found + [Footnote(note.text, kind=note.kind) for note in notes]

@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.config.notes import Note
 from harness.config.table import TableSettings
 from harness.tables.columns import column_id
 from harness.tables.load import Loaded, LoadedTrial
-from harness.tables.model import Footnote, NoteKind, Row, Table
+from harness.tables.model import Footnote, Row, Table
 from harness.tables.names import key_id, metric_header, part_text
 from harness.tables.pivot import Pivot
 from harness.tables.plans import ColumnPlan
@@ -37,17 +38,13 @@ def write_footnotes(
         Footnote(f"{arm}: has no {setting}, so it is not shown", kind="missing")
         for arm, setting in pivot.left_out.items()
     ]
-    notes += [Footnote(note, kind="data") for note in data_notes(trials)]
+    notes += [Footnote(note.text, kind=note.kind) for note in record_notes(trials)]
     notes += [Footnote(note, kind="mixed") for note in mixed_notes(trials)]
     prefix = len(loaded.manifests) > 1
     for manifest in loaded.manifests:
         for note in manifest.notes:
-            notes.append(Footnote(f"{manifest.name}: {note}" if prefix else note, kind=_kind(note)))
+            notes.append(Footnote(f"{manifest.name}: {note.text}" if prefix else note.text, kind=note.kind))
     return replace(table, rows=rows, footnotes=tuple(notes))
-
-
-def _kind(note: str) -> NoteKind:
-    return "budget" if note.startswith(("unequal", "each searched arm")) else "selection"
 
 
 def _seeds_note(pivot: Pivot, settings: TableSettings) -> Footnote:
@@ -164,11 +161,12 @@ def _unfinished_notes(
     if "arm" not in pivot.rows:
         return notes, _marked_cells(table, pivot, plans, by_experiment)
     place = pivot.rows.index("arm")
-    arm_of = {row_id: str(key[place]) for row_id, key in zip((r.id for r in table.rows), pivot.row_keys, strict=False)}
-    if len(pivot.rows) == 1:
-        arm_of = {row.id: row.id.split(" [")[0] if row.id not in marks else row.id for row in table.rows}
-    rows = [replace(row, footnotes=tuple(marks.get(arm_of.get(row.id, ""), ()))) for row in table.rows]
-    return notes, tuple(rows)
+    num_data = len(pivot.row_keys)  # summary rows, which are about no single arm, stand below these
+    marked = [
+        replace(row, footnotes=tuple(marks.get(str(key[place]), ())))
+        for row, key in zip(table.rows[:num_data], pivot.row_keys, strict=True)
+    ]
+    return notes, (*marked, *table.rows[num_data:])
 
 
 def _marked_cells(
@@ -212,9 +210,10 @@ def _uneven_cells(pivot: Pivot, plans: Sequence[ColumnPlan], values: ValueCells)
     return notes
 
 
-def data_notes(trials: Sequence[LoadedTrial]) -> list[str]:
-    """What the records say that a reader must know of the data, once each."""
-    return sorted({note for t in trials if t.complete and t.record is not None for note in t.record.summary.notes})
+def record_notes(trials: Sequence[LoadedTrial]) -> list[Note]:
+    """What the records say that a reader must know (of the data, mostly), once each."""
+    found = {note for t in trials if t.complete and t.record is not None for note in t.record.summary.notes}
+    return sorted(found, key=lambda note: note.text)
 
 
 def mixed_notes(trials: Sequence[LoadedTrial]) -> list[str]:

@@ -6,9 +6,10 @@ exist; arms and tasks that come later need nothing here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from harness.config.rows import RowId
 from harness.config.table import LAYOUT_NAMES, MetricSettings, TableSettings
 from harness.errors import UserError
 from harness.metrics import METRICS
@@ -103,23 +104,14 @@ def _damage_control(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:
     A sweep's rows stand under the rule that picked them: `unconstrained` (best on the target) and `constrained`.
     """
     metrics = ("target_error", "relative_gain", "source_error", "forgetting", "original_scale", "constrained_score")
-    return {"metrics": metrics, "groups": _rule_groups(loaded.arms)}
+    return {"metrics": metrics, "groups": _rule_groups(loaded.rows)}
 
 
-def _rule_groups(arms: list[str]) -> dict[str, tuple[str, ...]]:
-    """Row groups by selection rule, from rows called `ARM (RULE, ...)`; a row of two rules stands in both."""
+def _rule_groups(rows: Sequence[RowId]) -> dict[str, tuple[str, ...]]:
+    """Row groups by selection rule; a row of two rules stands in both."""
     titles = {"best": "unconstrained: best on the target", "constrained": "constrained: best within the bound"}
-    groups: dict[str, tuple[str, ...]] = {}
-    for rule, title in titles.items():
-        picked = tuple(arm for arm in arms if arm.endswith(")") and rule in _rules_of(arm))
-        if picked:
-            groups[title] = picked
-    return groups
-
-
-def _rules_of(row: str) -> list[str]:
-    """`residual_add (best, one_se)` -> best, one_se."""
-    return row.rpartition(" (")[2].rstrip(")").split(", ")
+    groups = {title: tuple(row.name for row in rows if rule in row.rules) for rule, title in titles.items()}
+    return {title: picked for title, picked in groups.items() if picked}
 
 
 def _nemo_grid(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:

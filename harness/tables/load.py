@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.config.rows import RowId
+from harness.config.table import rows_named
 from harness.config.trees import MISSING, get_dotted
-from harness.errors import UserError, must_be_in
+from harness.errors import UserError
 from harness.metrics import RECORDED
 from harness.records.schema import Manifest, Record, Summary
 from harness.records.store import RecordStore, TrialFolder, read_json
@@ -97,9 +99,15 @@ class Loaded:
         """The experiments, for messages."""
         return ", ".join(manifest.name for manifest in self.manifests)
 
+    @cached_property
+    def rows(self) -> tuple[RowId, ...]:
+        """What can be a row, in the order of the experiments: arms, and of a sweep their winners."""
+        known = {row.name: row for manifest in self.manifests for row in manifest.row_ids}
+        return tuple(known.get(name, RowId(name)) for name in self.arms)
+
     @property
     def arms(self) -> list[str]:
-        """All arms, in the order of the experiments."""
+        """The names of the rows."""
         return list(dict.fromkeys(trial.ref.arm for trial in self.trials))
 
     @cached_property
@@ -107,6 +115,14 @@ class Loaded:
         """What the finished trials learnt."""
         found = (task_of(trial.record) for trial in self.trials if trial.record is not None)
         return frozenset(task for task in found if task is not None)
+
+    def rows_named(self, name: str, where: str) -> list[str]:
+        """The names of the rows that a setting means.
+
+        Raises:
+            UserError: it means none; one line with the choices.
+        """
+        return rows_named(name, self.rows, where, self.names)
 
     def metric_names(self) -> list[str]:
         """The metrics that some finished record has, in the order of `RECORDED`, then those by domain."""
@@ -175,11 +191,6 @@ def _read_search(store: RecordStore) -> list[LoadedTrial]:
     return trials
 
 
-def rows_of_arm(name: str, arms: Sequence[str]) -> list[str]:
-    """The rows that an arm's name stands for: itself, or what a sweep's rules made of it (`ARM (RULE)`)."""
-    return [name] if name in arms else [arm for arm in arms if arm.startswith(f"{name} (")]
-
-
 def select_trials(loaded: Loaded, arms: Iterable[str] | None, where: Mapping[str, Any]) -> tuple[LoadedTrial, ...]:
     """The trials of some arms (in that order) with some settings; a trial that is not finished stays.
 
@@ -188,13 +199,8 @@ def select_trials(loaded: Loaded, arms: Iterable[str] | None, where: Mapping[str
     """
     chosen = list(loaded.trials)
     if arms is not None:
-        rows: list[str] = []
-        for arm in arms:
-            found = rows_of_arm(arm, loaded.arms)
-            if not found:
-                must_be_in(arm, loaded.arms, f"table.arms: no arm {arm!r} in {loaded.names}")
-            rows += found
-        order = {arm: number for number, arm in enumerate(rows)}
+        rows = dict.fromkeys(row for arm in arms for row in loaded.rows_named(arm, "table.arms"))
+        order = {row: number for number, row in enumerate(rows)}
         chosen = sorted((t for t in chosen if t.ref.arm in order), key=lambda trial: order[trial.ref.arm])
     for key, value in where.items():
         chosen = [t for t in chosen if t.record is None or _same(t.coordinate(key), value)]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.config.notes import NoteKind
 from harness.metrics import Direction
 from harness.statistics.power import seeds_needed
 from harness.statistics.samples import Interval
@@ -17,9 +18,6 @@ from harness.statistics.samples import Interval
 MODEL_VERSION = 1
 
 ColumnKind = Literal["value", "delta", "relative", "count", "setting", "paper", "interval", "verdict", "p_value"]
-NoteKind = Literal[
-    "seeds", "interval", "test", "selection", "budget", "missing", "uneven", "data", "mixed", "reference", "method"
-]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import TypeVar, cast
 
 from harness.backbones.model import TaskModel
 from harness.config.execution import PLAIN, Execution
+from harness.config.notes import Note
 from harness.config.trial import TrialConfig
 from harness.tasks.task import Item, Task
 from harness.training.loop import FitPlan, FitState, fit
@@ -70,7 +71,7 @@ class Fitting:
     items: Sequence[Item]
     plan: FitPlan
     validation: Validation
-    notes: list[str]
+    notes: list[Note]
     engine: Engine
 
     def fit(self) -> FitState:

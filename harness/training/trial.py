@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from harness.backbones.model import TaskModel
+from harness.config.notes import Note
 from harness.config.trial import TrialConfig
 from harness.errors import UserError
 from harness.metrics import constrained_score, forgetting
@@ -44,7 +45,7 @@ class Outcome:
     valid: dict[str, float]
     checks: dict[str, str]
     adapters: dict[str, int]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     predictions: dict[str, dict[str, int | str]]
     epochs_run: int
     best_epoch: int
@@ -83,7 +84,7 @@ class Trial:
         self.report = report
         self.device = torch.device(config.loop.device)
         self.dtype = dtype_of(config.loop)
-        self.notes: list[str] = list(self.domains.corpus.notes)
+        self.notes = [Note("data", text) for text in self.domains.corpus.notes]
         self.executed = engine.execution.record("plain", "nothing is trained")  # until a training is due
 
     def run(self) -> Outcome:
@@ -159,7 +160,8 @@ class Trial:
             where = f"corpus {self.domains.corpus.name}: domain {data.target!r}"
             raise UserError(f"{where}: all {len(items)} training clips are too short for their transcript")
         if len(usable) < len(items):
-            self.notes.append(f"{len(items) - len(usable)} training clips are too short for their transcript")
+            dropped = f"{len(items) - len(usable)} training clips are too short for their transcript"
+            self.notes.append(Note("data", dropped))
         return usable
 
     def _fitting(self, adapted: Adapted) -> Fitting:

@@ -67,7 +67,7 @@ def test_elsewhere_a_tolerance_is_allowed(store: RecordStore, cli: Cli, toleranc
 @pytest.mark.parametrize(
     ("cell", "line"),
     [
-        ("nope/0", "--cell 'nope/0': no row 'nope'; choices: frozen, head_only, residual_add"),
+        ("nope/0", "--cell 'nope/0': no arm 'nope'; choices: frozen, head_only, residual_add"),
         ("residual_add/7", "--cell 'residual_add/7': residual_add has no seed 7; choices: 0, 1"),
         ("residual_add/x", "--cell 'residual_add/x': expected ROW or ROW/SEED, as in frozen/0"),
     ],

@@ -231,7 +231,6 @@ def test_layers_from_keeps_its_written_key() -> None:
         ({"seeds": []}, "at least 1 item"),
         ({"seeds": [0, 1, 0]}, "seeds: [0, 1, 0] names a seed twice; a repeated seed is no replicate"),
         ({"seeds": [True]}, "expected a number, got True"),
-        ({"table": {"baseline": "nobody"}}, "table.baseline: no arm 'nobody'; choices: first, second"),
     ],
 )
 def test_experiment_is_checked(changes: dict[str, Any], message: str) -> None:

@@ -21,6 +21,7 @@ from tiny_text import TinyText
 
 from harness.cli.views.plan import print_plan, total_lines
 from harness.config.experiment import load_experiment
+from harness.config.rows import RowId
 from harness.engines.price_probe import PriceProbe
 from harness.engines.prices import Price, Prices, RecordedPrices, config_shape, duration
 from harness.errors import UserError
@@ -79,7 +80,7 @@ def finish(sweep: Sweep, results: Path) -> None:
         "arms": {arm.name: {"winners": winners} for arm in sweep.searched},
     }
     (results / sweep.name / "frozen.json").write_text(json.dumps(content), encoding="utf-8")
-    rows = {arm.name: (arm, {"optim.lr": 0.01} if arm.space else {}) for arm in sweep.arms}
+    rows = {RowId(arm.name): (arm, {"optim.lr": 0.01} if arm.space else {}) for arm in sweep.arms}
     for trial in plan_confirm(sweep, rows).trials:
         folder = TrialFolder(results / sweep.name / "records" / trial.config.trial_id)
         write_summary(folder.path, trial.config.model_dump(mode="json", by_alias=True), 1.0)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.design import Factorial, LeaveOneOut, describe_design
+from harness.config.notes import Note
 from harness.config.table import ContrastClaim
 from harness.disk import write_json
 from harness.metrics import constrained_score, forgetting
@@ -174,7 +175,8 @@ def write_tuned(results: Path) -> RecordStore:
         "depth (best, constrained)": (0.25, 0.018),
     }
     note = "each searched arm tuned with 16 trials (tpe, pruner none) on valid_target/cer, validation only"
-    manifest_notes = (f"{note}; rule: best, constrained; confirmed on fresh seeds", "not tuned: frozen")
+    budget = Note("budget", f"{note}; rule: best, constrained; confirmed on fresh seeds")
+    manifest_notes = (budget, Note("selection", "not tuned: frozen"))
     configs = {arm: trial_config(lr=1e-3 * (number + 1)) for number, arm in enumerate(gains)}
     outcomes: dict[str, dict[int, Any]] = {}
     tables: dict[str, Any] = {}

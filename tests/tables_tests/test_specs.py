@@ -207,7 +207,7 @@ WRONG: list[tuple[tuple[str, ...], dict[str, Any], str]] = [
     (("speech_ro",), {"baseline": "froze"}, "no arm 'froze' in speech_ro; choices: frozen, "),
     (("speech_ro",), {"arms": ["nobody"]}, "table.arms: no arm 'nobody' in speech_ro; choices: "),
     (("speech_ro",), {"where": {"adapter.dim": 7}}, "table.where: no trial of speech_ro has adapter.dim=7"),
-    (("speech_ro",), {"groups": {"G": ["x"]}}, "table.groups.G: no row 'x'; choices: "),
+    (("speech_ro",), {"groups": {"G": ["x"]}}, "table.groups.G: no arm 'x' in speech_ro; choices: "),
     (
         ("speech_ro",),
         {"settings": ["adapter.dims"]},

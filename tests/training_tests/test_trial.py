@@ -17,6 +17,7 @@ from tiny_text import TinyText
 from trial_configs import MakeConfig
 
 from harness.backbones.model import TaskModel
+from harness.config.notes import Note
 from harness.config.trial import TrialConfig
 from harness.data import corpus as corpus_module
 from harness.data.corpora.registry import load_corpus
@@ -410,7 +411,7 @@ def test_a_clip_too_short_for_its_transcript_is_dropped_with_a_note(
     assert len(trial.train_items()) == 8
     summary, _ = record(config, resources, tmp_path / "record")
     assert summary.state == "complete"
-    assert summary.notes == ("1 training clips are too short for their transcript",)
+    assert summary.notes == (Note("data", "1 training clips are too short for their transcript"),)
 
 
 def test_nothing_but_clips_too_short_is_the_users_mistake(

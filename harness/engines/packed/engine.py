@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.backbones.model import TaskModel
 from harness.config.execution import Execution
+from harness.config.notes import Note
 from harness.config.trial import TrialConfig
 from harness.engines.cut.engine import CutEngine
 from harness.engines.cut.prefixes import Prefixes
@@ -39,7 +40,7 @@ class PackedEngine(Engine):
         scheduler.add(fitting)
         while True:
             found = scheduler.run()
-            fitting.notes.extend(scheduler.take_notes())
+            fitting.notes.extend(Note("engine", text) for text in scheduler.take_notes())
             for ended in found:
                 if isinstance(ended.outcome, BaseException):
                     raise ended.outcome
