@@ -1,57 +1,65 @@
-"""Checks of a published table: every cell of every committed rendering against the table that the records give.
+"""Checks of a published table: every committed rendering against the table that the records give, byte for byte.
 
-A rendering is read as a grid of cells, so that a difference is told by its row and column; whatever else differs
-(title, footnotes) is told by its line.
+No rendering is parsed. Where bytes differ, a format that can be read back is compared cell by cell, in full precision;
+of any other one the first differing line is named, with the cell that stands there.
 """
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from html import unescape
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from harness.checks.findings import Findings, cell_name
-from harness.tables.model import Cell, Table
+from harness.errors import UserError
+from harness.tables.format import Formatter
+from harness.tables.model import Cell, Row, Table
+from harness.tables.render.formats import Format
 
-Grid = dict[tuple[str, str], str]  # (row, column) -> text
+Render = Callable[[Table], str]
+PROBE = "\u25a1"  # stands for a character of a changed cell or label
 
 
-def check_renderings(folder: Path, table: Table, renderers: Mapping[str, Callable[[Table], str]],
-                     parse: Callable[[str], Table], findings: Findings) -> int:  # fmt: skip
-    """Compare `table.FORMAT` files in a folder with the rebuilt table.
-
-    Args:
-        renderers: format -> renderer.
-        parse: reads `table.json` back.
+def check_renderings(folder: Path, table: Table, formats: Mapping[str, Format], findings: Findings) -> int:
+    """Compare the table's files in a folder with the rebuilt table.
 
     Returns:
-        how many renderings there are.
+        how many there are.
     """
     found = 0
-    for format, render in renderers.items():
-        path = folder / f"table.{format}"
-        if not path.is_file():
-            continue
-        found += 1
-        committed = path.read_text(encoding="utf-8")
-        if format == "json":
-            check_model(path.name, committed, table, parse, findings)
-        else:
-            check_text(path.name, format, committed, render(table), findings)
+    for format in formats.values():
+        path = folder / format.file_name
+        if path.is_file():
+            found += 1
+            check_rendering(path.name, path.read_bytes(), table, format, findings)
     return found
 
 
-def check_model(name: str, committed: str, table: Table, parse: Callable[[str], Table], findings: Findings) -> None:
+def check_rendering(name: str, committed: bytes, table: Table, format: Format, findings: Findings) -> None:
+    """Compare one file with what its format makes of the table, alone or as a document of its own."""
+    rendered = {render(table): render for render in (format.render_alone, format.render)}
+    if any(text.encode() == committed for text in rendered):
+        findings.held[f"cells of {name}"] += len(table.rows) * len(table.columns)
+        return
+    try:
+        text = committed.decode()
+    except UnicodeDecodeError as error:
+        findings.check(False, "", name, f"is no text ({error})")
+        return
+    before = len(findings.drifts)
+    if format.read is not None:
+        check_model(name, text, table, format.read, findings)
+    if len(findings.drifts) == before:
+        nearest = max(rendered, key=lambda derived: sum(map(str.__eq__, text.splitlines(), derived.splitlines())))
+        check_text(name, text, table, rendered[nearest], findings)
+
+
+def check_model(name: str, committed: str, table: Table, read: Callable[[str, str], Table], findings: Findings) -> None:
     """Compare the committed model, full precision, cell by cell; then everything else in it."""
     try:
-        published = parse(committed)
-    except (ValueError, KeyError, TypeError) as error:
+        published = read(committed, name)
+    except UserError as error:
         findings.check(False, "", name, f"is no table ({error})")
         return
     before = len(findings.drifts)
@@ -89,100 +97,78 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 160 else f"{text[:157]}..."
 
 
-def check_text(name: str, format: str, committed: str, derived: str, findings: Findings) -> None:
-    """Compare a rendering cell by cell, then line by line."""
-    if committed == derived:
-        findings.held[f"cells of {name}"] += len(READERS[format](derived))
-        return
-    before = len(findings.drifts)
-    published, expected = READERS[format](committed), READERS[format](derived)
-    for (row, column), text in expected.items():
-        other = published.get((row, column))
-        says = "has no such cell" if other is None else f"says {other!r}"
-        message = f"{name} {says}, the records give {text!r}"
-        findings.check(other == text, f"cells of {name}", cell_name(row, column), message)
-    for row, column in [place for place in published if place not in expected]:
-        findings.check(False, "", cell_name(row, column), f"{name} has it, the records do not give it")
-    if len(findings.drifts) == before:  # so it is the title, a footnote, a header
-        lines = difflib.unified_diff(committed.splitlines(), derived.splitlines(), n=0, lineterm="")
-        changed = [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-        ours = next((line[1:] for line in changed if line[0] == "-"), "")
-        theirs = next((line[1:] for line in changed if line[0] == "+"), "")
-        findings.check(False, "", name, f"says {ours.strip()!r}, the records give {theirs.strip()!r}")
+def check_text(name: str, committed: str, table: Table, render: Render, findings: Findings) -> None:
+    """Name the first line in which a rendering differs, and the cell that stands there."""
+    ours, theirs = committed.split("\n"), render(table).split("\n")
+    number = _first_difference(ours, theirs)
+    published, derived = (lines[number] if number < len(lines) else "" for lines in (ours, theirs))
+    place = name
+    if len(ours) == len(theirs):
+        cell = find_cell(table, render, number, Span.of(published, derived))
+        place = name if cell is None else cell_name(*cell)
+    message = f"{name}, line {number + 1}, says {published.strip()!r}, the records give {derived.strip()!r}"
+    findings.check(False, "", place, message)
 
 
-@dataclass
-class _Names:
-    """Gives each (row, column) a name of its own, however often labels are repeated."""
+@dataclass(frozen=True)
+class Span:
+    """Where a line differs from another one: from the first character that differs to behind the last."""
 
-    grid: Grid
+    start: int
+    end: int
 
-    def put(self, row: str, column: str, text: str) -> None:
-        name, count = row, 1
-        while (name, column) in self.grid:
-            count += 1
-            name = f"{row} ({count})"
-        self.grid[name, column] = text
+    @classmethod
+    def of(cls, changed: str, line: str) -> Span:
+        """The part of `line` that `changed` has not."""
+        start = _first_difference(changed, line)
+        behind = _first_difference(changed[::-1], line[::-1])
+        return cls(start, max(start, len(line) - behind))
 
-
-def read_markdown(text: str) -> Grid:
-    """The cells of a pipe table; the row above `---` has the columns' names."""
-    names = _Names({})
-    header: list[str] = []
-    for line in text.splitlines():
-        if not line.startswith("|"):
-            continue
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if all(re.fullmatch(r":?-+:?", cell) for cell in cells):
-            names.grid.clear()  # what stood above were headers
-        elif header and len(cells) == len(header):
-            _put_row(names, header, cells)
-        if not any(names.grid) and not all(re.fullmatch(r":?-+:?", cell) for cell in cells):
-            header = cells
-    return names.grid
+    def distance(self, other: Span) -> int:
+        """The number of characters between two spans; 0 where they touch."""
+        return max(0, other.start - self.end, self.start - other.end)
 
 
-def read_csv(text: str) -> Grid:
-    """The cells of a CSV file whose first line has the columns' names; lines of a single cell (notes) are left out."""
-    rows = [row for row in csv.reader(io.StringIO(text)) if row and not row[0].startswith("#")]
-    names = _Names({})
-    for row in rows[1:]:
-        if len(row) == len(rows[0]):
-            _put_row(names, rows[0], row)
-    return names.grid
+def _first_difference(one: Any, other: Any) -> int:
+    shared = zip(one, other, strict=False)
+    return next((n for n, (a, b) in enumerate(shared) if a != b), min(len(one), len(other)))
 
 
-def read_latex(text: str) -> Grid:
-    """The cells of a tabular: rows end with a double backslash; columns are told by their number."""
-    names = _Names({})
-    for line in text.splitlines():
-        body = line.strip()
-        if "&" in body and body.endswith(r"\\"):
-            cells = [cell.strip() for cell in re.split(r"(?<!\\)&", body.removesuffix(r"\\"))]
-            _put_row(names, [f"column {number}" for number in range(1, len(cells) + 1)], cells)
-    return names.grid
+def find_cell(table: Table, render: Render, number: int, span: Span) -> tuple[str, str] | None:
+    """The row and column ids of the cell that a rendering shows in a line, at a place in it; None for any other line.
+
+    The format is not known, so it is asked: a changed label shows in which line a row begins, and a changed cell what
+    it changes there. The cell whose change is nearest to the place is the one.
+    """
+    lines = render(table).split("\n")
+    begins = {place: _first_difference(_with_label(table, place, render), lines) for place in range(len(table.rows))}
+    above = [place for place, line in begins.items() if line <= number]
+    if not above:
+        return None
+    place = max(above, key=lambda place: begins[place])
+    row = table.rows[place]
+    spans: dict[str, Span] = {"label": Span.of(_with_label(table, place, render)[number], lines[number])}
+    for column in table.columns:
+        changed = render(_with_row(table, place, replace(row, cells=_with_probe(table, row, column.id)))).split("\n")
+        if len(changed) == len(lines) and changed[number] != lines[number]:
+            spans[column.id] = Span.of(changed[number], lines[number])
+    if len(spans) == 1:
+        return None  # no cell of the row stands in this line
+    return row.id, min(spans, key=lambda column: spans[column].distance(span))
 
 
-def read_html(text: str) -> Grid:
-    """The cells that name their row and column (`data-row`, `data-column`), with their tags taken off."""
-    names = _Names({})
-    for attributes, content in re.findall(r"<t[dh]\b([^>]*)>(.*?)</t[dh]>", text, flags=re.DOTALL):
-        found = dict(re.findall(r'([\w-]+)="([^"]*)"', attributes))
-        if "data-row" in found and "data-column" in found:
-            shown = " ".join(unescape(re.sub(r"<[^>]+>", "", content)).split())
-            value = found.get("data-value", "")
-            names.put(unescape(found["data-row"]), unescape(found["data-column"]), f"{shown} [{value}]")
-    return names.grid
+def _with_row(table: Table, place: int, row: Row) -> Table:
+    return replace(table, rows=(*table.rows[:place], row, *table.rows[place + 1 :]))
 
 
-def _put_row(names: _Names, header: list[str], cells: list[str]) -> None:
-    for column, cell in zip(header[1:], cells[1:], strict=True):
-        names.put(cells[0], column, cell)
+def _with_label(table: Table, place: int, render: Render) -> list[str]:
+    row = table.rows[place]
+    return render(_with_row(table, place, replace(row, label=PROBE * len(row.label)))).split("\n")
 
 
-READERS: dict[str, Callable[[str], Grid]] = {
-    "md": read_markdown,
-    "csv": read_csv,
-    "tex": read_latex,
-    "html": read_html,
-}
+def _with_probe(table: Table, row: Row, column_id: str) -> dict[str, Cell]:
+    """The row's cells, one of them with other text of the same length and another number of seeds."""
+    cell = row.cells[column_id]
+    shown = Formatter(table).cell(cell, table.column(column_id)).plain
+    probe = Cell(text=PROBE * len(shown), num_seeds=cell.num_seeds + 1, num_planned=cell.num_planned + 1)
+    return {**row.cells, column_id: replace(probe, rank=cell.rank, footnotes=cell.footnotes)}

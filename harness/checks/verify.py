@@ -126,7 +126,6 @@ def check_tables(store: RecordStore, findings: Findings) -> None:
     """The committed renderings."""
     from harness.checks.table_checks import check_renderings
     from harness.tables.build import build_table
-    from harness.tables.plain_forms import parse_json
     from harness.tables.render.formats import FORMATS
 
     try:
@@ -134,8 +133,9 @@ def check_tables(store: RecordStore, findings: Findings) -> None:
     except (UserError, TrialError) as error:
         findings.check(False, "", f"{store.name}: table", f"cannot be built again: {error}")
         return
-    if not check_renderings(store.path, table, FORMATS, parse_json, findings):
-        findings.skip(f"the table: no table.{{{','.join(FORMATS)}}} in {store.path}")
+    if not check_renderings(store.path, table, FORMATS, findings):
+        files = ", ".join(format.file_name for format in FORMATS.values())
+        findings.skip(f"the table: there is none of {files} in {store.path}")
 
 
 def check_search(path: Path, manifest: Manifest | None) -> Findings:

@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.options import RESULTS, Metrics, Results, name_argument, split_list
 from harness.errors import UserError, must_be_in
+from harness.tables.render.formats import FORMATS, STANDALONE, format_for, render
 
 if TYPE_CHECKING:
     from harness.tables.model import Table
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 def table(
     names: Annotated[list[str], name_argument("Experiments, by name; or one table, its file (YAML) or shipped name.")],
     results: Results = RESULTS,
-    format: Annotated[str, typer.Option(help="terminal, md, tex, html, csv or json.")] = "terminal",
+    format: Annotated[
+        str | None, typer.Option(help=f"{', '.join(FORMATS)}; by default what --out ends in, else terminal.")
+    ] = None,
     metrics: Metrics = None,
     spec: Annotated[
         Path | None,
@@ -26,32 +29,32 @@ def table(
     ] = None,
     layout: Annotated[str | None, typer.Option(help="A named layout, instead of the one in the settings.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
-    standalone: Annotated[bool, typer.Option("--standalone", help="With tex: a whole document.")] = False,
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help=f"A whole document: with {', '.join(STANDALONE)}.")
+    ] = False,
     explain: Annotated[
         tuple[str, str] | None, typer.Option(metavar="ROW COLUMN", help="List the trials behind a cell instead.")
     ] = None,
 ) -> None:
     """Print the table of experiments from their records (trains nothing)."""
-    from harness.tables.render.formats import CHOICES
-
-    must_be_in(format, CHOICES, f"--format {format!r}")
-    if standalone and format != "tex":
-        raise UserError(f"--standalone is for --format tex, not {format}")
+    chosen = format_for(format, None if out is None else out.name)
+    if standalone:
+        must_be_in(chosen, STANDALONE, f"--standalone: {chosen} has no document of its own")
     made = make_table(names, results, metrics, spec, layout)
     if explain is not None:
         from harness.cli.views.explain import print_explanation
 
         print_explanation(made, *explain, results)
-    elif format == "terminal" and out is None:
+    elif chosen == "terminal" and out is None:
         from harness.tables.render.terminal import print_terminal
 
-        print_terminal(made)
+        print_terminal(made)  # with colours, and folded to the width of a terminal
     elif out is None:
-        print(table_text(made, format, standalone), end="")
+        print(render(made, chosen, standalone), end="")
     else:
         from harness.disk import write_atomically
 
-        write_atomically(out, table_text(made, format, standalone).encode())
+        write_atomically(out, render(made, chosen, standalone).encode())
 
 
 def make_table(
@@ -83,24 +86,3 @@ def make_table(
         settings = (settings or recorded_settings(results, names)).model_copy(update={"layout": layout})
     chosen = None if metrics is None else tuple(split_list(metrics))
     return build_experiments(results, names, settings, chosen, name=None if title is None else title.name)
-
-
-def table_text(table: Table, format: str, standalone: bool = False) -> str:
-    """A table in any format, the terminal's as it is in a pipe."""
-    if format == "terminal":
-        import io
-
-        from rich.console import Console
-
-        from harness.tables.render.terminal import print_terminal
-
-        output = io.StringIO()
-        print_terminal(table, Console(file=output))
-        return output.getvalue()
-    if standalone:
-        from harness.tables.render.latex import latex_document
-
-        return latex_document(table)
-    from harness.tables.render.formats import render
-
-    return render(table, format)

@@ -144,8 +144,7 @@ def common_header(table: Table) -> str:
 def header_lines(table: Table, column: Column) -> tuple[str, ...]:
     """A column's headers for a format without spanning cells: groups, header, and `(unit) direction` on its own."""
     groups = column.groups[1:] if common_header(table) and column.metric is not None else column.groups
-    unit = column.title.removeprefix(column.header).strip()
-    return tuple(line for line in (*groups, column.header, unit) if line)
+    return tuple(line for line in (*groups, column.header, column.measure) if line)
 
 
 def header_rows(table: Table) -> tuple[tuple[HeaderCell, ...], ...]:

@@ -150,11 +150,15 @@ class Column:
     @property
     def title(self) -> str:
         """The header with unit and direction: `target wer (%) ↓`."""
+        return f"{self.header} {self.measure}".rstrip()
+
+    @property
+    def measure(self) -> str:
+        """Unit and direction: `(%) ↓`; empty where there is neither, or both stand in a header above."""
         if self.bare:
-            return self.header
-        unit = f" ({self.unit})" if self.unit else ""
-        arrow = {"higher": " ↑", "lower": " ↓", None: ""}[self.direction]
-        return f"{self.header}{unit}{arrow}"
+            return ""
+        arrow = {"higher": "↑", "lower": "↓", None: ""}[self.direction]
+        return f"({self.unit}) {arrow}".strip() if self.unit else arrow
 
 
 @dataclass(frozen=True)

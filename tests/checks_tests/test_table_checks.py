@@ -1,100 +1,114 @@
-"""Committed renderings are read as grids of cells, and a changed one is named by row and column."""
+"""A published rendering that is not what its format makes of the table is named by cell, or else by its line."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
+from tables_tests.features import feature_table
 
-from harness.checks.findings import Findings
-from harness.checks.table_checks import check_text, read_csv, read_html, read_latex, read_markdown
+from harness.checks.findings import Drift, Findings, cell_name
+from harness.checks.table_checks import Span, check_rendering
+from harness.tables.format import Formatter
+from harness.tables.model import Table
+from harness.tables.render.formats import FORMATS
 
-MARKDOWN = """**A title**
-
-| arm | n | macro f1 (%) ↑ |
-| :--- | ---: | ---: |
-| a\\|b | 5 | **47.5** ± 0.1 |
-| plain | 5 | 46.0 ± 0.2 |
-
-- mean ± sample sd
-"""
-CSV = "arm,n,macro_f1\nplain,5,46.0\nother,5,47.0\n"
-LATEX = r"""\begin{tabular}{lrr}
-\toprule
-arm & n & F1 \\
-\midrule
-plain & 5 & 46.0 \\
-R\&D & 5 & 47.0 \\
-\bottomrule
-\end{tabular}
-"""
-HTML = """<table><thead><tr><th>arm</th><th data-column="f1">F1</th></tr></thead><tbody>
-<tr><th data-row="a&lt;b">a&lt;b</th>
-<td id="x" data-row="a&lt;b" data-column="f1" data-value="47.512"><strong>47.5</strong></td></tr>
-</tbody></table>"""
+TEXT_FORMATS = [name for name, format in FORMATS.items() if format.read is None]
 
 
-def test_markdown() -> None:
-    assert read_markdown(MARKDOWN) == {
-        ("a\\|b", "n"): "5",
-        ("a\\|b", "macro f1 (%) ↑"): "**47.5** ± 0.1",
-        ("plain", "n"): "5",
-        ("plain", "macro f1 (%) ↑"): "46.0 ± 0.2",
-    }
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return feature_table()
 
 
-def test_csv() -> None:
-    assert read_csv(CSV)["other", "macro_f1"] == "47.0"
-    assert len(read_csv(CSV)) == 4
-
-
-def test_latex() -> None:
-    assert read_latex(LATEX)["plain", "column 3"] == "46.0"
-    assert read_latex(LATEX)[r"R\&D", "column 2"] == "5"
-
-
-def test_html() -> None:
-    assert read_html(HTML) == {("a<b", "f1"): "47.5 [47.512]"}
-
-
-def test_repeated_rows_keep_their_cells_apart() -> None:
-    assert len(read_csv("arm,x\na,1\na,2\n")) == 2
-
-
-@pytest.mark.parametrize(
-    ("format", "text", "old", "new", "cell"),
-    [
-        ("md", MARKDOWN, "46.0 ± 0.2", "46.1 ± 0.2", "plain x macro f1 (%) ↑"),
-        ("md", MARKDOWN, "46.0 ± 0.2", "46.0 ± 0.3", "plain x macro f1 (%) ↑"),
-        ("csv", CSV, "47.0", "47.1", "other x macro_f1"),
-        ("tex", LATEX, "46.0", "46.8", "plain x column 3"),
-        ("html", HTML, 'data-value="47.512"', 'data-value="47.513"', "a<b x f1"),
-        ("html", HTML, ">47.5<", ">47.6<", "a<b x f1"),
-    ],
-)
-def test_a_changed_digit_is_named(format: str, text: str, old: str, new: str, cell: str) -> None:
-    assert text.count(old) == 1
+def drifts(table: Table, format: str, text: str) -> list[Drift]:
     found = Findings()
-    check_text(f"table.{format}", format, text.replace(old, new), text, found)
-    (drift,) = found.drifts
-    assert drift.place == cell
-    assert drift.message.startswith(f"table.{format} says ")
+    check_rendering(FORMATS[format].file_name, text.encode(), table, FORMATS[format], found)
+    return found.drifts
 
 
-@pytest.mark.parametrize(("old", "new"), [("A title", "B title"), ("mean ±", "median ±")])
-def test_whatever_else_changed_is_named_by_its_line(old: str, new: str) -> None:
+def changed_digits(text: str) -> Iterator[tuple[int, str]]:
+    """The text with one digit changed, and in which line: every digit of it, one after the other."""
+    for found in re.finditer(r"\d", text):
+        digit = str((int(found.group()) + 1) % 10)
+        yield text.count("\n", 0, found.start()), text[: found.start()] + digit + text[found.end() :]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_same_bytes_count_their_cells(table: Table, format: str) -> None:
     found = Findings()
-    check_text("table.md", "md", MARKDOWN.replace(old, new), MARKDOWN, found)
-    (drift,) = found.drifts
-    assert drift.place == "table.md"
-    assert new.split()[0] in drift.message
+    check_rendering("file", FORMATS[format].render(table).encode(), table, FORMATS[format], found)
+    assert found.drifts == []
+    assert found.held["cells of file"] == len(table.rows) * len(table.columns)
 
 
-def test_a_row_that_the_records_do_not_give() -> None:
+@pytest.mark.parametrize("format", TEXT_FORMATS)
+def test_the_number_of_every_cell_is_named_by_its_cell(table: Table, format: str) -> None:
+    """Each cell's number is changed in the model, and the rendering of that is what was published."""
+    render = FORMATS[format].render
+    texts = Formatter(table)
+    checked = 0
+    for place, (row, column, cell) in list(enumerate(table))[::2]:
+        number = row.cells[column.id].value
+        if number is None or column.kind == "count" or column.decimals is None or column.kind == "interval":
+            continue
+        step = 10.0**-column.decimals if texts.cell(cell, column).main[-1:] != "9" else -(10.0**-column.decimals)
+        rows = list(table.rows)
+        at = place // len(table.columns)
+        rows[at] = replace(row, cells={**row.cells, column.id: replace(cell, value=number + step)})
+        published = render(replace(table, rows=tuple(rows)))
+        if published == render(table):
+            continue
+        (drift,) = drifts(table, format, published)
+        assert drift.place == cell_name(row.id, column.id), (format, row.id, column.id, drift)
+        checked += 1
+    assert checked >= 6
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_no_changed_digit_is_overlooked(table: Table, format: str) -> None:
+    text = FORMATS[format].render(table)
+    changes = list(changed_digits(text))
+    for line, changed in changes[:: len(changes) // 5]:
+        assert drifts(table, format, changed), f"line {line + 1}"
+
+
+@pytest.mark.parametrize("format", TEXT_FORMATS)
+def test_another_title_is_named_by_its_line(table: Table, format: str) -> None:
+    text = FORMATS[format].render(table)
+    if "Features" not in text:
+        return  # a CSV file has no title
+    (drift,) = drifts(table, format, text.replace("Features", "Futures", 1))
+    assert drift.place == FORMATS[format].file_name
+    assert "Futures" in drift.message and "line " in drift.message
+
+
+@pytest.mark.parametrize("format", TEXT_FORMATS)
+def test_an_invented_line_is_named_by_its_line(table: Table, format: str) -> None:
+    lines = FORMATS[format].render(table).split("\n")
+    middle = len(lines) // 2
+    (drift,) = drifts(table, format, "\n".join([*lines[:middle], "invented", *lines[middle:]]))
+    assert drift.place == FORMATS[format].file_name
+    assert f"line {middle + 1}," in drift.message and "'invented'" in drift.message
+
+
+def test_a_document_of_its_own_is_a_rendering_too(table: Table) -> None:
+    text = FORMATS["tex"].render_alone(table)
+    assert drifts(table, "tex", text) == []
+    (drift,) = drifts(table, "tex", text.replace("landscape", "portrait"))
+    assert drift.place == "table.tex" and "portrait" in drift.message
+
+
+def test_what_is_no_text_is_a_drift(table: Table) -> None:
     found = Findings()
-    check_text("table.csv", "csv", CSV + "invented,5,99.9\n", CSV, found)
-    assert {drift.place for drift in found.drifts} == {"invented x n", "invented x macro_f1"}
+    check_rendering("table.md", b"\xff\xfe", table, FORMATS["md"], found)
+    assert [drift.place for drift in found.drifts] == ["table.md"]
 
 
-def test_the_same_text_counts_its_cells() -> None:
-    found = Findings()
-    check_text("table.md", "md", MARKDOWN, MARKDOWN, found)
-    assert (found.drifts, found.held["cells of table.md"]) == ([], 4)
+def test_spans() -> None:
+    assert Span.of("a 172.0 b", "a  72.0 b") == Span(2, 3)
+    assert Span.of("same", "same") == Span(4, 4)
+    assert Span(2, 3).distance(Span(3, 7)) == 0
+    assert Span(2, 3).distance(Span(5, 7)) == Span(5, 7).distance(Span(2, 3)) == 2

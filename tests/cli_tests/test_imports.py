@@ -11,6 +11,8 @@ import pytest
 from made_records import make_experiment, write_sentences
 from tables_tests.records_by_hand import text_metrics, write_records
 
+from harness.tables.render.formats import FORMATS
+
 CODE = """
 import sys
 from harness.cli import main
@@ -40,7 +42,7 @@ def loaded_by(*arguments: str, cwd: Path) -> set[str]:
 HEAVY = {"torch", "torchaudio", "transformers", "tokenizers", "safetensors", "wandb", "jiwer"}
 
 
-@pytest.mark.parametrize("format", ["terminal", "md", "tex", "html", "csv", "json"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_table_loads_no_torch(tmp_path: Path, format: str) -> None:
     write_records(tmp_path / "results", {"a": {0: text_metrics(0.5)}, "b": {0: text_metrics(0.6)}})
     loaded = loaded_by("table", "mine", "--format", format, cwd=tmp_path)

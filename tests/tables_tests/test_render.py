@@ -7,6 +7,7 @@ import io
 import json
 import re
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,14 +20,16 @@ from harness.metrics import RECORDED
 from harness.tables.build import build_experiments, build_table
 from harness.tables.format import CellText, Formatter, format_number, format_p
 from harness.tables.model import Cell, Column, Table
-from harness.tables.plain_forms import flat_rows, parse_json, to_frame
-from harness.tables.render.formats import FORMATS, render
+from harness.tables.plain_forms import flat_rows, to_frame
+from harness.tables.render.formats import FORMATS, format_for, render
 from harness.tables.render.html import render_html
+from harness.tables.render.json import read_json
 from harness.tables.render.latex import latex_document, render_latex
 from harness.tables.render.latex_text import escape, unbalanced
 from harness.tables.render.markdown import render_markdown
 from harness.tables.render.terminal import print_terminal
 
+from .features import HOSTILE, feature_table
 from .golden_experiments import write_all
 from .records_by_hand import Outcome, text_metrics, write_records
 
@@ -85,8 +88,13 @@ def tables(results: Path) -> dict[str, Table]:
 
 
 @pytest.fixture(params=SPECS)
-def table(request: pytest.FixtureRequest, tables: dict[str, Table]) -> Table:
+def results_table(request: pytest.FixtureRequest, tables: dict[str, Table]) -> Table:
     return tables[request.param]
+
+
+@pytest.fixture(params=[*SPECS, "features"])
+def table(request: pytest.FixtureRequest, tables: dict[str, Table]) -> Table:
+    return feature_table() if request.param == "features" else tables[request.param]
 
 
 def on_terminal(table: Table, width: int | None = None) -> str:
@@ -105,22 +113,72 @@ def shown(table: Table) -> list[list[str]]:
     ]
 
 
-# Golden files: regenerate with `python -m tables_tests.write_golden` in tests/, and read the difference.
+# Golden files: regenerate with `python -m tables_tests.write_golden` in tests/, and read the difference. The numbers of
+# every table are in its JSON; one table that has everything stands for each format.
+
+
+def test_golden(results_table: Table) -> None:
+    path = GOLDEN / f"{results_table.name.removeprefix('golden_')}.json"
+    assert render(results_table, "json") == path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_golden(table: Table, format: str) -> None:
-    path = GOLDEN / f"{table.name.removeprefix('golden_')}.{format}"
-    assert render(table, format) == path.read_text(encoding="utf-8")
-
-
-def test_terminal_golden(table: Table) -> None:
-    path = GOLDEN / f"{table.name.removeprefix('golden_')}.txt"
-    assert on_terminal(table) == path.read_text(encoding="utf-8")
+def test_golden_format(format: str) -> None:
+    path = GOLDEN / f"features.{FORMATS[format].suffix}"
+    assert render(feature_table(), format) == path.read_text(encoding="utf-8")
 
 
 def test_every_golden_file_belongs_to_a_table() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == set(SPECS)
+    own = {f"{name}.json" for name in SPECS} | {f"features.{format.suffix}" for format in FORMATS.values()}
+    assert {path.name for path in GOLDEN.iterdir()} == own
+
+
+# What holds for every format.
+
+
+def test_suffixes_are_distinct() -> None:
+    suffixes = [format.suffix for format in FORMATS.values()]
+    assert len(set(suffixes)) == len(suffixes)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_table_gives_the_same_text_again(table: Table, format: str) -> None:
+    text = render(table, format)
+    assert text.endswith("\n") and text == render(read_json(render(table, "json")), format)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_names_cannot_change_a_formats_structure(table: Table, format: str) -> None:
+    """Names that mean something in a format take as many lines as names of letters."""
+    plain, hostile = renamed(table, "x" * len(HOSTILE)), renamed(table, HOSTILE)
+    assert render(hostile, format).count("\n") == render(plain, format).count("\n")
+
+
+def renamed(table: Table, by: str) -> Table:
+    """The table with other labels, groups, headers, title and footnotes; different ones stay different."""
+    numbers: dict[str, int] = {}
+
+    def name(text: str) -> str:
+        return f"{by}{numbers.setdefault(text, len(numbers))}" if text else ""
+
+    rows = tuple(replace(r, label=name(r.label), group=None if r.group is None else name(r.group)) for r in table.rows)
+    columns = tuple(
+        replace(c, header=name(c.header), groups=tuple(map(name, c.groups)), unit=name(c.unit)) for c in table.columns
+    )
+    notes = tuple(replace(note, text=name(note.text)) for note in table.footnotes)
+    return replace(
+        table, rows=rows, columns=columns, footnotes=notes, title=name(table.title), corner=name(table.corner)
+    )
+
+
+def test_a_format_is_chosen_by_name_or_by_the_files_suffix() -> None:
+    assert format_for(None, None) == "terminal"
+    for name, format in FORMATS.items():
+        assert format_for(name, "table.other") == format_for(None, f"my.{format.suffix}") == name
+    for wrong in ((None, "table.pdf"), ("pdf", None), (None, "md")):
+        with pytest.raises(UserError) as caught:
+            format_for(*wrong)
+        assert all(format.suffix in str(caught.value) or name in str(caught.value) for name, format in FORMATS.items())
 
 
 # The same numbers in every format.
@@ -133,8 +191,8 @@ def test_markdown_shows_the_numbers(table: Table) -> None:
     assert {len(row) for row in rows} == {1 + len(table.columns)}
     assert all(re.fullmatch(r" :?-{3,}:? ", cell) for cell in rows[1])
     bodies = [row for row in rows[2:] if any(cell.strip() for cell in row[1:])]
-    plain = [[re.sub(r"<sup>.*?</sup>|</?ins>|(?<!\\)\*+|\\", "", cell).strip() for cell in row] for row in bodies]
-    assert plain == shown(table)
+    unmarked = [[re.sub(r"<sup>.*?</sup>|</?ins>|(?<!\\)\*+", "", cell).strip() for cell in row] for row in bodies]
+    assert [[re.sub(r"\\(.)", r"\1", cell) for cell in row] for row in unmarked] == shown(table)
 
 
 def test_terminal_shows_the_numbers(table: Table) -> None:
@@ -218,17 +276,17 @@ def test_csv_has_the_numbers(table: Table) -> None:
 
 
 def test_json_reads_back_into_the_same_table(table: Table) -> None:
-    assert parse_json(render(table, "json")) == table
+    assert read_json(render(table, "json")) == table
     assert "NaN" not in render(table, "json")
 
 
 def test_json_of_another_version_is_refused(tables: dict[str, Table]) -> None:
     content = json.loads(render(tables["arms"], "json"))
     with pytest.raises(UserError, match="version 99, but this harness reads version 1"):
-        parse_json(json.dumps({**content, "version": 99}))
+        read_json(json.dumps({**content, "version": 99}))
     del content["rows"]
     with pytest.raises(UserError, match=r"table\.json: rows: "):
-        parse_json(json.dumps(content))
+        read_json(json.dumps(content))
 
 
 def test_the_data_frame_has_the_numbers(table: Table) -> None:
@@ -248,7 +306,8 @@ def test_latex_shows_the_numbers(table: Table) -> None:
     body = text.partition(r"\midrule")[2].partition(r"\bottomrule")[0]
     lines = [line for line in body.splitlines() if " & " in line]
     assert len(lines) == len(table.rows)
-    for line, expected in zip(lines, shown(table), strict=True):
+    for found, expected in zip(lines, shown(table), strict=True):
+        line = found.replace(r"\textasteriskcentered", "")
         plain = re.sub(r"\\textsuperscript\{\w+\}|\\(h|v)?phantom\{[^}]*\}|\\underline|\\bfseries|\\quad", "", line)
         plain = plain.replace(r"$\pm$", "±").replace("$-$", "-").replace("$+$", "+").replace(r"\textendash", "–")
         plain = re.sub(r"\\textsuperscript\{\*\}", "*", plain).replace(r"\,", " ")
@@ -400,5 +459,13 @@ def test_a_missing_cell_is_a_dash(odd: Table) -> None:
 
 
 def test_unknown_format(odd: Table) -> None:
-    with pytest.raises(UserError, match="unknown format 'pdf'; choices: md, tex, html, csv, json"):
+    with pytest.raises(UserError) as caught:
         render(odd, "pdf")
+    assert all(word in str(caught.value) for word in ("'pdf'", *FORMATS))
+
+
+def test_a_format_without_a_document_of_its_own(odd: Table) -> None:
+    assert render(odd, "tex", standalone=True) == latex_document(odd)
+    with pytest.raises(UserError) as caught:
+        render(odd, "csv", standalone=True)
+    assert "csv" in str(caught.value) and "tex" in str(caught.value)

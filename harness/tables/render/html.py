@@ -65,9 +65,9 @@ def _head(table: Table, name: str) -> list[str]:
 
 
 def _column_header(column: Column, name: str, number: int) -> str:
-    unit = column.title.removeprefix(column.header).strip()
     better = f' data-direction="{column.direction}"' if column.direction else ""
-    shown = f'{escape(column.header)} <span class="unit">{escape(unit)}</span>' if unit else escape(column.header)
+    unit = f' <span class="unit">{escape(column.measure)}</span>' if column.measure else ""
+    shown = f"{escape(column.header)}{unit}"
     return (
         f'<th scope="col" id="{name}-c{number}" data-column="{escape(column.id)}" data-kind="{column.kind}"{better}>'
         f"{shown}</th>"

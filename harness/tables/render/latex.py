@@ -189,8 +189,7 @@ def _stacked(column: Column) -> str:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
-    unit = column.title.removeprefix(column.header).strip()
-    lines += [unit] if unit else []
+    lines += [column.measure] if column.measure else []
     if len(lines) == 1:
         return escape(lines[0])
     return r"\begin{tabular}[b]{@{}c@{}}" + r"\\".join(escape(line) for line in lines) + r"\end{tabular}"

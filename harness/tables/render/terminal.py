@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -55,6 +57,13 @@ def print_terminal(table: Table, console: Console | None = None) -> None:
         mark = _notes((note.mark,)) if note.mark else ""
         console.print(f"  {mark}{' ' if mark else ''}{escape(note.text)}", highlight=False)
     _print_claims(table, console)
+
+
+def render_terminal(table: Table) -> str:
+    """What is printed into a pipe."""
+    output = io.StringIO()
+    print_terminal(table, Console(file=output, force_terminal=False))
+    return output.getvalue()
 
 
 class _Padding:
