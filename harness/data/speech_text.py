@@ -6,9 +6,6 @@ apostrophe and the space. Accents are stripped and Cyrillic is transliterated (a
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 SPEECH_ALPHABET: tuple[str, ...] = (" ", "'", *"abcdefghijklmnopqrstuvwxyz")
 """Output symbols of a speech corpus, in the order of their class indices; the CTC blank is not among them."""
@@ -67,31 +64,3 @@ def rejection(raw: str, seconds: float, *, longest_s: float = MAX_CLIP_S) -> str
     if len(text) > MAX_CHARACTERS_PER_S * seconds:
         return "too dense"
     return None
-
-
-@dataclass(frozen=True)
-class WordOverlap:
-    """How much of the test transcripts was already in the training transcripts (shares in 0..1)."""
-
-    num_test_words: int
-    seen_tokens: float
-    """Share of the running words of the test set whose word occurs in the training set."""
-    seen_types: float
-    """Share of the distinct test words that occur in the training set."""
-    seen_prompts: float
-    """Share of the test transcripts that occur, whole, in the training set."""
-
-
-def word_overlap(train: Iterable[str], test: Iterable[str]) -> WordOverlap:
-    """Measure how far the normalised transcripts `test` repeat those of `train`."""
-    train_prompts, test_prompts = list(train), list(test)
-    known = {word for prompt in train_prompts for word in prompt.split()}
-    counts = Counter(word for prompt in test_prompts for word in prompt.split())
-    whole = set(train_prompts)
-    total = sum(counts.values())
-    return WordOverlap(
-        num_test_words=total,
-        seen_tokens=sum(n for word, n in counts.items() if word in known) / max(total, 1),
-        seen_types=sum(word in known for word in counts) / max(len(counts), 1),
-        seen_prompts=sum(prompt in whole for prompt in test_prompts) / max(len(test_prompts), 1),
-    )

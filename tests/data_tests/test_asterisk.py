@@ -11,7 +11,6 @@ from harness.data.cache import write_record
 from harness.data.corpora.asterisk import has_asterisk, load_asterisk, read_transcripts
 from harness.data.corpora.prompt_groups import GROUP_OF_KEY, SAME_PROMPT, prompt_group
 from harness.data.corpus import SPLITS
-from harness.data.speech_text import word_overlap
 
 TRANSCRIPTS = """\ufeff; Core Asterisk Sounds
 no-separator-here
@@ -143,9 +142,9 @@ def test_no_test_prompt_is_spoken_in_training(asterisk: Corpus) -> None:
     """Words repeat, and that is reported; whole prompts do not, under whatever key."""
     for language in asterisk.domains:
         train, valid, test = ([e.transcript for e in asterisk.speech(language, split)] for split in SPLITS)
-        assert word_overlap(train, test).seen_prompts == 0
-        assert word_overlap(train, valid).seen_prompts == 0
-        assert 0.4 < word_overlap(train, test).seen_tokens < 0.95
+        assert set(train).isdisjoint(valid) and set(train).isdisjoint(test)
+        words, known = " ".join(test).split(), set(" ".join(train).split())
+        assert 0.4 < sum(word in known for word in words) / len(words) < 0.95
 
 
 def test_real_prompts(asterisk: Corpus) -> None:

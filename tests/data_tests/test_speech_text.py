@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.data.speech_text import SPEECH_ALPHABET, normalise_transcript, rejection, word_overlap
+from harness.data.speech_text import SPEECH_ALPHABET, normalise_transcript, rejection
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,3 @@ def test_rejection(raw: str, seconds: float, reason: str | None) -> None:
 
 def test_longest_clip_can_be_set() -> None:
     assert rejection("a long clip", 12.0, longest_s=20.0) is None
-
-
-def test_word_overlap() -> None:
-    overlap = word_overlap(["the red door", "thank you"], ["the door the key", "thank you"])
-    assert overlap.num_test_words == 6
-    assert overlap.seen_tokens == pytest.approx(5 / 6)
-    assert overlap.seen_types == pytest.approx(4 / 5)
-    assert overlap.seen_prompts == pytest.approx(1 / 2)
