@@ -83,7 +83,7 @@ def tell_engines(run: Launch) -> None:
     for arm, execution in run.executions.items():
         why = run.choice.reasons.get(arm)
         if execution.engine != "plain" or why:
-            print(f"{arm}: {execution.text}{f': {why}' if why else ''}", flush=True)
+            print(f"{arm}: {execution.text}{f'; {why}' if why else ''}", flush=True)
 
 
 def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool) -> list[str]:

@@ -86,12 +86,13 @@ def describe_speed(config: TrialConfig, resources: Resources, known: Execution |
     chosen = "" if known is None else f"{known.text}; "
     cut = describe_cut(config, resources)
     if isinstance(cut, str):
-        return f"{chosen}no cut and no packs: {cut}"
+        return f"{chosen}the frozen layers cannot be run once, nor trials be packed: {cut}"
     engine, reason = _fastest(config, resources, Engines())
-    packs = {"packed": "can be packed", "cut": f"no packs: {reason}"}.get(engine, f"plain: {reason}")
+    packs = {"packed": "its trials can be packed", "cut": f"its trials cannot be packed: {reason}"}
     num_views = num_views_of(config.loop.augment)
     views = "" if num_views is None else f", once each of {num_views} views of an item is computed"
-    return f"{chosen}phi {cut[0]:.2f}, the cut saves at most {cut[1]:.2f}x{views}; {packs}"
+    gain = f"running the frozen layers once (phi {cut[0]:.2f}) makes it at most {cut[1]:.2f} times as fast{views}"
+    return f"{chosen}{gain}; {packs.get(engine, f'trained by the plain loop: {reason}')}"
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def probe_engines(
     tried = [engines.of(each) for each in candidates]
     seconds, left_out = _measure_all(tried, small, resources, num_jobs, run_s, began + WORTH * all_s)
     execution, why = _choose(seconds, reason)
-    return EngineProbe(execution, f"{why}; {left_out}" if left_out else why, seconds, phi, limit)
+    return EngineProbe(execution, "; ".join(filter(None, (why, left_out))), seconds, phi, limit)
 
 
 def _fastest(config: TrialConfig, resources: Resources, engines: Engines) -> tuple[EngineName, str | None]:
@@ -183,15 +184,15 @@ def _measure_all(
         execution = engine.execution
         is_pack = execution.engine == "packed"
         name = f"packed {execution.pack}" if is_pack else execution.engine
-        left = f"packs of {execution.pack} or more" if is_pack else f"the engine {name} or any other"
+        left = f"packs of {execution.pack} or more" if is_pack else "other engines"
         num_warm = 1 if execution.pack <= 2 else 0  # a pack before this one has made the first calls
         began = time.perf_counter()
         if began + (num_warm + 1) * run_s > deadline:
-            return seconds, f"the trainings are too few to try {left}"
+            return seconds, f"the search is too short to measure {left}"
         num_rounds = ROUNDS if began + 2 * (num_warm + ROUNDS) * run_s <= deadline else 1
         found = _measure(config, resources, engine, num_jobs, num_warm, num_rounds)
         if found is None:  # a larger pack would not fit either
-            return seconds, f"memory is too short for {left}"
+            return seconds, f"{left} do not fit into memory"
         seconds[name] = found
         run_s = (time.perf_counter() - began) / (num_warm + num_rounds) * (2 if is_pack else 1)
         if execution.pack > 2 and found > 1.3 * min(seconds.values()):
@@ -200,22 +201,17 @@ def _measure_all(
 
 
 def _choose(seconds: dict[str, float], reason: str | None) -> tuple[Execution, str]:
+    """The engine, and in words what it is chosen for: how fast each was measured. `reason`: why there are no packs."""
     if "cut" not in seconds:
-        return PLAIN, "no other engine was measured"
+        return PLAIN, ""
     best, chosen = seconds["plain"], PLAIN
     for name, found in seconds.items():
         if found < best * (1 - MARGIN):
             best, chosen = found, _named(name)
-    if chosen.engine == "packed":
-        return chosen, f"packs of {chosen.pack} are fastest"
-    cut_pays = chosen.engine == "cut"
-    why = "the cut pays" if cut_pays else "the cut does not pay"
-    last = _named(list(seconds)[-1])
-    if reason:
-        return chosen, f"{why}; no packs: {reason}"
-    if last.engine == "packed":
-        why += f"; packs of {last.pack} do not beat it" if cut_pays else f", nor do packs of {last.pack}"
-    return chosen, why
+    others = {name.replace("packed", "packs of"): found for name, found in seconds.items() if name != "plain"}
+    speeds = ", ".join(f"{name} {seconds['plain'] / found:.2f} times" for name, found in others.items())
+    why = f"measured against the plain loop: {speeds} as fast"
+    return chosen, f"{why}; its trials cannot be packed: {reason}" if reason else why
 
 
 def _named(name: str) -> Execution:

@@ -126,28 +126,30 @@ def test_a_study_keeps_the_first_choice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("seconds", "reason", "expected", "why"),
     [
-        ({"plain": 1.0}, None, PLAIN, "no other engine was measured"),
-        ({"plain": 1.0, "cut": 0.98, "packed 2": 0.99}, None, PLAIN, "the cut does not pay, nor do packs of 2"),
-        ({"plain": 1.0, "cut": 0.98}, None, PLAIN, "the cut does not pay"),
+        ({"plain": 1.0}, None, PLAIN, []),
+        ({"plain": 1.0, "cut": 0.98, "packed 2": 0.99}, None, PLAIN, ["cut 1.02 times", "packs of 2 1.01 times"]),
+        ({"plain": 1.0, "cut": 0.98}, None, PLAIN, ["cut 1.02 times"]),
+        ({"plain": 1.0, "cut": 0.5, "packed 2": 0.49}, None, Execution(engine="cut"), ["cut 2.00", "packs of 2 2.04"]),
         (
-            {"plain": 1.0, "cut": 0.5, "packed 2": 0.49},
-            None,
+            {"plain": 1.0, "cut": 0.5},
+            "dropout",
             Execution(engine="cut"),
-            "the cut pays; packs of 2 do not beat it",
+            ["cut 2.00 times", "cannot be packed: dropout"],
         ),
-        ({"plain": 1.0, "cut": 0.5}, "dropout", Execution(engine="cut"), "the cut pays; no packs: dropout"),
         (
             {"plain": 1.0, "cut": 0.9, "packed 2": 0.6, "packed 8": 0.4, "packed 16": 0.41},
             None,
             PACKED,
-            "packs of 8 are fastest",
+            ["packs of 8 2.50"],
         ),
     ],
 )
 def test_the_plain_loop_unless_another_is_clearly_faster(
-    seconds: dict[str, float], reason: str | None, expected: Execution, why: str
+    seconds: dict[str, float], reason: str | None, expected: Execution, why: list[str]
 ) -> None:
-    assert pack_probe._choose(seconds, reason) == (expected, why)
+    chosen, told = pack_probe._choose(seconds, reason)
+    assert chosen == expected
+    assert all(text in told for text in why) if why else told == ""
 
 
 def test_the_probe_tries_what_it_may(configs: dict[str, TrialConfig], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,9 +181,9 @@ def test_how_long_the_plain_loop_needs(configs: dict[str, TrialConfig]) -> None:
         (
             59.0,
             {},
-            "the engine plain or any other",
+            "other engines",
         ),  # a tenth of it is less than a first run and a round by the plain loop
-        (119.0, {"plain": (1, 1)}, "the engine cut or any other"),
+        (119.0, {"plain": (1, 1)}, "other engines"),
         (179.0, {"plain": (1, 1), "cut": (1, 1)}, "packs of 2 or more"),
         (239.0, {"plain": (1, 2), "cut": (1, 1), "packed 2": (1, 1)}, "packs of 4 or more"),  # which will take 6 s
         (361.0, {"plain": (1, 2), "cut": (1, 2), "packed 2": (1, 2), "packed 4": (0, 1)}, "packs of 8 or more"),
@@ -220,9 +222,9 @@ def test_measuring_costs_a_tenth_of_the_search_at_most(
     assert measured == rounds and list(found.seconds) == list(rounds)
     assert clock[0] <= pack_probe.WORTH * all_s
     if left_out is None:
-        assert found.why == "packs of 8 are fastest"
+        assert found.execution.pack == 8 and "too short" not in found.why
         return
-    assert found.why.endswith(f"; the trainings are too few to try {left_out}")
+    assert found.why.endswith(f"the search is too short to measure {left_out}")
     last = list(rounds)[-1] if rounds else "plain"
     engine, _, pack = last.partition(" ")
     assert found.execution == Execution.model_validate({"engine": engine, "pack": int(pack or 1)})
@@ -240,7 +242,7 @@ def test_measuring_costs_a_tenth_of_the_search_at_most(
             "packs of 4 or more",
         ),  # the other worker needs 100
         ([], 1, ["plain", "cut", "packed 2", "packed 4"], None),  # nothing tells on another system
-        ([100], 1, [], "the engine plain or any other"),
+        ([100], 1, [], "other engines"),
     ],
 )
 def test_the_probe_stops_where_memory_is_short(
@@ -264,7 +266,7 @@ def test_the_probe_stops_where_memory_is_short(
     monkeypatch.setattr(pack_probe, "ROUNDS", 1)
     found = probe_engines(configs["residual_add"], Resources(sealed=True), 4, num_jobs)
     assert list(found.seconds) == measured and set(asked) == {torch.device("cpu")}
-    assert found.why.endswith(f"; memory is too short for {short}") if short else "memory" not in found.why
+    assert found.why.endswith(f"{short} do not fit into memory") if short else "memory" not in found.why
     if not measured:
         assert found.execution == PLAIN
 
@@ -299,10 +301,12 @@ def test_the_probe_stops_where_memory_runs_out(
 def test_the_plans_words(configs: dict[str, TrialConfig]) -> None:
     resources = Resources(sealed=True)
     config = configs["residual_add"]
-    assert describe_speed(config, resources, None).startswith("phi 0.50, the cut saves at most 1.")
-    assert describe_speed(config, resources, PACKED).startswith("engine packed, packs of 8; phi 0.50")
+    assert describe_speed(config, resources, None).startswith(
+        "running the frozen layers once (phi 0.50) makes it at most 1."
+    )
+    assert describe_speed(config, resources, PACKED).startswith("engine packed, packs of 8; ")
     full = config.model_copy(update={"train": "full", "adapter": None})
-    assert describe_speed(full, resources, None) == "no cut and no packs: train: full changes every layer"
+    assert describe_speed(full, resources, None).endswith(": train: full changes every layer")
     dropout = config.model_copy(update={"adapter": {**(config.adapter or {}), "dropout": 0.1}})
-    expected = "no packs: adapter.dropout draws from torch's global generator"
+    expected = "its trials cannot be packed: adapter.dropout draws from torch's global generator"
     assert describe_speed(dropout, resources, None).endswith(expected)
