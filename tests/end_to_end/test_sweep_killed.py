@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from made_once import made_once
 from tiny_text import TinyText
 
 from harness.records.search import SearchResult
@@ -85,59 +86,53 @@ def assert_same(one: Path, other: Path) -> None:
     assert (one / "table.md").read_bytes() == (other / "table.md").read_bytes()
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Where the uninterrupted run was made, once for this module."""
-    return {"folder": tmp_path_factory.mktemp("whole")}
-
-
 def peaks_of(results: Path) -> list[dict[str, Any]]:
     """The lines on the peak memory of a sweep's launches."""
     return [json.loads(line) for line in (results / "memory.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def uninterrupted(files: TinyText, start: Start, whole: dict[str, Path]) -> Path:
-    """The results of a sweep run in one go."""
-    if "results" not in whole:
-        path = write_sweep(files, whole["folder"])
-        code, out, err = finish(start(*SWEEP, path, "--results", whole["folder"] / "r"))
+@pytest.fixture
+def uninterrupted(tiny_text_files: TinyText, start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of the sweep run in one go, once for all tests. Read them, never change them."""
+
+    def make(folder: Path) -> None:
+        path = write_sweep(tiny_text_files, folder)
+        code, out, err = finish(start(*SWEEP, path, "--results", folder / "r"))
         assert (code, err) == (0, ""), out
-        (peak,) = peaks_of(whole["folder"] / "r" / "tiny_sweep")
+        (peak,) = peaks_of(folder / "r" / "tiny_sweep")
         assert peak["jobs"] == 1 and peak["peak_mb"] > 100  # torch alone has that
         told = re.fullmatch(r"peak memory: (\d+) MB in 1 process \([a-z ]+ set size\)", out.splitlines()[-1].strip())
         assert told is not None and float(told[1]) == pytest.approx(peak["peak_mb"], abs=0.6)
-        whole["results"] = whole["folder"] / "r" / "tiny_sweep"
-    return whole["results"]
+
+    return made_once(tmp_path_factory, "uninterrupted_sweep", make) / "r" / "tiny_sweep"
 
 
-def test_the_search_says_what_it_did(tiny_text_files: TinyText, start: Start, whole: dict[str, Path]) -> None:
-    results = uninterrupted(tiny_text_files, start, whole)
-    found = search_of(results)
+def test_the_search_says_what_it_did(uninterrupted: Path) -> None:
+    found = search_of(uninterrupted)
     assert [(p.arm, p.number) for p in found.points] == [
         (arm, number) for arm in ("head_only", "residual_add") for number in range(8)
     ]
     assert {p.state for p in found.points} == {"complete", "pruned"}  # the pruner had something to do
     assert any(p.epochs < 6 for p in found.points if p.state == "pruned")
-    for record in (results / "search").iterdir():
+    for record in (uninterrupted / "search").iterdir():
         summary = json.loads((record / "summary.json").read_text(encoding="utf-8"))
         assert not [name for name in summary["metrics"] if not name.startswith("trainable")]
         assert summary["by_domain"] == summary["base"] == {}
         assert not (record / "predictions.jsonl").exists()
-    frozen = json.loads((results / "frozen.json").read_text(encoding="utf-8"))
+    frozen = json.loads((uninterrupted / "frozen.json").read_text(encoding="utf-8"))
     assert set(frozen["arms"]) == {"head_only", "residual_add"}
     assert frozen["arms"]["residual_add"]["winners"]["best"]["seeds"] == 3  # its search seed, and the race's two
-    manifest = json.loads((results / "experiment.json").read_text(encoding="utf-8"))
+    manifest = json.loads((uninterrupted / "experiment.json").read_text(encoding="utf-8"))
     rows = list(manifest["arms"])
     assert rows[0] == "frozen"
     rules = [rule for row in rows[1:] for rule in row.partition("(")[2].rstrip(")").split(", ")]
     assert sorted(rules) == ["best", "best", "constrained", "constrained"]  # a row a winner, each rule once an arm
-    assert "each searched arm tuned with 8 trials" in (results / "table.md").read_text(encoding="utf-8")
+    assert "each searched arm tuned with 8 trials" in (uninterrupted / "table.md").read_text(encoding="utf-8")
 
 
 def test_killed_at_ten_random_moments(
-    tiny_text_files: TinyText, start: Start, whole: dict[str, Path], tmp_path: Path
+    tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    results = uninterrupted(tiny_text_files, start, whole)
     path = write_sweep(tiny_text_files, tmp_path)
     command = [*SWEEP, path, "--results", tmp_path / "killed"]
     rng = random.Random(20261124)
@@ -156,7 +151,7 @@ def test_killed_at_ten_random_moments(
     assert hits == 10
     code, _, err = finish(start(*command))
     assert (code, err) == (0, "")
-    assert_same(killed, results)
+    assert_same(killed, uninterrupted)
 
 
 @pytest.mark.timeout(900)
@@ -186,22 +181,20 @@ def test_a_packed_sweep_killed_is_the_same(tiny_text_files: TinyText, start: Sta
 
 
 def test_two_processes_on_one_study(
-    tiny_text_files: TinyText, start: Start, whole: dict[str, Path], tmp_path: Path
+    tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    results = uninterrupted(tiny_text_files, start, whole)
     path = write_sweep(tiny_text_files, tmp_path)
     command = [*SWEEP, path, "--results", tmp_path / "both"]
     processes = [start(*command), start(*command, "--jobs", "2")]
     for process in processes:
         code, _, err = finish(process)
         assert (code, err) == (0, "")
-    assert_same(tmp_path / "both" / "tiny_sweep", results)
+    assert_same(tmp_path / "both" / "tiny_sweep", uninterrupted)
 
 
 def test_two_processes_on_one_postgresql_study(
-    tiny_text_files: TinyText, start: Start, whole: dict[str, Path], tmp_path: Path, postgres_database: str
+    tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path, postgres_database: str
 ) -> None:
-    results = uninterrupted(tiny_text_files, start, whole)
     path = write_sweep(tiny_text_files, tmp_path, storage=postgres_database)
     command = [*SWEEP, path, "--results", tmp_path / "both"]
     processes = [start(*command), start(*command)]
@@ -209,7 +202,7 @@ def test_two_processes_on_one_postgresql_study(
     kill_group(processes[0])  # and one of them dies on the way
     code, _, err = finish(processes[1])
     assert (code, err) == (0, "")
-    assert_same(tmp_path / "both" / "tiny_sweep", results)
+    assert_same(tmp_path / "both" / "tiny_sweep", uninterrupted)
 
 
 def test_more_budget_goes_on_with_the_same_trials(tiny_text_files: TinyText, start: Start, tmp_path: Path) -> None:
@@ -222,11 +215,10 @@ def test_more_budget_goes_on_with_the_same_trials(tiny_text_files: TinyText, sta
 
 
 def test_a_finished_sweep_trains_nothing(
-    tiny_text_files: TinyText, start: Start, whole: dict[str, Path], tmp_path: Path
+    tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    results = uninterrupted(tiny_text_files, start, whole)
     copy = tmp_path / "r" / "tiny_sweep"
-    shutil.copytree(results, copy)
+    shutil.copytree(uninterrupted, copy)
     path = write_sweep(tiny_text_files, tmp_path)
     before = {file: file.stat().st_mtime_ns for file in copy.glob("*/*/*") if file.name != ".lock"}
     code, out, err = finish(start(*SWEEP, path, "--results", tmp_path / "r"))
@@ -237,10 +229,9 @@ def test_a_finished_sweep_trains_nothing(
 
 
 def test_other_settings_are_another_study(
-    tiny_text_files: TinyText, start: Start, whole: dict[str, Path], tmp_path: Path
+    tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    results = uninterrupted(tiny_text_files, start, whole)
-    shutil.copytree(results, tmp_path / "r" / "tiny_sweep")
+    shutil.copytree(uninterrupted, tmp_path / "r" / "tiny_sweep")
     path = write_sweep(tiny_text_files, tmp_path, pruner={"name": "none"})
     code, _, err = finish(start(*SWEEP, path, "--results", tmp_path / "r"))
     assert code == 2
