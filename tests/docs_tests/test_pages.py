@@ -15,6 +15,8 @@ MOST_SKIPPED = 8  # blocks that no test runs, over all pages
 
 
 @pytest.mark.docs
+@pytest.mark.slow
+@pytest.mark.real_data
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT).with_suffix("")))
 def test_page_can_be_followed(page: Path, tmp_path: Path) -> None:
