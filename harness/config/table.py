@@ -301,7 +301,9 @@ def check_metrics(names: Sequence[str], where: str) -> None:
         near = difflib.get_close_matches(name, TABLE_METRICS, n=1)
         hint = f". Did you mean {near[0]}?" if near else ""
         choices = ", ".join(name for name in TABLE_METRICS if name in RECORDED)
-        raise UserError(f"{where}: unknown metric {name!r}; choices: {choices}, more in docs/reference/metrics.md{hint}")
+        raise UserError(
+            f"{where}: unknown metric {name!r}; choices: {choices}, more in docs/reference/metrics.md{hint}"
+        )
 
 
 def check_statements(entry: str | MetricSettings, where: str) -> None:
