@@ -30,8 +30,8 @@ PAGES = {
     "experiment": (
         "Experiment files",
         "An experiment file declares [arms](../glossary.md#arm) and seeds; `harness run FILE` trains each arm on each"
-        " seed and prints the table. What stands under `base` holds for all arms; an arm writes only what differs. On the"
-        " command line a setting is written with dots, as `optim.lr=3e-4`.",
+        " seed and prints the table. What stands under `base` holds for all arms; an arm writes only what differs. On"
+        " the command line a setting is written with dots, as `optim.lr=3e-4`.",
     ),
     "sweep": (
         "Sweep files",

@@ -18,7 +18,7 @@ ORDER = (
     ("errors", "seeding", "disk", "instantiate", "metrics", "tensors"),
     *(("config",), ("data",), ("adapters",), ("backbones",), ("tasks",), ("statistics",), ("records",), ("tables",)),
     *(("training",), ("engines",), ("launch",), ("search",), ("sweep",), ("figures",), ("checks",), ("report",)),
-    *(("tracking",), ("cli",)),
+    *(("tracking",), ("api",), ("cli",)),
 )
 """Rooms from the bottom up: a room imports from those before it, and those of one place (files) in any direction."""
 ENTRANCES = ("harness/__init__.py", "harness/__main__.py")  # the package's own names and `python -m harness`

@@ -234,19 +234,9 @@ class ResultTable:
         Raises:
             UserError: there is no such format; the choices are named.
         """
-        from harness.tables.render.formats import CHOICES, render
-        from harness.tables.render.terminal import print_terminal
+        from harness.tables.render.formats import render
 
-        must_be_in(format, CHOICES, f"unknown format {format!r}")
-        if format != "terminal":
-            return render(self.model, format)
-        import io
-
-        from rich.console import Console
-
-        output = io.StringIO()
-        print_terminal(self.model, Console(file=output))
-        return output.getvalue()
+        return render(self.model, format)
 
     def __str__(self) -> str:
         return self.render("terminal")

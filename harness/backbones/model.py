@@ -6,6 +6,7 @@ Shape legend: B batch, T steps, D width, C classes, V output symbols (CTC blank 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class TaskModel(nn.Module, AdapterModelMixin):
     def __init__(self, encoder: Encoder, make_head: HeadMaker, num_symbols: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = make_head(encoder.dim, num_symbols)
+        self.head: Any = make_head(encoder.dim, num_symbols)
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Scores ([B, C] or [B, T, V]) and the mask [B, T] of real steps."""
