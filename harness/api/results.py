@@ -229,7 +229,7 @@ class ResultTable:
         """The table as text.
 
         Args:
-            format: `md`, `tex`, `html` (a page), `csv`, `json`, or `terminal`.
+            format: `terminal`, `md`, `tex`, `html` (a page), `csv`, `json`.
 
         Raises:
             UserError: there is no such format; the choices are named.

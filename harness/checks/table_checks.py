@@ -147,14 +147,18 @@ def find_cell(table: Table, render: Render, number: int, span: Span) -> tuple[st
         return None
     place = max(above, key=lambda place: begins[place])
     row = table.rows[place]
-    spans: dict[str, Span] = {"label": Span.of(_with_label(table, place, render)[number], lines[number])}
+    changes = {"label": _with_label(table, place, render)}
     for column in table.columns:
-        changed = render(_with_row(table, place, replace(row, cells=_with_probe(table, row, column.id)))).split("\n")
-        if len(changed) == len(lines) and changed[number] != lines[number]:
-            spans[column.id] = Span.of(changed[number], lines[number])
-    if len(spans) == 1:
+        probed = _with_row(table, place, replace(row, cells=_with_probe(table, row, column.id)))
+        changes[column.id] = render(probed).split("\n")
+    spans = {
+        what: Span.of(changed[number], lines[number])
+        for what, changed in changes.items()
+        if len(changed) == len(lines) and changed[number] != lines[number]
+    }
+    if not spans.keys() - {"label"}:
         return None  # no cell of the row stands in this line
-    return row.id, min(spans, key=lambda column: spans[column].distance(span))
+    return row.id, min(spans, key=lambda what: spans[what].distance(span))
 
 
 def _with_row(table: Table, place: int, row: Row) -> Table:

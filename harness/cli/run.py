@@ -69,21 +69,16 @@ def end_with(failures: list[str], code: int = 1) -> None:
 
 def show_table(store: RecordStore) -> None:
     """Print the table, and keep it as table.md (to read) and table.json (to check), if any trial is finished."""
-    from harness.disk import write_atomically
     from harness.tables.build import build_table
+    from harness.tables.keep import keep_table
     from harness.tables.load import any_finished
-    from harness.tables.render.formats import render
     from harness.tables.render.terminal import print_terminal
 
     if not any_finished(store):
         return
     table = build_table(store)
     print_terminal(table)
-    for format in ("md", "json"):
-        path = store.path / f"table.{format}"
-        text = render(table, format).encode()
-        if not path.exists() or path.read_bytes() != text:
-            write_atomically(path, text)
+    keep_table(table, store.path)
 
 
 def user_file(name: Path, *kinds: Kind) -> Path:

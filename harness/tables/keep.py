@@ -6,13 +6,13 @@ from pathlib import Path
 
 from harness.disk import write_atomically
 from harness.tables.model import Table
-from harness.tables.render.formats import render
+from harness.tables.render.formats import FORMATS, render
 
 
 def keep_table(table: Table, folder: Path) -> None:
     """Write both files, each only where it changed."""
-    for format in ("md", "json"):
-        path = folder / f"table.{format}"
-        text = render(table, format).encode()
+    for name in ("md", "json"):
+        path = folder / FORMATS[name].file_name
+        text = render(table, name).encode()
         if not path.exists() or path.read_bytes() != text:
             write_atomically(path, text)
