@@ -105,7 +105,7 @@ def test_text_stays_text_and_the_users_style_is_left_alone(tmp_path: Path) -> No
     assert b"/CreationDate" not in pdf.read_bytes()
 
 
-BOTH = {"a": (DEPTH_AXIS, LAMBDA_AXIS)}
+BOTH: dict[str, tuple[Axis, ...]] = {"a": (DEPTH_AXIS, LAMBDA_AXIS)}
 SAME = [make_point("a", n, {LAMBDA: 10.0 ** -(n % 5 + 1), DEPTH: n / 20}, 0.5) for n in range(10)]
 FAILED = [make_point("a", n, {DEPTH: 0.1, LAMBDA: 0.0}, state="failed", reason="nan") for n in range(4)]
 MIXED = Axis(key="x.mixed", kind="categorical", choices=(None, True, 3, "three"))

@@ -11,7 +11,8 @@ from harness.records.schema import Provenance, Record, Summary, TrialState
 from harness.records.task import primary_of, task_of
 from harness.tasks.registry import TASKS, name_of_task
 
-PROVENANCE = {"harness_version": "0.1", "git_commit": None, "git_dirty": None, "packages": {}, "machine": {},
+PROVENANCE: dict[str, Any] = {
+              "harness_version": "0.1", "git_commit": None, "git_dirty": None, "packages": {}, "machine": {},
               "corpus_fingerprint": "c", "backbone_fingerprint": "b", "started_at": "", "finished_at": "",
               "num_starts": 1}  # fmt: skip
 

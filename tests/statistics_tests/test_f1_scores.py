@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from harness.metrics import macro_f1
+from harness.metrics.macro_f1 import macro_f1
 from harness.statistics import compare_macro_f1, macro_f1_score
 from harness.statistics.bootstrap import METHODS, Method
 from harness.statistics.f1_scores import _BlockCounts

@@ -9,7 +9,7 @@ import jiwer
 import numpy as np
 import pytest
 
-from harness.metrics import word_error_rate
+from harness.metrics.error_rates import word_error_rate
 from harness.statistics import compare_error_rates, compare_mean_scores, error_rate, mean_score, sign_flip_test
 from harness.statistics.bootstrap import METHODS, Method
 from harness.statistics.items import _Ratio

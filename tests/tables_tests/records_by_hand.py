@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.config.notes import Note
 from harness.records.schema import Manifest, Provenance, Summary, TrialState
 from harness.records.store import RecordStore
 
@@ -59,16 +60,20 @@ def write_records(
             folder = store.trial(trial_id)
             folder.start({**(config_of or {}).get(arm, {}), "seed": seed})
             folder.finish(
-                _summary(trial_id, outcome, (notes or {}).get(trial_id, ()), by_domain_of),
+                _summary(trial_id, outcome, _data_notes((notes or {}).get(trial_id, ())), by_domain_of),
                 provenance((corpus_of or {}).get(trial_id, "corpus")),
             )
     return store
 
 
+def _data_notes(texts: tuple[str, ...]) -> tuple[Note, ...]:
+    return tuple(Note("data", text) for text in texts)
+
+
 def _summary(
     trial_id: str,
     outcome: Mapping[str, float] | str,
-    notes: tuple[str, ...],
+    notes: tuple[Note, ...],
     by_domain_of: DomainTables | None,
 ) -> Summary:
     if isinstance(outcome, str):

@@ -12,7 +12,7 @@ from harness.config.notes import Note
 from harness.config.rows import RowId, merge_rules, possible_rows
 from harness.config.table import TableSettings, check_table
 from harness.errors import UserError
-from harness.records.schema import Manifest, Summary
+from harness.records.schema import Manifest, Summary, TrialState
 from harness.records.store import RecordStore
 from harness.tables.build import build_table
 
@@ -118,14 +118,17 @@ def test_old_manifests_are_read_and_written_as_they_were() -> None:
 
 
 def test_old_records_are_read_and_written_as_they_were() -> None:
-    content = {**Summary(trial_id="i", state="complete").model_dump(mode="json"), "notes": ["one voice a language"]}
+    content = {
+        **Summary(trial_id="i", state=TrialState.COMPLETE).model_dump(mode="json"),
+        "notes": ["one voice a language"],
+    }
     summary = Summary.model_validate_json(json.dumps(content))
     assert summary.notes == (Note("data", "one voice a language"),)
     assert summary.model_dump(mode="json") == content
 
 
 def test_records_hold_kind_and_text() -> None:
-    summary = Summary(trial_id="i", state="complete", notes=(Note("engine", "no CUDA graphs"),))
+    summary = Summary(trial_id="i", state=TrialState.COMPLETE, notes=(Note("engine", "no CUDA graphs"),))
     assert summary.model_dump(mode="json")["notes"] == [{"kind": "engine", "text": "no CUDA graphs"}]
     assert Summary.model_validate_json(summary.model_dump_json()) == summary
 

@@ -312,6 +312,15 @@ class Spoilt(Task):
     def encode(self, examples: Sequence[Any]) -> list[Item]:
         return self.task.encode(examples)
 
+    def collate(self, items: Sequence[Item], generator: torch.Generator | None) -> Batch:
+        return self.task.collate(items, generator)
+
+    def score_batches(self, items: Sequence[Item], max_frames: int) -> list[list[int]]:
+        return self.task.score_batches(items, max_frames)
+
+    def score(self, references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+        return self.task.score(references, predictions)
+
     def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:
         return self.task.predict(scores, valid_BT)
 
