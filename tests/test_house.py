@@ -40,7 +40,9 @@ Graph = Mapping[str, frozenset[str]]
 @cache
 def graph() -> Graph:
     """File -> the files of harness/ that it imports, as paths from the repository's root."""
-    files = {path.relative_to(HARNESS.parent).as_posix(): path for path in sorted(HARNESS.rglob("*.py"))}
+    # templates/ holds what `harness init` copies: files of other people's projects, no part of this one.
+    paths = [path for path in sorted(HARNESS.rglob("*.py")) if HARNESS / "templates" not in path.parents]
+    files = {path.relative_to(HARNESS.parent).as_posix(): path for path in paths}
     return {name: frozenset(imports_of(name, path.read_text("utf-8"), files.keys())) for name, path in files.items()}
 
 
