@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.config.shipped import find_file
+from harness.config.shipped import Kind, find_file
 from harness.config.yaml import read_yaml
 from harness.errors import UserError
 
@@ -20,26 +20,35 @@ Overrides = Mapping[str, Any] | Iterable[str]
 def read_source(source: Source, kind: Literal["experiment", "sweep"]) -> tuple[dict[str, Any], Path]:
     """The settings that a file, a shipped name or a mapping stands for, and the path that errors name.
 
-    Classes that the settings name may lie beside the file or in the current folder, as for the command.
-
     Raises:
         UserError: there is no such file or name, or it is not a mapping of settings.
     """
     if isinstance(source, Mapping):
-        add_to_path(Path.cwd())
-        return dict(source), Path(kind)  # relative, so a file that a sweep names is looked for in the current folder
+        path = Path(kind)  # relative, so a file that a sweep names is looked for in the current folder
+        add_user_code(path)
+        return dict(source), path
     if not isinstance(source, (str, Path)):
         raise UserError(f"{kind} {source!r}: expected a path, a shipped name or a mapping of settings")
-    path = find_file(source, kind)
-    add_to_path(Path.cwd())
-    add_to_path(path.parent.resolve())
+    path = user_file(source, kind)
     return read_yaml(path), path
 
 
-def add_to_path(folder: Path) -> None:
-    """Let classes be imported from a folder."""
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+def user_file(name: str | Path, *kinds: Kind) -> Path:
+    """The file that a path or a shipped name stands for; classes of the user's own may lie beside it.
+
+    Raises:
+        UserError: no shipped file has the name.
+    """
+    path = find_file(name, *kinds)
+    add_user_code(path)
+    return path
+
+
+def add_user_code(path: Path) -> None:
+    """Let `_target_` name modules beside a file, or in the current folder."""
+    for folder in (Path.cwd(), path.parent.resolve()):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
 
 
 def as_arguments(overrides: Overrides | None) -> list[str]:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from harness.api.inputs import Overrides, Source, as_arguments, check_jobs, read_source
 from harness.api.results import ResultTable, load_records, table
-from harness.config.experiment import PlannedTrial, make_experiment, select_trials
+from harness.config.experiment import Experiment, PlannedTrial, make_experiment, select_trials
 from harness.config.trial import TrialConfig
 from harness.errors import TrialError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.engines.choice import EngineChoice
     from harness.launch.run_experiment import RunPlan, RunReport
     from harness.launch.worker import TrialEvent
 
@@ -106,17 +107,14 @@ def run(
         >>> done.table().cell("residual_add", "target_macro_f1").value
         >>> print(done.table())
     """
-    from harness.engines.choice import EngineChoice, experiment_executions
-    from harness.launch.run_experiment import plan_run
+    from harness.engines.choice import EngineChoice
 
     check_jobs(jobs)
     content, path = read_source(experiment, "experiment")
     loaded = make_experiment(content, path, as_arguments(overrides))
     trials = select_trials(loaded, tuple(arms), tuple(seeds))
-    folder = Path(results) / loaded.name
-    began = any(folder.glob("records/*/summary.json"))
-    executions = experiment_executions(folder, configs_by_arm(trials), EngineChoice(engine, pack, jobs), began)
-    plan = plan_run(loaded, trials, Path(results), wandb_mode=None, retry_failed=retry_failed, executions=executions)
+    choice = EngineChoice(engine, pack, jobs)
+    plan = plan_launch(loaded, trials, Path(results), choice, retry_failed=retry_failed)
     report = train(plan, jobs, tell)
     refuse_failures(report.failures, check)
     return RunResult(loaded.name, Path(results), report.num_trained, report.num_reused, tuple(report.failures))
@@ -186,12 +184,31 @@ def run_sweep(
     return SweepResult(loaded.name, launch.results, *counts, winners=winners, figures=tuple(figures))
 
 
-def configs_by_arm(trials: Sequence[PlannedTrial]) -> dict[str, list[TrialConfig]]:
-    """The configs of each arm's trials."""
+def plan_launch(
+    experiment: Experiment,
+    trials: Sequence[PlannedTrial],
+    results: Path,
+    choice: EngineChoice,
+    *,
+    wandb_mode: str | None = None,
+    retry_failed: bool = False,
+) -> RunPlan:
+    """Choose each arm's engine, and find out what has to be trained.
+
+    Raises:
+        UserError: the arms were begun with another engine, or a config does not fit.
+    """
+    from harness.engines.choice import experiment_executions
+    from harness.launch.run_experiment import plan_run
+
     configs: dict[str, list[TrialConfig]] = {}
     for trial in trials:
         configs.setdefault(trial.arm, []).append(trial.config)
-    return configs
+    folder = results / experiment.name
+    executions = experiment_executions(folder, configs, choice, any(folder.glob("records/*/summary.json")))
+    return plan_run(
+        experiment, trials, results, wandb_mode=wandb_mode, retry_failed=retry_failed, executions=executions
+    )
 
 
 def train(plan: RunPlan, num_jobs: int, tell: Tell | None) -> RunReport:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.checks.verify import Verification
-    from harness.tables.load import LoadedTrial
+    from harness.tables.load import Loaded, LoadedTrial
     from harness.tables.model import Cell, Table
 
 PHASES = ("confirm", "search")
@@ -49,31 +49,33 @@ def load_records(*names: str, results: str | Path = "results", phase: str | None
         raise UserError(f"load_records: expected the name of an experiment; choices: {_choices(Path(results))}")
     if phase is not None:
         must_be_in(phase, PHASES, f"phase {phase!r}")
-    found = [trial for name in names for part in _phases(Path(results), name, phase) for trial in part]
-    differing = _differing_settings(found)
+    loaded = [part for name in names for part in _phases(Path(results), name, phase)]
+    differing = _differing_settings(trial for part in loaded for trial in part.trials)
     rows = []
-    for trial in found:
-        config = {} if trial.record is None else trial.record.config
-        settings = {key: _plain(get_dotted(config, key)) for key in differing}
-        rows.append({**_identity(trial), **settings, **trial.numbers})
+    for part in loaded:
+        arms = {row.name: row.arm for row in part.rows}
+        for trial in part.trials:
+            config = {} if trial.record is None else trial.record.config
+            settings = {key: _plain(get_dotted(config, key)) for key in differing}
+            rows.append({**_identity(trial, arms[trial.ref.arm]), **settings, **trial.numbers})
     return pd.DataFrame(rows)
 
 
-def _phases(results: Path, name: str, phase: str | None) -> list[tuple[LoadedTrial, ...]]:
-    """The trials of each phase that is asked for, or that is there."""
+def _phases(results: Path, name: str, phase: str | None) -> list[Loaded]:
+    """The trials and the rows of each phase that is asked for, or that is there."""
     from harness.records.store import MANIFEST
     from harness.tables.load import load_experiments
 
     there = {"confirm": (results / name / MANIFEST).exists(), "search": (results / name / "search.json").exists()}
     wanted = [phase] if phase is not None else [part for part in PHASES if there[part]] or ["confirm"]
-    return [load_experiments(results, (name,), part).trials for part in wanted]
+    return [load_experiments(results, (name,), part) for part in wanted]
 
 
-def _identity(trial: LoadedTrial) -> dict[str, Any]:
+def _identity(trial: LoadedTrial, arm: str) -> dict[str, Any]:
     summary = trial.summary
     return {
         "experiment": trial.ref.experiment,
-        "arm": trial.ref.arm.partition(" (")[0],
+        "arm": arm,
         "row": trial.ref.arm,
         "seed": trial.ref.seed,
         "phase": trial.ref.phase,
@@ -119,10 +121,11 @@ def table(
     """Build the table of one experiment or several from their records, as `harness table` does. Trains nothing.
 
     Args:
-        names: experiments or sweeps that were run, or one table file (YAML) that names them.
+        names: experiments or sweeps that were run; or one table file (YAML), or the name of one that comes with the
+            project.
         results: the folder of results.
         metrics: its columns, as `["target_macro_f1", "forgetting"]`; those that the experiment was run with by default.
-        settings: the table's settings as a mapping, or the file that has them, instead of the recorded ones.
+        settings: the table's settings as a mapping, or the file or shipped name that has them, instead of the recorded.
         layout: a named layout, as `adapterfusion`.
 
     Raises:
@@ -135,14 +138,21 @@ def table(
         '51.3 % over 5 seeds'
         >>> latex = made.render("tex")
     """
-    from harness.config.table import check_layout
+    from harness.config.shipped import find_file, shipped_files
+    from harness.config.table import check_layout, load_table_settings, load_table_spec
     from harness.tables.build import build_experiments, recorded_settings
 
     if not names:
         raise UserError(f"table: expected the name of an experiment; choices: {_choices(Path(results))}")
     title, chosen = None, None if settings is None else _table_settings(settings)
-    if Path(names[0]).suffix in (".yaml", ".yml"):
-        title, names, chosen = _table_file(names, settings)
+    shipped = {name for name in shipped_files("table") if not (Path(results) / name).is_dir()}
+    files = [name for name in names if Path(name).suffix in (".yaml", ".yml") or name in shipped]
+    if files:
+        if len(names) > 1 or settings is not None:
+            raise UserError(f"{files[0]}: a table file stands alone: no other name, no other settings")
+        path = find_file(files[0], "table")
+        spec = load_table_spec(path)
+        title, names, chosen = spec.name, spec.experiments, load_table_settings(path)
     if layout is not None:
         check_layout(layout, "layout")
         base = chosen if chosen is not None else recorded_settings(Path(results), names)
@@ -151,24 +161,15 @@ def table(
     return ResultTable(build_experiments(Path(results), names, chosen, wanted, name=title))
 
 
-def _table_file(names: tuple[str, ...], settings: object) -> tuple[str, tuple[str, ...], Any]:
-    """A table file's name, experiments and settings."""
-    from harness.config.table import load_table_settings, load_table_spec
-
-    if len(names) > 1 or settings is not None:
-        raise UserError(f"{names[0]}: a table file stands alone: no other name, no other settings")
-    spec = load_table_spec(Path(names[0]))
-    return spec.name, spec.experiments, load_table_settings(Path(names[0]))
-
-
 def _table_settings(settings: str | Path | Mapping[str, Any]) -> Any:
     from pydantic import ValidationError
 
     from harness.config.messages import one_line
+    from harness.config.shipped import find_file
     from harness.config.table import TableSettings, load_table_settings
 
     if not isinstance(settings, Mapping):
-        return load_table_settings(Path(settings))
+        return load_table_settings(find_file(settings, "table", "experiment", "sweep"))
     try:
         return TableSettings.model_validate(settings)
     except ValidationError as error:
@@ -225,18 +226,19 @@ class ResultTable:
 
         return to_frame(self.model)
 
-    def render(self, format: str) -> str:
+    def render(self, format: str, standalone: bool = False) -> str:
         """The table as text.
 
         Args:
-            format: `terminal`, `md`, `tex`, `html` (a page), `csv`, `json`.
+            format: `md`, `tex`, `html` (a page), `csv`, `json`, or `terminal`.
+            standalone: a document of its own, where the format has one (`tex`).
 
         Raises:
-            UserError: there is no such format; the choices are named.
+            UserError: there is no such format, or it has no document; the choices are named.
         """
         from harness.tables.render.formats import render
 
-        return render(self.model, format)
+        return render(self.model, format, standalone)
 
     def __str__(self) -> str:
         return self.render("terminal")

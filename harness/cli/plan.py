@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 from harness.cli.options import RESULTS, Jobs, Overrides, Results, file_argument
-from harness.cli.run import user_file
 from harness.errors import UserError
 
 
@@ -17,6 +16,7 @@ def plan(
     results: Results = RESULTS,
 ) -> None:
     """Show what a sweep or an experiment would train, and what it would cost; only a short probe is trained."""
+    from harness.api.inputs import user_file
     from harness.cli.views.plan import print_plan
     from harness.config.yaml import read_yaml
     from harness.sweep.plan import plan_experiment, plan_sweep

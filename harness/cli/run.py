@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +12,6 @@ from harness.cli.options import RESULTS, Engine, Jobs, Overrides, Pack, Quiet, R
 from harness.errors import must_be_in
 
 if TYPE_CHECKING:
-    from harness.config.shipped import Kind
     from harness.records.store import RecordStore
 
 WANDB_CHOICES = ("auto", "offline", "online", "off")
@@ -34,21 +32,17 @@ def run(
 ) -> None:
     """Train an experiment's missing trials (arms x seeds) and print its table."""
     mode = wandb_mode(wandb)
+    from harness.api.inputs import user_file
+    from harness.api.launches import plan_launch
     from harness.cli.progress import run_progress
     from harness.config.experiment import load_experiment, select_trials
-    from harness.config.trial import TrialConfig
-    from harness.engines.choice import EngineChoice, experiment_executions
-    from harness.launch.run_experiment import plan_run, preflight, run_experiment
+    from harness.engines.choice import EngineChoice
+    from harness.launch.run_experiment import preflight, run_experiment
 
     loaded = load_experiment(user_file(experiment, "experiment"), overrides or [])
     trials = select_trials(loaded, arm or [], seed or [])
-    configs: dict[str, list[TrialConfig]] = {}
-    for trial in trials:
-        configs.setdefault(trial.arm, []).append(trial.config)
-    folder = results / loaded.name
-    began = any(folder.glob("records/*/summary.json"))
-    executions = experiment_executions(folder, configs, EngineChoice(engine, pack, jobs), began)
-    plan = plan_run(loaded, trials, results, wandb_mode=mode, retry_failed=retry_failed, executions=executions)
+    choice = EngineChoice(engine, pack, jobs)
+    plan = plan_launch(loaded, trials, results, choice, wandb_mode=mode, retry_failed=retry_failed)
     distinct = len(plan.reused) + len(plan.pending)
     same = "" if distinct == len(trials) else f" ({distinct} distinct)"
     print(f"{loaded.name}: {len(trials)} trials{same}, {len(plan.reused)} finished, {len(plan.pending)} to train")
@@ -74,31 +68,10 @@ def show_table(store: RecordStore) -> None:
     from harness.tables.load import any_finished
     from harness.tables.render.terminal import print_terminal
 
-    if not any_finished(store):
-        return
-    table = build_table(store)
-    print_terminal(table)
-    keep_table(table, store.path)
-
-
-def user_file(name: Path, *kinds: Kind) -> Path:
-    """The file that a path or a shipped name stands for; classes of the user's own may lie beside it.
-
-    Raises:
-        UserError: no shipped file has the name.
-    """
-    from harness.config.shipped import find_file
-
-    path = find_file(name, *kinds)
-    add_user_code(path)
-    return path
-
-
-def add_user_code(path: Path) -> None:
-    """Let `_target_` name modules beside the experiment file, or in the current folder."""
-    for folder in (Path.cwd(), path.parent.resolve()):
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
+    if any_finished(store):
+        table = build_table(store)
+        print_terminal(table)
+        keep_table(table, store.path)
 
 
 def wandb_mode(choice: str) -> str | None:

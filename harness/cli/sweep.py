@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import RESULTS, Engine, Jobs, Overrides, Pack, Quiet, Results, Wandb, file_argument
-from harness.cli.run import end_with, show_table, user_file, wandb_mode
+from harness.cli.run import end_with, show_table, wandb_mode
 
 if TYPE_CHECKING:
     from harness.records.search import SearchResult
@@ -31,6 +31,7 @@ def sweep(
 ) -> None:
     """Search every arm with the same budget, freeze the winners, confirm them on fresh seeds, print the table."""
     mode = wandb_mode(wandb)
+    from harness.api.inputs import user_file
     from harness.cli.progress import sweep_progress
     from harness.cli.views.plan import print_plan
     from harness.engines.choice import EngineChoice

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import RESULTS, Metrics, Results, name_argument, split_list
-from harness.errors import UserError, must_be_in
+from harness.errors import must_be_in
 from harness.tables.render.formats import FORMATS, STANDALONE, format_for, render
 
 if TYPE_CHECKING:
@@ -65,24 +65,7 @@ def make_table(
     Raises:
         UserError: unknown experiment, layout or metric, or a wrong table file.
     """
-    from harness.config.shipped import find_file, shipped_files
-    from harness.config.table import check_layout, load_table_settings, load_table_spec
-    from harness.tables.build import build_experiments, recorded_settings
+    from harness.api.results import table
 
-    settings = None
-    title = None
-    shipped = {name for name in shipped_files("table") if not (results / name).is_dir()}
-    files = [name for name in names if Path(name).suffix in (".yaml", ".yml") or name in shipped]
-    if files:
-        if len(names) > 1 or spec is not None:
-            raise UserError(f"{files[0]}: a table file stands alone: no other name, no --spec")
-        path = find_file(files[0], "table")
-        title = load_table_spec(path)
-        names, settings = title.experiments, load_table_settings(path)
-    elif spec is not None:
-        settings = load_table_settings(find_file(spec, "table", "experiment", "sweep"))
-    if layout is not None:
-        check_layout(layout, "--layout")
-        settings = (settings or recorded_settings(results, names)).model_copy(update={"layout": layout})
-    chosen = None if metrics is None else tuple(split_list(metrics))
-    return build_experiments(results, names, settings, chosen, name=None if title is None else title.name)
+    chosen = None if metrics is None else split_list(metrics)
+    return table(*names, results=results, metrics=chosen, settings=spec, layout=layout).model

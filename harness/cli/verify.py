@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import RESULTS, Name, Results
-from harness.cli.run import add_user_code
 from harness.errors import TrialError, UserError
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ def verify(
     print_findings(found)
     drifts = [str(drift) for drift in found.findings.drifts]
     if retrain:
+        from harness.api.inputs import add_user_code
         from harness.checks.retraining import choose_trial, retrain_trial  # loads torch
 
         add_user_code(Path(name))
