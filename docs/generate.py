@@ -19,7 +19,8 @@ from harness.backbones.recipe import Recipe
 from harness.cli.main import app
 from harness.config.schemas import SCHEMAS, schema_of, text_of
 from harness.config.trial import TrialConfig
-from harness.metrics import TABLE_METRICS, describe_metric
+from harness.metrics import METRICS, TABLE_METRICS, describe_metric
+from harness.tasks.registry import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE = "<!-- made by docs/generate.py; edit the code it is made from -->"
@@ -241,7 +242,8 @@ def _metrics() -> Iterator[str]:
     for name in TABLE_METRICS:
         metric = describe_metric(name)
         if metric is None:  # which metric it stands for depends on the task
-            yield _row(f"`{name}`", "the task's", "%", "the task's primary metric: macro F1 in text, CER in speech")
+            primary = ", ".join(f"{METRICS[task.primary].label} in {called}" for called, task in TASKS.items())
+            yield _row(f"`{name}`", "the task's", "%", f"the task's primary metric: {primary}")
             continue
         yield _row(f"`{name}`", metric.direction, metric.unit, metric.meaning)
 
