@@ -156,15 +156,6 @@ class ModelAdapters(AdapterModuleMixin):
         """Sum and clear the auxiliary losses of the last forward pass; see access.collect_adapter_losses."""
         return access.collect_adapter_losses(cast(nn.Module, self))
 
-    def get_idle_adapters(self) -> list[str]:
-        """Enabled adapters that never ran, as `host path:name`: an adapter that touches nothing."""
-        return [
-            f"{path}:{name}"
-            for path, host in _hosts_in(cast(nn.Module, self))
-            for name in host.get_enabled_adapters()
-            if getattr(host, "adapter_calls", {}).get(name, 0) == 0
-        ]
-
     def adapter_hosts_by_path_(self) -> dict[str, AdapterModuleMixin]:
         """Every host of the model, by dotted path."""
         return dict(_hosts_in(cast(nn.Module, self)))

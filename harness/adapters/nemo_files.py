@@ -25,7 +25,6 @@ from harness.adapters.checkpoint import all_or_none, load_state
 from harness.adapters.model_adapters import ModelAdapters
 from harness.instantiate import to_plain
 
-GLOBAL_CFG = "global_cfg"
 CFG_KEY = "__cfg__"
 
 NEMO_TARGETS = {

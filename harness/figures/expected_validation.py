@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
 from typing import Literal
 
 from matplotlib.axes import Axes
@@ -34,8 +33,8 @@ def expected_best(values: Sequence[float], num_draws: int, direction: Direction)
 
     E[max] = sum_i v_i (F(v_i)^n - F(v_(i-1))^n) over the sorted values (Dodge et al. 2019, arXiv
     1909.03004); for `minimize`, the same of the negated values. The figure draws it. It is biased to the pessimistic
-    side (Tang et al. 2020, arXiv 2004.13705); `expected_best_without_replacement` is not, but varies more: at n = N it
-    is the single best trial, luck included. Dodge et al. 2021 (arXiv 2110.00613) compare them and find that the biased
+    side; the mean without replacement (Tang et al. 2020, arXiv 2004.13705) is not, but varies more: at n = N it is the
+    single best trial, luck included. Dodge et al. 2021 (arXiv 2110.00613) compare them and find that the biased
     ones lead to fewer wrong conclusions about which of two models is better, which is what a figure of arms is for.
 
     Args:
@@ -51,21 +50,6 @@ def expected_best(values: Sequence[float], num_draws: int, direction: Direction)
         value * ((place / total) ** num_draws - ((place - 1) / total) ** num_draws)
         for place, value in enumerate(ordered, start=1)
     )
-
-
-def expected_best_without_replacement(values: Sequence[float], num_draws: int, direction: Direction) -> float:
-    """The mean, over all subsets of `num_draws` of the values, of the subset's best: unbiased for independent draws.
-
-    sum_i v_i C(i - 1, n - 1) / C(N, n) over the values from worst to best (Tang et al. 2020, arXiv 2004.13705).
-
-    Raises:
-        ValueError: no values, no draws, or more draws than values.
-    """
-    ordered = _from_worst(values, num_draws, direction)
-    if num_draws > len(ordered):
-        raise ValueError(f"{num_draws} draws without replacement from {len(ordered)} values")
-    all_subsets = comb(len(ordered), num_draws)
-    return sum(value * (comb(place, num_draws - 1) / all_subsets) for place, value in enumerate(ordered))
 
 
 def best_quantile(values: Sequence[float], num_draws: int, share: float, direction: Direction) -> float:

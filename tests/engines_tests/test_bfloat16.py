@@ -110,7 +110,8 @@ def test_the_rest_runs_in_bfloat16_over_float32_weights(make: MakeConfig, resour
     def watch(module: nn.Module, args: Any, output: Tensor) -> None:
         seen.add((torch.is_grad_enabled(), output.dtype))
 
-    fitting.model.head.output.register_forward_hook(watch)
+    output: Any = fitting.model.head.output
+    output.register_forward_hook(watch)
     fitting.fit()
     assert seen == {(True, torch.bfloat16), (False, torch.float32)}
     assert {weight.dtype for weight in fitting.model.parameters()} == {torch.float32}

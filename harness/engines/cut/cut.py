@@ -24,8 +24,6 @@ from harness.backbones.model import ClassifierHead, TaskModel
 from harness.config.trial import TrialConfig
 from harness.training.adapting import chosen_layers
 
-CUT_MODES = ("head", "adapters", "adapters_and_head")  # values of `train` that leave a frozen prefix
-
 
 @dataclass(frozen=True)
 class Cut:
