@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from itertools import combinations, product
+from itertools import product
 from statistics import fmean
 
 import pytest
@@ -14,7 +14,6 @@ from harness.figures.expected_validation import (
     best_quantile,
     draws_of,
     expected_best,
-    expected_best_without_replacement,
 )
 
 VALUES = [(0.3,), (0.2, 0.5), (0.1, 0.1, 0.4), (0.9, 0.2, 0.2, 0.7, -0.3)]
@@ -32,28 +31,11 @@ def test_with_replacement_it_is_the_mean_over_all_tuples(
     assert expected_best(values, num_draws, direction) == pytest.approx(oracle, rel=1e-12)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("values", VALUES)
-def test_without_replacement_it_is_the_mean_over_all_subsets(values: tuple[float, ...], direction: Direction) -> None:
-    best = max if direction == "maximize" else min
-    for num_draws in range(1, len(values) + 1):
-        oracle = fmean(best(drawn) for drawn in combinations(values, num_draws))
-        assert expected_best_without_replacement(values, num_draws, direction) == pytest.approx(oracle, rel=1e-12)
-
-
 def test_it_agrees_with_simulation() -> None:
     stream = random.Random(0)
     values = [stream.gauss(0, 1) for _ in range(30)]
     simulated = fmean(max(stream.choices(values, k=7)) for _ in range(40_000))
     assert expected_best(values, 7, "maximize") == pytest.approx(simulated, abs=0.015)
-
-
-def test_without_replacement_is_unbiased_and_with_replacement_is_pessimistic() -> None:
-    stream = random.Random(1)
-    samples = [[stream.random() for _ in range(8)] for _ in range(20_000)]
-    truth = 6 / 7  # the expected maximum of six uniform numbers
-    assert fmean(expected_best_without_replacement(s, 6, "maximize") for s in samples) == pytest.approx(truth, abs=2e-3)
-    assert fmean(expected_best(s, 6, "maximize") for s in samples) < truth - 0.02
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -70,8 +52,6 @@ def test_impossible_draws_are_refused() -> None:
     for values, num_draws in (((), 1), ((0.5,), 0), ((0.5,), -1)):
         with pytest.raises(ValueError, match="at least 1"):
             expected_best(values, num_draws, "maximize")
-    with pytest.raises(ValueError, match="3 draws without replacement from 2 values"):
-        expected_best_without_replacement((0.1, 0.2), 3, "maximize")
 
 
 def test_lost_trials_count_as_the_worst_usable_score() -> None:
