@@ -12,10 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.adapters import STRATEGIES, AbstractAdapterStrategy, ReturnResultAdapterStrategy
+from harness.adapters import STRATEGIES, AbstractAdapterStrategy, ReturnResultAdapterStrategy, functional
 from harness.adapters.linear import PackedLinear
 from harness.adapters.packed import PackedCall, packed_strategy, reads_padding
-from harness.engines.packed.merging import SlotMerge, draw_noise, drop_unit
 from harness.instantiate import instantiate
 
 from .registered import AMOUNT, DEPTH, PROGRESS, build, cases, class_of, host, losses_of, name_of, seeded
@@ -135,20 +134,25 @@ def all_at_once(strategies: list[Any], adapters: list[Any], training: bool) -> l
     form = packed_strategy(strategies[0])
     assert form is not None
     x_KBTD, valid_KBT, weights_KBTD = inputs()
-    merges = [SlotMerge(form, strategy, seeded(10 + k), B, PROGRESS) for k, strategy in enumerate(strategies)]
-    keeps = [[merge.keep_probability(DEPTH) for merge in merges]]
-    noisy = training and drop_unit(merges, keeps) is not None
+    keeps = [1.0 - form.drop_probability(strategy, DEPTH, PROGRESS) for strategy in strategies]
+    noise = functional.draw_packed_noise(
+        (K, B, T, DIM),
+        keeps,
+        [seeded(10 + k) for k in range(K)],
+        drop=[form.drop_unit(strategy) for strategy in strategies],
+        dtype=torch.float64,
+    )
+    noisy = training and any(keep != 1.0 for keep in keeps)
     names = [name for name, _ in adapters[0].named_parameters()]
     leaves = [torch.stack([a.get_parameter(name).detach() for a in adapters]).requires_grad_() for name in names]
     packed_adapter = PackedLinear.of(adapters[0])
-    options = torch.tensor([merge.options for merge in merges], dtype=torch.float64).unbind(1)
     call = PackedCall(
         run=lambda x: packed_adapter.run(dict(zip(names, leaves, strict=True)), x),
         training=training,
         variant=next((v for s in strategies if (v := form.variant(s, training)) is not None), None),
-        options=dict(zip(form.options, options, strict=True)) if form.options else {},
-        noise=draw_noise(merges, keeps, B, torch.float64, torch.device("cpu"))[0] if noisy else None,
-        keep_K=torch.tensor(keeps[0], dtype=torch.float64) if noisy else None,
+        options={o: torch.tensor([getattr(s, o) for s in strategies], dtype=torch.float64) for o in form.options},
+        noise=noise if noisy else None,
+        keep_K=torch.tensor(keeps, dtype=torch.float64) if noisy else None,
         valid_KBT=valid_KBT,
         own_KBT=None,
         num_own_rows_K=torch.full((K,), B),

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from trial_configs import MakeConfig
 
-from harness.adapters import STRATEGIES
+from harness.adapters import STRATEGIES, functional
 from harness.adapters.packed import packed_strategy
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.engines.cut.prefix_cache import PrefixBudget
-from harness.engines.packed import merging, optimizer, steps
+from harness.engines.packed import optimizer
 from harness.engines.registry import Engines
 from harness.instantiate import instantiate, to_plain
 from harness.training.resources import Resources
@@ -286,14 +286,12 @@ def _global_norm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _swapped_generators(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = merging.draw_noise
+    real = functional.draw_packed_noise
 
-    def swapped(merges: list[merging.SlotMerge], *rest: Any) -> list[Tensor]:
-        generators = [merge.generator for merge in reversed(merges)]
-        changed = [dataclasses.replace(m, generator=g) for m, g in zip(merges, generators, strict=True)]
-        return real(changed, *rest)
+    def swapped(shape: Any, keeps: Any, generators: list[torch.Generator], **options: Any) -> Tensor:
+        return real(shape, keeps, generators[::-1], **options)
 
-    monkeypatch.setattr(steps, "draw_noise", swapped)
+    monkeypatch.setattr(functional, "draw_packed_noise", swapped)
 
 
 FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

@@ -5,7 +5,6 @@
     layout      a trial's weights as one row of numbers, padded to common shapes
     optimizer   clipping and AdamW, row by row
     model       the backbone with a trial axis: frozen layers slot by slot, adapters and head [K, ...]
-    merging     what each slot's strategy contributes to a step, and its noise
     slot        one trial in a pack: its data, its random streams, what is due next
     pack        the model of one kind of trials, and the rows of its slots
     steps       a launch: the host's part, and the device's, which is a pure function over tensors

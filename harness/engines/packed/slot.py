@@ -22,7 +22,6 @@ from harness.engines.cut.cut import enabled_adapters, num_block_weights
 from harness.engines.cut.cut_task import CutTask
 from harness.engines.cut.prefix_cache import VECTOR_STEPS, PrefixStore
 from harness.engines.cut.prefixes import Prefixes
-from harness.engines.packed.merging import SlotMerge
 from harness.engines.packed.optimizer import RowStep
 from harness.engines.packed.packable import variant_of
 from harness.errors import TrialError
@@ -146,7 +145,7 @@ class Slot:
         self.fitting, self.items, self.score_sets = fitting, items, score_sets
         self.fit = Fit(fitting.model, fitting.task, fitting.items, fitting.plan)
         self.strategies = [adapter.adapter_strategy for adapter in enabled_adapters(fitting.model)]
-        self.form = packed_strategy(self.strategies[0]) if self.strategies else None
+        self.form = packed_strategy(self.strategies[0]) if self.strategies else None  # one config makes all layers'
         self._variants = {training: variant_of(self.strategies, training) for training in (True, False)}
         # Multiplications of a step in all blocks: beyond some, a launch's time is that of its products.
         mean_steps, loop = float(items.lengths_N.double().mean()), fitting.plan.loop
@@ -222,10 +221,21 @@ class Slot:
         """Share of all steps that are done, as the plain loop counts it."""
         return (self.fit.state.epoch + self.position / self.num_batches) / self.fitting.plan.loop.epochs
 
-    def merge_of(self, step: TrainStep) -> SlotMerge:
-        """What its strategy contributes to a step (one config makes all layers' strategies)."""
-        assert self.form is not None, "a head that learns alone merges nothing"
-        return SlotMerge(self.form, self.strategies[0], self.noise, step.num_own_rows, self.progress)
+    @property
+    def options(self) -> list[float]:
+        """The numeric options that its strategy has for itself, in its form's order."""
+        return [] if self.form is None else [float(getattr(self.strategies[0], name)) for name in self.form.options]
+
+    @property
+    def drop_unit(self) -> str:
+        """What one draw of its noise drops: the "batch" or each "row"."""
+        return "batch" if self.form is None else self.form.drop_unit(self.strategies[0])
+
+    def keep_probability(self, depth_fraction: float) -> float:
+        """1 - the drop probability of a layer in the step that is due; 1 where its strategy drops nothing."""
+        if self.form is None:
+            return 1.0
+        return 1.0 - self.form.drop_probability(self.strategies[0], depth_fraction, self.progress)
 
     def row_step(self) -> RowStep:
         """Its next optimizer step."""

@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.adapters import functional
 from harness.data.batching import round_up
 from harness.engines.cut.prefix_cache import VECTOR_STEPS
 from harness.engines.packed.launch import Launch, PackKind
-from harness.engines.packed.merging import draw_noise, drop_unit, options_of
 from harness.engines.packed.optimizer import NUM_COEFFICIENTS, step_rows
 from harness.engines.packed.pack import Pack
 from harness.engines.packed.slot import ScoreStep, Slot, TrainStep
@@ -84,11 +84,9 @@ class HostStep:
     def __init__(self, pack: Pack, slots: Sequence[Slot]) -> None:
         self.slots = slots
         self.steps = [slot.due for slot in slots if isinstance(slot.due, TrainStep)]
-        # Slots whose head learns alone merge nothing.
-        self.merges = [slot.merge_of(step) for slot, step in zip(slots, self.steps, strict=True) if slot.strategies]
-        self.keeps_LK = [
-            [merge.keep_probability(fraction) for merge in self.merges] for fraction in pack.model.depth_fractions
-        ]
+        self.keeps_LK = [[slot.keep_probability(depth) for slot in slots] for depth in pack.model.depth_fractions]
+        self.drop_units = [slot.drop_unit for slot in slots]
+        is_noisy = any(keep != 1.0 for keeps_K in self.keeps_LK for keep in keeps_K)
         self.row_steps = [slot.row_step() for slot in slots]
         num_rows, num_steps = self.steps[0].shape
         self.kind = StepKind(
@@ -98,7 +96,7 @@ class HostStep:
             num_targets=max(step.targets_BS.shape[1] for step in self.steps),
             dtype=slots[0].items.store.plan.dtype,
             variant=common_variant(slots),
-            noise=drop_unit(self.merges, self.keeps_LK),
+            noise=None if not is_noisy else "row" if "row" in self.drop_units else "batch",
             clips=any(step.settings.clip_norm is not None for step in self.row_steps),
         )
 
@@ -108,7 +106,7 @@ class HostStep:
             [
                 *row_step.coefficients(),
                 *(step.num_own_rows, step.num_steps, slot.row),
-                *(self.merges[number].options if self.merges else ()),
+                *slot.options,
                 *(keeps_K[number] for keeps_K in self.keeps_LK),
             ]
             for number, (slot, step, row_step) in enumerate(zip(self.slots, self.steps, self.row_steps, strict=True))
@@ -168,7 +166,7 @@ def inputs_of(pack: Pack, host: HostStep, into: StepInputs | None = None) -> Ste
         values_KC = values_KC.pin_memory()  # from pinned memory a copy does not wait for the device
     noise_L: list[Tensor] = []
     if kind.noise is not None:
-        noise_L = draw_noise(host.merges, host.keeps_LK, kind.num_rows, rows.dtype, rows.device)
+        noise_L = draw_noise(host, rows.dtype, rows.device)
     if into is None:
         return StepInputs(
             x_RTD,
@@ -185,6 +183,26 @@ def inputs_of(pack: Pack, host: HostStep, into: StepInputs | None = None) -> Ste
     for buffer, noise in zip(into.noise_L, noise_L, strict=True):
         buffer.copy_(noise)
     return into
+
+
+def draw_noise(host: HostStep, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+    """The noise of all layers, lowest first: each slot's from its own generator, in the order of its plain loop.
+
+    Returns:
+        for each layer [K, 1, 1, 1], or [K, B, 1, 1] where any slot drops rows.
+    """
+    return [
+        functional.draw_packed_noise(
+            (len(host.slots), host.kind.num_rows, 1, 1),
+            keeps_K,
+            [slot.noise for slot in host.slots],
+            drop=host.drop_units,
+            num_rows=[step.num_own_rows for step in host.steps],
+            dtype=dtype,
+            device=device,
+        )
+        for keeps_K in host.keeps_LK
+    ]
 
 
 def take_step(pack: Pack, kind: StepKind, inputs: StepInputs, rows_3KP: Tensor) -> Tensor:
@@ -283,8 +301,7 @@ def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float
 
 def _options(pack: Pack, slots: Sequence[Slot]) -> dict[str, Tensor]:
     """The numeric options of the slots' strategies, by name, [K]."""
-    form = pack.kind.strategy
-    if form is None or not form.options:
+    if not pack.kind.options:
         return {}
-    values_KC = pack.rows_3RP.new_tensor([options_of(form, slot.strategies[0]) for slot in slots])
-    return dict(zip(form.options, values_KC.unbind(1), strict=True))
+    values_KC = pack.rows_3RP.new_tensor([slot.options for slot in slots])
+    return dict(zip(pack.kind.options, values_KC.unbind(1), strict=True))
