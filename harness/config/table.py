@@ -22,7 +22,14 @@ from harness.errors import UserError, must_be_in
 from harness.metrics import RECORDED, TABLE_METRICS, describe_metric
 
 Show = Literal["value", "delta", "relative", "interval", "p_value"]
-Summary = Literal["mean", "weighted_mean", "relative_reduction", "weighted_relative_reduction"]
+Summary = Literal[
+    "mean",
+    "weighted_mean",
+    "relative_reduction",
+    "weighted_relative_reduction",
+    "interquartile_mean",
+    "probability_of_improvement",
+]
 Probability = Annotated[float, Field(gt=0, lt=1), NUMBER]
 
 

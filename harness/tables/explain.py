@@ -54,7 +54,7 @@ def explain(table: Table, row: str, column: str, results: Path) -> Explanation:
         UserError: no such row or column (the choices are named), or no trial is behind the cell (a setting, say).
     """
     found_row, found_column, cell = find_cell(table, row, column)
-    runs = [_run(results, trial, value) for trial, value in zip(cell.trials, cell.values, strict=False)]
+    runs = [_run(results, trial, value) for trial, value in _values(table, found_column, cell)]
     runs += [_run(results, trial, None) for trial in _absent(table, found_row, found_column, cell, results)]
     if not runs:
         kind = "a setting" if found_column.kind == "setting" else f"of kind {found_column.kind}"
@@ -72,6 +72,19 @@ def find_cell(table: Table, row: str, column: str) -> tuple[Row, Column, Cell]:
     columns = ((item.id, (item.header, item.title, item.metric or "")) for item in table.columns)
     found_column = table.column(find_id(column, columns, "column", table))
     return found_row, found_column, found_row.cells[found_column.id]
+
+
+def _values(table: Table, column: Column, cell: Cell) -> list[tuple[TrialRef, float | None]]:
+    """The cell's trials, each with its value; where the cell has none of its own, what the trial gives to its row."""
+    if len(cell.values) == len(cell.trials):
+        return list(zip(cell.trials, cell.values, strict=True))
+    own = {
+        trial: value
+        for row, other, found in table
+        if row.kind == "data" and (other.kind, other.metric) == ("value", column.metric)
+        for trial, value in zip(found.trials, found.values, strict=True)
+    }
+    return [(trial, own.get(trial)) for trial in cell.trials]
 
 
 def find_id(asked: str, known: Iterable[tuple[str, tuple[str, ...]]], what: str, table: Table) -> str:

@@ -130,6 +130,17 @@ def _summary_notes(settings: TableSettings) -> list[Footnote]:
     if any(name.endswith("reduction") for name in settings.summary):
         text = f"error reduction: share of {settings.baseline}'s mean error that is removed"
         notes.append(Footnote(text, kind="method"))
+    if "interquartile_mean" in settings.summary:
+        text = "interquartile mean: the mean of the middle half of all scores (rows x seeds)"
+        notes.append(Footnote(text, kind="method"))
+    if "probability_of_improvement" in settings.summary:
+        text = f"probability of improvement: that a seed beats one of {settings.baseline} on a row drawn at random"
+        notes.append(Footnote(f"{text}; ties count half, and 50 % is no better", kind="method"))
+    resampled = [name for name in ("interquartile_mean", "probability_of_improvement") if name in settings.summary]
+    if resampled:
+        which = " and ".join(name.replace("_", " ") for name in resampled)
+        text = f"{which}: {100 * settings.level:g} % intervals from seeds resampled within each row"
+        notes.append(Footnote(text, kind="interval"))
     return notes
 
 

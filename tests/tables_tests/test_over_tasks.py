@@ -1,0 +1,128 @@
+"""The interquartile mean and the probability of improvement over tasks, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config.table import TableSettings
+from harness.errors import UserError
+from harness.tables.build import build_experiments
+from harness.tables.explain import explain
+from harness.tables.model import Cell, Table
+from harness.tables.render.formats import render
+
+from .golden_experiments import trial_config
+from .records_by_hand import text_metrics, write_records
+
+# Accuracies in percent: experiment -> arm -> seed -> score. Each arm has 3 tasks x 2 seeds = 6 scores.
+SCORES = {
+    "easy": {"frozen": (90.0, 91.0), "adapter": (92.0, 91.0)},
+    "middle": {"frozen": (60.0, 62.0), "adapter": (61.0, 66.0)},
+    "hard": {"frozen": (10.0, 20.0), "adapter": (30.0, 40.0)},
+}
+OVER = {"rows": "target", "columns": "arm", "metrics": ["target_accuracy"], "baseline": "frozen"}
+BOTH = ["interquartile_mean", "probability_of_improvement"]
+
+
+def write(results: Path, scores: dict[str, dict[str, tuple[float, ...]]] = SCORES) -> tuple[str, ...]:
+    for name, arms in scores.items():
+        outcomes = {arm: {s: text_metrics(v / 100) for s, v in enumerate(values)} for arm, values in arms.items()}
+        write_records(results, outcomes, name=name, config_of={arm: trial_config(name) for arm in arms})
+    return tuple(scores)
+
+
+def make(results: Path, names: tuple[str, ...], **settings: Any) -> Table:
+    return build_experiments(results, names, TableSettings.model_validate({**OVER, **settings}))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    metric = {"metric": "target_accuracy", "show": ["value", "delta", "interval"]}
+    return make(tmp_path, write(tmp_path), metrics=[metric], summary=BOTH)
+
+
+def cell(table: Table, row: str, column: str) -> Cell:
+    return table.cell(row, f"{column.partition(':')[0]}/target_accuracy{''.join(column.partition(':')[1:])}")
+
+
+def test_the_interquartile_mean_leaves_out_a_quarter_at_either_end(table: Table) -> None:
+    """Of 6 scores the lowest and the highest are left out: (60 + 62 + 90 + 20) / 4 and (40 + 61 + 66 + 91) / 4."""
+    assert cell(table, "interquartile_mean", "frozen").value == pytest.approx(58.0)
+    adapter = cell(table, "interquartile_mean", "adapter")
+    assert adapter.value == pytest.approx(64.5)
+    assert (adapter.num_seeds, adapter.num_planned, adapter.rank, len(adapter.trials)) == (2, 2, 1, 6)
+    assert adapter.interval is not None
+    assert (adapter.interval.contains(64.5), adapter.interval.method) == (True, "expanded_percentile")
+
+
+def test_its_difference_is_from_the_baseline(table: Table) -> None:
+    delta = cell(table, "interquartile_mean", "adapter:delta")
+    assert delta.value == pytest.approx(64.5 - 58.0)
+    assert delta.interval is not None and delta.interval.contains(6.5)
+    assert cell(table, "interquartile_mean", "frozen:delta").missing
+
+
+def test_the_probability_of_improvement_counts_wins_of_all_pairs(table: Table) -> None:
+    """Of the 4 pairs of seeds the adapter wins 3 1/2 on the easy task (a tie counts half), 3 on the middle, 4 of 4."""
+    found = cell(table, "probability_of_improvement", "adapter")
+    assert found.value == pytest.approx(100 * (3.5 + 3 + 4) / 12)
+    assert found.interval is not None
+    assert 0.0 <= found.interval.low <= found.value <= found.interval.high <= 100.0
+    assert cell(table, "probability_of_improvement", "frozen").missing
+
+
+def test_fewer_errors_are_an_improvement(tmp_path: Path) -> None:
+    table = make(tmp_path, write(tmp_path), metrics=["forgetting"], summary=["probability_of_improvement"])
+    assert table.cell("probability_of_improvement", "adapter/forgetting").value == pytest.approx(50.0)  # all tie
+    worse = {task: {"frozen": (1.0, 2.0), "adapter": (3.0, 4.0)} for task in SCORES}
+    for name, arms in worse.items():
+        config = {arm: trial_config(name) for arm in arms}
+        losses = {a: {s: text_metrics(0.5, forgetting=v) for s, v in enumerate(vs)} for a, vs in arms.items()}
+        write_records(tmp_path / "worse", losses, name=name, config_of=config)
+    table = make(tmp_path / "worse", tuple(worse), metrics=["forgetting"], summary=["probability_of_improvement"])
+    assert table.cell("probability_of_improvement", "adapter/forgetting").value == 0.0
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    names = write(tmp_path, {name: {arm: values[:1] for arm, values in arms.items()} for name, arms in SCORES.items()})
+    table = make(tmp_path, names, summary=BOTH)
+    assert cell(table, "interquartile_mean", "adapter").value == pytest.approx(61.0)  # of 3 scores none is left out
+    assert [cell(table, row, "adapter").interval for row in BOTH] == [None, None]
+
+
+def test_a_seed_that_a_task_lacks_is_left_out(tmp_path: Path) -> None:
+    table = make(tmp_path, write(tmp_path, {**SCORES, "hard": {"frozen": (10.0,), "adapter": (30.0,)}}), summary=BOTH)
+    found = cell(table, "interquartile_mean", "adapter")
+    assert (found.num_seeds, found.num_planned, found.value) == (1, 2, pytest.approx(61.0))
+
+
+def test_the_same_records_give_the_same_intervals(table: Table, tmp_path: Path) -> None:
+    again = make(tmp_path, tuple(SCORES), summary=BOTH)
+    for row in BOTH:
+        assert cell(again, row, "adapter").interval == cell(table, row, "adapter").interval
+
+
+def test_every_format_shows_them_and_the_footnotes_say_what_they_are(table: Table) -> None:
+    texts = [note.text for note in table.footnotes]
+    assert any(text.startswith("interquartile mean: ") for text in texts)
+    assert any("frozen" in text and "ties count half" in text for text in texts)
+    for format in ("terminal", "md", "tex", "html"):
+        text = render(table, format)
+        assert "64.5" in text and "87.5" in text and "+6.5" in text
+
+
+def test_the_trials_behind_them_are_explained(table: Table, tmp_path: Path) -> None:
+    found = explain(table, "probability_of_improvement", "adapter/target_accuracy", tmp_path)
+    assert len(found.runs) == 12
+    assert sorted(run.value for run in found.runs if run.value is not None)[-1] == pytest.approx(92.0)
+
+
+@pytest.mark.parametrize("change", [{"baseline": None}, {"columns": ["experiment"]}])
+def test_without_a_baseline_nothing_improves(change: dict[str, Any], tmp_path: Path) -> None:
+    names = write(tmp_path, {name: {"frozen": arms["frozen"]} for name, arms in SCORES.items()})
+    assert make(tmp_path, names, summary=["interquartile_mean"], **change).row("interquartile_mean")
+    with pytest.raises(UserError, match=r"table\.summary: a probability of improvement needs arms"):
+        make(tmp_path, names, summary=["probability_of_improvement"], **change)
