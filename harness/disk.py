@@ -126,13 +126,20 @@ def read_lines(path: Path) -> list[Any]:
     Raises:
         TrialError: a line before the last one is not JSON (reason `error`).
     """
-    if not path.exists():
-        return []
-    *lines, _ = path.read_bytes().split(b"\n")  # bytes: a cut may go through the middle of a character
+    return parse_lines(path.read_bytes(), str(path)) if path.exists() else []
+
+
+def parse_lines(content: bytes, place: str) -> list[Any]:
+    """Parse JSON lines as `read_lines` does; `place` is what an error names.
+
+    Raises:
+        TrialError: a line before the last one is not JSON (reason `error`).
+    """
+    *lines, _ = content.split(b"\n")  # bytes: a cut may go through the middle of a character
     entries = []
     for number, line in enumerate(lines, start=1):
         try:
             entries.append(json.loads(line))
         except ValueError as error:
-            raise TrialError("error", f"{path}:{number}: not a JSON line") from error
+            raise TrialError("error", f"{place}:{number}: not a JSON line") from error
     return entries

@@ -205,7 +205,8 @@ def plan_launch(
     for trial in trials:
         configs.setdefault(trial.arm, []).append(trial.config)
     folder = results / experiment.name
-    executions = experiment_executions(folder, configs, choice, any(folder.glob("records/*/summary.json")))
+    began = bool(RecordStore(results, experiment.name).finished())
+    executions = experiment_executions(folder, configs, choice, began)
     return plan_run(
         experiment, trials, results, wandb_mode=wandb_mode, retry_failed=retry_failed, executions=executions
     )

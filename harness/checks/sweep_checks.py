@@ -111,7 +111,7 @@ def _check_search_record(sweep: SweepFolder, point: SearchPoint, record: Record,
     check_log(place, record, findings)
     try:
         assert_sealed(record.summary)
-        sealed = "predictions.jsonl" if (place.folder.path / "predictions.jsonl").exists() else None
+        sealed = "predictions.jsonl" if place.folder.files.has("predictions.jsonl") else None
     except TrialError as error:
         sealed = str(error)
     findings.check(sealed is None, "search records hold no test number", where, f"it holds test data: {sealed}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.checks.findings import Findings, same_number
 from harness.checks.record_checks import Place, check_record
 from harness.errors import TrialError, UserError, first_line
+from harness.records.packed import packed_records
 from harness.records.schema import Manifest, Record
 from harness.records.store import MANIFEST, RecordStore
 from harness.tasks.references import ReferenceShelf
@@ -30,9 +31,12 @@ def verify(results: Path, name: str) -> Verification:
     """Check a published experiment, or a sweep with what it has so far.
 
     Raises:
-        UserError: nothing has been run under this name, or no trial is finished.
+        UserError: nothing has been run under this name, no trial is finished, or the published records are corrupt.
     """
     store = RecordStore(results, name)
+    packed = packed_records(str(store.path))
+    if packed is not None:
+        packed.check()
     has_search = (store.path / "search.json").exists()
     if has_search and not (store.path / MANIFEST).exists():
         return Verification(name, 0, 0, check_search(store.path, None))

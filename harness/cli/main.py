@@ -20,6 +20,7 @@ from harness.cli.errors import print_error
 from harness.cli.init import init
 from harness.cli.plan import plan
 from harness.cli.pretrain import pretrain
+from harness.cli.publish import publish
 from harness.cli.report import report
 from harness.cli.run import run
 from harness.cli.status import status
@@ -32,7 +33,7 @@ from harness.errors import TrialError, UserError
 # In the order of `harness --help`. A new command: a file with one function, and its name here.
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(init, run, sweep, plan, status),
-    *(table, report, compare, verify),
+    *(table, report, compare, verify, publish),
     *(sync, pretrain, demo, doctor),
 )
 

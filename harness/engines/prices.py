@@ -6,7 +6,6 @@ rates, strengths of regularisation, epochs and seeds do not change it (epochs ar
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from harness.config.base import content_hash
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.records.provenance import machine
+from harness.records.store import RecordStore, TrialFolder
 
 RECORD_FOLDERS = ("search", "records")
 LOG_LINE_BYTES = 400  # an epoch's entry in log.jsonl
@@ -85,14 +85,13 @@ class RecordedPrices:
         self.samples: dict[str, list[_Sample]] = {}
         for name in dict.fromkeys(names):
             for folder in RECORD_FOLDERS:
-                for path in sorted((results / name / folder).glob("*/summary.json")):
-                    self._read(path.parent, name)
+                for trial in RecordStore(results, name).finished(folder):
+                    self._read(trial, name)
 
-    def _read(self, folder: Path, name: str) -> None:
+    def _read(self, trial: TrialFolder, name: str) -> None:
         try:
             config, summary, made_with = (
-                json.loads((folder / f"{part}.json").read_text(encoding="utf-8"))
-                for part in ("config", "summary", "provenance")
+                trial.files.json(f"{part}.json") for part in ("config", "summary", "provenance")
             )
             if summary["state"] != "complete" or made_with["machine"] != machine():
                 return  # another machine's seconds say nothing about this one's
@@ -106,7 +105,7 @@ class RecordedPrices:
                 name,
             )
             self.samples.setdefault(shape_of(config), []).append(sample)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             return  # a price is an estimate: whoever needs this record reports what is wrong with it
 
     def price(self, config: TrialConfig) -> Price | None:

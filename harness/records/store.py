@@ -1,7 +1,10 @@
-"""The records of one experiment on disk: `RESULTS/EXPERIMENT/records/TRIAL_ID/`.
+"""The records of one experiment on disk: `RESULTS/EXPERIMENT/records/TRIAL_ID/`, those of a search in `search/`.
 
 Files of a record: config.json (first), log.jsonl (one line an epoch), summary.json (last: a trial with a summary is
 finished), provenance.json, predictions.jsonl, the weights that were trained, and while it runs checkpoint.safetensors.
+
+A published record is a line of `RESULTS/EXPERIMENT/records.jsonl` instead (packed.py). `TrialFolder` reads either form,
+so nobody else needs to know which one a record has. It is always written as a folder.
 """
 
 from __future__ import annotations
@@ -12,17 +15,19 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from harness.disk import append_line, json_bytes, read_lines, write_atomically, write_json, write_together
+from harness.disk import append_line, json_bytes, parse_lines, write_atomically, write_json, write_together
 from harness.errors import UserError
+from harness.records.files import FolderFiles, RecordFiles, read_json, read_model
+from harness.records.packed import FOLDERS, PackedTrial, packed_records
 from harness.records.schema import Manifest, Provenance, Record, Summary
+
+__all__ = ["MANIFEST", "RecordStore", "TrialFolder", "read_json"]
 
 MANIFEST = "experiment.json"
 KEPT_FILES = ("config.json", "log.jsonl", "predictions.jsonl", "adapter.json")  # and weights; see `TrialFolder.finish`
-ModelT = TypeVar("ModelT", bound=BaseModel)
+FORGOTTEN_FILES = ("summary.json", "traceback.txt")  # how a trial ended
 
 
 class TrialFolder:
@@ -45,26 +50,70 @@ class TrialFolder:
     def trial_id(self) -> str:
         return self.path.name
 
+    @property
+    def files(self) -> RecordFiles:
+        """The record's files: those of the folder, or of the published line where the folder has no record.
+
+        A folder with a config has one, be it unfinished: the config is the first file that a training writes, and the
+        first that publishing takes away.
+
+        Raises:
+            UserError: the published records are corrupt.
+        """
+        return self._packed() or FolderFiles(str(self.path))
+
+    def _packed(self) -> PackedTrial | None:
+        path = str(self.path)
+        parent, trial_id = os.path.split(path)
+        experiment, folder = os.path.split(parent)
+        if folder not in FOLDERS:
+            return None
+        records = packed_records(experiment)
+        if records is None or (folder, trial_id) not in records or os.path.exists(f"{path}/config.json"):
+            return None
+        return records.trial((folder, trial_id))
+
+    @property
+    def place(self) -> str:
+        """Where the record is, for people: its folder, or the file and line that it was published in."""
+        return self.files.place
+
     def summary(self) -> Summary | None:
         """The summary, or None while there is none.
 
         Raises:
             UserError: the file is corrupt.
         """
-        return _read_model(f"{self.path}/summary.json", Summary)
+        return self.files.model("summary.json", Summary)
+
+    def config(self) -> dict[str, Any]:
+        """The trial's config.
+
+        Raises:
+            UserError: it is missing or corrupt.
+        """
+        return _config_of(self.files)
 
     def record(self) -> Record | None:
-        """The whole record, or None while the trial is unfinished."""
-        summary = self.summary()
+        """The whole record, or None while the trial is unfinished.
+
+        Raises:
+            UserError: a file is corrupt.
+        """
+        files = self.files
+        summary = files.model("summary.json", Summary)
         if summary is None:
             return None
-        provenance = _read_model(f"{self.path}/provenance.json", Provenance)
-        config = read_json(f"{self.path}/config.json")
-        return Record(trial_id=self.trial_id, config=config, summary=summary, provenance=provenance)
+        provenance = files.model("provenance.json", Provenance)
+        return Record(trial_id=self.trial_id, config=_config_of(files), summary=summary, provenance=provenance)
+
+    def is_finished(self) -> bool:
+        """Whether there is a summary (it is not read)."""
+        return self.files.has("summary.json")
 
     def has_started(self) -> bool:
         """Whether the trial was started here before."""
-        return (self.path / "config.json").exists()
+        return self.files.has("config.json")
 
     def start(self, config: dict[str, Any]) -> None:
         """Write the config. It need not be on the disk before `finish`: until then every start writes it again."""
@@ -83,7 +132,13 @@ class TrialFolder:
         append_line(self.log, entry)
 
     def read_log(self) -> list[Any]:
-        return read_lines(self.log)
+        """The log's entries; none where there is no log.
+
+        Raises:
+            TrialError: a line is not JSON (reason `error`).
+        """
+        files = self.files
+        return parse_lines(files.read("log.jsonl") or b"", f"{files.place}/log.jsonl")
 
     def finish(self, summary: Summary, provenance: Provenance) -> None:
         """Write provenance, then the summary (it says that the trial is finished), then drop the checkpoint.
@@ -112,11 +167,26 @@ class TrialFolder:
     def clear(self) -> None:
         """Forget how the trial ended, so that it can train again (its checkpoint stays).
 
-        Files that a kill left half written go too, so hold the lock.
+        What was published of it comes back into the folder first. Files that a kill left half written go too, so hold
+        the lock.
         """
+        packed = self._packed()
+        if packed is not None:
+            self.write_packed(packed, without=FORGOTTEN_FILES)
         half_written = [path.name for path in self.path.glob(".*.tmp")]
-        for name in ("summary.json", "traceback.txt", *half_written):
+        for name in (*FORGOTTEN_FILES, *half_written):
             (self.path / name).unlink(missing_ok=True)
+
+    def write_packed(self, packed: PackedTrial, *, without: Sequence[str] = (), sync: bool = False) -> None:
+        """Write the files of a published record into the folder; the config last, as it makes the folder the record.
+
+        Raises:
+            UserError: the published record is corrupt.
+            TrialError: the disk is full or not writable (reason `disk`).
+        """
+        names = sorted(set(packed.names()) - set(without), key=lambda name: (name == "config.json", name))
+        contents = {self.path / name: packed.read(name) or b"" for name in names}
+        write_together(contents, sync=[*contents] if sync else [])
 
     @contextmanager
     def lock(self, wait: bool) -> Iterator[bool]:
@@ -129,17 +199,30 @@ class TrialFolder:
         """
         import fcntl
 
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
-        try:
+        while True:
+            self.path.mkdir(parents=True, exist_ok=True)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
+                descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+            except FileNotFoundError:
+                continue  # publishing has just taken the folder away
+            try:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                except BlockingIOError:
+                    yield False
+                    return
+                if not self._is_lock(descriptor):
+                    continue  # the folder was taken away while this process waited: nobody else finds this lock
+                yield True
                 return
-            yield True
-        finally:
-            os.close(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _is_lock(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self.path / ".lock"))
+        except FileNotFoundError:
+            return False
 
 
 class RecordStore:
@@ -151,7 +234,23 @@ class RecordStore:
         self._records = self.path / "records"
 
     def trial(self, trial_id: str) -> TrialFolder:
+        """A trial of the table; those of a sweep's search are in another folder."""
         return TrialFolder(self._records / trial_id)
+
+    def finished(self, folder: str = "records") -> list[TrialFolder]:
+        """The finished trials, published or not, by their ids.
+
+        Args:
+            folder: `records`, or `search` for those of a sweep's search.
+
+        Raises:
+            UserError: the published records are corrupt.
+        """
+        packed = packed_records(str(self.path))
+        ids = {path.parent.name for path in (self.path / folder).glob("*/summary.json")}
+        ids |= set() if packed is None else {trial_id for kept_in, trial_id in packed.keys if kept_in == folder}
+        found = [TrialFolder(self.path / folder / trial_id) for trial_id in sorted(ids)]
+        return [trial for trial in found if trial.is_finished()]
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write which trials make the experiment (only when it changed)."""
@@ -167,7 +266,7 @@ class RecordStore:
         Raises:
             UserError: nothing has been run under this name (the choices are named), or the file is corrupt.
         """
-        found = _read_model(f"{self.path}/{MANIFEST}", Manifest)
+        found = read_model(f"{self.path}/{MANIFEST}", Manifest)
         if found is None:
             choices = sorted(path.parent.name for path in self.path.parent.glob(f"*/{MANIFEST}"))
             known = f"choices: {', '.join(choices)}" if choices else "nothing has been run there"
@@ -175,34 +274,8 @@ class RecordStore:
         return found
 
 
-def read_json(path: Path | str) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: it is unreadable or corrupt.
-    """
-    try:
-        with open(path, "rb") as file:
-            return json.loads(file.read())
-    except (OSError, ValueError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "not valid JSON"
-        raise UserError(f"{path}: {cause}; delete it to make it anew") from error
-
-
-def _read_model(path: str, model: type[ModelT]) -> ModelT | None:
-    """Read and validate in one go: with ten thousand records, every path object and every second parse is felt."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; delete it to make it anew") from error
-    try:
-        return model.model_validate_json(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        if problem["type"] == "json_invalid":
-            raise UserError(f"{path}: not valid JSON; delete it to make it anew") from error
-        place = "".join(f"{part}: " for part in problem["loc"])
-        raise UserError(f"{path}: {place}{problem['msg']}; delete it to make it anew") from error
+def _config_of(files: RecordFiles) -> dict[str, Any]:
+    config = files.json("config.json")
+    if not isinstance(config, dict):
+        raise UserError(f"{files.place}: config.json: expected a JSON object")
+    return config

@@ -17,7 +17,6 @@ from harness.figures.sweep_figures import axis_pairs, sweep_figures
 from harness.figures.tradeoff import Outcome, draw_tradeoff, front_of_arms, mean_of
 from harness.metrics import METRICS, as_error, metric_words
 from harness.records.search import Objective, SearchPoint, SearchResult
-from harness.records.store import read_json
 from harness.report.methods import named, sentence
 from harness.report.sources import Sources
 
@@ -115,9 +114,9 @@ def _tradeoff(sources: Sources, primary: str) -> Iterator[Drawing]:
 def _attention(sources: Sources) -> Iterator[Drawing]:
     found: dict[str, list[Attention]] = {}
     for arm, _, record in sources.complete():
-        path = sources.folder(record).path / ATTENTION
-        if path.exists():
-            found.setdefault(arm, []).append(parse_attention(read_json(path), str(path)))
+        files = sources.folder(record).files
+        if files.has(ATTENTION):
+            found.setdefault(arm, []).append(parse_attention(files.json(ATTENTION), f"{files.place}/{ATTENTION}"))
     for arm, runs in found.items():
         try:
             attention = mean_attention(runs)

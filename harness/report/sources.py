@@ -69,9 +69,9 @@ class Sources:
         if not found and self.search is not None:
             for point in self.search.points:
                 for trial_id in point.trial_ids:
-                    path = self.store.path / "search" / trial_id / "config.json"
-                    if point.arm not in found and path.exists():
-                        found[point.arm] = without_seed(read_json(path))
+                    folder = TrialFolder(self.store.path / "search" / trial_id)
+                    if point.arm not in found and folder.has_started():
+                        found[point.arm] = without_seed(folder.config())
         return found
 
     @cached_property

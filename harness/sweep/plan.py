@@ -23,7 +23,7 @@ from harness.engines.prices import Price, PriceMeter, Prices, RecordedPrices, di
 from harness.errors import UserError
 from harness.launch.worker import RETRIED_REASONS
 from harness.records.search import SearchPoint, Value
-from harness.records.store import RecordStore, read_json
+from harness.records.store import RecordStore, TrialFolder, read_json
 from harness.search import space
 from harness.search.arm_search import point_of, search_folder
 from harness.search.declaration import Arm, Sweep, plan_confirm
@@ -271,7 +271,7 @@ def _race_count(sweep: Sweep, arm: Arm, points: Sequence[SearchPoint], is_frozen
         return Count()
     distinct = {point.trial_ids: point for point in points if point.state == "complete"}
     ids = [sweep.trial(arm, p.params, seed).trial_id for p in distinct.values() for seed in race.seeds]
-    finished = sum((search_folder(results, sweep.name, i) / "summary.json").exists() for i in ids)
+    finished = sum(TrialFolder(search_folder(results, sweep.name, i)).is_finished() for i in ids)
     if is_frozen:
         return Count(finished, finished)
     contenders = race.candidates * (2 if "constrained" in sweep.config.confirm.rules else 1)

@@ -78,7 +78,7 @@ def _contender(results: Path, sweep: Sweep, point: SearchPoint) -> Contender:
 def _valid_of(folder: TrialFolder) -> dict[str, float]:
     summary = folder.summary()
     if summary is None:
-        raise UserError(f"{folder.path}: the record of a finished trial is missing; restore it, or delete the study")
+        raise UserError(f"{folder.place}: the record of a finished trial is missing; restore it, or delete the study")
     return summary.valid
 
 

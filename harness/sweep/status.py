@@ -5,9 +5,9 @@ Nothing is written and nothing is waited for: the study is opened read only. Loa
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +19,7 @@ from harness.config.yaml import read_yaml
 from harness.errors import UserError
 from harness.launch.process_memory import PeakUse, read_peaks
 from harness.records.search import Objective, SearchPoint, SearchResult
-from harness.records.store import MANIFEST, read_json
+from harness.records.store import MANIFEST, RecordStore, read_json
 from harness.search.arm_search import point_of
 from harness.search.owners import is_alive, this_process
 from harness.search.stored_study import StoredArm, read_study
@@ -214,17 +214,15 @@ def _race_count(about: Mapping[str, Any], folder: Path, num_arms: int) -> tuple[
         return 0, 0
     rules = _mapping(about.get("confirm")).get("rules") or []
     most = int(race.get("candidates") or 1) * (2 if "constrained" in rules else 1) * len(seeds) * num_arms
-    found = sum(config.get("seed") in seeds for config in _configs(folder / "search"))
+    found = sum(config.get("seed") in seeds for config in _configs(RecordStore(folder.parent, folder.name)))
     return found, max(most, found)
 
 
-def _configs(folder: Path) -> Iterator[dict[str, Any]]:
-    """The configs of the finished records in a folder; those that cannot be read are for others to report."""
-    for path in folder.glob("*/summary.json"):
-        try:
-            yield _mapping(json.loads((path.parent / "config.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            continue
+def _configs(store: RecordStore) -> Iterator[dict[str, Any]]:
+    """The configs of the finished records of the search; those that cannot be read are for others to report."""
+    for trial in store.finished("search"):
+        with suppress(UserError):
+            yield trial.config()
 
 
 def _confirm_count(folder: Path) -> tuple[int, int | None]:
@@ -233,7 +231,8 @@ def _confirm_count(folder: Path) -> tuple[int, int | None]:
         return 0, None
     arms = _mapping(_mapping(read_json(folder / MANIFEST)).get("arms"))
     ids = {trial_id for seeds in arms.values() for trial_id in seeds.values()}
-    return sum((folder / "records" / i / "summary.json").exists() for i in ids), len(ids)
+    store = RecordStore(folder.parent, folder.name)
+    return sum(store.trial(trial_id).is_finished() for trial_id in ids), len(ids)
 
 
 def _phase(about: Mapping[str, Any], folder: Path, arms: Sequence[ArmStatus], confirm: tuple[int, int | None]) -> Phase:

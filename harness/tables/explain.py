@@ -20,13 +20,14 @@ class Run:
         value: what it gives to the cell, in the column's unit; None where it gives nothing.
         state: `complete`, `failed (nan)`, `missing`, ...
         commit: of the code, with a mark when it had uncommitted changes; `unknown` outside a checkout.
+        place: where its record is: a folder, or the file and line of a published one.
     """
 
     trial: TrialRef
     value: float | None
     state: str
     commit: str
-    folder: Path
+    place: str
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _run(results: Path, trial: TrialRef, value: float | None) -> Run:
     base = results / trial.experiment / ("search" if trial.phase == "search" else "records")
     folder = TrialFolder(base / trial.trial_id)
     record = folder.record()
-    return Run(trial, value, _state(record, value), _commit(record), folder.path)
+    return Run(trial, value, _state(record, value), _commit(record), folder.place)
 
 
 def _state(record: Record | None, value: float | None) -> str:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from harness.config.base import content_hash
 from harness.errors import UserError
+from harness.records.packed import RECORDS
 from harness.records.schema import Summary
 from harness.records.search import SearchPoint, SearchResult
 from harness.records.store import MANIFEST, RecordStore, TrialFolder, read_json
@@ -55,7 +56,8 @@ class LocalRuns:
 
 def find_names(results: Path) -> list[str]:
     """The experiments and sweeps that have results."""
-    return sorted(path.name for path in results.glob("*") if (path / MANIFEST).exists() or (path / "search").is_dir())
+    kinds = (MANIFEST, RECORDS, "search")
+    return sorted({path.parent.name for kind in kinds for path in results.glob(f"*/{kind}")})
 
 
 def read_local_runs(results: Path, name: str) -> LocalRuns:
@@ -72,7 +74,7 @@ def read_local_runs(results: Path, name: str) -> LocalRuns:
     found = {trial.run.trial_id: trial for trial in _confirm_trials(results, name)}
     points = _PointFinder(path / "search", result)
     num_unknown = 0
-    for folder in _finished(path / "search"):
+    for folder in RecordStore(results, name).finished("search"):
         point = points.find(folder)
         if point is None:
             num_unknown += 1
@@ -103,12 +105,8 @@ def _confirm_trials(results: Path, name: str) -> Iterator[LocalTrial]:
                 yield _read_trial(folder, name, arm, None, None)
 
 
-def _finished(path: Path) -> list[TrialFolder]:
-    return [TrialFolder(summary.parent) for summary in sorted(path.glob("*/summary.json"))]
-
-
 def _read_trial(folder: TrialFolder, name: str, arm: str, phase: str | None, point: SearchPoint | None) -> LocalTrial:
-    config, summary = read_json(folder.path / "config.json"), folder.summary()
+    config, summary = folder.config(), folder.summary()
     assert summary is not None  # only finished records are read
     run = TrialRun(
         folder.trial_id,
@@ -132,16 +130,16 @@ class _PointFinder:
         for point in () if result is None else result.points:
             for trial_id in point.trial_ids:
                 self.by_id.setdefault(trial_id, point)  # a duplicate is the first point's record
-                if (path / trial_id / "config.json").exists():
-                    self.by_settings.setdefault(_settings(TrialFolder(path / trial_id)), point)
+                folder = TrialFolder(path / trial_id)
+                if folder.has_started():
+                    self.by_settings.setdefault(_settings(folder), point)
 
     def find(self, folder: TrialFolder) -> SearchPoint | None:
         return self.by_id.get(folder.trial_id) or self.by_settings.get(_settings(folder))
 
 
 def _settings(folder: TrialFolder) -> str:
-    config = read_json(folder.path / "config.json")
-    return content_hash({key: value for key, value in config.items() if key != "seed"})
+    return content_hash({key: value for key, value in folder.config().items() if key != "seed"})
 
 
 def _read_study(results: Path, name: str, result: SearchResult | None) -> Study | None:

@@ -51,14 +51,14 @@ def cell_text(found: Explanation) -> str:
 def run_texts(run: Run) -> tuple[str, ...]:
     """A run as a line of the listing."""
     value = "–" if run.value is None else f"{run.value:.6g}"
-    return (run.trial.trial_id, run.trial.arm, str(run.trial.seed), value, run.state, run.commit, str(run.folder))
+    return (run.trial.trial_id, run.trial.arm, str(run.trial.seed), value, run.state, run.commit, run.place)
 
 
 def commands(run: Run, results: Path) -> list[str]:
     """What repeats a run: from its record, and from the experiment file where that still gives the same trial."""
     trial = run.trial
     if trial.phase == "search":
-        return [f"(a trial of the search; its config is {run.folder / 'config.json'})"]
+        return [f"(a trial of the search; its config is in {run.place})"]
     where = [] if results == Path("results") else ["--results", str(results)]
     cell = f"{trial.arm}/{trial.seed}"
     found = [shlex.join(["harness", "verify", trial.experiment, "--retrain", "--cell", cell, *where])]
