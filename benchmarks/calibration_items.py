@@ -7,7 +7,6 @@ whether it holds the true value. All intervals come from the library itself.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from numpy.typing import NDArray
 
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import SpeechExample, TextExample
+from harness.records.predictions import read_predictions
+from harness.records.store import RecordStore
 from harness.seeding import rng as named_rng
 from harness.statistics import (
     Interval,
@@ -105,12 +106,11 @@ def text_items(domain: str) -> Text:
 
 def predictions_of(experiment: str, arm: str) -> list[dict[str, int | str]]:
     """Key -> prediction of each seed of an arm."""
-    folder = RESULTS / experiment
-    trials = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))["arms"][arm]
+    store = RecordStore(RESULTS, experiment)
     runs = []
-    for trial in trials.values():
-        lines = (folder / "records" / trial / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-        runs.append({row["key"]: row["prediction"] for row in map(json.loads, lines)})
+    for trial_id in store.manifest().arms[arm].values():
+        predictions = read_predictions(store.trial(trial_id)) or {}
+        runs.append({key: value for by_key in predictions.values() for key, value in by_key.items()})
     return runs
 
 

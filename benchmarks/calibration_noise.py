@@ -9,12 +9,12 @@ which repeats the five seeds more closely than five seeds can justify.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from harness.records.store import RecordStore
 from harness.statistics.samples import Floats
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -36,14 +36,12 @@ def residuals(experiment: str) -> Floats:
 
     The frozen arm, which no seed moves, is left out.
     """
-    folder = RESULTS / experiment
-    arms = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))["arms"]
+    store = RecordStore(RESULTS, experiment)
     values = []
-    for arm, trials in arms.items():
+    for arm, trials in store.manifest().arms.items():
         if arm == "frozen":
             continue
-        texts = [(folder / "records" / trial / "summary.json").read_text(encoding="utf-8") for trial in trials.values()]
-        metrics = [json.loads(text)["metrics"] for text in texts]
+        metrics = [record.summary.metrics for i in trials.values() if (record := store.trial(i).record()) is not None]
         values.append([[seed[name] for seed in metrics] for name in COLUMNS[experiment]])
     array = np.array(values)
     return (array - array.mean(axis=2, keepdims=True)) / array.std(axis=2, keepdims=True)

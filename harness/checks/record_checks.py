@@ -77,7 +77,7 @@ def check_digests(place: Place, record: Record, findings: Findings) -> None:
         findings.skip("files against their digests: the records are older than digests")
     for name, expected in digests.items():
         try:
-            content = place.folder.files.read(name)
+            content = place.folder.read(name)
         except UserError as error:
             findings.check(False, "", place.record, str(error))
             continue

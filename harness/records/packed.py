@@ -155,7 +155,9 @@ class PackedRecords:
             UserError: a line or the predictions are corrupt.
         """
         for key in self.keys:
-            self.trial(key).read(PREDICTIONS_FILE)
+            trial = self.trial(key)
+            for name in trial.names():
+                trial.read(name)
 
     def _key(self, number: int, line: bytes) -> Key:
         """A line's folder and trial id; a line that another program has written anew is parsed for them."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import lzma
 import tempfile
+import weakref
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -54,7 +55,8 @@ class PackedPredictions:
 
     @cached_property
     def _content(self) -> IO[bytes]:
-        content = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115  # lives as long as its owner
+        content = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115  # closed with its owner
+        weakref.finalize(self, content.close)
         num_bytes = 0
         for chunk in self._unpack():
             num_bytes += len(chunk)

@@ -116,24 +116,24 @@ def unpack(store: RecordStore, keep: bool = False) -> Publication:
         packed = packed_records(str(store.path))
         if packed is None:
             raise UserError(f"{store.path}: no {RECORDS} there, so there is nothing to unpack")
-        packed.check()
-        report = Publication({kind: sum(key[0] == kind for key in packed.keys) for kind in FOLDERS})
-        for key in packed.keys:
-            trial, folder = packed.trial(key), TrialFolder(store.path.joinpath(*key))
+        folders = {key: TrialFolder(store.path.joinpath(*key)) for key in packed.keys}
+        missing = {key: folder for key, folder in folders.items() if not _is_record(folder)}
+        for key in packed.keys:  # before anything is written
             _refuse_links(store.path, key)
-            if _is_record(folder):
-                report.num_unfinished += not folder.is_finished()
-                continue
-            report.num_new += 1
+            trial = packed.trial(key)
+            if key in missing:
+                _read_packed(trial)
+        report = Publication({kind: sum(key[0] == kind for key in packed.keys) for kind in FOLDERS}, len(missing))
+        report.num_unfinished = sum(not folders[key].is_finished() for key in folders if key not in missing)
+        for key, folder in missing.items():
+            trial = packed.trial(key)
             folder.write_packed(trial, sync=True)
             written = {name: (folder.path / name).read_bytes() for name in trial.names()}
             if written != _read_packed(trial):
                 raise TrialError("disk", f"{folder.path}: does not read back as it was written")
         if not keep and report.num_unfinished == 0:
-            for name in (RECORDS, PREDICTIONS):
-                with suppress(FileNotFoundError):
-                    (store.path / name).unlink()
-                    report.num_removed += 1
+            for name in (PREDICTIONS, RECORDS):  # stopped in between, the same command goes on
+                (store.path / name).unlink(missing_ok=True)
         return report
 
 
@@ -265,7 +265,8 @@ def line_of(key: Key, files: Files, predictions: Mapping[str, Any] | None) -> by
     content["files"] = {name: as_json(name, files[name]) for name in sorted(files) if name != PREDICTIONS_FILE}
     if predictions is not None:
         content["predictions"] = predictions
-    return json.dumps(content, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    # ASCII alone: some programs end a line at other characters than its end, and none of them sees one here.
+    return json.dumps(content, allow_nan=False).encode() + b"\n"
 
 
 def _count(keys: list[Key], written: PackedRecords, old: PackedRecords | None, report: Publication) -> None:

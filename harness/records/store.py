@@ -73,6 +73,15 @@ class TrialFolder:
             return None
         return records.trial((folder, trial_id))
 
+    def read(self, name: str) -> bytes | None:
+        """A file of the record, or one that lies beside a published record: weights are not published.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        content = self.files.read(name)
+        return FolderFiles(str(self.path)).read(name) if content is None else content
+
     @property
     def place(self) -> str:
         """Where the record is, for people: its folder, or the file and line that it was published in."""
