@@ -12,6 +12,7 @@ from harness.api.results import ResultTable, load_records, table
 from harness.config.experiment import Experiment, PlannedTrial, make_experiment, select_trials
 from harness.config.trial import TrialConfig
 from harness.errors import TrialError
+from harness.records.store import RecordStore
 
 if TYPE_CHECKING:
     import pandas as pd

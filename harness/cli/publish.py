@@ -19,7 +19,7 @@ def publish(
     unpack: Annotated[bool, typer.Option("--unpack", help="Put published trials back into their folders.")] = False,
     keep: Annotated[
         bool,
-        typer.Option("--keep", help="Remove nothing: leave the folders (or, with --unpack, the two files) as well."),
+        typer.Option("--keep", help="Remove nothing: leave the folders, or with --unpack the two files."),
     ] = False,
 ) -> None:
     """Pack the records of finished trials into two small files to commit, in place of their folders."""

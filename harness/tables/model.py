@@ -22,7 +22,10 @@ ColumnKind = Literal["value", "delta", "relative", "count", "setting", "paper", 
 
 @dataclass(frozen=True)
 class TrialRef:
-    """A trial behind a cell; `results/EXPERIMENT/records/ID` (`search/ID` in the search phase) holds its record."""
+    """A trial behind a cell.
+
+    Its record is among the experiment's `records`, or in `search` in the search phase.
+    """
 
     experiment: str
     arm: str

@@ -9,6 +9,7 @@ import pytest
 from harness.config.experiment import load_experiment
 from harness.launch.run_experiment import manifest_of
 from harness.metrics import constrained_score, forgetting
+from harness.records.publishing import publish, unpack
 from harness.records.store import RecordStore
 from harness.tables.build import build_table
 from harness.tables.render.markdown import render_markdown
@@ -66,6 +67,8 @@ def test_a_changed_record_changes_the_table(name: str, tmp_path: Path) -> None:
 
     shutil.copytree(ROOT / "results" / name, tmp_path / name)
     store = RecordStore(tmp_path, name)
+    publish(store)
+    unpack(store)  # as folders, whose files can be edited
     before = render_markdown(build_table(store))
     trial_id = next(iter(store.manifest().arms["residual_add"].values()))
     path = store.trial(trial_id).path / "summary.json"
