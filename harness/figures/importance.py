@@ -1,8 +1,7 @@
 """Which searched setting matters: the importance of each axis of each arm, through `optuna.importance`.
 
 PED-ANOVA: Watanabe et al. 2023, arXiv 2304.10255: how much a setting decides whether a trial is among the best.
-fANOVA: Hutter et al. 2014, ICML: the share of the score's variance over the whole space that a setting explains alone.
-Both see complete trials only, so where a pruner was at work they see the survivors.
+It sees complete trials only, so where a pruner was at work it sees the survivors.
 """
 
 from __future__ import annotations
@@ -11,24 +10,20 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import optuna
 from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from harness.errors import UserError
 from harness.figures.labels import axis_labels, metric_label
 from harness.figures.scales import has_value
 from harness.figures.scores import all_arms, arm_axes, objective_at, points_in
 from harness.figures.style import WIDTH, add_legend, add_note, arm_looks, new_figure, say, styled, words_of
 from harness.records.search import Axis, SearchPoint, SearchResult, Value
 
-Method = Literal["ped_anova", "fanova"]
-METHOD_NAMES: dict[Method, str] = {"ped_anova": "PED-ANOVA", "fanova": "fANOVA"}
 MIN_POINTS = 6  # complete trials, below which an importance is noise
 MIN_BEST = 5  # trials that PED-ANOVA should have among "the best" (optuna's advice)
-SEED = 0
 
 
 @dataclass(frozen=True)
@@ -40,9 +35,7 @@ class Measured:
     reason: str = ""
 
 
-def importances(
-    result: SearchResult, arm: str, method: Method = "ped_anova", objective: int = 0
-) -> dict[str, float] | None:
+def importances(result: SearchResult, arm: str, objective: int = 0) -> dict[str, float] | None:
     """Each axis's share of the importance, most important first; the shares add up to 1.
 
     A linear axis is a FloatDistribution, a logarithmic one a logarithmic FloatDistribution, a categorical one a
@@ -53,15 +46,13 @@ def importances(
         None for fewer than six complete trials, a single axis, or scores that do not differ.
 
     Raises:
-        UserError: no such arm, objective or method; fANOVA without scikit-learn.
+        UserError: no such arm or objective.
     """
-    return measure(result, arm, method, objective).shares
+    return measure(result, arm, objective).shares
 
 
-def measure(result: SearchResult, arm: str, method: Method = "ped_anova", objective: int = 0) -> Measured:
+def measure(result: SearchResult, arm: str, objective: int = 0) -> Measured:
     """As `importances`, with the number of trials it rests on, and the reason in words where there is none."""
-    if method not in get_args(Method):
-        raise UserError(f"no importance method {method!r}; choices: {', '.join(get_args(Method))}")
     axes, direction = arm_axes(result, arm), objective_at(result, objective).direction
     points = [p for p in points_in(result, arm, "complete") if all(has_value(axis, p) for axis in axes)]
     num, scores = len(points), [point.values[objective] for point in points]
@@ -71,25 +62,22 @@ def measure(result: SearchResult, arm: str, method: Method = "ped_anova", object
         return Measured(None, num, f"{num} complete {'trial' if num == 1 else 'trials'}, at least {MIN_POINTS} needed")
     if min(scores) == max(scores):
         return Measured(None, num, f"all {num} scores are the same")
-    losses = scores if direction == "minimize" else [-score for score in scores]  # both methods: lower is better
-    shares = _evaluate(axes, points, losses, method)
+    losses = scores if direction == "minimize" else [-score for score in scores]
+    shares = _evaluate(axes, points, losses)
     if shares is None:
         return Measured(None, num, "the scores do not tell the settings apart")
     return Measured(dict(sorted(shares.items(), key=lambda item: -item[1])), num)
 
 
-def _evaluate(
-    axes: Sequence[Axis], points: Sequence[SearchPoint], losses: Sequence[float], method: Method
-) -> dict[str, float] | None:
+def _evaluate(axes: Sequence[Axis], points: Sequence[SearchPoint], losses: Sequence[float]) -> dict[str, float] | None:
     drawn = {axis.key: [drawn_value(axis, point.params[axis.key]) for point in points] for axis in axes}
     spaces = {axis.key: _distribution(axis, drawn[axis.key]) for axis in axes}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         study = _study(spaces, drawn, losses)
-        try:
-            shares = optuna.importance.get_param_importances(study, evaluator=_evaluator(method, len(points)))
-        except RuntimeError:  # fANOVA: every tree has a single leaf
-            return None
+        share = min(0.5, max(0.1, MIN_BEST / len(points)))  # a tenth of 20 trials would be two
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=share)
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
     if any("will be equal" in str(warning.message) for warning in caught):  # optuna's word for "cannot be computed"
         return None
     return {axis.key: float(shares.get(axis.key, 0.0)) for axis in axes}
@@ -106,18 +94,6 @@ def _study(spaces: dict[str, BaseDistribution], drawn: dict[str, list[Any]], los
     finally:
         optuna.logging.set_verbosity(verbosity)
     return study
-
-
-def _evaluator(method: Method, num_points: int) -> Any:
-    if method == "ped_anova":
-        share = min(0.5, max(0.1, MIN_BEST / num_points))  # a tenth of 20 trials would be two
-        return optuna.importance.PedAnovaImportanceEvaluator(target_quantile=share)
-    try:
-        return optuna.importance.FanovaImportanceEvaluator(seed=SEED)
-    except ImportError as error:
-        raise UserError(
-            "importance by fanova needs scikit-learn; pip install scikit-learn, or use ped_anova"
-        ) from error
 
 
 def drawn_value(axis: Axis, value: Value) -> Any:
@@ -142,14 +118,14 @@ def _distribution(axis: Axis, drawn: Sequence[Any]) -> BaseDistribution:
 
 
 @styled
-def draw_importance(result: SearchResult, method: Method = "ped_anova", objective: int = 0) -> Figure:
+def draw_importance(result: SearchResult, objective: int = 0) -> Figure:
     """Bars of all arms side by side, one group an axis; the arms without importances are named below, with the reason.
 
     Raises:
         UserError: as `importances`.
     """
     arms = all_arms(result)
-    measured = {arm: measure(result, arm, method, objective) for arm in arms}
+    measured = {arm: measure(result, arm, objective) for arm in arms}
     drawn = {arm: m.shares for arm, m in measured.items() if m.shares is not None}
     labels = {arm: axis_labels(arm_axes(result, arm)) for arm in drawn}
     groups: dict[str, dict[str, float]] = {}
@@ -178,7 +154,7 @@ def draw_importance(result: SearchResult, method: Method = "ped_anova", objectiv
     axes.tick_params("y", length=0)
     axes.set_xlim(0, min(1.1, max(max(shares.values()) for shares in drawn.values()) * 1.12))
     axes.grid(axis="x")
-    axes.set_xlabel(f"share of importance ({METHOD_NAMES[method]})")
+    axes.set_xlabel("share of importance (PED-ANOVA)")
     axes.set_title(f"What decides {metric_label(objective_at(result, objective)).full}", loc="left")
     for arm in drawn:
         trials = measured[arm].num_points

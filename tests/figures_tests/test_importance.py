@@ -22,10 +22,8 @@ from figures_tests.synthetic import (
     make_result,
 )
 from harness.errors import UserError
-from harness.figures.importance import Method, drawn_value, importances, measure
+from harness.figures.importance import drawn_value, importances, measure
 from harness.records.search import Objective, SearchResult
-
-METHODS: list[Method] = ["ped_anova", "fanova"]
 
 
 def only_lambda_matters(num: int = 40, objective: Objective = CER) -> SearchResult:
@@ -42,18 +40,16 @@ def only_lambda_matters(num: int = 40, objective: Objective = CER) -> SearchResu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("objective", [CER, F1])
-def test_the_setting_that_matters_comes_first(method: Method, objective: Objective) -> None:
-    shares = importances(only_lambda_matters(objective=objective), "a", method)
+def test_the_setting_that_matters_comes_first(objective: Objective) -> None:
+    shares = importances(only_lambda_matters(objective=objective), "a")
     assert shares is not None
     assert next(iter(shares)) == LAMBDA and shares[LAMBDA] > 0.7
     assert sum(shares.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_same_points_give_the_same_numbers(method: Method) -> None:
-    assert importances(only_lambda_matters(), "a", method) == importances(only_lambda_matters(), "a", method)
+def test_the_same_points_give_the_same_numbers() -> None:
+    assert importances(only_lambda_matters(), "a") == importances(only_lambda_matters(), "a")
 
 
 def test_a_zero_sits_one_decade_under_low() -> None:
@@ -71,10 +67,9 @@ def test_no_importances_have_a_reason() -> None:
     assert measure(make_result({"a": (DEPTH_AXIS, LAMBDA_AXIS)}, flat), "a").reason == "all 40 scores are the same"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_scores_that_nearly_all_tie_leak_no_warning(method: Method) -> None:
+def test_scores_that_nearly_all_tie_leak_no_warning() -> None:
     points = [p.model_copy(update={"values": (0.1 if p.number == 0 else 0.5,)}) for p in only_lambda_matters(7).points]
-    found = measure(make_result({"a": (DEPTH_AXIS, NORM_AXIS, LAMBDA_AXIS)}, points), "a", method)
+    found = measure(make_result({"a": (DEPTH_AXIS, NORM_AXIS, LAMBDA_AXIS)}, points), "a")
     assert found.num_points == len(points)
 
 
@@ -90,16 +85,6 @@ def test_optunas_verbosity_is_left_alone(capfd: pytest.CaptureFixture[str]) -> N
     importances(only_lambda_matters(), "a")
     assert optuna.logging.get_verbosity() == before
     assert capfd.readouterr().err == ""
-
-
-def test_fanova_without_scikit_learn_is_the_users_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(**kwargs: object) -> None:
-        raise ImportError("scikit-learn")
-
-    monkeypatch.setattr(optuna.importance, "FanovaImportanceEvaluator", missing)
-    with pytest.raises(UserError, match="scikit-learn"):
-        importances(only_lambda_matters(), "a", "fanova")
-    assert importances(only_lambda_matters(), "a") is not None
 
 
 @pytest.mark.parametrize(("arm", "objective", "match"), [("b", 0, "no arm 'b'; arms: a"), ("a", 1, "1 objectives")])
