@@ -107,18 +107,18 @@ def test_a_wrong_phase_format_or_setting(made: harness.ResultTable) -> None:
         harness.table(NAME, results=RESULTS, settings={"alpha": "x"})
 
 
-@pytest.mark.slow
-def test_what_drifted_is_an_error(tmp_path: Path) -> None:
-    shutil.copytree(RESULTS / NAME, tmp_path / NAME)
-    store = RecordStore(tmp_path, NAME)
-    trial_id = store.manifest().arms["residual_add"][0]
-    path = store.trial(trial_id).path / "summary.json"
+def test_what_drifted_is_an_error(tiny_results: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_results / "tiny_strategies", tmp_path / "tiny_strategies")
+    store = RecordStore(tmp_path, "tiny_strategies")
+    path = store.trial(store.manifest().arms["residual_add"][0]).path / "summary.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["metrics"]["target_macro_f1"] += 0.01
     path.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(harness.TrialError, match="drift: residual_add x target_macro_f1, seed 0"):
-        harness.verify(NAME, results=tmp_path)
-    assert harness.verify(NAME, results=tmp_path, check=False).findings.drifts
+    with pytest.raises(harness.TrialError, match=r"drift: residual_add, seed 0 .*and 3 more") as caught:
+        harness.verify("tiny_strategies", results=tmp_path)
+    assert caught.value.reason == "drift"
+    drifts = harness.verify("tiny_strategies", results=tmp_path, check=False).findings.drifts
+    assert any("residual_add x target_macro_f1, seed 0" in str(drift) for drift in drifts)
 
 
 def test_importing_is_cheap_and_names_are_known() -> None:
