@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from calibration_f1 import compare_macro_f1, macro_f1_score
 from calibration_noise import RESULTS
+from calibration_scores import error_rate, mcnemar, mean_score
 from jiwer import process_characters, process_words
 from numpy.typing import NDArray
 
@@ -22,16 +24,7 @@ from harness.data.corpus import SpeechExample, TextExample
 from harness.records.predictions import read_predictions
 from harness.records.store import RecordStore
 from harness.seeding import rng as named_rng
-from harness.statistics import (
-    Interval,
-    compare_error_rates,
-    compare_macro_f1,
-    error_rate,
-    macro_f1_score,
-    mcnemar,
-    mean_score,
-    sign_flip_test,
-)
+from harness.statistics import Interval, compare_error_rates, sign_flip_test
 from harness.statistics.bootstrap import METHODS, Method
 from harness.statistics.samples import Floats
 

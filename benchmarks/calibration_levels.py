@@ -15,7 +15,6 @@ from harness.statistics import (
     compare_aggregates,
     compare_error_rates,
     interquartile_mean,
-    mean_over_targets,
     probability_of_improvement,
     summarise,
     two_level,
@@ -28,6 +27,11 @@ COUNTS = (3, 5, 10)
 TARGETS = 5
 SPREAD = 4.0  # of the targets' true scores, in sds over seeds: targets differ more than seeds do
 GAIN = 0.5  # how much better the first arm is, in sds over seeds
+
+
+def mean_over_targets(scores: Floats) -> Floats:
+    """Mean of all scores; [..., seeds, targets] -> [...]."""
+    return scores.mean(axis=(-2, -1))
 
 
 def calibrate_two_level(sets: int, utterances: int = 120) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from harness.config.base import (
 from harness.config.rows import Rule
 from harness.config.table import TableSettings
 
+Goal = Literal["maximize", "minimize"]
+
 Number = Annotated[float, NUMBER]
 Choice = float | int | str | bool | None
 
@@ -144,7 +146,7 @@ class ObjectiveSettings(Settings):
 
     metric: str
     """The metric, as `valid_target/macro_f1` or `valid_forgetting`."""
-    direction: Literal["maximize", "minimize"] | None = None
+    direction: Goal | None = None
     """Which direction is better. The metric knows; if it is written out, it is checked."""
 
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from harness.config.sweep import Goal
 from harness.figures.labels import metric_label
 from harness.figures.scores import all_arms, focus, objective_at, points_in
 from harness.figures.style import WIDTH, add_legend, add_note, arm_looks, fit_label, new_figure, say, styled, words_of
 from harness.records.search import SearchResult
 
-Direction = Literal["maximize", "minimize"]
 BAND = (0.25, 0.75)
 HOW_TO_READ = (
     "Expected best of n trials drawn with replacement from an arm's own (arXiv 1909.03004){band}. "
@@ -28,14 +27,14 @@ HOW_TO_READ = (
 )
 
 
-def expected_best(values: Sequence[float], num_draws: int, direction: Direction) -> float:
+def expected_best(values: Sequence[float], num_draws: int, direction: Goal) -> float:
     """The expected best of `num_draws` draws, with replacement, from the empirical distribution of `values`.
 
     E[max] = sum_i v_i (F(v_i)^n - F(v_(i-1))^n) over the sorted values (Dodge et al. 2019, arXiv
     1909.03004); for `minimize`, the same of the negated values. The figure draws it. It is biased to the pessimistic
-    side; the mean without replacement (Tang et al. 2020, arXiv 2004.13705) is not, but varies more: at n = N it is the
-    single best trial, luck included. Dodge et al. 2021 (arXiv 2110.00613) compare them and find that the biased
-    ones lead to fewer wrong conclusions about which of two models is better, which is what a figure of arms is for.
+    side (Tang et al. 2020, arXiv 2004.13705); the mean over draws without replacement is not, but varies more: at n = N
+    it is the single best trial, luck included. Dodge et al. 2021 (arXiv 2110.00613) compare them: the biased ones lead
+    to fewer wrong conclusions about which of two models is better, which is what a figure of arms is for.
 
     Args:
         values: scores, at least one.
@@ -52,7 +51,7 @@ def expected_best(values: Sequence[float], num_draws: int, direction: Direction)
     )
 
 
-def best_quantile(values: Sequence[float], num_draws: int, share: float, direction: Direction) -> float:
+def best_quantile(values: Sequence[float], num_draws: int, share: float, direction: Goal) -> float:
     """The score that the best of `num_draws` draws with replacement fails to beat in a `share` of all cases.
 
     The smallest v with F(v)^n >= share, from worst to best.
@@ -62,7 +61,7 @@ def best_quantile(values: Sequence[float], num_draws: int, share: float, directi
     return next(v for i, v in enumerate(ordered, start=1) if (i / total) ** num_draws >= share - 1e-12)
 
 
-def _from_worst(values: Sequence[float], num_draws: int, direction: Direction) -> list[float]:
+def _from_worst(values: Sequence[float], num_draws: int, direction: Goal) -> list[float]:
     if not values or num_draws < 1:
         raise ValueError(f"expected best of {num_draws} draws from {len(values)} values: both must be at least 1")
     return sorted(values, reverse=direction == "minimize")
@@ -129,7 +128,7 @@ def draw_expected_validation(result: SearchResult, objective: int = 0, band: boo
 
 
 def _draw_arm(
-    axes: Axes, arm: str, draws: Draws, direction: Direction, scale: float, colour: str, marker: str, band: bool
+    axes: Axes, arm: str, draws: Draws, direction: Goal, scale: float, colour: str, marker: str, band: bool
 ) -> list[float]:
     """The arm's line and band; the line's scores."""
     values = [value * scale for value in draws.values]

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from harness.config.base import Settings
+from harness.config.sweep import Goal
 
 Value = float | int | str | bool | None
 PointState = Literal["complete", "pruned", "failed", "running", "waiting"]
@@ -70,7 +71,7 @@ class Objective(Settings):
     """One number to optimise: a validation metric and its direction."""
 
     metric: str
-    direction: Literal["maximize", "minimize"]
+    direction: Goal
 
 
 class SearchResult(Settings):

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import optuna
 import sqlalchemy
@@ -30,6 +30,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from harness.config.sweep import Goal
 from harness.errors import UserError
 from harness.search import owners, trial_rows
 from harness.search.storage_connection import open_storage, retry
@@ -58,7 +59,7 @@ class StudyStore:
         self,
         url_or_path: str | Path,
         study_name: str,
-        directions: Sequence[Literal["maximize", "minimize"]],
+        directions: Sequence[Goal],
         *,
         heartbeat_s: int = HEARTBEAT_S,
         grace_s: int = GRACE_S,

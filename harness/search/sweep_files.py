@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,7 +14,7 @@ from harness.config.base import content_hash
 from harness.config.experiment import Experiment, load_experiment, parse_overrides, resolve_trial
 from harness.config.messages import one_line
 from harness.config.rows import clash_of, possible_rows
-from harness.config.sweep import SweepConfig
+from harness.config.sweep import Goal, SweepConfig
 from harness.config.table import check_table
 from harness.config.trees import get_dotted, merge, set_dotted, unshared
 from harness.config.yaml import read_yaml
@@ -168,7 +168,7 @@ def _objectives(config: SweepConfig, task: type[WholeTask], path: Path) -> tuple
         raise UserError(f"{path}: objectives: {names} names a metric twice")
     objectives = []
     for number, item in enumerate(config.objectives):
-        own: Literal["maximize", "minimize"] = "maximize" if choices[item.metric] == "higher" else "minimize"
+        own: Goal = "maximize" if choices[item.metric] == "higher" else "minimize"
         if item.direction not in (None, own):
             raise UserError(
                 f"{path}: objectives.{number}.direction: {item.direction}, but {choices[item.metric]} "

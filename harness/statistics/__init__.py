@@ -1,9 +1,9 @@
 """Statistics of seeds, items and targets: pure functions of arrays, an explicit generator wherever something is drawn.
 
     summarise, compare_by_seed, compare_table     a cell; an arm against the baseline; all of a table, Holm-corrected
-    error_rate, compare_error_rates, ...          one test set: intervals and tests over its items
+    compare_error_rates                           one test set: interval and test over its items
     two_level                                     seeds and items together
-    aggregate_targets, performance_profile, ...   several targets
+    aggregate_targets, probability_of_improvement several targets
 
 docs/explanation/statistics.md says which method stands behind each number, and how well it held when it was measured.
 Loads NumPy alone.
@@ -11,28 +11,17 @@ Loads NumPy alone.
 
 from harness.statistics.aggregates import (
     AggregateScore,
-    PerformanceProfile,
     aggregate_targets,
     compare_aggregates,
     interquartile_mean,
-    mean_over_targets,
-    performance_profile,
     probability_of_improvement,
 )
 from harness.statistics.bootstrap import bootstrap_interval, resample_weights
-from harness.statistics.distributions import hedges_correction, t_cdf, t_quantile, t_test_power, t_two_sided_p
-from harness.statistics.f1_scores import compare_macro_f1, macro_f1_score
-from harness.statistics.items import (
-    ItemComparison,
-    ItemScore,
-    compare_error_rates,
-    compare_mean_scores,
-    error_rate,
-    mean_score,
-)
+from harness.statistics.distributions import hedges_correction, t_quantile, t_test_power, t_two_sided_p
+from harness.statistics.items import ItemComparison, compare_error_rates
 from harness.statistics.multiplicity import holm, holm_by_group
 from harness.statistics.other_comparisons import RelativeChange, UnpairedComparison, compare_unpaired, relative_change
-from harness.statistics.permutation import McNemar, PermutationTest, mcnemar, sign_flip_test
+from harness.statistics.permutation import PermutationTest, sign_flip_test
 from harness.statistics.power import (
     ALPHA,
     POWER,
@@ -60,10 +49,7 @@ __all__ = [
     "AggregateScore",
     "Interval",
     "ItemComparison",
-    "ItemScore",
-    "McNemar",
     "PairedComparison",
-    "PerformanceProfile",
     "PermutationTest",
     "RelativeChange",
     "SeedSummary",
@@ -75,31 +61,22 @@ __all__ = [
     "compare_aggregates",
     "compare_by_seed",
     "compare_error_rates",
-    "compare_macro_f1",
-    "compare_mean_scores",
     "compare_paired",
     "compare_table",
     "compare_unpaired",
     "detectable_difference",
     "detectable_effect",
-    "error_rate",
     "hedges_correction",
     "holm",
     "holm_by_group",
     "interquartile_mean",
-    "macro_f1_score",
-    "mcnemar",
-    "mean_over_targets",
-    "mean_score",
     "paired_test_power",
-    "performance_profile",
     "probability_of_improvement",
     "relative_change",
     "resample_weights",
     "seeds_needed",
     "sign_flip_test",
     "summarise",
-    "t_cdf",
     "t_interval",
     "t_quantile",
     "t_test_power",

@@ -1,4 +1,4 @@
-"""One number over several targets (languages, domains, tasks): mean, interquartile mean, profiles, who improves.
+"""One number over several targets (languages, domains, tasks): interquartile mean, who improves.
 
 Scores are matrices [seeds, targets]. Written after Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of
 the Statistical Precipice" (NeurIPS), whose stratified bootstrap resamples the seeds of each target by themselves.
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.statistics.distributions import normal_cdf, t_quantile
-from harness.statistics.samples import LEVEL, Floats, Interval, as_matrix, as_vector, check_level
+from harness.statistics.samples import LEVEL, Floats, Interval, as_matrix, check_level
 
 Aggregate = Callable[[Floats], Floats]  # scores [..., seeds, targets] -> [...]
 NUM_RESAMPLES = 2_000
@@ -29,21 +29,6 @@ class AggregateScore:
     interval: Interval | None
     num_seeds: int
     num_targets: int
-
-
-@dataclass(frozen=True)
-class PerformanceProfile:
-    """Share of (seed, target) scores better than each threshold, with a pointwise band; all of shape [thresholds]."""
-
-    thresholds: Floats
-    share: Floats
-    low: Floats
-    high: Floats
-
-
-def mean_over_targets(scores: Floats) -> Floats:
-    """Mean of all scores; [..., seeds, targets] -> [...]."""
-    return scores.mean(axis=(-2, -1))
 
 
 def interquartile_mean(scores: Floats) -> Floats:
@@ -111,28 +96,6 @@ def compare_aggregates(
     return AggregateScore(value, _expanded(values, num_seeds, num_targets, level), num_seeds, num_targets)
 
 
-def performance_profile(
-    scores: ArrayLike,
-    thresholds: ArrayLike,
-    rng: np.random.Generator,
-    direction: Literal["higher", "lower"] = "higher",
-    *,
-    num_resamples: int = NUM_RESAMPLES,
-    level: float = LEVEL,
-) -> PerformanceProfile:
-    """Share of (seed, target) scores above each threshold (below it, where lower is better).
-
-    Source: Agarwal et al. (2021), section 4.2; the idea is Dolan and Moré's (2002).
-    """
-    check_level(level)
-    matrix, taus = as_matrix(scores, "scores"), as_vector(thresholds, "thresholds")
-    share = _share_beyond(matrix, taus, direction)
-    resampled = _share_beyond(_stratified(matrix, num_resamples, rng), taus, direction)
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(resampled, (tail, 1.0 - tail), axis=0)
-    return PerformanceProfile(taus, share, low, high)
-
-
 def probability_of_improvement(
     first: ArrayLike,
     second: ArrayLike,
@@ -178,12 +141,6 @@ def _expanded(values: Floats, num_seeds: int, num_targets: int, level: float) ->
     tail = normal_cdf(-z)
     low, high = np.quantile(values, (tail, 1.0 - tail))
     return Interval(float(low), float(high), level, "expanded_percentile")
-
-
-def _share_beyond(scores: Floats, thresholds: Floats, direction: Literal["higher", "lower"]) -> Floats:
-    flat = scores.reshape(*scores.shape[:-2], -1)
-    beyond = [(flat > tau if direction == "higher" else flat < tau).mean(axis=-1) for tau in thresholds]
-    return np.stack(beyond, axis=-1)
 
 
 def _improvement(x: Floats, y: Floats, direction: Literal["higher", "lower"]) -> Floats:

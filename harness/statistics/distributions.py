@@ -41,12 +41,6 @@ def t_two_sided_p(t: float, df: float) -> float:
     return _regularised_beta(df / 2.0, 0.5, df / (df + t * t))
 
 
-def t_cdf(t: float, df: float) -> float:
-    """P(T <= t) of Student's t."""
-    tail = 0.5 * t_two_sided_p(t, df)
-    return tail if t < 0 else 1.0 - tail
-
-
 @lru_cache(maxsize=4096)
 def t_quantile(probability: float, df: float) -> float:
     """The t with P(T <= t) = `probability`, by Newton's method inside a shrinking bracket.

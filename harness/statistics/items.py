@@ -1,4 +1,4 @@
-"""Scores on one test set with their error from the items: accuracy, WER and CER, macro-F1; and two systems compared.
+"""Two systems on the items of one test set: the difference of their error rates, with its error from the items.
 
 An error rate is a ratio of sums (errors by reference length), and items of one speaker, document or template depend
 on one another: whole blocks are resampled, numerator and denominator together, both systems together (Bisani and Ney
@@ -25,16 +25,6 @@ UNBOUNDED: Bounds = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
-class ItemScore:
-    """A score of one system on a test set, and its interval over the blocks of items (None with 1 block)."""
-
-    value: float
-    interval: Interval | None
-    num_items: int
-    num_blocks: int
-
-
-@dataclass(frozen=True)
 class ItemComparison:
     """Two systems on the same items; difference and interval are first minus second.
 
@@ -50,32 +40,6 @@ class ItemComparison:
     p_value: float
     num_items: int
     num_blocks: int
-
-
-def error_rate(
-    errors: ArrayLike,
-    lengths: ArrayLike,
-    rng: np.random.Generator,
-    blocks: Blocks = None,
-    *,
-    method: Method = "bootstrap_t",
-    num_resamples: int = NUM_RESAMPLES,
-    level: float = LEVEL,
-) -> ItemScore:
-    """WER or CER (sum of errors by sum of reference lengths) with its interval.
-
-    Args:
-        errors, lengths: shape [utterances]; edit operations, and reference words (or characters).
-        blocks: shape [utterances], a label each (speaker, recording session); None takes each utterance by itself.
-
-    Raises:
-        ValueError: shapes differ, not finite, negative, or no reference at all.
-
-    Source: Bisani and Ney (2004), ICASSP, "Bootstrap estimates for confidence intervals in ASR performance evaluation".
-    """
-    ratio = _Ratio.over_blocks(_errors(errors, "errors"), _lengths(lengths), blocks)
-    interval = ratio.interval(rng, method, num_resamples, level, (0.0, math.inf))
-    return ItemScore(ratio.value, interval, ratio.num_items, len(ratio.numerator))
 
 
 def compare_error_rates(
@@ -94,13 +58,17 @@ def compare_error_rates(
     Args:
         first, second: shape [utterances], edit operations of each system.
         lengths: shape [utterances], reference words (or characters).
-        blocks: see `error_rate`.
+        blocks: shape [utterances], a label each (speaker, recording session); None takes each utterance by itself.
 
-    Sources: Bisani and Ney (2004) for the interval; the test swaps the systems' outputs in whole blocks.
+    Raises:
+        ValueError: shapes differ, not finite, negative, or no reference at all.
+
+    Sources: Bisani and Ney (2004), ICASSP, "Bootstrap estimates for confidence intervals in ASR performance
+    evaluation", for the interval; the test swaps the systems' outputs in whole blocks.
     """
-    x, y, n = _errors(first, "first"), _errors(second, "second"), _lengths(lengths)
+    x, y, n = errors_of(first, "first"), errors_of(second, "second"), lengths_of(lengths)
     same_shape(first=x, second=y, lengths=n)
-    ratio = _Ratio.over_blocks(x - y, n, blocks)
+    ratio = Ratio.over_blocks(x - y, n, blocks)
     test = sign_flip_test(ratio.numerator, rng)
     interval = ratio.interval(rng, method, num_resamples, level)
     total = float(n.sum())
@@ -115,52 +83,8 @@ def compare_error_rates(
     )
 
 
-def mean_score(
-    scores: ArrayLike,
-    rng: np.random.Generator,
-    blocks: Blocks = None,
-    *,
-    method: Method = "bootstrap_t",
-    num_resamples: int = NUM_RESAMPLES,
-    level: float = LEVEL,
-) -> ItemScore:
-    """Mean of per-item scores (accuracy: 0 and 1) with its interval; `error_rate` with every length 1.
-
-    Scores that all lie in [0, 1] are taken for shares, and their interval is cut to [0, 1].
-    """
-    values = as_vector(scores, "scores")
-    ratio = _Ratio.over_blocks(values, np.ones_like(values), blocks)
-    interval = ratio.interval(rng, method, num_resamples, level, _share_bounds(values))
-    return ItemScore(ratio.value, interval, len(values), len(ratio.numerator))
-
-
-def compare_mean_scores(
-    first: ArrayLike,
-    second: ArrayLike,
-    rng: np.random.Generator,
-    blocks: Blocks = None,
-    *,
-    method: Method = "bootstrap_t",
-    num_resamples: int = NUM_RESAMPLES,
-    level: float = LEVEL,
-) -> ItemComparison:
-    """Mean per-item score of the first system minus that of the second, on the same items (see `mean_score`).
-
-    The p-value is the sign-flip test's. For right and wrong on independent items it is McNemar's exact one; `mcnemar`
-    has the mid-p beside it.
-    """
-    x, y = as_vector(first, "first"), as_vector(second, "second")
-    same_shape(first=x, second=y)
-    ratio = _Ratio.over_blocks(x - y, np.ones_like(x), blocks)
-    test = sign_flip_test(ratio.numerator, rng)
-    interval = ratio.interval(rng, method, num_resamples, level, _share_bounds(x, y))
-    return ItemComparison(
-        float(x.mean()), float(y.mean()), ratio.value, interval, test.p_value, len(x), len(ratio.numerator)
-    )
-
-
 @dataclass(frozen=True)
-class _Ratio:
+class Ratio:
     """Sum of numerators by sum of denominators, both given per block."""
 
     numerator: Floats
@@ -168,7 +92,7 @@ class _Ratio:
     num_items: int
 
     @classmethod
-    def over_blocks(cls, numerator: Floats, denominator: Floats, blocks: Blocks) -> _Ratio:
+    def over_blocks(cls, numerator: Floats, denominator: Floats, blocks: Blocks) -> Ratio:
         same_shape(errors=numerator, lengths=denominator)
         if blocks is None:
             return cls(numerator, denominator, len(numerator))
@@ -209,21 +133,16 @@ class _Ratio:
         return found.within(*bounds)
 
 
-def _share_bounds(*scores: Floats) -> Bounds:
-    """Scores that all lie in [0, 1] are shares: their mean lies there, the difference of two means in [-1, 1]."""
-    if any(values.min() < 0.0 or values.max() > 1.0 for values in scores):
-        return UNBOUNDED
-    return (0.0, 1.0) if len(scores) == 1 else (-1.0, 1.0)
-
-
-def _errors(values: ArrayLike, name: str) -> Floats:
+def errors_of(values: ArrayLike, name: str) -> Floats:
+    """Numbers of errors as a vector; ValueError where one is negative or not finite."""
     errors = as_vector(values, name)
     if (errors < 0).any():
         raise ValueError(f"{name}: a number of errors is negative")
     return errors
 
 
-def _lengths(values: ArrayLike) -> Floats:
+def lengths_of(values: ArrayLike) -> Floats:
+    """Reference lengths as a vector; ValueError where one is negative or not finite, or all are 0."""
     lengths = as_vector(values, "lengths")
     if (lengths < 0).any() or lengths.sum() == 0:
         raise ValueError("lengths: reference lengths must not be negative, nor all 0")

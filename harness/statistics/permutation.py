@@ -1,4 +1,4 @@
-"""Paired tests on one test set that need no distribution: McNemar, and the permutation (sign-flip) test."""
+"""The paired permutation (sign-flip) test on one test set: it needs no distribution."""
 
 from __future__ import annotations
 
@@ -10,24 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.statistics.samples import Floats, as_labels, as_vector, same_shape
+from harness.statistics.samples import Floats, as_labels, as_vector
 
 MAX_EXACT = 16  # items (or clusters) up to which all 2^n sign patterns are enumerated
 _CHUNK = 2_000_000  # numbers held at once while permuting
-
-
-@dataclass(frozen=True)
-class McNemar:
-    """McNemar's test: `only_first` items that only the first system got right, `only_second` the other way round.
-
-    `exact` never exceeds its level and is conservative; `mid_p` is close to its level on average (Fagerland et al.
-    2013 recommend it) and is the one to print.
-    """
-
-    only_first: int
-    only_second: int
-    exact: float
-    mid_p: float
 
 
 @dataclass(frozen=True)
@@ -38,36 +24,6 @@ class PermutationTest:
     p_value: float
     exact: bool
     num_units: int
-
-
-def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
-    """Test whether two systems are right equally often on the same items.
-
-    Args:
-        first, second: shape [items], 1 or True where the system was right.
-
-    Raises:
-        ValueError: different lengths, or values other than 0 and 1.
-
-    Sources: McNemar (1947), Psychometrika 12; exact and mid-p from the binomial of the discordant items, Fagerland,
-    Lydersen and Laake (2013), BMC Medical Research Methodology 13:91. Items must be independent: for clustered items
-    (sentences of one document, say) use `sign_flip_test` with `clusters`.
-    """
-    x, y = as_vector(first, "first"), as_vector(second, "second")
-    same_shape(first=x, second=y)
-    for name, array in (("first", x), ("second", y)):
-        if not np.isin(array, (0.0, 1.0)).all():
-            raise ValueError(f"{name}: McNemar's test needs right (1) or wrong (0) for each item")
-    only_first, only_second = int(((x == 1) & (y == 0)).sum()), int(((x == 0) & (y == 1)).sum())
-    total, smaller = only_first + only_second, min(only_first, only_second)
-    if total == 0:
-        return McNemar(0, 0, 1.0, 1.0)
-    terms = np.array([_binomial_half(k, total) for k in range(smaller + 1)])
-    tail = math.fsum(terms)
-    exact = min(1.0, 2.0 * tail)
-    if only_first == only_second:
-        return McNemar(only_first, only_second, exact, 1.0 - 0.5 * _binomial_half(smaller, total))
-    return McNemar(only_first, only_second, exact, 2.0 * (tail - 0.5 * float(terms[-1])))
 
 
 def sign_flip_test(
@@ -120,8 +76,3 @@ def _all_signs(count: int) -> Floats:
     """All sign patterns, shape [2^count, count]."""
     patterns = np.arange(2**count)[:, None] >> np.arange(count)[None, :]
     return (patterns & 1).astype(np.float64) * 2.0 - 1.0
-
-
-def _binomial_half(k: int, n: int) -> float:
-    """P(k heads of n)."""
-    return math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2.0))

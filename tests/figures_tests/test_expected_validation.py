@@ -9,22 +9,22 @@ from statistics import fmean
 import pytest
 
 from figures_tests.synthetic import CER, LR, LR_AXIS, make_point, make_result
+from harness.config.sweep import Goal
 from harness.figures.expected_validation import (
-    Direction,
     best_quantile,
     draws_of,
     expected_best,
 )
 
 VALUES = [(0.3,), (0.2, 0.5), (0.1, 0.1, 0.4), (0.9, 0.2, 0.2, 0.7, -0.3)]
-DIRECTIONS: list[Direction] = ["maximize", "minimize"]
+DIRECTIONS: list[Goal] = ["maximize", "minimize"]
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("values", VALUES)
 @pytest.mark.parametrize("num_draws", [1, 2, 3, 5])
 def test_with_replacement_it_is_the_mean_over_all_tuples(
-    values: tuple[float, ...], num_draws: int, direction: Direction
+    values: tuple[float, ...], num_draws: int, direction: Goal
 ) -> None:
     best = max if direction == "maximize" else min
     oracle = fmean(best(drawn) for drawn in product(values, repeat=num_draws))
@@ -39,7 +39,7 @@ def test_it_agrees_with_simulation() -> None:
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_a_quantile_is_that_of_all_tuples(direction: Direction) -> None:
+def test_a_quantile_is_that_of_all_tuples(direction: Goal) -> None:
     values = (0.9, 0.2, 0.2, 0.7, -0.3)
     best = max if direction == "maximize" else min
     for num_draws, share in product((1, 2, 4), (0.25, 0.5, 0.75)):

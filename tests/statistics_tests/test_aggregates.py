@@ -1,4 +1,4 @@
-"""Several targets: IQM, profiles and improvement against SciPy and by hand."""
+"""Several targets: IQM and improvement against SciPy and by hand."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from harness.statistics import (
     aggregate_targets,
     compare_aggregates,
     interquartile_mean,
-    mean_over_targets,
-    performance_profile,
     probability_of_improvement,
 )
+from harness.statistics.samples import Floats
 
 RNG = np.random.default_rng(51)
 SCORES = RNG.normal(size=(5, 6)) + np.arange(6)
+
+
+def mean_over_targets(scores: Floats) -> Floats:
+    return scores.mean(axis=(-2, -1))
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -66,14 +69,6 @@ def test_seeds_are_resampled_jointly_in_a_difference() -> None:
         compare_aggregates(SCORES, SCORES[1:], rng())
 
 
-def test_profile_by_hand() -> None:
-    found = performance_profile([[0.1, 0.5], [0.3, 0.7]], [0.0, 0.3, 0.6, 0.9], rng())
-    assert found.share.tolist() == [1.0, 0.5, 0.25, 0.0]
-    lower = performance_profile([[0.1, 0.5], [0.3, 0.7]], [0.0, 0.3, 0.6, 0.9], rng(), "lower")
-    assert lower.share.tolist() == [0.0, 0.25, 0.75, 1.0]
-    assert (found.low <= found.share).all() and (found.share <= found.high).all()
-
-
 def test_improvement_is_mann_whitneys() -> None:
     x, y = np.round(RNG.normal(0.5, 1.0, (5, 3)), 1), np.round(RNG.normal(0.0, 1.0, (4, 3)), 1)
     expected = np.mean([stats.mannwhitneyu(x[:, k], y[:, k]).statistic / 20 for k in range(3)])
@@ -101,4 +96,4 @@ def test_wrong_input_is_refused() -> None:
     with pytest.raises(ValueError, match="targets"):
         probability_of_improvement(SCORES, SCORES[:, 1:], rng())
     with pytest.raises(ValueError, match="not a finite number"):
-        performance_profile([[np.nan]], [0.5], rng())
+        aggregate_targets([[np.nan]], rng())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from harness.statistics import hedges_correction, t_cdf, t_quantile, t_test_power, t_two_sided_p
+from harness.statistics import hedges_correction, t_quantile, t_test_power, t_two_sided_p
 from harness.statistics.distributions import normal_cdf, normal_quantile
 
 DEGREES = (1, 2, 3, 4.5, 9, 29, 200, 5_000)
@@ -21,8 +21,6 @@ def test_t_probabilities_are_scipys_far_into_the_tails(df: float) -> None:
     for t in (0.0, 0.1, 1.0, 2.776, 5.0, 12.0, 30.0):
         assert t_two_sided_p(t, df) == pytest.approx(2 * stats.t.sf(t, df), rel=1e-9, abs=1e-300)
         assert t_two_sided_p(-t, df) == t_two_sided_p(t, df)
-        assert t_cdf(t, df) == pytest.approx(stats.t.cdf(t, df), rel=1e-9)
-        assert t_cdf(-t, df) == pytest.approx(stats.t.cdf(-t, df), rel=1e-9, abs=1e-300)
 
 
 @pytest.mark.parametrize("df", DEGREES)

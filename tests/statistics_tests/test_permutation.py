@@ -1,4 +1,4 @@
-"""McNemar and the sign-flip test: published examples, exact enumeration, SciPy."""
+"""The sign-flip test: published examples, exact enumeration, SciPy."""
 
 from __future__ import annotations
 
@@ -6,48 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from harness.statistics import mcnemar, sign_flip_test
+from harness.statistics import sign_flip_test
 from harness.statistics.permutation import MAX_EXACT
 
 # heights of crossed minus self-fertilised maize in eighths of an inch: Darwin's, in Fisher (1935), section 17
 DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
-
-
-def outcomes(only_first: int, only_second: int, both: int, neither: int) -> tuple[list[int], list[int]]:
-    first = [1] * (only_first + both) + [0] * (only_second + neither)
-    second = [0] * only_first + [1] * (both + only_second) + [0] * neither
-    return first, second
-
-
-def test_the_published_example_of_mcnemar() -> None:
-    # airway hyper-responsiveness before and after transplantation: Fagerland et al. (2013), tables 1 and 4
-    found = mcnemar(*outcomes(1, 7, 1, 12))
-    assert (found.only_first, found.only_second) == (1, 7)
-    assert (round(found.exact, 3), round(found.mid_p, 3)) == (0.070, 0.039)
-
-
-def test_exact_mcnemar_is_the_binomial_test() -> None:
-    for only_first, only_second in ((0, 1), (3, 3), (4, 15), (120, 90), (1_500, 1_400)):
-        found = mcnemar(*outcomes(only_first, only_second, 5, 5))
-        expected = stats.binomtest(only_first, only_first + only_second).pvalue
-        assert found.exact == pytest.approx(expected, rel=1e-9)
-        half = stats.binom.pmf(min(only_first, only_second), only_first + only_second, 0.5)
-        mid = 1 - 0.5 * half if only_first == only_second else expected - half
-        assert found.mid_p == pytest.approx(mid, rel=1e-9)
-        assert found.mid_p <= found.exact
-
-
-def test_mcnemar_without_discordant_items() -> None:
-    found = mcnemar([1, 0, 1], [1, 0, 1])
-    assert (found.exact, found.mid_p) == (1.0, 1.0)
-
-
-def test_mcnemar_takes_right_and_wrong_alone() -> None:
-    assert mcnemar([True, False], [False, False]).only_first == 1
-    with pytest.raises(ValueError, match="right"):
-        mcnemar([0.5, 1.0], [1.0, 1.0])
 
 
 def test_fishers_own_permutation_test() -> None:
@@ -88,13 +52,6 @@ def test_random_flips_agree_with_all_of_them() -> None:
 def test_a_p_value_of_random_flips_is_never_zero() -> None:
     found = sign_flip_test(np.ones(40), np.random.default_rng(0), num_flips=99)
     assert found.p_value == 0.01
-
-
-def test_sign_flips_of_binary_items_are_mcnemars() -> None:
-    first, second = outcomes(12, 3, 100, 60)
-    found = sign_flip_test(np.subtract(first, second), np.random.default_rng(0))
-    assert found.exact  # items on which the systems agree do not count
-    assert found.p_value == pytest.approx(mcnemar(first, second).exact, rel=1e-9)
 
 
 def test_clusters_are_flipped_together() -> None:

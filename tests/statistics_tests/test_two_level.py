@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.statistics import compare_mean_scores, summarise, two_level
+from harness.statistics import summarise, two_level
+from harness.statistics.items import Ratio
 
 RNG = np.random.default_rng(41)
 
@@ -45,7 +46,7 @@ def test_items_alone_are_the_items_interval() -> None:
     # every seed says the same: only the items vary
     items = RNG.normal(0.3, 1.0, 200)
     found = two_level(np.repeat(items[None], 4, axis=0), rng())
-    plain = compare_mean_scores(items, np.zeros(200), rng()).interval
+    plain = Ratio.over_blocks(items, np.ones(200), None).interval(rng(), "bootstrap_t", 2_000, 0.95)
     assert found.interval is not None and plain is not None
     assert found.interval.half_width == pytest.approx(plain.half_width, rel=0.1)
     assert found.seed_error == pytest.approx(0.0, abs=1e-12)

@@ -6,11 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
+from calibration_f1 import _BlockCounts, compare_macro_f1, macro_f1_score
 
 from harness.metrics.macro_f1 import macro_f1
-from harness.statistics import compare_macro_f1, macro_f1_score
 from harness.statistics.bootstrap import METHODS, Method
-from harness.statistics.f1_scores import _BlockCounts
 
 RNG = np.random.default_rng(31)
 TRUTH = RNG.choice(3, 120, p=[0.6, 0.3, 0.1])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from calibration_scores import ItemScore
 from numpy.typing import NDArray
 
 from harness.statistics.bootstrap import NUM_RESAMPLES, Method, bootstrap_interval
-from harness.statistics.items import Blocks, ItemComparison, ItemScore
+from harness.statistics.items import Blocks, ItemComparison
 from harness.statistics.samples import LEVEL, Floats, Interval, as_labels
 
 Classes = Sequence[int] | NDArray[np.integer]
