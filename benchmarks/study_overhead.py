@@ -3,7 +3,7 @@
 A real search (`Search`, `ArmSearch`, `Mirror`, `StudyStore` on SQLite, `Worker`, `run_trial`, W&B offline)
 whose training is simulated: a trial uses its core's time for so long and reports eight epochs of a made-up score. What
 passes beyond that time is the harness's and its libraries'. Trainings of 0 ms say how many trials the harness gets
-through at most: then W&B's processes, which work while the next trials train, are the slowest part. Exclusive times by
+through at most. W&B's processes work beside it; what they still have to do at its end is told apart. Exclusive times by
 part: a part's time is without that of the parts it calls.
 
     python benchmarks/study_overhead.py [--trials 10000] [--train-ms 50 0] [--samplers random] [--pruners none median]
@@ -13,6 +13,7 @@ part: a part's time is without that of the parts it calls.
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import shutil
 import statistics
@@ -29,10 +30,12 @@ from reporting import describe_machine, write_result
 
 import harness.search.mirror
 import harness.training.run_trial
+from harness.cli.following import following
 from harness.config.trial import TrialConfig
 from harness.engines.choice import EngineChoice
-from harness.launch.pools import InProcessPool
-from harness.launch.worker import PackedWorker, TrialEvent
+from harness.launch.events import Done, Failed, TrialEvent
+from harness.launch.in_process import InProcessLauncher
+from harness.launch.worker import PackedWorker
 from harness.records.store import TrialFolder
 from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Sweep
@@ -41,7 +44,6 @@ from harness.search.search import Search
 from harness.search.storage import StudyStore
 from harness.search.sweep_files import load_sweep
 from harness.sweep.run_sweep import open_arms
-from harness.tracking.wandb_process import ProcessTracker, WandbProcess
 from harness.training.engine import Engine
 from harness.training.trial import Outcome, Report
 
@@ -144,11 +146,6 @@ def watch_all(watch: Stopwatch) -> Callable[[], None]:
         (Judge, "report", "optuna: pruner"),
         (Mirror, "ask", "mirror"),
         (Mirror, "judge", "mirror"),
-        (ProcessTracker, "start", "wandb: messages"),
-        (ProcessTracker, "log", "wandb: messages"),
-        (ProcessTracker, "finish", "wandb: messages"),
-        (WandbProcess, "begin", "wandb: wait for earlier runs"),
-        (WandbProcess, "close", "wandb: wait for earlier runs"),
         (Sweep, "trial", "config"),
         (PackedWorker, "start", "record"),
         (TrialFolder, "read_log", "record"),
@@ -190,24 +187,27 @@ def run_study(
     read: dict[int, dict[str, float]] = {0: {}}
 
     def hear(event: TrialEvent) -> None:
-        if event.kind == "failed" or (event.summary is not None and event.summary.state == "failed"):
-            raise RuntimeError(f"a simulated trial failed: {event.message or event.summary}")
-        if event.kind == "done":
+        if isinstance(event, Failed) or (isinstance(event, Done) and event.summary.state == "failed"):
+            raise RuntimeError(f"a simulated trial failed: {event}")
+        if isinstance(event, Done):
             ended.append(time.perf_counter())
             if len(ended) in LENGTHS or len(ended) + WINDOW in LENGTHS:
                 read[len(ended)] = watch.read()
 
     arms = open_arms(sweep, folder, EngineChoice("plain"))
-    wandb = None if tracker == "none" else (folder / sweep.name, tracker)
-    search = Search(sweep, arms, folder, wandb, hear)
+    search = Search(sweep, arms, folder, hear)
     restore = watch_all(watch)
     vars(harness.training.run_trial)["Trial"] = SimulatedTrial
     SimulatedTrial.train_s = train_ms / 1000
-    began, cpu, others = time.perf_counter(), time.process_time(), children_s()
-    with InProcessPool(search.tell) as pool:
-        search.run(pool)
-    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-    others = children_s() - others  # W&B's process and its service
+    os.environ["WANDB_MODE"] = tracker
+    others = children_s()
+    with following(folder / sweep.name, "none" if tracker == "none" else "wandb"):
+        began, cpu = time.perf_counter(), time.process_time()
+        with InProcessLauncher(search.tell) as launcher:
+            search.run(launcher)
+        wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+        ended_at = time.perf_counter()
+    wait_s, others = time.perf_counter() - ended_at, children_s() - others  # W&B's process and its service
     restore()
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     disk_mb = sum(path.lstat().st_size for path in (folder / sweep.name).rglob("*")) / 2**20
@@ -226,6 +226,7 @@ def run_study(
         "wall_s": wall,
         "cpu_s": cpu - train_ms / 1000 * len(ended),
         "wandb_cpu_s": others,
+        "wandb_wait_s": wait_s,
         "peak_mb": peak_mb,
         "disk_mb": disk_mb,
         "restart_s": restart_s,
@@ -290,7 +291,8 @@ def print_study(study: dict[str, Any]) -> None:
     print(f"{study['sampler']} / {study['pruner']} / W&B {study['tracker']}: {trials}", flush=True)
     print(
         f"  {study['mean_ms']:.1f} ms a trial beyond them, CPU {1000 * study['cpu_s'] / study['trials']:.1f} ms"
-        f" (W&B's processes {1000 * study['wandb_cpu_s'] / study['trials']:.1f} ms),"
+        f" (W&B's processes {1000 * study['wandb_cpu_s'] / study['trials']:.1f} ms,"
+        f" waited for {study['wandb_wait_s']:.1f} s at the end),"
         f" restart {study['restart_s']:.1f} s, peak {study['peak_mb']:.0f} MB, disk {study['disk_mb']:.0f} MB"
     )
     for length, parts in study["mean_ms_at"].items():

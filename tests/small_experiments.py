@@ -13,8 +13,8 @@ from tiny_text import TinyText
 
 from harness.config.experiment import load_experiment
 from harness.config.trees import merge
+from harness.launch.events import TrialEvent
 from harness.launch.run_experiment import RunPlan, plan_run
-from harness.launch.worker import TrialEvent
 from harness.records.schema import Summary
 
 SIZES = {"data": {"train_limit": 24}, "loop": {"epochs": 2, "batch_size": 8}}
@@ -58,7 +58,7 @@ def plan(tiny_text_files: TinyText, tmp_path: Path) -> Plan:
         path = tiny_text_files.write_experiment(tmp_path / "small.yaml", **changes)
         experiment = load_experiment(path)
         where = tmp_path / results
-        return plan_run(experiment, experiment.trials, where, wandb_mode=None, retry_failed=retry_failed)
+        return plan_run(experiment, experiment.trials, where, retry_failed=retry_failed)
 
     return make
 

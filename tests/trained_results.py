@@ -41,7 +41,7 @@ SWEEP: dict[str, Any] = {
 def train_experiment(path: Path, results: Path) -> None:
     """Train an experiment, and write its table."""
     experiment = load_experiment(path)
-    plan = plan_run(experiment, experiment.trials, results, wandb_mode=None)
+    plan = plan_run(experiment, experiment.trials, results)
     report = run_experiment(plan, 1, lambda event: None)
     assert not report.failures, report.failures
     show_table(plan.store)
@@ -53,10 +53,10 @@ def train_sweep(experiment: Path, folder: Path, results: Path) -> None:
     path = folder / "sweep.yaml"
     path.write_text(yaml.safe_dump(SWEEP, sort_keys=False), encoding="utf-8")
     sweep = load_sweep(path)
-    run = Launch(results, 1, None, lambda event: None)
+    run = Launch(results, 1, lambda event: None)
     result, frozen = search_and_freeze(sweep, run)
     confirmed = confirm_experiment(sweep, result, frozen)
-    plan = plan_run(confirmed, confirmed.trials, results, wandb_mode=None)
+    plan = plan_run(confirmed, confirmed.trials, results)
     report = run_experiment(plan, 1, lambda event: None)
     assert not report.failures, report.failures
     show_table(plan.store)

@@ -21,14 +21,16 @@ from progress import Progress, write_search
 
 from harness.config.trial import TrialConfig
 from harness.engines.choice import EngineChoice, num_slots
-from harness.launch.pools import ProcessPool, launch
-from harness.launch.worker import TrialEvent, TrialTask
+from harness.launch.events import Done, Epoch, Failed, TrialEvent
+from harness.launch.launcher import launch
+from harness.launch.processes import ProcessLauncher
+from harness.launch.task import TrialTask
+from harness.records.trial_run import TrialRun
 from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Sweep
 from harness.search.search import Search
 from harness.search.sweep_files import load_sweep
 from harness.sweep.run_sweep import open_arms
-from harness.tracking.tracker import TrialRun
 
 ARM = "adapters"
 
@@ -67,14 +69,14 @@ class TargetSearch:
     def __init__(self, sweep: Sweep, arms: list[ArmSearch], progress: Progress, folder: Path) -> None:
         self.progress, self.folder = progress, folder
         self.states: dict[str, int] = {}
-        self.search = Search(sweep, arms, folder, None, self._hear)
+        self.search = Search(sweep, arms, folder, self._hear)
         self._is_warming = True
 
     def _hear(self, event: TrialEvent) -> None:
         check_event(event)
-        if event.kind == "done" and event.summary is not None:
+        if isinstance(event, Done):
             self.states[event.summary.state] = self.states.get(event.summary.state, 0) + 1
-        if event.kind == "epoch" and event.entry is not None:
+        if isinstance(event, Epoch):
             self.progress.take(-event.entry["metrics"][self.search.sweep.objectives[0].metric])
             if self.progress.is_over:
                 raise Ended
@@ -88,12 +90,12 @@ class TargetSearch:
     def run(self, num_workers: int, slots: int, first: dict[str, Any], spent_s: float) -> Meter:
         """Search with warm workers; the costs of it."""
         meter = Meter()
-        with ProcessPool(num_workers, self._tell, slots) as pool:
-            launch(pool, [warm_task(first, number, self.folder) for number in range(num_workers)])
+        with ProcessLauncher(self._tell, num_workers, slots) as launcher:
+            launch(launcher, [warm_task(first, number, self.folder) for number in range(num_workers)])
             self._is_warming = False
             self.progress.start(spent_s)
             with meter, suppress(Ended):
-                self.search.run(pool)
+                self.search.run(launcher)
         return meter
 
 
@@ -103,15 +105,15 @@ def check_event(event: TrialEvent) -> None:
     Raises:
         RuntimeError: a trial failed.
     """
-    if event.kind == "failed" or (event.summary is not None and event.summary.state == "failed"):
-        raise RuntimeError(f"a trial failed: {event.message or event.summary}")
+    if isinstance(event, Failed) or (isinstance(event, Done) and event.summary.state == "failed"):
+        raise RuntimeError(f"a trial failed: {event}")
 
 
 def warm_task(first: dict[str, Any], number: int, folder: Path) -> TrialTask:
     """A short training by the plain loop, which computes the base's scores, but no frozen prefix."""
     short = {**first, "data": {**first["data"], "train_limit": 32}, "loop": {**first["loop"], "epochs": 1}}
     config = TrialConfig.model_validate(short)
-    run = TrialRun(config.trial_id, "warm", ARM, config.seed, "search", short, number=number)
+    run = TrialRun(config.trial_id, "warm", ARM, config.seed, "search", number=number)
     return TrialTask(config, run, folder / "warm" / str(number))
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.engines.choice import EngineChoice
+    from harness.launch.events import TrialEvent
     from harness.launch.run_experiment import RunPlan, RunReport
-    from harness.launch.worker import TrialEvent
 
 Tell = Callable[[str], object]
 
@@ -167,13 +167,13 @@ def run_sweep(
     content, path = read_source(sweep, "sweep")
     loaded = make_sweep(content, path, as_arguments(overrides))
     preflight_sweep(loaded)
-    launch = Launch(Path(results), jobs, None, _hear(tell), EngineChoice(engine, pack, jobs))
+    launch = Launch(Path(results), jobs, _hear(tell), EngineChoice(engine, pack, jobs))
     with watched_launch(Path(results) / loaded.name, jobs):
         found = run_search(loaded, launch)
         frozen = freeze(loaded, found, run_race(loaded, found, launch), launch.results)
         experiment = confirm_experiment(loaded, found, frozen)
         executions = confirm_executions(loaded, frozen, launch)
-        plan = plan_run(experiment, experiment.trials, launch.results, wandb_mode=None, executions=executions)
+        plan = plan_run(experiment, experiment.trials, launch.results, executions=executions)
         report = train(plan, jobs, tell)
     figures = draw_sweep(found, plan.store.path / "figures")
     refuse_failures(report.failures, check)
@@ -191,7 +191,6 @@ def plan_launch(
     results: Path,
     choice: EngineChoice,
     *,
-    wandb_mode: str | None = None,
     retry_failed: bool = False,
 ) -> RunPlan:
     """Choose each arm's engine, and find out what has to be trained.
@@ -208,9 +207,7 @@ def plan_launch(
     folder = results / experiment.name
     began = bool(RecordStore(results, experiment.name).finished())
     executions = experiment_executions(folder, configs, choice, began)
-    return plan_run(
-        experiment, trials, results, wandb_mode=wandb_mode, retry_failed=retry_failed, executions=executions
-    )
+    return plan_run(experiment, trials, results, retry_failed=retry_failed, executions=executions)
 
 
 def train(plan: RunPlan, num_jobs: int, tell: Tell | None) -> RunReport:
@@ -240,13 +237,14 @@ def refuse_failures(failures: Sequence[str], check: bool) -> None:
 
 def _hear(tell: Tell | None) -> Callable[[TrialEvent], None]:
     """A listener that tells a line for each trial that has ended."""
+    from harness.launch.events import Done, Failed
 
     def hear(event: TrialEvent) -> None:
         if tell is None:
             return
-        if event.kind == "done" and event.summary is not None:
+        if isinstance(event, Done):
             tell(f"{event.task.title}: {event.summary.state.value}")
-        elif event.kind == "failed":
+        elif isinstance(event, Failed):
             tell(f"{event.task.title}: failed: {event.message}")
 
     return hear

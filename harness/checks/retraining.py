@@ -20,7 +20,7 @@ from harness.records.predictions import read_predictions
 from harness.records.provenance import machine, package_versions
 from harness.records.schema import Provenance, Record, Summary
 from harness.records.store import RecordStore, TrialFolder
-from harness.tracking.tracker import NullTracker, TrialRun
+from harness.records.trial_run import TrialRun
 
 
 @dataclass
@@ -92,10 +92,10 @@ def retrain_trial(place: Place, record: Record, tolerance: float) -> Retrained:
     resources = Resources()
     domains = resources.domains(config)
     check_made_with(place, record, domains.corpus.fingerprint, domains.backbone.fingerprint)
-    run = TrialRun(config.trial_id, "verify", place.arm, place.seed, "confirm", record.config)
+    run = TrialRun(config.trial_id, "verify", place.arm, place.seed, "confirm")
     with tempfile.TemporaryDirectory() as scratch:
         folder = TrialFolder(Path(scratch) / config.trial_id)
-        summary = run_trial(config, run, folder, resources, NullTracker(), lambda entry: None)
+        summary = run_trial(config, run, folder, resources, lambda entry: None)
         if summary.state != "complete":
             return Retrained(drifts=[f"{place.record}: the training failed: {summary.message}"])
         found = compare_with_record(place, record, summary, tolerance)

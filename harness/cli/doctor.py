@@ -22,7 +22,7 @@ def findings() -> Iterator[tuple[str, str]]:
     from harness.config.shipped import load_tested_versions
     from harness.data.corpora.registry import CORPORA, is_fetched
     from harness.records.provenance import PACKAGES, git_state
-    from harness.tracking.wandb_tracker import choose_mode
+    from harness.tracking.client import choose_mode
 
     commit, dirty = git_state()
     code = f", commit {commit[:12]}{' with changes' if dirty else ''}" if commit else ""

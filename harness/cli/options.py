@@ -42,7 +42,14 @@ Overrides = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Settings to change, as in optim.lr=3e-4 or budget.trials=50."),
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Worker processes; each trains one trial at a time.")]
-Wandb = Annotated[str, typer.Option(help="auto (online if logged in), offline, online, or off.")]
+Track = Annotated[
+    str | None, typer.Option(help="The tracker that shows the trials, as wandb (the default), tensorboard or none.")
+]
+Wandb = Annotated[str, typer.Option(help="How W&B is used: auto (online if logged in), offline, online, or off.")]
+LauncherName = Annotated[
+    str | None,
+    typer.Option("--launcher", help="What runs the trials: in_process (the default for one job), processes, ..."),
+]
 Engine = Annotated[
     str,
     typer.Option(

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from harness.launch.worker import TrialEvent, TrialTask
+from harness.launch.events import Done, Epoch, Failed, Note, TrialEvent
+from harness.launch.task import TrialTask
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -80,7 +81,7 @@ class Progress:
         best: takes every training that ends, and stands beside the bar.
     """
 
-    describe: Callable[[TrialEvent], str]
+    describe: Callable[[Done | Failed], str]
     bars: bool = False
     num_done: int = 0
     num_planned: int | None = None
@@ -111,17 +112,17 @@ class Progress:
         """Show an event."""
         task, key = event.task, event.task.run.trial_id
         worth = 1 if self.num_epochs is None else epochs_of(task)
-        if event.kind == "note":
+        if isinstance(event, Note):
             self._print(event.message, sys.stderr)
-        elif event.kind == "epoch":
+        elif isinstance(event, Epoch):
             self._under_way[key] = min(worth, self._under_way.get(key, 0.0) + worth / epochs_of(task))
-            self._draw(f"{task.title} epoch {(event.entry or {}).get('epoch', '')}")
-        elif event.kind in ("done", "failed"):
+            self._draw(f"{task.title} epoch {event.entry['epoch']}")
+        elif isinstance(event, (Done, Failed)):
             self._under_way.pop(key, None)
             self.num_done += 1
             self._ended += worth  # all of it: early stopping leaves the rest of its epochs
             if self.best is not None:
-                self.best.take(task.title, event.summary)
+                self.best.take(task.title, event.summary if isinstance(event, Done) else None)
             line = f"{task.title}: {self.describe(event)}"
             self._print(line if self.bars else f"{self._count()} {line}{self._time_left()}", sys.stdout)
             self._draw(task.title)
@@ -177,11 +178,11 @@ def make_bars(unit: str) -> RichProgress:
     )
 
 
-def outcome_line(event: TrialEvent) -> str:
+def outcome_line(event: Done | Failed) -> str:
     """One line about a trial that ended."""
-    summary = event.summary
-    if summary is None:
+    if isinstance(event, Failed):
         return f"failed: {event.message}"
+    summary = event.summary
     if summary.state != "complete":
         return f"{summary.state.value}: {summary.reason}: {summary.message}"
     numbers = [
@@ -192,13 +193,13 @@ def outcome_line(event: TrialEvent) -> str:
     return f"{', '.join(numbers)}  ({summary.epochs_run} epochs, {summary.costs['seconds']:.0f} s)"
 
 
-def search_line(event: TrialEvent, objectives: Sequence[Objective]) -> str:
+def search_line(event: Done | Failed, objectives: Sequence[Objective]) -> str:
     """One line about a training of a search that ended."""
-    summary = event.summary
-    if summary is not None and summary.state == "pruned":
-        return f"pruned at epoch {summary.epochs_run}"
-    if summary is None or summary.state != "complete":
+    if isinstance(event, Failed) or event.summary.state == "failed":
         return outcome_line(event)
+    summary = event.summary
+    if summary.state == "pruned":
+        return f"pruned at epoch {summary.epochs_run}"
     names = dict.fromkeys([*(objective.metric for objective in objectives), "valid_forgetting"])
     scores = ", ".join(score_text(name, summary.valid[name]) for name in names if name in summary.valid)
     return f"{scores} ({summary.epochs_run} epochs, {summary.costs.get('seconds', 0.0):.0f} s)"

@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.errors import print_error
-from harness.cli.options import RESULTS, Engine, Jobs, Overrides, Pack, Quiet, Results, Wandb, file_argument
-from harness.errors import must_be_in
+from harness.cli.following import choose_tracker, following
+from harness.cli.options import (
+    RESULTS,
+    Engine,
+    Jobs,
+    LauncherName,
+    Overrides,
+    Pack,
+    Quiet,
+    Results,
+    Track,
+    Wandb,
+    file_argument,
+)
 
 if TYPE_CHECKING:
     from harness.records.store import RecordStore
-
-WANDB_CHOICES = ("auto", "offline", "online", "off")
 
 
 def run(
@@ -24,32 +34,36 @@ def run(
     seed: Annotated[list[int] | None, typer.Option(help="Train only this seed (may be given again).")] = None,
     jobs: Jobs = 1,
     results: Results = RESULTS,
+    track: Track = None,
     wandb: Wandb = "auto",
+    launcher: LauncherName = None,
     retry_failed: Annotated[bool, typer.Option(help="Also train again the trials that failed with a NaN.")] = False,
     engine: Engine = "plain",
     pack: Pack = None,
     quiet: Quiet = False,
 ) -> None:
     """Train an experiment's missing trials (arms x seeds) and print its table."""
-    mode = wandb_mode(wandb)
+    tracker = choose_tracker(track, wandb)
     from harness.api.inputs import user_file
     from harness.api.launches import plan_launch
     from harness.cli.progress import run_progress
     from harness.config.experiment import load_experiment, select_trials
     from harness.engines.choice import EngineChoice
+    from harness.launch.launchers import choose_launcher
     from harness.launch.run_experiment import preflight, run_experiment
 
     loaded = load_experiment(user_file(experiment, "experiment"), overrides or [])
     trials = select_trials(loaded, arm or [], seed or [])
-    choice = EngineChoice(engine, pack, jobs)
-    plan = plan_launch(loaded, trials, results, choice, wandb_mode=mode, retry_failed=retry_failed)
+    choice, chosen = EngineChoice(engine, pack, jobs), choose_launcher(launcher, jobs)
+    plan = plan_launch(loaded, trials, results, choice, retry_failed=retry_failed)
     distinct = len(plan.reused) + len(plan.pending)
     same = "" if distinct == len(trials) else f" ({distinct} distinct)"
     print(f"{loaded.name}: {len(trials)} trials{same}, {len(plan.reused)} finished, {len(plan.pending)} to train")
     preflight(plan)
-    with run_progress(plan.pending, quiet) as progress:
-        report = run_experiment(plan, jobs, progress.hear)
-    show_table(plan.store)
+    with following(plan.store.path, tracker):
+        with run_progress(plan.pending, quiet) as progress:
+            report = run_experiment(plan, jobs, progress.hear, chosen)
+        show_table(plan.store)
     end_with(report.failures, 2 if report.user_error else 1)
 
 
@@ -72,16 +86,3 @@ def show_table(store: RecordStore) -> None:
         table = build_table(store)
         print_terminal(table)
         keep_table(table, store.path)
-
-
-def wandb_mode(choice: str) -> str | None:
-    """The W&B mode for a choice; None for no W&B at all.
-
-    Raises:
-        UserError: there is no such choice.
-    """
-    must_be_in(choice, WANDB_CHOICES, f"--wandb {choice!r}")
-    from harness.tracking.wandb_tracker import choose_mode
-
-    mode = choose_mode() if choice == "auto" else choice
-    return None if mode in ("off", "disabled") else mode

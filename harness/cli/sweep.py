@@ -8,8 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Engine, Jobs, Overrides, Pack, Quiet, Results, Wandb, file_argument
-from harness.cli.run import end_with, show_table, wandb_mode
+from harness.cli.following import choose_tracker, following
+from harness.cli.options import (
+    RESULTS,
+    Engine,
+    Jobs,
+    LauncherName,
+    Overrides,
+    Pack,
+    Quiet,
+    Results,
+    Track,
+    Wandb,
+    file_argument,
+)
+from harness.cli.run import end_with, show_table
 
 if TYPE_CHECKING:
     from harness.records.search import SearchResult
@@ -23,25 +36,28 @@ def sweep(
     overrides: Overrides = None,
     jobs: Jobs = 1,
     results: Results = RESULTS,
+    track: Track = None,
     wandb: Wandb = "auto",
+    launcher: LauncherName = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a long sweep.")] = False,
     engine: Engine = "auto",
     pack: Pack = None,
     quiet: Quiet = False,
 ) -> None:
     """Search every arm with the same budget, freeze the winners, confirm them on fresh seeds, print the table."""
-    mode = wandb_mode(wandb)
+    tracker = choose_tracker(track, wandb)
     from harness.api.inputs import user_file
     from harness.cli.progress import sweep_progress
     from harness.cli.views.plan import print_plan
     from harness.engines.choice import EngineChoice
+    from harness.launch.launchers import choose_launcher
     from harness.launch.process_memory import watched_launch
     from harness.search.preflight import preflight_sweep
     from harness.search.sweep_files import load_sweep
     from harness.sweep.plan import ask_before, plan_sweep
     from harness.sweep.race import Launch
 
-    choice = EngineChoice(engine, pack, jobs)
+    choice, chosen = EngineChoice(engine, pack, jobs), choose_launcher(launcher, jobs)
     loaded = load_sweep(user_file(sweep, "sweep"), overrides or [])
     plan = plan_sweep(loaded, results, jobs)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
@@ -49,9 +65,10 @@ def sweep(
         preflight_sweep(loaded)
     print_plan(plan)
     ask_before(plan, yes)
-    with watched_launch(results / loaded.name, jobs) if is_left else nullcontext() as watch:
+    watching = watched_launch(results / loaded.name, jobs) if is_left else nullcontext()
+    with following(results / loaded.name, tracker), watching as watch:
         with sweep_progress(loaded, plan, quiet) as progress:
-            launch = Launch(results, jobs, mode, progress.hear, choice)
+            launch = Launch(results, jobs, progress.hear, choice, launcher=chosen)
             result, frozen = search_and_freeze(loaded, launch)
         failures = confirm(loaded, result, frozen, launch, quiet)
     if watch is not None:
@@ -91,21 +108,20 @@ def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, qui
     """The confirm phase, the table and the figures; what failed."""
     from harness.cli.progress import run_progress
     from harness.launch.run_experiment import plan_run, preflight, run_experiment
-    from harness.sweep.run_sweep import confirm_executions, confirm_experiment, log_to_wandb
+    from harness.sweep.run_sweep import confirm_executions, confirm_experiment
 
     experiment = confirm_experiment(sweep, result, frozen)
     executions = confirm_executions(sweep, frozen, run)
-    plan = plan_run(experiment, experiment.trials, run.results, wandb_mode=run.wandb_mode, executions=executions)
+    plan = plan_run(experiment, experiment.trials, run.results, executions=executions)
     print(
         f"== Confirm: the winners on fresh seeds: {len(plan.reused)} finished, {len(plan.pending)} to train", flush=True
     )
     preflight(plan)
     with run_progress(plan.pending, quiet) as progress:
-        report = run_experiment(plan, run.num_jobs, progress.hear)
+        report = run_experiment(plan, run.num_jobs, progress.hear, run.launcher)
     show_table(plan.store)
     from harness.figures.sweep_figures import draw_sweep  # matplotlib is loaded when there is something to draw
 
     figures = draw_sweep(result, plan.store.path / "figures")
     print(f"{len(figures)} figures in {plan.store.path / 'figures'}")
-    log_to_wandb(sweep, result, run, figures)
     return report.failures

@@ -12,12 +12,14 @@ from harness.config.design import describe_design
 from harness.config.execution import PLAIN, Execution
 from harness.config.experiment import Experiment, PlannedTrial
 from harness.errors import UserError
-from harness.launch.pools import InProcessPool, Pool, ProcessPool, launch
-from harness.launch.worker import TrialEvent, TrialTask, must_train
+from harness.launch.events import Done, Failed, TrialEvent
+from harness.launch.launcher import launch
+from harness.launch.launchers import LAUNCHERS, choose_launcher
+from harness.launch.task import TrialTask
 from harness.records.declared import declare_claims
 from harness.records.schema import Manifest, Summary
 from harness.records.store import RecordStore
-from harness.tracking.tracker import TrialRun
+from harness.records.trial_run import TrialRun
 
 if TYPE_CHECKING:  # torch is loaded only when there is something to train
     from harness.training.resources import Resources
@@ -48,7 +50,6 @@ def plan_run(
     trials: Sequence[PlannedTrial],
     results: Path,
     *,
-    wandb_mode: str | None,
     retry_failed: bool = False,
     executions: Mapping[str, Execution] | None = None,
 ) -> RunPlan:
@@ -56,7 +57,6 @@ def plan_run(
 
     Args:
         trials: the experiment's trials, or some of them.
-        wandb_mode: "offline" or "online", or None for no W&B.
         executions: arm -> the engine that trains it; the plain loop where there is none.
     """
     store = RecordStore(results, experiment.name)
@@ -71,13 +71,11 @@ def plan_run(
             trial.arm,
             trial.seed,
             "baseline" if trial.config.train == "none" else "confirm",
-            trial.config.model_dump(mode="json", by_alias=True),
         )
-        wandb = None if wandb_mode is None else (store.path, wandb_mode)
         execution = (executions or {}).get(trial.arm, PLAIN)
-        task = TrialTask(trial.config, run, folder.path, wandb, retry_failed, execution)
+        task = TrialTask(trial.config, run, folder.path, retry_failed, execution)
         summary = folder.summary()
-        if summary is None or must_train(task, summary):
+        if summary is None or task.must_train(summary):
             pending[trial_id] = task
         else:
             reused[trial_id] = summary
@@ -152,12 +150,15 @@ def check_fingerprints(plan: RunPlan, resources: Resources) -> None:
             )
 
 
-def run_experiment(plan: RunPlan, num_jobs: int, tell: Callable[[TrialEvent], None]) -> RunReport:
+def run_experiment(
+    plan: RunPlan, num_jobs: int, tell: Callable[[TrialEvent], None], launcher: str | None = None
+) -> RunReport:
     """Train what is pending and write the manifest.
 
     Args:
-        num_jobs: worker processes; 1 trains in this process.
+        num_jobs: worker processes.
         tell: called with every event.
+        launcher: one of `LAUNCHERS`; the one that fits `num_jobs` when None.
     """
     claims = {claim.id: claim.text for claim in plan.experiment.config.table.claims}
     plan.store.write_manifest(declare_claims(plan.store, manifest_of(plan.experiment), claims))
@@ -167,19 +168,18 @@ def run_experiment(plan: RunPlan, num_jobs: int, tell: Callable[[TrialEvent], No
 
     def hear(event: TrialEvent) -> None:
         tell(event)
-        if event.kind == "done" and event.summary is not None:
+        if isinstance(event, Done):
             report.num_trained += 1
             _note_failure(report, plan, event.summary)
-        elif event.kind == "failed":
+        elif isinstance(event, Failed):
             report.failures.append(f"{event.task.title}: {event.message}")
             if event.user_error:
                 report.user_error = event.message
 
     if plan.pending:
         slots = max(task.execution.pack for task in plan.pending)
-        pool: Pool = InProcessPool(hear, slots) if num_jobs == 1 else ProcessPool(num_jobs, hear, slots)
-        with pool:
-            launch(pool, plan.pending)
+        with LAUNCHERS[choose_launcher(launcher, num_jobs)](hear, num_jobs, slots) as launching:
+            launch(launching, plan.pending)
     return report
 
 

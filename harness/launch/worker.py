@@ -3,63 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from harness.config.execution import PLAIN, Execution
-from harness.config.trial import TrialConfig
 from harness.errors import TrialError, UserError
+from harness.launch.events import Busy, Done, Epoch, Failed, Note, TrialEvent
+from harness.launch.task import TrialTask
 from harness.records.schema import Summary
+from harness.records.starts import note_start
 from harness.records.store import TrialFolder
-from harness.tracking.tracker import NullTracker, Tracker, TrialRun
-from harness.tracking.wandb_process import WandbProcess
 
 if TYPE_CHECKING:  # torch is loaded in the worker, not by who starts it
     from harness.engines.packed.driver import PackDriver
     from harness.training.engine import Fitting
     from harness.training.loop import FitState
-
-RETRIED_REASONS = ("oom", "killed", "error", "disk", "checkpoint")  # the others would fail again in the same way
-
-
-@dataclass(frozen=True)
-class TrialTask:
-    """A trial to train, and where its record goes. `wandb` is the folder and mode of W&B, or None."""
-
-    config: TrialConfig
-    run: TrialRun
-    folder: Path
-    wandb: tuple[Path, str] | None = None
-    retry_failed: bool = False
-    execution: Execution = PLAIN
-
-    @property
-    def title(self) -> str:
-        return self.run.title
-
-
-@dataclass(frozen=True)
-class TrialEvent:
-    """News of a trial: an epoch's entry, a summary, or a failure that left no record.
-
-    `busy` means that another process trains it.
-    """
-
-    kind: Literal["epoch", "done", "failed", "busy", "note"]
-    task: TrialTask
-    entry: dict[str, Any] | None = None
-    summary: Summary | None = None
-    message: str = ""
-    user_error: bool = False
-    reason: str | None = None  # of `failed`, where it is known: "killed"
-
-
-def must_train(task: TrialTask, summary: Summary | None) -> bool:
-    """Whether a trial with this summary (or none) has to be trained."""
-    if summary is None:
-        return True
-    return summary.state == "failed" and (task.retry_failed or summary.reason in RETRIED_REASONS)
 
 
 class Worker:
@@ -72,13 +28,10 @@ class Worker:
         # Those of the search have no test data. The confirm phase reads it, with resources of its own.
         self.resources = {sealed: Resources(sealed) for sealed in (True, False)}
         self.engines = Engines()  # with one budget of memory for the process
-        self._wandb = WandbProcess()
 
-    def close(self) -> None:
-        """Wait for what W&B has not finished yet."""
-        self._wandb.close()
-
-    def train(self, task: TrialTask, tell: Callable[[TrialEvent], bool | None], wait: bool = False) -> TrialEvent:
+    def train(
+        self, task: TrialTask, tell: Callable[[TrialEvent], bool | None], wait: bool = False
+    ) -> Done | Failed | Busy:
         """Train a trial, alone, or find it finished: see `steps`."""
         from harness.training.engine import drive
 
@@ -86,53 +39,44 @@ class Worker:
 
     def steps(
         self, task: TrialTask, tell: Callable[[TrialEvent], bool | None], wait: bool = False
-    ) -> Generator[Fitting, FitState, TrialEvent]:
+    ) -> Generator[Fitting, FitState, Done | Failed | Busy]:
         """Train a trial, or find it finished; a generator, as `Trial.steps`.
 
         Args:
-            tell: called with each epoch's event; True prunes the trial.
-            wait: wait for another process that holds the trial (otherwise the answer is `busy`).
+            tell: called with each `Epoch`; True prunes the trial.
+            wait: wait for another process that holds the trial (otherwise the answer is `Busy`).
         """
         folder = TrialFolder(task.folder)
         try:
             summary = folder.summary()
-            if summary is not None and not must_train(task, summary):  # a published trial gets no folder to lock
-                return TrialEvent("done", task, summary=summary)
+            if summary is not None and not task.must_train(summary):  # a published trial gets no folder to lock
+                return Done(task, summary)
             with folder.lock(wait) as held:
                 if not held:
-                    return TrialEvent("busy", task)
+                    return Busy(task)
                 summary = folder.summary()
-                if summary is not None and not must_train(task, summary):
-                    return TrialEvent("done", task, summary=summary)
-                summary = yield from self._train(task, folder, tell)
-                return TrialEvent("done", task, summary=summary)
+                if summary is None or task.must_train(summary):
+                    summary = yield from self._train(task, folder, tell)
+                return Done(task, summary)
         except UserError as error:
-            return TrialEvent("failed", task, message=str(error), user_error=True)
+            return Failed(task, str(error), user_error=True)
         except (TrialError, OSError) as error:
-            return TrialEvent("failed", task, message=str(error))
+            return Failed(task, str(error))
 
     def _train(
         self, task: TrialTask, folder: TrialFolder, tell: Callable[[TrialEvent], bool | None]
     ) -> Generator[Fitting, FitState, Summary]:
         from harness.training.run_trial import trial_steps
 
-        tracker: Tracker = NullTracker()
-        if task.wandb is not None:
-
-            def complain(line: str) -> None:
-                tell(TrialEvent("note", task, message=f"{task.title}: {line}"))
-
-            tracker = self._wandb.tracker(*task.wandb, complain)
-        run = replace(task.run, again=folder.has_started())
         folder.clear()
+        note_start(task.folder, task.run)
         return (
             yield from trial_steps(
                 task.config,
-                run,
+                task.run,
                 folder,
                 self.resources[task.run.phase == "search"],
-                tracker,
-                lambda entry: tell(TrialEvent("epoch", task, entry=entry)),
+                lambda entry: tell(Epoch(task, entry)),
                 self.engines.of(task.execution),
             )
         )
@@ -142,13 +86,13 @@ class PackedWorker:
     """A worker with `num_slots` trials under way, those that can be packed together.
 
     Args:
-        tell: called with each epoch's event; True prunes the trial.
+        tell: called with each `Epoch`, whose answer True prunes the trial, and each `Note`.
     """
 
     def __init__(self, num_slots: int, tell: Callable[[TrialEvent], bool | None]) -> None:
         self.num_slots, self._tell = num_slots, tell
         self._worker = Worker()
-        self._driver: PackDriver[TrialEvent] = self._worker.engines.driver(num_slots)
+        self._driver: PackDriver[Done | Failed | Busy] = self._worker.engines.driver(num_slots)
         self._started: TrialTask | None = None
 
     def __len__(self) -> int:
@@ -160,7 +104,7 @@ class PackedWorker:
         self._started = task
         self._driver.start(task, self._worker.steps(task, self._tell))
 
-    def run(self) -> list[TrialEvent]:
+    def run(self) -> list[Done | Failed | Busy]:
         """A little of everything that is under way; the last event of each trial that has ended.
 
         Raises:
@@ -169,13 +113,12 @@ class PackedWorker:
         finished = self._driver.run()
         for line in self._driver.scheduler.take_notes():
             assert self._started is not None
-            self._tell(TrialEvent("note", self._started, message=line))
+            self._tell(Note(self._started, line))
         for done in finished:
             if done.error is not None:
                 raise done.error
         return [done.result for done in finished if done.result is not None]
 
     def close(self) -> None:
-        """Stop whatever is under way; wait for what W&B has not finished yet."""
+        """Stop whatever is under way."""
         self._driver.close()
-        self._worker.close()

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from harness.config.base import Settings
 from harness.config.sweep import Goal
+from harness.errors import UserError
+from harness.records.store import read_json
 
 Value = float | int | str | bool | None
 PointState = Literal["complete", "pruned", "failed", "running", "waiting"]
@@ -81,3 +84,18 @@ class SearchResult(Settings):
     objectives: tuple[Objective, ...]
     axes: dict[str, tuple[Axis, ...]]
     points: tuple[SearchPoint, ...]
+
+
+def read_search(path: Path) -> SearchResult | None:
+    """A sweep's search.json (its folder is `path`); None while there is none.
+
+    Raises:
+        UserError: the file is corrupt.
+    """
+    if not (path / "search.json").exists():
+        return None
+    try:
+        return SearchResult.model_validate(read_json(path / "search.json"))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UserError(f"{path / 'search.json'}: {problem['loc']}: {problem['msg']}") from error

@@ -17,16 +17,16 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.config.execution import PLAIN, Execution
 from harness.config.trial import TrialConfig
 from harness.errors import UserError
-from harness.launch.worker import TrialTask
+from harness.launch.task import TrialTask
 from harness.records.schema import Summary
 from harness.records.search import PointState, SearchPoint, Value
 from harness.records.store import TrialFolder
+from harness.records.trial_run import TrialRun
 from harness.search import samplers, space
 from harness.search.declaration import Arm, Sweep
 from harness.search.mirror import Judge, Mirror, Result
 from harness.search.storage import StudyStore
 from harness.seeding import derive_seed
-from harness.tracking.tracker import TrialRun
 
 STATES: dict[TrialState, PointState] = {
     TrialState.COMPLETE: "complete",
@@ -174,7 +174,7 @@ class ArmSearch:
                 "or give the sweep another name"
             )
 
-    def task(self, flight: Flight, results: Path, wandb: tuple[Path, str] | None) -> TrialTask:
+    def task(self, flight: Flight, results: Path) -> TrialTask:
         """The training of a flight that is due."""
         config, trial_id = flight.config, flight.trial_id
         run = TrialRun(
@@ -183,12 +183,11 @@ class ArmSearch:
             self.arm.name,
             config.seed,
             "search",
-            config.model_dump(mode="json", by_alias=True),
             number=flight.number,
             params=dict(flight.values),
         )
         folder = search_folder(results, self.sweep.name, trial_id)
-        return TrialTask(config, run, folder, wandb, execution=self.execution)
+        return TrialTask(config, run, folder, execution=self.execution)
 
     def report(self, flight: Flight, entry: Mapping[str, Any]) -> bool:
         """Take an epoch's metrics; whether to prune."""

@@ -1,4 +1,4 @@
-"""The search phase: all arms' trials over one pool of workers.
+"""The search phase: all arms' trials over one launcher.
 
 Who trains a trial, and when, is decided here; what is trained, in `mirror.py`. Several processes may work on one search
 at once: the storage hands out the numbers, and the lock of a trial's record keeps one training from being done twice.
@@ -12,8 +12,9 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from harness.errors import TrialError, UserError
-from harness.launch.pools import Pool
-from harness.launch.worker import RETRIED_REASONS, TrialEvent
+from harness.launch.events import Done, Epoch, Failed, Note, TrialEvent
+from harness.launch.launcher import Launcher
+from harness.launch.task import RETRIED_REASONS
 from harness.records.store import TrialFolder
 from harness.search.arm_search import ArmSearch, Flight
 from harness.search.declaration import Sweep
@@ -23,7 +24,7 @@ POLL_S = 0.5  # how often the storage is read while another process holds what t
 
 
 class Search:
-    """All arms' searches, over one pool of workers.
+    """All arms' searches, over one launcher.
 
     Args:
         hear: told every event, for progress.
@@ -34,14 +35,13 @@ class Search:
         sweep: Sweep,
         arms: Sequence[ArmSearch],
         results: Path,
-        wandb: tuple[Path, str] | None,
         hear: Callable[[TrialEvent], object],
     ) -> None:
-        self.sweep, self.arms, self.results, self.wandb, self.hear = sweep, arms, results, wandb, hear
-        self.in_pool: dict[str, tuple[ArmSearch, Flight]] = {}
+        self.sweep, self.arms, self.results, self.hear = sweep, arms, results, hear
+        self.in_flight: dict[str, tuple[ArmSearch, Flight]] = {}
         self.held: list[tuple[ArmSearch, FrozenTrial]] = []  # claimed; other processes' trials must end first
 
-    def run(self, pool: Pool) -> None:
+    def run(self, launcher: Launcher) -> None:
         """Search until every arm's budget is used.
 
         Raises:
@@ -51,22 +51,22 @@ class Search:
         while True:
             for arm in self.arms:
                 arm.refresh()
-            while len(self.in_pool) < pool.capacity and self._submit_next(pool):
+            while len(self.in_flight) < launcher.capacity and self._submit_next(launcher):
                 pass
-            if not self.in_pool and all(arm.finished() for arm in self.arms):
+            if not self.in_flight and all(arm.finished() for arm in self.arms):
                 return
-            pool.pump(POLL_S)
+            launcher.pump(POLL_S)
 
-    def _submit_next(self, pool: Pool) -> bool:
-        """Give the pool one more training; False when there is none to give now."""
+    def _submit_next(self, launcher: Launcher) -> bool:
+        """Give the launcher one more training; False when there is none to give now."""
         for held in [*self.held]:
             if held[0].may_draw(held[1].number):
                 self.held.remove(held)
                 held[0].start(held[1])
         for arm in self.arms:
             for flight in [*arm.flights.values()]:
-                if not flight.submitted and flight.trial_id not in self.in_pool:
-                    self._submit(pool, arm, flight)
+                if not flight.submitted and flight.trial_id not in self.in_flight:
+                    self._submit(launcher, arm, flight)
                     return True
             for orphan in arm.orphans():
                 if orphan.number not in arm.flights and arm.store.take_over(orphan):
@@ -83,39 +83,39 @@ class Search:
                 return True
         return False
 
-    def _submit(self, pool: Pool, arm: ArmSearch, flight: Flight) -> None:
-        task = arm.task(flight, self.results, self.wandb)
+    def _submit(self, launcher: Launcher, arm: ArmSearch, flight: Flight) -> None:
+        task = arm.task(flight, self.results)
         flight.submitted = True
-        self.in_pool[task.run.trial_id] = (arm, flight)
-        pool.submit(task)
+        self.in_flight[task.run.trial_id] = (arm, flight)
+        launcher.submit(task)
 
     def tell(self, event: TrialEvent) -> bool | None:
-        """What the pool tells; True prunes the trial."""
-        if event.kind == "note":  # W&B's may come after the trial's end
+        """What the launcher tells; True prunes the trial."""
+        if isinstance(event, Note):  # its trial may have ended
             self.hear(event)
             return None
-        arm, flight = self.in_pool[event.task.run.trial_id]
-        if event.kind == "epoch" and event.entry is not None:
+        arm, flight = self.in_flight[event.task.run.trial_id]
+        if isinstance(event, Epoch):
             self.hear(event)
             return arm.report(flight, event.entry)
-        if event.kind == "done" and event.summary is not None:
+        if isinstance(event, Done):
             self._take_off(event, flight)
             if event.summary.state == "failed" and self._retry(arm, flight, str(event.summary.reason)):
                 return None
             arm.land(flight, event.summary, TrialFolder(event.task.folder))
-        elif event.kind == "failed":
+        elif isinstance(event, Failed):
             self._take_off(event, flight)
             if event.user_error:
                 raise UserError(event.message)
-            if event.reason != "killed":  # no record could be written: a full disk is no property of the trial
-                raise TrialError(event.reason or "error", event.message)
+            if not event.killed:  # no record could be written: a full disk is no property of the trial
+                raise TrialError("error", event.message)
             if not self._retry(arm, flight, "killed"):
                 arm.fail(flight, "killed", event.message)
         self.hear(event)
         return None
 
     def _take_off(self, event: TrialEvent, flight: Flight) -> None:
-        del self.in_pool[event.task.run.trial_id]
+        del self.in_flight[event.task.run.trial_id]
         flight.submitted = False
 
     def _retry(self, arm: ArmSearch, flight: Flight, reason: str) -> bool:

@@ -21,7 +21,7 @@ from harness.config.sweep import Parameter
 from harness.config.trial import TrialConfig
 from harness.engines.prices import Price, PriceMeter, Prices, RecordedPrices, disk_mb, duration
 from harness.errors import UserError
-from harness.launch.worker import RETRIED_REASONS
+from harness.launch.task import RETRIED_REASONS
 from harness.records.search import SearchPoint, Value
 from harness.records.store import RecordStore, TrialFolder, read_json
 from harness.search import space

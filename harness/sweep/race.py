@@ -9,22 +9,24 @@ from pathlib import Path
 from harness.config.execution import PLAIN, Execution
 from harness.engines.choice import EngineChoice, num_slots
 from harness.errors import UserError
-from harness.launch.pools import InProcessPool, Pool, ProcessPool, launch
-from harness.launch.worker import TrialEvent, TrialTask
+from harness.launch.events import Done, Failed, TrialEvent
+from harness.launch.launcher import Launcher, Tell, launch
+from harness.launch.launchers import LAUNCHERS, choose_launcher
+from harness.launch.task import TrialTask
 from harness.records.schema import Summary
 from harness.records.search import SearchPoint, SearchResult
 from harness.records.store import TrialFolder
+from harness.records.trial_run import TrialRun
 from harness.search.arm_search import search_folder
 from harness.search.declaration import Arm, Sweep
 from harness.sweep.selection import Contender, choose_contenders, drop_losers
-from harness.tracking.tracker import TrialRun
 
 Hear = Callable[[TrialEvent], object]
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How a sweep is run: where its results go, how many workers, W&B, who hears the events, by which engine.
+    """How a sweep is run: where its results go, how many workers, who hears the events, by which engine and launcher.
 
     Attributes:
         choice: what the command asks for.
@@ -33,19 +35,15 @@ class Launch:
 
     results: Path
     num_jobs: int
-    wandb_mode: str | None
     hear: Hear
     choice: EngineChoice = field(default_factory=EngineChoice)
     executions: dict[str, Execution] = field(default_factory=dict)
+    launcher: str | None = None
 
-    def wandb(self, sweep: Sweep) -> tuple[Path, str] | None:
-        """The trackers' folder and mode."""
-        return None if self.wandb_mode is None else (self.results / sweep.name, self.wandb_mode)
-
-    def pool(self, tell: Callable[[TrialEvent], bool | None]) -> Pool:
+    def make_launcher(self, tell: Tell) -> Launcher:
         """New workers."""
-        slots = num_slots(self.executions)
-        return InProcessPool(tell, slots) if self.num_jobs == 1 else ProcessPool(self.num_jobs, tell, slots)
+        make = LAUNCHERS[choose_launcher(self.launcher, self.num_jobs)]
+        return make(tell, self.num_jobs, num_slots(self.executions))
 
 
 def run_race(sweep: Sweep, result: SearchResult, run: Launch) -> dict[str, list[Contender]]:
@@ -115,13 +113,12 @@ def _race_task(sweep: Sweep, arm: Arm, contender: Contender, seed: int, run: Lau
         arm.name,
         seed,
         "search",
-        config.model_dump(mode="json", by_alias=True),
         number=contender.number,
         params=dict(contender.params),
     )
     folder = search_folder(run.results, sweep.name, config.trial_id)
     execution = run.executions.get(arm.name, PLAIN)
-    return TrialTask(config, trial_run, folder, run.wandb(sweep), execution=execution)
+    return TrialTask(config, trial_run, folder, execution=execution)
 
 
 def train_all(tasks: Sequence[TrialTask], run: Launch) -> dict[str, Summary]:
@@ -135,9 +132,9 @@ def train_all(tasks: Sequence[TrialTask], run: Launch) -> dict[str, Summary]:
 
     def tell(event: TrialEvent) -> None:
         run.hear(event)
-        if event.kind == "done" and event.summary is not None:
+        if isinstance(event, Done):
             summaries[event.summary.trial_id] = event.summary
-        elif event.kind == "failed" and event.user_error:
+        elif isinstance(event, Failed) and event.user_error:
             user_errors.append(event.message)
 
     pending = []
@@ -148,8 +145,8 @@ def train_all(tasks: Sequence[TrialTask], run: Launch) -> dict[str, Summary]:
         else:
             pending.append(task)
     if pending:
-        with run.pool(tell) as pool:
-            launch(pool, pending)
+        with run.make_launcher(tell) as launcher:
+            launch(launcher, pending)
     if user_errors:
         raise UserError(user_errors[0])
     return summaries

@@ -23,7 +23,6 @@ from harness.disk import write_json
 from harness.engines.choice import ATTRIBUTE, EngineChoice
 from harness.errors import UserError
 from harness.records.search import SearchResult, Value
-from harness.records.store import RecordStore, read_json
 from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Arm, Sweep, plan_confirm
 from harness.search.search import Search
@@ -101,10 +100,10 @@ def run_search(sweep: Sweep, run: Launch, opened: Callable[[], object] = lambda:
     run.executions.update({arm.arm.name: arm.execution for arm in arms})
     try:
         opened()
-        search = Search(sweep, arms, run.results, run.wandb(sweep), run.hear)
+        search = Search(sweep, arms, run.results, run.hear)
         if not all(arm.finished() for arm in arms):
-            with run.pool(search.tell) as pool:
-                search.run(pool)
+            with run.make_launcher(search.tell) as launcher:
+                search.run(launcher)
         for arm in arms:
             arm.refresh()
         points = tuple(point for arm in arms for point in arm.points())
@@ -119,15 +118,6 @@ def run_search(sweep: Sweep, run: Launch, opened: Callable[[], object] = lambda:
     )
     write_json(run.results / sweep.name / "search.json", result.model_dump(mode="json"))
     return result
-
-
-def load_search(results: Path, name: str) -> SearchResult:
-    """Read search.json.
-
-    Raises:
-        UserError: there is none, or it is corrupt.
-    """
-    return SearchResult.model_validate(read_json(results / name / "search.json"))
 
 
 @dataclass(frozen=True)
@@ -232,23 +222,3 @@ def confirm_executions(sweep: Sweep, frozen: Frozen, run: Launch) -> dict[str, E
 def confirm_experiment(sweep: Sweep, result: SearchResult, frozen: Frozen) -> Experiment:
     """The confirm phase as an experiment."""
     return replace(plan_confirm(sweep, frozen.rows(sweep)), notes=confirm_notes(sweep, result, frozen))
-
-
-def log_to_wandb(sweep: Sweep, result: SearchResult, run: Launch, figures: Sequence[Path]) -> None:
-    """The study-level run: space, frozen hyperparameters, ablation table, figures."""
-    if run.wandb_mode is None:
-        return
-    from harness.tables.build import build_table
-    from harness.tracking.study_run import log_study
-
-    store = RecordStore(run.results, sweep.name)
-    log_study(
-        store.path,
-        run.wandb_mode,
-        name=sweep.name,
-        space=sweep.config.model_dump(mode="json")["space"],
-        result=result,
-        table=build_table(store),
-        figures=[path for path in figures if path.suffix == ".png"],
-        frozen=read_json(store.path / "frozen.json"),
-    )

@@ -1,6 +1,6 @@
-"""The one door to wandb: credentials, how a run is opened, filled and closed, and when the server is given up.
+"""The one door to wandb: credentials, and how a run is opened, filled and closed.
 
-A run has the same id, group, job type, tags and config whether the tracker logs it while it trains or `harness sync`
+A run has the same id, group, job type, tags and config whether it is logged while its trial trains or `harness sync`
 replays its record. `harness_content` in its summary is the hash of everything that was logged.
 """
 
@@ -14,37 +14,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from harness.config.base import content_hash
 from harness.records.schema import Summary
-from harness.tracking.tracker import TrialRun
+from harness.tracking.names import shorten
+from harness.tracking.study import Study
+from harness.tracking.tracker import Entry, TrackedTrial
 
 PROJECT = "harness"
 CONTENT = "harness_content"
-INIT_TIMEOUT_S = 20.0  # less than a trial waits at its end: a process that ends never waits for a pending start
+INIT_TIMEOUT_S = 20.0  # less than a tracker may take, so that wandb gives up a start before it is given up itself
 HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # wandb's own server: under its old and its new name
+MAX_TAG, MAX_NAME = 64, 128  # characters that W&B takes in a tag; in a run's name or group
 
 
-class Server:
-    """Whether W&B's server is still tried in this process.
-
-    One trial that waited for it in vain is enough: the next ones are kept offline, so that none waits again.
-    """
-
-    def __init__(self) -> None:
-        self._given_up = threading.Event()
-
-    def mode(self, wanted: str) -> str:
-        """The wanted mode, or "offline" for "online" once the server was given up."""
-        return "offline" if wanted == "online" and self._given_up.is_set() else wanted
-
-    def give_up(self) -> None:
-        self._given_up.set()
-
-    def try_again(self) -> None:
-        self._given_up.clear()
-
-
-SERVER = Server()
+def choose_mode() -> str:
+    """ "online" when the user is logged in, else "offline"; `WANDB_MODE` wins over both."""
+    return os.environ.get("WANDB_MODE") or ("online" if is_logged_in() else "offline")
 
 
 def is_logged_in() -> bool:
@@ -87,6 +71,11 @@ def is_deleted(error: BaseException) -> bool:
     return "previously created and deleted" in str(error)
 
 
+def group_name(experiment: str) -> str:
+    """The group of an experiment's runs."""
+    return shorten(experiment, MAX_NAME)
+
+
 def call_bounded(function: Callable[[], Any], timeout_s: float) -> Any:
     """Call a function that may hang in wandb, in a thread that is left behind when it does.
 
@@ -118,31 +107,29 @@ def open_run(
     mode: str,
     *,
     name: str,
-    group: str,
+    experiment: str,
     job_type: str,
     tags: Sequence[str],
     config: Mapping[str, Any],
-    again: bool = False,
 ) -> Any:
     """Start a wandb run, or go on with the one of this id.
 
     Args:
         directory: where wandb keeps its files (a folder `wandb` is made there); an offline run of the same id, which a
             killed process left there, is replaced.
-        again: another process may have left one since this one first looked.
     """
     wandb = import_wandb()
     directory.mkdir(parents=True, exist_ok=True)
-    for stale in _offline_runs(directory, run_id, again):
+    for stale in _offline_runs(directory, run_id):
         shutil.rmtree(stale)  # the whole log is sent again from its first epoch
     return wandb.init(
         project=project_name(),
         dir=str(directory),
         id=run_id,
-        name=name,
-        group=group,
+        name=shorten(name, MAX_NAME),
+        group=group_name(experiment),
         job_type=job_type,
-        tags=list(tags),
+        tags=[shorten(tag, MAX_TAG) for tag in tags],
         config=dict(config),
         mode=mode,
         resume="allow" if mode == "online" else None,
@@ -162,14 +149,14 @@ def open_run(
 _known_ids: dict[Path, set[str]] = {}  # of the offline runs in a folder: those found there first, and this process's
 
 
-def _offline_runs(directory: Path, run_id: str, again: bool) -> list[Path]:
+def _offline_runs(directory: Path, run_id: str) -> list[Path]:
     """The folders of offline runs of an id.
 
     The folder of a long study has thousands of others: it is read once a process, and for an id that may be there.
     """
     folder = directory / "wandb"
     known = _known_ids.get(folder)
-    if known is not None and run_id not in known and not again:
+    if known is not None and run_id not in known:
         known.add(run_id)
         return []
     names = [name for name in (os.listdir(folder) if folder.is_dir() else []) if name.startswith("offline-run-")]
@@ -178,33 +165,36 @@ def _offline_runs(directory: Path, run_id: str, again: bool) -> list[Path]:
     return [folder / name for name, found in zip(names, ids, strict=True) if found == run_id]
 
 
-def trial_config(run: TrialRun) -> dict[str, Any]:
-    """The config of a trial's run: the trial's own, and what it is in its experiment."""
-    config = run.config | {"arm": run.arm, "experiment": run.experiment}
+def open_trial(
+    trial: TrackedTrial, directory: Path, mode: str, run_id: str | None = None, content: str | None = None
+) -> Any:
+    """Start a trial's run; `content` says what is going to be logged, where that is known beforehand."""
+    run = trial.run
+    config = trial.config | {"arm": run.arm, "experiment": run.experiment}
     if run.number is not None:
         config["number"] = run.number
-    return config | {f"search/{key}": value for key, value in run.params.items()}
-
-
-def open_trial(run: TrialRun, directory: Path, mode: str, run_id: str | None = None, content: str | None = None) -> Any:
-    """Start a trial's run; `content` says what is going to be logged, where that is known beforehand."""
+    config |= {f"search/{key}": value for key, value in run.params.items()}
     return open_run(
-        run_id or run.trial_id,
+        run_id or trial.trial_id,
         directory,
         mode,
         name=run.title,
-        group=run.experiment,
+        experiment=run.experiment,
         job_type=run.phase,
         tags=[run.arm],
-        config=trial_config(run) | ({} if content is None else {CONTENT: content}),
-        again=run.again,
+        config=config | ({} if content is None else {CONTENT: content}),
     )
 
 
-def log_entry(wandb_run: Any, entry: Mapping[str, Any], first_step: int) -> None:
-    """Log an epoch, unless a resumed run has it already: W&B would refuse the step."""
-    if entry["epoch"] >= first_step:
-        wandb_run.log(entry["metrics"] | {"epoch": entry["epoch"]}, step=entry["epoch"])
+def num_epochs_of(wandb_run: Any) -> int:
+    """How many epochs a run holds that was opened; W&B refuses to take them a second time."""
+    return max(0, int(wandb_run.step) - 1) if wandb_run.resumed else 0  # epochs count from 1, and are the steps
+
+
+def log_entries(wandb_run: Any, entries: Sequence[Entry]) -> None:
+    """Log epochs."""
+    for entry in entries:
+        wandb_run.log({**entry["metrics"], "epoch": entry["epoch"]}, step=entry["epoch"])
 
 
 def state_label(summary: Summary) -> str:
@@ -214,16 +204,42 @@ def state_label(summary: Summary) -> str:
     return summary.state.value + (f":{summary.reason}" if summary.reason else "")
 
 
-def trial_content(entries: Sequence[Mapping[str, Any]], summary: Summary) -> str:
-    """The hash of a trial's log and summary."""
-    return content_hash([list(entries), summary.model_dump(mode="json")], length=16)
-
-
 def close_trial(wandb_run: Any, arm: str, summary: Summary, content: str | None) -> None:
-    """Write how the trial ended, and end its run. `content` is None when the run does not hold the whole log."""
+    """Write how the trial ended, and end its run. `content` is None when the run may hold another log."""
     label = state_label(summary)
     told = {f"final/{name}": value for name, value in (summary.metrics | summary.costs).items()}
     # Of an older run that is resumed, the content may be another one. One call: each is a message to wandb's service.
     wandb_run.summary.update({**told, "state": label, CONTENT: content or ""})
-    wandb_run.tags = (arm, label)
+    wandb_run.tags = tuple(shorten(tag, MAX_TAG) for tag in (arm, label))
     wandb_run.finish(exit_code=1 if summary.state == "failed" else 0)  # to prune is no failure
+
+
+def send_study(study: Study, directory: Path, mode: str, run_id: str | None = None) -> None:
+    """Open a sweep's own run, add what it shows (unless it shows just that already), close it.
+
+    One run a sweep: when the sweep goes on, a new version is added to it.
+    """
+    wandb = import_wandb()
+    run = open_run(
+        run_id or study.run_id,
+        directory,
+        mode,
+        name=study.name,
+        experiment=study.name,
+        job_type="study",
+        tags=[],
+        config=study.config,
+    )
+    content = study.content
+    if run.summary.get(CONTENT) != content:
+        run.config.update(dict(study.config), allow_val_change=True)
+        shown: dict[str, Any] = {
+            name: wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
+            for name, (columns, rows) in study.tables.items()
+        }
+        shown |= {f"figures/{name}": wandb.Image(str(path)) for name, path in study.figures.items()}
+        run.log(shown)
+        run.summary["state"] = "complete"
+        run.summary[CONTENT] = content
+        run.tags = ("complete",)
+    run.finish(exit_code=0)

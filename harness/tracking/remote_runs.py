@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from harness.tracking.client import CONTENT, import_wandb, project_name
+from harness.tracking.client import CONTENT, group_name, import_wandb, project_name
 
 TIMEOUT_S = 30  # of one request
 ENDED = ("finished", "failed")  # the server has been told the run's end
@@ -31,8 +31,8 @@ class RemoteRun:
         return self.run_id == run_id or self.run_id.startswith(f"{run_id}-")
 
 
-def list_runs(group: str) -> list[RemoteRun]:
-    """Ask the server for a group's runs; none while the project does not exist.
+def list_runs(experiment: str) -> list[RemoteRun]:
+    """Ask the server for an experiment's runs; none while the project does not exist.
 
     Raises:
         Exception: whatever wandb raises when the server fails or refuses.
@@ -40,7 +40,7 @@ def list_runs(group: str) -> list[RemoteRun]:
     wandb = import_wandb()
     api = wandb.Api(timeout=TIMEOUT_S)  # a new one: it keeps the answers to earlier questions
     entity = os.environ.get("WANDB_ENTITY") or api.default_entity
-    found = api.runs(f"{entity}/{project_name()}", filters={"group": group}, per_page=200, lazy=False)
+    found = api.runs(f"{entity}/{project_name()}", filters={"group": group_name(experiment)}, per_page=200, lazy=False)
     try:
         return [_describe(run) for run in found]
     except ValueError as error:

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from harness.disk import write_json
 from harness.errors import TrialError
@@ -30,13 +29,15 @@ from harness.tracking.client import (
     close_trial,
     describe_error,
     is_deleted,
-    log_entry,
+    log_entries,
+    num_epochs_of,
     open_trial,
     project_name,
+    send_study,
 )
 from harness.tracking.local_runs import LocalTrial, read_local_runs
 from harness.tracking.remote_runs import RemoteRun, delete_run, list_runs
-from harness.tracking.study_run import Study, send_study
+from harness.tracking.study import Study
 
 MARKER = "wandb_synced.json"
 UPLOAD_TIMEOUT_S = 120.0  # for one run
@@ -80,28 +81,24 @@ def sync_results(results: Path, name: str, say: Say) -> SyncReport:
     local = read_local_runs(results, name)
     marker = Marker(results / name / MARKER)
     items: list[LocalTrial | Study] = [*local.trials, *([] if local.study is None else [local.study])]
-    contents = {_id_of(item): item.content for item in items}
-    missing = [item for item in items if marker.runs.get(_id_of(item)) != item.content]
+    contents = {item.run_id: item.content for item in items}
+    missing = [item for item in items if marker.runs.get(item.run_id) != item.content]
     num_sent = 0
     try:
         if missing:
             remote = call_bounded(lambda: list_runs(name), UPLOAD_TIMEOUT_S)
             for item in missing:
-                if _whole(remote, _id_of(item), item.content) is None:
-                    say(f"{name}: {item.run.title if isinstance(item, LocalTrial) else 'study'}")
+                if _whole(remote, item.run_id, item.content) is None:
+                    say(f"{name}: {item.title}")
                     _send(item, remote)
                     num_sent += 1
-            _confirm(name, {_id_of(item): contents[_id_of(item)] for item in missing}, marker)
+            _confirm(name, {item.run_id: contents[item.run_id] for item in missing}, marker)
     except TrialError:
         raise
     # wandb raises errors of many kinds, and a user can do the same about all of them: call again.
     except Exception as error:
         raise TrialError("wandb", f"{name}: W&B: {describe_error(error)}; harness sync again goes on") from error
     return SyncReport(num_sent, len(items) - num_sent, local.num_unknown)
-
-
-def _id_of(item: LocalTrial | Study) -> str:
-    return item.run.trial_id if isinstance(item, LocalTrial) else item.run_id
 
 
 def _whole(remote: list[RemoteRun], run_id: str, content: str) -> RemoteRun | None:
@@ -118,12 +115,12 @@ def _send(item: LocalTrial | Study, remote: list[RemoteRun]) -> None:
             except Exception as error:
                 if not is_deleted(error):
                     raise
-    raise TrialError("wandb", f"{_id_of(item)}: the server has deleted runs of all its ids; nothing was sent")
+    raise TrialError("wandb", f"{item.run_id}: the server has deleted runs of all its ids; nothing was sent")
 
 
 def run_ids(item: LocalTrial | Study, remote: list[RemoteRun]) -> list[str]:
     """The ids under which a run may be sent, the best first (one may turn out to be deleted on the server)."""
-    own, content = _id_of(item), item.content
+    own, content = item.run_id, item.content
     mine = [run for run in remote if run.belongs_to(own)]
     # A study's run takes new versions; a trial's run must hold one log.
     going_on = [run.run_id for run in mine if run.begun == content or isinstance(item, Study)]
@@ -133,11 +130,9 @@ def run_ids(item: LocalTrial | Study, remote: list[RemoteRun]) -> list[str]:
 
 def send_trial(trial: LocalTrial, directory: Path, mode: str, run_id: str) -> None:
     """Replay one record: its log epoch by epoch, then its summary."""
-    wandb_run: Any = open_trial(trial.run, directory, mode, run_id, trial.content)
-    first_step = int(wandb_run.step) if wandb_run.resumed else 0
-    for entry in trial.entries:
-        log_entry(wandb_run, entry, first_step)
-    close_trial(wandb_run, trial.run.arm, trial.summary, trial.content)
+    wandb_run = open_trial(trial.trial, directory, mode, run_id, trial.content)
+    log_entries(wandb_run, trial.entries[num_epochs_of(wandb_run) :])
+    close_trial(wandb_run, trial.trial.run.arm, trial.summary, trial.content)
 
 
 def _confirm(name: str, contents: dict[str, str], marker: Marker) -> None:

@@ -1,80 +1,106 @@
-"""The tracker seam: three verbs, a null object, a composite. A tracker never breaks or blocks a training."""
+"""The tracker seam: what shows trials somewhere else than on disk. Trackers are listed in harness/tracking/trackers.py.
+
+A tracker lives in the process that follows a launch (harness/tracking/follower.py). It is told what the records hold.
+If it raises or hangs, no training notices.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from harness.config.base import content_hash
 from harness.records.schema import Summary
+from harness.records.trial_run import TrialRun
+from harness.tracking.study import Study
+
+Entry = Mapping[str, Any]  # {"epoch": int from 1, "metrics": {name: value}, "seconds": float}
 
 
 @dataclass(frozen=True)
-class TrialRun:
-    """What a tracker is told of a trial when it starts.
+class TrackedTrial:
+    """A trial as a tracker is told of it: its place in the experiment, and its config, as in its record."""
 
-    Attributes:
-        phase: what the trial is for (search, confirm, baseline).
-        number: of a search's trial.
-        params: a search's values, by dotted key.
-        again: whether the trial was started before, perhaps by a process that was killed.
-    """
-
-    trial_id: str
-    experiment: str
-    arm: str
-    seed: int
-    phase: str
-    config: dict[str, Any] = field(default_factory=dict)
-    number: int | None = None
-    params: dict[str, Any] = field(default_factory=dict)
-    again: bool = False
+    run: TrialRun
+    config: dict[str, Any]
 
     @property
-    def title(self) -> str:
-        return f"{self.arm}/seed{self.seed}" if self.number is None else f"{self.arm}/trial{self.number}"
+    def trial_id(self) -> str:
+        return self.run.trial_id
 
 
-class Tracker(Protocol):
-    """One trial's events: `start`, then `log` for each epoch, then `finish`."""
-
-    def start(self, run: TrialRun) -> None:
-        """A trial starts (or goes on: the epochs it already has are logged again)."""
-
-    def log(self, entry: dict[str, Any]) -> None:
-        """An epoch ended: {"epoch": int, "metrics": {name: value}, "seconds": float}."""
-
-    def finish(self, summary: Summary) -> None:
-        """The trial ended, in whatever state."""
+def trial_content(entries: Sequence[Entry], summary: Summary) -> str:
+    """The hash of a trial's log and summary."""
+    return content_hash([list(entries), summary.model_dump(mode="json")], length=16)
 
 
-class NullTracker:
-    """Tracks nothing."""
+class TrialRefused(Exception):
+    """A tracker cannot show this trial, and is well otherwise."""
 
-    def start(self, run: TrialRun) -> None:
+
+class Tracker(ABC):
+    """Shows the trials of one experiment or sweep: each is opened, gets its epochs in order, and is closed.
+
+    Args:
+        folder: `RESULTS/NAME`, for files of its own.
+        fell_back: whether it has failed in this launch, and is to take its other way.
+
+    Attributes:
+        package: what has to be installed for it; the extra of this project that has it is named as the tracker is.
+        num_at_once: of how many trials it may be told at the same time, from as many threads.
+        timeout_s: how long it may take for what it is told at once of a trial, before it is given up for that trial.
+    """
+
+    package: str | None = None
+    num_at_once = 1
+    timeout_s = 40.0
+
+    def __init__(self, folder: Path, fell_back: bool = False) -> None:
+        self.folder = folder.absolute()
+
+    @abstractmethod
+    def open(self, trial: TrackedTrial) -> int:
+        """Begin to show a trial, or go on; how many of its first epochs are shown already (of an earlier launch).
+
+        Raises:
+            TrialRefused: this trial cannot be shown.
+            Exception: the tracker failed.
+        """
+
+    @abstractmethod
+    def log(self, trial: TrackedTrial, entries: Sequence[Entry]) -> None:
+        """Show epochs that have ended."""
+
+    @abstractmethod
+    def close(self, trial: TrackedTrial, summary: Summary, content: str | None) -> None:
+        """Show how the trial ended.
+
+        Args:
+            content: the hash of the log and the summary; None where the epochs that `open` found may be others.
+        """
+
+    def show_study(self, study: Study) -> None:  # noqa: B027  # not every tracker can show one
+        """Show a finished sweep: its space, winners, tables and figures."""
+
+    def fall_back(self) -> str | None:
+        """After a failure: say how a new process would go on (with `fell_back`), which shows anew what was open.
+
+        None where there is no other way, and only the trial is given up.
+        """
+        return None
+
+
+class NullTracker(Tracker):
+    """Shows nothing."""
+
+    def open(self, trial: TrackedTrial) -> int:
+        return 0
+
+    def log(self, trial: TrackedTrial, entries: Sequence[Entry]) -> None:
         """Do nothing."""
 
-    def log(self, entry: dict[str, Any]) -> None:
+    def close(self, trial: TrackedTrial, summary: Summary, content: str | None) -> None:
         """Do nothing."""
-
-    def finish(self, summary: Summary) -> None:
-        """Do nothing."""
-
-
-class CompositeTracker:
-    """Tells several trackers, in order."""
-
-    def __init__(self, trackers: Sequence[Tracker]) -> None:
-        self.trackers = tuple(trackers)
-
-    def start(self, run: TrialRun) -> None:
-        for tracker in self.trackers:
-            tracker.start(run)
-
-    def log(self, entry: dict[str, Any]) -> None:
-        for tracker in self.trackers:
-            tracker.log(entry)
-
-    def finish(self, summary: Summary) -> None:
-        for tracker in self.trackers:
-            tracker.finish(summary)

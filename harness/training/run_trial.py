@@ -1,4 +1,4 @@
-"""Run one trial into its record: resume from its checkpoint, track it, and write down how it ended."""
+"""Run one trial into its record: resume from its checkpoint, and write down how it ended."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from harness.errors import TrialError, UserError, first_line
 from harness.records.provenance import git_state, machine, package_versions, user_code
 from harness.records.schema import Provenance, Summary, TrialState, assert_sealed
 from harness.records.store import TrialFolder
+from harness.records.trial_run import TrialRun
 from harness.tasks.registry import name_of_task
-from harness.tracking.tracker import Tracker, TrialRun
 from harness.training.engine import PLAIN_ENGINE, Engine, Fitting, drive
 from harness.training.loop import FitState
 from harness.training.memory import PeakMemory, is_out_of_memory
@@ -30,12 +30,11 @@ def run_trial(
     run: TrialRun,
     folder: TrialFolder,
     resources: Resources,
-    tracker: Tracker,
     report: Report,
     engine: Engine = PLAIN_ENGINE,
 ) -> Summary:
     """Train one trial, alone, and write its record: see `trial_steps`."""
-    return drive(trial_steps(config, run, folder, resources, tracker, report, engine))
+    return drive(trial_steps(config, run, folder, resources, report, engine))
 
 
 def trial_steps(
@@ -43,7 +42,6 @@ def trial_steps(
     run: TrialRun,
     folder: TrialFolder,
     resources: Resources,
-    tracker: Tracker,
     report: Report,
     engine: Engine = PLAIN_ENGINE,
 ) -> Generator[Fitting, FitState, Summary]:
@@ -78,22 +76,16 @@ def trial_steps(
 
     def log(entry: dict[str, object]) -> bool | None:
         folder.append_log(entry)
-        tracker.log(entry)
         try:
             return report(entry)
         except Exception as error:
             raise _Stopped(error) from error
 
     trial = Trial(config, resources, folder.checkpoint, log, engine)
-    tracker.start(run)
     try:
         summary = yield from attempt(trial, folder, memory)
-    except UserError as error:
-        tracker.finish(failed(folder, "error", str(error)))
-        raise
     except _Stopped as stopped:
         raise stopped.error from None
-    tracker.finish(summary)
     if summary.reason == "disk":
         raise TrialError("disk", str(summary.message))
     folder.finish(summary, provenance(trial, [line["at"] for line in read_lines(starts)]))

@@ -8,7 +8,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +23,7 @@ from harness.cli.progress import BestSoFar, Progress, score_text, search_line, s
 from harness.cli.views import status as status_view
 from harness.cli.views.status import render_status, show_status
 from harness.errors import UserError
-from harness.launch.worker import TrialEvent
+from harness.launch.events import Done, Epoch, Failed, Note
 from harness.records.schema import Summary
 from harness.records.schema import TrialState as RecordState
 from harness.records.search import Objective
@@ -227,7 +226,11 @@ def test_a_plan_of_a_wrong_file(tmp_path: Path, cli: Cli, content: str, message:
     assert message in result.error
 
 
-def event(kind: str, state: str = "complete", seed: int = 0, **changes: Any) -> TrialEvent:
+def epoch() -> Epoch:
+    return Epoch(task(0), {"epoch": 2})
+
+
+def done(state: str = "complete", **changes: Any) -> Done:
     summary = Summary(
         trial_id="x",
         state=RecordState(state),
@@ -236,20 +239,19 @@ def event(kind: str, state: str = "complete", seed: int = 0, **changes: Any) -> 
         costs={"seconds": 13.2},
         **changes,
     )
-    made: Callable[..., TrialEvent] = TrialEvent
-    return made(kind, task(seed), summary=summary if kind == "done" else None, entry={"epoch": 2})
+    return Done(task(0), summary)
 
 
 def test_lines_of_a_search() -> None:
-    assert search_line(event("done"), (F1,)) == "valid_target/macro_f1 51.2 %, forgetting 2.1 points (8 epochs, 13 s)"
-    assert search_line(event("done", "pruned", epochs_run=5), (F1,)) == "pruned at epoch 5"
-    failed = event("done", "failed", reason="nan", message="the loss is nan")
+    assert search_line(done(), (F1,)) == "valid_target/macro_f1 51.2 %, forgetting 2.1 points (8 epochs, 13 s)"
+    assert search_line(done("pruned", epochs_run=5), (F1,)) == "pruned at epoch 5"
+    failed = done("failed", reason="nan", message="the loss is nan")
     assert search_line(failed, (F1,)) == "failed: nan: the loss is nan"
-    assert search_line(TrialEvent("failed", task(0), message="it was killed"), (F1,)) == "failed: it was killed"
+    assert search_line(Failed(task(0), "it was killed"), (F1,)) == "failed: it was killed"
     assert score_text("valid_target/loss", 1.5) == "valid_target/loss 1.500"
 
 
-def describe(event: TrialEvent) -> str:
+def describe(event: Done | Failed) -> str:
     return search_line(event, (F1,))
 
 
@@ -257,17 +259,17 @@ def test_sweep_progress_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatc
     clock = iter([100.0, 110.0, 130.0, 140.0])
     monkeypatch.setattr("harness.cli.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
     with Progress(describe, num_done=3, num_planned=5) as progress:
-        progress.hear(event("epoch"))
-        progress.hear(event("done"))
-        progress.hear(event("done", "pruned", epochs_run=2))
+        progress.hear(epoch())
+        progress.hear(done())
+        progress.hear(done("pruned", epochs_run=2))
     assert capsys.readouterr().out.splitlines() == [
         "[4/5] arm/seed0: valid_target/macro_f1 51.2 %, forgetting 2.1 points (8 epochs, 13 s); "
         "at most about 10 s left",
         "[5/5] arm/seed0: pruned at epoch 2; at most about 0 s left",
     ]
     with Progress(describe, num_done=3) as progress:  # a budget in seconds
-        progress.hear(event("done", "pruned", epochs_run=2))
-        progress.hear(TrialEvent("note", task(0), message="offline"))
+        progress.hear(done("pruned", epochs_run=2))
+        progress.hear(Note(task(0), "offline"))
     assert capsys.readouterr() == ("[4] arm/seed0: pruned at epoch 2\n", "offline\n")
 
 
@@ -275,10 +277,10 @@ def test_sweep_progress_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> Non
     with Progress(describe, bars=True, num_done=3, num_planned=5, best=BestSoFar(F1)) as progress:
         bar = progress.rich.tasks[0]
         assert (bar.total, bar.completed) == (5, 3)
-        progress.hear(event("epoch"))
+        progress.hear(epoch())
         assert (bar.description, bar.completed) == ("arm/seed0 epoch 2", pytest.approx(3 + 1 / 3))
-        progress.hear(event("done"))
-        progress.hear(TrialEvent("note", task(0), message="[red]not markup[/red]"))
+        progress.hear(done())
+        progress.hear(Note(task(0), "[red]not markup[/red]"))
         assert (bar.completed, bar.fields["best"]) == (4, "best valid_target/macro_f1 51.2 % (arm/seed0)")
     out = capsys.readouterr().out
     assert "arm/seed0: valid_target/macro_f1 51.2 %" in out

@@ -10,9 +10,10 @@ import pytest
 
 from harness.cli.progress import Progress, outcome_line, run_progress
 from harness.config.trial import TrialConfig
-from harness.launch.worker import TrialEvent, TrialTask
+from harness.launch.events import Busy, Done, Epoch, Failed, Note
+from harness.launch.task import TrialTask
 from harness.records.schema import Summary, TrialState
-from harness.tracking.tracker import TrialRun
+from harness.records.trial_run import TrialRun
 
 
 def task(seed: int, epochs: int = 3, train: str = "full") -> TrialTask:
@@ -34,13 +35,11 @@ def summary(state: TrialState = TrialState.COMPLETE, **fields: Any) -> Summary:
 
 
 def test_outcome_lines() -> None:
-    done = TrialEvent("done", task(0), summary=summary())
+    done = Done(task(0), summary())
     assert outcome_line(done) == "target_cer 12.3 %, source_cer 50.0 %  (2 epochs, 7 s)"
-    bad = TrialEvent("done", task(0), summary=summary(TrialState.FAILED, reason="nan", message="the loss is nan"))
+    bad = Done(task(0), summary(TrialState.FAILED, reason="nan", message="the loss is nan"))
     assert outcome_line(bad) == "failed: nan: the loss is nan"
-    assert outcome_line(TrialEvent("failed", task(0), message="its process was killed")) == (
-        "failed: its process was killed"
-    )
+    assert outcome_line(Failed(task(0), "its process was killed")) == ("failed: its process was killed")
 
 
 def test_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,11 +47,11 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     monkeypatch.setattr("harness.cli.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
     tasks = (task(0, epochs=3), task(1, epochs=9))
     with run_progress(tasks, quiet=True) as progress:
-        progress.hear(TrialEvent("epoch", tasks[0], entry={"epoch": 1}))
-        progress.hear(TrialEvent("note", tasks[0], message="wandb failed"))
-        progress.hear(TrialEvent("done", tasks[0], summary=summary()))
-        progress.hear(TrialEvent("busy", tasks[1]))
-        progress.hear(TrialEvent("failed", tasks[1], message="gone"))
+        progress.hear(Epoch(tasks[0], {"epoch": 1}))
+        progress.hear(Note(tasks[0], "wandb failed"))
+        progress.hear(Done(tasks[0], summary()))
+        progress.hear(Busy(tasks[1]))
+        progress.hear(Failed(tasks[1], "gone"))
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         "[1/2] arm/seed0: target_cer 12.3 %, source_cer 50.0 %  (2 epochs, 7 s); about 30 s left",
@@ -67,12 +66,12 @@ def test_bars_count_epochs_and_early_stopping(capsys: pytest.CaptureFixture[str]
         bar = progress.rich.tasks[0]
         assert bar.total == 6  # a trial that trains nothing counts as one epoch
         for _ in range(2):
-            progress.hear(TrialEvent("epoch", tasks[0], entry={"epoch": 2}))
+            progress.hear(Epoch(tasks[0], {"epoch": 2}))
         assert (bar.completed, bar.description) == (2, "arm/seed0 epoch 2")
-        progress.hear(TrialEvent("done", tasks[0], summary=summary()))
+        progress.hear(Done(tasks[0], summary()))
         assert bar.completed == 5  # stopped after 2 of 5
-        progress.hear(TrialEvent("note", tasks[1], message="[red]not markup[/red]"))
-        progress.hear(TrialEvent("done", tasks[1], summary=summary()))
+        progress.hear(Note(tasks[1], "[red]not markup[/red]"))
+        progress.hear(Done(tasks[1], summary()))
         assert bar.completed == 6
     text = capsys.readouterr().out
     assert "arm/seed1: target_cer 12.3 %" in text

@@ -10,11 +10,12 @@ import pytest
 
 from harness.launch.run_experiment import manifest_of
 from harness.records.schema import Record, assert_sealed
+from harness.records.search import SearchResult, read_search
 from harness.records.store import RecordStore, TrialFolder
 from harness.search.declaration import Sweep
 from harness.search.sweep_files import load_sweep
 from harness.sweep.race import Launch, run_race
-from harness.sweep.run_sweep import choose_winners, confirm_experiment, frozen_content, load_search
+from harness.sweep.run_sweep import choose_winners, confirm_experiment, frozen_content
 from harness.tables.build import build_table
 from harness.tables.render.markdown import render_markdown
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
 PUBLISHED = ("text_depth_x_l2", "speech_depth_x_l2")
-CHECK_ONLY = Launch(RESULTS, 1, None, lambda event: False)  # everything is finished, so it trains nothing
+CHECK_ONLY = Launch(RESULTS, 1, lambda event: False)  # everything is finished, so it trains nothing
 
 
 @pytest.fixture(params=PUBLISHED)
@@ -39,8 +40,14 @@ def search_record(sweep: Sweep, trial_id: str) -> Record:
     return record
 
 
+def read_search_of(sweep: Sweep) -> SearchResult:
+    result = read_search(RESULTS / sweep.name)
+    assert result is not None
+    return result
+
+
 def test_every_arm_had_the_same_budget(sweep: Sweep) -> None:
-    result = load_search(RESULTS, sweep.name)
+    result = read_search_of(sweep)
     assert result.objectives == sweep.objectives
     for arm in sweep.searched:
         numbers = [point.number for point in result.points if point.arm == arm.name]
@@ -50,7 +57,7 @@ def test_every_arm_had_the_same_budget(sweep: Sweep) -> None:
 
 def test_points_are_what_the_records_say(sweep: Sweep) -> None:
     arms = {arm.name: arm for arm in sweep.searched}
-    for point in load_search(RESULTS, sweep.name).points:
+    for point in read_search_of(sweep).points:
         (seed,), (trial_id,) = sweep.config.search.seeds, point.trial_ids
         assert sweep.trial(arms[point.arm], point.params, seed).trial_id == trial_id
         record = search_record(sweep, trial_id)
@@ -62,7 +69,7 @@ def test_points_are_what_the_records_say(sweep: Sweep) -> None:
 
 
 def test_winners_follow_from_the_records(sweep: Sweep) -> None:
-    result = load_search(RESULTS, sweep.name)
+    result = read_search_of(sweep)
     racing = run_race(sweep, result, CHECK_ONLY)
     frozen = choose_winners(sweep, racing)
     committed: dict[str, Any] = json.loads((RESULTS / sweep.name / "frozen.json").read_text(encoding="utf-8"))

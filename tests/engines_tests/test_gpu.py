@@ -28,7 +28,7 @@ from harness.engines.packed.pack import Pack
 from harness.engines.packed.scheduler import PackScheduler
 from harness.engines.registry import Engines
 from harness.records.store import TrialFolder
-from harness.tracking.tracker import NullTracker, TrialRun
+from harness.records.trial_run import TrialRun
 from harness.training.free_memory import memory_limits, own_peak
 from harness.training.resources import Resources
 from harness.training.run_trial import run_trial
@@ -265,10 +265,10 @@ def test_a_trial_from_its_config_to_its_record(
     about = TrialRun(config.trial_id, "e", "a", config.seed, "confirm")
     execution = Execution.model_validate({"engine": engine, "pack": 2 if engine == "packed" else 1})
     trains = Engines().of(execution)
-    summary = run_trial(config, about, folder, resources, NullTracker(), lambda entry: None, trains)
+    summary = run_trial(config, about, folder, resources, lambda entry: None, trains)
     assert summary.state == "complete" and summary.checks["base_restored"].startswith("adapters off")
     assert summary.costs["peak_memory_mb"] > 0
     exact = config.model_copy(update={"loop": config.loop.model_copy(update={"device": "cpu"})})
-    its = run_trial(exact, about, TrialFolder(tmp_path / "cpu"), resources, NullTracker(), lambda entry: None, trains)
+    its = run_trial(exact, about, TrialFolder(tmp_path / "cpu"), resources, lambda entry: None, trains)
     assert summary.base.keys() == its.base.keys()
     assert summary.metrics.keys() == its.metrics.keys()

@@ -15,8 +15,8 @@ from tiny_text import TinyText, corpus_rows, write_corpus
 from harness.backbones.recipe import load_recipe
 from harness.config.trial import TrialConfig
 from harness.errors import UserError
+from harness.launch.events import TrialEvent
 from harness.launch.run_experiment import RunReport, check_fingerprints, preflight, run_experiment
-from harness.launch.worker import TrialEvent
 from harness.records.store import TrialFolder
 from harness.training.pretrain import pretrain
 from harness.training.resources import Resources

@@ -9,7 +9,9 @@ import pytest
 from small_experiments import Plan, misbehaving, num_starts
 
 from harness.errors import TrialError
-from harness.launch.worker import TrialEvent, TrialTask, Worker, must_train
+from harness.launch.events import Busy, Done, Epoch, Failed, TrialEvent
+from harness.launch.task import TrialTask
+from harness.launch.worker import Worker
 from harness.records.schema import Summary, TrialState
 from harness.records.store import TrialFolder
 
@@ -34,8 +36,8 @@ def summary_of(state: TrialState, reason: str | None = None) -> Summary:
 )
 def test_what_has_to_be_trained(summary: Summary | None, train: bool, train_when_asked: bool, plan: Plan) -> None:
     (task,) = plan({"frozen": {"train": "none", "adapter": None}}).pending
-    assert must_train(task, summary) == train
-    assert must_train(replace(task, retry_failed=True), summary) == train_when_asked
+    assert task.must_train(summary) == train
+    assert replace(task, retry_failed=True).must_train(summary) == train_when_asked
 
 
 @pytest.fixture
@@ -47,9 +49,8 @@ def task(plan: Plan) -> TrialTask:
 def test_a_trial_is_trained_once(task: TrialTask, events: list[TrialEvent]) -> None:
     worker = Worker()
     first, again = worker.train(task, events.append), worker.train(task, events.append)
-    assert first.kind == again.kind == "done" and first.summary == again.summary
-    assert first.summary is not None and first.summary.state == "complete"
-    assert [(event.kind, event.entry and event.entry["epoch"]) for event in events] == [("epoch", 1), ("epoch", 2)]
+    assert isinstance(first, Done) and first == again and first.summary.state == "complete"
+    assert [event.entry["epoch"] for event in events if isinstance(event, Epoch)] == [1, 2] and len(events) == 2
     assert num_starts(task.folder) == 1
 
 
@@ -63,9 +64,9 @@ def test_a_search_and_a_confirm_trial_of_one_worker(task: TrialTask, events: lis
     for order in ((in_search(task), task), (task, in_search(task))):
         worker, first = Worker(), order[0].run.phase
         found = [worker.train(replace(each, folder=each.folder / first), events.append) for each in order]
-        summaries = {event.task.run.phase: event.summary for event in found}
+        summaries = {event.task.run.phase: event.summary for event in found if isinstance(event, Done)}
         search, confirm = summaries["search"], summaries["confirm"]
-        assert search is not None and confirm is not None and search.state == confirm.state == "complete"
+        assert search.state == confirm.state == "complete"
         assert (search.by_domain, search.base) == ({}, {}) and "target_macro_f1" not in search.metrics
         assert confirm.by_domain.keys() == confirm.base.keys() == {"away", "home"}
         assert search.valid == confirm.valid
@@ -76,26 +77,26 @@ def test_the_answer_to_an_epoch_prunes_the_trial(task: TrialTask, events: list[T
 
     def prune(event: TrialEvent) -> bool | None:
         events.append(event)
-        return event.kind == "epoch"
+        return isinstance(event, Epoch)
 
     first, again = (Worker().train(in_search(task), prune) for _ in range(2))
-    assert first.summary == again.summary and first.summary is not None
-    assert (first.kind, first.summary.state, first.summary.epochs_run) == ("done", "pruned", 1)
+    assert isinstance(first, Done) and first == again
+    assert (first.summary.state, first.summary.epochs_run) == ("pruned", 1)
     assert len(events) == 1 and num_starts(in_search(task).folder) == 1
 
 
 def test_a_trial_that_is_held_elsewhere_is_busy(task: TrialTask, events: list[TrialEvent]) -> None:
     with TrialFolder(task.folder).lock(wait=False) as held:
         assert held
-        assert Worker().train(task, events.append).kind == "busy"
+        assert Worker().train(task, events.append) == Busy(task)
     assert not (task.folder / "config.json").exists() and events == []
-    assert Worker().train(task, events.append).kind == "done"
+    assert isinstance(Worker().train(task, events.append), Done)
 
 
 def test_a_mistake_of_the_user_is_told_as_such(plan: Plan, events: list[TrialEvent]) -> None:
     (task,) = plan({"far": {"backbone": {"layers": [9]}}}).pending
     event = Worker().train(task, events.append)
-    assert (event.kind, event.user_error, event.summary) == ("failed", True, None)
+    assert isinstance(event, Failed) and event.user_error
     assert event.message.startswith("backbone.layers: [9] matches no layer")
 
 
@@ -107,7 +108,7 @@ def test_a_full_disk_is_told_and_leaves_no_summary(
 
     monkeypatch.setattr("harness.training.loop.save_checkpoint", fill_disk)
     event = Worker().train(task, events.append)
-    assert (event.kind, event.user_error, event.summary) == ("failed", False, None)
+    assert isinstance(event, Failed) and not event.user_error
     assert event.message.endswith("checkpoint.safetensors: cannot be written: No space left on device")
     assert TrialFolder(task.folder).summary() is None
 
@@ -115,7 +116,7 @@ def test_a_full_disk_is_told_and_leaves_no_summary(
 def test_a_bug_in_a_users_strategy_is_a_summary(plan: Plan, events: list[TrialEvent]) -> None:
     (task,) = plan({"broken": misbehaving("raise")}).pending
     event = Worker().train(task, events.append)
-    assert event.kind == "done" and event.summary is not None and not event.user_error
+    assert isinstance(event, Done)
     assert (event.summary.state, event.summary.reason) == ("failed", "error")
     assert (task.folder / "traceback.txt").is_file()
     (again,) = plan({"broken": misbehaving("raise")}).pending  # a failure of this kind is tried again

@@ -13,7 +13,7 @@ from trial_configs import MakeConfig
 
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
-from harness.tracking.tracker import NullTracker, TrialRun
+from harness.records.trial_run import TrialRun
 from harness.training.loop import FitState
 from harness.training.resources import Resources
 from harness.training.run_trial import run_trial
@@ -108,7 +108,7 @@ def train(tmp_path: Path, resources: Resources) -> Callable[..., Summary]:
         folder = TrialFolder(tmp_path / name)
         folder.clear()
         about = TrialRun(config.trial_id, "e", "a", config.seed, phase)
-        return run_trial(config, about, folder, shared[phase], NullTracker(), report)
+        return run_trial(config, about, folder, shared[phase], report)
 
     return run
 

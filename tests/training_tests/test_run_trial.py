@@ -16,7 +16,7 @@ from harness.config.trial import TrialConfig
 from harness.errors import TrialError, UserError
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
-from harness.tracking.tracker import NullTracker, Tracker, TrialRun
+from harness.records.trial_run import TrialRun
 from harness.training.checkpoint import save_checkpoint
 from harness.training.resources import Resources
 from harness.training.run_trial import run_trial
@@ -28,33 +28,15 @@ RECORD_FILES = {
 }
 
 
-class Listening:
-    """A tracker that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.heard: list[Any] = []
-
-    def start(self, run: TrialRun) -> None:
-        self.heard.append(("start", run.trial_id))
-
-    def log(self, entry: Entry) -> None:
-        self.heard.append(("log", entry["epoch"]))
-
-    def finish(self, summary: Summary) -> None:
-        self.heard.append(("finish", summary.state.value, summary.reason))
-
-
 @pytest.fixture
 def train(tmp_path: Path, resources: Resources) -> Callable[..., Summary]:
     """A function that trains into `tmp_path / "record"`, as a worker does."""
 
-    def run(
-        config: TrialConfig, tracker: Tracker | None = None, report: Callable[[Entry], None] = lambda entry: None
-    ) -> Summary:
+    def run(config: TrialConfig, report: Callable[[Entry], None] = lambda entry: None) -> Summary:
         folder = TrialFolder(tmp_path / "record")
         folder.clear()
         about = TrialRun(config.trial_id, "e", "a", config.seed, "confirm")
-        return run_trial(config, about, folder, resources, tracker or NullTracker(), report)
+        return run_trial(config, about, folder, resources, report)
 
     return run
 
@@ -75,15 +57,13 @@ def without_costs(folder: Path) -> dict[str, Any]:
 def test_a_finished_record_is_whole(
     train: Callable[..., Summary], make_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
-    tracker, entries = Listening(), list[Entry]()
+    entries = list[Entry]()
     config = make_config()
-    summary = train(config, tracker, entries.append)
+    summary = train(config, entries.append)
     folder = tmp_path / "record"
     assert {path.name for path in folder.iterdir()} == RECORD_FILES
     assert TrialFolder(folder).summary() == summary and summary.state == "complete"
     assert read_lines(folder / "log.jsonl") == entries and [entry["epoch"] for entry in entries] == [1, 2, 3]
-    finish = ("finish", "complete", None)
-    assert tracker.heard == [("start", config.trial_id), ("log", 1), ("log", 2), ("log", 3), finish]
     saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert TrialConfig.model_validate(saved) == config
     record = TrialFolder(folder).record()
@@ -123,14 +103,14 @@ def test_a_trial_that_was_killed_goes_on_to_the_same_record(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, None, kill)
+        train(config, kill)
     folder = TrialFolder(tmp_path / "record")
     assert folder.summary() is None and folder.checkpoint.exists() and len(folder.read_log()) == epoch
     folder.path.joinpath(".checkpoint.safetensors.123.tmp").write_bytes(b"half")  # as a kill while writing leaves it
-    tracker = Listening()
-    train(config, tracker)
+    entries = list[Entry]()
+    train(config, entries.append)
     assert without_costs(tmp_path / "record") == without_costs(tmp_path / "whole")
-    assert [event for event in tracker.heard if event[0] == "log"] == [("log", 1), ("log", 2), ("log", 3)]
+    assert [entry["epoch"] for entry in entries] == [1, 2, 3]  # those before the kill, too
     assert {path.name for path in (tmp_path / "record").iterdir()} == RECORD_FILES
     record = folder.record()
     assert record is not None and record.provenance is not None and record.provenance.num_starts == 2
@@ -145,15 +125,13 @@ def test_a_bug_in_a_users_strategy_is_on_record(
 ) -> None:
     """With its traceback; the next start that goes well leaves no trace of it."""
     config = make_config(adapter=misbehaving("raise", call=5, marker=str(tmp_path / "once")))  # three calls an epoch
-    tracker = Listening()
-    summary = train(config, tracker)
+    summary = train(config)
     folder = tmp_path / "record"
     assert (summary.state, summary.reason, summary.epochs_run) == ("failed", "error", 1)
     assert summary.message == f"ZeroDivisionError: a bug (see {folder / 'traceback.txt'})"
     text = (folder / "traceback.txt").read_text(encoding="utf-8")
     assert text.startswith("Traceback (most recent call last):") and "misbehaving.py" in text and "go_wrong" in text
     assert summary.metrics == {} and set(summary.valid) >= {"valid_target/accuracy"}
-    assert tracker.heard[-1] == ("finish", "failed", "error")
     assert TrialFolder(folder).summary() == summary and TrialFolder(folder).record() is not None
     again = train(config)
     assert again.state == "complete"
@@ -209,14 +187,12 @@ def test_a_full_disk_leaves_the_trial_unfinished(
             raise TrialError("disk", f"{path}: cannot be written: No space left on device")
         save_checkpoint(path, checkpoint)
 
-    tracker = Listening()
     with monkeypatch.context() as patch:
         patch.setattr("harness.training.loop.save_checkpoint", fill_disk)
         with pytest.raises(TrialError, match="No space left on device") as caught:
-            train(make_config(), tracker)
+            train(make_config())
     folder = TrialFolder(tmp_path / "record")
     assert caught.value.reason == "disk" and folder.summary() is None and folder.checkpoint.exists()
-    assert tracker.heard[-1] == ("finish", "failed", "disk")
     assert train(make_config()).state == "complete"
 
 

@@ -17,9 +17,9 @@ from harness.errors import TrialError
 from harness.metrics import constrained_score, validation_metrics
 from harness.records.schema import Summary, TrialState, assert_sealed
 from harness.records.store import TrialFolder
+from harness.records.trial_run import TrialRun
 from harness.tasks.registry import TASKS
 from harness.tasks.task import Evaluation
-from harness.tracking.tracker import NullTracker, TrialRun
 from harness.training.resources import Resources
 from harness.training.run_trial import run_trial
 from harness.training.trial import Outcome, Trial
@@ -43,7 +43,7 @@ def train(tmp_path: Path, resources: Resources, sealed: Resources) -> Train:
     def run(config: Any, phase: str, report: Callable[[Any], bool | None] = lambda entry: None) -> Summary:
         about = TrialRun(config.trial_id, "e", "a", config.seed, phase)
         shared = sealed if phase == "search" else resources
-        return run_trial(config, about, TrialFolder(tmp_path / phase), shared, NullTracker(), report)
+        return run_trial(config, about, TrialFolder(tmp_path / phase), shared, report)
 
     return run
 
@@ -207,7 +207,7 @@ def test_resources_of_another_phase_are_refused(
     about = TrialRun(config.trial_id, "e", "a", 0, phase)
     wrong = resources if phase == "search" else sealed
     with pytest.raises(TrialError, match=rf"^phase {phase}: a search gets sealed test data") as caught:
-        run_trial(config, about, TrialFolder(tmp_path), wrong, NullTracker(), lambda entry: None)
+        run_trial(config, about, TrialFolder(tmp_path), wrong, lambda entry: None)
     assert caught.value.reason == "sealed" and not any(tmp_path.iterdir())
 
 

@@ -25,7 +25,7 @@ from harness.data.corpus import SpeechExample, TextExample
 from harness.errors import TrialError, UserError
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
-from harness.tracking.tracker import NullTracker, TrialRun
+from harness.records.trial_run import TrialRun
 from harness.training.loop import fit
 from harness.training.resources import Resources
 from harness.training.run_trial import run_trial
@@ -47,7 +47,7 @@ def record(config: TrialConfig, resources: Resources, folder: Path) -> tuple[Sum
     """Run a trial into a record; its summary, and its predictions by domain and key as the file has them."""
     trial_folder = TrialFolder(folder)
     about = TrialRun(config.trial_id, "e", "a", config.seed, "confirm")
-    summary = run_trial(config, about, trial_folder, resources, NullTracker(), silent)
+    summary = run_trial(config, about, trial_folder, resources, silent)
     predictions: dict[str, dict[str, Any]] = {}
     for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
@@ -213,7 +213,7 @@ def test_a_base_weight_that_was_changed_fails_the_trial(
     assert caught.value.reason == "not_restored"
     folder, config = TrialFolder(tmp_path), make_config()
     about = TrialRun(config.trial_id, "e", "a", 0, "confirm")
-    summary = run_trial(config, about, folder, resources, NullTracker(), silent)
+    summary = run_trial(config, about, folder, resources, silent)
     assert (summary.state, summary.reason, summary.metrics) == ("failed", "not_restored", {})
     assert folder.summary() == summary and not (tmp_path / "predictions.jsonl").exists()
 

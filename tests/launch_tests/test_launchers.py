@@ -1,4 +1,4 @@
-"""Pools: in this process, and in worker processes that may die."""
+"""The contract of every launcher; and of those with processes, which may die."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from pathlib import Path
 import pytest
 from small_experiments import Plan, comparable, log_of, misbehaving, num_starts
 
-from harness.launch.pools import InProcessPool, Pool, ProcessPool, Tell, launch
+from harness.errors import UserError
+from harness.launch.events import Done, Epoch, Failed, Note, TrialEvent
+from harness.launch.in_process import InProcessLauncher
+from harness.launch.launcher import Launcher, Tell, launch
+from harness.launch.launchers import LAUNCHERS, choose_launcher
+from harness.launch.processes import ProcessLauncher
 from harness.launch.run_experiment import run_experiment
-from harness.launch.worker import TrialEvent, TrialTask
+from harness.launch.task import TrialTask
 from harness.records.store import TrialFolder
 from harness.search.owners import start_of
 
@@ -26,15 +31,18 @@ THREE = {"frozen": {"train": "none", "adapter": None}, "head_only": {"train": "h
 
 
 def ends(events: list[TrialEvent]) -> list[tuple[str, str]]:
-    """Kind and title of each trial's last event, in order."""
-    return [(event.kind, event.task.title) for event in events if event.kind not in ("epoch", "note")]
+    """Class and title of each trial's last event, in order."""
+    last = [event for event in events if not isinstance(event, (Epoch, Note))]
+    return [(type(event).__name__, event.task.title) for event in last]
 
 
-KINDS = ["in_process", "processes"]
+def epochs(events: list[TrialEvent]) -> list[Epoch]:
+    return [event for event in events if isinstance(event, Epoch)]
 
 
-def make_pool(kind: str, tell: Tell, num_workers: int = 1) -> Pool:
-    return InProcessPool(tell) if kind == "in_process" else ProcessPool(num_workers, tell)
+def make_launcher(name: str, tell: Tell, num_workers: int = 1) -> Launcher:
+    """With as many workers as asked for, or as it can have."""
+    return LAUNCHERS[name](tell, min(num_workers, LAUNCHERS[name].max_workers or num_workers))
 
 
 @contextmanager
@@ -56,110 +64,110 @@ def held_elsewhere(task: TrialTask) -> Iterator[threading.Event]:
     holder.join()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_one_worker_trains_in_the_order_of_submission(kind: str, plan: Plan, events: list[TrialEvent]) -> None:
-    with make_pool(kind, events.append) as pool:
-        launch(pool, plan(THREE).pending)
-    assert ends(events) == [("done", f"{arm}/seed0") for arm in THREE]
-    assert [event.task.run.arm for event in events if event.kind == "epoch"] == ["head_only"] * 2 + ["adapters"] * 2
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_one_worker_trains_in_the_order_of_submission(name: str, plan: Plan, events: list[TrialEvent]) -> None:
+    with make_launcher(name, events.append) as launcher:
+        launch(launcher, plan(THREE).pending)
+    assert ends(events) == [("Done", f"{arm}/seed0") for arm in THREE]
+    assert [event.task.run.arm for event in epochs(events)] == ["head_only"] * 2 + ["adapters"] * 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", LAUNCHERS)
 def test_a_trial_that_another_launch_holds_comes_last_and_is_waited_for(
-    kind: str, plan: Plan, events: list[TrialEvent]
+    name: str, plan: Plan, events: list[TrialEvent]
 ) -> None:
     tasks = plan(THREE).pending
     with held_elsewhere(tasks[0]) as release:
 
         def hear(event: TrialEvent) -> None:
             events.append(event)
-            if ends(events)[-1:] == [("done", "adapters/seed0")]:
+            if ends(events)[-1:] == [("Done", "adapters/seed0")]:
                 threading.Timer(0.2, release.set).start()
 
-        with make_pool(kind, hear) as pool:
-            launch(pool, tasks)
-    assert ends(events) == [("done", "head_only/seed0"), ("done", "adapters/seed0"), ("done", "frozen/seed0")]
+        with make_launcher(name, hear) as launcher:
+            launch(launcher, tasks)
+    assert ends(events) == [("Done", "head_only/seed0"), ("Done", "adapters/seed0"), ("Done", "frozen/seed0")]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_exception_of_the_listener_stops_the_launch(kind: str, plan: Plan) -> None:
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_an_exception_of_the_listener_stops_the_launch(name: str, plan: Plan) -> None:
     tasks = plan(THREE).pending
 
     def leave(event: TrialEvent) -> None:
-        if event.kind == "epoch":
+        if isinstance(event, Epoch):
             raise LookupError("enough")
 
-    with pytest.raises(LookupError, match="enough"), make_pool(kind, leave) as pool:
-        launch(pool, tasks)
+    with pytest.raises(LookupError, match="enough"), make_launcher(name, leave) as launcher:
+        launch(launcher, tasks)
     finished = [TrialFolder(task.folder).summary() for task in tasks]
     assert finished[0] is not None and finished[1:] == [None, None]
     assert not (tasks[1].folder / "traceback.txt").exists()
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_answer_to_an_epoch_prunes_the_trial(kind: str, plan: Plan, events: list[TrialEvent]) -> None:
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_the_answer_to_an_epoch_prunes_the_trial(name: str, plan: Plan, events: list[TrialEvent]) -> None:
     """At the epoch that was asked for, and only the trial that was asked for."""
     tasks = plan({"head_only": THREE["head_only"], "adapters": {}}, base={"loop": {"epochs": 4}}).pending
 
     def prune(event: TrialEvent) -> bool | None:
         events.append(event)
-        if event.entry is None:
+        if not isinstance(event, Epoch):
             return None
         return event.task.run.arm == "head_only" and event.entry["epoch"] == 2
 
-    with make_pool(kind, prune) as pool:
-        launch(pool, tasks)
-    assert [event.task.run.arm for event in events if event.kind == "epoch"] == ["head_only"] * 2 + ["adapters"] * 4
-    summaries = [event.summary for event in events if event.kind == "done"]
-    assert [(summary.state, summary.epochs_run) for summary in summaries if summary] == [("pruned", 2), ("complete", 4)]
+    with make_launcher(name, prune) as launcher:
+        launch(launcher, tasks)
+    assert [event.task.run.arm for event in epochs(events)] == ["head_only"] * 2 + ["adapters"] * 4
+    summaries = [event.summary for event in events if isinstance(event, Done)]
+    assert [(summary.state, summary.epochs_run) for summary in summaries] == [("pruned", 2), ("complete", 4)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_tasks_are_submitted_while_others_run(kind: str, plan: Plan, events: list[TrialEvent]) -> None:
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_tasks_are_submitted_while_others_run(name: str, plan: Plan, events: list[TrialEvent]) -> None:
     """Also from inside `tell`."""
     first, *others = plan({"adapters": {}, "head_only": THREE["head_only"], "frozen": THREE["frozen"]}).pending
-    pool = make_pool(kind, lambda event: None, 2)
+    launcher = make_launcher(name, lambda event: None, 2)
 
     def hear(event: TrialEvent) -> None:
         events.append(event)
-        assert pool.num_in_flight <= pool.capacity + 1
-        if event.kind == "epoch" and others:
-            pool.submit(others.pop(0))
+        assert launcher.num_in_flight <= launcher.capacity + 1
+        if isinstance(event, Epoch) and others:
+            launcher.submit(others.pop(0))
 
-    pool = make_pool(kind, hear, 2)
-    with pool:
-        pool.submit(first)
-        assert (pool.num_in_flight, pool.capacity) == (1, 1 if kind == "in_process" else 2)
-        while pool.num_in_flight:
-            pool.pump(60)
-    assert {title for how, title in ends(events) if how == "done"} == {
+    launcher = make_launcher(name, hear, 2)
+    with launcher:
+        launcher.submit(first)
+        assert (launcher.num_in_flight, launcher.capacity) == (1, launcher.num_workers)
+        while launcher.num_in_flight:
+            launcher.pump(60)
+    assert {title for how, title in ends(events) if how == "Done"} == {
         "adapters/seed0",
         "head_only/seed0",
         "frozen/seed0",
     }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_pump_lasts_as_long_as_it_is_given(kind: str, plan: Plan, events: list[TrialEvent]) -> None:
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_a_pump_lasts_as_long_as_it_is_given(name: str, plan: Plan, events: list[TrialEvent]) -> None:
     """With nothing to do, and with a trial that another process holds, which makes room for another."""
     (task,) = plan({"frozen": THREE["frozen"]}).pending
-    with make_pool(kind, events.append) as pool:
-        pool.pump()
+    with make_launcher(name, events.append) as launcher:
+        launcher.pump()
         began = time.monotonic()
-        pool.pump(0.3)
+        launcher.pump(0.3)
         assert 0.3 <= time.monotonic() - began < 5
         with held_elsewhere(task):
-            pool.submit(task)
-            while pool.capacity == 1:
-                pool.pump(0.05)
-            assert (pool.num_in_flight, pool.capacity, events) == (1, 2, [])
+            launcher.submit(task)
+            while launcher.capacity == 1:
+                launcher.pump(0.05)
+            assert (launcher.num_in_flight, launcher.capacity, events) == (1, 2, [])
             began = time.monotonic()
-            pool.pump(0.01)
+            launcher.pump(0.01)
             assert time.monotonic() - began < 5
-        while pool.num_in_flight:
-            pool.pump(60)
-    assert ends(events) == [("done", "frozen/seed0")] and pool.capacity == 1
+        while launcher.num_in_flight:
+            launcher.pump(60)
+    assert ends(events) == [("Done", "frozen/seed0")] and launcher.capacity == 1
 
 
 def test_two_processes_give_the_bits_of_one_also_after_a_kill(
@@ -171,11 +179,11 @@ def test_two_processes_give_the_bits_of_one_also_after_a_kill(
     first = plan(arms)
     killed, *others = first.pending
     report = run_experiment(first, 2, events.append)
-    assert sorted(ends(events)) == sorted([("failed", "killed/seed0"), *(("done", task.title) for task in others)])
+    assert sorted(ends(events)) == sorted([("Failed", "killed/seed0"), *(("Done", task.title) for task in others)])
     how = "its process was killed by signal 9 (out of memory?)"
     assert report.failures == [f"killed/seed0: {how}; the same command goes on from its last epoch"]
     assert report.user_error is None and report.num_trained == 4
-    told = sorted((event.task.run.arm, event.entry["epoch"]) for event in events if event.entry is not None)
+    told = sorted((event.task.run.arm, event.entry["epoch"]) for event in epochs(events))
     assert told == sorted([*((arm, n) for arm in ("head_only", "adapters", "noisy") for n in (1, 2)), ("killed", 1)])
     folder = TrialFolder(killed.folder)
     assert folder.summary() is None and folder.checkpoint.is_file() and len(log_of(killed.folder)) == 1
@@ -195,14 +203,14 @@ def test_two_processes_give_the_bits_of_one_also_after_a_kill(
         assert num_starts(found.path) == (2 if task == killed else 1)
 
 
-def test_a_pool_in_this_process_keeps_its_worker(plan: Plan, events: list[TrialEvent]) -> None:
-    """Its corpora and backbones are read once, and its W&B process is one."""
+def test_a_launcher_in_this_process_keeps_its_worker(plan: Plan, events: list[TrialEvent]) -> None:
+    """Its corpora and backbones are read once."""
     workers = []
-    with InProcessPool(events.append) as pool:
+    with InProcessLauncher(events.append) as launcher:
         for task in plan(THREE).pending:
-            pool.submit(task)
-            pool.pump()
-            workers.append(pool._worker)
+            launcher.submit(task)
+            launcher.pump()
+            workers.append(launcher._worker)
     assert len(workers) == 3 and workers[0] is not None
     assert all(worker is workers[0] for worker in workers)
 
@@ -213,18 +221,18 @@ def test_a_worker_that_is_killed_is_replaced(plan: Plan, events: list[TrialEvent
 
     def hear(event: TrialEvent) -> None:
         events.append(event)
-        if event.kind == "done" and event.task.run.arm == "frozen":
+        if isinstance(event, Done) and event.task.run.arm == "frozen":
             (worker,) = multiprocessing.active_children()
             worker.kill()
             worker.join()
-        if event.kind == "epoch":
+        if isinstance(event, Epoch):
             raise LookupError("enough")
 
-    with pytest.raises(LookupError, match="enough"), ProcessPool(1, hear) as pool:
-        launch(pool, plan(arms).pending)
-    assert ends(events) == [("failed", "killed/seed0"), ("done", "frozen/seed0")]
-    assert [event.reason for event in events if event.kind == "failed"] == ["killed"]
-    assert events[-1].kind == "epoch" and events[-1].task.run.arm == "adapters"
+    with pytest.raises(LookupError, match="enough"), ProcessLauncher(hear) as launcher:
+        launch(launcher, plan(arms).pending)
+    assert ends(events) == [("Failed", "killed/seed0"), ("Done", "frozen/seed0")]
+    assert [event.killed for event in events if isinstance(event, Failed)] == [True]
+    assert isinstance(events[-1], Epoch) and events[-1].task.run.arm == "adapters"
     assert multiprocessing.active_children() == []  # the last one was stopped, not left behind
 
 
@@ -232,13 +240,13 @@ def launch_and_die(tasks: list[TrialTask], note: Path) -> None:
     """Be killed at the first epoch, after writing down who trains."""
 
     def die(event: TrialEvent) -> None:
-        if event.kind == "epoch":
+        if isinstance(event, Epoch):
             (worker,) = multiprocessing.active_children()
             note.write_text(str(worker.pid), encoding="utf-8")
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with ProcessPool(1, die) as pool:
-        launch(pool, tasks)
+    with ProcessLauncher(die) as launcher:
+        launch(launcher, tasks)
 
 
 def test_a_worker_whose_parent_was_killed_ends(plan: Plan, tmp_path: Path) -> None:
@@ -254,3 +262,12 @@ def test_a_worker_whose_parent_was_killed_ends(plan: Plan, tmp_path: Path) -> No
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert TrialFolder(task.folder).summary() is None and len(log_of(task.folder)) == 1
+
+
+def test_which_launcher() -> None:
+    assert [choose_launcher(None, jobs) for jobs in (1, 2)] == ["in_process", "processes"]
+    assert choose_launcher("processes", 1) == "processes"
+    with pytest.raises(UserError, match=r"--jobs 2: .* in_process "):
+        choose_launcher("in_process", 2)
+    with pytest.raises(UserError, match=f"--launcher 'slurn'; choices: {', '.join(LAUNCHERS)}"):
+        choose_launcher("slurn", 1)

@@ -1,0 +1,60 @@
+"""The launcher that trains in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from harness.launch.events import Busy, TrialEvent
+from harness.launch.launcher import Launcher, TaskQueue, Tell
+from harness.launch.worker import PackedWorker
+
+
+class InProcessLauncher(Launcher):
+    """Trials in this process: one after another, or `num_slots` at a time where they can be packed.
+
+    `pump` trains until one has ended (or the time is up, where others are under way).
+    """
+
+    max_workers = 1
+
+    def __init__(self, tell: Tell, num_workers: int = 1, num_slots: int = 1) -> None:
+        super().__init__(tell, num_workers, num_slots)
+        self._worker: PackedWorker | None = None  # made with the first task: it loads torch
+
+    @property
+    def num_running(self) -> int:
+        return 0 if self._worker is None else len(self._worker)
+
+    def pump(self, timeout_s: float | None = None) -> None:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            task = self.queue.pop() if self.num_running < self.num_slots else None
+            if task is not None:
+                if self._worker is None:  # one with nothing under way has length 0, so `or` would make another
+                    self._worker = PackedWorker(self.num_slots, self.tell)
+                self._worker.start(task)
+            elif not self.num_running:
+                pause_s = self.queue.wait_s(deadline)
+                if pause_s is None:
+                    return  # nothing in flight, and no time given
+                time.sleep(pause_s)
+            if self._worker is not None and self._hear(self._worker.run()):
+                return
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+
+    def _hear(self, events: Sequence[TrialEvent]) -> bool:
+        """Tell what has ended; whether there was anything."""
+        for event in events:
+            if isinstance(event, Busy):
+                self.queue.hold(event.task)
+            else:
+                self.tell(event)
+        return bool(events)
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = None
+        self.queue = TaskQueue()

@@ -1,0 +1,21 @@
+"""Names that fit where a tracker puts them; what is left out is told apart by a hash."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def shorten(text: str, limit: int) -> str:
+    """The text; or its beginning and its hash, where it has more characters than `limit`."""
+    return text if len(text) <= limit else _hashed(text, text, limit)
+
+
+def file_name(text: str, limit: int = 64) -> str:
+    """A name of a file or folder for a text: its letters and digits, and its hash where that is not all of it."""
+    plain = "".join(one if one.isalnum() or one in " -_=+,()." else "_" for one in text)
+    is_fine = plain == text and text[:1] not in ("", ".") and len(text) <= limit
+    return text if is_fine else _hashed(plain, text, limit)
+
+
+def _hashed(shown: str, text: str, limit: int) -> str:
+    return f"{shown[: limit - 9].lstrip('.')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
