@@ -7,14 +7,19 @@ file is not what this program would write.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import typer
 
+import harness.adapters
+from harness.adapters import ADAPTERS, STRATEGIES
 from harness.backbones.recipe import Recipe
 from harness.cli.main import app
 from harness.config.schemas import SCHEMAS, schema_of, text_of
@@ -52,6 +57,7 @@ PAGES = {
         " The shipped recipes lie in `harness/backbones/shipped/`.",
     ),
 }
+FILLED_IN = {"in_features": "from the backbone"}  # arguments that an experiment leaves out
 ELSEWHERE = {"TableSettings": "table.md"}  # settings that have a page of their own
 
 
@@ -87,6 +93,13 @@ def files() -> dict[Path, str]:
         " `tweets/accuracy`; in a sweep, objectives and constraints are validation metrics: `valid_target/macro_f1`,"
         " `valid_source/cer`, `valid_forgetting`.",
         _metrics(),
+    )
+    texts[reference / "adapters.md"] = _page(
+        "Adapters and strategies",
+        "The classes that `adapter` and `adapter.adapter_strategy` may name by `_target_`, and their arguments, which"
+        " are settings like any other (`adapter.dim`, `adapter.adapter_strategy.l2_lambda`). A class of your own is"
+        " named in the same way: [your own strategy](../tutorials/05-your-own-strategy.md).",
+        _classes(),
     )
     return texts
 
@@ -246,6 +259,51 @@ def _metrics() -> Iterator[str]:
             yield _row(f"`{name}`", "the task's", "%", f"the task's primary metric: {primary}")
             continue
         yield _row(f"`{name}`", metric.direction, metric.unit, metric.meaning)
+
+
+def _classes() -> Iterator[str]:
+    """A section for each adapter and strategy: what its class says of itself and of each argument."""
+    for kind, registry in (("adapter", ADAPTERS), ("strategy", STRATEGIES)):
+        for name, config in registry.items():
+            target = _default_of(config, "_target_")
+            about, meanings = _docstring(locate(target))
+            yield from (f"## {kind} `{name}`", "", f"`_target_: {_public_name(target)}`", "", about, "")
+            arguments = [field.name for field in dataclasses.fields(config) if field.name != "_target_"]
+            if arguments:
+                yield from (_row("argument", "default", "meaning"), _row(":---", ":---", ":---"))
+            for argument in arguments:
+                default = _default_text(argument, _default_of(config, argument))
+                yield _row(f"`{argument}`", default, meanings.get(argument, ""))
+            yield ""
+
+
+def _default_of(config: type, name: str) -> Any:
+    """The default of a dataclass's field; MISSING where it has none."""
+    field = next(field for field in dataclasses.fields(config) if field.name == name)
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _default_text(argument: str, value: Any) -> str:
+    if argument in FILLED_IN:
+        return FILLED_IN[argument]
+    if dataclasses.is_dataclass(value):
+        return f"`{type(value).__name__.removesuffix('Config')}`"
+    return "required" if value is dataclasses.MISSING else f"`{json.dumps(value)}`"
+
+
+def _public_name(target: str) -> str:
+    """The short import path of a class that `harness.adapters` exports."""
+    name = target.rsplit(".", 1)[1]
+    return f"harness.adapters.{name}" if hasattr(harness.adapters, name) else target
+
+
+def _docstring(cls: object) -> tuple[str, dict[str, str]]:
+    """A class's first paragraph, and the meaning of each argument of its `Args:`."""
+    text = inspect.getdoc(cls) or ""
+    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
+    told = section[1] if section else ""
+    entries = re.findall(r"^    (\w+): (.*?)(?=^    \w|\Z)", told, re.DOTALL | re.MULTILINE)
+    return _paragraph(text.split("\n\n")[0]), {name: _paragraph(meaning) for name, meaning in entries}
 
 
 def main() -> None:

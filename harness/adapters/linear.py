@@ -153,10 +153,10 @@ class LinearAdapter(nn.Module, AdapterModuleUtil):
     Args:
         in_features: D, the width of input and output.
         dim: H, the width of the bottleneck.
-        activation: a key of ACTIVATIONS.
+        activation: a key of ACTIVATIONS: identity, hardtanh, relu, selu, swish (or silu), gelu.
         norm_position: "pre" normalises the input, "post" the output.
         dropout: probability of dropping an element of the output; 0 adds no layer.
-        adapter_strategy: config or object; residual add if None.
+        adapter_strategy: how the output is merged with the input; config or object, residual add if None.
 
     Raises:
         ValueError: a size below 1, or an unknown activation or norm position.

@@ -27,11 +27,11 @@ def plan(
         from harness.search.sweep_files import load_sweep
 
         print_plan(plan_sweep(load_sweep(path, overrides or []), results, jobs))
-    elif "arms" in content and "seeds" in content:
+    elif "seeds" in content and ("arms" in content or "design" in content):
         from harness.config.experiment import load_experiment
 
         experiment = load_experiment(path, overrides or [])
         print_plan(plan_experiment(experiment, experiment.trials, results, jobs))
     else:
         keys = ", ".join(map(str, content)) or "nothing"
-        raise UserError(f"{path}: neither a sweep (space) nor an experiment (arms and seeds); it has {keys}")
+        raise UserError(f"{path}: neither a sweep (space) nor an experiment (arms or a design, and seeds); it has {keys}")

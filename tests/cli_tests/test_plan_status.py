@@ -213,7 +213,11 @@ def test_status_loads_no_torch(searching: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("name: x\ndescription: y\n", "neither a sweep (space) nor an experiment (arms and seeds); it has name, "),
+        (
+            "name: x\ndescription: y\n",
+            "neither a sweep (space) nor an experiment (arms or a design, and seeds); it has ",
+        ),
+        ("name: x\ndesign: {type: add_one, components: {}}\nseeds: [0]\n", "design.components: "),
         ("[1]\n", "wrong.yaml"),
         ("name: x\narms: {a: {}}\nseeds: [0]\n", "arms.a: "),
         ("space: {}\n", "wrong.yaml: "),

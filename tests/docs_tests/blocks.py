@@ -6,8 +6,8 @@
     ```python               the block is run by Python
     ```text                 any other block is shown only
 
-After the language, `exit=N` says with which code a block's commands end (0 by default), and `skip="REASON"` says why
-a block is not run.
+After the language, `exit=N` says with which code a block's last command ends (0 by default), and `skip="REASON"` says
+why a block is not run.
 """
 
 from __future__ import annotations

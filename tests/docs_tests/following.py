@@ -85,12 +85,12 @@ class Reader:
             case "write" | "edit":
                 self._write(block, place)
             case "console":
-                for command in block.commands:
-                    self._run(
-                        ["bash", "-c", command.text], command.expected, block.exit_code, f"{place}: {command.text}"
-                    )
+                *first, last = block.commands
+                for command, exit_code in (*((one, 0) for one in first), (last, block.exit_code)):
+                    text = command.text
+                    self.run(["bash", "-c", text], command.expected, exit_code, f"{place}: {text}")
             case "python":
-                self._run([sys.executable, "-c", block.text], (), block.exit_code, place)
+                self.run([sys.executable, "-c", block.text], (), block.exit_code, place)
 
     def _write(self, block: Block, place: str) -> None:
         assert block.file is not None
@@ -102,7 +102,8 @@ class Reader:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text, encoding="utf-8")
 
-    def _run(self, command: list[str], expected: tuple[str, ...], exit_code: int, place: str) -> None:
+    def run(self, command: list[str], expected: tuple[str, ...], exit_code: int, place: str) -> None:
+        """Run a command; raises AssertionError as `follow` does."""
         process = subprocess.Popen(
             command,
             cwd=self.folder,

@@ -57,3 +57,18 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in headings(target)):
             wrong.append(link)
     assert wrong == []
+
+
+# Messages of torch and of SQLite that the page explains, too.
+_OTHERS_MESSAGES = ("OSError: Could not load this library", "_torchaudio.so", "database is locked")
+
+
+def test_questions_quote_messages_that_there_are() -> None:
+    page = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"`([^`]*)`", " ".join(re.findall(r"^\*\*(.*?)\*\*", page, re.MULTILINE)))
+    messages = [message for message in quoted if "..." in message or message in _OTHERS_MESSAGES]
+    assert len(messages) > 5
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "harness").rglob("*.py"))
+    source = re.sub(r'"\s+f?"', "", source)  # a message that goes on in the next line
+    parts = [part.strip(" :;,") for message in messages for part in message.split("...")]
+    assert [part for part in parts if part and part not in source and part not in _OTHERS_MESSAGES] == []

@@ -89,13 +89,15 @@ class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
     Args:
         stochastic_depth: probability of DROPPING the adapter's output while training, in [0, 1].
         l2_lambda: weight of the l2 penalty, >= 0; 0 disables it.
-        l2_target: what is penalised, "result" or "adapter_output".
-        l2_reduction: "sum", "valid_frame_mean" or "valid_element_mean".
-        drop: "batch" or "row".
+        l2_target: "result" penalises the adapter's output after dropping, "adapter_output" the output itself.
+        l2_reduction: "sum" over frames and features, padding included, or the mean over what is no padding:
+            "valid_frame_mean" or "valid_element_mean".
+        drop: "batch" draws once for a whole batch, "row" once for each example.
         skip_dropped: do not run the adapter on what is dropped. Gradients are those of a dropped output
             (zeros), so only an adapter with noise of its own can tell: the draw comes before it.
-        depth_schedule: "constant" or "linear" (needs `module.depth_fraction`).
-        progress_schedule: "constant" or "linear" (needs `module.training_progress`).
+        depth_schedule: "constant", or "linear": upper layers are dropped more (needs `module.depth_fraction`).
+        progress_schedule: "constant", or "linear" in the share of training that is done (needs
+            `module.training_progress`).
 
     Raises:
         ValueError: a value out of range or unknown, or two options that contradict each other.
