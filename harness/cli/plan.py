@@ -34,4 +34,6 @@ def plan(
         print_plan(plan_experiment(experiment, experiment.trials, results, jobs))
     else:
         keys = ", ".join(map(str, content)) or "nothing"
-        raise UserError(f"{path}: neither a sweep (space) nor an experiment (arms or a design, and seeds); it has {keys}")
+        raise UserError(
+            f"{path}: neither a sweep (space) nor an experiment (arms or a design, and seeds); it has {keys}"
+        )
