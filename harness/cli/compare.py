@@ -21,7 +21,7 @@ def compare(
     format: Annotated[str, typer.Option(help="terminal, md or json.")] = "terminal",
     items: Annotated[int, typer.Option(min=0, help="Changed items to show, of either kind.")] = 0,
 ) -> None:
-    """Compare two experiments, results folders or arms, paired where seeds and items are shared."""
+    """Compare two experiments, results folders or arms. They are paired where seeds and items are shared."""
     must_be_in(format, FORMATS, f"--format {format!r}")
     from harness.checks.compare import compare_sides
     from harness.checks.sides import load_side

@@ -16,7 +16,7 @@ SWEEP = "quickstart"
 
 
 def demo(results: Results = RESULTS, quiet: Quiet = False) -> None:
-    """Fetch real text and speech, train adapters on both, and print the tables."""
+    """Run a sweep on real text and an experiment on speech. The data is fetched first, reports are written last."""
     from harness.data.corpora.registry import fetch_corpus
 
     show_fetching()

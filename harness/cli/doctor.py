@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def doctor() -> None:
-    """Say what this machine has: packages, torchaudio's backend, corpora, backbones, W&B."""
+    """Say what this machine has. Packages, torchaudio's backend, corpora, backbones, W&B."""
     for what, finding in findings():
         print(f"{what + ':':24} {finding}", flush=True)
 

@@ -15,7 +15,7 @@ TEMPLATE = Path(__file__).resolve().parents[1] / "templates" / "project"
 def init(
     name: Annotated[Path, typer.Argument(help="The project's folder: a new or empty one.")] = Path("harness_project"),
 ) -> None:
-    """Write a small commented project that runs: an experiment, a sweep, a strategy, a few sentences."""
+    """Write a small commented project that runs. It has an experiment, a sweep, a strategy and a few sentences."""
     if name.is_file() or (name.is_dir() and any(name.iterdir())):
         raise UserError(
             f"{name}: exists already and is not an empty folder; harness init never overwrites, so choose another name"

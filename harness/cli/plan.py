@@ -15,7 +15,7 @@ def plan(
     jobs: Jobs = 1,
     results: Results = RESULTS,
 ) -> None:
-    """Show what a sweep or an experiment would train, and what it would cost; only a short probe is trained."""
+    """Show what a sweep or an experiment would train and cost. Only a short probe is trained."""
     from harness.api.inputs import user_file
     from harness.cli.views.plan import print_plan
     from harness.config.yaml import read_yaml

@@ -15,7 +15,7 @@ def pretrain(
     overwrite: Annotated[bool, typer.Option(help="Train again although the weights are there.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a backbone on its source domains (does nothing when its weights are there)."""
+    """Train a backbone on its source domains. Nothing is done when its weights are there."""
     from harness.backbones.recipe import load_recipe
 
     loaded = load_recipe(recipe)

@@ -22,7 +22,7 @@ def publish(
         typer.Option("--keep", help="Remove nothing: leave the folders, or with --unpack the two files."),
     ] = False,
 ) -> None:
-    """Pack the records of finished trials into two small files to commit, in place of their folders."""
+    """Pack the records of finished trials into two files. They are small, to commit, in place of the folders."""
     from harness.records import publishing
     from harness.records.store import RecordStore
 

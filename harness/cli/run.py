@@ -42,7 +42,7 @@ def run(
     pack: Pack = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train an experiment's missing trials (arms x seeds) and print its table."""
+    """Train an experiment (arms x seeds) and print its table. Finished trials are reused."""
     tracker = choose_tracker(track, wandb)
     from harness.api.inputs import user_file
     from harness.api.launches import plan_launch

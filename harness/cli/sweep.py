@@ -44,7 +44,7 @@ def sweep(
     pack: Pack = None,
     quiet: Quiet = False,
 ) -> None:
-    """Search every arm with the same budget, freeze the winners, confirm them on fresh seeds, print the table."""
+    """Tune every arm, confirm the winners, print the table. All arms get the same budget; the seeds are fresh."""
     tracker = choose_tracker(track, wandb)
     from harness.api.inputs import user_file
     from harness.cli.progress import sweep_progress

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.cli.options import RESULTS, Metrics, Results, name_argument, split_list
 from harness.errors import must_be_in
 from harness.tables.render.formats import FORMATS, STANDALONE, format_for, render
-
-if TYPE_CHECKING:
-    from harness.tables.model import Table
 
 
 def table(
@@ -36,11 +32,14 @@ def table(
         tuple[str, str] | None, typer.Option(metavar="ROW COLUMN", help="List the trials behind a cell instead.")
     ] = None,
 ) -> None:
-    """Print the table of experiments from their records (trains nothing)."""
+    """Print the table of experiments from their records."""
     chosen = format_for(format, None if out is None else out.name)
     if standalone:
         must_be_in(chosen, STANDALONE, f"--standalone: {chosen} has no document of its own")
-    made = make_table(names, results, metrics, spec, layout)
+    from harness.api.results import table as make_table
+
+    columns = None if metrics is None else split_list(metrics)
+    made = make_table(*names, results=results, metrics=columns, settings=spec, layout=layout).model
     if explain is not None:
         from harness.cli.views.explain import print_explanation
 
@@ -55,17 +54,3 @@ def table(
         from harness.disk import write_atomically
 
         write_atomically(out, render(made, chosen, standalone).encode())
-
-
-def make_table(
-    names: Sequence[str], results: Path, metrics: str | None, spec: Path | None, layout: str | None
-) -> Table:
-    """The table of one experiment or several, or of a table file.
-
-    Raises:
-        UserError: unknown experiment, layout or metric, or a wrong table file.
-    """
-    from harness.api.results import table
-
-    chosen = None if metrics is None else split_list(metrics)
-    return table(*names, results=results, metrics=chosen, settings=spec, layout=layout).model

@@ -27,7 +27,7 @@ def verify(
         float, typer.Option(min=0.0, help="Allowed with --retrain on other packages or processors (fraction).")
     ] = 0.02,
 ) -> None:
-    """Recompute every cell of a published table from its records, and the records from their predictions."""
+    """Recompute a published table from its records. The records are recomputed from their predictions."""
     if cell is not None and not retrain:
         raise UserError("--cell names the trial that --retrain trains again; add --retrain")
     from harness.checks.verify import verify

@@ -225,10 +225,10 @@ class TestEndings:
         ],
     )
     def test_codes(self, cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, line: str) -> None:
-        def fail(*arguments: object) -> None:
+        def fail(*arguments: object, **options: object) -> None:
             raise error
 
-        monkeypatch.setattr("harness.cli.table.make_table", fail)
+        monkeypatch.setattr("harness.api.results.table", fail)
         result = cli("table", "x")
         assert result.code == code
         assert result.err.strip().count("\n") == 0
@@ -237,10 +237,10 @@ class TestEndings:
     def test_trial_error_and_messages_of_several_lines(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         from harness.errors import TrialError
 
-        def fail(*arguments: object) -> None:
+        def fail(*arguments: object, **options: object) -> None:
             raise TrialError("checkpoint", "corrupt:\n  first\n  second")
 
-        monkeypatch.setattr("harness.cli.table.make_table", fail)
+        monkeypatch.setattr("harness.api.results.table", fail)
         result = cli("table", "x")
         assert (result.code, result.error) == (1, "corrupt: first second")
 

@@ -83,6 +83,7 @@ def test_help(cli: Cli, command: tuple[str, ...]) -> None:
     result = cli(*command, "--help")
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith(" ".join(("Usage: harness", *command)))
+    assert "..." not in result.out.partition("Commands:")[2]  # each command's line says it whole
 
 
 class TestDemo:
