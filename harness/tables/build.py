@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.config.messages import one_line
-from harness.config.table import TableSettings, TableSpec, check_layout, check_statements, metric_name
+from harness.config.table import TableSettings, check_layout, check_statements, metric_name
 from harness.config.trees import MISSING
 from harness.errors import UserError, must_be_in
 from harness.records.store import MANIFEST, RecordStore
@@ -48,16 +48,6 @@ def build_table(
             named).
     """
     return build_experiments(store.path.parent, (store.name,), settings, metrics)
-
-
-def build_spec(results: Path, spec: TableSpec) -> Table:
-    """Build the table of a spec file.
-
-    Raises:
-        UserError: as `build_table`.
-    """
-    settings = TableSettings.model_validate(spec.model_dump(exclude={"name", "experiments"}))
-    return build_experiments(results, spec.experiments, settings, name=spec.name)
 
 
 def build_experiments(

@@ -25,12 +25,13 @@ from harness.tables.render.formats import FORMATS, format_for, render
 from harness.tables.render.html import render_html
 from harness.tables.render.json import read_json
 from harness.tables.render.latex import latex_document, render_latex
-from harness.tables.render.latex_text import escape, unbalanced
+from harness.tables.render.latex_text import escape
 from harness.tables.render.markdown import render_markdown
 from harness.tables.render.terminal import print_terminal
 
 from .features import HOSTILE, feature_table
 from .golden_experiments import write_all
+from .latex_braces import unbalanced
 from .records_by_hand import Outcome, text_metrics, write_records
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -10,7 +10,7 @@ import yaml
 
 from harness.config.table import LAYOUT_NAMES, TableSettings, load_table_settings, load_table_spec
 from harness.errors import UserError
-from harness.tables.build import build_experiments, build_spec
+from harness.tables.build import build_experiments
 from harness.tables.layouts import LAYOUTS
 from harness.tables.model import Table
 from harness.tables.references import load_paper, paper_names
@@ -262,9 +262,10 @@ def write_spec(folder: Path, **content: Any) -> Path:
 
 def test_a_table_file(results: Path, tmp_path: Path) -> None:
     path = write_spec(tmp_path, name="mine", experiments=list(TARGETS), layout="simadapter", title="Mine")
-    table = build_spec(results, load_table_spec(path))
+    spec = load_table_spec(path)
+    table = build_experiments(results, spec.experiments, load_table_settings(path), name=spec.name)
     assert (table.name, table.title, table.experiments) == ("mine", "Mine", TARGETS)
-    assert load_table_settings(path).layout == "simadapter"
+    assert table.spec["layout"] == "simadapter"
 
 
 @pytest.mark.parametrize(
