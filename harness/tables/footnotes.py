@@ -87,7 +87,9 @@ def _test_notes(plans: Sequence[ColumnPlan], values: ValueCells, settings: Table
         notes.append(Footnote(text, kind="test"))
         notes += _power_note(plans, values, settings)
     elif compared:
-        notes.append(Footnote(f"no test against {settings.baseline}: it needs two seeds or more", kind="test"))
+        few = any(comparison.why in ("one_pair", "no_pair") for comparison in compared)
+        why = "it needs two seeds or more" if few else "every arm differs from it by the same amount on all seeds"
+        notes.append(Footnote(f"no test against {settings.baseline}: {why}", kind="test"))
     shown = {show for plan in plans for show in plan.entry.show}
     if "delta" in shown:
         notes.append(Footnote(f"Δ: mean paired difference from {settings.baseline}", kind="test"))

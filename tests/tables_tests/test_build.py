@@ -53,6 +53,15 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
     assert notes(table)[0] == "n = 1 seed, so no spread"
 
 
+@pytest.mark.parametrize(("num_seeds", "why"), [(1, "two seeds or more"), (3, "the same amount on all seeds")])
+def test_no_test_says_why(tmp_path: Path, num_seeds: int, why: str) -> None:
+    arms = {
+        arm: {seed: text_metrics(score) for seed in range(num_seeds)} for arm, score in {"a": 0.5, "b": 0.6}.items()
+    }
+    table = build_table(write_records(tmp_path, arms, table={"baseline": "a", "metrics": ["target_accuracy"]}))
+    assert [note.text.endswith(why) for note in table.footnotes if note.kind == "test"] == [True]
+
+
 def test_units(tmp_path: Path) -> None:
     metrics = ("target_accuracy", "forgetting", "trainable_parameters", "seconds", "peak_memory_mb", "best_epoch")
     table = table_of(tmp_path, {"a": {0: text_metrics(0.5, forgetting=0.021)}}, *metrics)
