@@ -29,7 +29,8 @@ from harness.seeding import torch_generator
 from harness.tasks.task import evaluate
 from harness.training.adapting import adapt
 from harness.training.optim import lr_scale
-from harness.training.resources import Resources, dtype_of
+from harness.training.precision import dtype_of
+from harness.training.resources import Resources
 from harness.training.trial import Trial
 
 STEPS = 8

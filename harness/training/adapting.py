@@ -17,6 +17,7 @@ from harness.config.trial import LayersFrom, TrialConfig
 from harness.disk import write_atomically
 from harness.errors import UserError
 from harness.seeding import derive_seed
+from harness.training.precision import dtype_of
 
 ADAPTER_NAME = "adapted"
 
@@ -126,7 +127,7 @@ def insert_adapters(model: TaskModel, config: TrialConfig) -> dict[str, int]:
         # A user's own class may raise anything when it is built: it is their input that is wrong.
         except Exception as error:
             raise UserError(f"adapter: {str(error) or type(error).__name__}") from error
-    dtype = torch.float64 if config.loop.precision == "float64" else torch.float32
+    dtype = dtype_of(config.loop)
     sizes = {}
     for name, point in model.encoder.insertion_points.items():
         adapter = point.get_adapter_module(ADAPTER_NAME)

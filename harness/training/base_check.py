@@ -10,7 +10,8 @@ from harness.backbones.model import TaskModel
 from harness.config.trial import TrialConfig
 from harness.errors import TrialError
 from harness.training.adapting import Adapted
-from harness.training.resources import Domains, dtype_of
+from harness.training.precision import dtype_of
+from harness.training.resources import Domains
 
 NUM_PROBES = 8  # examples of each domain
 

@@ -27,7 +27,6 @@ from harness.errors import TrialError
 from harness.metrics import METRICS
 from harness.seeding import derive_seed, torch_generator
 from harness.tasks.task import Item, Task
-from harness.training.autocast import autocast
 from harness.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -36,6 +35,7 @@ from harness.training.checkpoint import (
     save_checkpoint,
 )
 from harness.training.optim import lr_scale, make_adamw, set_lr
+from harness.training.precision import autocast, dtype_of
 from harness.training.views import num_views_of, views_of_epoch
 
 Scores = dict[str, float]
@@ -111,7 +111,7 @@ class Fit:
     def __init__(self, model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan) -> None:
         self.model, self.task, self.items, self.plan = model, task, items, plan
         self.device = torch.device(plan.loop.device)
-        self.dtype = torch.float64 if plan.loop.precision == "float64" else torch.float32
+        self.dtype = dtype_of(plan.loop)
         named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
         self.names = [name for name, _ in named]
         self.weights = [weight for _, weight in named]

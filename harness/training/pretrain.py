@@ -25,6 +25,7 @@ from harness.seeding import derive_seed
 from harness.tasks.making import make_task
 from harness.tasks.registry import task_of_recipe
 from harness.training.loop import FitPlan, FitState, fit
+from harness.training.precision import dtype_of
 from harness.training.resources import Domains
 
 UNKNOWN = "[UNK]"
@@ -75,7 +76,7 @@ def fit_backbone(
 ) -> FitState:
     """Fit the model on all source domains together; each epoch is scored on their validation splits."""
     model, loop = domains.backbone.model, recipe.loop
-    model.to(torch.device(loop.device), torch.float64 if loop.precision == "float64" else torch.float32)
+    model.to(torch.device(loop.device), dtype_of(loop))
     items = [item for domain in recipe.data.domains for item in domains.items(domain, "train")]
     task = make_task(recipe, domains.backbone.symbols, domains.backbone.tokenizer, domains.corpus, loop.augment)
 

@@ -24,11 +24,7 @@ from harness.errors import UserError
 from harness.tasks.making import make_task
 from harness.tasks.registry import task_of_recipe
 from harness.tasks.task import Evaluation, Item, Task, WholeTask, evaluate
-
-
-def dtype_of(loop: LoopSettings) -> torch.dtype:
-    """The dtype of a training's weights, and of what reaches its cut: with bfloat16 float32, which holds all of its."""
-    return torch.float64 if loop.precision == "float64" else torch.float32
+from harness.training.precision import dtype_of
 
 
 class Domains:

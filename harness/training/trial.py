@@ -25,7 +25,8 @@ from harness.training.base_check import BaseCheck
 from harness.training.device import check_device
 from harness.training.engine import PLAIN_ENGINE, Engine, Fitting, drive
 from harness.training.loop import FitPlan, FitState
-from harness.training.resources import Domains, Resources, dtype_of
+from harness.training.precision import dtype_of
+from harness.training.resources import Domains, Resources
 from harness.training.validation import Validation
 
 Report = Callable[[dict[str, Any]], bool | None]

@@ -95,7 +95,7 @@ def prefix_code() -> str:
     from harness.backbones import blocks, encoders, pretrained
     from harness.data import spec_augment
     from harness.engines.cut import cut, slot_layers
-    from harness.training import autocast
+    from harness.training import precision
 
     modules: list[ModuleType] = [
         insertion,
@@ -104,7 +104,7 @@ def prefix_code() -> str:
         encoders,
         pretrained,
         spec_augment,
-        autocast,
+        precision,
         cut,
         slot_layers,
         inspect.getmodule(Item),  # type: ignore[list-item]

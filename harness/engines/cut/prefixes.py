@@ -17,8 +17,8 @@ from harness.engines.cut.cut_task import CutTask
 from harness.engines.cut.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore, whole_steps
 from harness.engines.cut.slot_layers import Current, slotwise
 from harness.tasks.task import Item, Task, WholeTask
-from harness.training.autocast import autocast
-from harness.training.resources import Domains, dtype_of
+from harness.training.precision import autocast, dtype_of
+from harness.training.resources import Domains
 from harness.training.views import all_views, num_views_of
 
 

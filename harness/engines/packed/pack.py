@@ -16,8 +16,8 @@ from harness.engines.packed.layout import Layout, layout_of
 from harness.engines.packed.model import PackedModel
 from harness.engines.packed.slot import Slot
 from harness.tasks.task import Task
-from harness.training.autocast import autocast
 from harness.training.engine import Fitting
+from harness.training.precision import autocast
 
 
 class StepRunner(Protocol):

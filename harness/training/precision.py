@@ -1,10 +1,17 @@
-"""What a precision does to a training's forward pass: for bfloat16, torch's autocast over float32 weights."""
+"""What `loop.precision` means: the dtype of the weights, and for bfloat16 torch's autocast over float32 weights."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+
+from harness.config.trial import LoopSettings
+
+
+def dtype_of(loop: LoopSettings) -> torch.dtype:
+    """The dtype of a training's weights, and of what reaches its cut: with bfloat16 float32, which holds all of its."""
+    return torch.float64 if loop.precision == "float64" else torch.float32
 
 
 def autocast(device: torch.device, precision: str, keep_casts: bool = True) -> AbstractContextManager[object]:
