@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+# A fixture brings its marker: what it needs, or that making it takes seconds.
 FIXTURES = {
     "postgres_url": "postgres",
     "fetched_corpus": "real_data",
     "asterisk": "real_data",
+    "tiny_results": "slow",
 }
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMEDRIVER = shutil.which("chromedriver")

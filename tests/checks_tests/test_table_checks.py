@@ -67,6 +67,7 @@ def test_the_number_of_every_cell_is_named_by_its_cell(table: Table, format: str
     assert checked >= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_no_changed_digit_is_overlooked(table: Table, format: str) -> None:
     text = FORMATS[format].render(table)

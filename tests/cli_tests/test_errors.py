@@ -261,6 +261,7 @@ class TestDebug:
         assert result.stderr.splitlines()[-1].startswith("harness: no results of 'nobody' in results")
 
 
+@pytest.mark.slow
 def test_as_a_process(run_cli: RunCli, tiny_text_files: TinyText, tmp_path: Path) -> None:
     """The whole way: nothing that a library prints, or raises while it ends, joins the line."""
     result = run_cli(

@@ -119,6 +119,7 @@ def test_no_group_straddles_splits_in_any_domain(fetched_corpus: Corpus) -> None
                 assert where.setdefault(example.group, split) == split
 
 
+@pytest.mark.slow
 def test_splits_are_of_usable_size(fetched_corpus: Corpus) -> None:
     for domain, examples in fetched_corpus.domains.items():
         for split, fraction in zip(SPLITS, SPLIT_FRACTIONS, strict=True):

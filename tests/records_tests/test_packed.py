@@ -161,6 +161,7 @@ def test_damaged_predictions(published: RecordStore, cli: Cli, content: bytes | 
     assert path.exists() == (content is not None)
 
 
+@pytest.mark.slow
 def test_a_small_file_that_swells_is_refused(published: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed_predictions, "MAX_BYTES", 10**6)
     path = published.path / PREDICTIONS

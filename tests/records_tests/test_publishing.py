@@ -228,6 +228,7 @@ def kill_at(patch: pytest.MonkeyPatch, step: int) -> Callable[[], int]:
     return lambda: count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [publish, unpack])
 def test_stopped_at_every_step(
     store: RecordStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
@@ -276,6 +277,7 @@ publish(RecordStore(Path("results"), "mine"))
 """
 
 
+@pytest.mark.slow
 def test_killed_for_real(store: RecordStore, tmp_path: Path) -> None:
     """kill -9, at any time: what can be unpacked then is what was there."""
     for number in range(60):
