@@ -72,3 +72,9 @@ def test_questions_quote_messages_that_there_are() -> None:
     source = re.sub(r'"\s+f?"', "", source)  # a message that goes on in the next line
     parts = [part.strip(" :;,") for message in messages for part in message.split("...")]
     assert [part for part in parts if part and part not in source and part not in _OTHERS_MESSAGES] == []
+
+
+def test_index_of_the_how_to_pages_has_them_all() -> None:
+    folder = ROOT / "docs" / "how-to"
+    listed = set(_LINK.findall((folder / "README.md").read_text(encoding="utf-8")))
+    assert {path.name for path in folder.glob("*.md")} - listed == {"README.md"}
