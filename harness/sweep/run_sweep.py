@@ -189,8 +189,8 @@ def confirm_notes(sweep: Sweep, result: SearchResult, frozen: Frozen) -> tuple[N
     budget = f"{config.budget.trials} trials" if config.budget.trials else f"{config.budget.seconds:g} s of training"
     rules = ", ".join(config.confirm.rules)
     tuned = (
-        f"each searched arm tuned with {budget} ({config.sampler.name}, pruner {config.pruner.name}) on "
-        f"{sweep.objectives[0].metric}, validation only; rule: {rules}; confirmed on fresh seeds"
+        f"each searched arm was tuned with {budget} (sampler {config.sampler.name}, pruner {config.pruner.name}) on "
+        f"validation data ({sweep.objectives[0].metric}); winners were chosen by {rules} and confirmed on fresh seeds"
     )
     notes = [Note("budget", tuned)]
     fixed = [arm.name for arm in sweep.arms if not arm.space]

@@ -198,17 +198,25 @@ def _footnotes(
     counts = {cell.num_seeds for cell in cells if not cell.missing}
     seeds = f"n = {counts.pop()} seeds" if len(counts) == 1 else "the seeds that every combination has"
     reference = ", ".join(f"{factor} = {part_text(levels[0])}" for factor, levels in factors.items())
-    spread = {"sd": "± sample sd", "interval": f"[{100 * settings.level:g} % t interval]", "none": ""}[settings.spread]
+    spread = {"sd": "± sample standard deviation", "interval": f"[{100 * settings.level:g} % t interval]", "none": ""}[
+        settings.spread
+    ]
     found = [
-        Footnote(f"contrasts within each seed, mean {spread} over {seeds}".replace("  ", " "), kind="seeds"),
-        Footnote(f"against {reference}, averaged over the other factors", kind="method"),
-        Footnote("interactions are differences of differences: how much an effect changes", kind="method"),
+        Footnote(
+            f"each contrast is computed within a seed; mean {spread} over {seeds}".replace("  ", " "), kind="seeds"
+        ),
+        Footnote(f"an effect is against {reference}, averaged over the other factors", kind="method"),
+        Footnote(
+            "an interaction is a difference of differences: how much one effect changes with the other factor",
+            kind="method",
+        ),
     ]
     tested = sum(1 for cell in cells if cell.comparison is not None and cell.comparison.p is not None)
     if tested:
         found.append(
             Footnote(
-                f"*: not zero at {100 * settings.alpha:g} %, paired t-test, Holm-corrected over {tested} tests",
+                f"*: significantly different from zero (paired t-test over seeds at {100 * settings.alpha:g} %, "
+                f"Holm-corrected over {tested} tests)",
                 kind="test",
             )
         )

@@ -35,7 +35,7 @@ def write_footnotes(
     notes += unfinished
     notes += [Footnote(note, kind="uneven") for note in _uneven_cells(pivot, plans, values)]
     notes += [
-        Footnote(f"{arm}: has no {setting}, so it is not shown", kind="missing")
+        Footnote(f"{arm} is not shown, because it has no {setting}", kind="missing")
         for arm, setting in pivot.left_out.items()
     ]
     notes += [Footnote(note.text, kind=note.kind) for note in record_notes(trials)]
@@ -51,7 +51,7 @@ def _seeds_note(pivot: Pivot, settings: TableSettings) -> Footnote:
     finished = [sum(trial.complete for trial in cell) for cell in pivot.cells.values()]
     planned = [len(cell) for cell in pivot.cells.values()]
     spread = {
-        "sd": "mean ± sample sd",
+        "sd": "mean ± sample standard deviation",
         "interval": f"mean [{100 * settings.level:g} % interval]",
         "none": "mean",
     }[settings.spread]
@@ -59,7 +59,7 @@ def _seeds_note(pivot: Pivot, settings: TableSettings) -> Footnote:
         num = finished[0]
         text = f"{spread} over n = {num} seeds" if num > 1 else "n = 1 seed, so no spread"
     else:
-        text = f"{spread} over the finished seeds (n)"
+        text = f"{spread} over the finished seeds, whose number is n"
     if settings.phase == "search":
         text += "; validation data, from the search"
     return Footnote(text, kind="seeds")
@@ -80,26 +80,28 @@ def _test_notes(plans: Sequence[ColumnPlan], values: ValueCells, settings: Table
     marked = sum(comparison.verdict != "unclear" for comparison in compared)
     at = f"{100 * settings.alpha:g} %"
     if values.num_tests:
-        how = f"paired t-test over seeds, Holm-corrected over the table's {values.num_tests} tests"
-        text = f"*: differs from {settings.baseline} at {at} ({how})"
+        how = f"paired t-test over seeds at {at}, Holm-corrected over the {values.num_tests} tests of this table"
+        text = f"*: significantly different from {settings.baseline} ({how})"
         if not marked:
-            text = f"no cell differs from {settings.baseline} at {at} ({how})"
+            text = f"no value differs significantly from {settings.baseline} ({how})"
         notes.append(Footnote(text, kind="test"))
         notes += _power_note(plans, values, settings)
     elif compared:
         few = any(comparison.why in ("one_pair", "no_pair") for comparison in compared)
-        why = "it needs two seeds or more" if few else "every arm differs from it by the same amount on all seeds"
+        why = "a test needs two seeds or more" if few else "every arm differs from it by the same amount on all seeds"
         notes.append(Footnote(f"no test against {settings.baseline}: {why}", kind="test"))
     shown = {show for plan in plans for show in plan.entry.show}
     if "delta" in shown:
         notes.append(Footnote(f"Δ: mean paired difference from {settings.baseline}", kind="test"))
     if "relative" in shown:
-        text = f"WERR, error reduction: share of {settings.baseline}'s error that is removed, by the means"
+        text = f"WERR, error reduction: share of the error of {settings.baseline} that is removed, from the means"
         notes.append(Footnote(text, kind="method"))
     for where in values.unmatched:
         place = ", ".join(part_text(part) for part in where)
         at_place = f" at {place}" if place else ""
-        notes.append(Footnote(f"no {settings.baseline}{at_place}: not compared there", kind="missing"))
+        notes.append(
+            Footnote(f"there is no {settings.baseline}{at_place}, so nothing is compared there", kind="missing")
+        )
     return notes
 
 
@@ -118,7 +120,8 @@ def _power_note(plans: Sequence[ColumnPlan], values: ValueCells, settings: Table
         f"{settings.labels.get(name, metric_header(name))} {statistics.median(sizes):.{decimals[name]}f}"
         for name, sizes in found.items()
     ]
-    text = f"difference that one such test finds with 80 % power (median over the arms): {', '.join(parts)}"
+    smallest = f"smallest difference from {settings.baseline} that one such test detects with 80 % power"
+    text = f"{smallest} (median over the rows): {', '.join(parts)}"
     return [Footnote(text, kind="test")]
 
 
@@ -219,7 +222,7 @@ def _uneven_cells(pivot: Pivot, plans: Sequence[ColumnPlan], values: ValueCells)
             have = values.cells[number, place].num_seeds
             if have < finished:
                 where = ", ".join(part_text(part) for part in (*row, *plan.key))
-                notes.append(f"{where}: {plan.metric.concrete} is in {have} of {finished} records")
+                notes.append(f"{where}: only {have} of {finished} records have {plan.metric.concrete}")
     return notes
 
 
@@ -244,5 +247,5 @@ def mixed_notes(trials: Sequence[LoadedTrial]) -> list[str]:
     for (_, field), by_setting in by_experiment.items():
         most = max(len(found) for found in by_setting.values())
         if most > 1:
-            notes.append(f"MIXED RECORDS: {most} different values of {field}")
+            notes.append(f"MIXED RECORDS: these trials were made with {most} different values of {field}")
     return notes

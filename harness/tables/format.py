@@ -121,7 +121,7 @@ def format_p(p: float) -> str:
 def legend(table: Table, best: str, second: str) -> tuple[Footnote, ...]:
     """The footnotes, the first one with how the best means are marked in this format (if any are)."""
     ranks = {cell.rank for _, _, cell in table}
-    marks = [f"{mark}: {what}" for rank, mark, what in ((1, best, "best"), (2, second, "second")) if rank in ranks]
+    marks = [f"{mark}: {what}" for rank, mark, what in ((1, best, "best"), (2, second, "second best")) if rank in ranks]
     if not table.footnotes or not marks:
         return table.footnotes
     first, *others = table.footnotes

@@ -98,7 +98,7 @@ def feature_table() -> Table:
         columns=COLUMNS,
         rows=(*rows, Row("mean", "mean", mean, kind="summary")),
         footnotes=(
-            Footnote("mean ± sample sd over the finished seeds (n)", kind="seeds"),
+            Footnote("mean ± sample standard deviation over the finished seeds (n)", kind="seeds"),
             Footnote("half: n = 2 of 3: seed 2 failed (nan)", "a", "missing"),
             Footnote(f"note {HOSTILE}", "b", "data"),
         ),

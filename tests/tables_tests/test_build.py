@@ -155,8 +155,8 @@ def test_missing_and_failed_trials_are_said_and_left_out(tmp_path: Path) -> None
     assert all(found.missing for column, found in table.row("gone").cells.items() if column != "n")
     assert (cell(table, "gone", "n").value, cell(table, "gone", "n").num_planned) == (0.0, 3)
     assert [table.row(arm).footnotes for arm in ("whole", "holes", "gone")] == [(), ("a",), ("b",)]
-    assert notes(table) == (
-        "mean ± sample sd over the finished seeds (n)",
+    assert "finished seeds" in notes(table)[0]
+    assert notes(table)[1:] == (
         "holes: n = 1 of 3: seed 1 missing; seed 2 failed (nan)",
         "gone: n = 0 of 3: seeds 0, 1 failed (oom); seed 2 pruned",
     )
@@ -164,16 +164,12 @@ def test_missing_and_failed_trials_are_said_and_left_out(tmp_path: Path) -> None
 
 def test_an_arm_of_holes_is_never_hidden_behind_equal_counts(tmp_path: Path) -> None:
     table = table_of(tmp_path, {"a": {0: text_metrics(0.5), 1: None}, "b": {0: text_metrics(0.5), 1: None}})
-    assert notes(table) == (
-        "mean ± sample sd over the finished seeds (n)",
-        "a: n = 1 of 2: seed 1 missing",
-        "b: n = 1 of 2: seed 1 missing",
-    )
+    assert notes(table)[1:] == ("a: n = 1 of 2: seed 1 missing", "b: n = 1 of 2: seed 1 missing")
 
 
 def test_arms_with_unequal_seeds_do_not_share_a_count(tmp_path: Path) -> None:
     table = table_of(tmp_path, {"a": {0: text_metrics(0.5), 1: text_metrics(0.5)}, "b": {0: text_metrics(0.5)}})
-    assert notes(table)[0] == "mean ± sample sd over the finished seeds (n)"
+    assert "finished seeds" in notes(table)[0] and "n =" not in notes(table)[0]
 
 
 def test_a_metric_that_only_some_records_have(tmp_path: Path) -> None:
@@ -181,10 +177,9 @@ def test_a_metric_that_only_some_records_have(tmp_path: Path) -> None:
     table = table_of(tmp_path, {"a": {0: text_metrics(0.5), 1: old}, "b": {0: old, 1: old}})
     assert cell(table, "a", "constrained_score").num_seeds == 1
     assert cell(table, "b", "constrained_score").missing
-    assert notes(table)[1:] == (
-        "a: constrained_score is in 1 of 2 records",
-        "b: constrained_score is in 0 of 2 records",
-    )
+    told = notes(table)[1:]
+    assert len(told) == 2 and all("constrained_score" in note for note in told)
+    assert [note.split(":")[0] for note in told] == ["a", "b"] and "1 of 2" in told[0] and "0 of 2" in told[1]
 
 
 def test_notes_of_the_data_are_stated_once(tmp_path: Path) -> None:
@@ -199,7 +194,8 @@ def test_notes_of_the_data_are_stated_once(tmp_path: Path) -> None:
 def test_records_made_with_other_data_are_shouted_about(tmp_path: Path) -> None:
     arms: dict[str, dict[int, Outcome]] = {"a": {0: text_metrics(0.5), 1: text_metrics(0.5)}}
     store = write_records(tmp_path, arms, corpus_of={"a-1": "another"})
-    assert notes(build_table(store))[-1] == "MIXED RECORDS: 2 different values of corpus_fingerprint"
+    last = notes(build_table(store))[-1]
+    assert "MIXED RECORDS" in last and "2 different values of corpus_fingerprint" in last
 
 
 @pytest.mark.parametrize("name", TASKS)
