@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness.errors import UserError, must_be_in
-from harness.records.starts import end_of_starts
 
 WANDB_CHOICES = ("auto", "offline", "online", "off")
 WAIT_S = 60.0  # for what is left to show when the launch has ended
@@ -39,7 +38,7 @@ def choose_tracker(track: str | None, wandb: str) -> str:
         raise UserError(f"--wandb {wandb} says how to track with W&B, but --track is {name}; leave one of them out")
     package = TRACKERS[name].package
     if package is not None and find_spec(package) is None:
-        raise UserError(f"--track {name} needs the package {package}: pip install 'harness[{name}]'")
+        raise UserError(f"--track {name} needs the package {package}; run: pip install {package}")
     if name == "wandb":
         mode = choose_mode() if wandb == "auto" else wandb
         if mode in ("off", "disabled"):
@@ -75,6 +74,8 @@ class FollowerProcess:
 
     def __init__(self, experiment: Path, tracker: str) -> None:
         self.experiment, self.tracker = experiment, tracker
+        from harness.records.starts import end_of_starts  # loads pydantic, which `harness --help` does without
+
         self._since = end_of_starts(experiment)
         self._lock = threading.Lock()
         self._word: bytes | None = None  # how the launch ended

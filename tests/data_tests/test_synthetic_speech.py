@@ -41,8 +41,10 @@ def test_recipe_is_pinned() -> None:
 
 def test_missing_synthesiser_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(DataError, match=r"needs the package py-nanotts; run: pip install 'harness\[synthetic\]'"):
+    with pytest.raises(DataError, match=r"needs the package py-nanotts; run: pip install py-nanotts==\S+$") as caught:
         fetch_nanotts(tmp_path)
+    pyproject = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'synthetic = ["{str(caught.value).rpartition(" ")[2]};' in pyproject  # the same version as the extra's
 
 
 def test_crashing_synthesiser_is_tried_again_and_then_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +61,7 @@ def test_crashing_synthesiser_is_tried_again_and_then_reported(tmp_path: Path, m
     assert calls[0]["env"]["MALLOC_MMAP_THRESHOLD_"] == "131072"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("py_nanotts") is None, reason="needs pip install 'harness[synthetic]'")
+@pytest.mark.skipif(importlib.util.find_spec("py_nanotts") is None, reason="needs pip install -e '.[synthetic]'")
 @pytest.mark.skipif(sys.platform != "linux", reason="the synthesiser is reproducible with glibc only")
 def test_rendering_is_reproducible(tmp_path: Path) -> None:
     prompts = synthetic_prompts()[:10]

@@ -66,7 +66,7 @@ def fetch_nanotts(folder: Path, *, allow_other_version: bool = False) -> None:
     """
     del allow_other_version
     if importlib.util.find_spec("py_nanotts") is None:
-        raise DataError("nanotts needs the package py-nanotts; run: pip install 'harness[synthetic]'")
+        raise DataError("nanotts needs the package py-nanotts; run: pip install py-nanotts==0.1.1")
     with staging_folder(folder / recipe()) as staging:
         render(staging, synthetic_prompts())
         write_record(staging, {"recipe": recipe(), "other_version": False})
