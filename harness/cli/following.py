@@ -29,14 +29,13 @@ def choose_tracker(track: str | None, wandb: str) -> str:
         UserError: no such choice, options that contradict each other, or a package that is not installed.
     """
     from harness.tracking.client import choose_mode
-    from harness.tracking.trackers import TRACKERS
+    from harness.tracking.trackers import tracker_type
 
     must_be_in(wandb, WANDB_CHOICES, f"--wandb {wandb!r}")
     name = track or "wandb"
-    must_be_in(name, TRACKERS, f"--track {name!r}")
     if name != "wandb" and wandb not in ("auto", "off"):
         raise UserError(f"--wandb {wandb} says how to track with W&B, but --track is {name}; leave one of them out")
-    package = TRACKERS[name].package
+    package = tracker_type(name).package
     if package is not None and find_spec(package) is None:
         raise UserError(f"--track {name} needs the package {package}; run: pip install {package}")
     if name == "wandb":
@@ -73,6 +72,8 @@ class FollowerProcess:
     """The process (harness/tracking/follower.py). A thread waits for its lines, and starts it again if it dies."""
 
     def __init__(self, experiment: Path, tracker: str) -> None:
+        from harness.records.starts import end_of_starts
+
         self.experiment, self.tracker = experiment, tracker
         from harness.records.starts import end_of_starts  # loads pydantic, which `harness --help` does without
 

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, each declared once. Loads nothing but typer."""
+"""Arguments and options that several commands share, each declared once. Loads nothing but typer and lists of names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from harness.launch.launchers import LAUNCHERS
+from harness.tracking.trackers import TRACKERS
 
 if TYPE_CHECKING:
     from harness.config.shipped import Kind
@@ -42,13 +45,11 @@ Overrides = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Settings to change, as in optim.lr=3e-4 or budget.trials=50."),
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Worker processes; each trains one trial at a time.")]
-Track = Annotated[
-    str | None, typer.Option(help="The tracker that shows the trials, as wandb (the default), tensorboard or none.")
-]
+Track = Annotated[str | None, typer.Option(help=f"What shows the trials: {', '.join(TRACKERS)}; wandb if left out.")]
 Wandb = Annotated[str, typer.Option(help="How W&B is used: auto (online if logged in), offline, online, or off.")]
 LauncherName = Annotated[
     str | None,
-    typer.Option("--launcher", help="What runs the trials: in_process (the default for one job), processes, ..."),
+    typer.Option("--launcher", help=f"What runs the trials: {', '.join(LAUNCHERS)}; by --jobs if left out."),
 ]
 Engine = Annotated[
     str,

@@ -49,12 +49,13 @@ def run(
     from harness.cli.progress import run_progress
     from harness.config.experiment import load_experiment, select_trials
     from harness.engines.choice import EngineChoice
-    from harness.launch.launchers import choose_launcher
+    from harness.launch.launchers import launcher_type
     from harness.launch.run_experiment import preflight, run_experiment
 
     loaded = load_experiment(user_file(experiment, "experiment"), overrides or [])
     trials = select_trials(loaded, arm or [], seed or [])
-    choice, chosen = EngineChoice(engine, pack, jobs), choose_launcher(launcher, jobs)
+    choice = EngineChoice(engine, pack, jobs)
+    launcher_type(launcher, jobs)  # a wrong one ends here
     plan = plan_launch(loaded, trials, results, choice, retry_failed=retry_failed)
     distinct = len(plan.reused) + len(plan.pending)
     same = "" if distinct == len(trials) else f" ({distinct} distinct)"
@@ -62,7 +63,7 @@ def run(
     preflight(plan)
     with following(plan.store.path, tracker):
         with run_progress(plan.pending, quiet) as progress:
-            report = run_experiment(plan, jobs, progress.hear, chosen)
+            report = run_experiment(plan, jobs, progress.hear, launcher)
         show_table(plan.store)
     end_with(report.failures, 2 if report.user_error else 1)
 

@@ -50,14 +50,15 @@ def sweep(
     from harness.cli.progress import sweep_progress
     from harness.cli.views.plan import print_plan
     from harness.engines.choice import EngineChoice
-    from harness.launch.launchers import choose_launcher
+    from harness.launch.launchers import launcher_type
     from harness.launch.process_memory import watched_launch
     from harness.search.preflight import preflight_sweep
     from harness.search.sweep_files import load_sweep
     from harness.sweep.plan import ask_before, plan_sweep
     from harness.sweep.race import Launch
 
-    choice, chosen = EngineChoice(engine, pack, jobs), choose_launcher(launcher, jobs)
+    choice = EngineChoice(engine, pack, jobs)
+    launcher_type(launcher, jobs)  # a wrong one ends here
     loaded = load_sweep(user_file(sweep, "sweep"), overrides or [])
     plan = plan_sweep(loaded, results, jobs)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
@@ -68,7 +69,7 @@ def sweep(
     watching = watched_launch(results / loaded.name, jobs) if is_left else nullcontext()
     with following(results / loaded.name, tracker), watching as watch:
         with sweep_progress(loaded, plan, quiet) as progress:
-            launch = Launch(results, jobs, progress.hear, choice, launcher=chosen)
+            launch = Launch(results, jobs, progress.hear, choice, launcher=launcher)
             result, frozen = search_and_freeze(loaded, launch)
         failures = confirm(loaded, result, frozen, launch, quiet)
     if watch is not None:

@@ -14,7 +14,7 @@ from harness.config.experiment import Experiment, PlannedTrial
 from harness.errors import UserError
 from harness.launch.events import Done, Failed, TrialEvent
 from harness.launch.launcher import launch
-from harness.launch.launchers import LAUNCHERS, choose_launcher
+from harness.launch.launchers import launcher_type
 from harness.launch.task import TrialTask
 from harness.records.declared import declare_claims
 from harness.records.schema import Manifest, Summary
@@ -178,7 +178,7 @@ def run_experiment(
 
     if plan.pending:
         slots = max(task.execution.pack for task in plan.pending)
-        with LAUNCHERS[choose_launcher(launcher, num_jobs)](hear, num_jobs, slots) as launching:
+        with launcher_type(launcher, num_jobs)(hear, num_jobs, slots) as launching:
             launch(launching, plan.pending)
     return report
 

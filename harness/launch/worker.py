@@ -29,29 +29,20 @@ class Worker:
         self.resources = {sealed: Resources(sealed) for sealed in (True, False)}
         self.engines = Engines()  # with one budget of memory for the process
 
-    def train(
-        self, task: TrialTask, tell: Callable[[TrialEvent], bool | None], wait: bool = False
-    ) -> Done | Failed | Busy:
-        """Train a trial, alone, or find it finished: see `steps`."""
-        from harness.training.engine import drive
-
-        return drive(self.steps(task, tell, wait))
-
     def steps(
-        self, task: TrialTask, tell: Callable[[TrialEvent], bool | None], wait: bool = False
+        self, task: TrialTask, tell: Callable[[TrialEvent], bool | None]
     ) -> Generator[Fitting, FitState, Done | Failed | Busy]:
-        """Train a trial, or find it finished; a generator, as `Trial.steps`.
+        """Train a trial, or find it finished or held by another process; a generator, as `Trial.steps`.
 
         Args:
             tell: called with each `Epoch`; True prunes the trial.
-            wait: wait for another process that holds the trial (otherwise the answer is `Busy`).
         """
         folder = TrialFolder(task.folder)
         try:
             summary = folder.summary()
             if summary is not None and not task.must_train(summary):  # a published trial gets no folder to lock
                 return Done(task, summary)
-            with folder.lock(wait) as held:
+            with folder.lock(wait=False) as held:
                 if not held:
                     return Busy(task)
                 summary = folder.summary()

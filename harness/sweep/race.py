@@ -11,7 +11,7 @@ from harness.engines.choice import EngineChoice, num_slots
 from harness.errors import UserError
 from harness.launch.events import Done, Failed, TrialEvent
 from harness.launch.launcher import Launcher, Tell, launch
-from harness.launch.launchers import LAUNCHERS, choose_launcher
+from harness.launch.launchers import launcher_type
 from harness.launch.task import TrialTask
 from harness.records.schema import Summary
 from harness.records.search import SearchPoint, SearchResult
@@ -42,8 +42,7 @@ class Launch:
 
     def make_launcher(self, tell: Tell) -> Launcher:
         """New workers."""
-        make = LAUNCHERS[choose_launcher(self.launcher, self.num_jobs)]
-        return make(tell, self.num_jobs, num_slots(self.executions))
+        return launcher_type(self.launcher, self.num_jobs)(tell, self.num_jobs, num_slots(self.executions))
 
 
 def run_race(sweep: Sweep, result: SearchResult, run: Launch) -> dict[str, list[Contender]]:

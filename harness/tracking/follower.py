@@ -24,7 +24,7 @@ from harness.records.starts import Start, read_starts
 from harness.tracking.journal import Journal
 from harness.tracking.study import read_study
 from harness.tracking.tracker import Entry, TrackedTrial, Tracker, TrialRefused, trial_content
-from harness.tracking.trackers import TRACKERS
+from harness.tracking.trackers import tracker_type
 
 POLL_S = 0.2
 FELL_BACK = 75  # exit code: the process is to be started again, and its tracker takes the other way
@@ -254,10 +254,8 @@ def main(experiment: str, name: str, since: str, fell_back: str) -> None:
         with suppress(OSError):  # the launch may be gone
             os.write(stdout, f"{line}\n".encode())
 
-    code = 0
-    follower = Follower(
-        Path(experiment), name, TRACKERS[name](Path(experiment), fell_back == "1"), int(since), complain
-    )
+    code, folder = 0, Path(experiment)
+    follower = Follower(folder, name, tracker_type(name)(folder, fell_back == "1"), int(since), complain)
     try:
         follow(follower, stdin)
     except TrackerFailed as failed:

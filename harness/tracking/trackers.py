@@ -1,15 +1,32 @@
-"""The trackers by name."""
+"""The trackers by name. A new one is a file beside this one and a line in `TRACKERS`.
+
+A tracker's class is named as `FILE:CLASS`, not imported: the choices can be listed without loading any.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
-from harness.tracking.tensorboard_tracker import TensorboardTracker
-from harness.tracking.tracker import NullTracker, Tracker
-from harness.tracking.wandb_tracker import WandbTracker
+from harness.errors import must_be_in
 
-TRACKERS: Mapping[str, type[Tracker]] = {
-    "none": NullTracker,
-    "wandb": WandbTracker,
-    "tensorboard": TensorboardTracker,
+if TYPE_CHECKING:
+    from harness.tracking.tracker import Tracker
+
+TRACKERS: Mapping[str, str] = {
+    "none": "tracker:NullTracker",
+    "wandb": "wandb_tracker:WandbTracker",
+    "tensorboard": "tensorboard_tracker:TensorboardTracker",
 }
+
+
+def tracker_type(name: str) -> type[Tracker]:
+    """The class of a tracker.
+
+    Raises:
+        UserError: there is no such tracker.
+    """
+    must_be_in(name, TRACKERS, f"--track {name!r}")
+    found: type[Tracker] = resolve_name(f"harness.tracking.{TRACKERS[name]}")
+    return found

@@ -19,7 +19,7 @@ from tracking_tests.transaction_log import LoggedRun, read_finished_run
 from harness.cli import following as module
 from harness.cli.following import ENDED, FollowerProcess, choose_tracker, following
 from harness.errors import UserError
-from harness.tracking.trackers import TRACKERS
+from harness.tracking.trackers import TRACKERS, tracker_type
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -216,6 +216,6 @@ class TestOptions:
             choose_tracker(track, wandb)
 
     def test_a_package_that_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(TRACKERS["tensorboard"], "package", "no_such_package")
+        monkeypatch.setattr(tracker_type("tensorboard"), "package", "no_such_package")
         with pytest.raises(UserError, match=r"--track tensorboard .* run: pip install no_such_package"):
             choose_tracker("tensorboard", "auto")

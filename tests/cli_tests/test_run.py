@@ -169,6 +169,25 @@ def test_wandb_offline(cli: Cli, short: Path, tmp_path: Path) -> None:
     assert (run.group, run.summary["state"]) == ("tiny_strategies", "complete")
 
 
+def test_arms_with_long_names_reach_wandb(cli: Cli, short: Path, tmp_path: Path) -> None:
+    """As a design with factors writes them: longer than W&B's tags may be."""
+    key = "adapter.adapter_strategy."
+    factors = {
+        "probability of stochastic depth": {"key": f"{key}stochastic_depth", "levels": [0, 0.5]},
+        "weight of the l2 penalty on the output": {"key": f"{key}l2_lambda", "levels": [0.0001, 0.001]},
+    }
+    settings = yaml.safe_load(short.read_text(encoding="utf-8"))
+    design = {"design": {"type": "factorial", "factors": factors}, "arms": {}, "table": {}, "seeds": [0]}
+    short.write_text(yaml.safe_dump(settings | design, sort_keys=False), encoding="utf-8")
+    result = cli("run", short, "--wandb", "offline")
+    assert (result.code, result.err) == (0, "")
+    folder = tmp_path / "results" / "tiny_strategies"
+    runs = [read_finished_run(path) for path in folder.glob("wandb/offline-run-*/run-*.wandb")]
+    arms = {run.config["arm"] for run in runs}
+    assert len(runs) == len(arms) == len({run.tags[0] for run in runs}) == 4 and min(map(len, arms)) > 64
+    assert {run.run_id for run in runs} == {path.name for path in (folder / "records").iterdir()}
+
+
 def test_no_wandb_when_it_is_off(cli: Cli, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert cli("run", short, "--arm", "frozen", "--wandb", "off").code == 0

@@ -18,7 +18,7 @@ from harness.errors import UserError
 from harness.launch.events import Done, Epoch, Failed, Note, TrialEvent
 from harness.launch.in_process import InProcessLauncher
 from harness.launch.launcher import Launcher, Tell, launch
-from harness.launch.launchers import LAUNCHERS, choose_launcher
+from harness.launch.launchers import LAUNCHERS, launcher_type
 from harness.launch.processes import ProcessLauncher
 from harness.launch.run_experiment import run_experiment
 from harness.launch.task import TrialTask
@@ -42,7 +42,8 @@ def epochs(events: list[TrialEvent]) -> list[Epoch]:
 
 def make_launcher(name: str, tell: Tell, num_workers: int = 1) -> Launcher:
     """With as many workers as asked for, or as it can have."""
-    return LAUNCHERS[name](tell, min(num_workers, LAUNCHERS[name].max_workers or num_workers))
+    kind = launcher_type(name, 1)
+    return kind(tell, min(num_workers, kind.max_workers or num_workers))
 
 
 @contextmanager
@@ -265,9 +266,9 @@ def test_a_worker_whose_parent_was_killed_ends(plan: Plan, tmp_path: Path) -> No
 
 
 def test_which_launcher() -> None:
-    assert [choose_launcher(None, jobs) for jobs in (1, 2)] == ["in_process", "processes"]
-    assert choose_launcher("processes", 1) == "processes"
+    assert [launcher_type(None, jobs) for jobs in (1, 2)] == [InProcessLauncher, ProcessLauncher]
+    assert launcher_type("processes", 1) is ProcessLauncher
     with pytest.raises(UserError, match=r"--jobs 2: .* in_process "):
-        choose_launcher("in_process", 2)
+        launcher_type("in_process", 2)
     with pytest.raises(UserError, match=f"--launcher 'slurn'; choices: {', '.join(LAUNCHERS)}"):
-        choose_launcher("slurn", 1)
+        launcher_type("slurn", 1)

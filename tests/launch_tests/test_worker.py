@@ -10,10 +10,12 @@ from small_experiments import Plan, misbehaving, num_starts
 
 from harness.errors import TrialError
 from harness.launch.events import Busy, Done, Epoch, Failed, TrialEvent
+from harness.launch.launcher import Tell
 from harness.launch.task import TrialTask
 from harness.launch.worker import Worker
 from harness.records.schema import Summary, TrialState
 from harness.records.store import TrialFolder
+from harness.training.engine import drive
 
 
 def summary_of(state: TrialState, reason: str | None = None) -> Summary:
@@ -40,6 +42,10 @@ def test_what_has_to_be_trained(summary: Summary | None, train: bool, train_when
     assert replace(task, retry_failed=True).must_train(summary) == train_when_asked
 
 
+def train(worker: Worker, task: TrialTask, tell: Tell) -> Done | Failed | Busy:
+    return drive(worker.steps(task, tell))
+
+
 @pytest.fixture
 def task(plan: Plan) -> TrialTask:
     (task,) = plan({"residual_add": {}}).pending
@@ -48,7 +54,7 @@ def task(plan: Plan) -> TrialTask:
 
 def test_a_trial_is_trained_once(task: TrialTask, events: list[TrialEvent]) -> None:
     worker = Worker()
-    first, again = worker.train(task, events.append), worker.train(task, events.append)
+    first, again = train(worker, task, events.append), train(worker, task, events.append)
     assert isinstance(first, Done) and first == again and first.summary.state == "complete"
     assert [event.entry["epoch"] for event in events if isinstance(event, Epoch)] == [1, 2] and len(events) == 2
     assert num_starts(task.folder) == 1
@@ -63,7 +69,7 @@ def test_a_search_and_a_confirm_trial_of_one_worker(task: TrialTask, events: lis
     """The search has no test data, whichever came first; the confirm phase has."""
     for order in ((in_search(task), task), (task, in_search(task))):
         worker, first = Worker(), order[0].run.phase
-        found = [worker.train(replace(each, folder=each.folder / first), events.append) for each in order]
+        found = [train(worker, replace(each, folder=each.folder / first), events.append) for each in order]
         summaries = {event.task.run.phase: event.summary for event in found if isinstance(event, Done)}
         search, confirm = summaries["search"], summaries["confirm"]
         assert search.state == confirm.state == "complete"
@@ -79,7 +85,7 @@ def test_the_answer_to_an_epoch_prunes_the_trial(task: TrialTask, events: list[T
         events.append(event)
         return isinstance(event, Epoch)
 
-    first, again = (Worker().train(in_search(task), prune) for _ in range(2))
+    first, again = (train(Worker(), in_search(task), prune) for _ in range(2))
     assert isinstance(first, Done) and first == again
     assert (first.summary.state, first.summary.epochs_run) == ("pruned", 1)
     assert len(events) == 1 and num_starts(in_search(task).folder) == 1
@@ -88,14 +94,14 @@ def test_the_answer_to_an_epoch_prunes_the_trial(task: TrialTask, events: list[T
 def test_a_trial_that_is_held_elsewhere_is_busy(task: TrialTask, events: list[TrialEvent]) -> None:
     with TrialFolder(task.folder).lock(wait=False) as held:
         assert held
-        assert Worker().train(task, events.append) == Busy(task)
+        assert train(Worker(), task, events.append) == Busy(task)
     assert not (task.folder / "config.json").exists() and events == []
-    assert isinstance(Worker().train(task, events.append), Done)
+    assert isinstance(train(Worker(), task, events.append), Done)
 
 
 def test_a_mistake_of_the_user_is_told_as_such(plan: Plan, events: list[TrialEvent]) -> None:
     (task,) = plan({"far": {"backbone": {"layers": [9]}}}).pending
-    event = Worker().train(task, events.append)
+    event = train(Worker(), task, events.append)
     assert isinstance(event, Failed) and event.user_error
     assert event.message.startswith("backbone.layers: [9] matches no layer")
 
@@ -107,7 +113,7 @@ def test_a_full_disk_is_told_and_leaves_no_summary(
         raise TrialError("disk", f"{path}: cannot be written: No space left on device")
 
     monkeypatch.setattr("harness.training.loop.save_checkpoint", fill_disk)
-    event = Worker().train(task, events.append)
+    event = train(Worker(), task, events.append)
     assert isinstance(event, Failed) and not event.user_error
     assert event.message.endswith("checkpoint.safetensors: cannot be written: No space left on device")
     assert TrialFolder(task.folder).summary() is None
@@ -115,7 +121,7 @@ def test_a_full_disk_is_told_and_leaves_no_summary(
 
 def test_a_bug_in_a_users_strategy_is_a_summary(plan: Plan, events: list[TrialEvent]) -> None:
     (task,) = plan({"broken": misbehaving("raise")}).pending
-    event = Worker().train(task, events.append)
+    event = train(Worker(), task, events.append)
     assert isinstance(event, Done)
     assert (event.summary.state, event.summary.reason) == ("failed", "error")
     assert (task.folder / "traceback.txt").is_file()

@@ -15,7 +15,7 @@ from harness.records.schema import Summary, TrialState
 from harness.records.trial_run import TrialRun
 from harness.tracking.study import read_study
 from harness.tracking.tracker import TrackedTrial, Tracker
-from harness.tracking.trackers import TRACKERS
+from harness.tracking.trackers import TRACKERS, tracker_type
 
 from .launched import CONFIG, entry
 from .local_records import write_sweep
@@ -29,7 +29,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=list(TRACKERS))
 def tracker(request: pytest.FixtureRequest, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Tracker]:
     """It keeps its files in its folder, and the terminal is not its to write on."""
-    made = TRACKERS[request.param](tmp_path / "results" / "small")
+    made = tracker_type(request.param)(tmp_path / "results" / "small")
     yield made
     assert {path.name for path in tmp_path.iterdir()} <= {"results", "sweep"}
     assert capfd.readouterr() == ("", "")
@@ -83,7 +83,7 @@ def test_trials_side_by_side(tracker: Tracker) -> None:
 def begin_and_die(name: str, folder: Path) -> None:
     """Be killed between two epochs."""
     os.environ.pop("WANDB_SERVICE", None)  # wandb's service of the tests
-    tracker, trial = TRACKERS[name](folder), trial_of("abc")
+    tracker, trial = tracker_type(name)(folder), trial_of("abc")
     tracker.open(trial)
     tracker.log(trial, [entry(1)])
     os.kill(os.getpid(), signal.SIGKILL)
@@ -91,7 +91,7 @@ def begin_and_die(name: str, folder: Path) -> None:
 
 def test_what_a_killed_follower_left_is_gone_on_with(tracker: Tracker) -> None:
     """What the tracker says that it holds is not sent again."""
-    (name,) = (name for name, kind in TRACKERS.items() if kind is type(tracker))
+    (name,) = (name for name in TRACKERS if tracker_type(name) is type(tracker))
     process = multiprocessing.get_context("spawn").Process(target=begin_and_die, args=(name, tracker.folder))
     process.start()
     process.join(60)
