@@ -75,7 +75,6 @@ class FollowerProcess:
         from harness.records.starts import end_of_starts
 
         self.experiment, self.tracker = experiment, tracker
-        from harness.records.starts import end_of_starts  # loads pydantic, which `harness --help` does without
 
         self._since = end_of_starts(experiment)
         self._lock = threading.Lock()
