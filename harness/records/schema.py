@@ -6,10 +6,11 @@ are kept apart.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.config.notes import ManifestNote, RecordNote
 from harness.config.rows import RowId, row_of_old_name
@@ -123,13 +124,18 @@ class Declared(_Schema):
     num_finished: int
 
 
+def _old_rows(names: Iterable[str]) -> dict[str, RowId]:
+    """The rows of an old manifest that are called by rules, too."""
+    return {name: row for name in names if (row := row_of_old_name(name)).rules}
+
+
 class Manifest(_Schema):
     """Which trials make an experiment: arm -> seed -> trial id, how its table is laid out, and what it must say.
 
     Attributes:
         design: of an experiment with a design: its type, its factors with their levels, and each arm's levels.
         claims: claim id (its hash) -> when it was declared. A launch adds those that are new and changes none.
-        rows: row -> its arm and rules, for the rows that are not called as their arm; None in old manifests.
+        rows: row -> its arm and rules, for the rows that are not called as their arm. Old manifests lack it.
     """
 
     version: int = RECORD_VERSION
@@ -138,20 +144,25 @@ class Manifest(_Schema):
     arms: dict[str, dict[int, str]]
     table: dict[str, Any] = Field(default_factory=dict)
     notes: tuple[ManifestNote, ...] = ()
-    rows: dict[str, RowId] | None = None
+    rows: dict[str, RowId] = Field(default_factory=dict)
     design: dict[str, Any] | None = None
     claims: dict[str, Declared] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_what_its_rows_are(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or "rows" in content or not isinstance(content.get("arms"), dict):
+            return content
+        return {**content, "rows": _old_rows(content["arms"])}
 
     def content(self) -> dict[str, Any]:
         """What experiment.json holds: what it does not have is not written."""
         optional = {name for name in ("design", "claims") if not getattr(self, name)}
-        if self.rows is None or not (self.rows or any(row_of_old_name(name).rules for name in self.arms)):
-            optional.add("rows")
+        if not self.rows and not _old_rows(self.arms):
+            optional.add("rows")  # else an arm that is only called like a rule's row would be read as one
         return self.model_dump(mode="json", exclude=optional)
 
     @property
     def row_ids(self) -> tuple[RowId, ...]:
         """What each row is, in the order of `arms`, whose keys are the rows' names."""
-        if self.rows is None:
-            return tuple(map(row_of_old_name, self.arms))
         return tuple(self.rows.get(name, RowId(name)) for name in self.arms)

@@ -264,10 +264,8 @@ class RecordStore:
     def write_manifest(self, manifest: Manifest) -> None:
         """Write which trials make the experiment (only when it changed)."""
         path = self.path / MANIFEST
-        content = manifest.content()
-        # Compared as text: the order of the arms is the order of the table's rows.
-        if not path.exists() or json.dumps(read_json(path)) != json.dumps(content):
-            write_json(path, content)
+        if not path.exists() or not _same(self.manifest(), manifest):
+            write_json(path, manifest.content())
 
     def manifest(self) -> Manifest:
         """Which trials make the experiment.
@@ -288,3 +286,9 @@ def _config_of(files: RecordFiles) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{files.place}: config.json: expected a JSON object")
     return config
+
+
+def _same(one: Manifest, other: Manifest) -> bool:
+    """Whether two manifests say the same, in the same order: that of the arms is the order of the table's rows."""
+    ordered = [json.dumps([manifest.arms, manifest.table, manifest.design]) for manifest in (one, other)]
+    return one == other and ordered[0] == ordered[1]
