@@ -79,6 +79,7 @@ def sweep(
 
 def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
     """The first phases; each says what it found."""
+    from harness.config.rows import RowId
     from harness.sweep.race import run_race
     from harness.sweep.run_sweep import freeze, run_search
 
@@ -93,7 +94,7 @@ def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
     for arm, winners in frozen.winners.items():
         for rule, winner in winners.items():
             settings = ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in winner.contender.params.items())
-            print(f"{arm} ({rule}): trial {winner.contender.number}: {settings}", flush=True)
+            print(f"{RowId(arm, (rule,)).name}: trial {winner.contender.number}: {settings}", flush=True)
     return result, frozen
 
 
