@@ -206,7 +206,7 @@ def test_a_launch_that_stops_listening_is_no_failure_of_the_trial(
             raise BrokenPipeError("nobody reads")
 
     with pytest.raises(BrokenPipeError, match="nobody reads"):
-        train(make_config(), None, gone)
+        train(make_config(), gone)
     folder = TrialFolder(tmp_path / "record")
     assert folder.summary() is None and not (folder.path / "traceback.txt").exists()
     assert train(make_config()).epochs_run == 3
