@@ -1,4 +1,4 @@
-"""Differences between two sides, metric by metric over seeds and item by item on the target's test set.
+"""Compare two sides metric by metric over seeds, and item by item on the target's test set.
 
 Seeds that both sides have are paired (t-test and interval of the paired differences); without a shared seed the means
 are compared as independent samples (Welch). p-values are corrected over everything that is compared (Holm).
@@ -25,7 +25,7 @@ DEFAULT = ("target_", "source_", "forgetting", "constrained_score")
 
 @dataclass(frozen=True)
 class Group:
-    """One side's values of a metric, in its unit: mean, sample sd (None for one seed), number of seeds."""
+    """The values of one metric on one side, in its unit: mean, sample sd (None for one seed), number of seeds."""
 
     mean: float
     sd: float | None
@@ -83,7 +83,7 @@ def compare_sides(one: Side, other: Side, metrics: Sequence[str] = ()) -> SideBy
     pairs, alone = pair_arms(one, other)
     chosen = choose_metrics(one, other, pairs, metrics)
     shelf = ReferenceShelf()
-    notes = [f"no partner: {arm}" for arm in alone]
+    notes = [f"{arm} is not compared: the other side has no such arm" for arm in alone]
     differences, items = [], []
     settings = {}
     same_target = True
@@ -103,7 +103,7 @@ def compare_sides(one: Side, other: Side, metrics: Sequence[str] = ()) -> SideBy
             items.append(changes)
         settings[first, second] = differing_settings(left, right)
     for side in (one, other):
-        notes += [f"{side.asked}: {arm}: {count} planned trials are not complete" for arm, count in side.failed.items()]
+        notes += [f"{side.asked}: {arm}: planned trials that are not complete: {n}" for arm, n in side.failed.items()]
     judged = correct(differences)
     if not same_target:
         judged = tuple(replace(found, verdict="unclear") for found in judged)
@@ -165,7 +165,7 @@ def _group(values: Mapping[int, float]) -> Group:
 
 
 def correct(differences: Sequence[Difference]) -> tuple[Difference, ...]:
-    """Adjust the p-values for their number, and judge."""
+    """Apply Holm's correction to the p-values of all differences, and give each difference its verdict."""
     adjusted = holm([found.p for found in differences])
     return tuple(
         replace(found, p_adjusted=p, verdict=_verdict(found, p)) for found, p in zip(differences, adjusted, strict=True)
@@ -186,18 +186,18 @@ def target_of(trials: Mapping[int, Record]) -> str:
 
 
 def differing_data(left: Mapping[int, Record], right: Mapping[int, Record]) -> list[str]:
-    """Notes on other targets, other contents of a corpus, other base models."""
+    """Notes where the two sides differ in target, corpus content or base model."""
     one, other = next(iter(left.values())), next(iter(right.values()))
     notes = []
     targets = target_of(left), target_of(right)
     if targets[0] != targets[1]:
-        notes.append(f"OTHER TARGET: {targets[0]} and {targets[1]}: the numbers are not about the same thing")
+        notes.append(f"DIFFERENT TARGETS: {targets[0]} and {targets[1]}, so the numbers do not measure the same thing")
     if one.provenance is None or other.provenance is None:
         return notes
     for what in ("corpus", "backbone"):
         prints = [getattr(record.provenance, f"{what}_fingerprint")[:12] for record in (one, other)]
         if prints[0] != prints[1]:
-            notes.append(f"OTHER {what.upper()}: fingerprints {prints[0]} and {prints[1]}")
+            notes.append(f"DIFFERENT {what.upper()}: content fingerprints {prints[0]} and {prints[1]}")
     return notes
 
 

@@ -1,6 +1,6 @@
-"""Test items whose outcome changed between the baseline and an arm: what was mended, and what was broken.
+"""Find the test items that an arm gets right and the baseline does not, and the other way round.
 
-An item's score is averaged over the seeds that both arms have, so an item that one lucky seed got right does not lead.
+An item's error is averaged over the seeds that both have, so an item that one lucky seed got right does not come first.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ MIN_CHANGE = 1e-9
 
 @dataclass(frozen=True)
 class Output:
-    """What one arm made of an item.
+    """One arm's answers to an item.
 
     Attributes:
         error: the item's own error rate, mean over the seeds (0 or 1 a seed for classes).
-        answers: of answers that are right or wrong: answer -> seeds that gave it, most frequent first.
-        pieces, first_error: of texts: the first shared seed's aligned with the reference, and its own error rate.
+        answers: for classes: answer -> number of seeds that gave it, most frequent first.
+        pieces, first_error: for texts: the first shared seed's answer aligned with the reference, and its error rate.
     """
 
     error: float
@@ -100,7 +100,7 @@ def find_changes(
 def item_error(item: TestItem, prediction: int | str, metric: str) -> float:
     """An item's own error rate, by a metric that is a sum over items."""
     counted = METRICS[metric].items
-    assert counted is not None, f"{metric} is no sum over items"
+    assert counted is not None, f"{metric} cannot be computed item by item"
     return counted.rate(item.reference, prediction)
 
 

@@ -1,4 +1,4 @@
-"""What a check found: how many things held, which drifted (each with its cell), and what could not be checked."""
+"""The outcome of checks: how many things held, which did not (each with its place), what could not be checked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TOLERANCE = 1e-12  # metrics are recomputed by the function that made them, so n
 
 @dataclass(frozen=True)
 class Drift:
-    """Something that does not follow from what it is said to follow from.
+    """A published value that differs from what the records give.
 
     Attributes:
         place: the cell (`residual_add x target_macro_f1, seed 0`), the record or the file.

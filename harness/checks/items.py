@@ -53,7 +53,7 @@ def compare_items(
     second: tuple[RecordStore, Mapping[int, Record]],
     shelf: ReferenceShelf,
 ) -> ItemChanges | str:
-    """Compare two arms item by item; the reason where they cannot be.
+    """Compare two arms item by item. Where that is impossible, return the reason as a sentence.
 
     Raises:
         UserError: a file of predictions is corrupt.
@@ -62,26 +62,26 @@ def compare_items(
     data = [record.config["data"] for record in records]
     prints = [record.provenance.corpus_fingerprint if record.provenance else None for record in records]
     if data[0]["target"] != data[1]["target"] or prints[0] != prints[1]:
-        return "items are not paired: the test sets are not the same"
+        return "test items are not compared: the two sides have different test sets"
     seeds = tuple(seed for seed in first[1] if seed in second[1])
     if not seeds:
-        return "items are not paired: no seed is shared"
+        return "test items are not compared: the two sides share no seed"
     task = task_of(records[0])
     if task is None or task is not task_of(records[1]):
-        return "items are not paired: the records are not of one task"
+        return "test items are not compared: the records belong to different tasks"
     if task.item_metric() is None:
-        return "items are not compared: no metric of their task is a sum over items"
+        return "test items are not compared: no metric of this task can be computed item by item"
     references = shelf.find(data[0], prints[0], task)
     if isinstance(references, str):
-        return f"items are not compared: {references}"
+        return f"test items are not compared: {references}"
     outputs = [_outputs(store, trials, seeds) for store, trials in (first, second)]
     domain = str(data[0]["target"])
     if any(outputs[side] is None for side in (0, 1)):
-        return "items are not compared: a record has no predictions"
+        return "test items are not compared: a record has no predictions"
     before, after = (found for found in outputs if found is not None)
     changes = find_changes(references, domain, (arms[1], after), (arms[0], before))
     if changes is None:
-        return f"items are not compared: no predictions on {domain}"
+        return f"test items are not compared: there are no predictions on {domain}"
     items = references.items(domain)
     changed = sum(any(before[s][domain][i.key] != after[s][domain][i.key] for s in seeds) for i in items)
     metrics = [name for name in task.metrics if METRICS[name].items is not None]
@@ -107,7 +107,7 @@ def _difference(
     after: Mapping[int, Predictions],
     seeds: tuple[int, ...],
 ) -> ItemDifference:
-    """The difference with both errors; over the items alone where a single seed is shared."""
+    """The difference with the error of seeds and of items; of items alone where only one seed is shared."""
     items, counted = references.items(domain), METRICS[metric].items
     assert counted is not None
     errors = [

@@ -1,7 +1,10 @@
-"""Checks of one record: its id, its files, its log, and every metric from what it follows from.
+"""Check one record: its id, its files, its log, and that every metric can be computed again.
 
-id = hash of the config; metrics = by_domain and base through `harness.metrics`; by_domain = predictions against the
-corpus's references; valid = the log's best epoch; parameter counts = the adapters'.
+id               the hash of the config
+metrics          computed by `harness.metrics` from `by_domain` and `base`
+by_domain        the predictions scored against the corpus's references
+valid            the log's entry of the best epoch
+parameter counts those of the adapters
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from harness.tasks.references import References, ReferenceShelf
 
 @dataclass(frozen=True)
 class Place:
-    """Where a record stands in its table."""
+    """A record, and the arm and seed under which it stands in its table."""
 
     arm: str
     seed: int
@@ -54,11 +57,14 @@ def check_record(place: Place, record: Record, shelf: ReferenceShelf) -> Finding
 
 
 def check_identity(place: Place, record: Record, findings: Findings) -> None:
-    """The folder's name is the hash of the config in it, and the seed is the table's."""
+    """Check that the folder's name is the hash of the config in it, and that the seed is the table's."""
     hashes = [content_hash({"version": version, **record.config}) for version in range(1, CONFIG_VERSION + 1)]
     found = place.folder.trial_id
     findings.check(
-        found in hashes, "trial ids (the hash of the config)", place.record, f"config.json hashes to {hashes[-1]}"
+        found in hashes,
+        "trial ids are the hash of their config",
+        place.record,
+        f"config.json has the hash {hashes[-1]}",
     )
     findings.check(
         record.summary.trial_id == found,
@@ -67,14 +73,14 @@ def check_identity(place: Place, record: Record, findings: Findings) -> None:
         f"summary.json is that of trial {record.summary.trial_id}",
     )
     seed = record.config.get("seed")
-    findings.check(seed == place.seed, "seeds", place.record, f"config.json has seed {seed}")
+    findings.check(seed == place.seed, "seeds are those of the table", place.record, f"config.json has seed {seed}")
 
 
 def check_digests(place: Place, record: Record, findings: Findings) -> None:
-    """The files are those that the provenance took digests of."""
+    """Check that the files still have the SHA-256 which the provenance recorded."""
     digests = record.provenance.files if record.provenance is not None else {}
     if not digests:
-        findings.skip("files against their digests: the records are older than digests")
+        findings.skip("SHA-256 of files: these records are too old to have them")
     for name, expected in digests.items():
         try:
             content = place.folder.read(name)
@@ -82,25 +88,25 @@ def check_digests(place: Place, record: Record, findings: Findings) -> None:
             findings.check(False, "", place.record, str(error))
             continue
         if content is None:
-            findings.skip(f"{name}: not here (weights are not committed)" if name.endswith(".safetensors") else
+            findings.skip(f"{name}: not here (weights are not published)" if name.endswith(".safetensors") else
                           f"{place.record}: {name} is not here")  # fmt: skip
             continue
         found = hashlib.sha256(content).hexdigest()
         findings.check(
-            found == expected, "files against their digests", place.record,
+            found == expected, "files have their recorded SHA-256", place.record,
             f"{name} has SHA-256 {found[:12]}, provenance.json says {expected[:12]}",
         )  # fmt: skip
 
 
 def check_log(place: Place, record: Record, findings: Findings) -> None:
-    """The summary's epochs and validation metrics are those of the log."""
+    """Check that the summary's epochs and validation metrics are those of the log."""
     summary = record.summary
     try:
         log = place.folder.read_log()
     except TrialError as error:
         findings.check(False, "", place.record, str(error))
         return
-    what = "epochs and validation metrics, from the log"
+    what = "epochs and validation metrics are those of the log"
     findings.check(
         len(log) == summary.epochs_run, what, place.record, f"log.jsonl has {len(log)} epochs, not {summary.epochs_run}"
     )
@@ -131,24 +137,24 @@ def check_log(place: Place, record: Record, findings: Findings) -> None:
 
 
 def check_parameters(place: Place, record: Record, findings: Findings) -> None:
-    """The number of weights that learn is what the adapters have, where nothing else learns."""
+    """Check the number of trained weights against the adapters, where nothing else is trained."""
     train, metrics = record.config.get("train"), record.summary.metrics
     if train not in ("none", "adapters") or "trainable_parameters" not in metrics:
         return
     expected = float(sum(record.summary.adapters.values())) if train == "adapters" else 0.0
     findings.check(
         metrics["trainable_parameters"] == expected,
-        "parameter counts, from the adapters",
+        "parameter counts are those of the adapters",
         place.cell("trainable_parameters"),
         f"summary.json has {metrics['trainable_parameters']:g}, the adapters have {expected:g} weights",
     )
 
 
 def check_metrics(place: Place, record: Record, findings: Findings) -> None:
-    """Target and source metrics, forgetting and the constrained score follow from `by_domain` and `base`."""
+    """Check that target and source metrics, forgetting and the constrained score follow from `by_domain` and `base`."""
     primary = primary_of(record)
     if primary is None:
-        findings.check(False, "", place.record, "summary.json: by_domain has the primary metric of no task")
+        findings.check(False, "", place.record, "summary.json: by_domain has no primary metric of any task")
         return
     try:
         derived = derive_metrics(record.config["data"], record.summary, primary)
@@ -159,7 +165,7 @@ def check_metrics(place: Place, record: Record, findings: Findings) -> None:
         found = record.summary.metrics.get(name)
         findings.check(
             found is not None and same_number(found, value),
-            "metrics of records, from their scores by domain",
+            "metrics follow from the scores by domain",
             place.cell(name),
             f"summary.json has {found!r}, its scores by domain give {value!r}",
         )
@@ -186,13 +192,13 @@ def derive_metrics(data: dict[str, Any], summary: Summary, primary: str) -> dict
 
 
 def check_predictions(place: Place, record: Record, shelf: ReferenceShelf, findings: Findings) -> None:
-    """The scores by domain follow from the predictions and the corpus's references."""
+    """Check that the scores by domain follow from the predictions and the corpus's references."""
     fingerprint, task = record.provenance.corpus_fingerprint if record.provenance else None, task_of(record)
     if task is None:
         return  # told by check_metrics
     references = shelf.find(record.config["data"], fingerprint, task)
     if isinstance(references, str):
-        findings.skip(f"predictions against references: {references}")
+        findings.skip(f"scores against predictions: {references}")
         return
     try:
         predictions = read_predictions(place.folder)
@@ -200,7 +206,7 @@ def check_predictions(place: Place, record: Record, shelf: ReferenceShelf, findi
         findings.check(False, "", place.record, str(error))
         return
     if predictions is None:
-        findings.skip(f"predictions against references: {place.record} has no predictions.jsonl")
+        findings.skip(f"scores against predictions: {place.record} has no predictions.jsonl")
         return
     for domain, scores in record.summary.by_domain.items():
         _check_domain(place, record, domain, scores, predictions.get(domain, {}), references, findings)
@@ -219,19 +225,19 @@ def _check_domain(
     role = "target" if domain == record.config["data"]["target"] else "source"
     if not findings.check(
         list(predictions) == keys,
-        "test sets (a prediction for each item)",
+        "every test item has a prediction",
         place.cell(domain),
         f"predictions.jsonl has {len(predictions)} items of {domain}, not the {len(keys)} of the test set",
     ):
         return
     for name, value in scores.items():
         if name not in METRICS:
-            findings.skip(f"{name}: no metric of this version")
+            findings.skip(f"{name}: this version does not know this metric")
             continue
         found = references.score(name, domain, predictions)
         findings.check(
             same_number(found, value),
-            "scores by domain, from predictions and references",
+            "scores by domain follow from the predictions",
             place.cell(f"{role}_{name}"),
             f"summary.json has {value!r} on {domain}, its predictions give {found!r}",
         )

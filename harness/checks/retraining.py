@@ -52,7 +52,8 @@ def choose_trial(results: Path, name: str, cell: str | None) -> tuple[Place, Rec
         if record is not None and record.summary.state == "complete":
             complete.append((place, record))
     if not complete:
-        raise UserError(f"--cell {cell!r}: no complete trial there, so there is nothing to compare with")
+        where = name if cell is None else f"--cell {cell!r}"
+        raise UserError(f"{where}: no trial is complete, so there is nothing to compare with")
     return secrets.choice(complete)
 
 
@@ -117,14 +118,14 @@ def check_made_with(place: Place, record: Record, corpus: str, backbone: str) ->
     ):
         if here != there:
             raise UserError(
-                f"{place.record}: made with {what} {there[:12]}, here it is {here[:12]}; cannot be repeated"
+                f"{place.record}: made with {what} {there[:12]}, but here it is {here[:12]}, so it cannot be repeated"
             )
 
 
 def differing_packages(provenance: Provenance | None) -> list[str]:
     """What differs between the record's packages and processor and this process's, as text."""
     if provenance is None:
-        return ["nothing is known of how the record was made"]
+        return ["the record does not say what it was made with"]
     here, there = package_versions(), provenance.packages
     names = sorted(here.keys() | there.keys())
     found = [f"{n} {there.get(n, 'none')} -> {here.get(n, 'none')}" for n in names if here.get(n) != there.get(n)]
@@ -135,14 +136,16 @@ def differing_packages(provenance: Provenance | None) -> list[str]:
 
 
 def compare_with_record(place: Place, record: Record, summary: Summary, tolerance: float) -> Retrained:
-    """Every test metric against the record's."""
+    """Compare every test metric with the record's."""
     others = differing_packages(record.provenance)
     allowed = tolerance if others else 0.0
     found = Retrained()
     if others:
-        found.report.append(f"other packages or processor ({'; '.join(others)}): each metric within {tolerance:g}")
+        found.report.append(
+            f"packages or processor differ ({'; '.join(others)}): metrics may differ by up to {tolerance:g}"
+        )
     else:
-        found.report.append("same packages and processor: every metric to the last bit")
+        found.report.append("packages and processor are the same: metrics must be identical")
     for name, value in record.summary.metrics.items():
         again = summary.metrics.get(name)
         if again is None or abs(again - value) > allowed:
@@ -156,11 +159,11 @@ def compare_with_record(place: Place, record: Record, summary: Summary, toleranc
 
 
 def compare_predictions(place: Place, folder: TrialFolder, found: Retrained) -> None:
-    """Say how many predictions are the same (information: metrics decide)."""
+    """Report how many predictions are the same. This is information only: the metrics decide."""
     before, after = read_predictions(place.folder), read_predictions(folder)
     if before is None or after is None:
         found.report.append("predictions: the record has none")
         return
     total = sum(len(items) for items in before.values())
     same = sum(after.get(d, {}).get(k) == p for d, items in before.items() for k, p in items.items())
-    found.report.append(f"predictions: {same} of {total} the same")
+    found.report.append(f"predictions: {same} of {total} are the same")

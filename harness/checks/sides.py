@@ -86,7 +86,7 @@ def pair_arms(one: Side, other: Side) -> tuple[list[tuple[str, str]], list[str]]
     pairs = [(arm, arm) for arm in one.trials if arm in other.trials]
     if not pairs:
         raise UserError(
-            f"{one.asked} and {other.asked} share no arm; name one of each, as in {one.store.name}:ARM; "
+            f"{one.asked} and {other.asked} share no arm; name one arm of each, as in {one.store.name}:ARM; "
             f"arms: {', '.join(one.trials)} and {', '.join(other.trials)}"
         )
     shared = {arm for arm, _ in pairs}

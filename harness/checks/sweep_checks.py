@@ -1,7 +1,6 @@
-"""Checks of a sweep: its points follow from sealed records, its winners from the points by the named rules, and the
-rows of its table from the winners.
+"""Check a sweep: its search trials against their records, its winners against the rules, its rows against the winners.
 
-Nothing but the results folder is read: frozen.json has the objectives, constraints, rules, space and seeds.
+Only the results folder is read: frozen.json has the objectives, constraints, rules, search space and seeds.
 """
 
 from __future__ import annotations
@@ -67,18 +66,18 @@ def check_sweep(path: Path, manifest: Manifest | None) -> Findings:
     for point in sweep.result.points:
         check_point(sweep, point, findings)
     if sweep.frozen is None:
-        findings.skip("winners: nothing is frozen yet")
+        findings.skip("winners: none is chosen yet (there is no frozen.json)")
         return findings
     for arm in sweep.frozen["arms"]:
         try:
             check_arm(sweep, arm, manifest, findings)
         except (UserError, KeyError, IndexError) as error:
-            findings.check(False, "", f"frozen.json, arm {arm}", f"cannot be derived again: {error}")
+            findings.check(False, "", f"frozen.json, arm {arm}", f"it cannot be computed again: {error}")
     return findings
 
 
 def check_point(sweep: SweepFolder, point: SearchPoint, findings: Findings) -> None:
-    """A point of search.json against the records behind it."""
+    """Check a trial of search.json against the records behind it."""
     where = f"search.json, {point.arm}, trial {point.number}"
     if point.state in ("running", "waiting"):
         findings.skip(f"{where}: {point.state}")
@@ -91,15 +90,16 @@ def check_point(sweep: SweepFolder, point: SearchPoint, findings: Findings) -> N
             if point.state != "failed":  # a failed trial may have left nothing
                 findings.check(False, "", where, str(error))
                 return
-            findings.skip(f"{where}: failed, its record is not there")
+            findings.skip(f"{where}: it failed and left no record")
     for record in records:
         _check_search_record(sweep, point, record, findings)
     states = {str(record.summary.state) for record in records}
     if point.state != "complete":
-        findings.check(not states or point.state in states, "states of points", where,
+        findings.check(not states or point.state in states, "states are those of the records", where,
                        f"it is {point.state}, its records are {', '.join(sorted(states))}")  # fmt: skip
         return
-    findings.check(states == {"complete"}, "states of points", where, f"its records are {', '.join(sorted(states))}")
+    findings.check(states == {"complete"}, "states are those of the records", where,
+                   f"it is complete, its records are {', '.join(sorted(states))}")  # fmt: skip
     _check_values(sweep, point, records, where, findings)
 
 
@@ -117,14 +117,16 @@ def _check_search_record(sweep: SweepFolder, point: SearchPoint, record: Record,
     findings.check(sealed is None, "search records hold no test number", where, f"it holds test data: {sealed}")
     for key, value in point.params.items():
         found = get_dotted(record.config, key, None)
-        findings.check(found == value, "searched settings of records", where, f"{key} is {found!r}, not {value!r}")
+        findings.check(
+            found == value, "searched settings are those of the records", where, f"{key} is {found!r}, not {value!r}"
+        )
 
 
 def _check_values(
     sweep: SweepFolder, point: SearchPoint, records: Sequence[Record], where: str, findings: Findings
 ) -> None:
-    """The point's validation metrics, objectives and violations, from its records."""
-    what = "validation metrics of points, from their records"
+    """Check a search trial's validation metrics, objectives and violations against its records."""
+    what = "search trials have the validation metrics of their records"
     for metric, value in point.valid.items():
         found = fmean(record.summary.valid[metric] for record in records)
         findings.check(same_number(found, value), what, where, f"{metric} is {value!r}, its records give {found!r}")
@@ -138,26 +140,26 @@ def _check_values(
 
 
 def check_arm(sweep: SweepFolder, arm: str, manifest: Manifest | None, findings: Findings) -> None:
-    """An arm's race, winners and confirmed rows."""
+    """Check an arm's race, winners and confirmed rows."""
     assert sweep.frozen is not None
     written, rules = sweep.frozen["arms"][arm], sweep.frozen["confirm"]["rules"]
     points = [point for point in sweep.result.points if point.arm == arm]
     counted = {state: sum(p.state == state for p in points) for state in written["trials"]}
-    findings.check(counted == written["trials"], "numbers of trials", f"frozen.json, {arm}",
+    findings.check(counted == written["trials"], "numbers of trials are those of the search", f"frozen.json, {arm}",
                    f"it has {written['trials']}, search.json gives {counted}")  # fmt: skip
     planned = sweep.frozen["budget"].get("trials")
     if planned is not None:
         numbers = [point.number for point in points]
-        findings.check(numbers == list(range(planned)), "equal budgets", f"search.json, {arm}",
+        findings.check(numbers == list(range(planned)), "every arm has its whole budget", f"search.json, {arm}",
                        f"it has {len(numbers)} trials, the budget is {planned}")  # fmt: skip
     racing = run_race_again(sweep, points)
     raced = [
         {"trial": c.number, "params": dict(c.params), "validation": {str(s): dict(v) for s, v in c.runs.items()}}
         for c in racing
     ]
-    findings.check(_plain(raced) == written["raced"], "contenders after the race", f"frozen.json, {arm}",
-                   f"raced are trials {[c['trial'] for c in written['raced']]}; the records leave "
-                   f"{[c.number for c in racing]}, or their validation metrics differ")  # fmt: skip
+    findings.check(_plain(raced) == written["raced"], "the race leaves the same trials", f"frozen.json, {arm}",
+                   f"it names trials {[c['trial'] for c in written['raced']]}; the records give "
+                   f"{[c.number for c in racing]}, or other validation metrics")  # fmt: skip
     keys = sweep.frozen["confirm"].get("regularisation") or _regularisers(sweep.frozen["space"])
     axes = [axis for axis in sweep.result.axes[arm] if axis.key in keys]
     winners: dict[str, Winner] = {}
@@ -165,14 +167,14 @@ def check_arm(sweep: SweepFolder, arm: str, manifest: Manifest | None, findings:
         winners[rule] = select(rule, racing, sweep.result.objectives[0], sweep.constraints, axes)
         derived = _plain(describe_winner(winners[rule]))
         found = written["winners"].get(rule)
-        findings.check(derived == found, "winners, by the named rules", f"frozen.json, {arm}, rule {rule}",
+        findings.check(derived == found, "winners follow from the named rules", f"frozen.json, {arm}, rule {rule}",
                        f"it says {_brief(found)}, the records give {_brief(derived)}")  # fmt: skip
     if manifest is not None:
         check_rows(sweep, arm, points, winners, manifest, findings)
 
 
 def run_race_again(sweep: SweepFolder, points: Sequence[SearchPoint]) -> list[Contender]:
-    """The contenders that the race leaves, from the records.
+    """Run the race again from the records, without training; return the contenders that it leaves.
 
     Raises:
         UserError: a record is missing.
@@ -205,7 +207,7 @@ def check_rows(
     manifest: Manifest,
     findings: Findings,
 ) -> None:
-    """The rows of the confirm phase are the winners' settings on the confirm seeds."""
+    """Check that the rows of the confirm phase are the winners' settings on the confirm seeds."""
     assert sweep.frozen is not None
     merged = merge_rules(arm, {rule: winner.contender.number for rule, winner in winners.items()})
     for number, row_id in merged.items():
@@ -227,7 +229,7 @@ def _regularisers(space: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _plain(content: Any) -> Any:
-    """As it reads after a way through JSON."""
+    """The content as JSON reads it back: tuples become lists, and numbers as keys become text."""
     return json.loads(json.dumps(content))
 
 

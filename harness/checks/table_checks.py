@@ -1,7 +1,7 @@
-"""Checks of a published table: every committed rendering against the table that the records give, byte for byte.
+"""Check a published table: compare each of its files, byte for byte, with the table that the records give.
 
-No rendering is parsed. Where bytes differ, a format that can be read back is compared cell by cell, in full precision;
-of any other one the first differing line is named, with the cell that stands there.
+Where bytes differ, a format that can be read back (JSON) is compared cell by cell, in full precision. Other formats are
+not parsed: the check names the first line that differs, and the cell in it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def check_rendering(name: str, committed: bytes, table: Table, format: Format, f
     try:
         text = committed.decode()
     except UnicodeDecodeError as error:
-        findings.check(False, "", name, f"is no text ({error})")
+        findings.check(False, "", name, f"it is not a text file ({error})")
         return
     before = len(findings.drifts)
     if format.read is not None:
@@ -56,11 +56,11 @@ def check_rendering(name: str, committed: bytes, table: Table, format: Format, f
 
 
 def check_model(name: str, committed: str, table: Table, read: Callable[[str, str], Table], findings: Findings) -> None:
-    """Compare the committed model, full precision, cell by cell; then everything else in it."""
+    """Compare a published table that can be read back: cell by cell in full precision, then all the rest."""
     try:
         published = read(committed, name)
     except UserError as error:
-        findings.check(False, "", name, f"is no table ({error})")
+        findings.check(False, "", name, f"it cannot be read as a table ({error})")
         return
     before = len(findings.drifts)
     for row, column, cell in table:
@@ -74,7 +74,9 @@ def check_model(name: str, committed: str, table: Table, read: Callable[[str, st
     here = {(row.id, column.id) for row, column, _ in table}
     for row, column, _ in published:
         if (row.id, column.id) not in here:
-            findings.check(False, "", cell_name(row.id, column.id), f"{name} has it, the records do not give it")
+            findings.check(
+                False, "", cell_name(row.id, column.id), f"{name} has this cell, but the records do not give it"
+            )
     if len(findings.drifts) == before:
         for field in fields(Table):
             if field.name != "rows":
@@ -135,17 +137,21 @@ def _first_difference(one: Any, other: Any) -> int:
 
 
 def find_cell(table: Table, render: Render, number: int, span: Span) -> tuple[str, str] | None:
-    """The row and column ids of the cell that a rendering shows in a line, at a place in it; None for any other line.
+    """The row and column ids of the cell that stands at a place in a line of a rendering; None where no cell does.
 
-    The format is not known, so it is asked: a changed label shows in which line a row begins, and a changed cell what
-    it changes there. The cell whose change is nearest to the place is the one.
+    The format need not be known: the table is rendered again with one label or one cell replaced by `PROBE`, and the
+    place where the text changes is where that label or cell stands.
+
+        table        | better | 61.0 | 0.4 |      line `number`, difference at column 13 of the text
+        probed label | □□□□□□ | 61.0 | 0.4 |      the row begins in this line
+        probed cell  | better | □□□□ | 0.4 |      the nearest change: the cell in question
     """
     lines = render(table).split("\n")
     begins = {place: _first_difference(_with_label(table, place, render), lines) for place in range(len(table.rows))}
     above = [place for place, line in begins.items() if line <= number]
     if not above:
         return None
-    place = max(above, key=lambda place: begins[place])
+    place = max(above, key=lambda place: begins[place])  # a row may take several lines: the last one that began
     row = table.rows[place]
     changes = {"label": _with_label(table, place, render)}
     for column in table.columns:

@@ -1,4 +1,4 @@
-"""`harness verify`: everything that is published under a name, from its table down to its predictions."""
+"""`harness verify`: check everything that is published under a name, from its table down to its predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.records.schema import Manifest, Record
 from harness.records.store import MANIFEST, RecordStore
 from harness.tasks.references import ReferenceShelf
 
-UNCHECKABLE = "costs (seconds, memory): they differ from run to run, so nothing tells what they should be"
+UNCHECKABLE = "costs (seconds, memory): they differ from run to run, so there is no value to check against"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def verify(results: Path, name: str) -> Verification:
 def check_records(
     store: RecordStore, manifest: Manifest, shelf: ReferenceShelf, findings: Findings
 ) -> list[tuple[Place, Record]]:
-    """Every record of the table, arm by arm; those that could be read."""
+    """Check every record of the table, arm by arm; return those that could be read."""
     records = []
     missing = []
     for arm, seeds in manifest.arms.items():
@@ -74,12 +74,12 @@ def check_records(
             records.append((place, record))
             findings.add([check_record(place, record, shelf)])
     if missing:
-        findings.skip(f"{len(missing)} planned trials without a record: {', '.join(missing)}")
+        findings.skip(f"planned trials without a record: {len(missing)} ({'; '.join(missing)})")
     return records
 
 
 def check_bases(records: list[tuple[Place, Record]], findings: Findings) -> None:
-    """The base model's scores: the same in all records, and those of an arm that trains nothing where there is one."""
+    """Check the base model's scores: the same in all records, and those of an arm that trains nothing, if any."""
     groups: dict[tuple[str, ...], list[tuple[Place, Record]]] = defaultdict(list)
     for place, record in records:
         if record.summary.base and record.provenance is not None:
@@ -90,7 +90,9 @@ def check_bases(records: list[tuple[Place, Record]], findings: Findings) -> None
         _check_shares(members, findings)
         untrained = [record for _, record in members if record.config["train"] == "none"]
         if not untrained:
-            findings.skip("base model's scores against predictions: no arm leaves the base model as it is")
+            findings.skip(
+                "base model's scores against predictions: every arm trains, so no record holds its predictions"
+            )
         known: dict[tuple[str, str], float] = {}
         for record in [*untrained, *(record for _, record in members)]:
             scores = record.summary.by_domain if record in untrained else record.summary.base
@@ -103,14 +105,14 @@ def check_bases(records: list[tuple[Place, Record]], findings: Findings) -> None
                     expected = known[domain, metric]
                     findings.check(
                         same_number(value, expected),
-                        "base model's scores, the same everywhere",
+                        "base model's scores are the same in all records",
                         place.cell(f"base {metric} on {domain}"),
                         f"summary.json has {value!r}, other records have {expected!r}",
                     )
 
 
 def _check_shares(members: list[tuple[Place, Record]], findings: Findings) -> None:
-    """The share of weights that learn: the same whole, of one base model, in all records."""
+    """Check that count and share of trained weights give the same size of the base model in all records."""
     wholes = {}
     for place, record in members:
         parameters, share = (record.summary.metrics.get(f"trainable_{n}", 0.0) for n in ("parameters", "share"))
@@ -120,14 +122,14 @@ def _check_shares(members: list[tuple[Place, Record]], findings: Findings) -> No
     for place, whole in wholes.items():
         findings.check(
             whole == usual[0][0],
-            "shares of weights that learn, of one base model",
+            "shares of trained weights fit one base model",
             place.cell("trainable_share"),
             f"summary.json gives a base model of {whole:,} weights, other records {usual[0][0]:,}",
         )
 
 
 def check_tables(store: RecordStore, findings: Findings) -> None:
-    """The committed renderings."""
+    """Compare the published files of the table with the table that the records give."""
     from harness.checks.table_checks import check_renderings
     from harness.tables.build import build_table
     from harness.tables.render.formats import FORMATS
@@ -135,15 +137,15 @@ def check_tables(store: RecordStore, findings: Findings) -> None:
     try:
         table = build_table(store)
     except (UserError, TrialError) as error:
-        findings.check(False, "", f"{store.name}: table", f"cannot be built again: {error}")
+        findings.check(False, "", f"{store.name}: table", f"it cannot be built again: {error}")
         return
     if not check_renderings(store.path, table, FORMATS, findings):
         files = ", ".join(format.file_name for format in FORMATS.values())
-        findings.skip(f"the table: there is none of {files} in {store.path}")
+        findings.skip(f"the table: {store.path} holds none of {files}")
 
 
 def check_search(path: Path, manifest: Manifest | None) -> Findings:
-    """A sweep's search, race and winners."""
+    """Check a sweep's search, race and winners; `manifest` is None before the confirm phase."""
     from harness.checks.sweep_checks import check_sweep
 
     try:

@@ -1,4 +1,4 @@
-"""What adapting gained and lost: numbers worked out from a metric on target and sources, before and after."""
+"""Compute what adapting gained and lost, from a metric on target and sources before and after."""
 
 from __future__ import annotations
 

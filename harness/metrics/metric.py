@@ -1,4 +1,4 @@
-"""What a metric says of itself: how to read a number, how to score predictions, and what an item adds to the score."""
+"""Describe a metric: how to read its number, how it scores predictions, and what each item adds to the score."""
 
 from __future__ import annotations
 

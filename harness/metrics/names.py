@@ -1,4 +1,4 @@
-"""What a record or a table calls a number: a metric on a domain, what is worked out from several, and costs.
+"""Name the numbers of records and tables: metrics on a domain, numbers computed from several metrics, and costs.
 
 macro_f1  target_macro_f1  source_macro_f1    a metric of predictions, in a record's test metrics
 es/wer  valid_target/cer                      the same on one domain, or on validation data

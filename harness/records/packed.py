@@ -3,11 +3,11 @@
     records.jsonl         one line a trial: {"folder", "trial_id", "version", "files": {NAME: CONTENT}, "predictions"}
     predictions.jsonl.xz  the trials' predictions.jsonl, one after another, each below a line that says whose it is
 
-A file's content stands as JSON where that JSON, written as records are written, gives the file back byte for byte; else
-its text stands there. So a line can be read by any program, and every file of a record can be had back exactly.
+Any program can read a line, and every file of a record comes back byte for byte: a file's content is stored as JSON if
+writing that JSON gives the same bytes again, else as text. For example `"files": {"config.json": {"seed": 0, ...}}`.
 
-Whoever wrote these two files is not trusted: reading them runs nothing, and the names in them are checked before
-anything is written under them (publishing.py). Loads no torch, and the predictions only when they are asked for.
+The two files may come from anybody, so they are not trusted: reading them runs nothing, and the names in them are
+checked before anything is written under them (publishing.py). Predictions are only unpacked when they are asked for.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PACKED_VERSION = 1
 PREDICTIONS_FILE = "predictions.jsonl"  # of a record; the one file that is kept apart, compressed
 SAFE_NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,127}")  # stays in its folder, and is not hidden
 LINE_START = re.compile(rb'\{"folder": "([a-z]+)", "trial_id": "([^"\\]+)", ')
-REMEDY = "take it anew from where it was published"
+REMEDY = "get it again from where it was published"
 
 
 class PackedTrial:
@@ -65,19 +65,19 @@ class PackedTrial:
             try:
                 return as_bytes(name, self.files[name])
             except (ValueError, RecursionError) as error:  # NaN, half a surrogate pair
-                raise UserError(f"{self.place}: files: {name}: no content of a file; {REMEDY}") from error
+                raise UserError(f"{self.place}: files: {name}: cannot be a file's content; {REMEDY}") from error
         if name != PREDICTIONS_FILE or self.digest is None:
             return None
         content = self._apart.read(self.key)
         if content is None or hashlib.sha256(content).hexdigest() != self.digest["sha256"]:
-            what = "has none of this trial" if content is None else "has others than this line was written with"
-            raise UserError(f"{self.place}: predictions: {self._apart.path.name} {what}; take both files anew together")
+            what = "has none of this trial" if content is None else "has others than those that this line belongs to"
+            raise UserError(f"{self.place}: predictions: {self._apart.path.name} {what}; get both files again")
         return content
 
     def json(self, name: str) -> Any:
         content = self.files.get(name)
         if content is None:
-            raise UserError(f"{self.place}: {name}: there is none in this line; {REMEDY}")
+            raise UserError(f"{self.place}: {name}: this line has no such file; {REMEDY}")
         if not isinstance(content, str):
             return content
         try:
@@ -97,7 +97,7 @@ class PackedTrial:
 
 
 class PackedRecords:
-    """All packed trials of an experiment. The lines are told apart at once; each is parsed when it is asked for.
+    """All packed trials of an experiment. All lines are indexed at once; each is parsed when it is asked for.
 
     Args:
         path: the file of the lines.
@@ -125,7 +125,7 @@ class PackedRecords:
                     f"{path}:{number}: trial {'/'.join(key)} is in line {self._lines[key][0]} already; {REMEDY}"
                 )
             self._lines[key] = (number, line)
-        self._last: PackedTrial | None = None  # a record's files are read one after another
+        self._last: PackedTrial | None = None  # the files of a record are read in a row, so one parsed line is kept
 
     def __contains__(self, key: Key) -> bool:
         return key in self._lines
@@ -160,7 +160,7 @@ class PackedRecords:
                 trial.read(name)
 
     def _key(self, number: int, line: bytes) -> Key:
-        """A line's folder and trial id; a line that another program has written anew is parsed for them."""
+        """A line's folder and trial id. Only a line that another program has rewritten is parsed for them."""
         place = f"{self.path}:{number}"
         start = LINE_START.match(line)
         if start is not None:
@@ -240,7 +240,7 @@ def _files_of(content: Mapping[str, Any], place: str) -> tuple[dict[str, Any], d
             raise UserError(f"{place}: files: {name!r:.80}: cannot be the name of a record's file")
         kinds = (str, list) if name.endswith(".jsonl") else (str, list, dict)
         if not isinstance(value, kinds):
-            raise UserError(f"{place}: files: {name}: no content of a file")
+            raise UserError(f"{place}: files: {name}: cannot be a file's content")
     if digest is not None and not (isinstance(digest, dict) and isinstance(digest.get("sha256"), str)):
         raise UserError(f"{place}: predictions: expected an object with their sha256")
     return files, digest

@@ -2,8 +2,8 @@
 
 Inside, one after another: a JSON line {"folder", "trial_id", "bytes"}, then that many bytes, the trial's
 predictions.jsonl. The trials of an experiment predict the same test items, so together they compress thirty times
-better than each alone. What is compared is always the content: another build of the compression library may write other
-bytes for the same content, and they are read as well.
+better than each alone. Comparisons look at the content, never at the compressed bytes: another build of the compression
+library may write other bytes for the same content.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ MAX_BYTES = 4 * 2**30  # unpacked; a small file that swells to more is refused
 MAX_DECODER_BYTES = 64 * 2**20  # what a file may ask of memory for its dictionary
 IN_MEMORY_BYTES = 64 * 2**20  # what is longer lies in a temporary file while it is read
 CHUNK_BYTES = 2**18
+NO_HEADER = "predictions without a line above them that names their trial"
 
 
 def header(key: tuple[str, str], num_bytes: int) -> bytes:
@@ -72,10 +73,10 @@ class PackedPredictions:
                 while not decoder.eof:
                     fresh = file.read(CHUNK_BYTES) if decoder.needs_input else b""
                     if decoder.needs_input and not fresh:
-                        raise UserError(f"{self.path}: the file is cut short; take it anew from where it was published")
+                        raise UserError(f"{self.path}: the file is cut short; get it again from where it was published")
                     yield decoder.decompress(fresh, CHUNK_BYTES)
                 if decoder.unused_data or file.read(1):
-                    raise UserError(f"{self.path}: something follows the end of the predictions")
+                    raise UserError(f"{self.path}: there is more after the end of the predictions")
         except OSError as error:
             raise UserError(f"{self.path}: {error.strerror}") from error
         except lzma.LZMAError as error:
@@ -93,7 +94,7 @@ class PackedPredictions:
             start = self._content.tell()
             place = start + size
             if key in places or place > end:
-                problem = "are there twice" if key in places else "are cut short"
+                problem = "appear twice" if key in places else "are cut short"
                 raise UserError(f"{self.path}: the predictions of trial {'/'.join(key)} {problem}")
             places[key] = (start, size)
         return places
@@ -103,7 +104,7 @@ class PackedPredictions:
             content: dict[str, Any] = from_json(line)
             key, size = (content["folder"], content["trial_id"]), content["bytes"]
         except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{self.path}: predictions without a line that says whose they are") from error
+            raise UserError(f"{self.path}: {NO_HEADER}") from error
         if not all(isinstance(part, str) for part in key) or type(size) is not int or size < 0:
-            raise UserError(f"{self.path}: predictions without a line that says whose they are")
+            raise UserError(f"{self.path}: {NO_HEADER}")
         return key, size

@@ -1,4 +1,4 @@
-"""What a record was made with: code, packages, machine. Read once a process; no subprocess a trial."""
+"""Find out what a record is made with: code, packages, machine. Read once in a process, not for each trial."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""`harness publish`: an experiment's trial folders into two files that fit into a repository (packed.py), and back.
+"""`harness publish`: pack an experiment's trial folders into two files for a repository (packed.py), and back.
 
-Nothing is lost, whatever happens when: the two files are written beside the folders, read back, compared with them byte
-for byte and synced; only then do they get their names; only then do the folders go, the config first (a folder without
-it is no record any more, see `TrialFolder.files`). The same command goes on from wherever it was stopped.
+Nothing is lost, whenever the command is stopped, and the same command then goes on. The order of steps sees to that:
 
-Weights and whatever is no plain text stay in their folders, on this machine: they are not published.
+    1. write both files under temporary names, sync them, read them back, compare them byte for byte with the folders
+    2. rename them: predictions first, records last, since whoever finds the records looks for the predictions
+    3. remove the folders' files, config.json first: without it a folder is no record (see `TrialFolder.files`)
+
+Weights and files that are not text stay in their folders, on this machine: they are not published.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from harness.disk import sync_files
 from harness.errors import TrialError, UserError
 from harness.records.packed import (
     FOLDERS,
@@ -40,12 +43,13 @@ WEIGHTS = ("adapter.json",)  # and *.safetensors
 
 @dataclass
 class Publication:
-    """What publishing did, or taking it back.
+    """What `publish` or `unpack` did.
 
     Attributes:
-        num_trials: folder -> trials that are published now (that were put back into folders).
-        num_new, num_replaced: of them, trials that were not published before, and that were with other content.
-        num_removed: files that are gone because the other form has them.
+        num_trials: folder -> trials that are in the two files.
+        num_new, num_replaced: of these, how many were not published before (`unpack`: not in a folder), and how many
+            were published with other content.
+        num_removed: files that were removed because their content is published.
         num_unfinished: trials that are not finished, so they stay folders.
         num_weights: trials whose weights stay in their folders.
         left: other things that stay in trial folders.
@@ -143,7 +147,7 @@ def read_folder(path: Path) -> dict[str, bytes]:
 
 
 def _contents(path: Path) -> Iterator[tuple[str, bytes | None]]:
-    """The names in a trial's folder, with the content of those files that are published; hidden files are nothing."""
+    """The names in a trial's folder, with the content of files to publish, else None. Hidden files are skipped."""
     for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
         name = entry.name
         if name.startswith("."):
@@ -182,7 +186,7 @@ def _trial_folders(path: Path) -> Iterator[Key]:
 
 @contextmanager
 def _only_one(store: RecordStore) -> Iterator[None]:
-    """Hold the experiment: two processes that publish it would take each other's files away.
+    """Lock the experiment: two processes that publish it would remove each other's files.
 
     Raises:
         UserError: there are no such results.
@@ -215,20 +219,20 @@ def _write(
         with open(records, "xb") as file:
             for key in keys:
                 file.write(line_of(key, read(key), digests.get(key)))
-            _sync(file)
+        sync_files([predictions, records])
         written = PackedRecords(records, predictions)
         for key in keys:
             if _read_packed(written.trial(key)) != read(key):
                 raise TrialError("changed", f"{path.joinpath(*key)}: changed while it was read; publish again")
         _count(keys, written, old, report)
-        # The same trials stay the same bytes, also where another build of the compressor would write others.
+        # Publishing the same trials again keeps the old files, even if this build of the compressor writes other bytes.
         if old is None or old.path.read_bytes() != records.read_bytes() or not _is_whole(old):
             if digests:
                 os.replace(predictions, path / PREDICTIONS)
             os.replace(records, path / RECORDS)
             if not digests:
                 (path / PREDICTIONS).unlink(missing_ok=True)
-            _sync_folder(path)
+            sync_files([path])
         report.sizes = {name: (path / name).stat().st_size for name in (RECORDS, PREDICTIONS)[: 2 if digests else 1]}
     except OSError as error:
         raise TrialError("disk", f"{path}: cannot be written: {error.strerror}") from error
@@ -238,7 +242,7 @@ def _write(
 
 
 def _write_predictions(path: Path, keys: list[Key], read: Callable[[Key], Files]) -> dict[Key, dict[str, Any]]:
-    """Compress all predictions; bytes and SHA-256 of each trial's."""
+    """Compress all predictions into one file; return size and SHA-256 of each trial's."""
     import lzma
 
     digests: dict[Key, dict[str, Any]] = {}
@@ -255,7 +259,6 @@ def _write_predictions(path: Path, keys: list[Key], read: Callable[[Key], Files]
             digests[key] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
             file.write(compressor.compress(header(key, len(content)) + content))
         file.write(compressor.flush())
-        _sync(file)
     return digests
 
 
@@ -265,7 +268,7 @@ def line_of(key: Key, files: Files, predictions: Mapping[str, Any] | None) -> by
     content["files"] = {name: as_json(name, files[name]) for name in sorted(files) if name != PREDICTIONS_FILE}
     if predictions is not None:
         content["predictions"] = predictions
-    # ASCII alone: some programs end a line at other characters than its end, and none of them sees one here.
+    # ASCII only: some programs also break lines at U+2028 and the like, so no such character may stand in the file.
     return json.dumps(content, allow_nan=False).encode() + b"\n"
 
 
@@ -287,7 +290,7 @@ def _is_whole(packed: PackedRecords) -> bool:
 
 
 def _take_away(folder: TrialFolder, published: Files, report: Publication) -> None:
-    """Remove the files of a folder that are published as they are, the config first; then the folder, if empty."""
+    """Remove a folder's files that are published unchanged, the config first; then the folder, if it is empty."""
     with folder.lock(wait=False) as held:
         if not held:
             report.left.append(f"{folder.path}: another process holds it")
@@ -295,7 +298,7 @@ def _take_away(folder: TrialFolder, published: Files, report: Publication) -> No
         found = dict(_contents(folder.path))
         changed = [name for name, content in found.items() if content is not None and published.get(name) != content]
         if changed:  # trained again since it was read, or somebody has written into a half-removed folder
-            report.left.append(f"{folder.path}: {', '.join(changed)}: not as published")
+            report.left.append(f"{folder.path}: {', '.join(changed)}: not as published, so the folder stays")
             return
         packed = [name for name, content in found.items() if content is not None]
         for name in sorted(packed, key=lambda name: name != "config.json"):
@@ -307,7 +310,7 @@ def _take_away(folder: TrialFolder, published: Files, report: Publication) -> No
         if not rest:
             for name in [path.name for path in folder.path.glob(".*.tmp")] + [".lock"]:
                 (folder.path / name).unlink(missing_ok=True)
-            with suppress(OSError):  # something hidden is in it: it stays
+            with suppress(OSError):  # not empty (a hidden file): it stays
                 folder.path.rmdir()
 
 
@@ -322,16 +325,3 @@ def _refuse_links(path: Path, key: Key) -> None:
     for place in (path / key[0], path.joinpath(*key)):
         if place.is_symlink():
             raise UserError(f"{place}: is a link; records are only written into folders of their own")
-
-
-def _sync(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

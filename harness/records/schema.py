@@ -125,7 +125,7 @@ class Declared(_Schema):
 
 
 def _old_rows(names: Iterable[str]) -> dict[str, RowId]:
-    """The rows of an old manifest that are called by rules, too."""
+    """The rows of an old manifest whose names carry selection rules, as in `residual_add (best)`."""
     return {name: row for name in names if (row := row_of_old_name(name)).rules}
 
 

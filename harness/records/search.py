@@ -1,6 +1,6 @@
-"""What a search leaves for whoever looks at it: one point a trial, and the axes that the points lie on. Loads no torch.
+"""The result of a search: one point for each trial, and the axes that the points lie on. Loads no torch.
 
-`results/SWEEP/search.json` holds them; figures, tables, W&B and the selection rules read nothing else.
+It is stored in `results/SWEEP/search.json`; figures, tables, W&B and the selection rules read nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from harness.config.base import Settings
 from harness.config.sweep import Goal
 from harness.errors import UserError
-from harness.records.store import read_json
+from harness.records.files import first_problem, read_json
 
 Value = float | int | str | bool | None
 PointState = Literal["complete", "pruned", "failed", "running", "waiting"]
@@ -97,5 +97,4 @@ def read_search(path: Path) -> SearchResult | None:
     try:
         return SearchResult.model_validate(read_json(path / "search.json"))
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise UserError(f"{path / 'search.json'}: {problem['loc']}: {problem['msg']}") from error
+        raise UserError(f"{path / 'search.json'}: {first_problem(error)}") from error

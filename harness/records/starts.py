@@ -1,6 +1,6 @@
-"""Which trials an experiment or a sweep has started: `RESULTS/NAME/starts.jsonl`, a line each time.
+"""Log each start of a trial as a line in `RESULTS/NAME/starts.jsonl`.
 
-Whoever follows a launch reads this file instead of looking through thousands of records.
+Who follows a launch (the trackers do) reads this file instead of looking through thousands of records.
 """
 
 from __future__ import annotations

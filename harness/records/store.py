@@ -3,8 +3,8 @@
 Files of a record: config.json (first), log.jsonl (one line an epoch), summary.json (last: a trial with a summary is
 finished), provenance.json, predictions.jsonl, the weights that were trained, and while it runs checkpoint.safetensors.
 
-A published record is a line of `RESULTS/EXPERIMENT/records.jsonl` instead (packed.py). `TrialFolder` reads either form,
-so nobody else needs to know which one a record has. It is always written as a folder.
+A published record is a line of `RESULTS/EXPERIMENT/records.jsonl` instead (packed.py). `TrialFolder` reads both forms:
+no other code needs to know which one a record has. Training always writes a folder.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ class TrialFolder:
     def finish(self, summary: Summary, provenance: Provenance) -> None:
         """Write provenance, then the summary (it says that the trial is finished), then drop the checkpoint.
 
-        The provenance gets the digests of all other files, the summary's included. Whoever finds the summary finds them
-        all, even after a power cut: they are on the disk before it has its name.
+        The provenance gets the SHA-256 of all other files, the summary's included. Where the summary is, all of
+        them are, even after a power cut: they are on the disk before the summary is renamed to its name.
         """
         summary_bytes = json_bytes(summary.model_dump(mode="json"))
         files = self._digests() | {"summary.json": hashlib.sha256(summary_bytes).hexdigest()}

@@ -1,4 +1,4 @@
-"""Which task a record was trained on: named in its provenance, or told by its metrics where it is older than that."""
+"""Find the task of a record: its provenance names it; the metrics of older records tell it."""
 
 from __future__ import annotations
 

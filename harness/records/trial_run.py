@@ -1,4 +1,4 @@
-"""What a trial is in its experiment or sweep: whatever its config does not say of it."""
+"""Say what a trial is for in its experiment or sweep, which its config does not tell."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from harness.records.search import Value
 
 @dataclass(frozen=True)
 class TrialRun:
-    """One trial's place.
+    """One trial's place in its experiment or sweep.
 
     Attributes:
         experiment: the experiment's or the sweep's name.
         phase: what the trial is for (search, confirm, baseline).
-        number: of a search's trial.
-        params: a search's values, by dotted key.
+        number: the trial's number in a search; None outside of one.
+        params: the values that a search chose, by dotted key.
     """
 
     trial_id: str

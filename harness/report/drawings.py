@@ -1,4 +1,4 @@
-"""The report's figures: which there are, what each shows in words, and the data that it is drawn from."""
+"""Draw the report's figures from its sources, each with a caption and a description in words."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ def _curves(sources: Sources, primary: str) -> Iterator[Drawing]:
         ends.append(f"{arm} {sum(best) / len(best):.1f} (epoch {', '.join(str(run.best_epoch) for run in runs)})")
     caption = (
         f"Validation {metric_words(primary)} after each epoch, on the target and the mean of the sources. Thin lines "
-        "are seeds, thick ones their mean as far as all seeds went; dots are the epochs whose weights were kept."
+        "are single seeds; thick lines are their mean, up to the last epoch that all reached. Dots mark the epochs "
+        "whose weights were kept."
     )
     words = f"{caption} Mean kept target score, and kept epochs by seed: {'; '.join(ends)}."
     figure = draw_learning_curves(curves, label, base)
@@ -170,7 +171,7 @@ def _search_words(sources: Sources, kind: str) -> tuple[str, str]:
     goal = metric_label(sources.search.objectives[0])
     about = {
         "importance": f"How much of the variation of {goal.name} each searched setting explains.",
-        "contour": f"{goal.name} over two searched settings: every trial, on a surface no wider than the trials.",
+        "contour": f"{goal.name} over two searched settings: every trial, on a surface drawn between the trials.",
         "isolation": f"The best {goal.name} at each value of a setting, whatever the other settings are.",
         "expected": f"The expected best {goal.name} of n trials, for each n up to the budget.",
         "pareto": "Both objectives of every complete trial, and each arm's non-dominated front.",

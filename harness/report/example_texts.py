@@ -1,4 +1,4 @@
-"""The examples section: changed items for every arm, or the reason why none can be shown."""
+"""Find the items of the report's examples section for every arm, or the reason why none can be shown."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def find_examples(sources: Sources) -> ExampleTexts:
         return ExampleTexts("No trial is complete, so there is nothing to compare.", ())
     counted = None if (metric := task.item_metric()) is None else METRICS[metric].items
     if counted is None:
-        return ExampleTexts("No metric of the task is a sum over items, so single items are not compared.", ())
+        return ExampleTexts("No metric of this task can be computed item by item, so items are not compared.", ())
     record = first[2]
     fingerprint = record.provenance.corpus_fingerprint if record.provenance is not None else None
     references = ReferenceShelf().find(record.config["data"], fingerprint, task)
@@ -51,7 +51,7 @@ def find_examples(sources: Sources) -> ExampleTexts:
         return ExampleTexts(f"The sentences are not shown: {references}.", ())
     before = sources.predictions(baseline)
     if not before:
-        return ExampleTexts(f"The baseline, {baseline}, has no predictions on record.", ())
+        return ExampleTexts(f"The records of the baseline, {baseline}, hold no predictions.", ())
     domain = str(record.config["data"]["target"])
     found = []
     for arm in sources.arms:

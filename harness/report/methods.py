@@ -1,4 +1,4 @@
-"""The methods paragraphs of a report, written from the configs and the search: nothing in them is typed by hand."""
+"""Write the methods paragraphs of a report from the configs and the search; nothing in them is typed by hand."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def quoted(name: str) -> str:
 
 
 class _Common:
-    """One value where all arms share a setting, a hint at the table where they do not."""
+    """Settings as text: the value that all arms share, or a hint at the table where they differ."""
 
     def __init__(self, configs: Mapping[str, Mapping[str, Any]]) -> None:
         self.flat = flatten(next(iter(configs.values())))
@@ -106,7 +106,7 @@ def data_text(sources: Sources, configs: Mapping[str, Mapping[str, Any]]) -> str
     shown = "a file of the user's own" if ":" in name else name
     limit = common.value("data.train_limit")
     sample = (
-        f" with {limit:,} training examples (for each seed a sample of its own, the same for every arm)"
+        f" with {limit:,} training examples (a different sample for each seed, the same for every arm)"
         if isinstance(limit, int)
         else " with all its training examples"
     )
@@ -220,7 +220,7 @@ def search_text(frozen: Mapping[str, Any]) -> str:
     if race["seeds"]:
         text += (
             f" The {race['candidates']} best configurations of each arm were trained on further seeds "
-            f"{show(race['seeds'])} before one won."
+            f"{show(race['seeds'])} before the winner was chosen."
         )
     rules = {"best": "the best mean", "constrained": "the best mean among those that meet the constraints",
              "one_se": "the strongest regularisation within one standard error of the best"}  # fmt: skip

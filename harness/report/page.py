@@ -1,4 +1,4 @@
-"""From sources to one HTML page: no network, no server, nothing beside it, and the same bytes for the same records.
+"""Build one self-contained HTML page: no network, no server, and the same bytes for the same records.
 
 The page has one style element and one script element; both are named by their digests in its Content-Security-Policy,
 which forbids everything else: no request can leave the page, and text from records or corpora can never run.
@@ -88,7 +88,7 @@ def build_page(sources: Sources, figures_folder: Path | None = None) -> str:
     return fill(context, sheet)
 
 
-SEALED = "The test data is sealed until the confirm phase, so no test example is shown."
+SEALED = "No test data is read before the confirm phase, so no test example is shown."
 
 
 def fill(context: dict[str, Any], sheet: StyleSheet) -> str:

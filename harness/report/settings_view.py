@@ -1,4 +1,4 @@
-"""Settings as readers want them: dotted keys, what arms share, what differs, what a search could choose from."""
+"""Show settings in plain tables: what differs between arms, what a search could choose from, what it chose."""
 
 from __future__ import annotations
 

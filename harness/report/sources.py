@@ -1,4 +1,4 @@
-"""What a report is made from: the manifest, the records and, of a sweep, its search. Read once, nothing written."""
+"""Read what a report is made from: the manifest, the records and, of a sweep, its search."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.config.rows import find_rows
 from harness.errors import UserError
 from harness.records.predictions import Predictions, read_predictions
 from harness.records.schema import Manifest, Record
-from harness.records.search import SearchPoint, SearchResult
+from harness.records.search import SearchPoint, SearchResult, read_search
 from harness.records.store import MANIFEST, RecordStore, TrialFolder, read_json
 from harness.records.task import primary_of
 from harness.tasks.registry import task_with_metrics
@@ -136,9 +136,7 @@ def load_sources(results: Path, name: str) -> Sources:
         UserError: nothing has been run under it (the choices are named), or a file is corrupt.
     """
     store = RecordStore(results, name)
-    search, frozen = None, None
-    if (store.path / "search.json").exists():
-        search = SearchResult.model_validate(read_json(store.path / "search.json"))
+    search, frozen = read_search(store.path), None
     if (store.path / "frozen.json").exists():
         frozen = read_json(store.path / "frozen.json")
     if not (store.path / MANIFEST).exists() and (store.path / "sweep.json").exists():

@@ -1,4 +1,4 @@
-"""What did not end as planned, and what everything was made with: trials by state, provenance by value."""
+"""List trials that did not end as planned, by state, and what the records were made with."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def search_grid(sources: Sources) -> Grid | None:
             point.arm,
             str(point.number),
             point.state,
-            point.reason or ("lost against the trials before it" if point.state == "pruned" else ""),
+            point.reason or ("stopped early by the pruner" if point.state == "pruned" else ""),
             str(point.epochs),
             *(show(point.params[key]) if key in point.params else "–" for key in keys),
         )
@@ -95,7 +95,7 @@ def provenance_grid(sources: Sources) -> Grid | None:
     ]
     rows.append(("trained", f"{min(p.started_at for p in made)} to {max(p.finished_at for p in made)}"))
     again = sum(provenance.num_starts > 1 for provenance in made)
-    rows.append(("interrupted and gone on", f"{again} of {len(made)} trials"))
+    rows.append(("interrupted and resumed", f"{again} of {len(made)} trials"))
     seconds = sum(record.summary.costs.get("seconds", 0.0) for _, _, record in sources.complete())
-    rows.append(("training and scoring time", f"{seconds / 60:.1f} min in all, one trial after another"))
+    rows.append(("training and scoring time", f"{seconds / 60:.1f} min, summed over the trials"))
     return Grid("What the records were made with", ("fact", "value"), tuple(rows))

@@ -60,7 +60,7 @@ def bootstrap_interval(
     """
     check_level(level)
     if num_blocks < 2:
-        raise ValueError(f"a bootstrap over {num_blocks} block(s) says nothing: at least 2 are needed")
+        raise ValueError(f"a bootstrap needs at least 2 blocks, not {num_blocks} block(s)")
     if method not in METHODS:
         raise ValueError(f"bootstrap method {method!r}; choices: {', '.join(METHODS)}")
     if method == "bootstrap_t" and standard_error is None:

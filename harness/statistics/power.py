@@ -1,4 +1,4 @@
-"""What a paired t-test over n seeds can see: its power, the smallest detectable difference, the seeds needed."""
+"""Power of a paired t-test over n seeds, the smallest difference it detects, and how many seeds it needs."""
 
 from __future__ import annotations
 
@@ -81,6 +81,6 @@ def seeds_needed(difference: float, sd: float, alpha: float = ALPHA, power: floa
 
 def _check(sd: float, alpha: float, power: float = POWER) -> None:
     if not (math.isfinite(sd) and sd > 0):
-        raise ValueError(f"sd {sd!r} must be a positive number: differences that do not vary have no power to speak of")
+        raise ValueError(f"sd {sd!r} must be positive: differences without variation have no power to compute")
     check_level(alpha, "alpha")
     check_level(power, "power")

@@ -1,4 +1,4 @@
-"""What enters a statistic, checked once: finite numbers of the right shape; and the interval that leaves one."""
+"""Check what goes into a statistic (finite numbers of the right shape), and hold the interval that comes out."""
 
 from __future__ import annotations
 

@@ -19,7 +19,6 @@ from harness.statistics.distributions import hedges_correction, t_quantile, t_tw
 from harness.statistics.power import ALPHA, POWER, detectable_difference, seeds_needed
 from harness.statistics.samples import (
     LEVEL,
-    Floats,
     Interval,
     as_vector,
     check_level,
@@ -58,8 +57,7 @@ class PairedComparison:
         interval: of the mean difference; None with fewer than 2 pairs; length 0 and method `constant` if no variation.
         t, p_value: of the paired t-test, two-sided, uncorrected; None unless `tested`.
         effect_size: Hedges' g_z, the mean difference over the sd of the differences, unbiased; None with < 3 pairs.
-        effect_size_average: Hedges' g_av, over the mean of the two arms' sds; None with < 3 pairs or no spread.
-        seeds, only_arm, only_baseline: which seeds were paired, and which were left out on either side.
+        seeds: the seeds that were paired.
     """
 
     status: Status
@@ -70,10 +68,7 @@ class PairedComparison:
     t: float | None = None
     p_value: float | None = None
     effect_size: float | None = None
-    effect_size_average: float | None = None
     seeds: tuple[int, ...] = ()
-    only_arm: tuple[int, ...] = ()
-    only_baseline: tuple[int, ...] = ()
 
     def detectable_difference(self, alpha: float = ALPHA, power: float = POWER) -> float | None:
         """The smallest true difference that these seeds find with chance `power`; None unless `tested`."""
@@ -131,7 +126,7 @@ def compare_paired(arm: ArrayLike, baseline: ArrayLike, level: float = LEVEL) ->
     Raises:
         ValueError: empty, not finite, or of different lengths.
 
-    Sources: paired t-test, Student (1908); g_z and g_av, Lakens (2013), Frontiers in Psychology 4:863, with the exact
+    Sources: paired t-test, Student (1908); g_z, Lakens (2013), Frontiers in Psychology 4:863, with the exact
     correction of Hedges (1981).
     """
     check_level(level)
@@ -155,29 +150,18 @@ def compare_paired(arm: ArrayLike, baseline: ArrayLike, level: float = LEVEL) ->
         interval=t_interval(mean, sd, count, level),
         t=t,
         p_value=t_two_sided_p(t, count - 1),
-        effect_size=_unbiased(mean / sd, count),
-        effect_size_average=_average_effect(mean, x, y),
+        effect_size=mean / sd * hedges_correction(count - 1) if count > 2 else None,
     )
 
 
 def compare_by_seed(arm: Mapping[int, float], baseline: Mapping[int, float], level: float = LEVEL) -> PairedComparison:
-    """`compare_paired` over the seeds that both have; the others are named in the result, never used.
+    """`compare_paired` over the seeds that both have (`seeds` in the result); the others are not used.
 
     Raises:
         ValueError: a paired value is not finite.
     """
     shared = tuple(sorted(arm.keys() & baseline.keys()))
-    found = PairedComparison("no_pair", 0)
-    if shared:
-        found = compare_paired([arm[seed] for seed in shared], [baseline[seed] for seed in shared], level)
-    only_arm, only_baseline = sorted(arm.keys() - baseline.keys()), sorted(baseline.keys() - arm.keys())
-    return replace(found, seeds=shared, only_arm=tuple(only_arm), only_baseline=tuple(only_baseline))
-
-
-def _unbiased(effect: float, count: int) -> float | None:
-    return effect * hedges_correction(count - 1) if count > 2 else None
-
-
-def _average_effect(mean: float, x: Floats, y: Floats) -> float | None:
-    spread = (mean_and_sd(x)[1] + mean_and_sd(y)[1]) / 2.0
-    return _unbiased(mean / spread, len(x)) if spread > 0.0 else None
+    if not shared:
+        return PairedComparison("no_pair", 0)
+    found = compare_paired([arm[seed] for seed in shared], [baseline[seed] for seed in shared], level)
+    return replace(found, seeds=shared)

@@ -1,4 +1,4 @@
-"""From the trials of a cell to its numbers: mean, spread, interval; the comparison with the baseline; ranks."""
+"""Compute a cell's numbers from its trials: mean, spread, interval, comparison with the baseline, rank."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 from harness.errors import UserError
 from harness.metrics import PRIMARY_METRICS, Metric, describe_metric, scored_metric
@@ -17,7 +18,7 @@ from harness.tables.load import LoadedTrial
 from harness.tables.model import Cell, Comparison, TrialRef
 from harness.tables.values import primary_name
 
-NO_BEST = {  # costs, not scores
+NO_BEST = {  # costs and facts: the smallest is not "the best", so none is marked
     "trainable_parameters",
     "trainable_share",
     "seconds",
@@ -104,7 +105,9 @@ def make_cell(trials: Sequence[LoadedTrial], metric: ResolvedMetric, level: floa
         if value is None:
             continue
         if not math.isfinite(value):
-            raise UserError(f"record {trial.ref.trial_id} of {trial.ref.experiment}: {metric.concrete} is {value}")
+            raise UserError(
+                f"record {trial.ref.trial_id} of {trial.ref.experiment}: {metric.concrete} is {value}, no finite number"
+            )
         found.append((trial.ref, value * metric.scale))
     return cell_of_values([ref for ref, _ in found], [value for _, value in found], len(trials), level)
 
@@ -173,26 +176,32 @@ def _comparison(
     level: float,
     alpha: float,
 ) -> Comparison:
-    difference = paired.mean_difference
-    verdict = "unclear"
-    if adjusted is not None and adjusted <= alpha and difference:
-        verdict = "better" if (difference > 0) == (metric.metric.direction == "higher") else "worse"
     relative, relative_interval = _relative(paired.seeds, scores, metric, level)
+    found = replace(comparison_of(paired, baseline, alpha), relative=relative, relative_interval=relative_interval)
+    return judged(found, adjusted, metric, alpha)
+
+
+def comparison_of(paired: PairedComparison, baseline: str, alpha: float) -> Comparison:
+    """A paired comparison as a cell holds it, before p-values are adjusted."""
     return Comparison(
         baseline=baseline,
         num_pairs=paired.count,
-        difference=difference,
+        difference=paired.mean_difference,
         interval=paired.interval,
-        relative=relative,
-        relative_interval=relative_interval,
         p=paired.p_value,
-        p_adjusted=adjusted,
         effect_size=paired.effect_size,
         detectable=paired.detectable_difference(alpha),
         sd=paired.sd_difference,
-        verdict=verdict,  # type: ignore[arg-type]
         why=None if paired.status == "tested" else paired.status,
     )
+
+
+def judged(comparison: Comparison, adjusted: float | None, metric: ResolvedMetric, alpha: float) -> Comparison:
+    """The comparison with its adjusted p-value and its verdict."""
+    verdict: Literal["better", "worse", "unclear"] = "unclear"
+    if adjusted is not None and adjusted <= alpha and comparison.difference:
+        verdict = "better" if (comparison.difference > 0) == (metric.metric.direction == "higher") else "worse"
+    return replace(comparison, p_adjusted=adjusted, verdict=verdict)
 
 
 def _relative(
@@ -216,6 +225,7 @@ def relative_reduction(own: Sequence[float], base: Sequence[float], level: float
     interval = found.interval
     if interval is None or not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return -100.0 * found.change, None
+    # `change` is negative where the error fell; a reduction is positive there, so the ends swap.
     turned = Interval(-100.0 * interval.high, -100.0 * interval.low, interval.level, interval.method)
     return -100.0 * found.change, turned
 
@@ -225,13 +235,14 @@ def rank_cells(cells: Sequence[Cell], direction: str, decimals: int) -> list[Cel
 
     A lone cell has no rank; neither have cells that all print the same.
     """
+    # What is printed decides: 71.04 and 70.96 both print as 71.0 and share a rank. `+ 0.0` turns -0.0 into 0.0.
     shown = [None if cell.value is None else round(cell.value, decimals) + 0.0 for cell in cells]
     distinct = sorted({value for value in shown if value is not None}, reverse=direction == "higher")
     if sum(value is not None for value in shown) < 2 or len(distinct) < 2:
         return list(cells)
     ranks = {value: number for number, value in enumerate(distinct[:2], start=1)}
     if shown.count(distinct[0]) > 1 or shown.count(distinct[1]) > 1:
-        ranks.pop(distinct[1])  # two are best, so the next one is third; of many seconds none stands out
+        ranks.pop(distinct[1])  # after two bests the next one is third; several second bests are not marked
     return [
         replace(cell, rank=ranks.get(value)) if value is not None else cell
         for cell, value in zip(cells, shown, strict=True)

@@ -1,8 +1,8 @@
-"""Claims judged: what was expected before the run, against what the records say.
+"""Judge claims: compare what was expected before the run with what the records say.
 
-A claim is upheld when the whole confidence interval lies where it says, not upheld when none of it does, and undecided
-when it lies across: "the difference is not significant" upholds nothing. Each claim has an interval of its own level;
-the number of claims is not corrected for, so a table lists them all, whatever the verdict.
+A claim is upheld if the whole confidence interval agrees with it, not upheld if none of it does, and undecided
+otherwise: "the difference is not significant" upholds nothing. Intervals are not corrected for the number of claims, so
+a table lists every claim, whatever its verdict.
 """
 
 from __future__ import annotations
@@ -125,11 +125,13 @@ def _trend_points(
         if value is None or isinstance(x, bool) or not isinstance(x, (int, float)):
             continue
         if claim.log and x <= 0:
-            raise UserError(f"{where}.log: {claim.along} is {x:g} in arm {trial.ref.arm}, which has no logarithm")
+            raise UserError(
+                f"{where}.log: {claim.along} is {x:g} in arm {trial.ref.arm}; a logarithm needs values above 0"
+            )
         place = (trial.ref.seed, math.log10(x) if claim.log else float(x), trial.ref.experiment)
         side = base if than is not None and trial.ref.arm == than else own
         if place in side:
-            raise UserError(f"{where}: two arms at {claim.along} = {x:g}, seed {trial.ref.seed}; name one: arm")
+            raise UserError(f"{where}: two arms have {claim.along} = {x:g} at seed {trial.ref.seed}; name one with arm")
         side[place] = value * metric.scale
         used.append(trial.ref)
     points: dict[int, list[tuple[float, float]]] = {}
@@ -154,7 +156,7 @@ def _slope(points: Sequence[tuple[float, float]]) -> float | None:
 
 
 def verdict_of(interval: Interval | None, low: float, high: float) -> Verdict:
-    """Whether an interval lies inside an open range, outside of it, or across."""
+    """Upheld if the interval lies inside the open range (low, high), not upheld if outside, undecided if across."""
     if interval is None:
         return "undecided"
     if low < interval.low and interval.high < high:

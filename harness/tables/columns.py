@@ -1,4 +1,4 @@
-"""The columns of a table, and what each row has in them: metrics, differences, settings, the number of seeds."""
+"""Lay out the columns of a table (metrics, differences, settings, number of seeds) and fill each row's cells."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ from dataclasses import replace
 from harness.config.table import Show, TableSettings
 from harness.config.trees import MISSING
 from harness.metrics import Direction, scored_metric
-from harness.tables.model import Cell, Column, ColumnKind
+from harness.tables.load import DIMENSIONS
+from harness.tables.model import Cell, Column
 from harness.tables.names import dimension_header, key_id, metric_header, part_label, part_text
 from harness.tables.pivot import Key, Pivot
 from harness.tables.plans import ColumnPlan
 from harness.tables.value_cells import ValueCells
-
-_KINDS: dict[Show, ColumnKind] = {
-    "value": "value",
-    "delta": "delta",
-    "relative": "relative",
-    "interval": "interval",
-    "p_value": "p_value",
-}
 
 
 def expand_columns(
@@ -49,7 +42,7 @@ def _column(pivot: Pivot, plan: ColumnPlan, show: Show, settings: TableSettings,
     column = Column(
         id=column_id(pivot, plan, show),
         header=title,
-        kind=_KINDS[show],
+        kind=show,
         metric=plan.metric.concrete,
         unit=metric.unit,
         direction=direction,
@@ -59,34 +52,29 @@ def _column(pivot: Pivot, plan: ColumnPlan, show: Show, settings: TableSettings,
     if labels and alone:  # one metric for all columns: it stands above them
         if len(pivot.columns) == 1:
             last = part_label(pivot.columns[-1], plan.key[-1], settings.labels, named=False)
-            over: tuple[str, ...] = (
-                column.title,
-                settings.labels.get(pivot.columns[0], dimension_header(pivot.columns[0])),
-            )
-            over = over[:1] if pivot.columns[0] in ("arm", "target", "experiment") else over
-            return replace(column, header=last, groups=over, bare=True)
+            over = (column.title, settings.labels.get(pivot.columns[0], dimension_header(pivot.columns[0])))
+            shown = over[:1] if pivot.columns[0] in DIMENSIONS else over
+            return replace(column, header=last, groups=shown, bare=True)
         return replace(column, header=labels[-1], groups=(column.title, *labels[:-1]), bare=True)
-    several = any(plan.entry.show != ("value",) for plan in [plan])
-    groups = (*labels, title) if several else tuple(labels)
-    if not several:
-        return replace(column, groups=groups)
-    header, unit = _show_header(show, column, settings)
-    return replace(column, groups=groups, header=header, unit=unit[0], direction=unit[1])
+    if plan.entry.show == ("value",):
+        return replace(column, groups=tuple(labels))
+    header, unit, direction = _show_header(show, column, settings)
+    return replace(column, groups=(*labels, title), header=header, unit=unit, direction=direction)
 
 
-def _show_header(show: Show, column: Column, settings: TableSettings) -> tuple[str, tuple[str, Direction | None]]:
+def _show_header(show: Show, column: Column, settings: TableSettings) -> tuple[str, str, Direction | None]:
     """The lowest header of a value's companions, with its unit and direction."""
     if show == "value":
-        return "mean", (column.unit, column.direction)
+        return "mean", column.unit, column.direction
     if show == "delta":
         unit = "points" if column.unit in ("%", "points") else column.unit
-        return "Δ", (unit, column.direction)
+        return "Δ", unit, column.direction
     if show == "relative":
         scored = scored_metric(column.metric or "")
-        return scored.reduction if scored is not None else "error reduction", ("%", "higher")
+        return scored.reduction if scored is not None else "error reduction", "%", "higher"
     if show == "interval":
-        return f"{100 * settings.level:g} % interval", (column.unit, None)
-    return "adjusted p", ("", None)
+        return f"{100 * settings.level:g} % interval", column.unit, None
+    return "adjusted p", "", None
 
 
 def column_id(pivot: Pivot, plan: ColumnPlan, show: Show) -> str:

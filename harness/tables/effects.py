@@ -22,10 +22,10 @@ from harness.config.table import MetricSettings, TableSettings
 from harness.errors import UserError
 from harness.statistics.multiplicity import holm
 from harness.statistics.seeds import compare_paired
-from harness.tables.cells import ResolvedMetric, cell_of_values, resolve_metric
+from harness.tables.cells import ResolvedMetric, cell_of_values, comparison_of, judged, resolve_metric
 from harness.tables.layouts import default_metrics
 from harness.tables.load import Loaded, LoadedTrial
-from harness.tables.model import Cell, Column, Comparison, Footnote, Row, Table
+from harness.tables.model import Cell, Column, Footnote, Row, Table
 from harness.tables.names import metric_header, part_text
 
 Levels = Mapping[str, Sequence[Any]]
@@ -103,7 +103,7 @@ def effects_table(loaded: Loaded, settings: TableSettings, name: str) -> Table:
         for place, (_, metric) in enumerate(metrics):
             cells[number, place] = _effect_cell(contrast, factors, trials, metric, settings)
     if all(cell.missing for cell in cells.values()):
-        raise UserError(f"{loaded.path}: no seed of {manifest.name} is finished in every combination of its design")
+        raise UserError(f"{loaded.path}: no seed of {manifest.name} is finished for every combination of its factors")
     cells = _adjusted(cells, [metric for _, metric in metrics], settings.alpha)
     columns = [_column(entry, metric, settings) for entry, metric in metrics]
     for number, contrast in enumerate(found):
@@ -161,18 +161,7 @@ def _effect_cell(
         return Cell(num_planned=planned)
     cell = cell_of_values(used, list(values.values()), planned, settings.level)
     paired = compare_paired(list(values.values()), [0.0] * len(values), settings.level)
-    comparison = Comparison(
-        baseline="no effect",
-        num_pairs=len(values),
-        difference=paired.mean_difference,
-        interval=paired.interval,
-        p=paired.p_value,
-        effect_size=paired.effect_size,
-        detectable=paired.detectable_difference(settings.alpha),
-        sd=paired.sd_difference,
-        why=None if paired.status == "tested" else paired.status,
-    )
-    return replace(cell, comparison=comparison)
+    return replace(cell, comparison=comparison_of(paired, "no effect", settings.alpha))
 
 
 def _adjusted(
@@ -183,12 +172,7 @@ def _adjusted(
     for key, p in zip(keys, p_values, strict=True):
         comparison = cells[key].comparison
         assert comparison is not None
-        verdict = "unclear"
-        if p is not None and p <= alpha and comparison.difference:
-            higher = metrics[key[1]].metric.direction == "higher"
-            verdict = "better" if (comparison.difference > 0) == higher else "worse"
-        adjusted = replace(comparison, p_adjusted=p, verdict=verdict)  # type: ignore[arg-type]
-        cells[key] = replace(cells[key], comparison=adjusted)
+        cells[key] = replace(cells[key], comparison=judged(comparison, p, metrics[key[1]], alpha))
     return cells
 
 

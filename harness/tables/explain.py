@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.errors import UserError, must_be_in
 from harness.records.schema import Record
 from harness.records.store import RecordStore, TrialFolder
+from harness.tables.load import state_text
 from harness.tables.model import Cell, Column, Row, Table, TrialRef
 
 
@@ -59,7 +60,7 @@ def explain(table: Table, row: str, column: str, results: Path) -> Explanation:
     runs += [_run(results, trial, None) for trial in _absent(table, found_row, found_column, cell, results)]
     if not runs:
         kind = "a setting" if found_column.kind == "setting" else f"of kind {found_column.kind}"
-        raise UserError(f"cell {found_row.id} x {found_column.id}: it is {kind}, so no trial is behind it")
+        raise UserError(f"cell {found_row.id} x {found_column.id} is {kind}; no trial stands behind such a cell")
     return Explanation(found_row, found_column, cell, tuple(sorted(runs, key=lambda run: _order(table, run))))
 
 
@@ -89,7 +90,7 @@ def _values(table: Table, column: Column, cell: Cell) -> list[tuple[TrialRef, fl
 
 
 def find_id(asked: str, known: Iterable[tuple[str, tuple[str, ...]]], what: str, table: Table) -> str:
-    """An id by itself, or by another of its names where that is the name of one alone.
+    """The id that a name means: the id itself, or another name (a label or header) that only one of them has.
 
     Raises:
         UserError: there is none, or the name is that of several.
@@ -100,7 +101,7 @@ def find_id(asked: str, known: Iterable[tuple[str, tuple[str, ...]]], what: str,
     wanted = _plain(asked)
     matches = [id for id, others in names.items() if wanted in {_plain(id), *map(_plain, others)}]
     if len(matches) > 1:
-        raise UserError(f"table {table.name}: {what} {asked!r} may be any of {', '.join(matches)}")
+        raise UserError(f"table {table.name}: {what} {asked!r} is ambiguous; choices: {', '.join(matches)}")
     if not matches:
         must_be_in(asked, names, f"table {table.name}: no {what} {asked!r}")
     return matches[0]
@@ -140,11 +141,8 @@ def _run(results: Path, trial: TrialRef, value: float | None) -> Run:
 
 
 def _state(record: Record | None, value: float | None) -> str:
-    if record is None:
-        return "missing"
-    reason = f" ({record.summary.reason})" if record.summary.reason else ""
-    lacks = ", has no such metric" if value is None and record.summary.state == "complete" else ""
-    return f"{record.summary.state.value}{reason}{lacks}"
+    lacks = value is None and record is not None and record.summary.state == "complete"
+    return state_text(record) + (", has no such metric" if lacks else "")
 
 
 def _commit(record: Record | None) -> str:

@@ -233,7 +233,7 @@ def record_notes(trials: Sequence[LoadedTrial]) -> list[Note]:
 
 
 def mixed_notes(trials: Sequence[LoadedTrial]) -> list[str]:
-    """A shout for each experiment whose records were made with different data or backbones."""
+    """A warning for each experiment whose records were made with different data or backbones."""
     notes = []
     by_experiment: dict[tuple[str, str], dict[str, set[str]]] = {}
     for trial in trials:

@@ -1,4 +1,4 @@
-"""Where a table's numbers become text: the one place, so that every format shows the same digits."""
+"""Turn a table's numbers into text, in this one place, so that every format shows the same digits."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Formatter:
 
 
 def format_number(value: float, decimals: int | None, *, signed: bool = False) -> str:
-    """`12.3`, `1,234`, `+0.4`; never a minus zero; as short as it reads back where `decimals` is None."""
+    """`12.3`, `1,234`, `+0.4`, never `-0.0`; without `decimals`, the shortest text that reads back as the number."""
     if decimals is None:
         return level_text(value)
     text = f"{value:{'+' if signed else ''},.{decimals}f}"
@@ -126,11 +126,6 @@ def legend(table: Table, best: str, second: str) -> tuple[Footnote, ...]:
         return table.footnotes
     first, *others = table.footnotes
     return (Footnote("; ".join([first.text, *marks]), first.mark, first.kind), *others)
-
-
-def column_texts(table: Table, column: Column, formatter: Formatter) -> dict[str, CellText]:
-    """A column's cells as text, by row id."""
-    return {row.id: formatter.cell(row.cells[column.id], column) for row in table.rows}
 
 
 def common_header(table: Table) -> str:

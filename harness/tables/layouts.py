@@ -1,7 +1,6 @@
-"""Layouts by name: what a table's settings are when only the layout is given. Whatever a spec sets goes before it.
+"""Layouts by name: each fills in the table settings that the user left out.
 
-Each is a function of the settings and of what there is to show, so a layout fills itself from the experiments that
-exist; arms and tasks that come later need nothing here.
+A layout is a function of the settings and of the experiments to show, so new arms and tasks need no change here.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ P_KEY = "adapter.adapter_strategy.stochastic_depth"
 
 
 def apply_layout(settings: TableSettings, loaded: Loaded) -> TableSettings:
-    """The settings with their layout's filled in where they are as by default (a layout looks at a baseline itself)."""
+    """The settings, with the layout's in place of defaults. A layout decides on the baseline itself."""
     name = settings.layout or ("ablation" if _design_type(loaded) in ("leave_one_out", "add_one") else "arms")
     usual = TableSettings()
     filled = {

@@ -1,4 +1,4 @@
-"""From experiments on disk to trials: one a planned arm and seed, with its record where it is finished."""
+"""Read experiments from disk as trials: one for each planned arm and seed, with its record if it is finished."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ from harness.tasks.task import WholeTask
 DIMENSIONS = ("arm", "target", "experiment")  # what cells can be told apart by, besides a trial's settings
 
 
+def state_text(record: Record | None) -> str:
+    """`missing`, or the record's state with its reason: `failed (nan)`."""
+    if record is None:
+        return "missing"
+    state, reason = record.summary.state.value, record.summary.reason
+    return f"{state} ({reason})" if reason else state
+
+
 @dataclass
 class LoadedTrial:
     """A planned trial and, once it is finished, its record; `position` is where its arm stands in a design."""
@@ -44,10 +52,7 @@ class LoadedTrial:
     @property
     def state(self) -> str:
         """`missing`, or the record's state with its reason: `failed (nan)`."""
-        if self.record is None:
-            return "missing"
-        summary = self.record.summary
-        return f"{summary.state.value} ({summary.reason})" if summary.reason else summary.state.value
+        return state_text(self.record)
 
     def coordinate(self, dimension: str) -> Any:
         """The trial's arm, target or experiment, a factor of its design, or a setting; `MISSING` if it has none."""
@@ -181,7 +186,7 @@ def _read_search(store: RecordStore) -> list[LoadedTrial]:
     """The trainings of a sweep's search, from search.json and the records in search/."""
     path = store.path / "search.json"
     if not path.exists():
-        raise UserError(f"{store.path}: phase: search needs a sweep's search.json; there is none")
+        raise UserError(f"{store.path}: phase: search shows the search of a sweep, but there is no search.json")
     trials = []
     for point in read_json(path)["points"]:
         for trial_id in point["trial_ids"]:

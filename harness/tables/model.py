@@ -69,9 +69,9 @@ class Comparison:
 
     @property
     def seeds_needed(self) -> int | None:
-        """Pairs at which the difference that was seen would be found with 80 % power (5 %, uncorrected).
+        """How many seeds would find a difference as large as the observed one with 80 % power (at 5 %, uncorrected).
 
-        None where there was no test, or where no feasible number would do. Worked out when asked for: it is a search.
+        None where there was no test, or where no feasible number would do. It is a search, so computed when asked for.
         """
         if self.p is None or not self.difference or not self.sd:
             return None
@@ -214,20 +214,6 @@ class JudgedClaim:
     declared_at: str | None = None
     before_results: bool = False
     trials: tuple[TrialRef, ...] = ()
-
-
-__all__ = [  # Interval is the statistics' own; a table's users find it here as well
-    "Cell",
-    "Column",
-    "Comparison",
-    "Footnote",
-    "HeaderCell",
-    "Interval",
-    "JudgedClaim",
-    "Row",
-    "Table",
-    "TrialRef",
-]
 
 
 @dataclass(frozen=True)

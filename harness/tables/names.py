@@ -1,4 +1,4 @@
-"""What things are called in a table: metrics, settings, their values."""
+"""Name metrics, settings and their values in a table's headers, labels and ids."""
 
 from __future__ import annotations
 

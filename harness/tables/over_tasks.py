@@ -1,5 +1,7 @@
-"""A table of tasks as scores by seed and task, and what stands on all of them at once: the interquartile mean, and the
-chance that an arm beats the baseline (Agarwal et al. 2021; see `harness.statistics.aggregates`)."""
+"""Numbers over all tasks of a table at once: the interquartile mean, and the chance that an arm beats the baseline.
+
+Both after Agarwal et al. 2021; see `harness.statistics.aggregates`.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +117,7 @@ def _difference(scores: Scores, place: int, base: int) -> Comparison | None:
 
 
 def improvement_cells(scores: Scores) -> list[Cell]:
-    """By how many percent it is likely that a seed of the arm beats one of the baseline, on a row drawn at random."""
+    """The chance in percent that a seed of the arm beats a seed of the baseline, on a row drawn at random."""
     made = []
     for place, plan in enumerate(scores.plans):
         base = scores.baseline_of(place, "a probability of improvement")

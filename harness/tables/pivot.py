@@ -1,4 +1,12 @@
-"""Trials sorted into the cells of a table: which row, which column, and no seed twice in a cell."""
+"""Sort trials into the cells of a table, and refuse a cell that would hold one seed twice.
+
+With rows: target and columns: arm, a trial of arm `frozen` on target `ro` has the row key ("ro",) and the column key
+("frozen",); all trials with these two keys, one a seed, are one cell:
+
+              frozen            full
+        ro    seeds 0, 1, 2     seeds 0, 1, 2
+        cs    seeds 0, 1, 2     (none planned)
+"""
 
 from __future__ import annotations
 
@@ -18,7 +26,7 @@ Key = tuple[Any, ...]
 class Pivot:
     """The trials of each cell, by row and column key; the keys in the order of the table.
 
-    `left_out`: arms that lack a setting which the cells are told apart by -> that setting.
+    `left_out`: arm -> the setting of the rows or columns that it lacks, so that it stands in no cell.
     """
 
     rows: tuple[str, ...]
@@ -43,7 +51,7 @@ class Pivot:
         return str(column[self.columns.index("arm")]) if "arm" in self.columns else None
 
     def without_arm(self, row: Key, column: Key) -> Key:
-        """Where a cell stands but for its arm: cells that differ in nothing else are compared."""
+        """A cell's keys without its arm. Cells that agree in these are compared with each other."""
         names = (*self.rows, *self.columns)
         return tuple(part for name, part in zip(names, (*row, *column), strict=True) if name != "arm")
 
@@ -61,6 +69,7 @@ def make_pivot(trials: Sequence[LoadedTrial], settings: TableSettings, loaded: L
     cells: dict[tuple[Key, Key], list[LoadedTrial]] = {}
     left_out: dict[str, str] = {}
     for trial in trials:
+        # An unfinished trial has no config to read settings from; a finished one of its arm has the same settings.
         stands_for = trial if trial.record is not None else siblings.get((trial.ref.experiment, trial.ref.arm), trial)
         key = {name: _coordinate(trial, stands_for, name) for name in (*rows, *columns)}
         lacking = next((name for name, value in key.items() if value is MISSING), None)
@@ -73,7 +82,7 @@ def make_pivot(trials: Sequence[LoadedTrial], settings: TableSettings, loaded: L
         if trials and name not in DIMENSIONS and all(lacking == name for lacking in left_out.values()) and not cells:
             raise UserError(f"table: no trial of {loaded.names} has a setting {name!r}; {setting_choices(trials)}")
     if not cells:
-        raise UserError(f"table: the selection is empty: no trial of {loaded.names} is left to show")
+        raise UserError(f"table: arms and where leave no trial of {loaded.names} to show")
     for (row, column), members in cells.items():
         _check_one_trial_a_seed(members, (*row, *column), (*rows, *columns))
     order = _size_order(cells) if settings.sort == "size" else None
@@ -85,7 +94,7 @@ def make_pivot(trials: Sequence[LoadedTrial], settings: TableSettings, loaded: L
 
 
 def _siblings(trials: Sequence[LoadedTrial]) -> dict[tuple[str, str], LoadedTrial]:
-    """A finished trial of each arm: it says where the arm's unfinished trials would stand."""
+    """One finished trial of each arm, to place the arm's unfinished trials by."""
     found: dict[tuple[str, str], LoadedTrial] = {}
     for trial in trials:
         if trial.record is not None:
@@ -109,13 +118,13 @@ def _check_one_trial_a_seed(members: Sequence[LoadedTrial], key: Key, names: Seq
         if (other.ref.experiment, other.ref.arm) == (trial.ref.experiment, trial.ref.arm):
             both += f" ({other.ref.trial_id} and {trial.ref.trial_id})"
         raise UserError(
-            f"table: the cell of {where} would mix {both} at seed {trial.ref.seed}; "
-            "name what tells them apart in rows or columns, or select arms"
+            f"table: the cell {where} would mix {both} at seed {trial.ref.seed}; "
+            "add the setting in which they differ to rows or columns, or select arms"
         )
 
 
 def _ordered(keys: Sequence[Key], names: Sequence[str], order: dict[Key, float] | None) -> tuple[Key, ...]:
-    """Distinct keys: numbers ascending, everything else by first appearance, outer parts first."""
+    """The distinct keys in order. Each part of a key is sorted by size if all are numbers, else by first appearance."""
     distinct = list(dict.fromkeys(keys))
     ranks: list[dict[Any, Any]] = []
     for position, _ in enumerate(names):

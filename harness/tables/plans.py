@@ -1,4 +1,4 @@
-"""Which metrics stand under which column key: the plan from which values, comparisons and columns are made."""
+"""Decide which metrics stand under which column key; values, comparisons and columns are made from these plans."""
 
 from __future__ import annotations
 

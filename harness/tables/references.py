@@ -1,7 +1,6 @@
-"""A paper's verified numbers beside ours: paper, difference, and whether ours agree within their interval.
+"""Show a paper's numbers beside ours, with the difference and whether the paper's lies in our interval.
 
-The numbers are data (papers/*.yaml), each file with its source; a number that was not checked against its paper is not
-in them.
+The numbers are data (papers/*.yaml), each file with its source; every number was checked against its paper.
 """
 
 from __future__ import annotations
@@ -155,7 +154,7 @@ def _checked_columns(table: Table, reference: ReferenceSettings, paper: Paper) -
             must_be_in(ours, choices, f"table.reference.columns: no column {ours!r}")
         for column in found:
             if column.unit != paper.numbers.unit:
-                raise UserError(f"{where}: ours is in {column.unit!r}, the paper's in {paper.numbers.unit!r}")
+                raise UserError(f"{where}: our numbers are in {column.unit!r}, the paper's in {paper.numbers.unit!r}")
             mapped[column.id] = theirs
     return mapped
 

@@ -1,7 +1,7 @@
 """Rows below a table of tasks: one number over all of them, in each column.
 
 Means are computed within a seed first (over the tasks), then summarised over the seeds, so their interval is as honest
-as that of any other cell. What stands on all scores at once (`over_tasks`) has an interval from resampled seeds.
+as that of any other cell. Numbers over all scores at once (`over_tasks`) have an interval from resampled seeds.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def summary_rows(
 
 
 def _means(scores: Scores, weighted: bool) -> list[dict[int, float]]:
-    """Of each column: seed -> mean over the rows; empty where a row has nothing, for it would be another mean."""
+    """For each column: seed -> mean over the rows. A seed that some row lacks is left out."""
     rows = scores.pivot.row_keys
     weights = _weights(scores.pivot, scores.settings) if weighted else dict.fromkeys(rows, 1.0)
     weight = [weights[key] for key in rows]
@@ -75,7 +75,7 @@ def _weights(pivot: Pivot, settings: TableSettings) -> Mapping[Key, float]:
         name = part_text(key[-1])
         if settings.weights is not None:
             if name not in settings.weights:
-                raise UserError(f"table.weights: none for row {name!r}; given: {', '.join(settings.weights)}")
+                raise UserError(f"table.weights: no weight for row {name!r}; given: {', '.join(settings.weights)}")
             found[key] = settings.weights[name]
             continue
         limits = {trial.coordinate("data.train_limit") for trial in pivot.row_trials(key) if trial.record is not None}

@@ -1,4 +1,4 @@
-"""The cells that hold metrics, with their comparisons and ranks: what every other cell of the table is made from."""
+"""Make the cells that hold metrics, with comparisons and ranks; every other cell of the table is made from them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _row_count(pivot: Pivot, row: Key) -> tuple[int, int]:
 def _families(
     pivot: Pivot, plans: Sequence[ColumnPlan], cells: dict[CellKey, Cell]
 ) -> dict[tuple[object, ...], dict[str, CellKey]]:
-    """Cells that differ in their arm alone, scored metrics only: where they stand and their metric -> arm -> cell."""
+    """Cells that differ in their arm alone: (keys without the arm, metric) -> arm -> cell. Costs are left out."""
     families: dict[tuple[object, ...], dict[str, CellKey]] = {}
     for number, row in enumerate(pivot.row_keys):
         for place, plan in enumerate(plans):

@@ -1,4 +1,4 @@
-"""Numbers that a record holds without naming them: errors, relative gain, what the base model scored."""
+"""Compute numbers that a record does not name: errors, relative gain, the base model's scores."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def test_without_a_shared_seed_the_samples_are_independent(store: RecordStore, t
     oracle = stats.ttest_ind(*samples, equal_var=False)
     assert difference.num_pairs == 0
     assert difference.p == pytest.approx(oracle.pvalue)
-    assert "items are not paired: no seed is shared" in found.notes
+    assert "test items are not compared: the two sides share no seed" in found.notes
 
 
 def test_one_shared_seed_has_a_difference_and_no_test(store: RecordStore, two: Callable[..., RecordStore]) -> None:
@@ -139,9 +139,9 @@ def test_other_data_is_told_and_not_judged(store: RecordStore, tmp_path: Path) -
         edit(folder / "config.json", "target", "elsewhere")
         edit(folder / "provenance.json", "corpus_fingerprint", "0" * 64)
     found = compare(store, "made:worse", f"{tmp_path / 'elsewhere' / 'made'}:better")
-    assert any(note.startswith("OTHER TARGET: ") for note in found.notes)
-    assert any(note.startswith("OTHER CORPUS: ") for note in found.notes)
-    assert "items are not paired: the test sets are not the same" in found.notes
+    assert any(note.startswith("DIFFERENT TARGETS: ") for note in found.notes)
+    assert any(note.startswith("DIFFERENT CORPUS: ") for note in found.notes)
+    assert "test items are not compared: the two sides have different test sets" in found.notes
     assert {item.verdict for item in found.differences} == {"unclear"}
 
 
@@ -151,8 +151,8 @@ def test_arms_without_a_partner_and_failed_trials_are_told(store: RecordStore, t
     path = other.trial(other.manifest().arms["better"][1]).path / "summary.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"complete"', '"failed"'), encoding="utf-8")
     notes = compare(store, "made", "other", "target_accuracy").notes
-    assert "no partner: made: worse" in notes
-    assert "other: better: 1 planned trials are not complete" in notes
+    assert "made: worse is not compared: the other side has no such arm" in notes
+    assert "other: better: planned trials that are not complete: 1" in notes
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_arms_without_a_partner_and_failed_trials_are_told(store: RecordStore, t
         (
             "made:better",
             "other",
-            "made:better and other share no arm; name one of each, as in made:ARM; arms: better and x",
+            "made:better and other share no arm; name one arm of each, as in made:ARM; arms: better and x",
         ),
         ("empty", "made", "empty: no trial is finished, so there is nothing to compare"),
     ],

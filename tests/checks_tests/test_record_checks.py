@@ -54,15 +54,15 @@ def test_untouched_records_hold(store: RecordStore) -> None:
     found = findings_of(store)
     assert found.drifts == []
     for what, at_least in {
-        "trial ids (the hash of the config)": 9,
-        "seeds": 9,
-        "files against their digests": 9 * 4,
-        "metrics of records, from their scores by domain": 9 * 6,
-        "scores by domain, from predictions and references": 9 * 4,
-        "test sets (a prediction for each item)": 9 * 2,
-        "base model's scores, the same everywhere": 9 * 4,
-        "parameter counts, from the adapters": 9,
-        "epochs and validation metrics, from the log": 9,
+        "trial ids are the hash of their config": 9,
+        "seeds are those of the table": 9,
+        "files have their recorded SHA-256": 9 * 4,
+        "metrics follow from the scores by domain": 9 * 6,
+        "scores by domain follow from the predictions": 9 * 4,
+        "every test item has a prediction": 9 * 2,
+        "base model's scores are the same in all records": 9 * 4,
+        "parameter counts are those of the adapters": 9,
+        "epochs and validation metrics are those of the log": 9,
     }.items():
         assert found.held[what] >= at_least, what
 
@@ -71,7 +71,7 @@ def test_old_records_without_digests_still_load_and_hold(store: RecordStore) -> 
     without_digests(store)
     found = findings_of(store)
     assert found.drifts == []
-    assert found.unchecked == ["files against their digests: the records are older than digests"]
+    assert found.unchecked == ["SHA-256 of files: these records are too old to have them"]
 
 
 PLANTED: dict[str, tuple[str, Callable[[Any], None], str]] = {
@@ -177,9 +177,9 @@ def test_without_the_corpus_it_says_what_was_not_checked(store: RecordStore, tmp
     (tmp_path / "sentences.jsonl").unlink()
     found = findings_of(store)
     assert found.drifts == []
-    assert found.held["scores by domain, from predictions and references"] == 0
+    assert found.held["scores by domain follow from the predictions"] == 0
     (reason,) = found.unchecked
-    assert reason.startswith("predictions against references: ")
+    assert reason.startswith("scores against predictions: ")
     assert "sentences.jsonl" in reason
 
 
@@ -197,14 +197,14 @@ def test_an_unreadable_record_is_a_drift_and_the_others_are_checked(store: Recor
     (drift,) = found.drifts
     assert drift.place == f"better, seed 1 ({trial_id})"
     assert "not valid JSON" in drift.message
-    assert found.held["seeds"] == 8
+    assert found.held["seeds are those of the table"] == 8
 
 
 def test_missing_records_are_named_and_no_drift(store: RecordStore) -> None:
     (store.trial(store.manifest().arms["better"][1]).path / "summary.json").unlink()
     found = findings_of(store)
     assert found.drifts == []
-    assert "1 planned trials without a record: better, seed 1" in found.unchecked
+    assert "planned trials without a record: 1 (better, seed 1)" in found.unchecked
 
 
 def test_a_record_in_another_seeds_place_is_found(store: RecordStore) -> None:

@@ -25,7 +25,7 @@ def store(tiny_results: Path, tmp_path: Path) -> RecordStore:
 def test_the_same_bits(store: RecordStore, cli: Cli) -> None:
     result = cli("verify", "tiny_strategies", "--retrain", "--cell", "residual_add/1")
     assert result.code == 0, result.err
-    assert "same packages and processor: every metric to the last bit" in result.out
+    assert "packages and processor are the same" in result.out
     assert "target_macro_f1: " in result.out and "(the same)" in result.out
     assert "predictions: " in result.out
 
@@ -60,7 +60,7 @@ def test_elsewhere_a_tolerance_is_allowed(store: RecordStore, cli: Cli, toleranc
         update={"metrics": record.summary.metrics | {"forgetting": record.summary.metrics["forgetting"] + 0.01}}
     )
     found = compare_with_record(place, record, moved, float(tolerance))
-    assert found.report[0].startswith("other packages or processor (torch 1.0 -> ")
+    assert found.report[0].startswith("packages or processor differ (torch 1.0 -> ")
     assert bool(found.drifts) == bool(code)
 
 

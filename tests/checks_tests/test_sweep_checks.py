@@ -41,16 +41,16 @@ def test_an_untouched_sweep_holds(store: RecordStore) -> None:
     assert found.drifts == []
     for what in (
         "search records hold no test number",
-        "searched settings of records",
-        "validation metrics of points, from their records",
-        "contenders after the race",
-        "winners, by the named rules",
+        "searched settings are those of the records",
+        "search trials have the validation metrics of their records",
+        "the race leaves the same trials",
+        "winners follow from the named rules",
         "confirmed rows are the winners",
-        "equal budgets",
-        "files against their digests",
+        "every arm has its whole budget",
+        "files have their recorded SHA-256",
     ):
         assert found.held[what] > 0, what
-    assert found.held["winners, by the named rules"] == 2
+    assert found.held["winners follow from the named rules"] == 2
 
 
 def test_another_winner_is_found(store: RecordStore) -> None:

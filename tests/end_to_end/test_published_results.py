@@ -92,6 +92,6 @@ def test_records_are_verified_down_to_their_predictions(name: str) -> None:
     records = check_records(store, store.manifest(), ReferenceShelf(), found)
     check_bases(records, found)
     assert found.drifts == []
-    assert found.held["trial ids (the hash of the config)"] == 40
+    assert found.held["trial ids are the hash of their config"] == 40
     if not any("predictions against references" in reason for reason in found.unchecked):  # the corpus is here
-        assert found.held["scores by domain, from predictions and references"] >= 240
+        assert found.held["scores by domain follow from the predictions"] >= 240

@@ -155,7 +155,7 @@ def test_a_corrupt_summary_is_one_line(folder: TrialFolder, text: str | bytes, m
         folder.summary()
     line = str(caught.value)
     assert line.startswith(f"{path}: {message}")
-    assert line.endswith("; delete it to make it anew")
+    assert "delete it" in line
     assert "\n" not in line
 
 

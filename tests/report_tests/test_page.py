@@ -166,7 +166,7 @@ def test_before_the_confirm_phase_no_test_item_is_shown(tiny_results: Path, tmp_
     shutil.copytree(tiny_results / "tiny_sweep", tmp_path / "tiny_sweep")
     (tmp_path / "tiny_sweep" / "experiment.json").unlink()  # its records are there: none may be read
     page = build_page(load_sources(tmp_path, "tiny_sweep"))
-    assert "The test data is sealed until the confirm phase" in page
+    assert "No test data is read before the confirm phase" in page
     assert '<ul class="examples">' not in page
     assert '<section id="results"' not in page and '<section id="tradeoff"' not in page
 

@@ -219,7 +219,7 @@ WRONG: list[tuple[tuple[str, ...], dict[str, Any], str]] = [
     (("speech_ro",), {"summary": ["mean"]}, "the rows are arms, and a mean over arms means nothing"),
     (("speech_ro",), {"rows": "target"}, "would mix speech_ro/frozen and speech_ro/full_fine_tuning at seed 0"),
     (TARGETS, {"rows": "target", "columns": "arm", "summary": ["relative_reduction"]}, "needs arms as columns and a"),
-    (TARGETS, {"layout": "simadapter", "weights": {"ro": 1}}, "table.weights: none for row 'cs'; given: ro"),
+    (TARGETS, {"layout": "simadapter", "weights": {"ro": 1}}, "table.weights: no weight for row 'cs'; given: ro"),
     (
         ("speech_ro", "sentiment"),
         {"columns": "arm", "rows": "experiment", "metrics": ["target_primary"]},
@@ -240,7 +240,7 @@ WRONG: list[tuple[tuple[str, ...], dict[str, Any], str]] = [
     (
         ("speech_ro",),
         {"reference": {"paper": "adapterfusion", "rows": {"frozen": "SST"}, "columns": {"forgetting": "Full"}}},
-        "ours is in 'points', the paper's in '%'",
+        "our numbers are in 'points', the paper's in '%'",
     ),
 ]
 

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
+from harness.records.files import first_problem
 from harness.tables.model import MODEL_VERSION, Table
 
 if TYPE_CHECKING:
@@ -37,9 +38,7 @@ def read_json(text: str | bytes, where: str = "table.json") -> Table:
     try:
         table = _adapter().validate_json(text)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = "".join(f"{part}: " for part in problem["loc"])
-        raise UserError(f"{where}: {place}{problem['msg']}") from error
+        raise UserError(f"{where}: {first_problem(error)}") from error
     if table.version != MODEL_VERSION:
         raise UserError(f"{where}: version {table.version}, but this harness reads version {MODEL_VERSION}")
     return table

@@ -14,7 +14,6 @@ from harness.tables.format import (
     CellText,
     Formatter,
     claim_texts,
-    column_texts,
     common_header,
     header_lines,
     legend,
@@ -33,7 +32,7 @@ def print_terminal(table: Table, console: Console | None = None) -> None:
         console = Console(file=console.file, width=PIPE_WIDTH)
         best, second, legend_marks = "\\[{}]", "({})", ("[x]", "(x)")
     formatter = Formatter(table)
-    texts = {column.id: column_texts(table, column, formatter) for column in table.columns}
+    texts = {c.id: {row.id: formatter.cell(row.cells[c.id], c) for row in table.rows} for c in table.columns}
     padded = {column: _Padding(list(cells.values()), not console.is_terminal) for column, cells in texts.items()}
     over = common_header(table)
     title = escape(table.title) + (f"\n[dim]{escape(over)}[/dim]" if over else "")
