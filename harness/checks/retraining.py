@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from harness.checks.findings import cell_name
 from harness.checks.record_checks import Place
 from harness.config.rows import RowId, find_rows
 from harness.config.table import rows_named
@@ -149,8 +148,7 @@ def compare_with_record(place: Place, record: Record, summary: Summary, toleranc
     for name, value in record.summary.metrics.items():
         again = summary.metrics.get(name)
         if again is None or abs(again - value) > allowed:
-            cell = f"{cell_name(place.arm, name, place.seed)} ({place.folder.trial_id})"
-            found.drifts.append(f"{cell}: the record has {value!r}, training again gives {again!r}")
+            found.drifts.append(f"{place.cell(name)}: the record has {value!r}, training again gives {again!r}")
             found.report.append(f"DRIFT {found.drifts[-1]}")
         else:
             same = "the same" if again == value else f"{again - value:+.2g}"

@@ -1,4 +1,4 @@
-"""Where a fusion arm looks: its attention over adapters, layer by layer, as a heat map.
+"""Draw the attention of a fusion arm over its adapters, layer by layer, as a heat map.
 
 As in figure 4 of AdapterFusion (arXiv 2005.00247). A record of such an arm holds `attention.json`:
 `{"adapters": [name, ...], "layers": {layer: [weight an adapter, ...]}}`, means over the target's test examples.
@@ -35,7 +35,9 @@ def parse_attention(content: Mapping[str, object], where: str) -> Attention:
         raise UserError(f"{where}: expected adapters (a list) and layers (a mapping)")
     for layer, weights in layers.items():
         if len(weights) != len(adapters) or not np.all(np.isfinite(np.asarray(weights, dtype=float))):
-            raise UserError(f"{where}: layer {layer} has {weights}, not a weight for each of {len(adapters)} adapters")
+            raise UserError(
+                f"{where}: layer {layer} has {weights}, not one weight for each of {len(adapters)} adapters"
+            )
     return Attention(tuple(map(str, adapters)), {str(layer): tuple(weights) for layer, weights in layers.items()})
 
 

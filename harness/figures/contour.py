@@ -1,4 +1,4 @@
-"""The objective over two searched settings: every trial, on a surface that is drawn no further than the trials reach.
+"""Draw the objective over two searched settings: every trial, on a surface that ends where the trials end.
 
 Darker is better, whatever the metric's direction. A trial whose setting is exactly 0 on a logarithmic axis stands in
 the shaded strip beside it; the surface does not go there.

@@ -1,7 +1,7 @@
-"""Expected validation score against budget: how good the best of n trials is, for every n up to what was spent.
+"""Draw the expected best validation score of n trials, for every n up to the budget.
 
-Dodge et al. 2019, "Show Your Work", arXiv 1909.03004. It compares arms at equal tuning budgets, where
-comparing the best ones would reward whoever searched longest.
+Dodge et al. 2019, "Show Your Work", arXiv 1909.03004. It compares arms at equal tuning budgets; comparing their best
+trials would favour the arm that was searched longest.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _from_worst(values: Sequence[float], num_draws: int, direction: Goal) -> lis
 
 @dataclass(frozen=True)
 class Draws:
-    """The scores that an arm's trials count with; `stand_ins` of them are the worst score in place of none."""
+    """One score for each trial of an arm; `stand_ins` of them are the worst score, for trials that have none."""
 
     values: tuple[float, ...]
     stand_ins: int

@@ -1,7 +1,7 @@
-"""Which searched setting matters: the importance of each axis of each arm, through `optuna.importance`.
+"""Measure and draw how much each searched setting of each arm matters, with `optuna.importance`.
 
 PED-ANOVA: Watanabe et al. 2023, arXiv 2304.10255: how much a setting decides whether a trial is among the best.
-It sees complete trials only, so where a pruner was at work it sees the survivors.
+It looks at complete trials only; trials that were pruned are missing from it.
 """
 
 from __future__ import annotations
@@ -35,24 +35,16 @@ class Measured:
     reason: str = ""
 
 
-def importances(result: SearchResult, arm: str, objective: int = 0) -> dict[str, float] | None:
-    """Each axis's share of the importance, most important first; the shares add up to 1.
+def measure(result: SearchResult, arm: str, objective: int = 0) -> Measured:
+    """Each axis's share of the importance, most important first; or the reason why there is none.
 
-    A linear axis is a FloatDistribution, a logarithmic one a logarithmic FloatDistribution, a categorical one a
-    CategoricalDistribution. `zero_or_log` is a FloatDistribution over the position log10(value), on which a zero sits
-    one decade under `low`.
-
-    Returns:
-        None for fewer than six complete trials, a single axis, or scores that do not differ.
+    There is none for fewer than `MIN_POINTS` complete trials, a single axis, or scores that do not differ. A linear
+    axis is a FloatDistribution, a logarithmic one a logarithmic FloatDistribution, a categorical one a
+    CategoricalDistribution. `zero_or_log` is a FloatDistribution over log10(value); zero sits a decade below `low`.
 
     Raises:
         UserError: no such arm or objective.
     """
-    return measure(result, arm, objective).shares
-
-
-def measure(result: SearchResult, arm: str, objective: int = 0) -> Measured:
-    """As `importances`, with the number of trials it rests on, and the reason in words where there is none."""
     axes, direction = arm_axes(result, arm), objective_at(result, objective).direction
     points = [p for p in points_in(result, arm, "complete") if all(has_value(axis, p) for axis in axes)]
     num, scores = len(points), [point.values[objective] for point in points]
@@ -97,7 +89,7 @@ def _study(spaces: dict[str, BaseDistribution], drawn: dict[str, list[Any]], los
 
 
 def drawn_value(axis: Axis, value: Value) -> Any:
-    """The value in its distribution's own coordinates: see `importances`."""
+    """The value in its distribution's own coordinates: see `measure`."""
     if axis.kind == "categorical":
         return value
     assert isinstance(value, (int, float)), value
@@ -122,7 +114,7 @@ def draw_importance(result: SearchResult, objective: int = 0) -> Figure:
     """Bars of all arms side by side, one group an axis; the arms without importances are named below, with the reason.
 
     Raises:
-        UserError: as `importances`.
+        UserError: as `measure`.
     """
     arms = all_arms(result)
     measured = {arm: measure(result, arm, objective) for arm in arms}

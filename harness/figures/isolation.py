@@ -76,7 +76,7 @@ def draw_isolation(result: SearchResult, objective: int = 0) -> Figure:
 
 
 def _notes(result: SearchResult, arms: Sequence[str], moved: int) -> list[str]:
-    """What the marks alone do not say: whose best the envelope is, and what lies outside."""
+    """Notes for what the marks cannot show: which trials the envelope is taken from, how many lie outside."""
     notes = []
     complete = {arm: points_in(result, arm, "complete") for arm in arms}
     if any(not point.feasible for points in complete.values() for point in points):

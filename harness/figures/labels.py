@@ -1,9 +1,10 @@
-"""What a metric and an axis are called on a figure: `valid_target/cer` -> `target CER (%) ↓`, fractions as percent."""
+"""Name metrics and axes on a figure: `valid_target/cer` -> `target CER (%) ↓`, fractions as percent."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from harness.figures.style import words_of
@@ -49,10 +50,18 @@ def metric_label(objective: Objective) -> MetricLabel:
 
 
 def axis_labels(axes: Iterable[Axis]) -> dict[str, str]:
-    """A label in words for each key: its last part, or the whole key where two keys share their last part."""
-    named = {axis.key: axis.label for axis in axes}
-    shared = Counter(named.values())
-    return {key: words_of(label) if shared[label] == 1 else key for key, label in named.items()}
+    """`short_labels` of the axes' keys."""
+    return short_labels(dict.fromkeys(axis.key for axis in axes))
+
+
+def short_labels(keys: Collection[str]) -> dict[str, str]:
+    """A label in words for each dotted key: its last part, or the whole key where two keys share that part.
+
+    `adapter_strategy._target_`, the name of a class, is labelled `strategy`.
+    """
+    last = {key: re.sub(r"(?:adapter_)?(\w+)\._target_$", r"\1", key).rsplit(".", 1)[-1] for key in keys}
+    counts = Counter(last.values())
+    return {key: words_of(name) if counts[name] == 1 else key for key, name in last.items()}
 
 
 def value_text(value: Value) -> str:

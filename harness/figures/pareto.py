@@ -114,7 +114,7 @@ def _draw_arm(
 
 
 def _focus(axes: Axes, points: Sequence[SearchPoint], objectives: Sequence[Objective]) -> int:
-    """Set both axes' limits to what deserves the ink, which holds every front; how many points lie outside."""
+    """Set both axes' limits by `focus`, wide enough for every front; return how many points lie outside."""
     fronts = [p for arm in {p.arm for p in points} for p in front([p for p in points if p.arm == arm], objectives)]
     limits = []
     for place, objective in enumerate(objectives):

@@ -1,4 +1,4 @@
-"""From a setting's value to a place on a plot: linear, logarithmic, logarithmic with a zero of its own, categorical.
+"""Place a setting's value on a plot: linear, logarithmic, logarithmic with a zero of its own, or categorical.
 
 Everything is drawn in coordinates of our own (log10 of the value on a logarithmic axis, the choice's index on a
 categorical one), with the ticks put where they belong. A zero has no logarithm: it stands in a strip of its own left of
@@ -55,7 +55,7 @@ class Scale:
         return None if self.zero is None else (self.zero + self.low) / 2
 
     def coordinate(self, value: Value) -> float:
-        """The place of a value; a point that `has_value` is asked for first always has one."""
+        """The place of a value. Ask `has_value` first: a point without a value on the axis has no place."""
         if self.choices:
             return float(self.choices.index(value))
         assert isinstance(value, (int, float)), value

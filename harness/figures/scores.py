@@ -33,7 +33,7 @@ def objective_at(result: SearchResult, objective: int) -> Objective:
         UserError: there are fewer.
     """
     if not 0 <= objective < len(result.objectives):
-        raise UserError(f"{result.name} has {len(result.objectives)} objectives, so none at place {objective}")
+        raise UserError(f"{result.name} has {len(result.objectives)} objectives, so there is no objective {objective}")
     return result.objectives[objective]
 
 
@@ -55,7 +55,7 @@ def best_point(points: Sequence[SearchPoint], direction: str, objective: int = 0
 
 
 def focus(values: Sequence[float], direction: str) -> tuple[float, float]:
-    """The range that deserves the ink: all values, less those that are far off on the bad side.
+    """The range to show: all values except those that are far off on the bad side.
 
     Far off: beyond the quartile by more than three interquartile ranges (Tukey's outer fence, Exploratory Data
     Analysis, 1977). One diverged trial must not flatten the rest; a figure that uses this marks what it moves.

@@ -1,4 +1,4 @@
-"""How every figure looks, and how it is saved: one style, no pyplot state, the same bytes for the same data.
+"""Style and save every figure: one style, no pyplot state, the same bytes for the same data.
 
 Colours are Okabe and Ito's, told apart with any colour vision (https://jfly.uni-koeln.de/color/); arms differ in their
 marker too, so that a figure survives black-and-white print. Text stays text in SVG and PDF.
@@ -97,7 +97,7 @@ def arm_looks(arms: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def say(axes: Axes, words: str) -> None:
-    """Words in the place of a plot that cannot be drawn."""
+    """Show words in place of a plot that cannot be drawn."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, words, ha="center", va="center", color=QUIET, transform=axes.transAxes, wrap=True)
 

@@ -1,4 +1,4 @@
-"""A smooth surface through scattered scores, for the background of a contour figure."""
+"""Fit a smooth surface through scattered scores, for the background of a contour figure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.spatial import ConvexHull, QhullError
 
 Array = NDArray[np.float64]
 
-MIN_POINTS = 8  # scored places, below which a surface would be invention
+MIN_POINTS = 8  # with fewer scored places there is no surface: too little to interpolate
 RESOLUTION = 80  # grid lines in either direction
 SMOOTHING = 0.02  # of the thin plate; 0 would go through every noisy score
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from harness.figures.contour import contour
 from harness.figures.expected_validation import draw_expected_validation
-from harness.figures.importance import draw_importance, importances
+from harness.figures.importance import draw_importance, measure
 from harness.figures.isolation import draw_isolation
 from harness.figures.labels import axis_labels
 from harness.figures.pareto import draw_pareto
@@ -56,7 +56,7 @@ def axis_pairs(result: SearchResult, arm: str, objective: int = 0) -> list[tuple
         return list(combinations(known, 2))
     if len(axes) < 2:
         return []
-    shares = importances(result, arm, objective=objective) or {}
+    shares = measure(result, arm, objective).shares or {}
     chosen = sorted(axes, key=lambda axis: -shares.get(axis.key, 0.0))[:2]
     first, second = sorted(chosen, key=axes.index)
     return [(first, second)]

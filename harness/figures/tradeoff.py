@@ -1,4 +1,4 @@
-"""Forgetting against gain: what each arm wins on the target and loses on the sources, and who is on the front."""
+"""Draw forgetting against gain: what each arm gains on the target and loses on the sources, and the front."""
 
 from __future__ import annotations
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.config.trees import flatten, show
+from harness.figures.labels import short_labels
 from harness.figures.style import words_of
 from harness.records.search import Axis
 
@@ -21,20 +21,6 @@ class Grid:
     caption: str
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-
-
-def short_labels(keys: Sequence[str]) -> dict[str, str]:
-    """A label in words for each dotted key: its last part, or the whole key where two keys share that part.
-
-    `_target_` is named after what the class is of.
-    """
-
-    def last(key: str) -> str:
-        parts = key.split(".")
-        return parts[-2].removeprefix("adapter_") if parts[-1] == "_target_" else parts[-1]
-
-    counts = Counter(last(key) for key in keys)
-    return {key: words_of(last(key)) if counts[last(key)] == 1 else key for key in keys}
 
 
 def differing(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from harness.config.trees import show
-from harness.report.settings_view import Grid, short_labels
+from harness.figures.labels import short_labels
+from harness.report.settings_view import Grid
 from harness.report.sources import Sources
 
 STATES = ("failed", "pruned", "running", "waiting")

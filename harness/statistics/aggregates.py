@@ -1,4 +1,4 @@
-"""One number over several targets (languages, domains, tasks): interquartile mean, who improves.
+"""Summarise several targets (languages, domains, tasks) in one number: interquartile mean, probability of improvement.
 
 Scores are matrices [seeds, targets]. Written after Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of
 the Statistical Precipice" (NeurIPS), whose stratified bootstrap resamples the seeds of each target by themselves.

@@ -1,4 +1,4 @@
-"""Intervals from resampled test-set items, for any statistic that can be written over item weights.
+"""Bootstrap intervals over test-set items, for any statistic that is a function of the items' weights.
 
 A resample of m blocks (utterances, speakers, documents, single items) is a vector of m counts that sum to m; a
 statistic here is a function of such vectors, so all resamples are computed at once as a matrix product. The
@@ -50,8 +50,8 @@ def bootstrap_interval(
 
     Returns:
         length 0 and method `constant` where no resample changes the value. `bootstrap_t` is unbounded on a side where
-        more than a tail's share of the resamples has no spread: with 3 blocks, or 3 that are not all alike. Nothing is
-        known there, and it says so.
+        more than a tail's share of the resamples has no spread, as with 3 blocks. The infinite end says that the data
+        give no bound there.
 
     Raises:
         ValueError: fewer than 2 blocks, an unknown method, or `bootstrap_t` without a standard error.

@@ -1,4 +1,4 @@
-"""Two systems on the items of one test set: the difference of their error rates, with its error from the items.
+"""Compare the error rates of two systems on one test set, with an interval and a test over its items.
 
 An error rate is a ratio of sums (errors by reference length), and items of one speaker, document or template depend
 on one another: whole blocks are resampled, numerator and denominator together, both systems together (Bisani and Ney
@@ -118,7 +118,7 @@ class Ratio:
     def interval(
         self, rng: np.random.Generator, method: Method, num_resamples: int, level: float, bounds: Bounds = UNBOUNDED
     ) -> Interval | None:
-        """Over blocks, cut to the values that are possible; None with 1 block."""
+        """The bootstrap interval over blocks, cut to the values that are possible; None with 1 block."""
         if len(self.numerator) < 2:
             return None
         found = bootstrap_interval(

@@ -1,4 +1,4 @@
-"""Many tests at once: Holm's step-down correction, over a whole table or within groups of it."""
+"""Correct p-values for many tests with Holm's step-down method, over a whole table or within groups of it."""
 
 from __future__ import annotations
 

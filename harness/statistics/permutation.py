@@ -1,4 +1,4 @@
-"""The paired permutation (sign-flip) test on one test set: it needs no distribution."""
+"""The paired permutation (sign-flip) test on one test set, which assumes no distribution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers over seeds: one cell (mean, sample sd, t interval), and an arm against the baseline, seeds paired.
+"""Summarise values over seeds (mean, sample sd, t interval), and compare an arm with the baseline, paired by seed.
 
 Seeds are the unit of replication. What varies is everything that the seed draws (initial weights, data order, dropout,
 the subset of the training data); the test set is the same, so its own error is not in these intervals: see `items`

@@ -1,4 +1,4 @@
-"""Every comparison of a table with its baseline at once, with Holm's correction over the family that is shown."""
+"""Compare a whole table with its baseline, with Holm's correction over all of its tests or those of a column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Differences with both errors at once: which seeds were trained, and which items happen to be in the test set.
+"""Intervals for a difference that account for two errors at once: the choice of seeds and the choice of test items.
 
 Every seed's model is tested on the same items, so seeds and items are crossed, not nested.
 """

@@ -22,7 +22,7 @@ from figures_tests.synthetic import (
     make_result,
 )
 from harness.errors import UserError
-from harness.figures.importance import drawn_value, importances, measure
+from harness.figures.importance import drawn_value, measure
 from harness.records.search import Objective, SearchResult
 
 
@@ -42,14 +42,14 @@ def only_lambda_matters(num: int = 40, objective: Objective = CER) -> SearchResu
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", [CER, F1])
 def test_the_setting_that_matters_comes_first(objective: Objective) -> None:
-    shares = importances(only_lambda_matters(objective=objective), "a")
+    shares = measure(only_lambda_matters(objective=objective), "a").shares
     assert shares is not None
     assert next(iter(shares)) == LAMBDA and shares[LAMBDA] > 0.7
     assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_the_same_points_give_the_same_numbers() -> None:
-    assert importances(only_lambda_matters(), "a") == importances(only_lambda_matters(), "a")
+    assert measure(only_lambda_matters(), "a").shares == measure(only_lambda_matters(), "a").shares
 
 
 def test_a_zero_sits_one_decade_under_low() -> None:
@@ -62,7 +62,7 @@ def test_no_importances_have_a_reason() -> None:
     few = measure(only_lambda_matters(5), "a")
     assert few.shares is None and few.reason == "5 complete trials, at least 6 needed"
     lone = make_result({"a": (DEPTH_AXIS,)}, [make_point("a", n, {DEPTH: n / 10}, n / 10) for n in range(8)])
-    assert importances(lone, "a") is None and "a single setting" in measure(lone, "a").reason
+    assert measure(lone, "a").shares is None and "a single setting" in measure(lone, "a").reason
     flat = [point.model_copy(update={"values": (0.5,)}) for point in only_lambda_matters().points]
     assert measure(make_result({"a": (DEPTH_AXIS, LAMBDA_AXIS)}, flat), "a").reason == "all 40 scores are the same"
 
@@ -82,7 +82,7 @@ def test_a_start_outside_the_range_is_kept() -> None:
 
 def test_optunas_verbosity_is_left_alone(capfd: pytest.CaptureFixture[str]) -> None:
     before = optuna.logging.get_verbosity()
-    importances(only_lambda_matters(), "a")
+    measure(only_lambda_matters(), "a")
     assert optuna.logging.get_verbosity() == before
     assert capfd.readouterr().err == ""
 
@@ -90,4 +90,4 @@ def test_optunas_verbosity_is_left_alone(capfd: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(("arm", "objective", "match"), [("b", 0, "no arm 'b'; arms: a"), ("a", 1, "1 objectives")])
 def test_what_is_not_there_is_named(arm: str, objective: int, match: str) -> None:
     with pytest.raises(UserError, match=match):
-        importances(only_lambda_matters(), arm, objective=objective)
+        measure(only_lambda_matters(), arm, objective=objective)
