@@ -76,7 +76,7 @@ class Draws:
 
 
 def draws_of(result: SearchResult, arm: str, objective: int = 0) -> Draws:
-    """What the arm's budget bought: one score a finished trial.
+    """The scores that an arm's budget bought, one for each finished trial.
 
     A pruned trial was stopped because it lost, a diverged one (`nan`) has no score, an infeasible one may not be
     chosen: each is a spent draw without a usable score, and counts as the arm's worst usable one. Leaving them out

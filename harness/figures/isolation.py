@@ -27,7 +27,7 @@ MIN_BINS, MAX_BINS = 3, 8
 
 
 def bin_of(axis: Axis, scale: Scale, point: SearchPoint, num_bins: int) -> int:
-    """The point's bin: a choice each, a zero of a logarithmic axis alone (-1), else equal widths as drawn."""
+    """The point's bin: one for each choice, -1 for zero on a logarithmic axis, else bins of equal width as drawn."""
     place = scale.coordinate(point.params[axis.key])
     if scale.choices:
         return round(place)

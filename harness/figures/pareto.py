@@ -26,7 +26,7 @@ from harness.records.search import Objective, SearchPoint, SearchResult
 
 
 def non_dominated(values: Sequence[tuple[float, ...]], directions: Sequence[str]) -> list[int]:
-    """Indices of the values that no other is at least as good as everywhere and better somewhere; equals all stay."""
+    """Indices of the non-dominated values: no other is as good in all objectives and better in one. Equals all stay."""
     signs = [1 if direction == "minimize" else -1 for direction in directions]
     losses = [tuple(sign * v for sign, v in zip(signs, value, strict=True)) for value in values]
 

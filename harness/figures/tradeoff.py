@@ -96,7 +96,7 @@ def _remark(arm: str, front: Sequence[str], outside: Mapping[str, Outcome]) -> s
 
 
 def _focus(axes: Axes, shown: Mapping[str, Sequence[Outcome]]) -> dict[str, Outcome]:
-    """Set limits that hold every mean that is not far off on the bad side; those that are, by arm."""
+    """Set limits that leave out means far off on the bad side; return these by arm."""
     means = {arm: mean_of(runs) for arm, runs in shown.items()}
     gains, losses = [m.gain for m in means.values()], [m.forgetting for m in means.values()]
     left, right = focus(gains, "maximize")

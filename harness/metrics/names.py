@@ -18,7 +18,7 @@ ROLES = {"target": "target test set", "source": "mean over source test sets, ada
 
 
 def _read_as(metric: Metric, where: str) -> Metric:
-    """A metric of predictions as the number of one place."""
+    """The metric, described for one place: 'word error rate, target test set'."""
     return Metric(metric.direction, metric.unit, f"{metric.meaning}, {where}")
 
 
@@ -68,7 +68,7 @@ def scored_metric(name: str) -> ScoredMetric | None:
 
 
 def describe_metric(name: str) -> Metric | None:
-    """What a table's column can show: one of `RECORDED` or `DERIVED_METRICS`, or a metric on a domain (`es/wer`)."""
+    """Describe a table's number: one of `RECORDED` or `DERIVED_METRICS`, or a metric on a domain (`es/wer`)."""
     known = DERIVED_METRICS.get(name) or RECORDED.get(name)
     if known is not None:
         return known

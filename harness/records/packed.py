@@ -195,7 +195,7 @@ def _read_packed(path: str, state: tuple[int, int, int]) -> PackedRecords:
 
 
 def as_json(name: str, content: bytes) -> Any:
-    """A file's content as JSON from which `as_bytes` gives it back; its text where no JSON does.
+    """A file's content as JSON, if `as_bytes` turns that into the same bytes again; else as text.
 
     Raises:
         UnicodeDecodeError: it is no text.
@@ -210,7 +210,7 @@ def as_json(name: str, content: bytes) -> Any:
 
 
 def as_bytes(name: str, content: Any) -> bytes:
-    """The file that some content of a line stands for."""
+    """The bytes of a file, from its content in a line (see `as_json`)."""
     if isinstance(content, str):
         return content.encode("utf-8")
     if name.endswith(".jsonl"):

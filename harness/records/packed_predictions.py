@@ -37,7 +37,7 @@ def header(key: tuple[str, str], num_bytes: int) -> bytes:
 
 
 class PackedPredictions:
-    """The file, unpacked when it is first asked for something."""
+    """The predictions file of an experiment; it is unpacked at the first read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

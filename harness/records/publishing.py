@@ -210,7 +210,7 @@ def _only_one(store: RecordStore) -> Iterator[None]:
 def _write(
     path: Path, keys: list[Key], read: Callable[[Key], Files], old: PackedRecords | None, report: Publication
 ) -> None:
-    """Write the two files, compare them with what they were made from, and give them their names, the records last."""
+    """Write the two files, compare them with their sources, then rename them, the records last."""
     for abandoned in path.glob(".packed.*.tmp"):
         abandoned.unlink()  # of a process that was killed
     records, predictions = (path / f".packed.{name}.{os.getpid()}.tmp" for name in (RECORDS, PREDICTIONS))
@@ -321,7 +321,7 @@ def _remove_empty(path: Path) -> None:
 
 
 def _refuse_links(path: Path, key: Key) -> None:
-    """Never write through a link that came with the results."""
+    """Refuse links among the results, through which files outside could be written."""
     for place in (path / key[0], path.joinpath(*key)):
         if place.is_symlink():
             raise UserError(f"{place}: is a link; records are only written into folders of their own")

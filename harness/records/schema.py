@@ -117,7 +117,7 @@ class Record(_Schema):
 
 
 class Declared(_Schema):
-    """When a claim was first launched with, and how many of the experiment's trials were finished by then."""
+    """The first launch with a claim: its time, and how many of the experiment's trials were finished by then."""
 
     text: str
     at: str
@@ -156,7 +156,7 @@ class Manifest(_Schema):
         return {**content, "rows": _old_rows(content["arms"])}
 
     def content(self) -> dict[str, Any]:
-        """What experiment.json holds: what it does not have is not written."""
+        """The content of experiment.json; fields that are empty are not written."""
         optional = {name for name in ("design", "claims") if not getattr(self, name)}
         if not self.rows and not _old_rows(self.arms):
             optional.add("rows")  # else an arm that is only called like a rule's row would be read as one

@@ -74,7 +74,7 @@ class TrialFolder:
         return records.trial((folder, trial_id))
 
     def read(self, name: str) -> bytes | None:
-        """A file of the record, or one that lies beside a published record: weights are not published.
+        """A file of the record or, as weights are not published, a file in the folder of a published record.
 
         Raises:
             UserError: it cannot be read.
@@ -168,7 +168,7 @@ class TrialFolder:
             self.checkpoint.unlink(missing_ok=True)
 
     def _digests(self) -> dict[str, str]:
-        """Name -> SHA-256 of what a finished trial leaves, the summary and the provenance aside."""
+        """Name -> SHA-256 of the files that a finished trial leaves, without summary and provenance."""
         names = [*KEPT_FILES, *sorted(path.name for path in self.path.glob("*.safetensors"))]
         paths = [self.path / name for name in names if name != self.checkpoint.name]
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
@@ -199,7 +199,7 @@ class TrialFolder:
 
     @contextmanager
     def lock(self, wait: bool) -> Iterator[bool]:
-        """Hold the trial for this process: two launches never train one trial twice.
+        """Lock the trial for this process, so that two launches never train one trial twice.
 
         Args:
             wait: wait for whoever holds it; otherwise yield False at once.

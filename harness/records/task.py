@@ -8,7 +8,7 @@ from harness.tasks.task import WholeTask
 
 
 def task_of(record: Record) -> type[WholeTask] | None:
-    """The task of a record; None where it names none and has no metric of one (the training failed at once).
+    """The task of a record; None if it neither names one nor has metrics of one (the training failed at once).
 
     Raises:
         UserError: it names a task that this version does not have.
@@ -21,6 +21,6 @@ def task_of(record: Record) -> type[WholeTask] | None:
 
 
 def primary_of(record: Record) -> str | None:
-    """The metric that selection, forgetting and the score of a record's trial looked at; None without a task."""
+    """The primary metric of a record's task, which selection, forgetting and the score use; None without a task."""
     task = task_of(record)
     return None if task is None else task.primary

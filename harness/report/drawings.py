@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.figures.attention import Attention, draw_attention, mean_attention, parse_attention
 from harness.figures.labels import MetricLabel, axis_labels, metric_label
 from harness.figures.learning_curves import Curve, draw_learning_curves
+from harness.figures.scores import best_point, points_in
 from harness.figures.style import slug, words_of
 from harness.figures.sweep_figures import axis_pairs, sweep_figures
 from harness.figures.tradeoff import Outcome, draw_tradeoff, front_of_arms, mean_of
@@ -187,7 +188,5 @@ def _search_words(sources: Sources, kind: str) -> tuple[str, str]:
 
 def best_of(sources: Sources, arm: str) -> SearchPoint | None:
     """The arm's best feasible search trial."""
-    from harness.figures.scores import best_point, points_in
-
     assert sources.search is not None
     return best_point(points_in(sources.search, arm, "complete"), sources.search.objectives[0].direction)

@@ -69,7 +69,7 @@ def named(arms: Sequence[str]) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name that could be taken for a word of the sentence (the domain `it`)."""
+    """A name in quotes, since it could be read as a word of the sentence (the domain `it`)."""
     return f"“{name}”"
 
 
@@ -85,7 +85,7 @@ class _Common:
         return self.flat.get(key)
 
     def text(self, key: str) -> str:
-        """The value; where arms differ, that of most arms with the exceptions in brackets, or a hint at the table."""
+        """The shared value; if arms differ, the most common one with exceptions in brackets, or a hint at the table."""
         if key not in self.different:
             return show(self.flat.get(key))
         arms_of: dict[str, list[str]] = {}
@@ -235,7 +235,7 @@ def _named(settings: Mapping[str, Any]) -> str:
 
 
 def arms_text(sources: Sources) -> str:
-    """How many rows and seeds, and that they are paired."""
+    """Say how many rows and seeds there are, and that arms are paired by seed."""
     seeds, arms = sources.seeds, sources.arms
     count = sum(1 for _ in sources.complete())
     planned = sum(len(planned) for planned in sources.manifest.arms.values()) if sources.manifest is not None else 0

@@ -108,12 +108,12 @@ def fill(context: dict[str, Any], sheet: StyleSheet) -> str:
 
 
 def breakable(text: str) -> Markup:
-    """Text that may be broken after underscores, slashes and dots within a word: names of arms, settings, metrics."""
+    """Allow line breaks after underscores, slashes and dots within a name (of an arm, a setting, a metric)."""
     return Markup(re.sub(r"(?<=\w)([_/.])(?=[A-Za-z])", r"\1<wbr>", str(escape(text))))
 
 
 def typeset(text: str) -> str:
-    """Running text as a printer sets it: unit kept with its number, curly apostrophes, a real minus."""
+    """Typeset running text: no line break before a unit, curly apostrophes, a real minus sign."""
     text = re.sub(r"(?<=\d) (?=%|s\b|MB\b)", "\u00a0", text)
     text = re.sub(r"(?<=\w)'(?=\w|\s)", "’", text)
     return re.sub(r"(?<![\w-])-(?=\d)", "−", text)
@@ -168,7 +168,7 @@ def facts_of(sources: Sources) -> list[tuple[str, str]]:
 
 
 def setting_grids(sources: Sources) -> list[Grid]:
-    """What sets the arms apart, what was searched, what won."""
+    """Tables of settings: the winners, the search space, the differences between arms."""
     grids = []
     if sources.frozen is not None and sources.search is not None:
         goal = sources.search.objectives[0].metric

@@ -20,7 +20,7 @@ from harness.tasks.registry import task_with_metrics
 
 @dataclass(frozen=True)
 class Sources:
-    """Everything that is known under a name.
+    """Everything on disk about one experiment or sweep.
 
     Attributes:
         manifest: None for a sweep before its confirm phase: no test number is known, and none is shown.
@@ -97,7 +97,7 @@ class Sources:
 
     @property
     def baseline(self) -> str | None:
-        """The arm that others are read against: the table's, else one that trains nothing, else the first."""
+        """The baseline: the table's, else an arm that trains nothing, else the first arm."""
         if self.manifest is None:
             return None
         named = self.manifest.table.get("baseline")
@@ -130,7 +130,7 @@ def without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_sources(results: Path, name: str) -> Sources:
-    """Read what is known under a name.
+    """Read everything on disk about one experiment or sweep.
 
     Raises:
         UserError: nothing has been run under it (the choices are named), or a file is corrupt.

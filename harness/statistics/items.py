@@ -85,7 +85,7 @@ def compare_error_rates(
 
 @dataclass(frozen=True)
 class Ratio:
-    """Sum of numerators by sum of denominators, both given per block."""
+    """Sum of numerators divided by sum of denominators, both given per block."""
 
     numerator: Floats
     denominator: Floats

@@ -58,7 +58,7 @@ def build_experiments(
     *,
     name: str | None = None,
 ) -> Table:
-    """Build one table of one experiment or several.
+    """Build one table from one or several experiments.
 
     Args:
         name: the table's name; by default the experiments'.
@@ -113,7 +113,7 @@ def _build(
 
 
 def recorded_settings(results: Path, names: Sequence[str]) -> TableSettings:
-    """The settings that an experiment was launched with; of several, the first one's baseline alone.
+    """The table settings that an experiment was launched with. Of several experiments, only the first one's baseline.
 
     Raises:
         UserError: an experiment has not been run, or its manifest's settings are of another version.
@@ -129,7 +129,7 @@ def recorded_settings(results: Path, names: Sequence[str]) -> TableSettings:
 
 
 def _with_baseline_row(settings: TableSettings, loaded: Loaded) -> TableSettings:
-    """The baseline as a row: of an arm with several rules, the row of the first one."""
+    """The settings with the baseline's arm replaced by its row; of an arm with several rules, the first rule's row."""
     if settings.baseline is None:
         return settings
     return settings.model_copy(update={"baseline": loaded.rows_named(settings.baseline, "table.baseline")[0]})
@@ -193,7 +193,7 @@ def _group_of(pivot: Pivot, key: Key, settings: TableSettings) -> str:
 
 
 def _in_groups(rows: Sequence[Row], settings: TableSettings, loaded: Loaded) -> Sequence[Row]:
-    """The rows under the spec's groups, those of no group first; a row of two groups stands in both."""
+    """The rows ordered by the groups of the settings. Rows of no group come first; a row of two groups is repeated."""
     if not settings.groups:
         return rows
     known = {row.id: row for row in rows}
@@ -214,7 +214,7 @@ def _in_groups(rows: Sequence[Row], settings: TableSettings, loaded: Loaded) -> 
 def _rows_named(
     name: str, known: Mapping[str, Row], settings: TableSettings, loaded: Loaded, where: str
 ) -> Sequence[str]:
-    """The rows that a member of a group means; where rows are no arms, the row of that name."""
+    """The rows that a name in a group means: those of an arm, or the row of that name where rows are not arms."""
     if settings.rows == ("arm",):
         return loaded.rows_named(name, where)
     must_be_in(name, known, f"{where}: no row {name!r}")

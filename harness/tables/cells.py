@@ -31,7 +31,7 @@ NO_BEST = {  # costs and facts: the smallest is not "the best", so none is marke
 
 @dataclass(frozen=True)
 class ResolvedMetric:
-    """A metric as one column sees it: the name that was asked for, what it is, and what it stands for."""
+    """A column's metric: its name in the settings (`target_primary`), and what that stands for (`target_cer`)."""
 
     name: str
     concrete: str
@@ -60,7 +60,7 @@ class ResolvedMetric:
 
 
 def resolve_metric(name: str, trials: Sequence[LoadedTrial], where: str) -> ResolvedMetric:
-    """What a metric's name stands for in some trials.
+    """Find the metric that a name such as `target_primary` stands for in some trials.
 
     Raises:
         UserError: it would stand for several metrics at once (mixed units or directions).
@@ -129,7 +129,7 @@ def cell_of_values(refs: Sequence[TrialRef], values: Sequence[float], num_planne
 
 
 def by_seed(cell: Cell) -> dict[int, float]:
-    """Seed -> value."""
+    """The values of a cell by seed."""
     return {ref.seed: value for ref, value in zip(cell.trials, cell.values, strict=True)}
 
 
@@ -231,7 +231,7 @@ def relative_reduction(own: Sequence[float], base: Sequence[float], level: float
 
 
 def rank_cells(cells: Sequence[Cell], direction: str, decimals: int) -> list[Cell]:
-    """Mark the best and the second best mean; means that print the same share their rank.
+    """Rank the best mean 1 and the second best 2; means that print the same share their rank.
 
     A lone cell has no rank; neither have cells that all print the same.
     """

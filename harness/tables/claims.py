@@ -66,7 +66,7 @@ def _judge_contrast(claim: ContrastClaim, settings: TableSettings, loaded: Loade
 
 
 def _mean_over(by_experiment: Mapping[str, Mapping[str, Mapping[int, float]]], arm: str) -> dict[int, float]:
-    """Seed -> mean over the experiments, over the seeds that all of them have."""
+    """Seed -> mean over the experiments, for the seeds that all of them have."""
     found = [arms[arm] for arms in by_experiment.values()]
     shared = set.intersection(*(set(seeds) for seeds in found)) if found else set()
     return {seed: sum(seeds[seed] for seeds in found) / len(found) for seed in sorted(shared)}
@@ -116,7 +116,7 @@ def _trend_points(
     than: str | None,
     where: str,
 ) -> tuple[dict[int, list[tuple[float, float]]], list[TrialRef]]:
-    """Seed -> points (setting, value or gain), over the settings that every seed has."""
+    """Seed -> points (setting, value or gain); seeds with fewer points than others are left out. And the trials."""
     own: dict[tuple[int, float, str], float] = {}
     base: dict[tuple[int, float, str], float] = {}
     used: list[TrialRef] = []

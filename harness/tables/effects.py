@@ -33,7 +33,7 @@ Levels = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Contrast:
-    """An effect: the factors that it is about, each at the level that is compared with its first one."""
+    """An effect: its factors, each with the level that is compared with the factor's first level."""
 
     at: tuple[tuple[str, Any], ...]
 
@@ -43,7 +43,7 @@ class Contrast:
         return " × ".join(f"{factor} = {part_text(level)}" for factor, level in self.at)
 
     def weights(self, factors: Levels, position: Mapping[str, Any]) -> float:
-        """The weight of the arm at `position`: plus or minus one over the number of other combinations, or 0."""
+        """The weight of the arm at `position`: 0, or plus or minus 1 by the number of the others' combinations."""
         weight = 1.0
         about = dict(self.at)
         for factor, levels in factors.items():
@@ -71,7 +71,7 @@ def contrasts(factors: Levels, max_order: int = 3) -> list[Contrast]:
 def contrast_values(
     contrast: Contrast, factors: Levels, scores: Mapping[tuple[Any, ...], Mapping[int, float]]
 ) -> dict[int, float]:
-    """Seed -> the contrast, over the seeds that every combination has.
+    """Seed -> value of the contrast, for the seeds that every combination of levels has.
 
     Args:
         scores: levels, in the order of the factors -> seed -> value.
@@ -86,7 +86,7 @@ def contrast_values(
 
 
 def effects_table(loaded: Loaded, settings: TableSettings, name: str) -> Table:
-    """The table of effects: one row a contrast, one column a metric, Holm-corrected over the table.
+    """Build the table of effects: a row for each contrast, a column for each metric, Holm-corrected over the table.
 
     Raises:
         UserError: not every combination has a finished trial at one seed at least.

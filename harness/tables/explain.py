@@ -15,10 +15,10 @@ from harness.tables.model import Cell, Column, Row, Table, TrialRef
 
 @dataclass(frozen=True)
 class Run:
-    """A trial behind a cell, or one that should be but is not.
+    """A trial behind a cell, or a planned trial that gives the cell no value.
 
     Attributes:
-        value: what it gives to the cell, in the column's unit; None where it gives nothing.
+        value: its contribution to the cell, in the column's unit; None where it contributes nothing.
         state: `complete`, `failed (nan)`, `missing`, ...
         commit: of the code, with a mark when it had uncommitted changes; `unknown` outside a checkout.
         place: where its record is: a folder, or the file and line of a published one.
@@ -33,7 +33,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A cell, its runs, and how one of them is repeated."""
+    """A cell and the runs behind it."""
 
     row: Row
     column: Column
@@ -42,7 +42,7 @@ class Explanation:
 
     @property
     def first(self) -> Run | None:
-        """A run that gives the cell a value, to repeat."""
+        """The first run with a value, as an example of one to repeat."""
         return next((run for run in self.runs if run.value is not None), None)
 
 
@@ -77,7 +77,7 @@ def find_cell(table: Table, row: str, column: str) -> tuple[Row, Column, Cell]:
 
 
 def _values(table: Table, column: Column, cell: Cell) -> list[tuple[TrialRef, float | None]]:
-    """The cell's trials, each with its value; where the cell has none of its own, what the trial gives to its row."""
+    """The cell's trials with their values. A cell computed from other cells takes the values that trials have there."""
     if len(cell.values) == len(cell.trials):
         return list(zip(cell.trials, cell.values, strict=True))
     own = {
@@ -118,7 +118,7 @@ def _order(table: Table, run: Run) -> tuple[int, int]:
 
 
 def _absent(table: Table, row: Row, column: Column, cell: Cell, results: Path) -> list[TrialRef]:
-    """Planned trials of the cell's arm that give it nothing: failed, missing, or without the metric."""
+    """Planned trials of the cell's arm that contribute no value: failed, missing, or without the metric."""
     if column.kind == "setting" or (not cell.trials and len(table.experiments) != 1):
         return []
     pairs = dict.fromkeys((trial.experiment, trial.arm, trial.phase) for trial in cell.trials)

@@ -26,7 +26,7 @@ def write_footnotes(
     values: ValueCells,
     settings: TableSettings,
 ) -> Table:
-    """The table with its footnotes, and their marks at the rows that they are about."""
+    """Add the footnotes to the table, and their marks to the rows or cells that they are about."""
     notes = [_seeds_note(pivot, settings)]
     notes += _interval_note(plans, settings)
     notes += _test_notes(plans, values, settings)
@@ -106,7 +106,7 @@ def _test_notes(plans: Sequence[ColumnPlan], values: ValueCells, settings: Table
 
 
 def _power_note(plans: Sequence[ColumnPlan], values: ValueCells, settings: TableSettings) -> list[Footnote]:
-    """What the seeds could have shown: without it, "no difference" and "too few seeds" look the same."""
+    """The smallest detectable difference: without it, "no difference" and "too few seeds" look the same."""
     found: dict[str, list[float]] = {}
     decimals = {}
     for (_, place), cell in values.cells.items():
@@ -214,7 +214,7 @@ def mark_of(number: int) -> str:
 
 
 def _uneven_cells(pivot: Pivot, plans: Sequence[ColumnPlan], values: ValueCells) -> list[str]:
-    """A note for each cell that stands on fewer records than its trials give: some records lack the metric."""
+    """A note for each cell whose metric some of its finished records lack."""
     notes = []
     for number, row in enumerate(pivot.row_keys):
         for place, plan in enumerate(plans):
@@ -227,7 +227,7 @@ def _uneven_cells(pivot: Pivot, plans: Sequence[ColumnPlan], values: ValueCells)
 
 
 def record_notes(trials: Sequence[LoadedTrial]) -> list[Note]:
-    """What the records say that a reader must know (of the data, mostly), once each."""
+    """The notes that the records carry for readers (mostly on the data), each once."""
     found = {note for t in trials if t.complete and t.record is not None for note in t.record.summary.notes}
     return sorted(found, key=lambda note: note.text)
 

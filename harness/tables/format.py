@@ -36,7 +36,7 @@ class CellText:
         return self.around("{}", "{}")
 
     def around(self, best: str, second: str, mark: str = "{}") -> str:
-        """The text with the mean put into `best` or `second` where it is that, and the mark into `mark`."""
+        """The text, with the mean formatted by `best` or `second` if it has that rank, and the mark by `mark`."""
         main = {1: best, 2: second}.get(self.rank or 0, "{}").format(self.main)
         spread = f" ± {self.spread}" if self.spread else ""
         bracket = f" {self.range}" if self.range and main else self.range
@@ -119,7 +119,7 @@ def format_p(p: float) -> str:
 
 
 def legend(table: Table, best: str, second: str) -> tuple[Footnote, ...]:
-    """The footnotes, the first one with how the best means are marked in this format (if any are)."""
+    """The footnotes. The first one also says how this format marks the best means, if it marks any."""
     ranks = {cell.rank for _, _, cell in table}
     marks = [f"{mark}: {what}" for rank, mark, what in ((1, best, "best"), (2, second, "second best")) if rank in ranks]
     if not table.footnotes or not marks:
@@ -143,7 +143,7 @@ def header_lines(table: Table, column: Column) -> tuple[str, ...]:
 
 
 def header_rows(table: Table) -> tuple[tuple[HeaderCell, ...], ...]:
-    """The header rows above the lowest one, of which those that say nothing are left out."""
+    """The header rows above the lowest one, without empty rows."""
     return tuple(row for row in table.header_rows if any(cell.text for cell in row))
 
 

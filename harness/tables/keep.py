@@ -10,7 +10,7 @@ from harness.tables.render.formats import FORMATS, render
 
 
 def keep_table(table: Table, folder: Path) -> None:
-    """Write both files, each only where it changed."""
+    """Write table.md and table.json, each only if it changed."""
     for name in ("md", "json"):
         path = folder / FORMATS[name].file_name
         text = render(table, name).encode()

@@ -98,7 +98,7 @@ def _simadapter(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:
 
 
 def _damage_control(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:
-    """The score table of arXiv 2210.03255: what was gained on the target, what was lost on the sources, the score.
+    """The score table of arXiv 2210.03255: gain on the target, loss on the sources, and the score of both.
 
     A sweep's rows stand under the rule that picked them: `unconstrained` (best on the target) and `constrained`.
     """

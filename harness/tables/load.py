@@ -81,7 +81,7 @@ class LoadedTrial:
         return found
 
     def metric(self, name: str) -> float | None:
-        """A metric as recorded (fractions), or worked out from the record; None where it has none."""
+        """A metric as recorded (a fraction), or computed from the record; None where the record has neither."""
         if not self.complete or self.record is None:
             return None
         found = self.numbers.get(name)
@@ -106,7 +106,7 @@ class Loaded:
 
     @cached_property
     def rows(self) -> tuple[RowId, ...]:
-        """What can be a row, in the order of the experiments: arms, and of a sweep their winners."""
+        """The possible rows in the order of the experiments: arms or, in a sweep, their winners."""
         known = {row.name: row for manifest in self.manifests for row in manifest.row_ids}
         return tuple(known.get(name, RowId(name)) for name in self.arms)
 
@@ -117,12 +117,12 @@ class Loaded:
 
     @cached_property
     def tasks(self) -> frozenset[type[WholeTask]]:
-        """What the finished trials learnt."""
+        """The tasks that the finished trials were trained on."""
         found = (task_of(trial.record) for trial in self.trials if trial.record is not None)
         return frozenset(task for task in found if task is not None)
 
     def rows_named(self, name: str, where: str) -> list[str]:
-        """The names of the rows that a setting means.
+        """The names of the rows that a name in the settings means.
 
         Raises:
             UserError: it means none; one line with the choices.

@@ -23,7 +23,7 @@ def metric_header(name: str) -> str:
 
 
 def dimension_header(name: str) -> str:
-    """The header of what rows or columns are told apart by: `adapter.dim` -> `dim`."""
+    """The header for a dimension or setting of the rows or columns: `adapter.dim` -> `dim`."""
     return name if name in DIMENSIONS else name.rsplit(".", 1)[-1].replace("_", " ")
 
 
@@ -37,7 +37,7 @@ def part_text(value: Any) -> str:
 
 
 def part_label(name: str, value: Any, labels: Mapping[str, str], *, named: bool) -> str:
-    """A coordinate as a row's or column's label; `named` says of a setting which one it is (`dim = 32`)."""
+    """The label of a row or column for a value; with `named`, a setting's name is in it (`dim = 32`)."""
     text = labels.get(part_text(value), part_text(value))
     if not named or name in DIMENSIONS:
         return text

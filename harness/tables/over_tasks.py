@@ -66,7 +66,7 @@ class Scores:
         return None if found == place else found
 
     def ranked(self, made: list[Cell]) -> list[Cell]:
-        """Rank a summary row as the rows above it: among the arms, metric by metric."""
+        """Rank the cells of a summary row like those of the rows above: among the arms, metric by metric."""
         if "arm" not in self.pivot.columns:
             return made
         where = self.pivot.columns.index("arm")
@@ -105,7 +105,7 @@ def interquartile_cells(scores: Scores) -> list[Cell]:
 
 
 def _difference(scores: Scores, place: int, base: int) -> Comparison | None:
-    """Of the interquartile means, over the seeds that both columns have, which are resampled together."""
+    """The difference of two interquartile means, over the seeds that both columns have, resampled together."""
     own, other = (dict(zip(*scores.matrix(column), strict=True)) for column in (place, base))
     shared = sorted(own.keys() & other.keys())
     if not shared:

@@ -14,7 +14,7 @@ from harness.tables.pivot import Key, Pivot
 
 @dataclass(frozen=True)
 class ColumnPlan:
-    """One metric under one column key: the values from which its columns (value, delta ...) are made."""
+    """One metric under one column key, from which its columns (value, delta ...) are made."""
 
     key: Key
     metric: ResolvedMetric
@@ -28,7 +28,7 @@ class ColumnPlan:
 
 
 def plan_columns(pivot: Pivot, settings: TableSettings, loaded: Loaded) -> list[ColumnPlan]:
-    """Metrics under each column key; a metric that no trial under a key has is left out there."""
+    """The metrics under each column key. A metric that no trial under a key has is left out there."""
     entries = [
         MetricSettings(metric=entry) if isinstance(entry, str) else entry
         for entry in settings.metrics or default_metrics(loaded)

@@ -70,7 +70,7 @@ def load_paper(name: str) -> Paper:
 
 
 def add_reference(table: Table, settings: TableSettings) -> Table:
-    """The table with `paper`, `difference`, `interval` and `verdict` after each column that the spec maps.
+    """Add `paper`, `difference`, `interval` and `verdict` after each column that the settings map to a paper's.
 
     Raises:
         UserError: the spec maps a row or column that is not there, or compares different units.
@@ -112,7 +112,7 @@ def _note(paper: Paper) -> Footnote:
 
 
 def _as_rows(table: Table, reference: ReferenceSettings, paper: Paper, mapped: Mapping[str, str]) -> Table:
-    """A table of the mapped cells alone: one row each, with paper, ours, difference, interval and verdict."""
+    """A table with one row for each mapped cell: paper, ours, difference, interval and verdict."""
     first = table.column(next(iter(mapped)))
     columns = [replace(column, groups=(), arm=None) for column in _columns(first)]
     names = [part.id.removeprefix(first.id) for part in columns]

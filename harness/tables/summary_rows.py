@@ -69,7 +69,7 @@ def _mean_cells(scores: Scores, weighted: bool = False) -> list[Cell]:
 
 
 def _weights(pivot: Pivot, settings: TableSettings) -> Mapping[Key, float]:
-    """Row -> weight: what the spec says, or the number of training examples."""
+    """Row -> weight, from the settings or else the number of training examples."""
     found: dict[Key, float] = {}
     for key in pivot.row_keys:
         name = part_text(key[-1])

@@ -34,14 +34,14 @@ def derived_value(name: str, record: Record) -> float | None:
     before = [summary.base[source][primary] for source in sources]
     after = [summary.by_domain[source][primary] for source in sources]
     base, adapted = summary.base[target][primary], summary.by_domain[target][primary]
-    if name == "target_error":
-        return as_error(primary, adapted)
-    if name == "base_target_error":
-        return as_error(primary, base)
-    if name == "source_error":
-        return as_error(primary, sum(after) / len(after))
-    if name == "base_source_error":
-        return as_error(primary, sum(before) / len(before))
+    errors = {
+        "target_error": adapted,
+        "base_target_error": base,
+        "source_error": sum(after) / len(after),
+        "base_source_error": sum(before) / len(before),
+    }
+    if name in errors:
+        return as_error(primary, errors[name])
     if name == "relative_gain":
         return relative_gain(primary, base, adapted)
     return original_scale(primary, before, after) if name == "original_scale" else None

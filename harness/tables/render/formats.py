@@ -48,7 +48,7 @@ class Format:
 
     @cached_property
     def render_alone(self) -> Callable[[Table], str]:
-        """From a table to a document of its own; like `render` where that is one."""
+        """From a table to a complete document; the same as `render` if that gives one already."""
         return _function(self.standalone or self.renderer)
 
     @cached_property
@@ -79,7 +79,7 @@ STANDALONE = {name: format for name, format in FORMATS.items() if format.standal
 
 
 def format_for(name: str | None, file: str | None) -> str:
-    """The name of the format that is asked for: by name, or else by the file's suffix, or else the terminal's.
+    """The format to use: the given name, else the one of the file's suffix, else `terminal`.
 
     Raises:
         UserError: there is no such format, or none with the file's suffix.

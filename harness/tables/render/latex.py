@@ -27,7 +27,7 @@ PREAMBLE = r"""\usepackage[utf8]{inputenc}
 
 
 def latex_document(table: Table) -> str:
-    """A document with the table alone, cropped to it: for a look, or to include as a picture."""
+    """A document that holds only the table, to look at or to include as a picture."""
     return "\n".join(
         [
             r"\documentclass[10pt]{article}",
@@ -74,7 +74,7 @@ def render_latex(table: Table) -> str:
 
 
 class _ColumnLayout:
-    """How one column of the table is set: an S column for the means, and one for the spread where there is any."""
+    """The layout of one column: an S column for the means, and a second column for the spread if there is any."""
 
     def __init__(self, table: Table, column: Column) -> None:
         formatter = Formatter(table)
@@ -102,7 +102,7 @@ class _ColumnLayout:
 
     @property
     def width(self) -> int:
-        """The number of columns of the tabular that it takes."""
+        """How many columns of the tabular it takes."""
         return 2 if self.wide else 1
 
     def cell(self, row: Row) -> str:

@@ -66,14 +66,14 @@ def render_terminal(table: Table) -> str:
 
 
 class _Padding:
-    """What a cell without brackets, mark or note needs so that the digits of its column stand under each other."""
+    """Blanks for cells without brackets, marks or notes, so that the digits of a column are aligned."""
 
     def __init__(self, cells: list[CellText], brackets: bool) -> None:
         self.bracket = " " if brackets and any(cell.rank for cell in cells) else ""
         self.tail = max((len(cell.mark) + len(_notes(cell.notes)) for cell in cells), default=0)
 
     def missing(self, cell: CellText) -> str:
-        """Blanks for what is not behind the number (a no-break space: rich cuts others off at the end)."""
+        """Blanks behind a number (no-break spaces, as rich cuts off ordinary ones at the end)."""
         return "\u00a0" * (self.tail - len(cell.mark) - len(_notes(cell.notes)))
 
 
