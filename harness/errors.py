@@ -32,16 +32,16 @@ class TrialError(RuntimeError):
         return type(self), (self.reason, str(self))
 
 
-def must_be_in(name: str, choices: Collection[str], start: str) -> None:
+def must_be_in(name: str, choices: Collection[str], start: str, kind: type[UserError] = UserError) -> None:
     """Refuse a name that is not among the choices.
 
     Raises:
-        UserError: `start`, then the choices, then the nearest one.
+        UserError: (or its subclass `kind`) `start`, then the choices, then the nearest one.
     """
     if name not in choices:
         near = difflib.get_close_matches(name, list(choices), n=1)
         hint = f". Did you mean {near[0]}?" if near else ""
-        raise UserError(f"{start}; choices: {', '.join(choices)}{hint}")
+        raise kind(f"{start}; choices: {', '.join(choices)}{hint}")
 
 
 def first_line(error: BaseException) -> str:

@@ -85,7 +85,7 @@ def read_adapter_file(stem: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise AdapterFileError(f"{path}: truncated or corrupt: {error}") from error
     if raw is None:
-        raise AdapterFileError(f"{path}: no adapter file: the header `{_HEADER_KEY}` is missing")
+        raise AdapterFileError(f"{path}: not an adapter file: the header `{_HEADER_KEY}` is missing")
     header = _parse_header(raw, path)
     if digest(tensors) != header["tensor_sha256"]:
         raise AdapterFileError(f"{path}: corrupt: the tensors do not have the hash {header['tensor_sha256']}")

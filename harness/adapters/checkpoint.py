@@ -262,7 +262,7 @@ def _restore(
     absent = [path for path in described["hosts"] if path not in everywhere]
     if absent:
         raise AdapterFileError(
-            f"{stem}: adapter `{name}` belongs into {', '.join(absent)}, but the model has hosts at: "
+            f"{stem}: adapter `{name}` belongs in {', '.join(absent)}, but the model has hosts at: "
             f"{', '.join(everywhere) or 'no place'}"
         )
     hosts = {path: everywhere[path] for path in described["hosts"]}

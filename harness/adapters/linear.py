@@ -44,7 +44,8 @@ PLACES = {"pre": (0, 1, 3), "post": (3, 0, 2)}
 class AdapterModuleUtil(AccessMixin):
     """What every adapter module has (NeMo's name): a strategy, a registry, and `adapter_unfreeze`.
 
-    Like a strategy, a class may say for itself alone that its trials can be packed and that padding does not matter.
+    Like a strategy, a class may declare that its trials can be packed, and that padding does not matter. Its subclasses
+    do not inherit either.
     """
 
     adapter_strategy: Any

@@ -56,8 +56,8 @@ class PackedCall:
 class PackedStrategy(ABC):
     """The packed form of a strategy: what one trial's strategy contributes to a pass, and the pass itself.
 
-    Trials never mix: slot k of the result may depend on slot k of the input alone. Subclasses are frozen dataclasses
-    without fields (or with values), so that two of a kind are equal.
+    Trials never mix: trial k of the result may depend on trial k of the input alone. Subclasses are frozen dataclasses
+    with no fields, or with plain values, so that two of a kind compare equal.
 
     Attributes:
         options: numeric options of the strategy that may differ between the trials of a pass.
@@ -66,14 +66,14 @@ class PackedStrategy(ABC):
     options: tuple[str, ...] = ()
 
     def variant(self, strategy: Any, training: bool) -> Hashable | None:
-        """What of a strategy's other options chooses the operations: only trials of one variant share a pass.
+        """The options of a strategy that choose the operations: only trials of one variant share a pass.
 
-        None goes with any variant: what the others need computes nothing for it.
+        A trial whose variant is None can join any of them: the others' operations change nothing for it.
         """
         return None
 
     def drop_probability(self, strategy: Any, depth_fraction: float, training_progress: float) -> float:
-        """With which probability a layer's output is dropped in a step; the noise is drawn for the strategy.
+        """The probability with which a layer's output is dropped in a step; the engine draws the noise.
 
         Each trial draws from its own generator, once for each layer, lowest first, as its strategy does when alone.
         """
@@ -96,7 +96,7 @@ class PackedAdapter(ABC):
 
     @staticmethod
     def why_not(adapter: Any) -> str | None:
-        """Why this one cannot be packed, its options being what they are; None when it can."""
+        """Why an adapter with these options cannot be packed; None when it can."""
         return None
 
     @classmethod
@@ -139,10 +139,10 @@ def packed_adapter(adapter: nn.Module) -> type[PackedAdapter] | None:
 
 
 def reads_padding(adapter: Any, training: bool) -> bool:
-    """Whether what padded steps hold may show in a trial's numbers, by its adapter or the adapter's strategy.
+    """Whether the values at padded steps may change a trial's numbers, through its adapter or the adapter's strategy.
 
-    A class says so by its own method `reads_padding(training)`. One that only inherits it may do anything, and so may
-    one of another library: the answer is yes.
+    A class answers by its own method `reads_padding(training)`. Where a class only inherits it, or comes from another
+    library, the answer is yes, because it may do anything.
     """
     for part in (adapter, adapter.adapter_strategy):
         says = vars(type(part)).get("reads_padding")

@@ -1,4 +1,4 @@
-"""What callers may hand in: files, shipped names, mappings and overrides, as the layers below take them."""
+"""Turns what callers pass (files, shipped names, mappings, overrides) into what the layers below take."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def as_arguments(overrides: Overrides | None) -> list[str]:
     """Overrides as the command line has them: `{"optim.lr": 3e-4}` -> `["optim.lr=0.0003"]`.
 
     Raises:
-        UserError: a value is none that a config can hold.
+        UserError: a config cannot hold one of the values.
     """
     if overrides is None:
         return []
@@ -68,15 +68,15 @@ def as_arguments(overrides: Overrides | None) -> list[str]:
         try:
             arguments.append(f"{key}={json.dumps(value, allow_nan=False)}")
         except (TypeError, ValueError):
-            raise UserError(f"override {key}: {value!r} is no number, text, list or mapping of these") from None
+            raise UserError(f"override {key}: {value!r} is not a number, text, list or mapping of these") from None
     return arguments
 
 
 def check_jobs(num_jobs: int) -> None:
-    """Refuse a number of workers that is none, and to launch from a worker that only imports the caller's script.
+    """Refuse fewer than one worker, and a launch from within a worker that imports the caller's script.
 
     Raises:
-        UserError: one of the two.
+        UserError: one of the two is the case.
     """
     if num_jobs < 1:
         raise UserError(f"jobs={num_jobs}: expected 1 or more worker processes")

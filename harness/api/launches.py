@@ -81,7 +81,7 @@ def run(
 ) -> RunResult:
     """Train an experiment's missing trials (arms x seeds), as `harness run` does; finished ones are reused.
 
-    Weights & Biases is not told; `harness sync NAME` sends the records there afterwards.
+    Nothing is sent to Weights & Biases; `harness sync NAME` sends the records there afterwards.
 
     Args:
         experiment: a file (YAML), the name of one that comes with the project, or its settings as a mapping.

@@ -149,7 +149,7 @@ def table(
     files = [name for name in names if Path(name).suffix in (".yaml", ".yml") or name in shipped]
     if files:
         if len(names) > 1 or settings is not None:
-            raise UserError(f"{files[0]}: a table file stands alone: no other name, no other settings")
+            raise UserError(f"{files[0]}: a table file names its experiments and settings; pass no others with it")
         path = find_file(files[0], "table")
         spec = load_table_spec(path)
         title, names, chosen = spec.name, spec.experiments, load_table_settings(path)

@@ -33,7 +33,7 @@ class Encoder(nn.Module, ABC):
 
     @cached_property
     def _points(self) -> dict[str, InsertionPoint]:
-        """Found by walking, once: a deep copy of the encoder copies the dictionary's modules with its own."""
+        """The points, found once by walking over the modules. A deep copy of the encoder copies these along."""
         return {name: module for name, module in self.named_modules() if isinstance(module, InsertionPoint)}
 
     def tell_valid(self, valid_BT: Tensor) -> None:
@@ -66,7 +66,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward_from(self, x_BTD: Tensor, valid_BT: Tensor, layer: int) -> Tensor:
-        """The rest: the insertion point of `layer` and all that follows, to the hidden states [B, T, D].
+        """Run the insertion point of `layer` and all that follows; returns the hidden states [B, T, D].
 
         Args:
             x_BTD: what `forward_to` gave for the same layer.

@@ -106,7 +106,7 @@ class PretrainedTextEncoder(Encoder):
         replaced: dict[int, Any] = {number: _pass_on for number in range(layer)}
         replaced[layer] = lambda *args, **options: x_BTD  # its hook then runs the insertion point
         mask = self._mask(valid_BT)
-        # Something has to be embedded, though no layer reads it; with a whole mask, one step will do.
+        # transformers insists on embedding something, though no layer reads it. With a 4-D mask, one step is enough.
         embeddings_BTD = x_BTD[:, :1] if mask.ndim == 4 else x_BTD
         with _replaced_forwards(layers, replaced):
             hidden: Tensor = self.model(inputs_embeds=embeddings_BTD, attention_mask=mask).last_hidden_state
@@ -166,7 +166,7 @@ def load_transformers_model(directory: Path) -> nn.Module:
     missing = set(report["missing_keys"])
     strangers = sorted(name for name in missing if "pooler" not in name.split("."))
     if strangers:
-        raise UserError(f"encoder.path: {directory}: {len(strangers)} weights are missing there, as {strangers[0]}")
+        raise UserError(f"encoder.path: {directory}: {len(strangers)} weights are missing, for example {strangers[0]}")
     for name, weight in model.named_parameters():
         if name in missing:
             weight.zero_()
@@ -176,7 +176,7 @@ def load_transformers_model(directory: Path) -> nn.Module:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """No progress bar and no report of its own: what matters is raised."""
+    """Switch off transformers' progress bars and reports: what matters is raised."""
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging

@@ -34,7 +34,7 @@ from harness.tensors import digest
 
 @dataclass(frozen=True)
 class Backbone:
-    """A trained model and what prepares its inputs. `model` is the frozen original: copy it, never train it."""
+    """A trained model, and what its inputs need. `model` is the frozen original: copy it, never train it."""
 
     recipe: Recipe
     model: TaskModel

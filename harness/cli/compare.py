@@ -14,12 +14,16 @@ FORMATS = ("terminal", "md", "json")
 
 
 def compare(
-    first: Annotated[str, name_argument("NAME, NAME:ARM, or the path of a results folder.", metavar="A")],
+    first: Annotated[
+        str, name_argument("An experiment (NAME), one of its arms (NAME:ARM), or a results folder.", metavar="A")
+    ],
     second: Annotated[str, name_argument("What it is compared with, written the same way.", metavar="B")],
     results: Results = RESULTS,
     metrics: Metrics = None,
     format: Annotated[str, typer.Option(help="terminal, md or json.")] = "terminal",
-    items: Annotated[int, typer.Option(min=0, help="Changed items to show, of either kind.")] = 0,
+    items: Annotated[
+        int, typer.Option(min=0, help="Items to show: so many that got better, and so many that got worse.")
+    ] = 0,
 ) -> None:
     """Compare two experiments, results folders or arms. They are paired where seeds and items are shared."""
     must_be_in(format, FORMATS, f"--format {format!r}")

@@ -13,7 +13,7 @@ data = typer.Typer(help="List and fetch corpora.", no_args_is_help=True, rich_ma
 
 @data.command("list")
 def list_corpora() -> None:
-    """List the corpora, and which ones are here."""
+    """List the corpora, and say which ones are on this machine."""
     from harness.cli.printing import print_aligned
     from harness.data.corpora.registry import CORPORA, is_fetched
 
@@ -41,11 +41,11 @@ def fetch(
     for name in names:
         already = is_fetched(name)
         folder = fetch_corpus(name, allow_other_version=allow_other_version)
-        print(f"{name}: {'already' if already else 'now'} in {folder}")
+        print(f"{name}: {'was already' if already else 'is now'} in {folder}")
 
 
 def show_fetching() -> None:
-    """Print what the fetchers log: a fetch can take a minute, and should not look stuck."""
+    """Print what the fetchers log, so that a fetch of a minute does not look stuck."""
     logger = logging.getLogger("harness.data")
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -21,29 +21,30 @@ def demo(results: Results = RESULTS, quiet: Quiet = False) -> None:
 
     show_fetching()
     jobs = min(2, os.cpu_count() or 1)
-    print("== Text: fetching the sentences (vaderSentiment's sdist, through pip)", flush=True)
+    print("== Text: fetching the sentences (from vaderSentiment's source package, through pip)", flush=True)
     fetch_corpus("vader")
     sweep(Path(SWEEP), jobs=jobs, results=results, yes=True, quiet=quiet)
     speech = speech_experiment()
     run(Path(speech), jobs=jobs, results=results, quiet=quiet)
-    print("\n== Reports: the tables with their methods, curves, search and changed examples", flush=True)
+    print("\n== Reports: one page each, with the table, the methods, figures and changed examples", flush=True)
     for name in (SWEEP, speech):
         report(name, results)
     print(
-        "\nNext: harness plan text_depth_x_l2, or harness init my_project: a small project with a strategy of your own."
+        "\nNext: `harness plan text_depth_x_l2` says what a larger sweep costs; "
+        "`harness init my_project` writes a small project with a strategy of your own."
     )
 
 
 def speech_experiment() -> str:
-    """The speech half: real recordings where they can be fetched, else synthetic speech, and it says which."""
+    """The name of the speech experiment: with real recordings where they can be fetched, else with synthetic speech."""
     from harness.data.corpora.registry import fetch_corpus
 
     print("\n== Speech: fetching the recordings (Asterisk's core sounds, through apt)", flush=True)
     try:
-        fetch_corpus("asterisk", allow_other_version=True)  # another release is told in the table
+        fetch_corpus("asterisk", allow_other_version=True)  # the table says so if it is another one
     except UserError as error:
-        print(f"The recordings cannot be had here: {error}")
-        print("So the speech of this demo is SYNTHETIC (py-nanotts); its table says so.", flush=True)
+        print(f"The recordings cannot be fetched here: {error}")
+        print("The demo therefore uses SYNTHETIC speech (py-nanotts), and its table says so.", flush=True)
         fetch_corpus("nanotts")
         return "demo_speech_synthetic"
     return "demo_speech"

@@ -10,13 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def doctor() -> None:
-    """Say what this machine has. Packages, torchaudio's backend, corpora, backbones, W&B."""
+    """Say what this machine has. It lists packages, GPU, torchaudio's backend, corpora, backbones and W&B's mode."""
     for what, finding in findings():
         print(f"{what + ':':24} {finding}", flush=True)
 
 
 def findings() -> Iterator[tuple[str, str]]:
-    """What is looked at, and what was found, in the order of the report; each is looked at when it is asked for."""
+    """Look at one thing after the other, and yield its name and what was found."""
     from harness import __version__
     from harness.backbones.recipe import SHIPPED, backbone_directory, load_recipe
     from harness.config.shipped import load_tested_versions
@@ -25,7 +25,7 @@ def findings() -> Iterator[tuple[str, str]]:
     from harness.tracking.client import choose_mode
 
     commit, dirty = git_state()
-    code = f", commit {commit[:12]}{' with changes' if dirty else ''}" if commit else ""
+    code = f", commit {commit[:12]}{' with uncommitted changes' if dirty else ''}" if commit else ""
     yield "harness", f"{__version__}{code}"
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     tested = load_tested_versions()
@@ -51,7 +51,7 @@ def findings() -> Iterator[tuple[str, str]]:
 
 
 def package_version(name: str, tested: str | None) -> str:
-    """The installed version of a package; and the tested one, where that is another."""
+    """The installed version of a package, and the tested version where that is another one."""
     try:
         found = version(name)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""How the command line says that something went wrong: one line on stderr, whatever the message holds."""
+"""Prints a failure as one line on stderr, whatever the message holds."""
 
 from __future__ import annotations
 

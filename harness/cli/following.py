@@ -1,4 +1,4 @@
-"""`--track` and `--wandb`: the process that follows a launch, from the launch's side."""
+"""`--track` and `--wandb`: starts the process that shows a launch in a tracker, and waits for it at the end."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from pathlib import Path
 from harness.errors import UserError, must_be_in
 
 WANDB_CHOICES = ("auto", "offline", "online", "off")
-WAIT_S = 60.0  # for what is left to show when the launch has ended
-SILENT_S = 15.0  # of them, before the user is told
+WAIT_S = 60.0  # the most that is waited for the process when the launch has ended
+SILENT_S = 15.0  # after so much of it, the user is told why nothing happens
 ENDED, CUT_SHORT = b"end", b""
-MAX_STARTS = 3  # of the process, which goes on where a killed one stopped
-FELL_BACK = 75  # its exit code when its tracker is to take its other way
+MAX_STARTS = 3  # a process that dies is started again, and goes on where the dead one stopped
 FOLLOW = "import sys; from harness.tracking.follower import main; main(*sys.argv[1:])"
 
 
 def choose_tracker(track: str | None, wandb: str) -> str:
-    """The tracker that the options ask for; `WANDB_MODE` is set to the mode that they mean, for W&B.
+    """Choose the tracker that the options ask for. For W&B, `WANDB_MODE` is set to what they mean.
 
     Raises:
         UserError: no such choice, options that contradict each other, or a package that is not installed.
@@ -48,7 +47,7 @@ def choose_tracker(track: str | None, wandb: str) -> str:
 
 @contextmanager
 def following(experiment: Path, tracker: str) -> Iterator[None]:
-    """Have a process show what is trained in `RESULTS/NAME` while the context lasts; it is waited for at its end.
+    """While the context lasts, a process shows what is trained in `RESULTS/NAME`. The end waits for it.
 
     Args:
         tracker: its name in `TRACKERS`.
@@ -60,7 +59,7 @@ def following(experiment: Path, tracker: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        process.tell(CUT_SHORT)  # it shows what has ended, and ends too; nobody waits for it
+        process.tell(CUT_SHORT)  # it shows the trials that have ended, then ends; nobody waits for it
         raise
     except BaseException:
         process.end(CUT_SHORT)
@@ -69,13 +68,12 @@ def following(experiment: Path, tracker: str) -> Iterator[None]:
 
 
 class FollowerProcess:
-    """The process (harness/tracking/follower.py). A thread waits for its lines, and starts it again if it dies."""
+    """Runs harness/tracking/follower.py. A thread prints the process's lines, and starts it again if it dies."""
 
     def __init__(self, experiment: Path, tracker: str) -> None:
         from harness.records.starts import end_of_starts
 
         self.experiment, self.tracker = experiment, tracker
-
         self._since = end_of_starts(experiment)
         self._lock = threading.Lock()
         self._word: bytes | None = None  # how the launch ended
@@ -96,7 +94,9 @@ class FollowerProcess:
         )
 
     def _listen(self) -> None:
-        """The thread: tell the user its lines; start it again when it was killed, or takes its other way."""
+        """Run in the thread: print the process's lines; start it again when it was killed, or when it fell back."""
+        from harness.tracking.follower import FELL_BACK
+
         while True:
             process = self._process
             assert process.stdout is not None and process.stdin is not None
@@ -111,7 +111,7 @@ class FollowerProcess:
                 if code == 0 or self._is_left:
                     return
                 if self._num_starts == MAX_STARTS:
-                    return self._say(f"the process that shows this launch there failed {MAX_STARTS} times")
+                    return self._say(f"the process that sends trials there failed {MAX_STARTS} times")
                 self._process = self._start()
                 if self._word is not None:
                     self._send()
@@ -123,7 +123,7 @@ class FollowerProcess:
             self._send()
 
     def end(self, word: bytes) -> None:
-        """The same, and wait until the process has shown everything, but not for ever."""
+        """Tell the process how the launch ended, and wait until it has shown everything, at most `WAIT_S`."""
         self.tell(word)
         self._listener.join(SILENT_S)
         if self._listener.is_alive():
@@ -132,7 +132,7 @@ class FollowerProcess:
         with self._lock:
             if self._listener.is_alive():
                 self._is_left = True
-                self._say(f"it has not taken everything within {WAIT_S:.0f} s")
+                self._say(f"not everything was shown there within {WAIT_S:.0f} s")
                 self._process.kill()
 
     def _send(self) -> None:
@@ -143,4 +143,4 @@ class FollowerProcess:
                 stdin.write(self._word)
 
     def _say(self, what: str) -> None:
-        print(f"{self.tracker}: {what}; the same command shows what is missing", file=sys.stderr, flush=True)
+        print(f"{self.tracker}: {what}; run the same command again to show the rest", file=sys.stderr, flush=True)

@@ -37,7 +37,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(sync, pretrain, demo, doctor),
 )
 
-INTERRUPTED = "interrupted; the same command goes on from where it stopped"
+INTERRUPTED = "interrupted; run the same command again to go on from where it stopped"
 
 app = typer.Typer(
     name="harness",

@@ -29,7 +29,7 @@ def file_argument(*kinds: Kind) -> Any:
 
 
 def name_argument(help: str, metavar: str | None = None) -> Any:
-    """An argument that takes the name of what has been run."""
+    """An argument that takes the name of an experiment or sweep that has been run."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         folders = Path(ctx.params.get("results") or RESULTS).glob(f"{incomplete}*/")
@@ -45,11 +45,11 @@ Overrides = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Settings to change, as in optim.lr=3e-4 or budget.trials=50."),
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Worker processes; each trains one trial at a time.")]
-Track = Annotated[str | None, typer.Option(help=f"What shows the trials: {', '.join(TRACKERS)}; wandb if left out.")]
+Track = Annotated[str | None, typer.Option(help=f"Where trials are shown: {', '.join(TRACKERS)}; wandb if left out.")]
 Wandb = Annotated[str, typer.Option(help="How W&B is used: auto (online if logged in), offline, online, or off.")]
 LauncherName = Annotated[
     str | None,
-    typer.Option("--launcher", help=f"What runs the trials: {', '.join(LAUNCHERS)}; by --jobs if left out."),
+    typer.Option("--launcher", help=f"What runs the trials: {', '.join(LAUNCHERS)}; --jobs decides if left out."),
 ]
 Engine = Annotated[
     str,
@@ -59,7 +59,7 @@ Engine = Annotated[
     ),
 ]
 Pack = Annotated[
-    int | None, typer.Option(min=1, help="How many trials --engine packed trains at once; with auto, at most.")
+    int | None, typer.Option(min=1, help="How many trials --engine packed trains in one step; with auto, the most.")
 ]
 Metrics = Annotated[str | None, typer.Option(help="Metrics to show, separated by commas.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines, no progress bars.")]

@@ -35,5 +35,6 @@ def plan(
     else:
         keys = ", ".join(map(str, content)) or "nothing"
         raise UserError(
-            f"{path}: neither a sweep (space) nor an experiment (arms or a design, and seeds); it has {keys}"
+            f"{path}: it is neither a sweep, which has `space`, nor an experiment, which has `seeds`, and `arms` or "
+            f"`design`; its keys: {keys}"
         )

@@ -15,7 +15,7 @@ def pretrain(
     overwrite: Annotated[bool, typer.Option(help="Train again although the weights are there.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a backbone on its source domains. Nothing is done when its weights are there."""
+    """Train a backbone on its source domains. A backbone that has its weights is not trained again."""
     from harness.backbones.recipe import load_recipe
 
     loaded = load_recipe(recipe)
@@ -32,4 +32,4 @@ def pretrain(
     facts = json.loads((directory / "backbone.json").read_text(encoding="utf-8"))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in facts["scores"].items() if name.startswith("valid/"))
     print(f"{loaded.name} ({loaded.recipe_id}): fingerprint {facts['fingerprint'][:12]}; {scores}")
-    print(f"in {directory}")
+    print(f"weights in {directory}")

@@ -20,7 +20,7 @@ def open_console(console: Console | None = None) -> Console:
 def make_grid(
     headers: Sequence[str], rows: Iterable[Sequence[str] | None], title: str | None = None, right: Sequence[str] = ()
 ) -> RichTable:
-    """A grid; long cells are folded, never cut, and text in brackets is text.
+    """A grid. Long cells are folded, never cut, and brackets in a text are printed as they are.
 
     Args:
         rows: one text a header; None draws a line between two sections.

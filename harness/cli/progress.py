@@ -56,7 +56,7 @@ class BestSoFar:
     title: str = ""
 
     def take(self, title: str, summary: Summary | None) -> None:
-        """Look at a training that ended."""
+        """Keep a training that ended, if it is the best so far."""
         if summary is None or summary.state != "complete" or self.objective.metric not in summary.valid:
             return
         value, sign = summary.valid[self.objective.metric], 1 if self.objective.direction == "maximize" else -1
@@ -64,7 +64,7 @@ class BestSoFar:
             self.value, self.title = value, title
 
     def text(self) -> str:
-        """What it is; empty before there is one."""
+        """Its score and title; empty before there is one."""
         return "" if self.value is None else f"best {score_text(self.objective.metric, self.value)} ({self.title})"
 
 
@@ -120,7 +120,7 @@ class Progress:
         elif isinstance(event, (Done, Failed)):
             self._under_way.pop(key, None)
             self.num_done += 1
-            self._ended += worth  # all of it: early stopping leaves the rest of its epochs
+            self._ended += worth  # a trial that stopped early counts with all its epochs, as it has none left
             if self.best is not None:
                 self.best.take(task.title, event.summary if isinstance(event, Done) else None)
             line = f"{task.title}: {self.describe(event)}"
@@ -129,7 +129,7 @@ class Progress:
 
     @property
     def completed(self) -> float:
-        """What is behind us, in epochs or trainings."""
+        """How much is done, in epochs or trainings."""
         return self._ended + sum(self._under_way.values())
 
     def _print(self, line: str, stream: TextIO) -> None:

@@ -19,10 +19,10 @@ def publish(
     unpack: Annotated[bool, typer.Option("--unpack", help="Put published trials back into their folders.")] = False,
     keep: Annotated[
         bool,
-        typer.Option("--keep", help="Remove nothing: leave the folders, or with --unpack the two files."),
+        typer.Option("--keep", help="Do not remove the folders (with --unpack: the two files)."),
     ] = False,
 ) -> None:
-    """Pack the records of finished trials into two files. They are small, to commit, in place of the folders."""
+    """Put the records of finished trials into two small files. Commit these in place of the folders."""
     from harness.records import publishing
     from harness.records.store import RecordStore
 
@@ -35,13 +35,13 @@ def publish(
 
 
 def published_lines(store: RecordStore, done: Publication) -> list[str]:
-    """What publishing did, one fact a line."""
+    """What publishing did: a line for each fact."""
     files = " and ".join(f"{store.path / name} ({size / 1000:,.0f} kB)" for name, size in done.sizes.items())
     lines = [f"{store.name}: {_counts(done)} in {files}"]
     if done.num_new or done.num_replaced:
-        lines.append(f"new: {done.num_new}, replaced by a later training: {done.num_replaced}")
+        lines.append(f"{done.num_new} of them are new, {done.num_replaced} replace an earlier training")
     if done.num_removed:
-        lines.append(f"removed {done.num_removed:,} files that the two files hold byte for byte")
+        lines.append(f"removed {done.num_removed:,} files, which the two files hold byte for byte")
     if done.num_unfinished:
         lines.append(f"{done.num_unfinished} unfinished trials stay in their folders")
     if done.num_weights:
@@ -50,12 +50,12 @@ def published_lines(store: RecordStore, done: Publication) -> list[str]:
 
 
 def unpacked_lines(store: RecordStore, done: Publication) -> list[str]:
-    """What was put back, one fact a line."""
+    """What was put back: a line for each fact."""
     lines = [f"{store.name}: {_counts(done)}; put back into folders: {done.num_new}"]
     if done.num_unfinished:
         lines.append(
-            f"{done.num_unfinished} trials are being trained again, so the published files stay: unpack once they are "
-            "finished"
+            f"{done.num_unfinished} trials are being trained again, so the published files were kept; "
+            "unpack again when they are finished"
         )
     return lines
 

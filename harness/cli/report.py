@@ -15,7 +15,7 @@ def report(
     results: Results = RESULTS,
     out: Annotated[Path | None, typer.Option(help="The page's file; RESULTS/NAME/report.html when left out.")] = None,
 ) -> None:
-    """Write a page about an experiment or sweep. One HTML file: table, methods, figures, changed examples."""
+    """Write a page about an experiment or sweep. One HTML file has table, methods, figures and changed examples."""
     from harness.report.page import write_report
     from harness.report.sources import load_sources
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def run(
     experiment: Annotated[Path, file_argument("experiment")],
     overrides: Overrides = None,
-    arm: Annotated[list[str] | None, typer.Option(help="Train only this arm (may be given again).")] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Train only this seed (may be given again).")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Train only this arm; repeat the option for more.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Train only this seed; repeat the option for more.")] = None,
     jobs: Jobs = 1,
     results: Results = RESULTS,
     track: Track = None,
@@ -55,7 +55,7 @@ def run(
     loaded = load_experiment(user_file(experiment, "experiment"), overrides or [])
     trials = select_trials(loaded, arm or [], seed or [])
     choice = EngineChoice(engine, pack, jobs)
-    launcher_type(launcher, jobs)  # a wrong one ends here
+    launcher_type(launcher, jobs)  # refuses an unknown launcher before the engines are measured
     plan = plan_launch(loaded, trials, results, choice, retry_failed=retry_failed)
     distinct = len(plan.reused) + len(plan.pending)
     same = "" if distinct == len(trials) else f" ({distinct} distinct)"
@@ -69,7 +69,7 @@ def run(
 
 
 def end_with(failures: list[str], code: int = 1) -> None:
-    """Print what failed, a line each, and end with the code; do nothing when nothing failed."""
+    """Print a line for each failure and end with the code; do nothing when nothing failed."""
     for line in failures:
         print_error(line)
     if failures:

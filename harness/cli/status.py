@@ -14,7 +14,7 @@ def status(
     results: Results = RESULTS,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until it is finished.")] = False,
 ) -> None:
-    """Show how a sweep is going. Of each arm: best so far, running, pruned, failed, time left."""
+    """Show how a sweep is going. Each arm has its best trial so far, running, pruned and failed ones, and time left."""
     from harness.cli.views.status import show_status
 
     show_status(name, results, watch)

@@ -44,7 +44,7 @@ def sweep(
     pack: Pack = None,
     quiet: Quiet = False,
 ) -> None:
-    """Tune every arm, confirm the winners, print the table. All arms get the same budget; the seeds are fresh."""
+    """Tune every arm, confirm the winners, print the table. Arms get equal budgets, winners train on fresh seeds."""
     tracker = choose_tracker(track, wandb)
     from harness.api.inputs import user_file
     from harness.cli.progress import sweep_progress
@@ -58,7 +58,7 @@ def sweep(
     from harness.sweep.race import Launch
 
     choice = EngineChoice(engine, pack, jobs)
-    launcher_type(launcher, jobs)  # a wrong one ends here
+    launcher_type(launcher, jobs)  # refuses an unknown launcher before the engines are measured
     loaded = load_sweep(user_file(sweep, "sweep"), overrides or [])
     plan = plan_sweep(loaded, results, jobs)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
@@ -78,7 +78,7 @@ def sweep(
 
 
 def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
-    """The first phases; each says what it found."""
+    """Search, race, and freeze the winners; print what each phase found."""
     from harness.config.rows import RowId
     from harness.sweep.race import run_race
     from harness.sweep.run_sweep import freeze, run_search
@@ -90,7 +90,7 @@ def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
         print(f"== Race: the best settings of each arm, trained again with other seeds ({seeds})", flush=True)
     racing = run_race(sweep, result, run)
     frozen = freeze(sweep, result, racing, run.results)
-    print(f"== Winners, frozen in {run.results / sweep.name / 'frozen.json'}")
+    print(f"== Winners: their settings are fixed from here on, in {run.results / sweep.name / 'frozen.json'}")
     for arm, winners in frozen.winners.items():
         for rule, winner in winners.items():
             settings = ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in winner.contender.params.items())
@@ -99,7 +99,7 @@ def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
 
 
 def tell_engines(run: Launch) -> None:
-    """A line for each searched arm: what trains it, and, where that was chosen just now, why."""
+    """Print which engine trains each searched arm, and the reason where it was chosen just now."""
     for arm, execution in run.executions.items():
         why = run.choice.reasons.get(arm)
         if execution.engine != "plain" or why:
@@ -107,7 +107,7 @@ def tell_engines(run: Launch) -> None:
 
 
 def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool) -> list[str]:
-    """The confirm phase, the table and the figures; what failed."""
+    """Train the winners on fresh seeds, show the table, draw the figures; returns a line for each failed trial."""
     from harness.cli.progress import run_progress
     from harness.launch.run_experiment import plan_run, preflight, run_experiment
     from harness.sweep.run_sweep import confirm_executions, confirm_experiment
@@ -116,7 +116,9 @@ def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, qui
     executions = confirm_executions(sweep, frozen, run)
     plan = plan_run(experiment, experiment.trials, run.results, executions=executions)
     print(
-        f"== Confirm: the winners on fresh seeds: {len(plan.reused)} finished, {len(plan.pending)} to train", flush=True
+        f"== Confirm: the winners train on fresh seeds; {len(plan.reused)} trials are finished, "
+        f"{len(plan.pending)} to train",
+        flush=True,
     )
     preflight(plan)
     with run_progress(plan.pending, quiet) as progress:

@@ -13,7 +13,7 @@ def sync(
     results: Results = RESULTS,
     quiet: Quiet = False,
 ) -> None:
-    """Send the local records to W&B. Any number of times, without duplicates."""
+    """Send the local records to W&B. Sending them again makes no duplicates."""
     from harness.tracking.client import is_logged_in
     from harness.tracking.local_runs import find_names
     from harness.tracking.sync import sync_results

@@ -13,23 +13,23 @@ from harness.tables.render.formats import FORMATS, STANDALONE, format_for, rende
 
 
 def table(
-    names: Annotated[list[str], name_argument("Experiments, by name; or one table, its file (YAML) or shipped name.")],
+    names: Annotated[list[str], name_argument("Experiments by name, or one table: its file (YAML) or shipped name.")],
     results: Results = RESULTS,
     format: Annotated[
-        str | None, typer.Option(help=f"{', '.join(FORMATS)}; by default what --out ends in, else terminal.")
+        str | None, typer.Option(help=f"{', '.join(FORMATS)}; by default as --out ends, else terminal.")
     ] = None,
     metrics: Metrics = None,
     spec: Annotated[
         Path | None,
-        typer.Option(help="File with the table's settings, or a shipped one's name, instead of the recorded settings."),
+        typer.Option(help="Take the table's settings from this file (or shipped name), not from the experiment."),
     ] = None,
     layout: Annotated[str | None, typer.Option(help="A named layout, instead of the one in the settings.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
     standalone: Annotated[
-        bool, typer.Option("--standalone", help=f"A whole document: with {', '.join(STANDALONE)}.")
+        bool, typer.Option("--standalone", help=f"Write a whole document (format {', '.join(STANDALONE)}).")
     ] = False,
     explain: Annotated[
-        tuple[str, str] | None, typer.Option(metavar="ROW COLUMN", help="List the trials behind a cell instead.")
+        tuple[str, str] | None, typer.Option(metavar="ROW COLUMN", help="List the trials behind a cell, not the table.")
     ] = None,
 ) -> None:
     """Print the table of experiments from their records."""

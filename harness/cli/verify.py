@@ -21,13 +21,14 @@ def verify(
         bool, typer.Option("--retrain", help="Also train one of its trials again, and compare.")
     ] = False,
     cell: Annotated[
-        str | None, typer.Option(metavar="ROW[/SEED]", help="Which one --retrain trains; any when left out.")
+        str | None,
+        typer.Option(metavar="ROW[/SEED]", help="Which trial --retrain trains; harness picks one if left out."),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(min=0.0, help="Allowed with --retrain on other packages or processors (fraction).")
+        float, typer.Option(min=0.0, help="Largest score difference of --retrain where packages or processors differ.")
     ] = 0.02,
 ) -> None:
-    """Recompute a published table from its records. The records are recomputed from their predictions."""
+    """Recompute a published table from its records. The records' scores are recomputed from their predictions."""
     if cell is not None and not retrain:
         raise UserError("--cell names the trial that --retrain trains again; add --retrain")
     from harness.checks.verify import verify
@@ -53,7 +54,7 @@ def verify(
 
 
 def print_findings(found: Verification) -> None:
-    """What held, what drifted, what was not checked."""
+    """Print what holds, what could not be checked, and what differs."""
     if found.num_records:
         print(f"{found.name}: {found.num_records} records, {found.num_arms} rows")
     for what, count in found.findings.held.items():

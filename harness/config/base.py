@@ -40,7 +40,7 @@ def _refuse_unplain(value: Any, place: str = "") -> Any:
         for key, item in value.items():
             _refuse_unplain(item, f"{place}.{key}" if place else str(key))
     elif not place:
-        return value  # not even a mapping: the type check that follows says so
+        return value  # not a mapping; pydantic's own type check, which follows, says so
     elif isinstance(value, (list, tuple)):
         for number, item in enumerate(value):
             _refuse_unplain(item, f"{place}.{number}")

@@ -40,14 +40,14 @@ class LeaveOneOut(_Components):
     """`full` has every component; `full - NAME` all but one."""
 
     type: Literal["leave_one_out"]
-    """The whole, and the whole without each component in turn."""
+    """An arm with all components, and one without each of them."""
 
 
 class AddOne(_Components):
     """`base` has no component, `base + NAME` has one."""
 
     type: Literal["add_one"]
-    """The bare arm, and the bare arm with each component in turn."""
+    """An arm with no component, and one with each of them."""
     cumulative: bool = False
     """Whether each arm keeps the components of the arms before it."""
 
@@ -82,7 +82,7 @@ class Factorial(Settings):
     def _is_not_huge(self) -> Factorial:
         num_arms = math.prod(len(factor.levels) for factor in self.factors.values())
         if num_arms > MAX_ARMS:
-            raise ValueError(f"factors: {num_arms} combinations are more than {MAX_ARMS}")
+            raise ValueError(f"factors: they make {num_arms} arms, but at most {MAX_ARMS} are allowed")
         keys = [factor.key for factor in self.factors.values()]
         if len(set(keys)) != len(keys):
             raise ValueError(f"factors: {keys} names a setting twice")
@@ -178,7 +178,7 @@ def expand_design(content: Mapping[str, Any], where: str) -> dict[str, Any]:
     below = arms[design.arm] if design.arm is not None else {}
     for arm in design_arms(design):
         if arm.name in arms:
-            raise UserError(f"{where}: design: it makes an arm {arm.name!r}, but arms has one already")
+            raise UserError(f"{where}: design: it makes an arm {arm.name!r}, but `arms` has one of this name already")
         tree: dict[str, Any] = unshared(below) if isinstance(below, dict) else {}
         for key, value in arm.settings.items():
             set_dotted(tree, key, unshared(value), f"{where}: design, arm {arm.name}")
@@ -187,7 +187,7 @@ def expand_design(content: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def describe_design(design: Design) -> dict[str, Any]:
-    """What a table needs to know of a design, for the manifest: its type, factors, and where each arm stands."""
+    """What the manifest keeps of a design, for tables: its type, its factors, and the position of each arm."""
     arms = {arm.name: dict(arm.position) for arm in design_arms(design)}
     if isinstance(design, Factorial):
         factors: dict[str, Any] = {name: list(factor.levels) for name, factor in design.factors.items()}

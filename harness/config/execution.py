@@ -1,9 +1,9 @@
 """How a training is executed: recorded beside its numbers, and no part of its config or id.
 
-Engines (harness/engines/registry.py): `plain` is the reference loop (harness/training/loop.py); `cut` the same loop
-behind a frozen prefix that was computed once and kept; `packed` takes the steps of several trainings at once, behind
-the cut. They compute the same function: equal to 1e-12 in float64, and in float32 up to rounding. A search keeps one
-for all of an arm's trials.
+Engines (harness/engines/registry.py): `plain` is the reference loop (harness/training/loop.py). `cut` runs the frozen
+layers below the first adapter once, keeps their output, and trains what is above. `packed` does this for several
+trainings in one step. They compute the same function: equal to 1e-12 in float64, and in float32 up to rounding. A
+search keeps one engine for all of an arm's trials.
 
 Loads no torch.
 """
@@ -20,7 +20,7 @@ ENGINE_NAMES: tuple[EngineName, ...] = get_args(EngineName)
 
 
 class Execution(Settings):
-    """What a training asks for."""
+    """The engine that a training asks for, and how many trainings share a step."""
 
     engine: EngineName = "plain"
     """The engine that trains."""
@@ -29,8 +29,8 @@ class Execution(Settings):
 
     @property
     def text(self) -> str:
-        """For people: `engine packed, packs of 8`."""
-        return f"engine {self.engine}" + (f", packs of {self.pack}" if self.pack > 1 else "")
+        """For people: `engine packed, up to 8 trials in one step`."""
+        return f"engine {self.engine}" + (f", up to {self.pack} trials in one step" if self.pack > 1 else "")
 
     def record(self, engine: EngineName, why: str | None) -> dict[str, object]:
         """What provenance says: the engine that was used, and why it is not the one that was asked for."""
@@ -54,5 +54,5 @@ def execution_of(engine: str, pack: int | None) -> Execution:
     if engine not in ENGINE_NAMES:
         raise UserError(f"--engine {engine!r}; choices: auto, {', '.join(ENGINE_NAMES)}")
     if pack is not None and engine != "packed":
-        raise UserError(f"--pack {pack} needs --engine packed, not {engine}")
+        raise UserError(f"--pack {pack} works only with --engine packed (or auto), not with --engine {engine}")
     return Execution.model_validate({"engine": engine, "pack": pack or (8 if engine == "packed" else 1)})

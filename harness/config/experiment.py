@@ -24,7 +24,7 @@ from harness.errors import UserError
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """One cell entry of an experiment: an arm at a seed."""
+    """One trial of an experiment: an arm at a seed."""
 
     arm: str
     seed: int
@@ -35,8 +35,8 @@ class PlannedTrial:
 class Experiment:
     """A validated experiment: its settings and every trial, arms in file order, seeds inside.
 
-    `notes` go under its table (how a sweep tuned the arms, say). `rows` says of arms that are winners of a sweep which
-    arm they come from, and which rules chose them.
+    `notes` go under its table (for example, how a sweep tuned the arms). Where the arms are winners of a sweep, `rows`
+    says which arm each comes from, and which rules chose it.
     """
 
     config: ExperimentConfig
@@ -98,13 +98,13 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
 
 
 def _short_hash(content: dict[str, Any]) -> str:
-    """Hash of a raw experiment, which may hold what the validation is yet to refuse (a NaN, a date)."""
+    """Hash of a raw experiment. It is not validated yet, so it may hold a NaN or a date."""
     text = json.dumps(content, default=str, skipkeys=True)
     return content_hash(json.loads(text, parse_constant=str), 6)
 
 
 def _override_arm(settings: Any, key: str, value: Any) -> None:
-    """Make an override win over an arm that sets the same key; arms that switch the adapter off keep it off."""
+    """Let an override win over an arm that sets the same key; an arm that switches the adapter off keeps it off."""
     node = settings
     *parents, last = key.split(".")
     for parent in parents:
@@ -153,7 +153,7 @@ def make_experiment(content: dict[str, Any], path: Path, overrides: Sequence[str
         merged = merge(config.base, settings)
         for key in ("seed", "seeds"):
             if key in merged:
-                raise UserError(f"{path}: arms.{arm}.{key}: seeds belong to the experiment, so that arms are paired")
+                raise UserError(f"{path}: arms.{arm}.{key}: all arms share the experiment's seeds, so set them there")
         for seed in config.seeds:
             trial = resolve_trial({**merged, "seed": seed}, f"{path}: arms.{arm}")
             trials.append(PlannedTrial(arm, seed, trial))

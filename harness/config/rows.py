@@ -1,7 +1,6 @@
 """What a row of a table is: an arm and, where a sweep's rules chose several winners of it, those that chose this one.
 
-A row's name is made here and nowhere else, and nothing takes a name apart: whoever has a name (a table's settings, the
-command line) finds the rows that it means with `find_rows`.
+The name of a row is made here alone. No code takes a name apart: `find_rows` finds the rows that a name means.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def possible_rows(arms: Sequence[str], searched: Sequence[str], rules: Sequence[
 
 
 def clash_of(arms: Sequence[str], searched: Sequence[str], rules: Sequence[str]) -> tuple[str, str] | None:
-    """An arm that is called as a row of another arm might be, and that other arm; None where there is none."""
+    """An arm whose name a row of another arm might get, and that other arm; None where there is none."""
     sets = [named for count in range(1, len(rules) + 1) for named in itertools.combinations(rules, count)]
     for other in searched if len(rules) > 1 else ():
         for named in sets:
@@ -81,6 +80,6 @@ _OLD_NAME = re.compile(rf"(?P<arm>.+) \((?P<rules>(?:{_ANY_RULE})(?:, (?:{_ANY_R
 
 
 def row_of_old_name(name: str) -> RowId:
-    """The row of a manifest that was written before manifests said what their rows are: its name is all there is."""
+    """The row that a name means in an old manifest, which has names alone."""
     found = _OLD_NAME.fullmatch(name)
     return RowId(name) if found is None else RowId(found["arm"], tuple(found["rules"].split(", ")))

@@ -21,7 +21,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class _BehindChecks(GenerateJsonSchema):
-    """A number that is first checked not to be text is still a number with its bounds (pydantic says: anything)."""
+    """Writes a number's own bounds, where pydantic would write `anything` because a check runs before its own."""
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])

@@ -95,10 +95,10 @@ class IntParameter(_Bounded):
         if self.log and (self.low < 1 or self.step != 1):
             raise ValueError("log: true needs low of at least 1 and no step")
         if not self.log and (self.high - self.low) % self.step:
-            raise ValueError(f"step {self.step} does not lead from low {self.low} to high {self.high}")
+            raise ValueError(f"step {self.step} does not lead from low {self.low} to high {self.high} exactly")
         for value in self.grid or ():
             if (value - self.low) % self.step:
-                raise ValueError(f"grid: {value} is not low {self.low} plus steps of {self.step}")
+                raise ValueError(f"grid: {value} is not reached from low {self.low} in steps of {self.step}")
         return self
 
 
@@ -163,7 +163,7 @@ class ConstraintSettings(Settings):
     @model_validator(mode="after")
     def _has_one_bound(self) -> ConstraintSettings:
         if (self.at_most is None) == (self.at_least is None):
-            raise ValueError("give at_most or at_least, one of the two")
+            raise ValueError("give at_most or at_least: exactly one of the two")
         return self
 
     def violation(self, valid: Mapping[str, float]) -> float:
@@ -206,7 +206,7 @@ class BudgetSettings(Settings):
     @model_validator(mode="after")
     def _has_one_unit(self) -> BudgetSettings:
         if (self.trials is None) == (self.seconds is None):
-            raise ValueError("give trials or seconds (for each arm), one of the two")
+            raise ValueError("give trials or seconds (for each arm): exactly one of the two")
         return self
 
 

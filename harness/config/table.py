@@ -136,7 +136,7 @@ class TrendClaim(_Claim):
     @model_validator(mode="after")
     def _gain_has_an_arm(self) -> TrendClaim:
         if self.than is not None and self.arm in (None, self.than):
-            raise ValueError("than needs another arm: the gain of arm over than")
+            raise ValueError("than needs `arm`, and another one: the claim is about the gain of `arm` over `than`")
         return self
 
 
@@ -242,7 +242,7 @@ LAYOUT_NAMES = (
 
 
 def check_table(table: TableSettings, rows: Sequence[RowId], where: str) -> None:
-    """Refuse what no record could mend.
+    """Refuse settings that are wrong whatever the records will hold.
 
     Args:
         rows: those that the table may have. Every name that is accepted here is accepted when the records are there.
@@ -290,7 +290,7 @@ def rows_named(name: str, rows: Sequence[RowId], where: str, of: str = "") -> li
 
 
 def check_layout(name: str | None, where: str) -> None:
-    """Raise UserError for a layout that there is not."""
+    """Raise UserError, with the choices, for an unknown layout."""
     if name is not None:
         must_be_in(name, LAYOUT_NAMES, f"{where}: unknown layout {name!r}")
 

@@ -53,7 +53,7 @@ class DataSettings(Settings):
     @model_validator(mode="after")
     def _target_is_not_source(self) -> DataSettings:
         if self.target in self.source:
-            raise ValueError(f"target {self.target!r} is also a source: forgetting would mean nothing")
+            raise ValueError(f"target {self.target!r} is also a source, so forgetting could not be measured")
         return self
 
 
@@ -137,12 +137,12 @@ class AugmentSettings(Settings):
     @model_validator(mode="after")
     def _view_seed_is_used(self) -> AugmentSettings:
         if self.views is None and self.view_seed != 0:
-            raise ValueError(f"view_seed {self.view_seed} is never used: give a number of views, too")
+            raise ValueError(f"view_seed {self.view_seed} has no effect without views; set a number of views, too")
         return self
 
     @model_serializer(mode="wrap")
     def _without_unused_views(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Where there are no views, the content (so the ids of trials and backbones) is what it was before them."""
+        """Leave the fields out where no views are used, so that ids are those from before the fields existed."""
         content: dict[str, Any] = handler(self)
         return content if self.views is not None else {k: v for k, v in content.items() if k not in VIEW_FIELDS}
 
@@ -204,7 +204,7 @@ class TrialConfig(Settings):
         if wants and self.adapter is None:
             raise ValueError(f"train: {self.train} needs an adapter (a mapping with _target_)")
         if not wants and self.adapter is not None:
-            raise ValueError(f"train: {self.train} never uses the adapter; set adapter: null")
+            raise ValueError(f"train: {self.train} trains no adapter; set adapter: null")
         if self.adapter is not None and "_target_" not in self.adapter:
             raise ValueError("adapter: _target_ is missing (the import path of an adapter class)")
         return self
@@ -236,7 +236,7 @@ class ExperimentConfig(Settings):
     @model_validator(mode="after")
     def _is_consistent(self) -> ExperimentConfig:
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds: {list(self.seeds)} names a seed twice; a repeated seed is no replicate")
+            raise ValueError(f"seeds: {list(self.seeds)} names a seed twice, which would only repeat a trial")
         if not self.arms and self.design is None:
-            raise ValueError("arms: there is none, and no design that makes some")
+            raise ValueError("arms: give at least one, or a design that makes some")
         return self

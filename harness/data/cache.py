@@ -41,14 +41,14 @@ def verify_sha256(path: Path, expected: str, *, allow_other_version: bool) -> st
     got = sha256_file(path)
     if got != expected and not allow_other_version:
         raise DataError(
-            f"{path.name}: sha256 expected {expected}, got {got}: a damaged download or another version; "
+            f"{path.name}: sha256 expected {expected}, got {got}: the download is damaged or another version; "
             "to use it all the same, fetch with --allow-other-version"
         )
     return got
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:
-    """Delete folders in `parent` that begin with `prefix` and lie there for a day: left by something killed."""
+    """Delete folders in `parent` that begin with `prefix` and are over a day old: a killed process left them."""
     for folder in parent.glob(f"{prefix}*"):
         # Not the time of modification: unpacking a Debian package sets that to a day long past.
         if folder.is_dir() and time.time() - folder.stat().st_ctime > ABANDONED_AFTER_S:

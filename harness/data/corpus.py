@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 from harness.data.errors import DataError
-from harness.errors import TrialError
+from harness.errors import TrialError, must_be_in
 from harness.seeding import derive_seed
 
 Split = Literal["train", "valid", "test"]
@@ -73,7 +73,7 @@ ExampleT = TypeVar("ExampleT", bound=Example)
 
 @dataclass(frozen=True)
 class Corpus:
-    """Examples by domain, with what a table made from them has to say about them."""
+    """Examples by domain, and the facts about them that a table must state."""
 
     name: str
     modality: Modality
@@ -89,10 +89,10 @@ class Corpus:
     left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Domain -> reason -> how many items of the source were not used."""
     is_sealed: bool = False
-    """Whether the test examples have been taken out (see `sealed`)."""
+    """Whether the test examples have been taken out, so that a search cannot see them (see `sealed`)."""
 
     def sealed(self) -> Corpus:
-        """Return the corpus without its test examples, as a search sees it; its fingerprint stays that of the whole."""
+        """Return a copy without test examples, which a search gets; its fingerprint stays that of the whole corpus."""
         kept = {
             domain: tuple(e for e in examples if self.split_of(e.group) != "test")
             for domain, examples in self.domains.items()
@@ -101,8 +101,7 @@ class Corpus:
 
     def examples(self, domain: str) -> tuple[Example, ...]:
         """Return all examples of `domain`; raises DataError with the choices when there is no such domain."""
-        if domain not in self.domains:
-            raise DataError(f"corpus {self.name} has no domain {domain!r}; choose from {', '.join(self.domains)}")
+        must_be_in(domain, self.domains, f"corpus {self.name} has no domain {domain!r}", DataError)
         return self.domains[domain]
 
     def split(self, domain: str, split: Split) -> tuple[Example, ...]:
@@ -110,10 +109,9 @@ class Corpus:
 
         Raises DataError for an unknown domain or split, TrialError (`sealed`) for the test split of a sealed corpus.
         """
-        if split not in SPLITS:
-            raise DataError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
+        must_be_in(split, SPLITS, f"unknown split {split!r}", DataError)
         if split == "test" and self.is_sealed:
-            raise TrialError("sealed", f"corpus {self.name}: test data is sealed until the confirm phase")
+            raise TrialError("sealed", f"corpus {self.name}: a search never sees test data; the confirm phase does")
         return tuple(e for e in self.examples(domain) if self.split_of(e.group) == split)
 
     def split_of(self, group: str) -> Split:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -22,9 +22,10 @@ from harness.data.audio_backend import load_audio, resample, torchaudio
 from harness.data.cache import data_cache, staging_file
 from harness.data.corpus import Corpus, SpeechExample
 from harness.data.errors import DataError
+from harness.errors import must_be_in
 
 Normalisation = Literal["utterance", "none"]
-LOG_FLOOR = 1e-6  # added to the mel energies: digital silence is common in studio prompts
+LOG_FLOOR = 1e-6  # added to the mel energies, because studio prompts hold digital silence, whose logarithm is -inf
 VERSION = 1  # part of the cache's name: raise it when the computation below changes
 
 
@@ -45,8 +46,9 @@ class LogMel:
     def __post_init__(self) -> None:
         if self.sample_rate < 1 or self.num_mels < 1 or self.window_ms <= 0 or self.hop_ms <= 0:
             raise DataError(f"LogMel needs positive sample_rate, num_mels, window_ms and hop_ms, got {self}")
-        if self.normalisation not in ("utterance", "none"):
-            raise DataError(f"unknown normalisation {self.normalisation!r}; choose from utterance, none")
+        must_be_in(
+            self.normalisation, get_args(Normalisation), f"unknown normalisation {self.normalisation!r}", DataError
+        )
 
     @property
     def hop_samples(self) -> int:

@@ -57,7 +57,7 @@ class SpecAugment:
 
 @dataclass(frozen=True)
 class AugmentedViews:
-    """A finite number of masked views of each clip: a pure function of clip, settings, seed and the view's number.
+    """A fixed number of masked views of each clip. A view depends on the clip, settings, seed and its number alone.
 
     Attributes: masks: draws them. seed: of all views, whatever trial uses them. num_views: from 0 to num_views - 1.
     """

@@ -22,8 +22,8 @@ class Inputs(ABC):
     """What prepares examples of one modality.
 
     Attributes:
-        score_steps: padded input steps in a batch when scoring.
-        align: input steps; an item's frozen prefix is computed at a multiple of it.
+        score_steps: the most input steps in a batch when scoring, padding included.
+        align: the faster engines pad an item to a multiple of this many input steps before they run its frozen layers.
     """
 
     score_steps: ClassVar[int]
@@ -107,7 +107,7 @@ class SpeechInputs(Inputs):
         log_mel = LogMel(
             settings.sample_rate, num_mels=settings.num_mels, window_ms=settings.window_ms, hop_ms=settings.hop_ms
         )
-        # A sealed corpus keeps features of its own on disk: the whole corpus' files have those of the test clips.
+        # A search's corpus has no test clips. The usual feature files hold those too, so it gets files of its own.
         cache = FeatureCache(corpus, log_mel, data_cache() / "sealed" if corpus.is_sealed else None)
         if augment is None:
             return cls(cache.features)

@@ -18,7 +18,7 @@ from harness.tasks.task import WholeTask
 class TestItem:
     """One test example: its key, what a person reads (text or transcript), its reference, and its group.
 
-    Items of a group (a document, copies of a tweet) are no independent observations.
+    Items of a group (a document, copies of a tweet) are not independent observations.
     """
 
     key: str
@@ -66,7 +66,7 @@ class References:
 
 
 class ReferenceShelf:
-    """The references of several corpora, each read once; where one cannot be had, the reason."""
+    """The references of several corpora, each read once; for a corpus that cannot be read, the reason."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, type[WholeTask]], References | str] = {}

@@ -49,7 +49,7 @@ def name_of_task(task: type[WholeTask]) -> str:
 
 
 def task_with_metrics(names: Collection[str]) -> type[WholeTask] | None:
-    """The task of numbers that do not name theirs, told by its primary metric; None where none of them is one.
+    """The task whose primary metric is among some metrics; None without one. For results that do not name their task.
 
     Args:
         names: of metrics, with or without what they were measured on (`valid_target/cer`, `target_cer`, `macro_f1`).

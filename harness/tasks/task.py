@@ -90,7 +90,7 @@ class Task(ABC):
     def loss_rows(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
         """Each example's loss, [B], whose mean is `loss`: for batches that hold the rows of several trials.
 
-        Written for any loss, one row at a time; a task that is trained in packs gives a faster one.
+        This one works for any loss, one row at a time. Tasks that are often trained in packs override it.
         """
         import torch
 
@@ -111,9 +111,9 @@ class Task(ABC):
 
 
 class WholeTask(Task):
-    """A task as `TASKS` (harness/tasks/registry.py) has it; a cut (harness/engines) works on batches of its items.
+    """Base of the tasks in `TASKS` (harness/tasks/registry.py). The faster engines can train these.
 
-    The class is the description, which is read without torch; an object is the task of one backbone on one corpus.
+    The class describes the task and is read without torch; an object is the task of one backbone on one corpus.
 
     Attributes:
         reads: what examples it learns from: `text` or `speech`.
@@ -148,7 +148,7 @@ class WholeTask(Task):
 
     @classmethod
     def item_metric(cls) -> str | None:
-        """The metric by which single items are compared: the first that is a sum over items, the primary before all."""
+        """The metric by which single items are compared: the first that is a sum over items, primary metric first."""
         ordered = (cls.primary, *cls.metrics)
         return next((name for name in ordered if METRICS[name].items is not None), None)
 
@@ -177,12 +177,12 @@ class WholeTask(Task):
 
     @property
     def score_steps(self) -> int:
-        """Padded input steps in a batch when scoring."""
+        """The most input steps in a batch when scoring, padding included."""
         return self.inputs.score_steps
 
     @property
     def align(self) -> int:
-        """An item's frozen prefix is computed at a multiple of so many input steps."""
+        """The faster engines pad an item to a multiple of this many input steps before they run its frozen layers."""
         return self.inputs.align
 
     def encode(self, examples: Sequence[Example]) -> list[Item]:

@@ -59,7 +59,7 @@ class ClassificationTask(WholeTask):
 
 
 def _in_float32(scores: Tensor) -> Tensor:
-    """In float32 at least: a bfloat16 loss has three digits."""
+    """The scores in float32 at least, because a bfloat16 loss would have only three digits."""
     import torch
 
     return scores.float() if scores.dtype == torch.bfloat16 else scores

@@ -1,1 +1,1 @@
-"""Where a trial's events go besides its record: a null tracker, Weights & Biases, or several at once."""
+"""Trackers show trials elsewhere than in their records: in Weights & Biases or TensorBoard."""

@@ -1,4 +1,4 @@
-"""The one door to wandb: credentials, and how a run is opened, filled and closed.
+"""All use of the wandb package: credentials, and how a run is opened, filled and closed.
 
 A run has the same id, group, job type, tags and config whether it is logged while its trial trains or `harness sync`
 replays its record. `harness_content` in its summary is the hash of everything that was logged.
@@ -23,7 +23,7 @@ PROJECT = "harness"
 CONTENT = "harness_content"
 INIT_TIMEOUT_S = 20.0  # less than a tracker may take, so that wandb gives up a start before it is given up itself
 HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # wandb's own server: under its old and its new name
-MAX_TAG, MAX_NAME = 64, 128  # characters that W&B takes in a tag; in a run's name or group
+MAX_TAG, MAX_NAME = 64, 128  # the most characters that W&B takes in a tag, and in a run's name or group
 
 
 def choose_mode() -> str:
@@ -60,14 +60,8 @@ def import_wandb() -> Any:
     return wandb
 
 
-def describe_error(error: BaseException) -> str:
-    """An exception as one line."""
-    cause = f": {str(error).splitlines()[0]}" if str(error) else ""
-    return f"{type(error).__name__}{cause}"
-
-
 def is_deleted(error: BaseException) -> bool:
-    """Whether a run cannot be opened because one of its id was deleted on the server, which keeps such ids."""
+    """Whether a run cannot be opened because its id was deleted on the server, which never gives an id again."""
     return "previously created and deleted" in str(error)
 
 
@@ -146,13 +140,13 @@ def open_run(
     )
 
 
-_known_ids: dict[Path, set[str]] = {}  # of the offline runs in a folder: those found there first, and this process's
+_known_ids: dict[Path, set[str]] = {}  # folder -> ids of its offline runs: those found at first, and this process's
 
 
 def _offline_runs(directory: Path, run_id: str) -> list[Path]:
     """The folders of offline runs of an id.
 
-    The folder of a long study has thousands of others: it is read once a process, and for an id that may be there.
+    A long study has thousands of them, so a process lists the folder once, and again only for an id that is known.
     """
     folder = directory / "wandb"
     known = _known_ids.get(folder)
@@ -208,10 +202,10 @@ def close_trial(wandb_run: Any, arm: str, summary: Summary, content: str | None)
     """Write how the trial ended, and end its run. `content` is None when the run may hold another log."""
     label = state_label(summary)
     told = {f"final/{name}": value for name, value in (summary.metrics | summary.costs).items()}
-    # Of an older run that is resumed, the content may be another one. One call: each is a message to wandb's service.
+    # CONTENT is always written, as a resumed run may have another one. One call: each is a message to wandb's service.
     wandb_run.summary.update({**told, "state": label, CONTENT: content or ""})
     wandb_run.tags = tuple(shorten(tag, MAX_TAG) for tag in (arm, label))
-    wandb_run.finish(exit_code=1 if summary.state == "failed" else 0)  # to prune is no failure
+    wandb_run.finish(exit_code=1 if summary.state == "failed" else 0)  # a pruned trial is no failure
 
 
 def send_study(study: Study, directory: Path, mode: str, run_id: str | None = None) -> None:

@@ -27,7 +27,7 @@ from harness.tracking.tracker import Entry, TrackedTrial, Tracker, TrialRefused,
 from harness.tracking.trackers import tracker_type
 
 POLL_S = 0.2
-FELL_BACK = 75  # exit code: the process is to be started again, and its tracker takes the other way
+FELL_BACK = 75  # exit code that asks to be started again, now with the tracker's fallback (`Tracker.fall_back`)
 COMPLETE = "the records on disk are complete"
 
 
@@ -59,10 +59,10 @@ class FollowedTrial:
         return tuple(_stamp_of(self.start.folder.path / name) for name in ("summary.json", "log.jsonl"))
 
     def tell(self, tracker: Tracker) -> bool:
-        """Tell the tracker what is new; whether the trial has ended."""
+        """Tell the tracker what is new. Returns whether the trial has ended."""
         self._seen = self._stamp()
         folder = self.start.folder
-        summary = folder.summary()  # before the log, which is whole if there is one
+        summary = folder.summary()  # read before the log: where there is a summary, the log is whole
         entries = folder.read_log()
         if self.trial is None:
             trial = TrackedTrial(self.start.run, folder.config())
@@ -88,7 +88,7 @@ def _stamp_of(path: Path) -> tuple[int, int] | None:
 
 
 def _shown_of(entries: Sequence[Entry]) -> list[object]:
-    """What trackers show of epochs: their seconds differ from start to start, and are not shown."""
+    """What trackers show of epochs. Their seconds are not shown, because they differ from start to start."""
     return [(entry["epoch"], entry["metrics"]) for entry in entries]
 
 
@@ -138,7 +138,7 @@ class Follower:
         """Look at everything once: what was told, new starts, news of trials.
 
         Raises:
-            TrackerFailed: it hangs, or goes on in another way.
+            TrackerFailed: it hangs, or falls back.
         """
         for path, (job, deadline) in [*self.jobs.items()]:
             if job.done() or time.monotonic() > deadline:
@@ -157,7 +157,7 @@ class Follower:
         wait([job for job, _ in self.jobs.values()], POLL_S, FIRST_COMPLETED)
 
     def end(self, is_finished: bool) -> None:
-        """Tell what is left to tell; a sweep's study only where the launch is finished.
+        """Tell what is left, and the sweep's study if the launch is finished.
 
         Raises:
             TrackerFailed: as in `poll`.
@@ -183,7 +183,7 @@ class Follower:
             path = start.folder.path
             known = self.trials.get(path)
             if path in self.jobs:
-                waiting.append(start)  # it may be closing what was started before
+                waiting.append(start)  # the trial's earlier start may just be told
             elif start.position in self.journal.shown:
                 continue
             elif known is not None and known.trial is not None and not known.is_lost:
@@ -194,7 +194,7 @@ class Follower:
         self._unread = waiting
 
     def _land(self, path: Path, job: Future[bool]) -> None:
-        """A trial was told, or the tracker takes too long for it."""
+        """Take the outcome of telling a trial; a tracker that took too long for it has failed."""
         try:
             if job.result(timeout=0):
                 self.journal.add(self.trials.pop(path).starts)
@@ -210,11 +210,11 @@ class Follower:
         """Tell the user of a failure.
 
         Raises:
-            TrackerFailed: the tracker hangs, or has another way.
+            TrackerFailed: the tracker hangs, or falls back.
         """
         hangs = isinstance(error, TimeoutError) and not str(error)
         cause = f"no answer within {self.tracker.timeout_s:g} s" if hangs else first_line(error)
-        way = self.tracker.fall_back()
+        way = self.tracker.fall_back()  # how a new process would go on
         self._say(f"{self.name} failed: {type(error).__name__}: {cause}; {COMPLETE}{'' if way is None else f'; {way}'}")
         if way is not None or hangs:
             raise TrackerFailed(1 if way is None else FELL_BACK)
@@ -229,7 +229,7 @@ def follow(follower: Follower, stdin: int) -> None:
     """Follow until the launch has ended, and tell what is left.
 
     Raises:
-        TrackerFailed: the tracker hangs, or goes on in another way.
+        TrackerFailed: the tracker hangs, or falls back.
     """
     follows = follower.begin()
     while not select.select([stdin], [], [], 0 if follower.jobs else POLL_S)[0]:
@@ -242,7 +242,7 @@ def follow(follower: Follower, stdin: int) -> None:
 
 
 def main(experiment: str, name: str, since: str, fell_back: str) -> None:
-    """The process: `RESULTS/NAME`, the tracker, where in starts.jsonl the launch begins, "1" for the other way."""
+    """Run the process. `since`: where in starts.jsonl the launch begins; `fell_back`: "1" if the tracker did."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launch's to handle
     # Processes that a tracker starts inherit the standard streams, and may live longer than this one.
     stdin, stdout = os.dup(0), os.dup(1)
@@ -263,4 +263,4 @@ def main(experiment: str, name: str, since: str, fell_back: str) -> None:
     except Exception as error:  # a corrupt file, a bug: the launch goes on
         complain(f"{name}: {type(error).__name__}: {first_line(error)}; {COMPLETE}")
     if code or follower.trials:
-        os._exit(code)  # wandb would wait at the end for what hangs, and finish the runs of trials that are unfinished
+        os._exit(code)  # a normal exit would let wandb wait for what hangs, and finish the runs of unfinished trials

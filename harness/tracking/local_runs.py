@@ -107,7 +107,7 @@ def _read_trial(folder: TrialFolder, run: TrialRun) -> LocalTrial:
 
 
 class _PointFinder:
-    """Which point of a search a record belongs to: by its id, or by its settings without the seed."""
+    """Finds the point of a search that a record belongs to: by its id, or by its settings without the seed."""
 
     def __init__(self, path: Path, result: SearchResult | None) -> None:
         self.by_id: dict[str, SearchPoint] = {}

@@ -1,4 +1,4 @@
-"""Names that fit where a tracker puts them; what is left out is told apart by a hash."""
+"""Shortens names to what a tracker takes; a hash of the whole name keeps them apart."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def shorten(text: str, limit: int) -> str:
 
 
 def file_name(text: str, limit: int = 64) -> str:
-    """A name of a file or folder for a text: its letters and digits, and its hash where that is not all of it."""
+    """A file or folder name for a text: the text itself, or its harmless characters and its hash."""
     plain = "".join(one if one.isalnum() or one in " -_=+,()." else "_" for one in text)
     is_fine = plain == text and text[:1] not in ("", ".") and len(text) <= limit
     return text if is_fine else _hashed(plain, text, limit)

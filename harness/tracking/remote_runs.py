@@ -38,7 +38,7 @@ def list_runs(experiment: str) -> list[RemoteRun]:
         Exception: whatever wandb raises when the server fails or refuses.
     """
     wandb = import_wandb()
-    api = wandb.Api(timeout=TIMEOUT_S)  # a new one: it keeps the answers to earlier questions
+    api = wandb.Api(timeout=TIMEOUT_S)  # a new one each time, because it caches its answers
     entity = os.environ.get("WANDB_ENTITY") or api.default_entity
     found = api.runs(f"{entity}/{project_name()}", filters={"group": group_name(experiment)}, per_page=200, lazy=False)
     try:

@@ -19,7 +19,7 @@ Rows = tuple[list[str], list[list[Any]]]  # column names, and rows
 
 @dataclass(frozen=True)
 class Study:
-    """What is shown.
+    """A finished sweep as it is shown.
 
     Attributes:
         run_id: stays when the sweep goes on.
@@ -46,7 +46,7 @@ class Study:
 
 
 def read_study(results: Path, name: str) -> Study | None:
-    """A sweep whose winners are frozen; an experiment is no study.
+    """Read a sweep whose winners are chosen; None for an experiment, or before that.
 
     Raises:
         UserError: a file is corrupt.

@@ -22,12 +22,11 @@ from functools import partial
 from pathlib import Path
 
 from harness.disk import write_json
-from harness.errors import TrialError
+from harness.errors import TrialError, first_line
 from harness.records.store import read_json
 from harness.tracking.client import (
     call_bounded,
     close_trial,
-    describe_error,
     is_deleted,
     log_entries,
     num_epochs_of,
@@ -95,9 +94,10 @@ def sync_results(results: Path, name: str, say: Say) -> SyncReport:
             _confirm(name, {item.run_id: contents[item.run_id] for item in missing}, marker)
     except TrialError:
         raise
-    # wandb raises errors of many kinds, and a user can do the same about all of them: call again.
+    # wandb raises errors of many kinds, and for all of them the user can only try again.
     except Exception as error:
-        raise TrialError("wandb", f"{name}: W&B: {describe_error(error)}; harness sync again goes on") from error
+        cause = f"{type(error).__name__}: {first_line(error)}"
+        raise TrialError("wandb", f"{name}: W&B: {cause}; run harness sync again to go on") from error
     return SyncReport(num_sent, len(items) - num_sent, local.num_unknown)
 
 
@@ -115,11 +115,11 @@ def _send(item: LocalTrial | Study, remote: list[RemoteRun]) -> None:
             except Exception as error:
                 if not is_deleted(error):
                     raise
-    raise TrialError("wandb", f"{item.run_id}: the server has deleted runs of all its ids; nothing was sent")
+    raise TrialError("wandb", f"{item.run_id}: not sent, because its runs were deleted on the server under every id")
 
 
 def run_ids(item: LocalTrial | Study, remote: list[RemoteRun]) -> list[str]:
-    """The ids under which a run may be sent, the best first (one may turn out to be deleted on the server)."""
+    """The ids under which a run may be sent, in order of preference: one may have been deleted on the server."""
     own, content = item.run_id, item.content
     mine = [run for run in remote if run.belongs_to(own)]
     # A study's run takes new versions; a trial's run must hold one log.
@@ -136,7 +136,7 @@ def send_trial(trial: LocalTrial, directory: Path, mode: str, run_id: str) -> No
 
 
 def _confirm(name: str, contents: dict[str, str], marker: Marker) -> None:
-    """Mark what the server lists whole, and delete the runs whose place was taken."""
+    """Mark the runs that the server lists as whole, and delete the runs that they replace."""
     for attempt in range(CONFIRM_TRIES):
         if attempt:
             time.sleep(CONFIRM_WAIT_S)
@@ -152,4 +152,4 @@ def _confirm(name: str, contents: dict[str, str], marker: Marker) -> None:
             del contents[run_id]
         if not contents:
             return
-    raise TrialError("wandb", f"{name}: W&B has not confirmed {len(contents)} runs; harness sync again looks for them")
+    raise TrialError("wandb", f"{name}: W&B has not confirmed {len(contents)} runs; run harness sync again to ask anew")

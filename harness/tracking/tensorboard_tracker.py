@@ -28,10 +28,10 @@ class TensorboardTracker(Tracker):
     def open(self, trial: TrackedTrial) -> int:
         from tensorboardX import SummaryWriter
 
-        run = trial.run  # a race trains a trial of the search again on another seed, so its title is not enough
+        run = trial.run  # the title is not unique: a race trains a trial of the search again on another seed
         name = f"{run.title.removeprefix(run.arm + '/')}-{trial.trial_id[:8]}"
         place = self.folder / "tensorboard" / file_name(run.arm) / name
-        shutil.rmtree(place, ignore_errors=True)  # what a killed launch left is written again from its first epoch
+        shutil.rmtree(place, ignore_errors=True)  # a killed launch left a part; the trial is written anew
         writer = self._writers[trial.trial_id] = SummaryWriter(str(place), flush_secs=5)
         writer.add_text("config", f"```\n{json.dumps(trial.config, indent=1)}\n```")
         return 0

@@ -38,7 +38,7 @@ def trial_content(entries: Sequence[Entry], summary: Summary) -> str:
 
 
 class TrialRefused(Exception):
-    """A tracker cannot show this trial, and is well otherwise."""
+    """A tracker cannot show this one trial; it still works for the others."""
 
 
 class Tracker(ABC):
@@ -46,12 +46,12 @@ class Tracker(ABC):
 
     Args:
         folder: `RESULTS/NAME`, for files of its own.
-        fell_back: whether it has failed in this launch, and is to take its other way.
+        fell_back: whether it failed earlier in this launch, so that it must use its fallback.
 
     Attributes:
-        package: what has to be installed for it; the extra of this project that has it is named as the tracker is.
-        num_at_once: of how many trials it may be told at the same time, from as many threads.
-        timeout_s: how long it may take for what it is told at once of a trial, before it is given up for that trial.
+        package: the package that it needs; the extra of this project that installs it has the tracker's name.
+        num_at_once: how many trials it can be told of at the same time, each in a thread of its own.
+        timeout_s: seconds that telling it of a trial may take; after that the tracker gives up this trial.
     """
 
     package: str | None = None
@@ -63,7 +63,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def open(self, trial: TrackedTrial) -> int:
-        """Begin to show a trial, or go on; how many of its first epochs are shown already (of an earlier launch).
+        """Begin to show a trial, or go on. Returns how many of its epochs an earlier launch has shown already.
 
         Raises:
             TrialRefused: this trial cannot be shown.
@@ -79,16 +79,16 @@ class Tracker(ABC):
         """Show how the trial ended.
 
         Args:
-            content: the hash of the log and the summary; None where the epochs that `open` found may be others.
+            content: the hash of the log and the summary; None if the epochs that `open` found may be different ones.
         """
 
     def show_study(self, study: Study) -> None:  # noqa: B027  # not every tracker can show one
         """Show a finished sweep: its space, winners, tables and figures."""
 
     def fall_back(self) -> str | None:
-        """After a failure: say how a new process would go on (with `fell_back`), which shows anew what was open.
+        """After a failure, say how a new process goes on: it is started with `fell_back`, and shows open trials anew.
 
-        None where there is no other way, and only the trial is given up.
+        None where there is no fallback; then only the trial is given up.
         """
         return None
 

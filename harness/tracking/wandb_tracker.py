@@ -28,7 +28,7 @@ from harness.tracking.tracker import Entry, TrackedTrial, Tracker, TrialRefused
 class WandbTracker(Tracker):
     """Sends trials to W&B, or to its files. `WANDB_MODE` (offline, online) chooses; else whether there is a login."""
 
-    num_at_once = 4  # to start and to end a run are waits for the server
+    num_at_once = 4  # starting and ending a run is mostly waiting for the server
 
     def __init__(self, folder: Path, fell_back: bool = False) -> None:
         super().__init__(folder)

@@ -113,7 +113,7 @@ def test_missing_host(filled: TinyModel, tmp_path: Path) -> None:
     filled.save_adapters(tmp_path / "x")
     smaller = emptied(filled)
     del smaller.encoder[1]
-    message = r"adapter `an4` belongs into encoder\.1\.point, but the model has hosts at: encoder\.0\.point"
+    message = r"adapter `an4` belongs in encoder\.1\.point, but the model has hosts at: encoder\.0\.point"
     with pytest.raises(AdapterFileError, match=message):
         smaller.load_adapters(tmp_path / "x", allow_other_base=True)
 

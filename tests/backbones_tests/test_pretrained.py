@@ -306,7 +306,7 @@ def edit_weights(folder: Path, *, drop: str) -> Path:
 
 def test_weights_that_the_folder_lacks_are_not_drawn_at_random(bert_folder: Path, tmp_path: Path) -> None:
     folder = edit_weights(without(bert_folder, tmp_path / "model"), drop="layer.1.output.dense")
-    with pytest.raises(UserError, match=r"2 weights are missing there, as encoder\.layer\.1\.output\.dense\.bias$"):
+    with pytest.raises(UserError, match=r"2 weights are missing, .* encoder\.layer\.1\.output\.dense\.bias$"):
         PretrainedTextEncoder(folder, 32)
 
 

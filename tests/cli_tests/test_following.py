@@ -97,9 +97,7 @@ def test_a_process_that_always_dies_is_not_started_for_ever(
     wait_until(lambda: not process._listener.is_alive())
     process.end(ENDED)
     assert process._num_starts == module.MAX_STARTS
-    assert capfd.readouterr().err.startswith(
-        f"wandb: the process that shows this launch there failed {module.MAX_STARTS}"
-    )
+    assert f"failed {module.MAX_STARTS} times" in capfd.readouterr().err
 
 
 def test_a_process_that_hangs_is_left_behind(
@@ -114,7 +112,7 @@ def test_a_process_that_hangs_is_left_behind(
     process.end(ENDED)
     waiting, left = capfd.readouterr().err.splitlines()
     assert waiting.startswith("waiting at most 1 s")
-    assert left == "wandb: it has not taken everything within 1 s; the same command shows what is missing"
+    assert left.startswith("wandb: ") and "within 1 s" in left
     process._listener.join(30)
     assert not process._listener.is_alive() and not is_running(process._process.pid)
     monkeypatch.setattr(module, "WAIT_S", 60.0)

@@ -104,7 +104,7 @@ def test_wrong_designs_are_one_line(tmp_path: Path, design: dict[str, Any], mess
 
 
 def test_an_arm_of_the_design_is_no_other_arm(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="design: it makes an arm 'full', but arms has one already"):
+    with pytest.raises(UserError, match=r"design: .* arm 'full'"):
         load(tmp_path, arms={"full": {}}, design={"type": "leave_one_out", "components": COMPONENTS}, table={})
 
 

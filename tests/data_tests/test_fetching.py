@@ -204,7 +204,7 @@ def test_fetch_goes_on_with_the_missing_languages(tmp_path: Path, monkeypatch: p
 
 
 def test_unknown_language(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="asterisk has no language 'xx'; choose from en, es, fr, it, ru"):
+    with pytest.raises(DataError, match="asterisk has no language 'xx'; choices: en, es, fr, it, ru"):
         fetch_asterisk(tmp_path, languages=("xx",))
 
 

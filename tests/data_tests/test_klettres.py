@@ -33,7 +33,7 @@ def test_index(sounds: Path) -> None:
 
 
 def test_errors(sounds: Path) -> None:
-    with pytest.raises(DataError, match="klettres has no language 'xx'; choose from cs, "):
+    with pytest.raises(DataError, match="klettres has no language 'xx'; choices: cs, "):
         load_klettres(sounds, languages=("xx",))
     with pytest.raises(DataError, match="run: harness data fetch klettres"):
         load_klettres(sounds, languages=("ru",))

@@ -63,7 +63,7 @@ def test_given_splits_are_kept(tmp_path: Path) -> None:
 def test_class_order_can_be_given(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.csv", CSV)
     assert load_corpus("manifest", path, labels=("good", "bad")).symbols == ("good", "bad")
-    with pytest.raises(DataError, match=r"mine\.csv, line 3: unknown label 'bad'; choose from good"):
+    with pytest.raises(DataError, match=r"mine\.csv, line 3: unknown label 'bad'; choices: good"):
         load_corpus("manifest", path, labels=("good",))
 
 
@@ -109,7 +109,7 @@ def test_speech_manifest_with_relative_paths_and_limits(tmp_path: Path, make_ton
         ("m.csv", "domain,text,label\n", r"m\.csv: holds no rows"),
         ("m.csv", "domain,file\na,b\n", r"column 'path' is missing or empty; needed: domain, path, tr"),
         ("m.csv", "domain,path,transcript\na,b.wav,hi\n", r"b\.wav: cannot be read as audio: .+"),
-        ("m.csv", "domain,text,label,split\na,b,c,dev\n", r"split is 'dev'; choose from train, valid, test"),
+        ("m.csv", "domain,text,label,split\na,b,c,dev\n", r"split is 'dev'; choices: train, valid, test"),
         ("m.csv", "domain,text,label,split,group\na,b,c,test,g\na,d,c,train,g\n",
          "group 'g' is in train and in test"),
         ("m.csv", "domain,text,label,key\na,b,c,1\na,d,c,1\n", "key 'a/1' occurs twice"),

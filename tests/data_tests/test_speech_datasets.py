@@ -101,5 +101,5 @@ def test_downloads_are_left_to_torchaudio(tmp_path: Path, monkeypatch: pytest.Mo
         assert is_fetched(name, root=tmp_path / name)
     assert calls[0] == (tmp_path / "speechcommands", {"download": True})
     assert [call[1] for call in calls[1:]] == ["dev-clean", "test-clean", "dev-other", "test-other"]
-    with pytest.raises(DataError, match="LibriSpeech has no subset 'train'; choose from train-clean-100"):
+    with pytest.raises(DataError, match="LibriSpeech has no subset 'train'; choices: train-clean-100"):
         fetch_corpus("librispeech", root=tmp_path / "x", subsets=("train",))

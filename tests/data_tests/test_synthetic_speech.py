@@ -85,5 +85,5 @@ def test_loading(tmp_path: Path, make_tone: Callable[..., Path]) -> None:
     assert corpus.notes[0].startswith("speech is synthetic")
     nouns = {split: {e.group for e in corpus.split("de", split)} for split in SPLITS}
     assert not nouns["train"] & nouns["test"]
-    with pytest.raises(DataError, match="nanotts has no language 'ru'; choose from en, es, fr, it, de"):
+    with pytest.raises(DataError, match="nanotts has no language 'ru'; choices: en, es, fr, it, de"):
         load_nanotts(tmp_path, languages=("ru",))

@@ -160,7 +160,9 @@ def test_a_packed_sweep_killed_is_the_same(tiny_text_files: TinyText, start: Sta
     path = write_sweep(tiny_text_files, tmp_path, budget={"trials": 4}, race={}, confirm={"seeds": [0]})
     code, told, err = finish(start(*PACKED_SWEEP, "--pack", "3", path, "--results", tmp_path / "whole"))
     assert (code, err) == (0, "")
-    assert 0 < told.index(": engine packed, packs of 3\n") < told.index("[1/")  # told before anything is trained
+    assert (
+        0 < told.index(": engine packed, up to 3 trials in one step\n") < told.index("[1/")
+    )  # told before anything is trained
     rng = random.Random(20261125)
     killed = tmp_path / "killed" / "tiny_sweep"
     command = [*PACKED_SWEEP, path, "--results", tmp_path / "killed"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import re
 import weakref
 from pathlib import Path
 from typing import Any
@@ -48,14 +49,14 @@ def configs(tiny_text_files: TinyText) -> dict[str, TrialConfig]:
     ("engine", "pack", "message"),
     [
         ("fast", None, "--engine 'fast'; choices: auto, plain, cut, packed"),
-        ("plain", 4, "--pack 4 needs --engine packed, not plain"),
-        ("cut", 2, "--pack 2 needs --engine packed, not cut"),
+        ("plain", 4, "--pack 4 .* --engine packed .* --engine plain"),
+        ("cut", 2, "--pack 2 .* --engine packed .* --engine cut"),
     ],
 )
 def test_wrong_options_are_one_line(engine: str, pack: int | None, message: str) -> None:
     with pytest.raises(UserError) as raised:
         EngineChoice(engine, pack)
-    assert str(raised.value) == message
+    assert re.search(message, str(raised.value))
 
 
 def test_an_execution_from_options() -> None:
@@ -304,7 +305,7 @@ def test_the_plans_words(configs: dict[str, TrialConfig]) -> None:
     assert describe_speed(config, resources, None).startswith(
         "running the frozen layers once (phi 0.50) makes it at most 1."
     )
-    assert describe_speed(config, resources, PACKED).startswith("engine packed, packs of 8; ")
+    assert describe_speed(config, resources, PACKED).startswith("engine packed, up to 8 trials in one step; ")
     full = config.model_copy(update={"train": "full", "adapter": None})
     assert describe_speed(full, resources, None).endswith(": train: full changes every layer")
     dropout = config.model_copy(update={"adapter": {**(config.adapter or {}), "dropout": 0.1}})

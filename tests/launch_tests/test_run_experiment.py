@@ -129,7 +129,7 @@ def test_a_mistake_that_only_training_finds_is_the_users(plan: Plan) -> None:
     "arm, expected",
     [
         ({"backbone": {"layers": [9]}}, r"backbone\.layers: \[9\] matches no layer"),
-        ({"data": {"target": "nowhere"}}, r"corpus manifest:sentences has no domain 'nowhere'; choose from away, home"),
+        ({"data": {"target": "nowhere"}}, r"corpus manifest:sentences has no domain 'nowhere'; choices: away, home"),
         ({"data": {"train_limit": 9999}}, r"limit of 9999 training examples"),
         ({"data": {"corpus": "manifest:/no/such.csv"}}, r"/no/such\.csv: cannot be read"),
         ({"backbone": {"recipe": "no_such_recipe"}}, r"no backbone recipe 'no_such_recipe'; choices: "),

@@ -147,7 +147,7 @@ def test_a_failing_server_is_one_line(failure: str, path: Path, sync: Sync) -> N
         assert result.returncode == 1
         (line,) = result.stderr.splitlines()
         assert line.startswith("harness: sweep: W&B: ")
-        assert line.endswith("; harness sync again goes on")
+        assert line.endswith("run harness sync again to go on")
         assert not (path / "wandb_synced.json").exists()
         server.failure = None
         assert sync(server).returncode == 0

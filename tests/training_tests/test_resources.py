@@ -73,7 +73,7 @@ def test_base_scores_are_measured_once_for_each_limit(make_config: MakeConfig, m
 
 def test_an_unknown_domain_or_an_empty_split_is_told(resources: Resources, make_config: MakeConfig) -> None:
     domains = resources.domains(make_config())
-    with pytest.raises(UserError, match=r"no domain 'nowhere'; choose from away, home"):
+    with pytest.raises(UserError, match=r"no domain 'nowhere'; choices: away, home"):
         domains.items("nowhere", "test")
 
 

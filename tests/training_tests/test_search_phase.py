@@ -168,7 +168,7 @@ def test_a_users_strategy_finds_no_test_data(way: str, domain: str, train: Train
         assert summary.state == "complete"
     else:
         assert (summary.state, summary.reason, summary.valid) == ("failed", "sealed", {})
-        assert str(summary.message).endswith("test data is sealed until the confirm phase")
+        assert "confirm phase" in str(summary.message)
         assert "\n" not in str(summary.message)
     assert train(config, "confirm").state == "complete" and FOUND
 
@@ -236,7 +236,7 @@ def test_sealed_and_open_domains_share_nothing(
     assert len(opened.items("away", "test")) > 0
     assert opened.corpus.fingerprint == closed.corpus.fingerprint and opened is not closed
     assert opened.items("away", "valid") is not closed.items("away", "valid")
-    with pytest.raises(TrialError, match="sealed until the confirm phase"):
+    with pytest.raises(TrialError, match="confirm phase"):
         closed.items("away", "test")
 
 

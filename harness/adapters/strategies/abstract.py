@@ -17,8 +17,8 @@ from harness.adapters.packed import PackedStrategy
 class AbstractAdapterStrategy:
     """Subclass it, define `forward`, and name the class by `_target_` in a config.
 
-    A class may say two things more, for itself alone (a subclass says them again): how several trials are computed at
-    once, and that padding does not matter. Without them its trials train alone, with all padding computed.
+    A class may declare two things more: how several trials are computed at once, and that padding does not matter.
+    Its subclasses do not inherit either. Without them its trials train alone, with all padding computed.
     """
 
     generator: torch.Generator | None = None

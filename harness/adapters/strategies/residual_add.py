@@ -42,8 +42,8 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 class PackedResidualAdd(PackedStrategy):
     """ResidualAddAdapterStrategy for K trials at once; its variant is (l2_target, l2_reduction) of a penalty.
 
-    `skip_dropped` needs nothing of its own: what it leaves uncomputed is computed here and dropped, which gives the
-    same values and gradients.
+    `skip_dropped` changes nothing here: the output is computed and then dropped, which gives the same values and
+    gradients.
     """
 
     options = ("l2_lambda",)

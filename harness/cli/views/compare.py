@@ -65,11 +65,11 @@ def p_text(p: float | None) -> str:
 
 
 def notes_of(found: SideBySide) -> list[str]:
-    """What stands under the table."""
+    """The lines under the table."""
     notes = [
-        f"A: {found.first}; B: {found.second}; mean ± sample sd over the seeds",
-        "difference, interval and test: paired t over the shared seeds (Welch where none is shared); "
-        "p corrected over all rows (Holm)",
+        f"A: {found.first}; B: {found.second}; each with mean ± sample standard deviation over the seeds",
+        "difference, interval and test are paired over the shared seeds (t-test; Welch's if no seed is shared); "
+        "p is corrected for the number of rows (Holm)",
     ]
     arms_of: dict[str, list[str]] = {}
     for arms, entries in found.settings.items():
@@ -83,7 +83,7 @@ def notes_of(found: SideBySide) -> list[str]:
 
 
 def item_lines(found: ItemChanges) -> list[str]:
-    """A pair of arms on the items."""
+    """How the answers to single items differ between two arms."""
     name = found.arms[0] if found.arms[0] == found.arms[1] else f"{found.arms[0]} -> {found.arms[1]}"
     lines = [
         f"{name}: {found.num_changed} of {found.num_items} items of {found.domain} have another output, "
@@ -111,7 +111,7 @@ def example_lines(kind: str, examples: Sequence[Example]) -> list[str]:
 
 
 def print_terminal(found: SideBySide, num_items: int) -> None:
-    """The comparison on the terminal; in a pipe as wide as it needs to be."""
+    """Print the comparison as a grid; in a pipe it is as wide as it needs to be."""
     console = open_console()
     rows: list[tuple[str, ...] | None] = []
     previous = None
@@ -132,7 +132,7 @@ def print_terminal(found: SideBySide, num_items: int) -> None:
 
 
 def print_markdown(found: SideBySide) -> None:
-    """The comparison as a pipe table with notes."""
+    """Print the comparison as a Markdown table with notes."""
     print("| " + " | ".join(HEADERS) + " |")
     print("| :--- | :--- |" + " ---: |" * (len(HEADERS) - 3) + " :--- |")
     for difference in found.differences:

@@ -22,18 +22,18 @@ def print_explanation(table: Table, row: str, column: str, results: Path) -> Non
     print(f"{found.row.id} x {found.column.id}: {cell_text(found)}")
     compared = found.cell.comparison
     if compared is not None and compared.p is not None:
-        adjusted = "" if compared.p_adjusted is None else f", after Holm over the table {compared.p_adjusted:.3g}"
+        adjusted = "" if compared.p_adjusted is None else f", corrected for the table (Holm) {compared.p_adjusted:.3g}"
         ends, range = compared.interval, ""
         if ends is not None:
             range = f" ({100 * ends.level:g} % interval {ends.low:+.4g} to {ends.high:+.4g})"
         print(
-            f"against {compared.baseline}: difference {compared.difference:+.4g} over {compared.num_pairs} seeds"
+            f"compared with {compared.baseline}: {compared.difference:+.4g} over {compared.num_pairs} shared seeds"
             f"{range}, p {compared.p:.3g}{adjusted}"
         )
     rows = [("trial", "arm", "seed", "value", "state", "commit", "record"), *(run_texts(run) for run in found.runs)]
     print_aligned(rows, indent="  ")
     if found.first is not None:
-        print("To train one of them again, and compare:")
+        print("To train one of them again and compare:")
         for command in commands(found.first, results):
             print(f"  {command}")
 
@@ -55,7 +55,7 @@ def run_texts(run: Run) -> tuple[str, ...]:
 
 
 def commands(run: Run, results: Path) -> list[str]:
-    """What repeats a run: from its record, and from the experiment file where that still gives the same trial."""
+    """The commands that repeat a run: from its record, and from the experiment file if that still has this trial."""
     trial = run.trial
     if trial.phase == "search":
         return [f"(a trial of the search; its config is in {run.place})"]

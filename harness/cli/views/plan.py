@@ -51,7 +51,7 @@ def _costs(arm: ArmPlan) -> list[str]:
 def total_lines(plan: SweepPlan) -> list[str]:
     """What the whole plan costs, in words."""
     if not plan.num_new and not any(arm.seconds for arm in plan.arms):
-        return ["everything is finished: nothing is trained"]
+        return ["everything is finished; nothing is left to train"]
     jobs = "1 job" if plan.num_jobs == 1 else f"{plan.num_jobs} jobs"
     memory = f"{plan.peak_memory_mb:.0f} MB of memory"
     if plan.num_jobs > 1:
@@ -61,12 +61,16 @@ def total_lines(plan: SweepPlan) -> list[str]:
         f"{plan.disk_mb:.1f} MB of disk"
     ]
     if any(arm.search.new or arm.race.new for arm in plan.arms):
-        lines.append("these are upper bounds: pruning, early stopping, the race and equal winners make it shorter")
+        lines.append(
+            "these are upper bounds: pruning, early stopping, candidates that drop out of the race, and rules that "
+            "choose the same winner save trainings"
+        )
     elif plan.num_new:
         lines.append("this is an upper bound: early stopping makes it shorter")
     if any(arm.price is not None and arm.price.source == "a probe" for arm in plan.arms):
         lines.append(
-            "a probe is one training, timed alone on this machine as busy as it is now; jobs slow each other down"
+            "a probe is one training, timed alone on this machine, as busy as it is now; several jobs slow each other "
+            "down"
         )
     lines += [f"speed of {arm.name}: {arm.speed}" for arm in plan.arms if arm.speed]
     unknown = [arm.name for arm in plan.arms if arm.seconds is None]

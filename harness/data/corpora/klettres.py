@@ -16,6 +16,7 @@ from harness.data.corpus import Corpus, SpeechExample, fingerprint_rows
 from harness.data.errors import DataError
 from harness.data.fetch.apt import download_package, unpack_deb
 from harness.data.speech_text import SPEECH_ALPHABET, normalise_transcript
+from harness.errors import must_be_in
 
 PACKAGE = "klettres-data"
 SHA256 = "1186d257a19e84230856baea0b0b1ded8be9195080fcdb2588970b5cd937f5a8"  # 4:22.12.3-1, Debian 12
@@ -48,8 +49,7 @@ def load_klettres(folder: Path, *, languages: Sequence[str] = LANGUAGES) -> Corp
     domains: dict[str, tuple[SpeechExample, ...]] = {}
     left_out: dict[str, dict[str, int]] = {}
     for language in languages:
-        if language not in LANGUAGES:
-            raise DataError(f"klettres has no language {language!r}; choose from {', '.join(LANGUAGES)}")
+        must_be_in(language, LANGUAGES, f"klettres has no language {language!r}", DataError)
         domains[language], left_out[language] = _read_language(folder, language)
     examples = [example for members in domains.values() for example in members]
     return Corpus(

@@ -14,6 +14,7 @@ from harness.data.cache import write_record
 from harness.data.corpus import Corpus, SpeechExample, Split, fingerprint_rows
 from harness.data.errors import DataError
 from harness.data.speech_text import SPEECH_ALPHABET, normalise_transcript, rejection
+from harness.errors import must_be_in
 
 SUBSETS: dict[str, tuple[str, Split]] = {
     "train-clean-100": ("clean", "train"),
@@ -37,8 +38,7 @@ def fetch_librispeech(
     del allow_other_version  # torchaudio knows one hash for each, and checks it
     folder.mkdir(parents=True, exist_ok=True)
     for subset in subsets:
-        if subset not in SUBSETS:
-            raise DataError(f"LibriSpeech has no subset {subset!r}; choose from {', '.join(SUBSETS)}")
+        must_be_in(subset, SUBSETS, f"LibriSpeech has no subset {subset!r}", DataError)
         _dataset(folder, subset, download=True)
     write_record(folder, {"archives": dict.fromkeys(subsets, "checked by torchaudio"), "other_version": False})
 

@@ -25,6 +25,7 @@ from harness.data.corpus import (
 from harness.data.errors import DataError
 from harness.data.speech_text import SPEECH_ALPHABET, normalise_transcript, rejection
 from harness.data.text_cleaning import clean_text, copy_key
+from harness.errors import must_be_in
 
 TEXT_COLUMNS, SPEECH_COLUMNS = ("domain", "text", "label"), ("domain", "path", "transcript")
 LONGEST_S = 20.0
@@ -65,7 +66,7 @@ def _fixed_splits(rows: Sequence[Row]) -> dict[str, Split] | None:
     for row in rows:
         split = next((s for s in SPLITS if s == row.columns.get("split")), None)
         if split is None:
-            raise DataError(f"{row.place}: split is {row.columns.get('split')!r}; choose from {', '.join(SPLITS)}")
+            raise DataError(f"{row.place}: split is {row.columns.get('split')!r}; choices: {', '.join(SPLITS)}")
         if splits.setdefault(_group(row), split) != split:
             raise DataError(f"{row.place}: group {_group(row)!r} is in {split} and in {splits[_group(row)]}")
     return splits
@@ -83,13 +84,8 @@ def _text_corpus(
     left_out: dict[str, Counter[str]] = defaultdict(Counter)
     seen: set[tuple[str, str]] = set()
     for number, row in enumerate(rows, start=1):
-        domain, text, label = (
-            row.columns["domain"],
-            clean_text(row.columns["text"]),
-            row.columns["label"].strip(),
-        )
-        if label not in symbols:
-            raise DataError(f"{row.place}: unknown label {label!r}; choose from {', '.join(symbols)}")
+        domain, text, label = row.columns["domain"], clean_text(row.columns["text"]), row.columns["label"].strip()
+        must_be_in(label, symbols, f"{row.place}: unknown label {label!r}", DataError)
         if (domain, text.casefold()) in seen:
             left_out[domain]["same text twice"] += 1
             continue

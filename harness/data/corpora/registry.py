@@ -18,13 +18,14 @@ from harness.data.corpora.vader import fetch_vader, load_vader
 from harness.data.corpus import Corpus, Modality, check_corpus
 from harness.data.errors import DataError
 from harness.data.fetch.asterisk import fetch_asterisk
+from harness.errors import must_be_in
 
 LOCAL_PREFIX = "manifest:"
 
 
 @dataclass(frozen=True)
 class CorpusSource:
-    """How one corpus is had. `load` and `fetch` take the corpus' own folder first, then its options by keyword."""
+    """How to fetch, load and describe one corpus. `load` and `fetch` take its folder first, then options by keyword."""
 
     modality: Modality | None
     """None: text or speech, as the user's file has it."""
@@ -32,7 +33,7 @@ class CorpusSource:
     licence: str
     load: Callable[..., Corpus]
     fetch: Callable[..., None] | None = None
-    """None: it cannot be fetched; the user names a folder or file of theirs."""
+    """None: it cannot be fetched; the user gives a folder or file."""
     is_present: Callable[[Path], bool] = has_record
     """Whether the corpus can be read, given its own folder in the cache."""
 
@@ -100,8 +101,7 @@ CORPORA: dict[str, CorpusSource] = {
 
 def find_source(name: str) -> CorpusSource:
     """Return the source of the corpus `name`; raises DataError with the choices when there is none."""
-    if name not in CORPORA:
-        raise DataError(f"unknown corpus {name!r}; choose from {', '.join(CORPORA)}, or manifest:PATH")
+    must_be_in(name, [*CORPORA, f"{LOCAL_PREFIX}PATH"], f"unknown corpus {name!r}", DataError)
     return CORPORA[name]
 
 
@@ -118,9 +118,9 @@ def load_corpus(name: str, root: Path | str | None = None, **options: Any) -> Co
     if root is not None:
         return check_corpus(source.load(Path(root).expanduser(), **options))
     if source.fetch is None:
-        raise DataError(f"corpus {name} needs root, the file or folder it lies in (or {name}:PATH as its name)")
+        raise DataError(f"corpus {name} needs a file or folder: give {name}:PATH as its name, or root")
     folder = data_cache() / name
-    # A corpus that has some of its languages says itself which one is missing.
+    # Where some languages of a corpus are there, its own loader says which one is missing.
     if not folder.is_dir() and not source.is_present(folder) and not options:
         raise DataError(f"corpus {name} is not in {folder}; run: harness data fetch {name}")
     return check_corpus(source.load(folder, **options))
@@ -133,7 +133,7 @@ def fetch_corpus(name: str, *, allow_other_version: bool = False, root: Path | N
     """
     source = find_source(name)
     if source.fetch is None:
-        raise DataError(f"corpus {name} is not fetched but read where it lies: {source.summary}")
+        raise DataError(f"corpus {name} cannot be fetched, because it is read where it lies: {source.summary}")
     _check_options(name, "fetch", source.fetch, options)
     folder = root or data_cache() / name
     if options or not is_fetched(name, root=root):
@@ -153,5 +153,5 @@ def _check_options(name: str, verb: str, function: Callable[..., object], option
     choices = [option for option in known if option != "allow_other_version"]
     for option in options:
         if option not in choices:
-            listed = f"choose from {', '.join(choices)}" if choices else "it has none"
+            listed = f"choices: {', '.join(choices)}" if choices else "it has none"
             raise DataError(f"corpus {name} has no option {option!r} to {verb} it; {listed}")

@@ -20,6 +20,7 @@ from harness.data.corpora.synthetic_prompts import LANGUAGES, Prompt, synthetic_
 from harness.data.corpus import Corpus, SpeechExample, fingerprint_rows
 from harness.data.errors import DataError
 from harness.data.speech_text import SPEECH_ALPHABET, normalise_transcript
+from harness.errors import must_be_in
 from harness.seeding import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -103,8 +104,7 @@ def has_nanotts(folder: Path) -> bool:
 def load_nanotts(folder: Path, *, languages: Sequence[str] = LANGUAGES) -> Corpus:
     """Read the rendered corpus, one domain a language; raises DataError when it was not rendered."""
     for language in languages:
-        if language not in LANGUAGES:
-            raise DataError(f"nanotts has no language {language!r}; choose from {', '.join(LANGUAGES)}")
+        must_be_in(language, LANGUAGES, f"nanotts has no language {language!r}", DataError)
     inner = folder / recipe()
     if not has_nanotts(folder):
         raise DataError(f"corpus nanotts is not in {folder}; run: harness data fetch nanotts")

@@ -2,7 +2,7 @@
 
 The sentences come with the source distribution of vaderSentiment 3.3.2: Hutto and Gilbert, "VADER: A Parsimonious
 Rule-based Model for Sentiment Analysis of Social Media Text", ICWSM 2014. A mean rating on -4..4 becomes one of three
-classes. Product reviews and editorials are split by document, since sentences of one document tell on each other.
+classes. Product reviews and editorials are split by document, because sentences of one document resemble each other.
 """
 
 import shutil

@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.data.cache import has_record, remove_abandoned, staging_folder, write_record
 from harness.data.errors import DataError
 from harness.data.fetch.apt import download_package, unpack_deb
+from harness.errors import must_be_in
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,7 @@ def fetch_asterisk(folder: Path, *, allow_other_version: bool = False, languages
 def check_languages(languages: Sequence[str]) -> None:
     """Raise DataError, with the choices, when one of `languages` has no prompts here."""
     for language in languages:
-        if language not in LANGUAGES:
-            raise DataError(f"asterisk has no language {language!r}; choose from {', '.join(LANGUAGES)}")
+        must_be_in(language, LANGUAGES, f"asterisk has no language {language!r}", DataError)
 
 
 def _fetch_language(folder: Path, language: str, scratch: Path, allow_other_version: bool) -> None:
