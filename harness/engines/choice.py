@@ -95,8 +95,8 @@ class EngineChoice:
         execution = Execution.model_validate(known)
         if self.engine not in (AUTO, execution.engine):
             raise UserError(
-                f"--engine {self.engine}: {what} was begun with engine {execution.engine}, and one arm has one engine; "
-                "leave --engine out, or use another --results folder"
+                f"--engine {self.engine}: {what} was begun with engine {execution.engine}, and all trials of an arm "
+                f"use one engine; leave --engine out to go on with {execution.engine}, or give another --results folder"
             )
         if self.pack is not None and execution.engine == "packed":
             return execution.model_copy(update={"pack": self.pack})

@@ -86,13 +86,16 @@ def describe_speed(config: TrialConfig, resources: Resources, known: Execution |
     chosen = "" if known is None else f"{known.text}; "
     cut = describe_cut(config, resources)
     if isinstance(cut, str):
-        return f"{chosen}the frozen layers cannot be run once, nor trials be packed: {cut}"
+        return f"{chosen}each trial trains by itself and runs all layers in every step: {cut}"
     engine, reason = _fastest(config, resources, Engines())
-    packs = {"packed": "its trials can be packed", "cut": f"its trials cannot be packed: {reason}"}
+    together = {"packed": "its trials can train together", "cut": f"its trials cannot train together: {reason}"}
     num_views = num_views_of(config.loop.augment)
-    views = "" if num_views is None else f", once each of {num_views} views of an item is computed"
-    gain = f"running the frozen layers once (phi {cut[0]:.2f}) makes it at most {cut[1]:.2f} times as fast{views}"
-    return f"{chosen}{gain}; {packs.get(engine, f'trained by the plain loop: {reason}')}"
+    views = "" if num_views is None else f" of each of the {num_views} augmented views"
+    gain = (
+        f"the layers that never change ({cut[0]:.2f} of the forward pass) can be run once for each item{views}, "
+        f"which makes training at most {cut[1]:.2f} times as fast"
+    )
+    return f"{chosen}{gain}; {together.get(engine, f'it trains by the plain loop: {reason}')}"
 
 
 @dataclass(frozen=True)
@@ -115,11 +118,7 @@ class Ahead:
 
 
 def probe_engines(
-    config: TrialConfig,
-    resources: Resources,
-    max_pack: int = SIZES[-1],
-    num_jobs: int = 1,
-    ahead: Ahead = Ahead(),
+    config: TrialConfig, resources: Resources, max_pack: int = SIZES[-1], num_jobs: int = 1, ahead: Ahead = Ahead()
 ) -> EngineProbe:
     """Measure a config.
 
@@ -188,7 +187,7 @@ def _measure_all(
         num_warm = 1 if execution.pack <= 2 else 0  # a pack before this one has made the first calls
         began = time.perf_counter()
         if began + (num_warm + 1) * run_s > deadline:
-            return seconds, f"the search is too short to measure {left}"
+            return seconds, f"{left} were not measured, since that would take more than {WORTH:.0%} of the training"
         num_rounds = ROUNDS if began + 2 * (num_warm + ROUNDS) * run_s <= deadline else 1
         found = _measure(config, resources, engine, num_jobs, num_warm, num_rounds)
         if found is None:  # a larger pack would not fit either
@@ -208,10 +207,13 @@ def _choose(seconds: dict[str, float], reason: str | None) -> tuple[Execution, s
     for name, found in seconds.items():
         if found < best * (1 - MARGIN):
             best, chosen = found, _named(name)
-    others = {name.replace("packed", "packs of"): found for name, found in seconds.items() if name != "plain"}
-    speeds = ", ".join(f"{name} {seconds['plain'] / found:.2f} times" for name, found in others.items())
-    why = f"measured against the plain loop: {speeds} as fast"
-    return chosen, f"{why}; its trials cannot be packed: {reason}" if reason else why
+    speeds = ", ".join(
+        f"{name.replace('packed', 'packs of')}: {seconds['plain'] / found:.2f}"
+        for name, found in seconds.items()
+        if name != "plain"
+    )
+    why = f"measured speed, with the plain loop as 1: {speeds}"
+    return chosen, f"{why}; its trials cannot train together: {reason}" if reason else why
 
 
 def _named(name: str) -> Execution:

@@ -30,5 +30,5 @@ def launcher_type(name: str | None, num_workers: int) -> type[Launcher]:
     must_be_in(chosen, LAUNCHERS, f"--launcher {chosen!r}")
     found: type[Launcher] = resolve_name(f"harness.launch.{LAUNCHERS[chosen]}")
     if found.max_workers is not None and num_workers > found.max_workers:
-        raise UserError(f"--jobs {num_workers}: the launcher {chosen} has at most {found.max_workers}")
+        raise UserError(f"--jobs {num_workers}: the launcher {chosen} runs at most {found.max_workers}")
     return found

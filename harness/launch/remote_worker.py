@@ -50,8 +50,8 @@ class RemoteWorker:
             self.process.join()
             tasks, self.tasks = self.tasks, []
             code = self.process.exitcode or 0
-            how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with exit code {code}"
-            message = f"its process {how}; the same command goes on from its last epoch"
+            how = f"was killed by signal {-code} (did memory run out?)" if code < 0 else f"ended with exit code {code}"
+            message = f"its process {how}; run the same command again to go on from its last epoch"
             return [Failed(task, message, killed=True) for task in tasks]
         if not isinstance(event, (Epoch, Note)):
             self.tasks = [task for task in self.tasks if task.folder != event.task.folder]

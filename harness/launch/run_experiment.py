@@ -66,11 +66,7 @@ def plan_run(
         trial_id = trial.config.trial_id
         folder = store.trial(trial_id)
         run = TrialRun(
-            trial_id,
-            experiment.name,
-            trial.arm,
-            trial.seed,
-            "baseline" if trial.config.train == "none" else "confirm",
+            trial_id, experiment.name, trial.arm, trial.seed, "baseline" if trial.config.train == "none" else "confirm"
         )
         execution = (executions or {}).get(trial.arm, PLAIN)
         task = TrialTask(trial.config, run, folder.path, retry_failed, execution)

@@ -116,7 +116,7 @@ class ArmSearch:
     @property
     def num_planned(self) -> int:
         """How many trials the budget allows, as far as the finished ones tell."""
-        limit = self.sweep.num_trials(self.arm)
+        limit = self.sweep.config.budget.trials
         if limit is not None:
             return limit
         seconds, lag = float(self.sweep.config.budget.seconds or 0), self.sweep.config.search.lag
@@ -176,18 +176,7 @@ class ArmSearch:
 
     def task(self, flight: Flight, results: Path) -> TrialTask:
         """The training of a flight that is due."""
-        config, trial_id = flight.config, flight.trial_id
-        run = TrialRun(
-            trial_id,
-            self.sweep.name,
-            self.arm.name,
-            config.seed,
-            "search",
-            number=flight.number,
-            params=dict(flight.values),
-        )
-        folder = search_folder(results, self.sweep.name, trial_id)
-        return TrialTask(config, run, folder, execution=self.execution)
+        return search_task(self.sweep, self.arm, flight.config, flight.number, flight.values, results, self.execution)
 
     def report(self, flight: Flight, entry: Mapping[str, Any]) -> bool:
         """Take an epoch's metrics; whether to prune."""
@@ -299,6 +288,21 @@ def mean_valid(summaries: Sequence[Summary]) -> dict[str, float]:
         return {}
     names = [name for name in summaries[0].valid if all(name in summary.valid for summary in summaries)]
     return {name: fmean(summary.valid[name] for summary in summaries) for name in names}
+
+
+def search_task(
+    sweep: Sweep,
+    arm: Arm,
+    config: TrialConfig,
+    number: int,
+    values: Mapping[str, Value],
+    results: Path,
+    execution: Execution,
+) -> TrialTask:
+    """One training of trial `number` of a search, for a launcher; the race uses the same records."""
+    params = dict(values)
+    run = TrialRun(config.trial_id, sweep.name, arm.name, config.seed, "search", number=number, params=params)
+    return TrialTask(config, run, search_folder(results, sweep.name, run.trial_id), execution=execution)
 
 
 def search_folder(results: Path, sweep: str, trial_id: str) -> Path:

@@ -28,16 +28,14 @@ def _check_space(sweep: Sweep) -> None:
         start = {key: space.extremes(parameter)[0] for key, parameter in arm.space.items()}
         for key, parameter in arm.space.items():
             if arm.settings.get("adapter") is None and key.startswith("adapter"):
-                raise UserError(
-                    f"{sweep.path}: space.{key}: arm {arm.name} has no adapter; name the arms that search it"
-                )
+                raise UserError(f"{sweep.path}: space.{key}: arm {arm.name} has no adapter; give space.{key}.arms")
             if arm.settings.get("train") == "none" and "train" not in arm.space:
                 raise UserError(f"{sweep.path}: space.{key}.arms: arm {arm.name} trains nothing (train: none)")
             between = space.inner(parameter)
             for value in (*space.extremes(parameter), *(() if between is None else (between,))):
                 config = sweep.trial(arm, {**start, key: value}, 0)
                 if key == "seed" or config.trial_id is None:
-                    raise UserError(f"{sweep.path}: space.seed: seeds are replicates, not settings")
+                    raise UserError(f"{sweep.path}: space.seed: seeds are replicates of a trial and cannot be searched")
 
 
 def _check_sampler(sweep: Sweep) -> None:
@@ -45,7 +43,7 @@ def _check_sampler(sweep: Sweep) -> None:
     samplers.check_choice("sampler", config.sampler.name, config.sampler.options, samplers.SAMPLERS, str(path))
     if len(config.objectives) > 1 and config.sampler.name not in samplers.MULTI_OBJECTIVE:
         raise UserError(
-            f"{path}: sampler.name: {config.sampler.name} takes one objective, here are {len(config.objectives)}; "
+            f"{path}: sampler.name: {config.sampler.name} takes one objective, not {len(config.objectives)}; "
             f"choices: {', '.join(samplers.MULTI_OBJECTIVE)}"
         )
     for arm in sweep.searched:
@@ -76,11 +74,9 @@ def _check_pruner(sweep: Sweep, pruner: PrunerSettings) -> None:
     if pruner.name == "none":
         return
     if len(config.objectives) > 1:
-        raise UserError(
-            f"{path}: pruner.name: {pruner.name} needs a single objective, here are {len(config.objectives)}"
-        )
+        raise UserError(f"{path}: pruner.name: {pruner.name} needs a single objective, not {len(config.objectives)}")
     if pruner.wrapped is not None and pruner.name != "patient":
-        raise UserError(f"{path}: {where}.wrapped: only patient wraps another pruner")
+        raise UserError(f"{path}: {where}.wrapped: only patient can wrap another pruner")
     if pruner.wrapped is not None:
         if pruner.wrapped.name in ("none", "wilcoxon"):
             why = "never prunes" if pruner.wrapped.name == "none" else "compares seeds, and patient waits for epochs"
@@ -89,8 +85,8 @@ def _check_pruner(sweep: Sweep, pruner: PrunerSettings) -> None:
     if pruner.name == "wilcoxon":
         if len(config.search.seeds) < 3:
             raise UserError(
-                f"{path}: pruner.name: wilcoxon compares seeds, and needs at least 3 search.seeds, "
-                f"here are {len(config.search.seeds)}"
+                f"{path}: pruner.name: wilcoxon compares seeds, so it needs at least 3 search.seeds, "
+                f"not {len(config.search.seeds)}"
             )
     else:
         for arm in sweep.searched:
@@ -120,10 +116,10 @@ def _check_rules(sweep: Sweep) -> None:
     if len(set(rules)) != len(rules):
         raise UserError(f"{path}: confirm.rules: {list(rules)} names a rule twice")
     if "constrained" in rules and not config.constraints:
-        raise UserError(f"{path}: confirm.rules: constrained needs constraints")
+        raise UserError(f"{path}: confirm.rules: constrained needs constraints, and there are none")
     num_seeds = len(config.search.seeds) + len(config.race.seeds)
     if "one_se" in rules and num_seeds < 2:
-        raise UserError(f"{path}: confirm.rules: one_se needs a standard error: at least 2 seeds in search or race")
+        raise UserError(f"{path}: confirm.rules: one_se needs a standard error, so at least 2 seeds in search and race")
     keys = config.confirm.regularisation
     for key in keys or ():
         must_be_in(key, config.space, f"{path}: confirm.regularisation: {key!r} is not searched")

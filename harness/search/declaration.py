@@ -13,6 +13,7 @@ from harness.config.rows import RowId
 from harness.config.sweep import Parameter, SweepConfig
 from harness.config.trees import set_dotted, unshared
 from harness.config.trial import ExperimentConfig, TrialConfig
+from harness.errors import UserError
 from harness.records.search import Axis, Objective, Value
 from harness.search import space
 
@@ -55,10 +56,6 @@ class Sweep:
         """The arms that are tuned."""
         return tuple(arm for arm in self.arms if arm.space)
 
-    def num_trials(self, arm: Arm) -> int | None:
-        """How many trials an arm's search has; None when its budget is in seconds."""
-        return self.config.budget.trials
-
     def trial(self, arm: Arm, values: Mapping[str, Value], seed: int) -> TrialConfig:
         """The trial of an arm with some searched values.
 
@@ -81,6 +78,18 @@ class Sweep:
             for arm in self.searched
         }
         return content_hash([config, arms])
+
+    def check_begun(self, fingerprint: str) -> None:
+        """Check that a stored search is this one.
+
+        Raises:
+            UserError: it has another fingerprint.
+        """
+        if fingerprint != self.fingerprint:
+            raise UserError(
+                f"{self.path}: the study {self.name!r} was begun with other settings (only the budget, the race and "
+                "the confirm phase may change); give the sweep another name"
+            )
 
 
 def plan_confirm(sweep: Sweep, rows: Mapping[RowId, tuple[Arm, Mapping[str, Value]]]) -> Experiment:

@@ -22,8 +22,6 @@ from optuna.storages import InMemoryStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-NO_PRUNER = (NopPruner,)
-
 
 @dataclass(frozen=True)
 class Result:
@@ -76,7 +74,7 @@ class Mirror:
         self.make_sampler, self.make_pruner = make_sampler, make_pruner
         self.lag = lag
         self.result = result
-        self.prunes = not isinstance(make_pruner(), NO_PRUNER)
+        self.prunes = not isinstance(make_pruner(), NopPruner)
         self._trials: list[Trial] = []
         self._num_told = 0
 

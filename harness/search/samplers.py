@@ -118,7 +118,7 @@ def _check_value(value: Any, option: str, annotation: Any, where: str) -> None:
         raise UserError(f"{where}: {value!r} is not of type {' or '.join(kinds)}")
     least = _AT_LEAST.get(option)
     if least is not None and isinstance(value, (int, float)) and value < least:
-        raise UserError(f"{where}: {value:g} is below the least, {least:g}")
+        raise UserError(f"{where}: must be at least {least:g}, but got {value:g}")
 
 
 def make_sampler(settings: SamplerSettings, seed: int, grid: Mapping[str, Any] | None = None) -> BaseSampler:
@@ -153,5 +153,4 @@ def _build(kind: Callable[..., Any], given: dict[str, Any], what: str) -> Any:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return kind(**given)
     except (TypeError, ValueError, ImportError, FutureWarning) as error:
-        first = first_line(error)
-        raise UserError(f"{what}: {first}") from error
+        raise UserError(f"{what}: {first_line(error)}") from error

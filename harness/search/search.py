@@ -31,11 +31,7 @@ class Search:
     """
 
     def __init__(
-        self,
-        sweep: Sweep,
-        arms: Sequence[ArmSearch],
-        results: Path,
-        hear: Callable[[TrialEvent], object],
+        self, sweep: Sweep, arms: Sequence[ArmSearch], results: Path, hear: Callable[[TrialEvent], object]
     ) -> None:
         self.sweep, self.arms, self.results, self.hear = sweep, arms, results, hear
         self.in_flight: dict[str, tuple[ArmSearch, Flight]] = {}

@@ -282,11 +282,7 @@ class StudyStore:
         return self._write(trial_id, lambda connection: trial_rows.put_step(connection, trial_id, step, value))
 
     def tell(
-        self,
-        trial_id: int,
-        state: TrialState,
-        values: Sequence[float] | None,
-        attrs: Mapping[str, Any] | None = None,
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None, attrs: Mapping[str, Any] | None = None
     ) -> bool:
         """Finish a trial, with its last user attributes; True if it was this call that did."""
         assert state.is_finished() and not any(math.isnan(value) for value in values or ())

@@ -35,9 +35,8 @@ def retry(action: Callable[[], T], shown_url: str) -> T:
             cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
             if tried == MAX_TRIES or time.monotonic() > deadline or not isinstance(cause, OperationalError):
                 raise UserError(f"{shown_url}: the storage of the search failed: {cause_of(error)}") from error
-        time.sleep(
-            random.uniform(0.5, 1.0) * min(2.0, 0.05 * 2**tried)
-        )  # private to this wait: no result depends on it
+        # An unseeded draw: no result depends on how long this wait is.
+        time.sleep(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 2**tried))
     raise AssertionError("unreachable")
 
 
@@ -49,17 +48,15 @@ def open_storage(url_or_path: str | Path, heartbeat_s: int, grace_s: int) -> tup
         url = sqlalchemy.URL.create("sqlite", database=os.fspath(url_or_path))
     if url.get_backend_name() == "sqlite":
         path = Path(url.database or "")
-        shown, text = (
-            str(path),
-            "sqlite:///search.db",
-        )  # the connections are made by `creator`: a path may hold any sign
+        # The connections are made by `creator`: the URL only names the dialect, and a path may hold any sign.
+        shown, text = str(path), "sqlite:///search.db"
         _check_sqlite(path)
         options: dict[str, Any] = {"creator": lambda: _connect_sqlite(path)}
     else:
         shown = _shown(url)
         options = {"connect_args": {"connect_timeout": 10}, "pool_pre_ping": True}
         _check_server(url, shown, options)
-        text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")  # Optuna formats it
+        text = optuna_url(url)
 
     def make() -> RDBStorage:
         with warnings.catch_warnings():
@@ -92,10 +89,21 @@ def _parse(text: str) -> sqlalchemy.URL:
     if backend not in (*DRIVERS, "sqlite"):
         raise UserError(f"storage {_shown(url)}: unknown kind of storage {scheme!r}; give {CHOICES}")
     if backend == "sqlite" and url.database in (None, "", ":memory:"):
-        raise UserError(f"storage {text}: a search is not kept in memory; give {CHOICES}")
-    if backend in DRIVERS and "+" not in scheme:
-        url = url.set(drivername=f"{backend}+{DRIVERS[backend][0]}")
+        raise UserError(f"storage {text}: a search cannot be kept in memory; give {CHOICES}")
+    return with_driver(url)
+
+
+def with_driver(url: sqlalchemy.URL) -> sqlalchemy.URL:
+    """A server's URL with the driver that the harness installs, where it names none."""
+    backend = url.get_backend_name()
+    if backend in DRIVERS and "+" not in url.drivername:
+        return url.set(drivername=f"{backend}+{DRIVERS[backend][0]}")
     return url
+
+
+def optuna_url(url: sqlalchemy.URL) -> str:
+    """A URL as text for Optuna, which calls `str.format` on it: a brace in a password has to be doubled."""
+    return url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
 
 
 def _shown(url: sqlalchemy.URL) -> str:

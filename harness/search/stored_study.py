@@ -22,7 +22,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from harness.errors import UserError
-from harness.search.storage_connection import DRIVERS, cause_of
+from harness.search.storage_connection import cause_of, optuna_url, with_driver
 
 READ_TIMEOUT_S = 5
 
@@ -97,12 +97,8 @@ def _open_sqlite(path: Path) -> RDBStorage:
 
 
 def _open_server(text: str) -> RDBStorage:
-    url = sqlalchemy.make_url(text)
-    backend = url.get_backend_name()
-    if backend in DRIVERS and "+" not in text.partition("://")[0]:
-        url = url.set(drivername=f"{backend}+{DRIVERS[backend][0]}")
-    rendered = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")  # Optuna formats it
-    return _read_only(rendered, {"connect_args": {"connect_timeout": READ_TIMEOUT_S}, "poolclass": NullPool})
+    url = optuna_url(with_driver(sqlalchemy.make_url(text)))
+    return _read_only(url, {"connect_args": {"connect_timeout": READ_TIMEOUT_S}, "poolclass": NullPool})
 
 
 def _read_only(url: str, options: dict[str, Any]) -> RDBStorage:

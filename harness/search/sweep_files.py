@@ -136,7 +136,7 @@ def _check_rows(config: SweepConfig, arms: Sequence[Arm], path: Path) -> None:
     names, searched = [arm.name for arm in arms], [arm.name for arm in arms if arm.space]
     clash = clash_of(names, searched, config.confirm.rules)
     if clash is not None:
-        raise UserError(f"{path}: arms: {clash[0]!r} is also what a winner of {clash[1]!r} may be called; rename it")
+        raise UserError(f"{path}: arms: {clash[0]!r} may become the name of a winner of {clash[1]!r}, too; rename it")
     check_table(config.table, possible_rows(names, searched, config.confirm.rules), f"{path}: table")
 
 
@@ -159,7 +159,7 @@ def _objectives(config: SweepConfig, task: type[WholeTask], path: Path) -> tuple
     for where, metric in used:
         if metric.startswith(("target_", "source_")) or metric in ("forgetting", "constrained_score"):
             raise UserError(
-                f"{path}: {where}.metric: {metric!r} is a test metric, sealed until the confirm phase; "
+                f"{path}: {where}.metric: {metric!r} is a test metric, which is sealed (not computed) in a search; "
                 f"choices: {', '.join(choices)}"
             )
         must_be_in(metric, choices, f"{path}: {where}.metric: unknown metric {metric!r}")

@@ -27,7 +27,7 @@ from harness.records.store import RecordStore, TrialFolder, read_json
 from harness.search import space
 from harness.search.arm_search import point_of, search_folder
 from harness.search.declaration import Arm, Sweep, plan_confirm
-from harness.search.stored_study import StoredArm, read_study
+from harness.search.stored_study import read_study
 
 ASK_S = 3600  # a longer sweep is not started without asking
 ENDED = ("complete", "pruned", "failed")
@@ -137,7 +137,8 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
     stored = read_study(
         config.storage or results / sweep.name / "study.db", sweep.name, [arm.name for arm in sweep.searched]
     )
-    _refuse_other_search(sweep, stored)
+    for study in stored.values():
+        sweep.check_begun(study.attrs.get("fingerprint", sweep.fingerprint))
     points = {
         name: [point_of(name, trial) for trial in study.trials[: config.budget.trials]]
         for name, study in stored.items()
@@ -173,15 +174,6 @@ def plan_experiment(experiment: Experiment, trials: Sequence[PlannedTrial], resu
     return SweepPlan(experiment.name, experiment.path, tuple(arms), num_jobs)
 
 
-def _refuse_other_search(sweep: Sweep, stored: Mapping[str, StoredArm]) -> None:
-    for study in stored.values():
-        if study.attrs.get("fingerprint", sweep.fingerprint) != sweep.fingerprint:
-            raise UserError(
-                f"{sweep.path}: the study {sweep.name!r} was begun with other settings (only the budget, the race and "
-                "the confirm phase may change); give the sweep another name"
-            )
-
-
 def _plan_arm(
     sweep: Sweep,
     arm: Arm,
@@ -195,7 +187,7 @@ def _plan_arm(
     budget, num_seeds = sweep.config.budget, len(sweep.config.search.seeds)
     config = sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0])
     finished = sum(point.state in ENDED for point in points)
-    search = Count(sweep.num_trials(arm) or finished, finished) if arm.space else Count()
+    search = Count(budget.trials or finished, finished) if arm.space else Count()
     search_s = None
     if arm.space and budget.seconds is not None:
         search_s = 0.0 if is_frozen else max(0.0, budget.seconds - sum(point.seconds for point in points))
@@ -275,7 +267,7 @@ def _race_count(sweep: Sweep, arm: Arm, points: Sequence[SearchPoint], is_frozen
     if is_frozen:
         return Count(finished, finished)
     contenders = race.candidates * (2 if "constrained" in sweep.config.confirm.rules else 1)
-    limit = min(contenders, sweep.num_trials(arm) or contenders)
+    limit = min(contenders, sweep.config.budget.trials or contenders)
     return Count(max(limit * len(race.seeds), finished), finished)
 
 

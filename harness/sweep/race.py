@@ -16,9 +16,8 @@ from harness.launch.task import TrialTask
 from harness.records.schema import Summary
 from harness.records.search import SearchPoint, SearchResult
 from harness.records.store import TrialFolder
-from harness.records.trial_run import TrialRun
-from harness.search.arm_search import search_folder
-from harness.search.declaration import Arm, Sweep
+from harness.search.arm_search import search_folder, search_task
+from harness.search.declaration import Sweep
 from harness.sweep.selection import Contender, choose_contenders, drop_losers
 
 Hear = Callable[[TrialEvent], object]
@@ -58,7 +57,7 @@ def run_race(sweep: Sweep, result: SearchResult, run: Launch) -> dict[str, list[
         chosen = choose_contenders(points, objective, config.confirm.rules, config.race.candidates)
         if not chosen:
             states = ", ".join(f"{point.number}: {point.reason or point.state}" for point in points)
-            raise UserError(f"{sweep.path}: arm {arm.name}: no trial of the search is complete ({states})")
+            raise UserError(f"{sweep.path}: arm {arm.name}: no trial of its search was completed ({states})")
         racing[arm.name] = [_contender(run.results, sweep, point) for point in chosen]
     for seed in config.race.seeds:
         racing = _race_round(sweep, racing, seed, run)
@@ -87,7 +86,8 @@ def _race_round(
     ids: dict[tuple[str, int], str] = {}
     for arm in sweep.searched:
         for contender in racing[arm.name]:
-            task = _race_task(sweep, arm, contender, seed, run)
+            config, engine = sweep.trial(arm, contender.params, seed), run.executions.get(arm.name, PLAIN)
+            task = search_task(sweep, arm, config, contender.number, contender.params, run.results, engine)
             tasks[task.config.trial_id] = task
             ids[arm.name, contender.number] = task.config.trial_id
     summaries = train_all(list(tasks.values()), run)
@@ -99,25 +99,9 @@ def _race_round(
             if summary is not None and summary.state == "complete":
                 extended.append(Contender(contender.number, contender.params, {**contender.runs, seed: summary.valid}))
         if not extended:
-            raise UserError(f"{sweep.path}: arm {name}: every contender failed on seed {seed}; see its search records")
+            raise UserError(f"{sweep.path}: arm {name}: all settings in the race failed on seed {seed}; see search/")
         left[name] = drop_losers(extended, sweep.objectives[0], sweep.config.constraints)
     return left
-
-
-def _race_task(sweep: Sweep, arm: Arm, contender: Contender, seed: int, run: Launch) -> TrialTask:
-    config = sweep.trial(arm, contender.params, seed)
-    trial_run = TrialRun(
-        config.trial_id,
-        sweep.name,
-        arm.name,
-        seed,
-        "search",
-        number=contender.number,
-        params=dict(contender.params),
-    )
-    folder = search_folder(run.results, sweep.name, config.trial_id)
-    execution = run.executions.get(arm.name, PLAIN)
-    return TrialTask(config, trial_run, folder, execution=execution)
 
 
 def train_all(tasks: Sequence[TrialTask], run: Launch) -> dict[str, Summary]:

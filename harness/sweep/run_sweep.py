@@ -21,7 +21,6 @@ from harness.config.rows import RowId, merge_rules
 from harness.config.sweep import regularisation_keys
 from harness.disk import write_json
 from harness.engines.choice import ATTRIBUTE, EngineChoice
-from harness.errors import UserError
 from harness.records.search import SearchResult, Value
 from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Arm, Sweep, plan_confirm
@@ -47,11 +46,8 @@ def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSear
         known = store.attrs().get("fingerprint")
         if known is None:
             store.set_attr("fingerprint", sweep.fingerprint)
-        elif known != sweep.fingerprint:
-            raise UserError(
-                f"{sweep.path}: the study {sweep.name!r} was begun with other settings (only the budget, the race and "
-                "the confirm phase may change); give the sweep another name"
-            )
+        else:
+            sweep.check_begun(known)
         arms.append(ArmSearch(sweep, arm, store, _execution_of(sweep, arm, store, choice)))
     choice.release()
     executions = {arm.arm.name: arm.execution.model_dump(mode="json") for arm in arms}
@@ -111,10 +107,7 @@ def run_search(sweep: Sweep, run: Launch, opened: Callable[[], object] = lambda:
         for arm in arms:
             arm.store.close()
     result = SearchResult(
-        name=sweep.name,
-        objectives=sweep.objectives,
-        axes={arm.name: arm.axes for arm in sweep.searched},
-        points=points,
+        name=sweep.name, objectives=sweep.objectives, axes={arm.name: arm.axes for arm in sweep.searched}, points=points
     )
     write_json(run.results / sweep.name / "search.json", result.model_dump(mode="json"))
     return result

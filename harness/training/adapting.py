@@ -170,8 +170,9 @@ def check_shape(point: InsertionPoint, config: TrialConfig) -> None:
         point.train(was_training)
         point.valid_frames = valid
     if output.shape != probe.shape:
-        raise UserError(f"adapter: {adapter_target(config)} gives {list(output.shape)} for a {list(probe.shape)} input")
+        shapes = f"{list(output.shape)} for an input of shape {list(probe.shape)}"
+        raise UserError(f"adapter: {adapter_target(config)} returns shape {shapes}; both must be equal")
     if not output.requires_grad:  # nothing else here has a gradient
         raise UserError(
-            f"adapter: the output uses no weight of {adapter_target(config)}, so the trial would train nothing"
+            f"adapter: the output depends on no weight of {adapter_target(config)}, so the trial would train nothing"
         )

@@ -64,10 +64,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if _sha256(tensors, header["values"]) != header["sha256"]:
             raise ValueError("its contents differ from their SHA-256")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        cause = first_line(error)
-        raise TrialError(
-            "checkpoint", f"{path}: corrupt checkpoint ({cause}); delete it to train this trial from its start"
-        ) from error
+        advice = f"corrupt checkpoint ({first_line(error)}); delete it to train from the start"
+        raise TrialError("checkpoint", f"{path}: {advice}") from error
     return Checkpoint(tensors, values)
 
 

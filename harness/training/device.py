@@ -16,11 +16,11 @@ def check_device(name: str) -> None:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"loop.device: {name!r} is no device; choices: cpu, cuda, cuda:N, mps") from error
+        raise UserError(f"loop.device: {name!r} is not a device; choices: cpu, cuda, cuda:N, mps") from error
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             there = ", ".join(["cpu", *(f"cuda:{number}" for number in range(count))])
-            raise UserError(f"loop.device: {name!r} is not here (torch {torch.__version__}); choices: {there}")
+            raise UserError(f"loop.device: this machine has no {name!r} (torch {torch.__version__}); choices: {there}")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError(f"loop.device: {name!r} is not here (torch {torch.__version__}); choices: cpu")
+        raise UserError(f"loop.device: this machine has no {name!r} (torch {torch.__version__}); choices: cpu")

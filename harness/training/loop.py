@@ -176,10 +176,7 @@ class Fit:
             task_loss, auxiliary_loss = self._step(batch, progress, f"epoch {epoch + 1}, step {number + 1}")
             task_sum += task_loss
             auxiliary_sum += auxiliary_loss
-        return {
-            "train/loss": task_sum / len(batches),
-            "train/auxiliary_loss": auxiliary_sum / len(batches),
-        }
+        return {"train/loss": task_sum / len(batches), "train/auxiliary_loss": auxiliary_sum / len(batches)}
 
     def _step(self, batch: Any, progress: float, where: str) -> tuple[float, float]:
         """One optimizer step; the task's loss and the strategies' auxiliary loss."""
@@ -268,11 +265,11 @@ class Fit:
         saved = load_checkpoint(path)
         weights, best = saved.group("weights"), saved.group("best")
         for what, fits in (
-            ("holds other weights than this trial trains", set(weights) == set(self.names)),
+            ("holds other weights than the trial trains", set(weights) == set(self.names)),
             ("was made with other data or another base model", saved.values.get("made_with") == self.plan.made_with),
         ):
             if not fits:
-                raise TrialError("checkpoint", f"{path}: this checkpoint {what}; delete it to start again")
+                raise TrialError("checkpoint", f"{path}: this checkpoint {what}; delete it to train from the start")
         self._put_weights([weights[name] for name in self.names])
         self.best = [best[name].to(self.device) for name in self.names]
         load_optimizer_tensors(self.optimizer, self.names, saved.group("optimizer"))

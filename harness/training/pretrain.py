@@ -11,12 +11,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from harness.adapters import freeze_backbone
 from harness.backbones.model import TaskModel
-from harness.backbones.recipe import (
-    PretrainedEncoderSettings,
-    Recipe,
-    TextEncoderSettings,
-    backbone_directory,
-)
+from harness.backbones.recipe import PretrainedEncoderSettings, Recipe, TextEncoderSettings, backbone_directory
 from harness.backbones.store import Backbone, build_model, pretrained_tokenizer, save_backbone
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus

@@ -57,7 +57,7 @@ class Domains:
         if (domain, split) not in self._items:
             examples = self.corpus.split(domain, split)
             if not examples:
-                raise UserError(f"corpus {self.corpus.name}: domain {domain!r} has no {split} examples")
+                raise UserError(f"corpus {self.corpus.name}: domain {domain!r} has no examples in its {split} split")
             self._items[domain, split] = self.plain_task.encode(examples)
         return self._items[domain, split]
 

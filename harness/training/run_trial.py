@@ -67,7 +67,7 @@ def trial_steps(
         Exception: whatever `report` raised, which stops the trial; it stays unfinished.
     """
     if resources.sealed != (run.phase == "search"):
-        raise TrialError("sealed", f"phase {run.phase}: a search gets sealed test data, and no other phase does")
+        raise TrialError("sealed", f"phase {run.phase}: a search loads no test examples, and every other phase does")
     starts = folder.path / "starts.jsonl"
     folder.start(config.model_dump(mode="json", by_alias=True))
     append_line(starts, {"at": _now()})

@@ -121,7 +121,7 @@ class Trial:
                 f"choices: {', '.join(recipe.data.domains)}"
             )
         if data.target in recipe.data.domains:
-            raise UserError(f"data.target: backbone {recipe.name} was trained on {data.target!r} already")
+            raise UserError(f"data.target: backbone {recipe.name} was already trained on {data.target!r}; name another")
         self.domains.task(self.config.loop.augment)
         if self.config.train != "none":
             self.train_items()

@@ -63,7 +63,4 @@ class Validation:
         ]
         after = [source.scores[primary] for source in sources]
         score = constrained_score(primary, before_target, target.scores[primary], before, after)
-        return {
-            "valid_forgetting": forgetting(primary, fmean(before), fmean(after)),
-            "valid_constrained_score": score,
-        }
+        return {"valid_forgetting": forgetting(primary, fmean(before), fmean(after)), "valid_constrained_score": score}

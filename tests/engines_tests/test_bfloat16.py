@@ -119,7 +119,7 @@ def test_the_rest_runs_in_bfloat16_over_float32_weights(make: MakeConfig, resour
 
 
 def test_a_processor_does_not_pack_it_and_says_why(make_config: MakeConfig, resources: Resources) -> None:
-    why = "bfloat16 on a cpu: its bits may depend on how many trials share a step"
+    why = "loop.precision: bfloat16 on a cpu: the results may depend on how many trials share a step"
     assert chosen(trial_of(make_config), resources, PACKED) == ("cut", why)
 
 

@@ -128,21 +128,11 @@ def test_a_study_keeps_the_first_choice(tmp_path: Path) -> None:
     ("seconds", "reason", "expected", "why"),
     [
         ({"plain": 1.0}, None, PLAIN, []),
-        ({"plain": 1.0, "cut": 0.98, "packed 2": 0.99}, None, PLAIN, ["cut 1.02 times", "packs of 2 1.01 times"]),
-        ({"plain": 1.0, "cut": 0.98}, None, PLAIN, ["cut 1.02 times"]),
-        ({"plain": 1.0, "cut": 0.5, "packed 2": 0.49}, None, Execution(engine="cut"), ["cut 2.00", "packs of 2 2.04"]),
-        (
-            {"plain": 1.0, "cut": 0.5},
-            "dropout",
-            Execution(engine="cut"),
-            ["cut 2.00 times", "cannot be packed: dropout"],
-        ),
-        (
-            {"plain": 1.0, "cut": 0.9, "packed 2": 0.6, "packed 8": 0.4, "packed 16": 0.41},
-            None,
-            PACKED,
-            ["packs of 8 2.50"],
-        ),
+        ({"plain": 1.0, "cut": 0.98, "packed 2": 0.99}, None, PLAIN, ["cut: 1.02", "packs of 2: 1.01"]),
+        ({"plain": 1.0, "cut": 0.98}, None, PLAIN, ["cut: 1.02"]),
+        ({"plain": 1.0, "cut": 0.5, "packed 2": 0.49}, None, Execution(engine="cut"), ["cut: 2.00", "2: 2.04"]),
+        ({"plain": 1.0, "cut": 0.5}, "dropout", Execution(engine="cut"), ["cut: 2.00", ": dropout"]),
+        ({"plain": 1.0, "cut": 0.9, "packed 2": 0.6, "packed 8": 0.4, "packed 16": 0.41}, None, PACKED, ["8: 2.50"]),
     ],
 )
 def test_the_plain_loop_unless_another_is_clearly_faster(
@@ -179,11 +169,7 @@ def test_how_long_the_plain_loop_needs(configs: dict[str, TrialConfig]) -> None:
 @pytest.mark.parametrize(
     ("all_s", "rounds", "left_out"),
     [
-        (
-            59.0,
-            {},
-            "other engines",
-        ),  # a tenth of it is less than a first run and a round by the plain loop
+        (59.0, {}, "other engines"),  # a tenth of it is less than a first run and a round by the plain loop
         (119.0, {"plain": (1, 1)}, "other engines"),
         (179.0, {"plain": (1, 1), "cut": (1, 1)}, "packs of 2 or more"),
         (239.0, {"plain": (1, 2), "cut": (1, 1), "packed 2": (1, 1)}, "packs of 4 or more"),  # which will take 6 s
@@ -223,9 +209,9 @@ def test_measuring_costs_a_tenth_of_the_search_at_most(
     assert measured == rounds and list(found.seconds) == list(rounds)
     assert clock[0] <= pack_probe.WORTH * all_s
     if left_out is None:
-        assert found.execution.pack == 8 and "too short" not in found.why
+        assert found.execution.pack == 8 and "not measured" not in found.why
         return
-    assert found.why.endswith(f"the search is too short to measure {left_out}")
+    assert f"; {left_out} were not measured" in f"; {found.why}"
     last = list(rounds)[-1] if rounds else "plain"
     engine, _, pack = last.partition(" ")
     assert found.execution == Execution.model_validate({"engine": engine, "pack": int(pack or 1)})
@@ -236,12 +222,8 @@ def test_measuring_costs_a_tenth_of_the_search_at_most(
     [
         ([900], 1, ["plain", "cut", "packed 2", "packed 4"], None),
         ([900] * 6 + [199], 1, ["plain", "cut", "packed 2"], "packs of 4 or more"),
-        (
-            [900] * 4 + [301] * 2 + [299],
-            2,
-            ["plain", "cut", "packed 2"],
-            "packs of 4 or more",
-        ),  # the other worker needs 100
+        # the other worker needs 100
+        ([900] * 4 + [301] * 2 + [299], 2, ["plain", "cut", "packed 2"], "packs of 4 or more"),
         ([], 1, ["plain", "cut", "packed 2", "packed 4"], None),  # nothing tells on another system
         ([100], 1, [], "other engines"),
     ],
@@ -302,12 +284,9 @@ def test_the_probe_stops_where_memory_runs_out(
 def test_the_plans_words(configs: dict[str, TrialConfig]) -> None:
     resources = Resources(sealed=True)
     config = configs["residual_add"]
-    assert describe_speed(config, resources, None).startswith(
-        "running the frozen layers once (phi 0.50) makes it at most 1."
-    )
+    assert re.search(r"\(0\.50 of .* at most 1\.[34]\d times", describe_speed(config, resources, None))
     assert describe_speed(config, resources, PACKED).startswith("engine packed, up to 8 trials in one step; ")
     full = config.model_copy(update={"train": "full", "adapter": None})
-    assert describe_speed(full, resources, None).endswith(": train: full changes every layer")
+    assert ": train: full " in describe_speed(full, resources, None)
     dropout = config.model_copy(update={"adapter": {**(config.adapter or {}), "dropout": 0.1}})
-    expected = "its trials cannot be packed: adapter.dropout draws from torch's global generator"
-    assert describe_speed(dropout, resources, None).endswith(expected)
+    assert "cannot train together: adapter.dropout " in describe_speed(dropout, resources, None)

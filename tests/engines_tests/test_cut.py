@@ -48,18 +48,16 @@ def test_where_the_cut_lies(make_config: MakeConfig, resources: Resources) -> No
     ("changes", "reason"),
     [
         ({"train": "none", "adapter": None}, "nothing is trained"),
-        ({"train": "full", "adapter": None}, "train: full changes every layer"),
+        ({"train": "full", "adapter": None}, "train: full "),
         ({"loop": {"precision": "bfloat16"}}, None),
-        (
-            {"loop": {"augment": {}}},
-            "loop.augment masks the features anew in each step; with loop.augment.views: N there is a cut",
-        ),
+        ({"loop": {"augment": {}}}, "loop.augment.views: N "),
         ({"loop": {"augment": {"views": 2}}}, None),
         ({}, None),
     ],
 )
 def test_why_there_is_no_cut(changes: dict[str, Any], reason: str | None, make_config: MakeConfig) -> None:
-    assert why_no_cut(make_config(**changes)) == reason
+    why = why_no_cut(make_config(**changes))
+    assert why is None if reason is None else why is not None and reason in why
 
 
 @pytest.mark.parametrize("family", ["text", "speech"])

@@ -164,8 +164,8 @@ def test_speech(
     for ours, theirs in zip(run_all(configs, resources, tmp_path / "buffers"), expected, strict=True):
         assert ours.error is None
         assert_same_bits(ours, theirs)
-    why = "packs run without CUDA graphs: torch reads the lengths for a CTC loss on the processor"
-    assert schedulers[0].take_notes() == [why] and schedulers[0].take_notes() == []
+    (note,) = schedulers[0].take_notes()
+    assert "without CUDA graphs: " in note and "CTC" in note and schedulers[0].take_notes() == []
 
 
 def test_rows_that_are_added_make_the_old_graphs_useless(
@@ -230,10 +230,8 @@ def test_a_capture_that_fails_is_told_once_and_changes_nothing(
     for ours, theirs in zip(run_all(configs, resources, tmp_path), expected, strict=True):
         assert_same_bits(ours, theirs)
     assert graphs.num_recorded == 1 and not graphs.num_replayed
-    assert graphs.schedulers[0].take_notes() == [
-        "a step could not be captured as a CUDA graph, and none is from now on: "
-        "operation not permitted when stream is capturing"
-    ]
+    (note,) = graphs.schedulers[0].take_notes()
+    assert note.endswith(": operation not permitted when stream is capturing")
     assert graphs.schedulers[0].take_notes() == []
 
 

@@ -181,8 +181,8 @@ def test_two_processes_give_the_bits_of_one_also_after_a_kill(
     killed, *others = first.pending
     report = run_experiment(first, 2, events.append)
     assert sorted(ends(events)) == sorted([("Failed", "killed/seed0"), *(("Done", task.title) for task in others)])
-    how = "its process was killed by signal 9 (out of memory?)"
-    assert report.failures == [f"killed/seed0: {how}; the same command goes on from its last epoch"]
+    (failure,) = report.failures
+    assert failure.startswith("killed/seed0: ") and " signal 9 " in failure and "same command" in failure
     assert report.user_error is None and report.num_trained == 4
     told = sorted((event.task.run.arm, event.entry["epoch"]) for event in epochs(events))
     assert told == sorted([*((arm, n) for arm in ("head_only", "adapters", "noisy") for n in (1, 2)), ("killed", 1)])

@@ -1,4 +1,4 @@
-"""Every wrong field of a sweep file is one clear line (what, where, the choices), before anything is trained."""
+"""Every wrong field of a sweep file is one clear line (file, key, choices), before anything is trained."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from sweeps_by_hand import L2, LAMBDA, LR, NO_PRUNER
 from tiny_text import RunCli, TinyText
 
 from harness.config.trees import merge
@@ -15,16 +16,18 @@ from harness.errors import UserError
 from harness.search.sweep_files import load_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
-STRATEGY = "adapter.adapter_strategy"
-DEPTH, LAMBDA = f"{STRATEGY}.stochastic_depth", f"{STRATEGY}.l2_lambda"
-LR = {"type": "log_float", "low": 1e-4, "high": 1e-1}
+DEPTH = "adapter.adapter_strategy.stochastic_depth"
+GRID = {"name": "grid"}
+CMA = {"name": "cma_es"}
+DECAY = {"type": "categorical", "choices": ["none", "linear"]}
+DIM = {"type": "int", "low": 2, "high": 8, "step": 2, "arms": ["residual_add"]}
 
 RIGHT: dict[str, Any] = {
     "name": "tiny_sweep",
     "experiment": "tiny_strategies.yaml",
     "space": {
         "optim.lr": LR,
-        LAMBDA: {"type": "zero_or_log", "low": 1e-6, "high": 1e-2, "arms": ["residual_add"]},
+        L2: LAMBDA,
     },
     "objectives": [{"metric": "valid_target/macro_f1"}],
     "constraints": [{"metric": "valid_forgetting", "at_most": 0.03}],
@@ -37,8 +40,90 @@ RIGHT: dict[str, Any] = {
 }
 
 TWO = [{"metric": "valid_target/macro_f1"}, {"metric": "valid_forgetting"}]
+
+
+def sampler(name: str, **options: Any) -> dict[str, Any]:
+    return {"sampler": {"name": name, "options": options}}
+
+
+def pruner(name: str, **options: Any) -> dict[str, Any]:
+    return {"pruner": {"name": name, "options": options}}
+
+
+def wrapped(name: str) -> dict[str, Any]:
+    return {"pruner": {"name": "patient", "options": {"patience": 1}, "wrapped": {"name": name}}}
+
+
 # what is changed -> parts of the line
 WRONG: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
+    "no type": ({"space": {"optim.lr": {"low": 1, "high": 2}}}, ("space.optim.lr.type: missing; choices: float, log",)),
+    "unknown key of an objective": ({"objectives": [{"metrc": "x", "metric": "y"}]}, ("objectives.0.metrc", "metric,")),
+    "no bound": ({"space": {"optim.lr": {"type": "float", "high": 2}}}, ("space.optim.lr.low: missing",)),
+    "no mapping": ({"space": {"optim.lr": 3}}, ("space.optim.lr: ", "got 3")),
+    "zero share of 1": ({"space": {L2: {**LAMBDA, "zero_share": 1.0}}}, (f"space.{L2}.zero_share: ", "less than 1")),
+    "integers wanted": ({"space": {"loop.batch_size": {"type": "float", "low": 2, "high": 7}}}, ("batch_size", "5.09")),
+    "an arm that trains nothing": ({"space": {"optim.lr": {**LR, "arms": ["frozen"]}}}, ("arm frozen trains nothing",)),
+    "an arm twice": ({"space": {"optim.lr": {**LR, "arms": ["head_only"] * 2}}}, ("space.optim.lr.arms", "arm twice")),
+    "grid value twice": (
+        {"sampler": GRID, "pruner": NO_PRUNER, "space": {"optim.lr": {**LR, "grid": [1e-3, 1e-3]}}},
+        ("space.optim.lr.grid: ", "names a value twice"),
+    ),
+    "grid off its steps": ({"space": {"adapter.dim": {**DIM, "grid": [2, 3]}}}, ("space.adapter.dim: grid: 3 is not",)),
+    "grids of two sizes": (
+        {
+            "sampler": GRID,
+            "pruner": NO_PRUNER,
+            "space": {"optim.lr": {**LR, "grid": [1e-3, 1e-2]}, L2: {**LAMBDA, "grid": [0, 1e-3]}},
+        },
+        ("budget: the grid of arm head_only has 2 points", "budgets are equal"),
+    ),
+    "grid and seconds": (
+        {
+            "sampler": GRID,
+            "pruner": NO_PRUNER,
+            "space": {"optim.lr": {**LR, "grid": [1e-3, 1e-2]}},
+            "budget": {"seconds": 9},
+            "confirm": {"rules": ["best"]},
+        },
+        ("budget: ", "9.0 seconds", "trials: 2"),
+    ),
+    "cma-es and a choice": (
+        {"sampler": CMA, "space": {"optim.lr": LR, "optim.decay": DECAY}},
+        ("sampler.name: cma_es searches numbers", "space.optim.decay", "choices: tpe, random"),
+    ),
+    "option of another type": (
+        sampler("tpe", n_startup_trials="four"),
+        ("options.n_startup_trials: 'four' is not of",),
+    ),
+    "options that exclude": (sampler("tpe", group=True, multivariate=False), ("sampler.options: ", "group")),
+    "an option on its way out": (sampler("cma_es", sigma0=0.1), ("no option 'sigma0'; choices: n_startup_trials",)),
+    "hyperband's range": (
+        pruner("hyperband", min_resource=5, max_resource=2),
+        ("max_resource 2 is below min_resource",),
+    ),
+    "patience missing": (pruner("patient"), ("pruner.options.patience: missing",)),
+    "median wraps": ({"pruner": {"wrapped": {"name": "median"}}}, ("pruner.wrapped: only patient",)),
+    "patience with none": (wrapped("none"), ("pruner.wrapped.name: none never prunes",)),
+    "patience over seeds": (wrapped("wilcoxon"), ("pruner.wrapped.name: wilcoxon compares seeds",)),
+    "epochs searched over seeds": (
+        {"space": {"loop.epochs": {"type": "int", "low": 2, "high": 4}}, "search": {"seeds": [1000, 1002]}},
+        ("pruner.name: median", "searches loop.epochs", "one seed"),
+    ),
+    "no bound of a constraint": (
+        {"constraints": [{"metric": "valid_forgetting"}]},
+        ("constraints.0: give at_most or",),
+    ),
+    "unknown setting of every trial": (
+        {"settings": {"loop.epoch": 3}},
+        ("settings, arm frozen: loop.epoch: ", "Did you mean epochs?"),
+    ),
+    "a seed as a setting": ({"settings": {"seed": 3}}, ("settings.seed: seeds belong to",)),
+    "baseline that is left out": ({"arms": ["residual_add"], "table": {"baseline": "frozen"}}, ("table.baseline: no",)),
+    "direction": (
+        {"objectives": [{"metric": "valid_forgetting", "direction": "up"}]},
+        ("objectives.0.direction", "'up'"),
+    ),
+    "column": ({"table": {"metrics": ["f1"]}}, ("table.metrics: unknown metric 'f1'",)),
     "unknown metric": (
         {"objectives": [{"metric": "valid_target/macro"}]},
         ("objectives.0.metric", "'valid_target/macro'", "choices: valid_target/macro_f1", "Did you mean"),
@@ -74,8 +159,8 @@ WRONG: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
     "seed as a setting": ({"space": {"seed": {"type": "int", "low": 0, "high": 3}}}, ("space.seed", "replicates")),
     "one choice": ({"space": {"adapter.dim": {"type": "categorical", "choices": [4]}}}, ("adapter.dim", "choices")),
     "adapter setting of an arm without one": (
-        {"space": {LAMBDA: {"type": "zero_or_log", "low": 1e-6, "high": 1e-2}}},
-        (LAMBDA, "head_only has no adapter"),
+        {"space": {L2: {"type": "zero_or_log", "low": 1e-6, "high": 1e-2}}},
+        (L2, "head_only has no adapter"),
     ),
     "arm not in the experiment": (
         {"arms": ["frozen", "residual"]},
@@ -129,7 +214,6 @@ WRONG: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
     "one_se without a regulariser": ({"space": {"optim.lr": LR}}, ("one_se", "regulariser")),
     "unknown rule": ({"confirm": {"seeds": [0], "rules": ["bets"]}}, ("confirm.rules", "bets")),
     "unknown key": ({"samplers": {}}, ("unknown key 'samplers'", "Did you mean sampler")),
-    "baseline": ({"table": {"baseline": "frozn"}}, ("table.baseline", "frozn", "Did you mean frozen")),
     "no experiment": ({"experiment": "nowhere.yaml"}, ("nowhere.yaml", "No such file")),
 }
 
@@ -157,7 +241,7 @@ def test_a_wrong_field_is_one_line(what: str, tiny_text_files: TinyText, tmp_pat
     with pytest.raises(UserError) as caught:
         load_sweep(write(tiny_text_files, tmp_path, changes))
     message = str(caught.value)
-    assert "\n" not in message
+    assert message.startswith(f"{tmp_path}/sweep.yaml: ") and "\n" not in message
     assert len(message) < 450, message
     assert [part for part in parts if part not in message] == [], message
 

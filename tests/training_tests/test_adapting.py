@@ -126,8 +126,8 @@ def users_module() -> Iterator[str]:
     "how, expected",
     [
         ("no weights", r"^adapter: mybrokenadapters\.Broken has no weights, so the trial would train nothing$"),
-        ("shape", r"^adapter: mybrokenadapters\.Broken gives \[2, 16\] for a \[2, 3, 16\] input$"),
-        ("unused", r"^adapter: the output uses no weight of mybrokenadapters\.Broken, so the trial would train"),
+        ("shape", r"^adapter: mybrokenadapters\.Broken .*\[2, 16\].*\[2, 3, 16\]"),
+        ("unused", r"^adapter: .*no weight of mybrokenadapters\.Broken, so the trial would train"),
         ("fails", r"^adapter: mybrokenadapters\.Broken fails on a \[2, 3, 16\] input: KeyError: 'nothing'$"),
         ("build", r"^adapter: .*cannot be"),
     ],

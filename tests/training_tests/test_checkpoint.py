@@ -53,7 +53,7 @@ def assert_corrupt(path: Path) -> None:
     message = str(caught.value)
     assert caught.value.reason == "checkpoint"
     assert message.startswith(f"{path}: corrupt checkpoint (") and "\n" not in message and len(message) < 500
-    assert message.endswith("delete it to train this trial from its start")
+    assert "; delete it to " in message
 
 
 def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:

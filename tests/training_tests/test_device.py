@@ -21,21 +21,20 @@ def test_a_gpu_that_is_not_there(count: int, there: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     name = f"cuda:{count}"
-    with pytest.raises(UserError) as raised:
+    with pytest.raises(UserError, match=rf"^loop\.device: .*'{name}'.*; choices: {there}$"):
         check_device(name)
-    assert str(raised.value) == f"loop.device: {name!r} is not here (torch {torch.__version__}); choices: {there}"
     if count:
         check_device("cuda")
         check_device("cuda:1")
 
 
 def test_no_device_at_all() -> None:
-    with pytest.raises(UserError, match=r"^loop\.device: 'cuda:x' is no device; choices: cpu, cuda, cuda:N, mps$"):
+    with pytest.raises(UserError, match=r"^loop\.device: 'cuda:x' .*; choices: cpu, cuda, cuda:N, mps$"):
         check_device("cuda:x")
 
 
 def test_a_trial_is_checked(make_config: MakeConfig, resources: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     trial = Trial(make_config(loop={"device": "cuda"}), resources, None, lambda entry: None)
-    with pytest.raises(UserError, match=r"^loop\.device: 'cuda' is not here"):
+    with pytest.raises(UserError, match=r"^loop\.device: .*'cuda'"):
         trial.check()

@@ -283,8 +283,8 @@ def test_a_resumed_training_carries_the_optimizers_moments(
 @pytest.mark.parametrize(
     "arm, made_with, expected",
     [
-        ("residual_add", "corpus 1", r"holds other weights than this trial trains; delete it to start again$"),
-        ("head_only", "corpus 2", r"was made with other data or another base model; delete it to start again$"),
+        ("residual_add", "corpus 1", r"other weights .*; delete it to"),
+        ("head_only", "corpus 2", r"other data or another base model; delete it to"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused(

@@ -84,7 +84,7 @@ def test_an_empty_split_is_told(tmp_path: Path, tiny_text_files: TinyText) -> No
     recipe = load_recipe(str(tiny_text_files.recipe))
     domains = Domains(load_backbone(recipe, task_of_recipe(recipe).head), load_corpus(f"manifest:{corpus}"))
     assert len(domains.items("away", "train")) == 3
-    with pytest.raises(UserError, match=r"^corpus manifest:some: domain 'away' has no valid examples$"):
+    with pytest.raises(UserError, match=r"^corpus manifest:some: domain 'away' .* valid split$"):
         domains.items("away", "valid")
 
 

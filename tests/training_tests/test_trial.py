@@ -303,7 +303,7 @@ def test_the_check_before_training_names_what_is_wrong(
 def test_a_target_that_the_backbone_knows_is_refused(make_config: MakeConfig, resources: Resources) -> None:
     config = make_config()
     known = config.model_copy(update={"data": config.data.model_copy(update={"target": "home"})})
-    with pytest.raises(UserError, match=r"^data\.target: backbone tiny was trained on 'home' already$"):
+    with pytest.raises(UserError, match=r"^data\.target: backbone tiny .*'home'"):
         Trial(known, resources, None, silent).check()
 
 

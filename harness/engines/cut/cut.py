@@ -62,7 +62,7 @@ def why_no_cut(config: TrialConfig) -> str | None:
     if config.train == "full":
         return "train: full changes every layer"
     if config.loop.augment is not None and config.loop.augment.views is None:
-        return "loop.augment masks the features anew in each step; with loop.augment.views: N there is a cut"
+        return "loop.augment draws new masks in each step; loop.augment.views: N would use N fixed masks of each item"
     return None
 
 

@@ -31,7 +31,7 @@ class CutEngine(Engine):
         if reason := why_no_cut(config):
             return PLAIN_ENGINE, reason
         if not self.prefixes.of(domains).can_resume(config):
-            return PLAIN_ENGINE, "the encoder gives something else when it is run in two parts"
+            return PLAIN_ENGINE, "the encoder gives other outputs when it is run in two parts"
         return self, None
 
     def fit(self, fitting: Fitting) -> FitState:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from harness.engines.packed.pack import Pack
 from harness.engines.packed.steps import OPTIONS, ROW, HostStep, StepInputs, StepKind, inputs_of, take_step
+from harness.errors import first_line
 
 CAPTURE_AFTER = 16  # steps of a kind before it is captured: that costs as much as several, and a probe has no more
 KEPT = 32  # kinds with buffers of their own; the one that was used longest ago goes first
@@ -131,7 +132,7 @@ class CapturedSteps:
         self.pack, self.recorder = pack, recorder
         self.capture_after, self.most = capture_after, most
         self.kept: OrderedDict[StepKind, CapturedStep] = OrderedDict()
-        self._notes = [] if why_not is None else [f"packs run without CUDA graphs: {why_not}"]
+        self._notes = [] if why_not is None else [f"trials that train together run without CUDA graphs: {why_not}"]
 
     def run(self, host: HostStep) -> Tensor:
         """Take a step; its losses, [2, K], on the device."""
@@ -158,9 +159,9 @@ class CapturedSteps:
         try:
             step.record(self.recorder)
         except Exception as error:  # whatever it is, the same step can be taken without
-            cause = str(error).strip().partition("\n")[0] or type(error).__name__
+            cause = first_line(error)
             self.recorder = None
-            self._notes.append(f"a step could not be captured as a CUDA graph, and none is from now on: {cause}")
+            self._notes.append(f"a step could not be recorded as a CUDA graph, so further steps run without: {cause}")
 
     def release(self) -> None:
         """Give buffers and graphs back; they are made anew when they are needed."""

@@ -30,18 +30,18 @@ def why_not_packable(model: TaskModel, loop: LoopSettings) -> str | None:
     """
     device = loop.device.partition(":")[0]
     if loop.precision == "bfloat16" and device not in BFLOAT16_DEVICES:
-        return f"bfloat16 on a {device}: its bits may depend on how many trials share a step"
+        return f"loop.precision: bfloat16 on a {device}: the results may depend on how many trials share a step"
     for adapter in enabled_adapters(model):
         if reason := _why_not(adapter):
             return reason
     head = {name for name, weight in model.head.named_parameters() if weight.requires_grad}
     if head and (head != {"output.weight", "output.bias"} or type(model.head.output) is not nn.Linear):
-        return "the task's head is more than one linear layer named output, and it learns"
+        return "the head is trained, and it is not a single linear layer named output"
     points = model.encoder.insertion_points.values()
     if any(len(point.get_enabled_adapters()) > 1 for point in points):
         return "a layer has more than one adapter"
     if len(_forms(model)) > 1:
-        return "the packed forms of its layers' adapters are not equal"
+        return "its layers have adapters with different packed forms"
     return None
 
 

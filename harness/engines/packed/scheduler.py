@@ -54,10 +54,7 @@ class PackScheduler:
     """
 
     def __init__(
-        self,
-        size: int,
-        prefixes: Prefixes,
-        make_captured: Callable[[Pack], CapturedSteps | None] = captured_on,
+        self, size: int, prefixes: Prefixes, make_captured: Callable[[Pack], CapturedSteps | None] = captured_on
     ) -> None:
         self.size, self.prefixes = size, prefixes
         self.make_captured = make_captured
@@ -206,7 +203,7 @@ class PackScheduler:
             self.size = half
             if pack.captured is not None:
                 pack.captured.release()
-            self.notes.append(f"out of memory with {len(slots)} trials in a pack: going on with {half}")
+            self.notes.append(f"out of memory with {len(slots)} trials in one step; going on with {half} at a time")
         waiting = list(slots)
         while waiting:
             count = min(half, self.size)  # which may go down again meanwhile
