@@ -1,7 +1,7 @@
-"""Which engine trains an arm: asked for, or probed once, and kept where the records are: every later launch agrees.
+"""Choose the engine that trains an arm, once: the one that is asked for, or the fastest one that a probe measures.
 
-A searched arm's engine is an attribute of its study; an experiment's lies in `RESULTS/NAME/execution.json`. What was
-begun without one was begun with the plain loop.
+The choice is stored, so that every later launch uses the same engine: for a searched arm as an attribute of its study,
+for an experiment in `RESULTS/NAME/execution.json`. Where nothing is stored, the plain loop has been used.
 """
 
 from __future__ import annotations
@@ -81,13 +81,15 @@ class EngineChoice:
         return found.execution
 
     def release(self) -> None:
-        """Give the memory of the probes back: what they loaded and computed is not that of the workers."""
+        """Free the memory of the probes: the workers load what they need themselves."""
         self._resources = None
 
     def agree(self, known: Mapping[str, Any], what: str) -> Execution:
-        """The engine that something was begun with, if that is what is asked for.
+        """Return the stored engine, after a check that no other one is asked for; the size of packs may change.
 
-        Another size of pack may be asked for at any time: it changes no number.
+        Args:
+            known: the stored engine.
+            what: the thing that was begun with it, for the error.
 
         Raises:
             UserError: another engine is asked for.
@@ -106,7 +108,7 @@ class EngineChoice:
 def experiment_executions(
     folder: Path, configs: Mapping[str, Sequence[TrialConfig]], choice: EngineChoice, has_records: bool
 ) -> dict[str, Execution]:
-    """The engines of an experiment's arms, as its folder has them, or chosen now and written there.
+    """Read the engines of an experiment's arms from its folder; choose and write those that are missing.
 
     Args:
         folder: of the experiment's results.
@@ -137,5 +139,5 @@ def experiment_executions(
 
 
 def num_slots(executions: Mapping[str, Execution]) -> int:
-    """How many trials a worker has under way: as many as the largest pack."""
+    """How many trials a worker trains at once: the size of the largest pack."""
     return max((execution.pack for execution in executions.values()), default=1)

@@ -71,7 +71,7 @@ def probe(config: TrialConfig, resources: Resources) -> Price:
         raise
     # As in a trial: whatever a user's own strategy raises, the search records it as that trial's failure.
     except Exception as error:
-        return Price(None, f"a trial training failed: {first_line(error)}", trainable=adapted.num_trainable)
+        return Price(None, f"the timed training failed: {first_line(error)}", trainable=adapted.num_trainable)
     # Without training, the validation scores are the trial; with it, they are kept from the best epoch.
     seconds = 2 * build_s + max(1, epochs) * epoch_valid_s + epochs * epoch_s
     return Price(

@@ -132,7 +132,7 @@ class PriceMeter(Protocol):
     """What measures the price of a config that no record has (harness.engines.price_probe; it loads torch)."""
 
     def price(self, config: TrialConfig) -> Price:
-        """One training, measured."""
+        """Measure one training."""
 
     def speed(self, config: TrialConfig, known: Execution | None) -> str:
         """What makes its trainings fast, in words."""

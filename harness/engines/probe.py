@@ -100,7 +100,7 @@ def describe_speed(config: TrialConfig, resources: Resources, known: Execution |
 
 @dataclass(frozen=True)
 class Ahead:
-    """How much training a choice of engine is for; what is None is not known, or not bounded.
+    """How much training is planned, for which an engine is chosen; None: unknown, or not bounded.
 
     Attributes:
         trials: trainings, of all workers together.
@@ -157,7 +157,7 @@ def probe_engines(
 
 
 def _fastest(config: TrialConfig, resources: Resources, engines: Engines) -> tuple[EngineName, str | None]:
-    """The engine that would train a config, were packs asked for, and why not in packs."""
+    """The fastest engine that can train a config, and why it is not the packed one (None where it is)."""
     trial = Trial(config, resources, None, lambda entry: None)
     asked = engines.of(Execution(engine="packed", pack=2))
     engine, reason = asked.choose(config, trial.domains, trial.adapted().model)
@@ -193,6 +193,7 @@ def _measure_all(
         if found is None:  # a larger pack would not fit either
             return seconds, f"{left} do not fit into memory"
         seconds[name] = found
+        # An estimate of the next candidate's run: the next pack has twice as many trials.
         run_s = (time.perf_counter() - began) / (num_warm + num_rounds) * (2 if is_pack else 1)
         if execution.pack > 2 and found > 1.3 * min(seconds.values()):
             break  # it only gets worse
@@ -200,7 +201,7 @@ def _measure_all(
 
 
 def _choose(seconds: dict[str, float], reason: str | None) -> tuple[Execution, str]:
-    """The engine, and in words what it is chosen for: how fast each was measured. `reason`: why there are no packs."""
+    """Choose an engine, and say how fast each was; `reason` says why trials cannot be packed (None: they can)."""
     if "cut" not in seconds:
         return PLAIN, ""
     best, chosen = seconds["plain"], PLAIN

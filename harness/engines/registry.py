@@ -32,9 +32,9 @@ class Engines:
         self.prefixes = Prefixes(budget)
 
     def of(self, execution: Execution) -> Engine:
-        """The engine that is asked for."""
+        """Make the engine that is asked for."""
         return ENGINES[execution.engine](execution, self.prefixes)
 
     def driver(self, size: int) -> PackDriver[Any]:
-        """What has several trials under way: those that can be packed train together, `size` to a step at most."""
+        """Make a driver that trains several trials at once: those that can be packed share steps, `size` at most."""
         return PackDriver(size, self.prefixes)

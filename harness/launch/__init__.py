@@ -1,1 +1,1 @@
-"""Where trials run: in this process, in local processes, or nowhere."""
+"""Run trials: in this process, or in local worker processes."""

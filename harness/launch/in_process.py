@@ -45,7 +45,7 @@ class InProcessLauncher(Launcher):
                 return
 
     def _hear(self, events: Sequence[TrialEvent]) -> bool:
-        """Tell what has ended; whether there was anything."""
+        """Tell what has ended; returns whether there was anything."""
         for event in events:
             if isinstance(event, Busy):
                 self.queue.hold(event.task)

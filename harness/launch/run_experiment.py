@@ -1,4 +1,4 @@
-"""`harness run`: an experiment's trials, those that are missing, and the manifest that its table is made from."""
+"""`harness run`: train the missing trials of an experiment, and write the manifest that its table is made from."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""One arm's search: a claimed trial's settings, its trainings one search seed after another, its end in the storage.
+"""Search one arm: draw the settings of a claimed trial, train it on each search seed, store how it ended.
 
-What is trained is decided by `mirror.py`, from the results of earlier trials only.
+`mirror.py` draws the settings, from the results of earlier trials only.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class ArmSearch:
         return search_task(self.sweep, self.arm, flight.config, flight.number, flight.values, results, self.execution)
 
     def report(self, flight: Flight, entry: Mapping[str, Any]) -> bool:
-        """Take an epoch's metrics; whether to prune."""
+        """Take an epoch's metrics; returns whether to prune."""
         if len(self.sweep.objectives) > 1:
             return False
         if self.sweep.config.pruner.name == "wilcoxon":
@@ -188,7 +188,7 @@ class ArmSearch:
         return self._step(flight, step, entry["metrics"])
 
     def _step(self, flight: Flight, step: int, valid: Mapping[str, float]) -> bool:
-        """Take a step's metrics, once; whether to prune at it. Steps after the one that prunes do not count.
+        """Take a step's metrics, once; returns whether to prune at it. Steps after the one that prunes do not count.
 
         A pruner sees the objective alone, and what keeps a constraint mostly pays for it there. So a trial that meets
         every constraint at this step goes on, whatever the pruner says: else the search would leave nothing feasible
@@ -208,7 +208,7 @@ class ArmSearch:
         return bool(constraints) and all(constraint.violation(valid) <= 0 for constraint in constraints)
 
     def land(self, flight: Flight, summary: Summary, folder: TrialFolder) -> bool:
-        """Take a finished training; whether the trial has ended (otherwise a training is due).
+        """Take a finished training; returns whether the trial has ended (otherwise a training is due).
 
         The record may be that of a duplicate, which another arm or number trained: this trial's own judge goes through
         its log, so that the outcome is the same as if the trial had been trained for itself.

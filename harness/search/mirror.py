@@ -3,7 +3,9 @@
 Trial n of an arm is drawn by Optuna's sampler from the results of trials 0 .. n - lag and from nothing else, with
 randomness derived from (search seed, arm, n). A pruner judges trial n against the same trials. So the search does not
 depend on how many workers there are, which of them is faster, or where it was killed: 25 trials and then 25 more are
-the 50 trials of one go. Trials n - lag + 1 .. n - 1 are shown to the sampler as running (for its constant liar).
+the 50 trials of one go. Trials n - lag + 1 .. n - 1 are shown to the sampler as running (for its constant liar):
+
+    lag 3, trial 7:   0 1 2 3 4 finished   5 6 running, whether or not they have ended in fact
 
 The mirror is an in-memory Optuna study that is asked and told in that order. After a restart it is rebuilt by asking
 and telling again, which also checks that the stored trials are those that this version of Optuna would draw.
@@ -86,6 +88,7 @@ class Mirror:
         """What trial `number` draws, by key (Optuna's values; see `space.setting`)."""
         while len(self._trials) <= number:
             coming = len(self._trials)
+            # Exactly the history of this trial is told before it is drawn, however much more is known by now.
             for earlier in range(self._num_told, len(self.history(coming))):
                 self._tell(earlier)
             self.study.sampler = self.make_sampler(coming)
@@ -99,6 +102,7 @@ class Mirror:
 
     def _tell(self, number: int) -> None:
         trial, result = self._trials[number], self.result(number)
+        # Halving marks a trial with the rungs that it reached while it reported; reporting again gives the same marks.
         judge = self.judge(number) if self._pruner_remembers() else None
         for step, value in sorted(result.steps.items()):
             trial.report(value, step)
@@ -147,7 +151,7 @@ class Judge:
         self.study = Study(mirror.study.study_name, _History(mirror.storage, seen, self.attrs), RandomSampler())  # type: ignore[arg-type]
 
     def report(self, step: int, value: float) -> bool:
-        """Take a step's value; whether to prune the trial now."""
+        """Take a step's value; returns whether to prune the trial now."""
         self.frozen.intermediate_values[step] = value
         return bool(self.pruner.prune(self.study, self.frozen))
 

@@ -1,4 +1,4 @@
-"""Who owns a running trial: a store of a process, told from every other one, of this machine or another."""
+"""Identify the owner of a running trial, a store that a process has opened, and find out whether it is still alive."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def inner(parameter: Parameter) -> Value | None:
     """A value inside the range that is no round number: a setting that takes integers only refuses it."""
     if isinstance(parameter, (CategoricalParameter, IntParameter)):
         return None
-    share = (math.sqrt(5) - 1) / 2
+    share = (math.sqrt(5) - 1) / 2  # irrational, so that no range with round ends gives a round number
     if isinstance(parameter, FloatParameter):
         return setting(parameter, parameter.low + share * (parameter.high - parameter.low))
     return setting(

@@ -83,8 +83,8 @@ class StudyStore:
             raise
 
     def _begin_sqlite(self, connection: sqlalchemy.Connection) -> None:
-        # A transaction that reads first and then writes fails at once if another one has written in between, whatever
-        # the busy timeout is. IMMEDIATE waits for its turn before it reads.
+        # In SQLite, a transaction that reads and then writes fails at once if another one has written in between,
+        # whatever the busy timeout is. IMMEDIATE waits for its turn before it reads.
         connection.exec_driver_sql("BEGIN" if getattr(self._reading, "now", False) else "BEGIN IMMEDIATE")
 
     def _open_study(self, directions: list[StudyDirection]) -> int:
@@ -194,6 +194,7 @@ class StudyStore:
                 if waiting:
                     row = trial_rows.put_running(connection, min(waiting, key=lambda row: row.number))
                 else:
+                    # Finished trials are in `_seen` and not in `rows`: the next number is above those of both.
                     number = max([row.number for row in rows] + [len(self._seen) - 1]) + 1
                     if number >= limit:
                         return None
@@ -337,7 +338,7 @@ class StudyStore:
             yield connection
 
     def _read(self, read: Callable[[], T]) -> T:
-        """`_try` for what only reads: it waits for no writer."""
+        """As `_try`, for an action that only reads: it waits for no writer (`_begin_sqlite`)."""
         self._reading.now = True
         try:
             return self._try(read)

@@ -132,7 +132,7 @@ def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm,
 
 
 def _check_rows(config: SweepConfig, arms: Sequence[Arm], path: Path) -> None:
-    """What the table names is there, and no arm is called as a winner of another arm may be."""
+    """Check that the rows that the table names exist, and that no arm has the name of another arm's winner."""
     names, searched = [arm.name for arm in arms], [arm.name for arm in arms if arm.space]
     clash = clash_of(names, searched, config.confirm.rules)
     if clash is not None:

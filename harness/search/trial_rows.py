@@ -2,7 +2,7 @@
 
 Optuna's own methods load each object that they write, one transaction a value, and read a study by its whole length:
 several milliseconds, many times a trial. The statements here are made once, name rows by their keys, and so cost the
-same in a long study. Whoever writes has the trial's (or the study's) row for himself, in a transaction of his own.
+same in a long study. Every write is a transaction that has locked the trial's (or the study's) row.
 """
 
 from __future__ import annotations

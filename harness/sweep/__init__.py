@@ -1,1 +1,1 @@
-"""Launching trials: an experiment's arms x seeds, in this process or in several."""
+"""Run a sweep: plan it, search, race the best settings over more seeds, confirm the winners, tell how it goes."""

@@ -8,7 +8,7 @@ from harness.errors import UserError
 
 
 def check_device(name: str) -> None:
-    """Find out before anything is trained.
+    """Check that a device exists, before anything is trained.
 
     Raises:
         UserError: it is no device's name, or there is no such device here.

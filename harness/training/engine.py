@@ -95,7 +95,7 @@ PLAIN_ENGINE = PlainEngine()
 
 
 def drive(steps: Generator[Fitting, FitState, T]) -> T:
-    """Go through a trial's steps, training each one that is due alone; what they return."""
+    """Train whatever a trial's steps yield, one training at a time; returns what the steps return."""
     try:
         fitting = next(steps)
         while True:

@@ -27,7 +27,7 @@ class Limit:
 
 
 def memory_limits(device: torch.device) -> list[Limit]:
-    """All that limit a training's memory; none where nothing tells (a failed allocation does, then).
+    """Every limit of a training's memory; empty where the system tells none (then a failed allocation has to).
 
     Args:
         device: where it runs. What torch keeps of a GPU's memory counts as used: it was needed once.

@@ -223,7 +223,7 @@ class Fit:
         self._report(entry)
 
     def _take_score(self, score: float) -> bool:
-        """Take the epoch's score; whether it is the best so far."""
+        """Take the epoch's score; returns whether it is the best so far."""
         state = self.state
         if state.best_epoch and not METRICS[self.plan.metric].better(score, state.best_score):
             return False

@@ -10,7 +10,7 @@ from harness.config.trial import LoopSettings
 
 
 def dtype_of(loop: LoopSettings) -> torch.dtype:
-    """The dtype of a training's weights, and of what reaches its cut: with bfloat16 float32, which holds all of its."""
+    """The dtype of a training's weights and of what reaches its cut; bfloat16 keeps both in float32."""
     return torch.float64 if loop.precision == "float64" else torch.float32
 
 

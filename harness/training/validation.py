@@ -1,6 +1,6 @@
-"""What a trial is scored by after each epoch: the validation items of its domains, against the base model.
+"""Score a trial after each epoch: on the validation items of its domains, and against the base model.
 
-Whoever trains (the plain loop, or a faster engine) says how a domain is scored; what is made of it is said here, once.
+An engine says how one domain is scored; the epoch's numbers are made of that here, for all engines.
 """
 
 from __future__ import annotations

@@ -25,11 +25,7 @@ def write_experiment(files: TinyText, path: Path) -> Path:
     """Four trials that train, with every kind of noise, and two that only score."""
     base: dict[str, Any] = yaml.safe_load(files.experiment.read_text(encoding="utf-8"))["base"]
     noisy = {"adapter": {"dropout": 0.2}, "loop": {"patience": 6}}
-    arms = {
-        "frozen": {"train": "none", "adapter": None},
-        "noisy": noisy,
-        "both": {"train": "adapters_and_head"},
-    }
+    arms = {"frozen": {"train": "none", "adapter": None}, "noisy": noisy, "both": {"train": "adapters_and_head"}}
     return files.write_experiment(
         path, name=NAME, base=merge(base, {"loop": {"epochs": 8, "batch_size": 4}}), arms=arms, seeds=[0, 1]
     )

@@ -36,6 +36,10 @@ class Ran:
     entries: list[dict[str, Any]] = field(default_factory=list)
 
 
+Runs = tuple[list[TrialConfig], list[Ran]]
+"""Trials, and how each trained."""
+
+
 def chosen(config: TrialConfig, resources: Resources, execution: Execution) -> tuple[str, str | None]:
     """The engine that trains a trial where another is asked for, and why not that one."""
     trial = Trial(config, resources, None, lambda entry: None)

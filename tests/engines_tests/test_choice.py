@@ -174,11 +174,7 @@ def test_how_long_the_plain_loop_needs(configs: dict[str, TrialConfig]) -> None:
         (179.0, {"plain": (1, 1), "cut": (1, 1)}, "packs of 2 or more"),
         (239.0, {"plain": (1, 2), "cut": (1, 1), "packed 2": (1, 1)}, "packs of 4 or more"),  # which will take 6 s
         (361.0, {"plain": (1, 2), "cut": (1, 2), "packed 2": (1, 2), "packed 4": (0, 1)}, "packs of 8 or more"),
-        (
-            math.inf,
-            {"plain": (1, 2), "cut": (1, 2), "packed 2": (1, 2), "packed 4": (0, 2), "packed 8": (0, 2)},
-            None,
-        ),
+        (math.inf, {"plain": (1, 2), "cut": (1, 2), "packed 2": (1, 2), "packed 4": (0, 2), "packed 8": (0, 2)}, None),
     ],
 )
 def test_measuring_costs_a_tenth_of_the_search_at_most(

@@ -125,11 +125,7 @@ def test_speech(device: torch.device, make_speech_config: MakeConfig, resources:
 
 
 def test_a_replay_is_the_step_that_was_captured(
-    device: torch.device,
-    make_config: MakeConfig,
-    resources: Resources,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    device: torch.device, make_config: MakeConfig, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Graphs against the same buffers without them, through refills and new neighbours; nothing had to be told."""
     configs = mixed(make_config, precision="float64", device=str(device))
@@ -159,11 +155,7 @@ def no_waiting(device: torch.device) -> Iterator[None]:
 
 
 def test_a_step_does_not_wait_for_the_device(
-    device: torch.device,
-    make_config: MakeConfig,
-    resources: Resources,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    device: torch.device, make_config: MakeConfig, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With noise and penalties; the losses are read when an epoch has no more steps."""
     configs = mixed(make_config, epochs=1, device=str(device))
@@ -183,11 +175,7 @@ def test_a_step_does_not_wait_for_the_device(
 
 
 def test_memory_that_runs_out_halves_the_pack(
-    device: torch.device,
-    make_config: MakeConfig,
-    resources: Resources,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    device: torch.device, make_config: MakeConfig, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The device's own allocator refuses a launch of more than three trials; the numbers are those of an undisturbed
     run."""
@@ -216,11 +204,7 @@ def test_the_devices_memory_is_known(device: torch.device) -> None:
 
 
 def test_bfloat16(
-    device: torch.device,
-    make_config: MakeConfig,
-    resources: Resources,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    device: torch.device, make_config: MakeConfig, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Packs from graphs, and the cut, against the plain loop: losses within the rounding (test_bfloat16.py)."""
     monkeypatch.setattr(packable, "BFLOAT16_DEVICES", ("cuda", "cpu"))

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from trial_configs import MakeConfig
 
-from harness.config.trial import TrialConfig
 from harness.engines.cut.prefixes import Prefixes
 from harness.engines.packed import captured, driver, steps
 from harness.engines.packed.captured import CapturedStep, CapturedSteps, Recorder, captured_on
@@ -28,7 +27,7 @@ from harness.training.checkpoint import load_checkpoint
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 
-from .packs import PACKED, Ran, assert_poisoned, assert_same_bits, poison, run_all, strategy
+from .packs import PACKED, Ran, Runs, assert_poisoned, assert_same_bits, poison, run_all, strategy
 from .test_packed_oracle import adapters, mixed
 
 pytestmark = pytest.mark.slow
@@ -86,9 +85,7 @@ class Graphs:
 
 
 @pytest.fixture(scope="module")
-def direct(
-    make_config: MakeConfig, resources: Resources, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[list[TrialConfig], list[Ran]]:
+def direct(make_config: MakeConfig, resources: Resources, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Eight trials that differ in everything that slots may differ in, in one pack, the direct way."""
     torch.set_num_threads(1)
     configs = mixed(make_config)
@@ -97,12 +94,7 @@ def direct(
 
 @pytest.mark.parametrize(("size", "most"), [(8, 32), (3, 32), (3, 1), (1, 2), (1, 32)])
 def test_buffers_give_the_direct_ways_bits(
-    size: int,
-    most: int,
-    direct: tuple[list[TrialConfig], list[Ran]],
-    resources: Resources,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    size: int, most: int, direct: Runs, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other sizes, neighbours, refills and penalties; recorded and not; kinds that were forgotten and come again."""
     configs, expected = direct
@@ -169,10 +161,7 @@ def test_speech(
 
 
 def test_rows_that_are_added_make_the_old_graphs_useless(
-    direct: tuple[list[TrialConfig], list[Ran]],
-    resources: Resources,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    direct: Runs, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two trials train from graphs when six more come, for which the pack needs new rows."""
     configs, expected = direct
@@ -219,10 +208,7 @@ def test_a_poisoned_slot_keeps_its_nan_and_says_where_it_began(
 
 
 def test_a_capture_that_fails_is_told_once_and_changes_nothing(
-    direct: tuple[list[TrialConfig], list[Ran]],
-    resources: Resources,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    direct: Runs, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configs, expected = direct
     graphs = Graphs(fails=True)
@@ -236,10 +222,7 @@ def test_a_capture_that_fails_is_told_once_and_changes_nothing(
 
 
 def test_memory_that_runs_out_gives_the_buffers_back(
-    direct: tuple[list[TrialConfig], list[Ran]],
-    resources: Resources,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    direct: Runs, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configs, expected = direct
     graphs = Graphs()
@@ -283,7 +266,7 @@ def _old_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("fault", [None, _keeps_what_warm_ups_did, _old_inputs])
 def test_planted_faults_are_caught(
     fault: Callable[[pytest.MonkeyPatch], None] | None,
-    direct: tuple[list[TrialConfig], list[Ran]],
+    direct: Runs,
     resources: Resources,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -14,12 +14,11 @@ import pytest
 import torch
 from trial_configs import MakeConfig
 
-from harness.config.trial import TrialConfig
 from harness.engines.cut.prefixes import Prefixes
 from harness.engines.packed import driver, optimizer, scheduler, steps
 from harness.training.resources import Resources
 
-from .packs import Ran, assert_same_bits, run_all
+from .packs import Runs, assert_same_bits, run_all
 from .test_packed_oracle import adapters, mixed
 
 pytestmark = pytest.mark.slow
@@ -112,9 +111,7 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    make_config: MakeConfig, resources: Resources, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[list[TrialConfig], list[Ran]]:
+def undisturbed(make_config: MakeConfig, resources: Resources, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Seven trials in one pack: of one seed, so that they start together, with noise and penalties of their own."""
     torch.set_num_threads(1)
     drops = (0.0, 0.5, 0.3, 0.9, 0.2, 0.5, 0.1)
@@ -143,12 +140,7 @@ def _numbers(notes: Sequence[str]) -> list[list[str]]:
     ],
 )
 def test_half_as_many_trials_go_on_to_the_same_bits(
-    place: str,
-    error: str,
-    undisturbed: tuple[list[TrialConfig], list[Ran]],
-    resources: Resources,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    place: str, error: str, undisturbed: Runs, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seven do not fit, three do: told once, kept to from then on, and no bit of any trial shows it."""
     configs, expected = undisturbed
@@ -168,10 +160,7 @@ def test_half_as_many_trials_go_on_to_the_same_bits(
 
 
 def test_it_is_halved_again_until_it_fits(
-    undisturbed: tuple[list[TrialConfig], list[Ran]],
-    resources: Resources,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    undisturbed: Runs, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seven, three, one: what is left of a launch obeys each lower size at once."""
     configs, expected = undisturbed
@@ -207,10 +196,7 @@ def test_a_trial_that_does_not_fit_alone_fails_alone(
 
 
 def test_any_other_failure_leaves_the_size(
-    undisturbed: tuple[list[TrialConfig], list[Ran]],
-    resources: Resources,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    undisturbed: Runs, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise RuntimeError("a kernel that is not there")
@@ -224,10 +210,7 @@ def test_any_other_failure_leaves_the_size(
 
 
 def test_what_failed_is_freed_before_the_next_try(
-    undisturbed: tuple[list[TrialConfig], list[Ran]],
-    resources: Resources,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    undisturbed: Runs, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error's traceback would hold the large launch's tensors while the smaller ones run."""
     configs, _ = undisturbed

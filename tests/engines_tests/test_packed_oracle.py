@@ -30,7 +30,7 @@ from harness.instantiate import instantiate, to_plain
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 
-from .packs import PACKED, Ran, assert_poisoned, assert_same_bits, largest_difference, poison, run_all, strategy
+from .packs import PACKED, Runs, assert_poisoned, assert_same_bits, largest_difference, poison, run_all, strategy
 
 pytestmark = pytest.mark.slow
 
@@ -121,9 +121,7 @@ def test_whatever_can_be_packed_is_the_plain_loop(
 
 
 @pytest.fixture(scope="module")
-def alone(
-    make_config: MakeConfig, resources: Resources, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[list[TrialConfig], list[Ran]]:
+def alone(make_config: MakeConfig, resources: Resources, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Two trials of a kind each as a pack of one, in float32."""
     torch.set_num_threads(1)
     configs = [mixed(make_config)[number] for number in (3, 4)]
@@ -132,11 +130,7 @@ def alone(
 
 @pytest.mark.parametrize("neighbours", ["none", "mixed", "swapped", "twins"])
 def test_bits_do_not_depend_on_the_other_slots(
-    neighbours: str,
-    alone: tuple[list[TrialConfig], list[Ran]],
-    make_config: MakeConfig,
-    resources: Resources,
-    tmp_path: Path,
+    neighbours: str, alone: Runs, make_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
     """Other neighbours, other slots, another number of them: the same bits."""
     (first, second), (expected, other) = alone
@@ -154,11 +148,7 @@ def test_bits_do_not_depend_on_the_other_slots(
 
 
 def test_a_poisoned_slot_keeps_its_nan(
-    alone: tuple[list[TrialConfig], list[Ran]],
-    make_config: MakeConfig,
-    resources: Resources,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    alone: Runs, make_config: MakeConfig, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One slot's weights become NaN in the middle: it fails as it does alone, the others do not notice."""
     (first, _), (expected, _) = alone
@@ -170,7 +160,7 @@ def test_a_poisoned_slot_keeps_its_nan(
 
 
 def test_slots_that_end_are_refilled(
-    alone: tuple[list[TrialConfig], list[Ran]], make_config: MakeConfig, resources: Resources, tmp_path: Path
+    alone: Runs, make_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
     """Seven trials through three slots, some shorter than others: whoever comes later has the same bits."""
     (first, second), (expected, other) = alone
@@ -220,7 +210,7 @@ def test_checkpoints_pass_between_pack_and_loop(
 
 
 def test_a_pack_resumes_to_the_same_bits(
-    alone: tuple[list[TrialConfig], list[Ran]], make_config: MakeConfig, resources: Resources, tmp_path: Path
+    alone: Runs, make_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
     """Evicted after each epoch, saved, loaded beside other neighbours."""
     (first, _), (expected, _) = alone
@@ -304,11 +294,7 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 
 @pytest.mark.parametrize("fault", [None, *FAULTS])
 def test_planted_faults_are_caught(
-    fault: str | None,
-    make_config: MakeConfig,
-    resources: Resources,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    fault: str | None, make_config: MakeConfig, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The comparison of the first test, two trials and 12 steps: each fault is far outside of what it allows."""
     loop = {"epochs": 2, "precision": "float64"}

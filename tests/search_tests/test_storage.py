@@ -321,7 +321,7 @@ def test_a_writer_is_waited_for_and_a_reader_waits_for_nobody(tmp_path: Path) ->
     ("given", "message"),
     [
         ("oracle://me:secret@host/db", r"storage oracle://me:\*\*\*@host/db: unknown kind of storage 'oracle'; give a"),
-        ("sqlite://", "storage sqlite://: a search is not kept in memory; give a path"),
+        ("sqlite://", "storage sqlite://: .* in memory; give a path"),
         ("postgresql://me:secret@host:port/db", "storage postgresql://...: not a URL; give a path of a SQLite file"),
         ("postgresql+pg9://me:secret@host/db", "the driver pg9 is missing: write postgresql\\+psycopg://"),
         ("{tmp}", "cannot be opened as a SQLite file: unable to open database file"),

@@ -206,7 +206,7 @@ def test_a_training_that_fails_has_no_price(tiny_text_files: TinyText, tmp_path:
     arm = sweep.searched[0]
     price = Prices(RecordedPrices(tmp_path, ()), PriceProbe).price(sweep.trial(arm, {}, 0))
     assert price.seconds is None
-    assert price.source.startswith("a trial training failed: ")
+    assert price.source.startswith("the timed training failed: ")
     bad = ArmPlan("bad", "", Count(2), Count(), Count(), 1, 3, price)
     plan = SweepPlan("s", tmp_path, (bad,), 1)
     assert "not include bad;" in total_lines(plan)[-1]

@@ -501,9 +501,7 @@ L2_RUN: dict[str, Any] = {
 
 
 def test_the_l2_term_leaves_nothing_behind(
-    make_config: MakeConfig,
-    resources: Resources,
-    live_graph_counts: Callable[[Fitting], list[tuple[int, int]]],
+    make_config: MakeConfig, resources: Resources, live_graph_counts: Callable[[Fitting], list[tuple[int, int]]]
 ) -> None:
     """NeMo's registry grew by a live graph a step. Here the sixtieth step finds as few as the twentieth."""
     fitting = prepare(make_config(**L2_RUN), resources, rising())

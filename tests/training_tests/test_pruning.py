@@ -34,11 +34,7 @@ def stop_at(epoch: int) -> Callable[[Entry], bool | None]:
     ids=["first", "third", "last", "never"],
 )
 def test_true_stops_the_training(
-    answer: Callable[[Entry], bool | None],
-    pruned: bool,
-    epochs_run: int,
-    make_config: MakeConfig,
-    resources: Resources,
+    answer: Callable[[Entry], bool | None], pruned: bool, epochs_run: int, make_config: MakeConfig, resources: Resources
 ) -> None:
     entries: list[Entry] = []
 

@@ -126,7 +126,7 @@ def run_prefix(model: TaskModel, cut: Cut, inputs: Tensor, lengths_B: Tensor) ->
 
 @torch.no_grad()
 def resumes(model: TaskModel, inputs: Tensor, lengths_B: Tensor, cut: Cut) -> bool:
-    """Whether an encoder run in two parts gives what it gives whole, which some pretrained model may not.
+    """Whether an encoder that is run in two parts gives the same outputs; some pretrained encoders may not.
 
     Args:
         model: the base model, in eval mode.
@@ -141,9 +141,9 @@ def resumes(model: TaskModel, inputs: Tensor, lengths_B: Tensor, cut: Cut) -> bo
 
 
 class CutModel(TaskModel):
-    """The rest of a trial's model, sharing its modules: takes what reached the cut instead of inputs.
+    """The part of a trial's model behind the cut; its input is what the frozen prefix gave.
 
-    Weights keep their names, so that checkpoints pass between the two.
+    It shares the model's modules, and weights keep their names: a checkpoint of either loads in the other.
     """
 
     def __init__(self, model: TaskModel, cut: Cut) -> None:

@@ -17,7 +17,7 @@ from harness.training.views import num_views_of
 
 
 class CutEngine(Engine):
-    """See above; a trial without a frozen prefix is the plain engine's.
+    """Trains the part behind the cut; a trial without a frozen prefix goes to the plain engine.
 
     Args:
         execution: see Engine.

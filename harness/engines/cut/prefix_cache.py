@@ -1,4 +1,4 @@
-"""What the frozen prefix gives for each item, computed once and kept: in memory, beyond a limit in a mapped file.
+"""Keep what the frozen layers compute for each item: in memory, and beyond a limit in a memory-mapped file.
 
 Each item is computed slot by slot (harness/engines/cut/slot_layers.py), at a padded length that depends on the item
 alone, so that its bits do not depend on what else is needed, in which order, or whether anything is kept. A file's name
@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -50,7 +49,7 @@ def whole_steps(num_steps: int) -> int:
 
 @dataclass(frozen=True)
 class PrefixPlan:
-    """What is computed for which items.
+    """How a prefix is computed and stored.
 
     Attributes:
         compute: items, and the number of input steps to pad them to -> [items, steps, D]; an item's bits must not
@@ -97,21 +96,10 @@ def prefix_code() -> str:
     from harness.engines.cut import cut, slot_layers
     from harness.training import precision
 
-    modules: list[ModuleType] = [
-        insertion,
-        module_mixin,
-        blocks,
-        encoders,
-        pretrained,
-        spec_augment,
-        precision,
-        cut,
-        slot_layers,
-        inspect.getmodule(Item),  # type: ignore[list-item]
-    ]
+    modules = [insertion, module_mixin, blocks, encoders, pretrained, spec_augment, precision, cut, slot_layers]
     state = hashlib.sha256(Path(__file__).read_bytes())
-    for module in modules:
-        state.update(Path(str(module.__file__)).read_bytes())
+    for module in (*modules, inspect.getmodule(Item)):
+        state.update(Path(str(module.__file__)).read_bytes())  # type: ignore[union-attr]
     return state.hexdigest()
 
 
@@ -134,7 +122,7 @@ class PrefixBudget:
 
 
 class PrefixStore:
-    """The prefix of one split's items, by their place in it.
+    """What the prefix gives for the items of one split; an item's place is its index in the split.
 
     Args:
         items: the whole split, in corpus order (with augmented views, all of each); only those asked for are computed.
@@ -236,7 +224,7 @@ class PrefixStore:
             self.done.flush()
 
     def _move_to_file(self) -> None:
-        """Go on in a mapped file, which other processes and later runs read as well."""
+        """Copy the rows to a mapped file, which other processes and later runs read as well, and go on there."""
         assert self.table_NPD is not None
         if self.plan.device.type != "cpu":
             return  # a GPU's table stays where it is

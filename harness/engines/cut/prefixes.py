@@ -34,7 +34,7 @@ class Prefixes:
         self._of: dict[Domains, DomainPrefixes] = {}
 
     def of(self, domains: Domains) -> DomainPrefixes:
-        """Those of one backbone on one corpus."""
+        """The prefixes of one backbone on one corpus."""
         if domains not in self._of:
             self._of[domains] = DomainPrefixes(domains, self.budget)
         return self._of[domains]
@@ -54,7 +54,7 @@ class DomainPrefixes:
         return find_cut(config, self._domains.frozen_model(config.loop))
 
     def can_resume(self, config: TrialConfig) -> bool:
-        """Whether the backbone run in two parts gives what it gives whole, tried on two items, once for each cut."""
+        """Whether the backbone gives the same outputs in two parts; tried on two items, once for each cut."""
         domains, loop = self._domains, config.loop
         key = (self.cut(config), config.data.target, loop.device, loop.precision)
         if key not in self._resumes:
@@ -157,7 +157,7 @@ class DomainPrefixes:
 
 
 class _OneItemEach:
-    """Slots of one item, for layers that work slot by slot."""
+    """Tells layers that work slot by slot that each slot is one item."""
 
     def __init__(self) -> None:
         self.num_slots = 0

@@ -48,6 +48,8 @@ class SlotLinear(nn.Linear):
         """[K * B, ..., I] -> [K * B, ..., O]."""
         launch = self.current.launch
         count = launch.num_slots
+        # One product of all K * B rows may add in another order than that of B rows: the bits would depend on K.
+        #     [K * B, I] x [I, O]  ->  K products [B, I] x [I, O], each of them as if its slot were alone
         rows_KRI = x.reshape(count, -1, self.in_features)
         if self.learnt is None:
             weight_KIO = self.weight.t().expand(count, -1, -1)
@@ -60,7 +62,7 @@ class SlotLinear(nn.Linear):
 
 
 class SlotConvolution(nn.Module):
-    """A frozen convolution, run slot by slot: its kernels are chosen, and its sums cut, by the number of rows."""
+    """A frozen convolution, run slot by slot: libraries choose its kernels and order of sums by the number of rows."""
 
     def __init__(self, inner: nn.Module, current: Current[Any]) -> None:
         super().__init__()

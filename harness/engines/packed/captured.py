@@ -93,7 +93,7 @@ class CapturedStep:
             RuntimeError: as the recorder.
         """
         places_K = self.inputs.values_KC[:, ROW].long()
-        saved_3KP = self.rows_3RP.index_select(1, places_K)
+        saved_3KP = self.rows_3RP.index_select(1, places_K)  # the recorder's warm-ups are real steps on these rows
         try:
             self.replay = recorder(self.device_part)
         finally:
@@ -169,18 +169,18 @@ class CapturedSteps:
         self.kept.clear()
 
     def _wait(self) -> None:
-        """A graph must not go while it runs."""
+        """Wait for the device: a graph must not be freed while it runs."""
         if self.pack.rows_3RP.device.type == "cuda":
             torch.cuda.synchronize(self.pack.rows_3RP.device)
 
     def take_notes(self) -> list[str]:
-        """What should be told, once."""
+        """Take the messages for the user, so that each is told once."""
         notes, self._notes = self._notes, []
         return notes
 
 
 def captured_on(pack: Pack) -> CapturedSteps | None:
-    """What runs a pack's steps on its device: on a CPU nothing, as the direct way copies less."""
+    """The captured steps of a pack on a GPU; None on a CPU, where running directly copies less."""
     device = pack.rows_3RP.device
     if device.type != "cuda":
         return None

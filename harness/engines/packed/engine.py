@@ -16,9 +16,9 @@ from harness.training.resources import Domains
 
 
 class PackedEngine(Engine):
-    """See above; what cannot be packed trains behind its cut, where it has one.
+    """Trains packs; a trial that cannot be packed goes to the cut engine, or from there to the plain one.
 
-    Who has several trials under way gives their trainings to a PackDriver (driver.py); `fit` makes a pack of one.
+    A pack of several comes from a PackDriver (driver.py), which is given their trainings; `fit` makes a pack of one.
 
     Args:
         execution: see Engine.

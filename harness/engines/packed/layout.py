@@ -71,6 +71,7 @@ class Layout:
         views = []
         for entry, tensor in zip(self.entries, like, strict=True):
             view = row_P[entry.offset : entry.offset + entry.size].reshape(entry.shape)
+            # An adapter of dim 4 in a pack of dim 8: the row holds [8, D], of which the first [4, D] are its weights.
             for axis, size in enumerate(tensor.shape):
                 if view.shape[axis] != size:
                     view = view.narrow(axis, 0, size)

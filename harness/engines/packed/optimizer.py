@@ -59,8 +59,8 @@ def step_rows(
     if clips:
         norm_K1 = torch.linalg.vector_norm(gradients_KP, dim=1, keepdim=True)
         scale_K1 = torch.clamp(clip / (norm_K1 + 1e-6), max=1.0)
-        gradients_KP *= torch.where(clip.isnan(), 1.0, scale_K1)
-    scratch_KP = gradients_KP.square().mul_(new2)  # the last allocation
+        gradients_KP *= torch.where(clip.isnan(), 1.0, scale_K1)  # NaN: this trial is not clipped
+    scratch_KP = gradients_KP.square().mul_(new2)  # the last allocation; below, memory is used again by `out=`
     weights_KP *= decay
     first_KP.lerp_(gradients_KP, new1)
     second_KP.mul_(beta2).add_(scratch_KP)

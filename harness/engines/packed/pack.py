@@ -30,7 +30,7 @@ class StepRunner(Protocol):
         """Give buffers back; they are made anew when they are needed."""
 
     def take_notes(self) -> list[str]:
-        """What should be told, once."""
+        """Take the messages for the user, so that each is told once."""
 
 
 class Pack:

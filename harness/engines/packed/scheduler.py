@@ -1,8 +1,13 @@
-"""Which slots run together, and the launches.
+"""Choose which slots take their next step together, and run that step (a launch).
 
 All slots of a worker, of whatever kinds of pack, are in one scheduler. Each launch takes the largest group of slots
-whose next batches have one shape; who is to be scored, or has waited for long, comes first. Nothing of that changes a
-slot's numbers.
+whose next batches have one shape; slots that are to be scored, or have waited for long, come first:
+
+    slot 0  train 8 x 12   \
+    slot 1  train 8 x 12    > the launch          slot 3  train 8 x 16   waits, PATIENCE launches at most
+    slot 2  train 8 x 12   /
+
+The choice changes no slot's numbers.
 """
 
 from __future__ import annotations
@@ -126,6 +131,7 @@ class PackScheduler:
 
     def _choose(self) -> tuple[Pack, list[Slot]]:
         """The largest group of slots that can share a launch; the one that has waited longest, if that is too long."""
+        # Slots can share a launch if they are in one pack and train on one padded shape, or score the very same batch.
         groups: dict[Any, list[tuple[Pack, Slot]]] = defaultdict(list)
         for pack, slot in self.slots:
             due = slot.due

@@ -131,7 +131,7 @@ class Scoring:
 
 
 class Slot:
-    """See above.
+    """One trial in a pack.
 
     Args:
         fitting: the training; its checkpoint, if it has one, is read here.

@@ -27,8 +27,8 @@ from harness.engines.packed.pack import Pack
 from harness.engines.packed.slot import ScoreStep, Slot, TrainStep
 from harness.tasks.task import Batch
 
-# A slot's own numbers, after the coefficients of its optimizer: these, then the options of its strategy, as many as its
-# packed form names, and last the probabilities of keeping, one a layer.
+# The columns of values_KC, a slot's own numbers:
+#     coefficients of AdamW | own rows | own steps | row | options of the strategy ... | keep probability a layer ...
 OWN_ROWS, OWN_STEPS, ROW, OPTIONS = range(NUM_COEFFICIENTS, NUM_COEFFICIENTS + 4)
 
 
@@ -224,9 +224,11 @@ def take_step(pack: Pack, kind: StepKind, inputs: StepInputs, rows_3KP: Tensor) 
         scores, valid_BT = pack.model.forward(launch, x_KBTD, attended_KBT)
         losses_KB = pack.task.loss_rows(scores, valid_BT, batch).reshape(kind.num_slots, -1)
     real_KB = torch.arange(kind.num_rows, device=losses_KB.device) < launch.num_own_rows_K[:, None]
+    # A padded row repeats the slot's first one, so that nothing in it is NaN that is not NaN there; it must not count.
     losses_K = torch.where(real_KB, losses_KB, 0.0).sum(1) / launch.num_own_rows_K
     auxiliary_K = sum(launch.penalties[1:], launch.penalties[0]) if launch.penalties else None
     total = losses_K.sum() if auxiliary_K is None else (losses_K + auxiliary_K).sum()
+    # A slot's weights reach its own loss only: the gradient of the sum is, slot by slot, that of its loss alone.
     gradients = torch.autograd.grad(total, list(leaves.values()))
     gradients_KP = torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
     losses_2K = torch.stack([losses_K, torch.zeros_like(losses_K) if auxiliary_K is None else auxiliary_K]).detach()
