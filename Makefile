@@ -1,5 +1,5 @@
 # demo: set up, train adapters on real text and speech, show the tables     test: set up, lint, types, tests
-# test-fast: the same without the slow tests     check: lint and types     format: reformat     bench: races, by hand
+# test-fast: the same without the slow tests     test-docs: follows the pages of README and docs     check: lint and types     format: reformat     bench: races, by hand
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTR
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 SOURCES := harness tests benchmarks docs .ci
 
-.PHONY: demo test test-fast check lint types pytest pytest-fast format extra bench bench-parts bench-quick clean
+.PHONY: demo test test-fast test-docs check lint types pytest pytest-fast format extra bench bench-parts bench-quick clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -34,10 +34,14 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 pytest: $(VENV)/.installed-dev
-	$(PYTEST)
+	$(PYTEST) -m "not docs"
 
 pytest-fast: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow"
+
+# Every command and program of README, tutorials and how-to pages, in a copy of the checkout: minutes of training.
+test-docs: $(VENV)/.installed-dev
+	$(PYTEST) -m docs
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix $(SOURCES)
