@@ -143,6 +143,7 @@ def _draw_surface(
     limits: tuple[float, float],
 ) -> None:
     places = [view.place(point) for point, _ in inside]
+    # Scores outside of the colours' limits would bend the surface everywhere.
     clipped = [min(max(score, limits[0]), limits[1]) for _, score in inside]
     surface = fit_surface([x for x, _ in places], [y for _, y in places], clipped)
     if surface is None:

@@ -138,7 +138,7 @@ def _stratified(matrix: Floats, num_resamples: int, rng: np.random.Generator) ->
 def _expanded(values: Floats, num_seeds: int, num_targets: int, level: float) -> Interval:
     df = num_targets * (num_seeds - 1)
     z = math.sqrt(num_seeds / (num_seeds - 1)) * t_quantile(0.5 + level / 2.0, df)
-    tail = normal_cdf(-z)
+    tail = normal_cdf(-z)  # further out than (1 - level) / 2: the quantiles whose distance is that of a t interval
     low, high = np.quantile(values, (tail, 1.0 - tail))
     return Interval(float(low), float(high), level, "expanded_percentile")
 

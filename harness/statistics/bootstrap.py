@@ -26,7 +26,7 @@ _CHUNK = 4_000_000  # weights held at once
 def resample_weights(num_blocks: int, num_resamples: int, rng: np.random.Generator) -> Floats:
     """How often each block is drawn in each resample with replacement; shape [num_resamples, num_blocks]."""
     drawn = rng.integers(0, num_blocks, size=(num_resamples, num_blocks))
-    drawn += np.arange(num_resamples)[:, None] * num_blocks
+    drawn += np.arange(num_resamples)[:, None] * num_blocks  # own numbers for each resample: one bincount counts all
     counts = np.bincount(drawn.ravel(), minlength=num_resamples * num_blocks)
     return counts.reshape(num_resamples, num_blocks).astype(np.float64)
 
@@ -113,7 +113,7 @@ def _leave_one_out(statistic: Statistic, num_blocks: int) -> Floats:
 def _bca_levels(observed: float, values: Floats, left_out: Floats, tail: float) -> tuple[float, float]:
     """The two quantile levels of BCa; ties with the observed value count half."""
     below = float(np.mean(values < observed) + 0.5 * np.mean(values == observed))
-    edge = 0.5 / len(values)
+    edge = 0.5 / len(values)  # keeps the quantile finite where all resamples lie on one side
     bias = normal_quantile(min(max(below, edge), 1.0 - edge))
     deviations = left_out.mean() - left_out
     spread = float((deviations**2).sum()) ** 1.5

@@ -74,5 +74,5 @@ def cluster_sums(values: Floats, clusters: Sequence[Any] | NDArray[Any]) -> Floa
 
 def _all_signs(count: int) -> Floats:
     """All sign patterns, shape [2^count, count]."""
-    patterns = np.arange(2**count)[:, None] >> np.arange(count)[None, :]
+    patterns = np.arange(2**count)[:, None] >> np.arange(count)[None, :]  # row i: the binary digits of i
     return (patterns & 1).astype(np.float64) * 2.0 - 1.0

@@ -49,7 +49,7 @@ def detectable_effect(count: int, alpha: float = ALPHA, power: float = POWER) ->
     while t_test_power(high, df, alpha) < power:
         high *= 1.5
     low = 0.0
-    while high - low > 1e-10 * high:
+    while high - low > 1e-10 * high:  # bisection: the power grows with the noncentrality
         middle = 0.5 * (low + high)
         low, high = (middle, high) if t_test_power(middle, df, alpha) < power else (low, middle)
     return high / math.sqrt(count)
@@ -68,6 +68,7 @@ def seeds_needed(difference: float, sd: float, alpha: float = ALPHA, power: floa
     effect = abs(difference) / sd
     if paired_test_power(effect, 1.0, MAX_SEEDS, alpha) < power:
         return None
+    # The normal approximation needs fewer seeds than the t-test, so it is where the search starts.
     high = max(2, math.ceil(((normal_quantile(1.0 - alpha / 2.0) + normal_quantile(power)) / effect) ** 2))
     high = min(high, MAX_SEEDS)
     while paired_test_power(effect, 1.0, high, alpha) < power:

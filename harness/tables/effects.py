@@ -48,13 +48,11 @@ class Contrast:
         about = dict(self.at)
         for factor, levels in factors.items():
             if factor not in about:
-                weight /= len(levels)
-            elif position[factor] == about[factor]:
-                weight *= 1.0
+                weight /= len(levels)  # averaged over
             elif position[factor] == levels[0]:
-                weight *= -1.0
-            else:
-                return 0.0
+                weight *= -1.0  # the reference is subtracted; two references, as in an interaction, are added
+            elif position[factor] != about[factor]:
+                return 0.0  # a third level has no part in this contrast
         return weight
 
 

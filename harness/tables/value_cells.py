@@ -78,7 +78,7 @@ def _families(
             arm = pivot.arm_of(row, plan.key)
             if arm is None or not plan.metric.scored:
                 continue
-            name = (*pivot.without_arm(row, plan.key), plan.name)
+            name = (*pivot.without_arm(row, plan.key), plan.name)  # as ("ro", "target_wer"): one comparison of arms
             families.setdefault(name, {})[arm] = (number, place)
     return families
 
