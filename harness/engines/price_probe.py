@@ -43,7 +43,7 @@ class PriceProbe:
         return probe(config, self._resources)
 
     def speed(self, config: TrialConfig, known: Execution | None) -> str:
-        """What makes trainings of this config fast: see harness.engines.probe.describe_speed.
+        """Say what makes trainings of this config fast: see harness.engines.probe.describe_speed.
 
         Raises:
             UserError: the config does not fit its data, backbone or layers.

@@ -43,7 +43,7 @@ class Price:
 
     @property
     def weights_mb(self) -> float:
-        """What a finished training keeps of its weights."""
+        """The size of the weights that a finished training keeps, in MB."""
         return (self.trainable or 0) * 4 / 2**20
 
 
@@ -135,7 +135,7 @@ class PriceMeter(Protocol):
         """Measure one training."""
 
     def speed(self, config: TrialConfig, known: Execution | None) -> str:
-        """What makes its trainings fast, in words."""
+        """Say what makes its trainings fast."""
 
 
 class Prices:
@@ -171,7 +171,7 @@ class Prices:
         return self._measured[key]
 
     def speed(self, config: TrialConfig, known: Execution | None) -> str:
-        """What makes trainings of this config fast, in words.
+        """Say what makes trainings of this config fast.
 
         Raises:
             UserError: the config does not fit its data, backbone or layers.
@@ -180,7 +180,7 @@ class Prices:
 
 
 def disk_mb(price: Price, epochs: int, num_search: int, num_confirm: int) -> float:
-    """What the trainings leave on disk: a record each, and the weights of the confirm phase's."""
+    """The disk space in MB of the trainings: a record each, and the weights of the confirm phase."""
     records = (num_search + num_confirm) * (RECORD_BYTES + LOG_LINE_BYTES * epochs) / 2**20
     return records + num_confirm * price.weights_mb
 

@@ -73,7 +73,7 @@ def describe_cut(config: TrialConfig, resources: Resources) -> tuple[float, floa
 
 
 def describe_speed(config: TrialConfig, resources: Resources, known: Execution | None) -> str:
-    """What makes a config's trainings fast, in words, without measuring: its cut, and whether it can be packed.
+    """Say, without measuring, what makes a config's trainings fast: its cut, and whether trials can be packed.
 
     Args:
         config: of a trial.
@@ -232,7 +232,7 @@ def _few_batches(config: TrialConfig, num_items: int, num_batches: int) -> Trial
 
 
 def _seconds_a_batch(config: TrialConfig, num_items: int, resources: Resources) -> float:
-    """Of the plain loop; 0 if memory ran out. The first of two runs pays for the first calls of everything."""
+    """Seconds of a batch by the plain loop, the better of two runs (the first one warms up); 0 if memory ran out."""
     few = [_few_batches(config, num_items, 2)]
     return min((_run(few, resources, PLAIN_ENGINE) or 0.0) / 2 for _ in range(2))
 

@@ -96,7 +96,7 @@ class PackedWorker:
         self._driver.start(task, self._worker.steps(task, self._tell))
 
     def run(self) -> list[Done | Failed | Busy]:
-        """A little of everything that is under way; the last event of each trial that has ended.
+        """Take the next step of some trials under way; returns the last event of each trial that has ended.
 
         Raises:
             Exception: whatever `tell` raised.

@@ -175,7 +175,7 @@ class ArmSearch:
             )
 
     def task(self, flight: Flight, results: Path) -> TrialTask:
-        """The training of a flight that is due."""
+        """The training that is due of a trial, for the launcher."""
         return search_task(self.sweep, self.arm, flight.config, flight.number, flight.values, results, self.execution)
 
     def report(self, flight: Flight, entry: Mapping[str, Any]) -> bool:

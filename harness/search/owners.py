@@ -14,7 +14,7 @@ _open_stores: set[str] = set()  # of this process: a trial whose store was close
 
 
 def new_owner() -> dict[str, Any]:
-    """What identifies a store that this process has just opened."""
+    """Identify a store that this process has just opened."""
     store = uuid.uuid4().hex
     _open_stores.add(store)
     return {**this_process(), "store": store}
@@ -54,7 +54,7 @@ def is_alive(owner: Mapping[str, Any], here: Mapping[str, Any]) -> bool | None:
 
 
 def this_process() -> dict[str, Any]:
-    """What identifies this process among all machines' processes, past and present."""
+    """Identify this process among all processes of all machines, past and present."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         boot += f"/{os.readlink('/proc/self/ns/pid')}"  # containers count their processes separately

@@ -86,7 +86,7 @@ class Search:
         launcher.submit(task)
 
     def tell(self, event: TrialEvent) -> bool | None:
-        """What the launcher tells; True prunes the trial."""
+        """Take an event of the launcher; returning True prunes the trial."""
         if isinstance(event, Note):  # its trial may have ended
             self.hear(event)
             return None

@@ -4,10 +4,10 @@ What a trial is made of is decided elsewhere (`mirror.py`); here several process
 is a server, agree on who trains what. SQLite is the default and works on one machine (its WAL needs shared memory), in
 any number of processes. `optuna-dashboard` and every other reader of Optuna's storages can read it.
 
-A trial is claimed, taken over and released in one transaction each, which locks the study's row (SQLite: the file), so
-a kill at any point leaves either nothing or a running trial with an owner. Whether an owner is dead is told by its
-process if that is one of this machine (pid and start time: a recycled pid is another process), by its heartbeat if it
-is another machine's, or another container's over one SQLite file.
+A trial is claimed or taken over in one transaction, which locks the study's row (SQLite: the file), so a kill at any
+point leaves either nothing or a running trial with an owner. An owner on this machine is dead if its process is (pid
+and start time: a recycled pid is another process); on another machine, or in another container over one SQLite file,
+if its heartbeat has stopped.
 """
 
 from __future__ import annotations
@@ -241,20 +241,6 @@ class StudyStore:
         if taken is not None:
             self._hold(taken)
         return taken is not None
-
-    def release(self, trial: FrozenTrial) -> bool:
-        """Give a trial back, unfinished, to whoever claims next; False when this store does not own it."""
-
-        def release() -> bool:
-            with self._transaction() as connection:
-                state = trial_rows.lock_state(connection, trial._trial_id)
-                if state != TrialState.RUNNING or trial_rows.owner_of(connection, trial._trial_id) != self._owner:
-                    return False
-                trial_rows.put_waiting(connection, trial._trial_id)
-                return True
-
-        self._held.discard(trial._trial_id)
-        return self._try(release)
 
     def set_params(
         self,

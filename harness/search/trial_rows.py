@@ -190,11 +190,6 @@ def put_running(connection: Connection, row: Row) -> Row:
     return Row(row.trial_id, row.number, state, now)
 
 
-def put_waiting(connection: Connection, trial_id: int) -> None:
-    """Let a running trial wait for whoever claims it."""
-    connection.execute(_SET_STATE, {"of_trial": trial_id, "to_state": TrialState.WAITING})
-
-
 def put_beat(connection: Connection, trial_id: int) -> None:
     """Write a first heartbeat, of now."""
     connection.execute(_DROP_BEAT, {"of_trial": trial_id})

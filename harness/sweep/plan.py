@@ -1,4 +1,4 @@
-"""What a sweep or an experiment would train, what of it is finished, and what the rest costs, before it starts.
+"""Plan a sweep or an experiment before it starts: what is finished, what is left to train, and what that costs.
 
 Counts are upper bounds: pruning, early stopping and the race only make a search shorter. Nothing is written, and the
 study is not created. What is finished costs nothing to plan: no torch is loaded, nothing is probed.
@@ -35,7 +35,7 @@ ENDED = ("complete", "pruned", "failed")
 
 @dataclass(frozen=True)
 class Count:
-    """Of trials or trainings: how many there will be at most, and how many are there."""
+    """How many trials or trainings there will be at most, and how many are finished."""
 
     planned: int = 0
     finished: int = 0
@@ -114,12 +114,12 @@ class SweepPlan:
 
     @property
     def peak_memory_mb(self) -> float:
-        """Of one worker, which trains all kinds of arms."""
+        """The peak memory of one worker, over all arms."""
         return max((arm.price.peak_memory_mb or 0.0 for arm in self.arms if arm.price is not None), default=0.0)
 
     @property
     def disk_mb(self) -> float:
-        """What the trainings that are left leave on disk."""
+        """The disk space that the trainings that are left need."""
         return sum(
             disk_mb(arm.price, arm.epochs, arm.search.new * arm.num_seeds + arm.race.new, arm.confirm.new)
             for arm in self.arms

@@ -25,7 +25,7 @@ Hear = Callable[[TrialEvent], object]
 
 @dataclass(frozen=True)
 class Launch:
-    """How a sweep is run: where its results go, how many workers, who hears the events, by which engine and launcher.
+    """How a sweep is run: its results folder, its workers, engine and launcher, and what is called with each event.
 
     Attributes:
         choice: what the command asks for.

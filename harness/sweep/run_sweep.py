@@ -155,7 +155,7 @@ def freeze(sweep: Sweep, result: SearchResult, racing: Mapping[str, Sequence[Con
 def frozen_content(
     sweep: Sweep, result: SearchResult, racing: Mapping[str, Sequence[Contender]], frozen: Frozen
 ) -> dict[str, Any]:
-    """What a reader needs to judge and to repeat the choice."""
+    """The content of frozen.json: what a reader needs to judge and to repeat the choice."""
     config = sweep.config.model_dump(mode="json")
     arms = {}
     for arm in sweep.searched:

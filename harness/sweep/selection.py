@@ -82,7 +82,7 @@ def choose_contenders(
 def drop_losers(
     contenders: Sequence[Contender], objective: Objective, constraints: Sequence[ConstraintSettings] = ()
 ) -> list[Contender]:
-    """Those that are still in the race.
+    """The contenders that stay in the race.
 
     A contender drops out when another one that meets the constraints at least as well beats it clearly on the first
     objective: a one-sided paired t-test over the seeds (at least two) at `ALPHA`. So one that keeps the constraints is

@@ -51,7 +51,7 @@ def _of_machine() -> Iterator[Limit]:
 
 
 def _of_groups() -> Iterator[Limit]:
-    """Of the process's control groups that have a limit, versions 2 and 1; files that could be dropped are free."""
+    """The limits of the process's control groups (versions 2 and 1); cached files that can be dropped count as free."""
     for line in _read(GROUPS).splitlines():
         _, controllers, name = line.split(":", 2)
         if not controllers:

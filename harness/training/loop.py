@@ -158,7 +158,7 @@ class Fit:
         return None if num_views is None else views_of_epoch(len(self.items), num_views, self.plan.seed, epoch)
 
     def noise_generator(self, epoch: int) -> torch.Generator:
-        """What the strategies draw from in an epoch, on the device."""
+        """The generator that the strategies draw from in an epoch, on the device."""
         return _device_generator(self.device, self.plan.seed, "stochastic_depth", epoch)
 
     def _train_epoch(self, epoch: int) -> Scores:

@@ -101,7 +101,7 @@ class _Stopped(BaseException):
 
 
 def attempt(trial: Trial, folder: TrialFolder, memory: PeakMemory) -> Generator[Fitting, FitState, Summary]:
-    """Train, save the weights and predictions (not of a search or a pruned trial); the summary says how it ended."""
+    """Train, and save weights and predictions (not of a search or a pruned trial); returns how it ended."""
     try:
         outcome = yield from trial.steps()
         summary = completed(folder.trial_id, outcome, memory.peak_mb())

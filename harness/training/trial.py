@@ -93,7 +93,7 @@ class Trial:
         return drive(self.steps())
 
     def steps(self) -> Generator[Fitting, FitState, Outcome]:
-        """The same, leaving the training to whoever goes through it: it yields a Fitting and is sent its state."""
+        """As `run`, without training: yields a Fitting whenever one is due, and has to be sent its FitState."""
         torch.set_num_threads(self.config.loop.threads)
         base_check = BaseCheck(self.config, self.domains)
         adapted = self.adapted()
@@ -188,7 +188,7 @@ class Trial:
         return self.domains.score(model, items, self.config.loop)
 
     def _sealed_outcome(self, adapted: Adapted, state: FitState, checks: dict[str, str]) -> Outcome:
-        """What a search may know: validation metrics at the best epoch, and parameter counts."""
+        """The outcome without test metrics: validation metrics at the best epoch, and parameter counts."""
         if state.history:
             valid = state.history[state.best_epoch - 1]["metrics"]
         else:

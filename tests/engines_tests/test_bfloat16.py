@@ -34,11 +34,6 @@ PLAIN, CUT = Execution(), Execution(engine="cut")
 TOLERANCE = 0.03  # of a loss: a dozen roundings that do not cancel
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(params=["text", "speech"])
 def make(request: pytest.FixtureRequest) -> MakeConfig:
     name = {"text": "make_config", "speech": "make_speech_config"}[request.param]

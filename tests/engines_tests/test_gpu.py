@@ -45,7 +45,6 @@ GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 
 @pytest.fixture(params=["cpu", GPU])
 def device(request: pytest.FixtureRequest) -> torch.device:
-    torch.set_num_threads(1)
     return torch.device(request.param)
 
 

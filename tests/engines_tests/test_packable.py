@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from trial_configs import MakeConfig
 
 from harness.config.execution import ENGINE_NAMES, Execution
@@ -40,7 +39,6 @@ def with_adapter(config: TrialConfig, **changes: Any) -> TrialConfig:
 @pytest.mark.slow
 def test_a_users_own_packed_form_is_used(make_config: MakeConfig, resources: Resources, tmp_path: Path) -> None:
     """Numbers that differ, noise, and variants that score differently, all in one pack: the plain loop to 1e-12."""
-    torch.set_num_threads(1)
     configs = [trial(make_config, seed, **options) for seed, options in enumerate(OPTIONS)]
     assert {chosen(config, resources, PACKED) for config in configs} == {("packed", None)}
     plain = run_all(configs, resources, tmp_path / "plain", PLAIN, size=1)

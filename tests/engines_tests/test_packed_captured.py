@@ -35,11 +35,6 @@ pytestmark = pytest.mark.slow
 WARM_UPS = 3
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @dataclass
 class Graphs:
     """Makes schedulers whose steps run from buffers; keeps what was made and counts.
@@ -87,7 +82,6 @@ class Graphs:
 @pytest.fixture(scope="module")
 def direct(make_config: MakeConfig, resources: Resources, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Eight trials that differ in everything that slots may differ in, in one pack, the direct way."""
-    torch.set_num_threads(1)
     configs = mixed(make_config)
     return configs, run_all(configs, resources, tmp_path_factory.mktemp("direct"))
 

@@ -24,11 +24,6 @@ from .test_packed_oracle import adapters, mixed
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def allocate_too_much() -> None:
     """What torch's CPU allocator raises, by its own doing: more than any address space has."""
     torch.empty(2**50, dtype=torch.uint8)
@@ -113,7 +108,6 @@ class Machine:
 @pytest.fixture(scope="module")
 def undisturbed(make_config: MakeConfig, resources: Resources, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Seven trials in one pack: of one seed, so that they start together, with noise and penalties of their own."""
-    torch.set_num_threads(1)
     drops = (0.0, 0.5, 0.3, 0.9, 0.2, 0.5, 0.1)
     configs = [
         adapters(make_config, 3, lr=0.01 * (1 + number), stochastic_depth=drop, l2_lambda=0.01 * (number % 2))

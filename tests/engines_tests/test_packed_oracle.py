@@ -38,11 +38,6 @@ PLAIN, CUT = Execution(), Execution(engine="cut")
 LOOP: dict[str, Any] = {"epochs": 3, "batch_size": 8}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def adapters(make: MakeConfig, seed: int = 0, dim: int = 8, lr: float = 0.02, **more: Any) -> TrialConfig:
     """A trial with adapters in both layers; `more` are options of the strategy, and `loop`, `optim`, `backbone`."""
     changes = {name: more.pop(name) for name in ("loop", "optim", "backbone", "data", "train") if name in more}
@@ -123,7 +118,6 @@ def test_whatever_can_be_packed_is_the_plain_loop(
 @pytest.fixture(scope="module")
 def alone(make_config: MakeConfig, resources: Resources, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Two trials of a kind each as a pack of one, in float32."""
-    torch.set_num_threads(1)
     configs = [mixed(make_config)[number] for number in (3, 4)]
     return configs, run_all(configs, resources, tmp_path_factory.mktemp("alone"), size=1)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from tiny_text import TinyText, recipe_settings
 from trial_configs import MakeConfig
@@ -25,11 +24,6 @@ pytestmark = [pytest.mark.minilm, pytest.mark.slow]
 # Some gradients here are far below Adam's usual eps of 1e-8, which then multiplies their rounding by lr / eps: single
 # weights are 2e-11 apart after three steps, while every moment agrees to 1e-13.
 EPS = 1e-4
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

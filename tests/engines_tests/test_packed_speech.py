@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from trial_configs import MakeConfig
 
 from harness.config.execution import Execution
@@ -23,7 +22,6 @@ def test_packed_speech_is_the_plain_loop(
     train: str, make_speech_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
     """1e-12 in float64, with the l2 sum over padded frames; in float32 the same bits with any neighbours."""
-    torch.set_num_threads(1)
     adapter = None if train == "head" else strategy(stochastic_depth=0.3, l2_lambda=0.01)
     changes: dict[str, Any] = {"train": train, "adapter": adapter}
     changes["loop"] = {"epochs": 2, "precision": "float64", "augment": None}

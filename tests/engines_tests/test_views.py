@@ -33,11 +33,6 @@ PLAIN, CUT = Execution(), Execution(engine="cut")
 MASKS = {"num_time_masks": 2, "time_mask": 6, "num_mel_masks": 1, "mel_mask": 5, "max_time_share": 0.4}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def trials(make: MakeConfig, precision: str, l2_reduction: str = "sum", **augment: Any) -> list[TrialConfig]:
     """Trials with two views of each clip: in the l2 sum of one, padded frames count; one is of the second's seed."""
     loop = {"epochs": 3, "precision": precision, "augment": {**MASKS, "views": 2, **augment}}

@@ -230,11 +230,10 @@ def test_a_closed_store_s_trial_is_an_orphan_in_the_same_process(url: str) -> No
         assert [orphan.number for orphan in other.orphans()] == [0]
 
 
-def test_a_released_trial_is_claimed_first(url: str) -> None:
+def test_a_waiting_trial_is_claimed_first(url: str) -> None:
     with open_store(url) as store, open_store(url) as other:
         first, second = claimed(store, 2), claimed(store, 2)
-        assert not other.release(first) and store.release(first)
-        assert not store.release(first)
+        store.storage.set_trial_state_values(first._trial_id, TrialState.WAITING)
         assert claimed(other, 2).number == 0 and other.claim(2) is None
         assert not store.take_over(first)  # it is another's by now, as this view of it does not know
         assert second.number == 1
@@ -267,7 +266,7 @@ def test_no_statement_goes_through_a_whole_study(tmp_path: Path) -> None:
         store.set_params(trial._trial_id, {"x": 0.5}, {"x": FloatDistribution(0, 1)}, {"settings": {}})
         store.report(trial._trial_id, 1, 0.5)
         store.tell(trial._trial_id, TrialState.COMPLETE, [0.5], {"seconds": 1.0})
-        other.release(claimed(other, 9))
+        other.storage.set_trial_state_values(claimed(other, 9)._trial_id, TrialState.WAITING)
         assert len(store.trials()) == 5 and claimed(store, 9).number == 4
     tables = sqlite3.connect(path)
     for statement, parameters in executed:
@@ -288,7 +287,7 @@ def test_a_trial_reads_as_optuna_reads_it(url: str) -> None:
         store.report(first._trial_id, 3, float("-inf"))  # again: the last one counts
         store.storage.set_trial_system_attr(first._trial_id, "mark", [1])
         store.tell(first._trial_id, TrialState.COMPLETE, [float("inf")], {"seconds": 1.5})
-        store.release(second)
+        store.storage.set_trial_state_values(second._trial_id, TrialState.WAITING)
         assert store.trials() == store.storage.get_all_trials(store.study_id)
         assert store.trials()[0].intermediate_values == {3: float("-inf")} and store.trials()[0].values == [
             float("inf")

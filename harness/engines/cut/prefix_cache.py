@@ -177,7 +177,7 @@ class PrefixStore:
         return torch.index_select(self.table_NPD[:, :num_steps], 0, rows_B, out=out)
 
     def _input_steps(self, place: int) -> int:
-        """What an item is padded to: depends on the item alone."""
+        """The number of input steps that an item is padded to; it depends on the item alone."""
         plan = self.plan
         aligned = round_up(len(self.items[place].inputs), plan.align)
         return plan.num_input_steps if plan.padded else min(aligned, plan.num_input_steps)

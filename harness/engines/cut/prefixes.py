@@ -131,7 +131,7 @@ class DomainPrefixes:
     def _compute(
         self, cut: Cut, loop: LoopSettings, task: WholeTask, rounds: bool
     ) -> Callable[[Sequence[Item], int], Tensor]:
-        """What computes the prefix of some items, padded to a number of input steps: see PrefixPlan."""
+        """Make what computes the prefix of some items, padded to a number of input steps: see PrefixPlan.compute."""
         device, dtype = torch.device(loop.device), dtype_of(loop)
         slots, model = self._slotwise_model(loop)
 

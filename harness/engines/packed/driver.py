@@ -42,15 +42,15 @@ class PackDriver(Generic[T]):
         self._finished: list[Finished[T]] = []
 
     def __len__(self) -> int:
-        """How many are under way."""
+        """How many trials are under way."""
         return len(self._running)
 
     def start(self, name: Any, steps: Steps[T]) -> None:
-        """Start one. If it cannot be packed it is trained here, to its end."""
+        """Start a trial. If it cannot be packed, it is trained here, to its end."""
         self._advance(name, steps, None)
 
     def run(self) -> list[Finished[T]]:
-        """A little of everything that is under way; what has finished since the last call."""
+        """Take the next step of some trials under way; returns the trials that have ended since the last call."""
         if not self._finished:
             for ended in self.scheduler.run():
                 name, steps, _ = self._running.pop(id(ended.fitting))

@@ -91,5 +91,5 @@ class Pack:
         self.free.append(slot.row)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """What a training's forward pass runs under, as in the plain loop."""
+        """The context of a training's forward pass, as in the plain loop."""
         return autocast(self.rows_3RP.device, self.kind.precision, keep_casts=False)

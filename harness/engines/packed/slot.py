@@ -124,7 +124,7 @@ class ScoreSet:
 
 @dataclass
 class Scoring:
-    """What a slot has scored of one domain."""
+    """The predictions and the loss of one domain, as far as a slot has scored it."""
 
     predictions: list[int | str]
     total_loss: float = 0.0
@@ -164,7 +164,7 @@ class Slot:
 
     @property
     def variant(self) -> Hashable | None:
-        """That of its strategies in what is due: only slots of one variant share a launch, and None joins any."""
+        """The variant of its strategies in what is due: only slots of one variant share a launch; None joins any."""
         return self._variants[isinstance(self.due, TrainStep)]
 
     def begin_epoch(self) -> None:
