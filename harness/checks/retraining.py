@@ -95,7 +95,7 @@ def retrain_trial(place: Place, record: Record, tolerance: float) -> Retrained:
     run = TrialRun(config.trial_id, "verify", place.arm, place.seed, "confirm")
     with tempfile.TemporaryDirectory() as scratch:
         folder = TrialFolder(Path(scratch) / config.trial_id)
-        summary = run_trial(config, run, folder, resources, lambda entry: None)
+        summary = run_trial(config, run, folder, resources)
         if summary.state != "complete":
             return Retrained(drifts=[f"{place.record}: the training failed: {summary.message}"])
         found = compare_with_record(place, record, summary, tolerance)

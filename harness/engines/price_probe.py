@@ -59,7 +59,7 @@ def probe(config: TrialConfig, resources: Resources) -> Price:
     """
     torch.set_num_threads(config.loop.threads)
     memory = PeakMemory(torch.device(config.loop.device))
-    trial = Trial(config, resources, None, lambda entry: None)
+    trial = Trial(config, resources)
     began = time.monotonic()
     adapted = adapt(trial.fresh_base(), config)
     build_s = time.monotonic() - began
@@ -104,8 +104,6 @@ def _fit_s(trial: Trial, model: TaskModel, items: Sequence[Item]) -> float:
         score_epoch=lambda model: {"valid": 0.0},
         select="valid",
         metric=task.primary,
-        checkpoint=None,
-        report=lambda entry: None,
     )
     return fit(model, task, list(items), plan).elapsed_s
 

@@ -66,7 +66,7 @@ def describe_cut(config: TrialConfig, resources: Resources) -> tuple[float, floa
     """
     if reason := why_no_cut(config):
         return reason
-    trial = Trial(config, resources, None, lambda entry: None)
+    trial = Trial(config, resources)
     adapted = trial.adapted()
     cut = find_cut(config, adapted.model)
     return cut.phi, cut.gain(num_block_weights(trial.base.encoder), adapted.num_trainable)
@@ -143,7 +143,7 @@ def probe_engines(
     candidates = [PLAIN, Execution(engine="cut")]
     if engine == "packed":
         candidates += [Execution(engine="packed", pack=size) for size in SIZES if size <= max_pack]
-    num_items = len(Trial(config, resources, None, lambda entry: None).train_items())
+    num_items = len(Trial(config, resources).train_items())
     began = time.perf_counter()
     batch_s = _seconds_a_batch(config, num_items, resources)
     all_s = ahead.wall_s(config, num_items, batch_s, num_jobs)
@@ -158,7 +158,7 @@ def probe_engines(
 
 def _fastest(config: TrialConfig, resources: Resources, engines: Engines) -> tuple[EngineName, str | None]:
     """The fastest engine that can train a config, and why it is not the packed one (None where it is)."""
-    trial = Trial(config, resources, None, lambda entry: None)
+    trial = Trial(config, resources)
     asked = engines.of(Execution(engine="packed", pack=2))
     engine, reason = asked.choose(config, trial.domains, trial.adapted().model)
     return engine.execution.engine, reason
@@ -262,7 +262,7 @@ def _measure(
 def _run(configs: list[TrialConfig], resources: Resources, engine: Engine) -> float | None:
     """Seconds of all trainings together, without what comes before and after; None if memory ran out."""
     torch.set_num_threads(configs[0].loop.threads)
-    steps = [Trial(config, resources, None, lambda entry: None, engine).steps() for config in configs]
+    steps = [Trial(config, resources, engine=engine).steps() for config in configs]
     try:
         seconds = _train([next(each) for each in steps], engine)
     except Exception as error:

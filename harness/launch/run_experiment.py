@@ -114,7 +114,7 @@ def preflight(plan: RunPlan) -> None:
             continue
         checked.add(known)
         try:
-            Trial(config, resources, None, lambda entry: None).check()
+            Trial(config, resources).check()
         except UserError as error:
             raise UserError(f"{plan.experiment.path}: arm {task.run.arm}: {error}") from error
     check_fingerprints(plan, resources)

@@ -219,7 +219,7 @@ class ArmSearch:
             self.fail(flight, summary.reason or "error", summary.message or "")
             return True
         if summary.state == "pruned" and flight.pruned_at is None:
-            folder.clear()  # another judge stopped it; this one goes on
+            folder.clear()  # the judge of a trial with the same settings stopped it; this one goes on
             return False
         flight.summaries.append(summary)
         if summary.state == "complete":

@@ -36,7 +36,7 @@ def preflight_sweep(sweep: Sweep) -> None:
                 continue
             checked.add(known)
             try:
-                Trial(config, resources, None, lambda entry: None).check()
+                Trial(config, resources).check()
             except UserError as error:
                 raise UserError(f"{sweep.path}: arm {arm.name}: {error}") from error
 

@@ -54,7 +54,10 @@ class Search:
             launcher.pump(POLL_S)
 
     def _submit_next(self, launcher: Launcher) -> bool:
-        """Give the launcher one more training; False when there is none to give now."""
+        """Give the launcher one more training; False when there is none to give now.
+
+        First what has been claimed already, then what a dead process has left, and last a new trial.
+        """
         for held in [*self.held]:
             if held[0].may_draw(held[1].number):
                 self.held.remove(held)

@@ -30,7 +30,7 @@ def run_trial(
     run: TrialRun,
     folder: TrialFolder,
     resources: Resources,
-    report: Report,
+    report: Report = lambda entry: None,
     engine: Engine = PLAIN_ENGINE,
 ) -> Summary:
     """Train one trial, alone, and write its record: see `trial_steps`."""

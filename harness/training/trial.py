@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -74,7 +75,12 @@ class Trial:
     """
 
     def __init__(
-        self, config: TrialConfig, resources: Resources, checkpoint: Any, report: Report, engine: Engine = PLAIN_ENGINE
+        self,
+        config: TrialConfig,
+        resources: Resources,
+        checkpoint: Path | None = None,
+        report: Report = lambda entry: None,
+        engine: Engine = PLAIN_ENGINE,
     ) -> None:
         self.config = config
         self.engine = engine

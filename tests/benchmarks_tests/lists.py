@@ -14,4 +14,4 @@ def small_workload() -> Workload:
 
 
 def trial_of(config: TrialConfig) -> Trial:
-    return Trial(config, Resources(sealed=True), None, lambda entry: None)
+    return Trial(config, Resources(sealed=True))

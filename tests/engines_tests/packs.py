@@ -42,7 +42,7 @@ Runs = tuple[list[TrialConfig], list[Ran]]
 
 def chosen(config: TrialConfig, resources: Resources, execution: Execution) -> tuple[str, str | None]:
     """The engine that trains a trial where another is asked for, and why not that one."""
-    trial = Trial(config, resources, None, lambda entry: None)
+    trial = Trial(config, resources)
     engine, why = Engines().of(execution).choose(config, trial.domains, trial.adapted().model)
     return engine.execution.engine, why
 

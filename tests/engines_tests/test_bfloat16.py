@@ -82,7 +82,7 @@ def test_only_what_is_trained_on_is_rounded(make: MakeConfig, resources: Resourc
     keys = set()
     for precision in ("bfloat16", "float32"):
         config = trial_of(make, precision)
-        trial = Trial(config, resources, None, lambda entry: None)
+        trial = Trial(config, resources)
         model, prefixes = trial.adapted().model, Prefixes().of(trial.domains)
         splits: tuple[Split, ...] = ("train", "valid")
         for split in splits:
@@ -97,7 +97,7 @@ def test_only_what_is_trained_on_is_rounded(make: MakeConfig, resources: Resourc
 
 
 def test_the_rest_runs_in_bfloat16_over_float32_weights(make: MakeConfig, resources: Resources) -> None:
-    trial = Trial(trial_of(make), resources, None, lambda entry: None, Engines().of(CUT))
+    trial = Trial(trial_of(make), resources, engine=Engines().of(CUT))
     steps = trial.steps()
     fitting = next(steps)
     seen = set()

@@ -228,7 +228,7 @@ def test_a_prefix_lies_on_the_device(device: torch.device, make_config: MakeConf
     for where in (torch.device("cpu"), device):
         budget = PrefixBudget(limit_mb=0.0)
         config = adapters(make_config, loop={"device": str(where), "precision": "float64"})
-        trial = Trial(config, Resources(), None, lambda entry: None)
+        trial = Trial(config, Resources())
         prefixes = Prefixes(budget).of(trial.domains)
         store = prefixes.store(config, trial.adapted().model, config.data.target, "train")
         found = store.gather(store.rows(store.items), store.plan.num_steps)
@@ -243,7 +243,7 @@ def test_a_trial_from_its_config_to_its_record(
 ) -> None:
     """`loop.device` end to end: trained, scored, the base restored to the bit, weights saved, and read again."""
     config: TrialConfig = adapters(make_config, loop={"device": str(device), "epochs": 2}, stochastic_depth=0.2)
-    Trial(config, resources, None, lambda entry: None).check()
+    Trial(config, resources).check()
     folder = TrialFolder(tmp_path / "record")
     about = TrialRun(config.trial_id, "e", "a", config.seed, "confirm")
     execution = Execution.model_validate({"engine": engine, "pack": 2 if engine == "packed" else 1})

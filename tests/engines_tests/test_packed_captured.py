@@ -166,7 +166,7 @@ def test_rows_that_are_added_make_the_old_graphs_useless(
 
     def start(number: int) -> None:
         path = tmp_path / f"{number}.safetensors"
-        trains.start(number, Trial(configs[number], resources, path, lambda entry: None, engines.of(PACKED)).steps())
+        trains.start(number, Trial(configs[number], resources, path, engine=engines.of(PACKED)).steps())
 
     start(0)
     start(1)
@@ -278,7 +278,7 @@ def test_planted_faults_are_caught(
 def test_a_cpu_takes_the_direct_way(make_config: MakeConfig, resources: Resources) -> None:
     engines = Engines()
     scheduler = PackScheduler(1, engines.prefixes)
-    trial = Trial(adapters(make_config), resources, None, lambda entry: None, engines.of(PACKED))
+    trial = Trial(adapters(make_config), resources, engine=engines.of(PACKED))
     scheduler.add(next(trial.steps()))
     ((pack, _),) = scheduler.slots
     assert captured_on(pack) is None and pack.captured is None

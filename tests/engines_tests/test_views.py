@@ -83,7 +83,7 @@ def test_every_view_once_in_so_many_epochs(num_views: int) -> None:
 def test_a_trial_uses_the_views_of_its_epoch(make_speech_config: MakeConfig, resources: Resources) -> None:
     """The plain loop collates view `views_in(epoch)[i]` of item i, and nothing else."""
     config = trials(make_speech_config, "float32")[0]
-    trial = Trial(config, resources, None, lambda entry: None)
+    trial = Trial(config, resources)
     fitting = next(trial.steps())
     seen: list[list[tuple[str, int | None]]] = []
     real = fitting.task.collate
@@ -211,11 +211,11 @@ def test_a_store_has_each_view_once_and_only_those_used(make_speech_config: Make
     run_all(configs, resources, tmp_path, engines=engines)
     domains = resources.domains(configs[0])
     prefixes = engines.prefixes.of(domains)
-    model = Trial(configs[0], resources, None, lambda entry: None).adapted().model
+    model = Trial(configs[0], resources).adapted().model
     store = prefixes.store(configs[0], model, "high", "train")
     used = set()
     for config in configs:
-        items = Trial(config, resources, None, lambda entry: None).train_items()
+        items = Trial(config, resources).train_items()
         used |= {(i.key, v) for i, v in zip(items, views_of_epoch(len(items), 4, config.seed, 0), strict=True)}
     assert {(store.items[n].key, store.items[n].view) for n in store.done.nonzero()[0].tolist()} == used
     assert len(store.items) == 4 * len(domains.items("high", "train"))

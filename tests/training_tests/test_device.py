@@ -35,6 +35,6 @@ def test_no_device_at_all() -> None:
 
 def test_a_trial_is_checked(make_config: MakeConfig, resources: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    trial = Trial(make_config(loop={"device": "cuda"}), resources, None, lambda entry: None)
+    trial = Trial(make_config(loop={"device": "cuda"}), resources)
     with pytest.raises(UserError, match=r"^loop\.device: .*'cuda'"):
         trial.check()

@@ -96,7 +96,7 @@ def test_the_validation_metrics_are_those_that_are_promised(
 
 
 def test_the_check_before_a_search_asks_for_no_test_data(make_config: MakeConfig, sealed: Resources) -> None:
-    Trial(make_config(), sealed, None, lambda entry: None).check()
+    Trial(make_config(), sealed).check()
 
 
 # --- validation forgetting --------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_the_constrained_score_counts_source_by_source(
 
     before = {"away": scored(0.4), "home": scored(0.8), "twin": scored(0.5)}
     monkeypatch.setattr(domains, "base_scores", lambda base, domain, *arguments: before[domain])
-    trial = Trial(two, resources, None, lambda entry: None)
+    trial = Trial(two, resources)
     after = {"away": scored(0.7), "home": scored(0.77), "twin": scored(0.6)}
     entry = trial.validation.epoch(lambda domain: after[domain])
     found = {name: entry[name] for name in ("valid_forgetting", "valid_constrained_score")}
@@ -207,7 +207,7 @@ def test_resources_of_another_phase_are_refused(
     about = TrialRun(config.trial_id, "e", "a", 0, phase)
     wrong = resources if phase == "search" else sealed
     with pytest.raises(TrialError, match=rf"^phase {phase}: .*test examples") as caught:
-        run_trial(config, about, TrialFolder(tmp_path), wrong, lambda entry: None)
+        run_trial(config, about, TrialFolder(tmp_path), wrong)
     assert caught.value.reason == "sealed" and not any(tmp_path.iterdir())
 
 

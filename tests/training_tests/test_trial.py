@@ -35,19 +35,15 @@ KAPPA = 0.03
 LEARNING: dict[str, Any] = {"optim": {"lr": 0.1}, "loop": {"epochs": 6}}  # enough to change predictions
 
 
-def silent(entry: dict[str, Any]) -> None:
-    """A report that nobody reads."""
-
-
 def run(config: TrialConfig, resources: Resources) -> Outcome:
-    return Trial(config, resources, None, silent).run()
+    return Trial(config, resources).run()
 
 
 def record(config: TrialConfig, resources: Resources, folder: Path) -> tuple[Summary, dict[str, dict[str, Any]]]:
     """Run a trial into a record; its summary, and its predictions by domain and key as the file has them."""
     trial_folder = TrialFolder(folder)
     about = TrialRun(config.trial_id, "e", "a", config.seed, "confirm")
-    summary = run_trial(config, about, trial_folder, resources, silent)
+    summary = run_trial(config, about, trial_folder, resources)
     predictions: dict[str, dict[str, Any]] = {}
     for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
@@ -213,7 +209,7 @@ def test_a_base_weight_that_was_changed_fails_the_trial(
     assert caught.value.reason == "not_restored"
     folder, config = TrialFolder(tmp_path), make_config()
     about = TrialRun(config.trial_id, "e", "a", 0, "confirm")
-    summary = run_trial(config, about, folder, resources, silent)
+    summary = run_trial(config, about, folder, resources)
     assert (summary.state, summary.reason, summary.metrics) == ("failed", "not_restored", {})
     assert folder.summary() == summary and not (tmp_path / "predictions.jsonl").exists()
 
@@ -249,7 +245,7 @@ def test_a_trial_leaves_the_shared_backbone_alone(make_config: MakeConfig, resou
 
 
 def sample_of(config: TrialConfig, resources: Resources) -> list[str]:
-    return [item.key for item in Trial(config, resources, None, silent).train_items()]
+    return [item.key for item in Trial(config, resources).train_items()]
 
 
 def test_the_few_shot_sample_belongs_to_the_seed(make_config: MakeConfig, resources: Resources) -> None:
@@ -274,7 +270,7 @@ def test_the_few_shot_sample_belongs_to_the_seed(make_config: MakeConfig, resour
 
 def test_more_examples_than_there_are(make_config: MakeConfig, resources: Resources) -> None:
     with pytest.raises(UserError, match=r"limit of 5000 training examples, outside 1\.\.\d+"):
-        Trial(make_config(data={"train_limit": 5000}), resources, None, silent).check()
+        Trial(make_config(data={"train_limit": 5000}), resources).check()
 
 
 def test_no_test_example_is_trained_or_validated_on(make_config: MakeConfig, resources: Resources) -> None:
@@ -297,14 +293,14 @@ def test_the_check_before_training_names_what_is_wrong(
     data: dict[str, Any], expected: str, make_config: MakeConfig, resources: Resources
 ) -> None:
     with pytest.raises(UserError, match=expected):
-        Trial(make_config(data=data), resources, None, silent).check()
+        Trial(make_config(data=data), resources).check()
 
 
 def test_a_target_that_the_backbone_knows_is_refused(make_config: MakeConfig, resources: Resources) -> None:
     config = make_config()
     known = config.model_copy(update={"data": config.data.model_copy(update={"target": "home"})})
     with pytest.raises(UserError, match=r"^data\.target: backbone tiny .*'home'"):
-        Trial(known, resources, None, silent).check()
+        Trial(known, resources).check()
 
 
 def test_the_check_before_training_trains_nothing(
@@ -315,9 +311,9 @@ def test_the_check_before_training_trains_nothing(
 
     monkeypatch.setattr("harness.training.engine.fit", refuse)
     for arm in ("frozen", "head_only", "residual_add"):
-        Trial(make_config(arm), resources, None, silent).check()
+        Trial(make_config(arm), resources).check()
     with pytest.raises(AssertionError, match="trained"):
-        Trial(make_config(), resources, None, silent).run()
+        Trial(make_config(), resources).run()
 
 
 # --- seeds and precision ----------------------------------------------------------------------------------------------
@@ -407,7 +403,7 @@ def test_a_clip_too_short_for_its_transcript_is_dropped_with_a_note(
     config = make_speech_config(data=data, loop={"epochs": 1})
     resources = Resources()
     assert len(resources.domains(config).items("high", "train")) == 9
-    trial = Trial(config, resources, None, silent)
+    trial = Trial(config, resources)
     assert len(trial.train_items()) == 8
     summary, _ = record(config, resources, tmp_path / "record")
     assert summary.state == "complete"
@@ -425,4 +421,4 @@ def test_nothing_but_clips_too_short_is_the_users_mistake(
     manifest.write_text("\n".join([*kept, f"high,{tmp_path}/short.wav,aaaaaaaa,short,train"]) + "\n", encoding="utf-8")
     config = make_speech_config(data={"corpus": f"manifest:{manifest}", "train_limit": None})
     with pytest.raises(UserError, match=r"domain 'high': all 1 training clips are too short for their transcript$"):
-        Trial(config, Resources(), None, silent).check()
+        Trial(config, Resources()).check()

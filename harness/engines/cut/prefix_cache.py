@@ -160,7 +160,7 @@ class PrefixStore:
         if self.table_NPD is None:  # nothing is kept
             missing = []
         if missing and self.file is None and not self.budget.take(len(missing) * self.row_bytes):
-            self._move_to_file()
+            self._move_to_file()  # where an earlier run, or another process, may have left some of them
             missing = [place for place in missing if not self.done[place]]
         self._reserve(missing)
         if self.table_NPD is not None:

@@ -57,6 +57,7 @@ class Pack:
         """Give a slot the lowest free row, and put its weights and moments there."""
         if not self.free:
             count = self.rows_3RP.shape[1]
+            # Twice as many, so that n trials cost few copies; captured steps hold the old rows and are made anew.
             grown = self.rows_3RP.new_zeros((3, max(4, 2 * count), self.layout.num_columns))
             grown[:, :count] = self.rows_3RP
             self.rows_3RP, self.free = grown, list(range(count, grown.shape[1]))

@@ -162,7 +162,7 @@ class PackScheduler:
 
     def _launch(self, pack: Pack, slots: list[Slot]) -> None:
         """Run the slots' next step, in smaller groups if that fails: a step that failed has changed nothing."""
-        states = [slot.noise.get_state() for slot in slots]
+        states = [slot.noise.get_state() for slot in slots]  # a step that is taken again has to draw the same noise
         failed: str | None = None
         torch.set_num_threads(pack.kind.threads)
         began = time.perf_counter()

@@ -190,6 +190,7 @@ class Slot:
     def _train_steps(self, batches: Sequence[Sequence[int]]) -> list[TrainStep]:
         """An epoch's batches: what each needs of its items is taken for all of them at once."""
         items, shapes = self.items, [self._shape_of(indices) for indices in batches]
+        # A short batch is filled up with its first item, whose further losses do not count: 5 3 becomes 5 3 5 5.
         padded = [
             [*indices, *[indices[0]] * (rows - len(indices))]
             for indices, (_, (rows, _)) in zip(batches, shapes, strict=True)
