@@ -139,7 +139,8 @@ def table(
         >>> latex = made.render("tex")
     """
     from harness.config.shipped import find_file, shipped_files
-    from harness.config.table import check_layout, load_table_settings, load_table_spec
+    from harness.config.table import check_layout
+    from harness.config.table_files import load_table_settings, load_table_spec
     from harness.tables.build import build_experiments, recorded_settings
 
     if not names:
@@ -166,7 +167,8 @@ def _table_settings(settings: str | Path | Mapping[str, Any]) -> Any:
 
     from harness.config.messages import one_line
     from harness.config.shipped import find_file
-    from harness.config.table import TableSettings, load_table_settings
+    from harness.config.table import TableSettings
+    from harness.config.table_files import load_table_settings
 
     if not isinstance(settings, Mapping):
         return load_table_settings(find_file(settings, "table", "experiment", "sweep"))

@@ -9,15 +9,12 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from harness.config.base import NUMBER, NonNegativeInt, PositiveFloat, Settings, content_hash
-from harness.config.messages import one_line
 from harness.config.rows import RowId, find_rows
-from harness.config.yaml import read_yaml
 from harness.errors import UserError, must_be_in
 from harness.metrics import RECORDED, TABLE_METRICS, describe_metric
 
@@ -327,40 +324,3 @@ def check_statements(entry: str | MetricSettings, where: str) -> None:
         )
     if entry.unit not in (None, known.unit):
         raise UserError(f"{where}: {entry.metric}: unit {entry.unit!r}, but it is in {known.unit!r}")
-
-
-def load_table_spec(path: Path) -> TableSpec:
-    """Read a table file.
-
-    Raises:
-        UserError: anything in it is wrong; one line.
-    """
-    try:
-        spec = TableSpec.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise UserError(one_line(error, str(path), TableSpec)) from error
-    check_layout(spec.layout, f"{path}: layout")
-    if spec.phase == "confirm":
-        check_metrics([metric_name(entry) for entry in spec.metrics], f"{path}: metrics")
-    for number, claim in enumerate(spec.claims):
-        check_metrics([claim.metric], f"{path}: claims.{number}.metric")
-    return spec
-
-
-def load_table_settings(path: Path) -> TableSettings:
-    """The table settings of a table, experiment or sweep file, for `--spec`.
-
-    Raises:
-        UserError: anything in them is wrong; one line.
-    """
-    content = read_yaml(path)
-    if "experiments" in content:
-        spec = load_table_spec(path)
-        return TableSettings.model_validate(spec.model_dump(exclude={"name", "experiments"}))
-    part = content.get("table", content) if {"arms", "experiment", "design"} & set(content) else content
-    try:
-        settings = TableSettings.model_validate(part)
-    except ValidationError as error:
-        raise UserError(one_line(error, str(path), TableSettings)) from error
-    check_layout(settings.layout, f"{path}: table.layout")
-    return settings

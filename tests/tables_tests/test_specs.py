@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.config.table import LAYOUT_NAMES, TableSettings, load_table_settings, load_table_spec
+from harness.config.table import LAYOUT_NAMES, TableSettings
+from harness.config.table_files import load_table_settings, load_table_spec
 from harness.errors import UserError
 from harness.tables.build import build_experiments
 from harness.tables.layouts import LAYOUTS
