@@ -103,7 +103,7 @@ def collect_adapter_losses(model: nn.Module) -> Tensor | None:
         A scalar with its graph ([K] for a pack), or None if nothing was registered.
     """
     total: Tensor | None = None
-    modules = list(model.modules())  # one walk: this runs in every step
+    modules = list(model.modules())  # walked once, because this runs in every step
     for adapter in _enabled_adapter_modules(modules):
         for _, registry in _registries(adapter):
             for loss in registry.get(ADAPTER_LOSS, ()):

@@ -164,10 +164,10 @@ def draw_packed_noise(
     common = noise_shape(shape[1:], "row" if "row" in drops else "batch")
     counts = [shape[1]] * shape[0] if num_rows is None else num_rows
     noise = torch.ones((shape[0], *common), dtype=dtype, device=device)
-    for slot, keep, generator, unit, count in zip(noise, keep_probs, generators, drops, counts, strict=True):
+    for own_noise, keep, generator, unit, count in zip(noise, keep_probs, generators, drops, counts, strict=True):
         if keep != 1.0:
-            own = [count, *shape[2:]]
-            slot[:count] = draw_noise(own, keep, drop=unit, generator=generator, dtype=dtype, device=device)
+            own = [count, *shape[2:]]  # drawn at the trial's own size, so that its generator moves as when alone
+            own_noise[:count] = draw_noise(own, keep, drop=unit, generator=generator, dtype=dtype, device=device)
     return noise
 
 

@@ -52,7 +52,8 @@ def rotate(x_BTNHd: Tensor) -> Tensor:
     frequency = torch.exp(torch.arange(half, device=device, dtype=dtype) * (-math.log(10000.0) / half))
     angle = torch.arange(num_steps, device=device, dtype=dtype)[:, None] * frequency
     cos, sin = angle.cos().to(x_BTNHd.dtype), angle.sin().to(x_BTNHd.dtype)
-    # (first, second) -> (first cos - second sin, second cos + first sin), each over whole rows
+    # A pair is channels (i, i + half): first -> first cos - second sin, second -> second cos + first sin.
+    # `roll` by half swaps first and second of all pairs at once.
     cos_T11d = torch.cat([cos, cos], -1)[:, None, None]
     sin_T11d = torch.cat([-sin, sin], -1)[:, None, None]
     return x_BTNHd * cos_T11d + x_BTNHd.roll(half, -1) * sin_T11d

@@ -60,7 +60,7 @@ def _resolve_location(
             continue
         keys.append(str(part))
         here = _named_class(allowed, None)
-        if here is None:  # a list or a mapping: on to its items
+        if here is None:  # a list or a mapping, as `arms.frozen` or `seeds.1`: go on with the type of its items
             items = get_args(allowed[0]) if allowed and get_origin(allowed[0]) in (dict, list, tuple) else ()
             item = items[1:] if items and get_origin(allowed[0]) is dict else items
             allowed = _allowed_types(item[0]) if item else []

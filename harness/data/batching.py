@@ -70,8 +70,9 @@ def tight_batches(lengths: Sequence[int], *, max_frames: int, batch_cost: int, m
         if value < 1:
             raise DataError(f"{name} must be at least 1, got {value}")
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    costs = np.zeros(len(order) + 1, dtype=np.int64)  # of the cheapest batches that hold the first n items
-    begins = [0]  # and where their last one begins
+    # costs[n]: of the cheapest batches that hold the n shortest items; begins[n]: where the last of these begins.
+    # It holds items start..end-1, so costs[end] is the least of costs[start] + cost(start..end-1) over all starts.
+    costs, begins = np.zeros(len(order) + 1, dtype=np.int64), [0]
     for end in range(1, len(order) + 1):
         longest = round_up(lengths[order[end - 1]], multiple)
         starts = np.arange(max(0, end - max(1, max_frames // longest)), end)
@@ -80,7 +81,7 @@ def tight_batches(lengths: Sequence[int], *, max_frames: int, batch_cost: int, m
         costs[end] = found.min()
     batches: list[list[int]] = []
     end = len(order)
-    while end:
+    while end:  # walk back from the last batch to the first
         batches.insert(0, order[begins[end] : end])
         end = begins[end]
     return batches

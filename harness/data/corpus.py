@@ -166,7 +166,8 @@ def limit_train(examples: Sequence[ExampleT], limit: int | None, seed: int) -> t
         drawn = [(derive_seed(seed, "limit", example.key), example) for example in members]
         drawn.sort(key=lambda pair: pair[0])
         for rank, (number, example) in enumerate(drawn):
-            # The middle of its share of the whole: merging by it interleaves the classes in proportion.
+            # Of 4 good and 2 bad, the good are placed at 1/8, 3/8, 5/8, 7/8 and the bad at 1/4, 3/4: sorted by place,
+            # good bad good good bad good. So every prefix has the classes in about their proportions.
             placed.append(((rank + 0.5) / len(members), number, example))
     placed.sort(key=lambda item: item[:2])
     return tuple(example for _, _, example in placed[:limit])

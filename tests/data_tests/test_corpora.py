@@ -44,7 +44,11 @@ def test_a_corpus_that_is_not_there_says_how_to_get_it(
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     monkeypatch.delenv("HARNESS_ASTERISK_ROOT", raising=False)
     assert not is_fetched(name)
-    expected = f"run: harness data fetch {name}" if CORPORA[name].fetch is not None else f"corpus {name} needs a file or folder"
+    expected = (
+        f"run: harness data fetch {name}"
+        if CORPORA[name].fetch is not None
+        else f"corpus {name} needs a file or folder"
+    )
     with pytest.raises(DataError, match=expected) as told:
         load_corpus(name)
     assert "\n" not in str(told.value)
