@@ -52,7 +52,7 @@ class ArmPlan:
     Attributes:
         search_s: seconds of search left, where the budget is in seconds.
         price: of one training; None when nothing is left to train.
-        speed: its cut and its engine, in words; empty when nothing is left to train.
+        speed: its cut and its engine, in words; empty where nothing learns or nothing is left to train.
     """
 
     name: str
@@ -169,7 +169,7 @@ def plan_experiment(experiment: Experiment, trials: Sequence[PlannedTrial], resu
         configs = [trial.config for trial in trials if trial.arm == name]
         count = _count_records(store, configs)
         price = _price(prices, configs[0], f"{experiment.path}: arm {name}") if count.new else None
-        speed = prices.speed(configs[0], None) if count.new else ""
+        speed = prices.speed(configs[0], None) if count.new and configs[0].train != "none" else ""
         arms.append(ArmPlan(name, "", Count(), Count(), count, 1, configs[0].loop.epochs, price, speed=speed))
     return SweepPlan(experiment.name, experiment.path, tuple(arms), num_jobs)
 
@@ -195,7 +195,7 @@ def _plan_arm(
     is_left = search.new or search_s or race.new or confirm.new
     price = _price(prices, config, f"{sweep.path}: arm {arm.name}") if is_left else None
     known = None if execution is None else Execution.model_validate(execution)
-    speed = prices.speed(config, known) if is_left else ""
+    speed = prices.speed(config, known) if is_left and config.train != "none" else ""
     if search_s and price is not None and price.seconds:
         search = Count(finished + math.ceil(search_s / price.seconds / num_seeds), finished)
     searches = ", ".join(_range(key, parameter) for key, parameter in arm.space.items())

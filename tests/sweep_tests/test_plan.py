@@ -112,6 +112,7 @@ def test_a_new_sweep(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any
     assert (plan.num_finished, plan.num_searching) == (0, 12)
     assert adapter.seconds == 4 * 10 + 2 * 10 + 2 * 11
     assert [config.train for config in probed] == ["none", "head", "adapters"]
+    assert (frozen.speed, bool(head.speed), bool(adapter.speed)) == ("", True, True)  # what learns nothing has no speed
     assert not (tmp_path / "results").exists()  # looking makes nothing
 
 
