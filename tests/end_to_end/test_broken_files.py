@@ -78,7 +78,7 @@ def test_a_corrupt_checkpoint_in_the_middle(cli: Cli, tiny_text_files: TinyText,
     assert result.code == 1
     where = checkpoint.relative_to(tmp_path)
     assert result.error.startswith(f"adapters/seed0: failed: checkpoint: {where}: corrupt checkpoint (")
-    assert result.error.endswith("); delete it to train this trial from its start")
+    assert "delete it" in result.error
     states = {
         trial.arm: json.loads((records / trial.config.trial_id / "summary.json").read_bytes())["state"]
         for trial in trials
