@@ -44,6 +44,7 @@ def test_the_same_bytes_count_their_cells(table: Table, format: str) -> None:
     assert found.held["cells of file"] == len(table.rows) * len(table.columns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", TEXT_FORMATS)
 def test_the_number_of_every_cell_is_named_by_its_cell(table: Table, format: str) -> None:
     """Each cell's number is changed in the model, and the rendering of that is what was published."""

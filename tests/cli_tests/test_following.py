@@ -57,6 +57,7 @@ def parts(experiment: Path) -> list[Path]:
     return list(experiment.glob("wandb/offline-run-*/run-*.wandb"))
 
 
+@pytest.mark.slow
 def test_every_run_is_whole_at_the_end(experiment: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with following(experiment, "wandb"):
         for number in range(12):
@@ -68,6 +69,7 @@ def test_every_run_is_whole_at_the_end(experiment: Path, capfd: pytest.CaptureFi
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_goes_on(experiment: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """While trials train, and again when the launch has ended; each trial is one whole run."""
     process = FollowerProcess(experiment, "wandb")
@@ -100,6 +102,7 @@ def test_a_process_that_always_dies_is_not_started_for_ever(
     assert f"failed {module.MAX_STARTS} times" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_left_behind(
     experiment: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +124,7 @@ def test_a_process_that_hangs_is_left_behind(
     assert set(whole_runs(experiment)) == {"abc"}
 
 
+@pytest.mark.slow
 def test_what_has_ended_is_whole_although_the_launch_was_killed(experiment: Path) -> None:
     """A trial that has not ended is left as it is until the next launch; the process goes away by itself."""
     code = """
@@ -155,6 +159,7 @@ def test_what_has_ended_is_whole_although_the_launch_was_killed(experiment: Path
     assert len(read_finished_run(log).history) == 2
 
 
+@pytest.mark.slow
 def test_a_launch_that_fails_shows_no_study_but_its_trials(tmp_path: Path) -> None:
     experiment = write_sweep(tmp_path)
     with pytest.raises(LookupError), following(experiment, "wandb"):
@@ -166,6 +171,7 @@ def test_a_launch_that_fails_shows_no_study_but_its_trials(tmp_path: Path) -> No
     assert len(whole_runs(experiment)) == 2  # and the study
 
 
+@pytest.mark.slow
 def test_an_interrupted_launch_does_not_wait(experiment: Path) -> None:
     trials = [LaunchedTrial(experiment, f"trial{number}") for number in range(4)]
     with pytest.raises(KeyboardInterrupt), following(experiment, "wandb"):

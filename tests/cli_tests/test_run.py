@@ -169,6 +169,7 @@ def test_wandb_offline(cli: Cli, short: Path, tmp_path: Path) -> None:
     assert (run.group, run.summary["state"]) == ("tiny_strategies", "complete")
 
 
+@pytest.mark.slow
 def test_arms_with_long_names_reach_wandb(cli: Cli, short: Path, tmp_path: Path) -> None:
     """As a design with factors writes them: longer than W&B's tags may be."""
     key = "adapter.adapter_strategy."

@@ -297,6 +297,7 @@ def test_a_trial_reads_as_optuna_reads_it(url: str) -> None:
         assert started <= ended
 
 
+@pytest.mark.slow
 def test_a_writer_is_waited_for_and_a_reader_waits_for_nobody(tmp_path: Path) -> None:
     path = tmp_path / "{odd}?name#.db"
     with open_store(str(path)) as store:
