@@ -10,8 +10,10 @@ export OMP_NUM_THREADS ?= 1
 CONSTRAINTS := constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
 
-# A worker a processor, each with one thread and up to a gigabyte; a worker that is done takes tests from another.
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+# One worker more than processors, as many tests wait for a process or a server, each with one thread and up to a
+# gigabyte; a worker that is done takes tests from another.
+WORKERS = $(shell $(PYTHON) -c 'import os; print(min(8, (os.cpu_count() or 1) + 1))')
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 SOURCES := harness tests benchmarks docs .ci
 
 .PHONY: demo test test-fast test-docs check lint types pytest pytest-fast format extra bench bench-parts bench-quick clean
