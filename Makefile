@@ -1,5 +1,5 @@
 # demo: set up, train adapters on real text and speech, show the tables     test: set up, lint, types, tests
-# test-fast: the same without the slow tests     test-docs: follows the pages of README and docs     check: lint and types     format: reformat     bench: races, by hand
+# test-fast: style and the quick tests     test-docs: follows the pages of README and docs     check: lint and types     format: reformat     bench: races, by hand
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,8 +23,11 @@ demo: $(VENV)/.installed
 	$(BIN)/harness demo
 
 # Types are checked beside the tests, which often wait for a process or a server; either fails the whole.
-test test-fast: lint
-	@$(MAKE) --no-print-directory --jobs 2 types $(@:test%=pytest%)
+test: lint
+	@$(MAKE) --no-print-directory --jobs 2 types pytest
+
+# For the minutes between two edits: style and the quick tests; types and the rest are what `make test` adds.
+test-fast: lint pytest-fast
 
 check: lint types
 
