@@ -64,6 +64,7 @@ def test_1_l2_reaches_the_optimizer_and_nothing_piles_up(x: Tensor) -> None:
     assert all(not torch.allclose(a, b) for a, b in zip(*found, strict=True))
 
 
+@pytest.mark.slow
 def test_1_leak_check_can_fail(x: Tensor) -> None:
     adapter, strategy = random_adapter(), ResidualAddAdapterStrategy(l2_lambda=0.5)
     before = live_graph_tensors()

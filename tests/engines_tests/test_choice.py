@@ -250,6 +250,7 @@ def test_the_probe_stops_where_memory_is_short(
         assert found.execution == PLAIN
 
 
+@pytest.mark.slow
 def test_the_probe_stops_where_memory_runs_out(
     configs: dict[str, TrialConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

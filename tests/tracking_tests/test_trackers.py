@@ -89,6 +89,7 @@ def begin_and_die(name: str, folder: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_what_a_killed_follower_left_is_gone_on_with(tracker: Tracker) -> None:
     """What the tracker says that it holds is not sent again."""
     (name,) = (name for name in TRACKERS if tracker_type(name) is type(tracker))

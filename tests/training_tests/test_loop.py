@@ -500,6 +500,7 @@ L2_RUN: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_the_l2_term_leaves_nothing_behind(
     make_config: MakeConfig, resources: Resources, live_graph_counts: Callable[[Fitting], list[tuple[int, int]]]
 ) -> None:
@@ -511,6 +512,7 @@ def test_the_l2_term_leaves_nothing_behind(
     assert AccessMixin.get_module_registry(fitting.adapted.model) == {}
 
 
+@pytest.mark.slow
 def test_the_count_of_graphs_can_fail(
     make_config: MakeConfig,
     resources: Resources,
