@@ -42,7 +42,7 @@ pytest: $(VENV)/.installed-dev
 	$(PYTEST) -m "not docs"
 
 pytest-fast: $(VENV)/.installed-dev
-	$(PYTEST) --numprocesses logical -m "not slow"
+	$(PYTEST) --numprocesses logical -m "not slow and not real_data"
 
 # Every command and program of README, tutorials and how-to pages, in a copy of the checkout: minutes of training.
 test-docs: $(VENV)/.installed-dev
