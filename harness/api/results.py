@@ -163,19 +163,15 @@ def table(
 
 
 def _table_settings(settings: str | Path | Mapping[str, Any]) -> Any:
-    from pydantic import ValidationError
 
-    from harness.config.messages import one_line
+    from harness.config.messages import validated
     from harness.config.shipped import find_file
     from harness.config.table import TableSettings
     from harness.config.table_files import load_table_settings
 
     if not isinstance(settings, Mapping):
         return load_table_settings(find_file(settings, "table", "experiment", "sweep"))
-    try:
-        return TableSettings.model_validate(settings)
-    except ValidationError as error:
-        raise UserError(one_line(error, "settings", TableSettings)) from error
+    return validated(TableSettings, settings, "settings")
 
 
 def _choices(results: Path) -> str:

@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from harness.config.base import PositiveInt, Settings, content_hash
-from harness.config.messages import one_line
+from harness.config.messages import validated
 from harness.config.trial import LoopSettings, OptimSettings
 from harness.config.yaml import read_yaml
 from harness.data.corpus import Modality
@@ -152,10 +152,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     if not path.is_file():
         choices = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
         raise UserError(f"no backbone recipe {name_or_path!r}; choices: {choices}, or the path of a recipe file")
-    try:
-        return Recipe.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise UserError(one_line(error, path.name, Recipe)) from error
+    return validated(Recipe, read_yaml(path), path.name)
 
 
 def backbone_directory(recipe: Recipe) -> Path:

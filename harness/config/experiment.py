@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from harness.config.base import content_hash
 from harness.config.design import Design, design_arms, expand_design
-from harness.config.messages import one_line
+from harness.config.messages import validated
 from harness.config.notes import Note
 from harness.config.rows import RowId
 from harness.config.table import check_table
@@ -121,10 +119,7 @@ def resolve_trial(settings: Mapping[str, Any], where: str) -> TrialConfig:
     Raises:
         UserError: a key, type or value is wrong; one line.
     """
-    try:
-        return TrialConfig.model_validate(settings)
-    except ValidationError as error:
-        raise UserError(one_line(error, where, TrialConfig)) from error
+    return validated(TrialConfig, settings, where)
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -143,10 +138,7 @@ def make_experiment(content: dict[str, Any], path: Path, overrides: Sequence[str
         UserError: as `load_experiment`.
     """
     content = apply_overrides(content, overrides)
-    try:
-        config = ExperimentConfig.model_validate(content)
-    except ValidationError as error:
-        raise UserError(one_line(error, str(path), ExperimentConfig)) from error
+    config = validated(ExperimentConfig, content, str(path))
     check_table(config.table, [RowId(arm) for arm in config.arms], f"{path}: table")
     trials = []
     for arm, settings in config.arms.items():

@@ -5,9 +5,28 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
+
+from harness.errors import UserError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], content: Any, where: str) -> M:
+    """Validate what a file says.
+
+    Args:
+        where: the file or place, for the message.
+
+    Raises:
+        UserError: a key, type or value is wrong; one line.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UserError(one_line(error, where, model)) from error
 
 
 def one_line(error: ValidationError, where: str, model: type[BaseModel]) -> str:

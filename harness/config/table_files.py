@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from harness.config.messages import one_line
+from harness.config.messages import validated
 from harness.config.table import TableSettings, TableSpec, check_layout, check_metrics, metric_name
 from harness.config.yaml import read_yaml
-from harness.errors import UserError
 
 
 def load_table_spec(path: Path) -> TableSpec:
@@ -18,10 +15,7 @@ def load_table_spec(path: Path) -> TableSpec:
     Raises:
         UserError: anything in it is wrong; one line.
     """
-    try:
-        spec = TableSpec.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise UserError(one_line(error, str(path), TableSpec)) from error
+    spec = validated(TableSpec, read_yaml(path), str(path))
     check_layout(spec.layout, f"{path}: layout")
     if spec.phase == "confirm":
         check_metrics([metric_name(entry) for entry in spec.metrics], f"{path}: metrics")
@@ -41,9 +35,6 @@ def load_table_settings(path: Path) -> TableSettings:
         spec = load_table_spec(path)
         return TableSettings.model_validate(spec.model_dump(exclude={"name", "experiments"}))
     part = content.get("table", content) if {"arms", "experiment", "design"} & set(content) else content
-    try:
-        settings = TableSettings.model_validate(part)
-    except ValidationError as error:
-        raise UserError(one_line(error, str(path), TableSettings)) from error
+    settings = validated(TableSettings, part, str(path))
     check_layout(settings.layout, f"{path}: table.layout")
     return settings

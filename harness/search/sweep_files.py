@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from harness.backbones.recipe import load_recipe
 from harness.config.base import content_hash
 from harness.config.experiment import Experiment, load_experiment, parse_overrides, resolve_trial
-from harness.config.messages import one_line
+from harness.config.messages import validated
 from harness.config.rows import clash_of, possible_rows
 from harness.config.sweep import Goal, SweepConfig
 from harness.config.table import check_table
@@ -45,10 +43,7 @@ def make_sweep(content: dict[str, Any], path: Path, overrides: Sequence[str] = (
         UserError: as `load_sweep`.
     """
     content = _override(content, overrides)
-    try:
-        config = SweepConfig.model_validate(content)
-    except ValidationError as error:
-        raise UserError(one_line(error, str(path), SweepConfig)) from error
+    config = validated(SweepConfig, content, str(path))
     try:
         experiment = load_experiment(path.parent / config.experiment)
     except UserError as error:

@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from harness.config.messages import one_line
+from harness.config.messages import validated
 from harness.config.table import TableSettings, check_layout, check_statements, metric_name
 from harness.config.trees import MISSING
 from harness.errors import UserError, must_be_in
@@ -121,10 +119,7 @@ def recorded_settings(results: Path, names: Sequence[str]) -> TableSettings:
     if not (results / names[0] / MANIFEST).exists() and (results / names[0] / "search.json").exists():
         return TableSettings(phase="search")  # a sweep that is still searching, or was never confirmed
     manifest = RecordStore(results, names[0]).manifest()
-    try:
-        settings = TableSettings.model_validate(manifest.table)
-    except ValidationError as error:
-        raise UserError(one_line(error, f"{results / names[0]}: experiment.json: table", TableSettings)) from error
+    settings = validated(TableSettings, manifest.table, f"{results / names[0]}: experiment.json: table")
     return settings if len(names) == 1 else TableSettings(baseline=settings.baseline)
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from harness.config.base import Settings
-from harness.config.messages import one_line
+from harness.config.messages import validated
 from harness.config.table import ReferenceSettings, TableSettings
 from harness.config.yaml import read_yaml
 from harness.errors import UserError, must_be_in
@@ -59,10 +59,7 @@ def load_paper(name: str) -> Paper:
     """
     must_be_in(name, paper_names(), f"table.reference.paper: no numbers of {name!r}")
     path = FOLDER / f"{name}.yaml"
-    try:
-        numbers = PaperNumbers.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise UserError(one_line(error, str(path), PaperNumbers)) from error
+    numbers = validated(PaperNumbers, read_yaml(path), str(path))
     for row, values in numbers.rows.items():
         if len(values) != len(numbers.columns):
             raise UserError(f"{path}: rows.{row}: {len(values)} numbers for {len(numbers.columns)} columns")
