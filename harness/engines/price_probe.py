@@ -77,6 +77,7 @@ def probe(config: TrialConfig, resources: Resources) -> Price:
     return Price(
         seconds=seconds,
         source="a probe",
+        is_probed=True,
         test_s=whole_valid_s,  # the test sets are sealed: about as large as the whole validation sets
         peak_memory_mb=memory.peak_mb(),
         trainable=adapted.num_trainable,

@@ -33,6 +33,7 @@ class Price:
         test_s: what the confirm phase adds, for its test sets.
         source: where the numbers come from, in words.
         trainable: how many weights learn.
+        is_probed: whether one training was timed now, on this machine.
     """
 
     seconds: float | None
@@ -40,6 +41,7 @@ class Price:
     test_s: float = 0.0
     peak_memory_mb: float | None = None
     trainable: int | None = None
+    is_probed: bool = False
 
     @property
     def weights_mb(self) -> float:

@@ -95,7 +95,7 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def probe(config: Any, resources: Any) -> Price:
         seen.append(config)
-        return Price(10.0, "a probe", test_s=1.0, peak_memory_mb=200.0, trainable=1000)
+        return Price(10.0, "a probe", test_s=1.0, peak_memory_mb=200.0, trainable=1000, is_probed=True)
 
     monkeypatch.setattr(harness.engines.price_probe, "probe", probe)
     return seen
@@ -199,6 +199,7 @@ def test_a_real_probe(tiny_text_files: TinyText, tmp_path: Path) -> None:
     assert 0 < (frozen.seconds or 0) < (adapter.seconds or 0) < 20
     assert 50 < (adapter.peak_memory_mb or 0) < 10_000
     assert {price.source for price in (frozen, head, adapter)} == {"a probe"}
+    assert all(price.is_probed for price in (frozen, head, adapter))
 
 
 def test_a_training_that_fails_has_no_price(tiny_text_files: TinyText, tmp_path: Path) -> None:
@@ -224,7 +225,7 @@ def test_an_experiment(tiny_text_files: TinyText, tmp_path: Path, probed: list[A
 
 
 def big_plan(**changes: Any) -> SweepPlan:
-    price = Price(3600.0, "a probe", 0.0, 400.0, 1_000_000)
+    price = Price(3600.0, "a probe", 0.0, 400.0, 1_000_000, is_probed=True)
     arm = ArmPlan("arm", "lr 0..1", Count(8, 2), Count(2), Count(2), 1, 10, price)
     return replace(SweepPlan("big", Path("big.yaml"), (arm,), num_jobs=1), **changes)
 

@@ -67,7 +67,7 @@ def total_lines(plan: SweepPlan) -> list[str]:
         )
     elif plan.num_new:
         lines.append("this is an upper bound: early stopping makes it shorter")
-    if any(arm.price is not None and arm.price.source == "a probe" for arm in plan.arms):
+    if any(arm.price is not None and arm.price.is_probed for arm in plan.arms):
         lines.append(
             "a probe is one training, timed alone on this machine, as busy as it is now; several jobs slow each other "
             "down"
