@@ -17,7 +17,7 @@ from harness.checks.findings import Findings, same_number
 from harness.checks.record_checks import Place, check_digests, check_identity, check_log
 from harness.config.base import content_hash
 from harness.config.rows import merge_rules
-from harness.config.sweep import REGULARISERS, ConstraintSettings
+from harness.config.sweep import ConstraintSettings, regularisers
 from harness.config.trees import get_dotted
 from harness.config.trial import CONFIG_VERSION
 from harness.errors import TrialError, UserError
@@ -160,7 +160,9 @@ def check_arm(sweep: SweepFolder, arm: str, manifest: Manifest | None, findings:
     findings.check(_plain(raced) == written["raced"], "the race leaves the same trials", f"frozen.json, {arm}",
                    f"it names trials {[c['trial'] for c in written['raced']]}; the records give "
                    f"{[c.number for c in racing]}, or other validation metrics")  # fmt: skip
-    keys = sweep.frozen["confirm"].get("regularisation") or _regularisers(sweep.frozen["space"])
+    keys = sweep.frozen["confirm"].get("regularisation") or regularisers(
+        {key: parameter["type"] for key, parameter in sweep.frozen["space"].items()}
+    )
     axes = [axis for axis in sweep.result.axes[arm] if axis.key in keys]
     winners: dict[str, Winner] = {}
     for rule in rules:
@@ -222,10 +224,6 @@ def check_rows(
 def trial_id_of(config: Mapping[str, Any], seed: int) -> str:
     """The id of a config with its seed replaced."""
     return content_hash({"version": CONFIG_VERSION, **config, "seed": seed})
-
-
-def _regularisers(space: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    return tuple(k for k, p in space.items() if k.rsplit(".", 1)[-1] in REGULARISERS and p["type"] != "categorical")
 
 
 def _plain(content: Any) -> Any:

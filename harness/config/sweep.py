@@ -303,8 +303,9 @@ def regularisation_keys(config: SweepConfig) -> tuple[str, ...]:
     """The searched settings that count as regularisation for `one_se`."""
     if config.confirm.regularisation is not None:
         return config.confirm.regularisation
-    return tuple(
-        key
-        for key, parameter in config.space.items()
-        if key.rsplit(".", 1)[-1] in REGULARISERS and parameter.type != "categorical"
-    )
+    return regularisers({key: parameter.type for key, parameter in config.space.items()})
+
+
+def regularisers(types: Mapping[str, str]) -> tuple[str, ...]:
+    """The keys of known regularisers that have an order, among searched settings by the type of their range."""
+    return tuple(key for key, kind in types.items() if key.rsplit(".", 1)[-1] in REGULARISERS and kind != "categorical")
