@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 Direction = Literal["higher", "lower"]
 Unit = Literal["character", "word"]
 
@@ -64,6 +67,7 @@ class ScoredMetric(Metric):
         cases: small cases scored by hand.
         arguments: what the scorer must know of the corpus (`num_classes`); the task gives it.
         items: how the metric is a sum over items; None where it is not (the F1 of a class belongs to no item).
+        linearised: (references, predictions) -> the influence of each item, for a metric that is no sum over items.
         reduction: what a relative reduction of it is called.
     """
 
@@ -72,6 +76,7 @@ class ScoredMetric(Metric):
     cases: tuple[SmallCase, ...]
     arguments: tuple[str, ...] = ()
     items: ItemErrors | None = None
+    linearised: Callable[[Sequence[Any], Sequence[Any]], NDArray[np.float64]] | None = None
     reduction: str = "error reduction"
 
     def score(
@@ -90,6 +95,27 @@ class ScoredMetric(Metric):
             raise ValueError(f"{len(references)} references and {len(predictions)} predictions cannot be scored")
         given = {name: (known or {})[name] for name in self.arguments}
         return self.scorer(list(references), list(predictions), **given)
+
+    def influences(self, references: Sequence[Any], predictions: Sequence[Any]) -> NDArray[np.float64] | None:
+        """By how much each item moves the score, to first order: what the error over test items is computed from.
+
+        An item that occurred once more would change the score by its influence (the delta method; Hampel 1974). They
+        sum to 0 over the test set.
+
+        Returns:
+            shape [items], in the metric's unit as a fraction; None where the metric says nothing of its items.
+        """
+        if self.linearised is not None:
+            return self.linearised(references, predictions)
+        if self.items is None:
+            return None
+        errors = np.array([self.items.errors(r, p) for r, p in zip(references, predictions, strict=True)], float)
+        lengths = np.array([self.items.length(r) for r in references], float)
+        total = float(lengths.sum())
+        if total == 0.0:
+            return None
+        sign = -1.0 if self.direction == "higher" else 1.0  # accuracy rises where errors fall
+        return np.asarray(sign * (errors - errors.sum() / total * lengths) / total)
 
 
 def case(

@@ -18,8 +18,9 @@ from harness.statistics.aggregates import (
 )
 from harness.statistics.bootstrap import bootstrap_interval, resample_weights
 from harness.statistics.distributions import hedges_correction, t_quantile, t_test_power, t_two_sided_p
+from harness.statistics.item_error import Influence, combine, item_variance
 from harness.statistics.items import ItemComparison, compare_error_rates
-from harness.statistics.multiplicity import holm, holm_by_group
+from harness.statistics.multiplicity import holm, holm_by_group, holm_distinct
 from harness.statistics.other_comparisons import RelativeChange, UnpairedComparison, compare_unpaired, relative_change
 from harness.statistics.permutation import PermutationTest, sign_flip_test
 from harness.statistics.power import (
@@ -39,6 +40,7 @@ from harness.statistics.seeds import (
     summarise,
     t_interval,
 )
+from harness.statistics.shared_variance import PairedSample, SharedComparison, compare_all, compare_alone
 from harness.statistics.table_comparisons import TableComparison, compare_table
 from harness.statistics.two_level import TwoLevelResult, two_level
 
@@ -47,18 +49,24 @@ __all__ = [
     "LEVEL",
     "POWER",
     "AggregateScore",
+    "Influence",
     "Interval",
     "ItemComparison",
     "PairedComparison",
+    "PairedSample",
     "PermutationTest",
     "RelativeChange",
     "SeedSummary",
+    "SharedComparison",
     "TableComparison",
     "TwoLevelResult",
     "UnpairedComparison",
     "aggregate_targets",
     "bootstrap_interval",
+    "combine",
     "compare_aggregates",
+    "compare_all",
+    "compare_alone",
     "compare_by_seed",
     "compare_error_rates",
     "compare_paired",
@@ -69,7 +77,9 @@ __all__ = [
     "hedges_correction",
     "holm",
     "holm_by_group",
+    "holm_distinct",
     "interquartile_mean",
+    "item_variance",
     "paired_test_power",
     "probability_of_improvement",
     "relative_change",

@@ -43,3 +43,25 @@ def holm_by_group(p_values: Sequence[float | None], groups: Sequence[Hashable]) 
         for index, p in zip(members, holm([p_values[i] for i in members]), strict=True):
             adjusted[index] = p
     return adjusted
+
+
+def holm_distinct(p_values: Sequence[float | None], tests: Sequence[Hashable]) -> tuple[list[float | None], int]:
+    """Holm over distinct tests: comparisons with the same label in `tests` are one test, which counts once.
+
+    Forgetting and the source score that it is made from are such a pair: their differences are the same numbers with
+    another sign, so one test answers for both.
+
+    Returns:
+        the adjusted p-values in the order given, and the number of distinct tests.
+
+    Raises:
+        ValueError: not one label a p-value, or comparisons that are called one test have different p-values.
+    """
+    if len(p_values) != len(tests):
+        raise ValueError(f"{len(p_values)} p-values, but {len(tests)} labels of tests")
+    distinct: dict[Hashable, float] = {}
+    for test, p in zip(tests, p_values, strict=True):
+        if p is not None and not math.isclose(distinct.setdefault(test, p), p, rel_tol=1e-6):
+            raise ValueError(f"test {test!r} has two p-values, {distinct[test]!r} and {p!r}")
+    adjusted = dict(zip(distinct, holm(list(distinct.values())), strict=True))
+    return [None if p is None else adjusted[test] for test, p in zip(tests, p_values, strict=True)], len(distinct)

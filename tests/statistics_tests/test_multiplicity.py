@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.statistics import holm, holm_by_group
+from harness.statistics import holm, holm_by_group, holm_distinct
 
 
 def test_by_hand() -> None:
@@ -58,3 +58,10 @@ def test_what_is_no_probability_is_refused(p: float) -> None:
 def test_groups_must_match() -> None:
     with pytest.raises(ValueError, match="2 p-values, but 1 groups"):
         holm_by_group([0.1, 0.2], ["a"])
+
+
+def test_comparisons_that_are_one_test_count_once() -> None:
+    adjusted, number = holm_distinct([0.01, 0.01, 0.04, None], ["source", "source", "target", "frozen"])
+    assert (adjusted, number) == ([0.02, 0.02, 0.04, None], 2)
+    with pytest.raises(ValueError, match="'source' has two p-values"):
+        holm_distinct([0.01, 0.02], ["source", "source"])

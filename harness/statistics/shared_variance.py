@@ -1,0 +1,319 @@
+"""Compare many arms with a baseline over seeds and test items, where each comparison has few seeds.
+
+With 3 to 5 seeds a t-test pays dearly for not knowing the variance over seeds. The other comparisons of the same table
+say what such a variance is here, so it gets a prior from them (an empirical partially Bayes test). The variance of the
+test items is known well, since there are hundreds of them, and is added.
+
+For a comparison with mean paired difference m over n seeds, sample variance s2 over the seeds (d = n - 1 degrees of
+freedom) and item variance v of m:
+
+    log(true variance over seeds) = level of the column + effect of the arm + effect of the cell
+    p = sum over variances of posterior(variance) * 2 Phi(-|m| / sqrt(variance / n + v))
+
+The level of a column is the median over arms of log s2, corrected for its bias. Arms' effects are Student t with 4
+degrees of freedom (one loud arm must not blur the others) and shared by the arm's columns; cells' effects are normal.
+The spreads of both are averaged over a grid by their marginal likelihood. Without v and with a flat prior, p is exactly
+that of the paired t-test; a table with fewer than `MIN_ARMS` compared arms says too little about variances and gets the
+flat prior.
+
+Sources: Smyth (2004), Statistical Applications in Genetics and Molecular Biology 3:3 (sharing variances); Ignatiadis
+and Sen, Empirical partially Bayes multiple testing (arXiv 2303.02887); Clark (1973), J. Verbal Learning and Verbal
+Behavior 12 (seeds and items as crossed random effects).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.statistics.distributions import normal_quantile
+from harness.statistics.samples import LEVEL, Floats, Interval, as_vector, check_level
+
+MIN_ARMS = 6  # compared arms below which variances are not shared; docs/explanation/statistics.md has the measurements
+LOG_VARIANCE = np.linspace(-5.0, 7.0, 49)  # of a cell, relative to its column's level
+ARM_EFFECT = np.linspace(-4.0, 5.0, 31)
+ARM_SPREADS, CELL_SPREADS = (0.5, 1.0, 1.7), (0.5, 1.0, 1.6)
+ARM_WEIGHT = 0.5  # of a column's evidence on its arm: metrics of one training correlate
+MANY = 1_000  # degrees of freedom from which a variance counts as known
+MEDIAN_VARIANCE = 1.57  # of a median, relative to that of a mean (pi / 2)
+
+Key = tuple[Hashable, Hashable]  # arm and column
+KeyT = TypeVar("KeyT", bound=Key)
+
+Status = Literal["tested", "deterministic", "one_pair", "identical", "constant"]
+
+
+@dataclass(frozen=True)
+class PairedSample:
+    """What one comparison stands on.
+
+    Attributes:
+        differences: shape [seeds], arm minus baseline with the same seed, in the metric's unit.
+        item_variance: of their mean, due to the choice of test items, same unit squared; 0 where items are not known.
+        item_df: degrees of freedom of `item_variance`: the number of independent blocks of items, less one.
+        resolution: by how much one test item can move a score, same unit; seeds whose differences are all alike may
+            differ by less than that. 0 where it is not known.
+        deterministic: whether neither side depends on the seed, so that there is one difference and no seed error.
+    """
+
+    differences: Floats
+    item_variance: float = 0.0
+    item_df: int = MANY
+    resolution: float = 0.0
+    deterministic: bool = False
+
+
+@dataclass(frozen=True)
+class SharedComparison:
+    """One comparison with its errors over seeds and over items, in the metric's unit.
+
+    Attributes:
+        status: `tested`; `deterministic`: tested over items alone; or why there is no test: `one_pair` (one seed),
+            `identical`, `constant` (every seed gives the same difference, and no items are known).
+        errors: shape [k], possible standard errors of the mean, with their posterior `weights` (they sum to 1).
+        seed_error, item_error: the standard errors that seeds and items contribute (posterior mean of the variance).
+        p_value: two-sided; None where there is no test.
+    """
+
+    status: Status
+    count: int
+    mean: float
+    errors: Floats
+    weights: Floats
+    seed_error: float | None
+    item_error: float
+    p_value: float | None
+
+    def interval(self, level: float = LEVEL) -> Interval | None:
+        """The differences that the test does not reject; None without a test."""
+        check_level(level)
+        if self.p_value is None:
+            return None
+        half = _critical(self.errors, self.weights, 1.0 - level)
+        return Interval(self.mean - half, self.mean + half, level, "shared_variance")
+
+    def detectable(self, alpha: float, power: float = 0.8) -> float | None:
+        """The smallest true difference that this test finds with chance `power` at level `alpha`; None without a test.
+
+        For a table pass the level at which Holm's correction begins: alpha divided by the number of tests.
+        """
+        check_level(alpha, "alpha")
+        check_level(power, "power")
+        if self.p_value is None:
+            return None
+        half = _critical(self.errors, self.weights, alpha)
+        low, high = half, half + 10.0 * float(self.errors.max())  # half is found in half of the cases
+        while high - low > 1e-6 * high:
+            middle = 0.5 * (low + high)
+            missed = float(self.weights @ _two_sided_p((middle - half) / self.errors)) / 2.0
+            low, high = (middle, high) if 1.0 - missed < power else (low, middle)
+        return high
+
+
+def compare_all(samples: Mapping[KeyT, PairedSample], *, min_arms: int = MIN_ARMS) -> dict[KeyT, SharedComparison]:
+    """Compare all cells of a table with its baseline.
+
+    Args:
+        samples: (arm, column) -> paired differences; what has no pair is left out by the caller. All cells of a column
+            have one unit.
+
+    Returns:
+        the comparison of each cell. p-values are not corrected for their number; see `holm_distinct`.
+
+    Raises:
+        ValueError: a difference or variance is not finite, or too large or small to be squared.
+    """
+    checked = {key: _check(key, sample) for key, sample in samples.items()}
+    seeds = {key: moments for key, moments in checked.items() if moments.status == "tested"}
+    posterior = _posteriors(seeds, min_arms)
+    found = {}
+    for key, moments in checked.items():
+        of_seeds = posterior.get(key, (np.zeros(1), np.ones(1)))
+        errors, weights = _errors(of_seeds, moments, samples[key].item_df)
+        p_value = None
+        if moments.status in ("tested", "deterministic"):
+            p_value = min(1.0, float(weights @ _two_sided_p(abs(moments.mean) / errors)))
+        # The mean of a flat posterior's variance is infinite with 1 or 2 degrees of freedom: the sample's is told.
+        seed_error = math.sqrt(moments.variance / moments.count) if moments.count > 1 else None
+        found[key] = SharedComparison(
+            moments.status, moments.count, moments.mean, errors, weights, seed_error, moments.item_error, p_value
+        )
+    return found
+
+
+def _errors(of_seeds: tuple[Floats, Floats], moments: _Moments, item_df: int) -> tuple[Floats, Floats]:
+    """Possible standard errors of the mean over seeds and items, and their weights."""
+    variances, weights = of_seeds
+    of_items, item_weights = np.array([moments.item_error**2]), np.ones(1)
+    if moments.item_error > 0.0 and item_df < MANY:
+        of_items, item_weights = _flat_posterior(moments.item_error**2, item_df)
+    total = variances[:, None] / moments.count + of_items
+    return np.sqrt(total).ravel(), (weights[:, None] * item_weights).ravel()
+
+
+def compare_alone(sample: PairedSample) -> SharedComparison:
+    """One comparison by itself: the paired t-test, with the items' variance added."""
+    return compare_all({(0, 0): sample})[0, 0]
+
+
+@dataclass(frozen=True)
+class _Moments:
+    status: Status
+    count: int
+    mean: float
+    variance: float
+    item_error: float
+
+
+def _check(key: Key, sample: PairedSample) -> _Moments:
+    where = " of ".join(str(part) for part in key)
+    differences = as_vector(sample.differences, f"differences of {where}")
+    if not (math.isfinite(sample.item_variance) and sample.item_variance >= 0.0):
+        raise ValueError(f"item variance {sample.item_variance!r} of {where} must be finite and not negative")
+    count = len(differences)
+    scale = float(np.abs(differences).max())
+    if scale > 1e150 or 0.0 < scale < 1e-150:
+        raise ValueError(f"differences of {where}: {scale:g} is too large or too small a number to be squared")
+    mean, item_error = float(differences.mean()), math.sqrt(sample.item_variance)
+    variance = float(differences.var(ddof=1)) if count > 1 else 0.0
+    if scale == 0.0 and item_error == 0.0:
+        return _Moments("identical" if count > 1 else "one_pair", count, 0.0, 0.0, 0.0)
+    if sample.deterministic:
+        status: Status = "deterministic" if item_error > 0.0 else "constant"
+        return _Moments(status, 1, float(differences[0]), 0.0, item_error)
+    if count == 1:
+        return _Moments("one_pair", 1, mean, 0.0, item_error)
+    # Scores of a test set move in steps: two that print the same may differ by up to half a step each, and the
+    # variance of such a rounding error is a twelfth of the step squared; a difference has two of them.
+    variance = max(variance, sample.resolution**2 / 6.0)
+    if variance <= (1e-12 * scale) ** 2:  # rounding of sums
+        return _Moments("constant", count, mean, 0.0, item_error)
+    return _Moments("tested", count, mean, variance, item_error)
+
+
+def _posteriors(cells: Mapping[KeyT, _Moments], min_arms: int) -> dict[KeyT, tuple[Floats, Floats]]:
+    """Cell -> possible variances over seeds, and their posterior weights."""
+    keys = list(cells)
+    if len({arm for arm, _ in keys}) < min_arms:
+        return {key: _flat_posterior(cells[key].variance, cells[key].count - 1) for key in keys}
+    arms, columns = _numbers([arm for arm, _ in keys]), _numbers([column for _, column in keys])
+    df = np.array([cells[key].count - 1 for key in keys])
+    log_variance = np.log(np.array([cells[key].variance for key in keys]))
+    unbiased = log_variance - np.array([digamma_of_half(d) - math.log(d / 2.0) for d in df])
+    level = np.array([np.median(unbiased[columns == column]) for column in columns])
+    weights = _shared_posterior(log_variance - level, df, arms, columns)
+    return {key: (np.exp(level[i] + LOG_VARIANCE), weights[i]) for i, key in enumerate(keys)}
+
+
+def _flat_posterior(variance: float, df: int) -> tuple[Floats, Floats]:
+    """Possible true variances and their weights, given a sample's.
+
+    Under a flat prior of the log variance, df * sample variance / variance is chi-squared, which makes a t-test of a
+    z-test.
+    """
+    # The log of a chi-squared variable: its density falls as exp(df x / 2) to the left, double exponentially to the
+    # right. Weights below e^-60 of the largest change no p-value that is printed.
+    middle = math.log(df)
+    left = middle - max(1.0 + 120.0 / df, 1.3 * math.sqrt(240.0 / df))
+    x = np.linspace(left, middle + math.log1p(60.0 / df + math.sqrt(240.0 / df)), 401 if df < 10 else 61)
+    log_density = 0.5 * df * x - 0.5 * np.exp(x)
+    density = np.exp(log_density - log_density.max())
+    return df * variance / np.exp(x), density / density.sum()
+
+
+def _shared_posterior(
+    relative: Floats, df: NDArray[np.int64], arms: NDArray[np.int64], columns: NDArray[np.int64]
+) -> Floats:
+    """Posterior weights over LOG_VARIANCE, [cells, grid]; `relative` are log sample variances minus their level."""
+    half = df[:, None] / 2.0
+    excess = relative[:, None] - LOG_VARIANCE
+    likelihood = np.exp(half * (excess - np.exp(excess) + 1.0))  # the largest is 1
+    # The level of a column is itself a median over few arms, so its error is part of what a cell may differ by.
+    level_variance = np.array(
+        [
+            MEDIAN_VARIANCE * trigamma_of_half(int(d)) / np.count_nonzero(columns == column)
+            for d, column in zip(df, columns, strict=True)
+        ]
+    )
+    sums = np.zeros((int(arms.max()) + 1, len(arms)))
+    sums[arms, np.arange(len(arms))] = ARM_WEIGHT
+    results, evidences = [], []
+    for cell_spread in CELL_SPREADS:
+        kernel = _kernel(cell_spread**2 + level_variance / 2.0)  # [cells, arm effects, grid]
+        log_marginal = np.log(np.einsum("kg,kug->ku", likelihood, kernel) + 1e-300)
+        of_arm = sums @ log_marginal
+        for arm_spread in ARM_SPREADS:
+            log_prior = -2.5 * np.log1p((ARM_EFFECT / arm_spread) ** 2 / 4.0)
+            log_prior -= math.log(float(np.exp(log_prior).sum()))
+            evidences.append(float(np.logaddexp.reduce(log_prior + of_arm, axis=1).sum()))
+            others = log_prior + of_arm[arms] - ARM_WEIGHT * log_marginal  # a cell's prior leaves its own column out
+            effect = np.exp(others - others.max(axis=1, keepdims=True))
+            posterior = np.einsum("ku,kug->kg", effect, kernel) * likelihood
+            results.append(posterior / posterior.sum(axis=1, keepdims=True))
+    share = np.exp(np.array(evidences) - max(evidences))
+    return np.einsum("t,tkg->kg", share / share.sum(), np.stack(results))
+
+
+def _kernel(variance: Floats) -> Floats:
+    """Normal densities of a cell's log variance around each arm effect, [cells, arm effects, grid]; rows sum to 1."""
+    distance = LOG_VARIANCE - ARM_EFFECT[:, None]
+    known: dict[float, Floats] = {}
+    for value in variance:
+        if float(value) not in known:
+            density = np.exp(-0.5 * distance**2 / value)
+            known[float(value)] = density / density.sum(axis=1, keepdims=True)
+    return np.stack([known[float(value)] for value in variance])
+
+
+def _numbers(labels: Sequence[Hashable]) -> NDArray[np.int64]:
+    index = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return np.array([index[label] for label in labels], dtype=np.int64)
+
+
+def digamma_of_half(d: int) -> float:
+    """digamma(d / 2) for an integer d >= 1 (DLMF 5.4.14, 5.4.15, 5.5.2)."""
+    value = -0.5772156649015329 - (2.0 * math.log(2.0) if d % 2 else 0.0)
+    return value + math.fsum(1.0 / x for x in _steps(d))
+
+
+def trigamma_of_half(d: int) -> float:
+    """trigamma(d / 2) for an integer d >= 1 (DLMF 5.15.3, 5.15.5)."""
+    value = math.pi**2 / (2.0 if d % 2 else 6.0)
+    return value - math.fsum(1.0 / x**2 for x in _steps(d))
+
+
+def _steps(d: int) -> list[float]:
+    """The arguments below d / 2, by ones, from 1 / 2 or 1."""
+    start = 0.5 if d % 2 else 1.0
+    return [start + step for step in range(round(d / 2.0 - start))]
+
+
+_erfc = np.frompyfunc(math.erfc, 1, 1)
+
+
+def _two_sided_p(z: Floats) -> Floats:
+    """2 P(Z > z) of the standard normal; above 1 for a negative z."""
+    return np.asarray(_erfc(z / math.sqrt(2.0)), dtype=np.float64)
+
+
+def _critical(errors: Floats, weights: Floats, alpha: float) -> float:
+    """The |m| at which the p-value is `alpha`: Newton's method on log p inside a shrinking bracket."""
+    low, high = 0.0, float(errors.max()) * normal_quantile(1.0 - alpha / 2.0)
+    middle = math.sqrt(float(weights @ errors**2)) * normal_quantile(1.0 - alpha / 2.0)
+    for _ in range(200):
+        if not low < middle < high:
+            middle = 0.5 * (low + high)
+        z = middle / errors
+        p_value = float(weights @ _two_sided_p(z))
+        low, high = (middle, high) if p_value > alpha else (low, middle)
+        slope = -float(weights @ (np.exp(-0.5 * z * z) / errors)) * math.sqrt(2.0 / math.pi)
+        step = -p_value * math.log(p_value / alpha) / slope if p_value > 0.0 and slope < 0.0 else math.inf
+        if abs(step) <= 1e-10 * middle or high - low <= 1e-10 * high:
+            break
+        middle += step
+    return middle
