@@ -18,6 +18,7 @@ from harness.checks.record_checks import derive_metrics
 from harness.config.trial import TrialConfig
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus, TextExample, split_of_group
+from harness.records.predictions import PredictedItem, group_digest, prediction_lines
 from harness.records.schema import Manifest, Provenance, Summary, TrialState
 from harness.records.store import RecordStore, TrialFolder
 
@@ -134,9 +135,13 @@ def _write(
         for epoch in (1, 2, 3)
     ]
     folder.restart_log(log if trained else [])
-    lines = [{"domain": d, "key": k, "prediction": p} for d, given in predictions.items() for k, p in given.items()]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (folder.path / "predictions.jsonl").write_text(text, encoding="utf-8")
+    items = {
+        domain: [
+            PredictedItem(e.key, given[e.key], e.label, group_digest(e.group)) for e in corpus.text(domain, "test")
+        ]
+        for domain, given in predictions.items()
+    }
+    (folder.path / "predictions.jsonl").write_bytes(prediction_lines(items))
     summary = Summary(
         trial_id=folder.trial_id,
         state=TrialState.COMPLETE,

@@ -10,6 +10,7 @@ parameter counts those of the adapters
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -19,7 +20,7 @@ from harness.config.base import content_hash
 from harness.config.trial import CONFIG_VERSION
 from harness.errors import TrialError, UserError
 from harness.metrics import METRICS, constrained_score, forgetting
-from harness.records.predictions import read_predictions
+from harness.records.predictions import PredictedItem, group_digest, read_predictions, read_test_items
 from harness.records.schema import Record, Summary
 from harness.records.store import TrialFolder
 from harness.records.task import primary_of, task_of
@@ -201,7 +202,7 @@ def check_predictions(place: Place, record: Record, shelf: ReferenceShelf, findi
         findings.skip(f"scores against predictions: {references}")
         return
     try:
-        predictions = read_predictions(place.folder)
+        predictions, kept = read_predictions(place.folder), read_test_items(place.folder)
     except UserError as error:
         findings.check(False, "", place.record, str(error))
         return
@@ -209,7 +210,11 @@ def check_predictions(place: Place, record: Record, shelf: ReferenceShelf, findi
         findings.skip(f"scores against predictions: {place.record} has no predictions.jsonl")
         return
     for domain, scores in record.summary.by_domain.items():
-        _check_domain(place, record, domain, scores, predictions.get(domain, {}), references, findings)
+        if _check_domain(place, record, domain, scores, predictions.get(domain, {}), references, findings):
+            if kept is None:
+                findings.skip("references of test items: these records are too old to have them")
+            else:
+                _check_references(place, domain, kept.get(domain, []), references, findings)
 
 
 def _check_domain(
@@ -220,7 +225,8 @@ def _check_domain(
     predictions: dict[str, int | str],
     references: References,
     findings: Findings,
-) -> None:
+) -> bool:
+    """Check one domain; returns whether its predictions are those of the test items."""
     keys = [item.key for item in references.items(domain)]
     role = "target" if domain == record.config["data"]["target"] else "source"
     if not findings.check(
@@ -229,7 +235,7 @@ def _check_domain(
         place.cell(domain),
         f"predictions.jsonl has {len(predictions)} items of {domain}, not the {len(keys)} of the test set",
     ):
-        return
+        return False
     for name, value in scores.items():
         if name not in METRICS:
             findings.skip(f"{name}: this version does not know this metric")
@@ -241,3 +247,20 @@ def _check_domain(
             place.cell(f"{role}_{name}"),
             f"summary.json has {value!r} on {domain}, its predictions give {found!r}",
         )
+    return True
+
+
+def _check_references(
+    place: Place, domain: str, kept: Sequence[PredictedItem], references: References, findings: Findings
+) -> None:
+    """Check the references and groups that the record keeps, by which a table says how far its items carry."""
+    expected = [(item.key, item.reference, group_digest(item.group)) for item in references.items(domain)]
+    found = [(item.key, item.reference, item.group) for item in kept]
+    wrong = [one[0] for one, other in zip(expected, found, strict=True) if one != other]
+    findings.check(
+        not wrong,
+        "references and groups of test items are the corpus's",
+        place.cell(domain),
+        f"predictions.jsonl has {len(wrong)} items of {domain} with another reference or group than the corpus, "
+        f"the first of them {wrong[0] if wrong else ''}",
+    )

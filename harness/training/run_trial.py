@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import traceback
 from collections.abc import Generator
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from harness import __version__
 from harness.config.trial import CONFIG_VERSION, TrialConfig
 from harness.disk import append_line, read_lines, write_atomically
 from harness.errors import TrialError, UserError, first_line
+from harness.records.predictions import prediction_lines
 from harness.records.provenance import git_state, machine, package_versions, user_code
 from harness.records.schema import Provenance, Summary, TrialState, assert_sealed
 from harness.records.store import TrialFolder
@@ -157,12 +157,7 @@ def failed(folder: TrialFolder, reason: str, message: str) -> Summary:
 def save_weights(folder: TrialFolder, outcome: Outcome, trial: Trial) -> None:
     """Write the trained weights (adapters in their own file format) and the test predictions."""
     outcome.adapted.save(folder.path, trial.domains.backbone.fingerprint)
-    lines = [
-        json.dumps({"domain": domain, "key": key, "prediction": prediction}, ensure_ascii=False)
-        for domain, predictions in outcome.predictions.items()
-        for key, prediction in predictions.items()
-    ]
-    write_atomically(folder.path / "predictions.jsonl", ("\n".join(lines) + "\n").encode())
+    write_atomically(folder.path / "predictions.jsonl", prediction_lines(outcome.predictions))
 
 
 def provenance(trial: Trial, starts: list[str]) -> Provenance:

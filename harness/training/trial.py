@@ -20,6 +20,7 @@ from harness.config.notes import Note
 from harness.config.trial import TrialConfig
 from harness.errors import UserError
 from harness.metrics import constrained_score, forgetting
+from harness.records.predictions import PredictedItem, group_digest
 from harness.tasks.task import Evaluation, Item
 from harness.training.adapting import Adapted, adapt
 from harness.training.base_check import BaseCheck
@@ -48,7 +49,7 @@ class Outcome:
     checks: dict[str, str]
     adapters: dict[str, int]
     notes: tuple[Note, ...]
-    predictions: dict[str, dict[str, int | str]]
+    predictions: dict[str, tuple[PredictedItem, ...]]
     epochs_run: int
     best_epoch: int
     elapsed_s: float
@@ -234,14 +235,19 @@ class Trial:
         metrics["constrained_score"] = constrained_score(
             primary, bases[data.target][primary], target[primary], base_sources, sources_after
         )
-        predictions = {
-            name: dict(zip([i.key for i in self.domains.items(name, "test")], evaluation.predictions, strict=True))
-            for name, evaluation in scored.items()
-        }
+        predictions = {name: self._predicted(name, evaluation) for name, evaluation in scored.items()}
         return replace(
             outcome,
             metrics=metrics | outcome.metrics,
             by_domain={name: evaluation.scores for name, evaluation in scored.items()},
             base=bases,
             predictions=predictions,
+        )
+
+    def _predicted(self, domain: str, evaluation: Evaluation) -> tuple[PredictedItem, ...]:
+        """A domain's test items, with what was predicted and what would have been right."""
+        groups = {example.key: example.group for example in self.domains.corpus.split(domain, "test")}
+        return tuple(
+            PredictedItem(item.key, prediction, item.reference, group_digest(groups[item.key]))
+            for item, prediction in zip(self.domains.items(domain, "test"), evaluation.predictions, strict=True)
         )

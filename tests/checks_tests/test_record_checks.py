@@ -60,6 +60,7 @@ def test_untouched_records_hold(store: RecordStore) -> None:
         "metrics follow from the scores by domain": 9 * 6,
         "scores by domain follow from the predictions": 9 * 4,
         "every test item has a prediction": 9 * 2,
+        "references and groups of test items are the corpus's": 9 * 2,
         "base model's scores are the same in all records": 9 * 4,
         "parameter counts are those of the adapters": 9,
         "epochs and validation metrics are those of the log": 9,
@@ -152,6 +153,32 @@ def test_changed_predictions_name_the_cells_that_they_move(store: RecordStore) -
     path.write_text("\n".join([flipped, *lines[1:]]) + "\n", encoding="utf-8")
     places = [drift.place for drift in findings_of(store).drifts]
     assert {place.split(",")[0] for place in places} == {"better x target_accuracy", "better x target_macro_f1"}
+
+
+@pytest.mark.parametrize("field", ["reference", "group"])
+def test_another_reference_or_group_than_the_corpus_has_is_told(store: RecordStore, field: str) -> None:
+    without_digests(store)
+    path = store.trial(store.manifest().arms["better"][0]).path / "predictions.jsonl"
+    first, *lines = path.read_text(encoding="utf-8").splitlines()
+    content = json.loads(first)
+    changed = json.dumps({**content, field: {"reference": (content["reference"] + 1) % 3, "group": "0" * 12}[field]})
+    path.write_text("\n".join([changed, *lines]) + "\n", encoding="utf-8")
+    (drift,) = findings_of(store).drifts
+    assert drift.place.startswith("better x away, seed 0")
+    assert f"1 items of away with another reference or group than the corpus, the first of them {content['key']}" in (
+        drift.message
+    )
+
+
+def test_records_that_are_older_than_references_hold(store: RecordStore) -> None:
+    without_digests(store)
+    for path in store.path.glob("records/*/predictions.jsonl"):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        old = [json.dumps({name: line[name] for name in ("domain", "key", "prediction")}) for line in lines]
+        path.write_text("\n".join(old) + "\n", encoding="utf-8")
+    found = findings_of(store)
+    assert found.drifts == []
+    assert "references of test items: these records are too old to have them" in found.unchecked
 
 
 def test_a_lost_prediction_is_told(store: RecordStore) -> None:
