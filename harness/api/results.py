@@ -156,8 +156,11 @@ def table(
         title, names, chosen = spec.name, spec.experiments, load_table_settings(path)
     if layout is not None:
         check_layout(layout, "layout")
-        base = chosen if chosen is not None else recorded_settings(Path(results), names)
-        chosen = base.model_copy(update={"layout": layout})
+        chosen = (
+            recorded_settings(Path(results), names, layout)
+            if chosen is None
+            else chosen.model_copy(update={"layout": layout})
+        )
     wanted = None if metrics is None else tuple(metrics)
     return ResultTable(build_experiments(Path(results), names, chosen, wanted, name=title))
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.config.messages import validated
+from harness.config.rows import find_rows
 from harness.config.table import TableSettings, check_layout, check_statements, metric_name
 from harness.config.trees import MISSING
 from harness.errors import UserError, must_be_in
@@ -95,8 +96,8 @@ def _build(
     if metrics:
         settings = settings.model_copy(update={"metrics": tuple(metrics)})
     check_layout(settings.layout, "table.layout")
-    if settings.layout == "nemo_grid" and all((results / name / "search.json").exists() for name in names):
-        settings = settings.model_copy(update={"phase": "search"})  # the grid is the search; winners alone make none
+    if settings.layout is not None and shows_search(settings.layout, results, names):
+        settings = settings.model_copy(update={"phase": "search"})
     loaded = load_experiments(results, names, settings.phase)
     if not any(trial.complete for trial in loaded.trials):
         raise UserError(f"{loaded.path}: no trial of {loaded.names} is finished, so there is nothing to tabulate")
@@ -107,15 +108,26 @@ def _build(
         table = effects_table(loaded, settings, table_name)
     else:
         table = _pivot_table(loaded, settings, table_name)
+    if settings.phase == "search":
+        return table  # claims are about test metrics, which no trial of a search has
     return replace(table, claims=judge_claims(settings, loaded))
 
 
-def recorded_settings(results: Path, names: Sequence[str]) -> TableSettings:
+def recorded_settings(results: Path, names: Sequence[str], layout: str | None = None) -> TableSettings:
     """The table settings that an experiment was launched with. Of several experiments, only the first one's baseline.
+
+    Args:
+        layout: a layout that was asked for instead of the recorded one. Of a sweep's search nothing recorded is taken
+            over: metrics, arms, groups and claims are those of the confirm phase.
 
     Raises:
         UserError: an experiment has not been run, or its manifest's settings are of another version.
     """
+    if layout is not None:
+        searched = shows_search(layout, results, names)
+        return (TableSettings() if searched else recorded_settings(results, names)).model_copy(
+            update={"layout": layout}
+        )
     if not (results / names[0] / MANIFEST).exists() and (results / names[0] / "search.json").exists():
         return TableSettings(phase="search")  # a sweep that is still searching, or was never confirmed
     manifest = RecordStore(results, names[0]).manifest()
@@ -123,8 +135,21 @@ def recorded_settings(results: Path, names: Sequence[str]) -> TableSettings:
     return settings if len(names) == 1 else TableSettings(baseline=settings.baseline)
 
 
+def shows_search(layout: str, results: Path, names: Sequence[str]) -> bool:
+    """Whether a layout shows the searches of these sweeps: a grid is the search, as winners alone make none."""
+    return layout == "nemo_grid" and all((results / name / "search.json").exists() for name in names)
+
+
 def _with_baseline_row(settings: TableSettings, loaded: Loaded) -> TableSettings:
-    """The settings with the baseline's arm replaced by its row; of an arm with several rules, the first rule's row."""
+    """The settings with the baseline's arm replaced by its row; of an arm with several rules, the first rule's row.
+
+    A search trains only the arms that search something, so its table can lack the baseline (`frozen`) and some arms.
+    """
+    if settings.phase == "search":
+        known = {name: bool(find_rows(name, loaded.rows)) for name in (*(settings.arms or ()), settings.baseline or "")}
+        arms = tuple(name for name in settings.arms or () if known[name]) or None
+        baseline = settings.baseline if known[settings.baseline or ""] else None
+        settings = settings.model_copy(update={"arms": arms, "baseline": baseline})
     if settings.baseline is None:
         return settings
     return settings.model_copy(update={"baseline": loaded.rows_named(settings.baseline, "table.baseline")[0]})

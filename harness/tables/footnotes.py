@@ -61,7 +61,7 @@ def _seeds_note(pivot: Pivot, settings: TableSettings) -> Footnote:
     else:
         text = f"{spread} over the finished seeds, whose number is n"
     if settings.phase == "search":
-        text += "; validation data, from the search"
+        text += "; validation data, from the search (test data and comparisons: see the table of the confirm phase)"
     return Footnote(text, kind="seeds")
 
 

@@ -114,11 +114,11 @@ def _rule_groups(rows: Sequence[RowId]) -> dict[str, tuple[str, ...]]:
 
 
 def _nemo_grid(loaded: Loaded, settings: TableSettings) -> dict[str, Any]:
-    """NeMo's grid (asr_adaptation_hp.yaml): learning rate and width down, stochastic depth across."""
+    """NeMo's grid (asr_adaptation_hp.yaml): learning rate and width down, stochastic depth across; arm by arm."""
     usual = f"valid_target/{next(iter(TASKS.values())).primary}"
     searched = next(iter(_validation_metrics(loaded)), usual)
     return {
-        "rows": ("optim.lr", "adapter.dim"),
+        "rows": (*(("arm",) if len(loaded.arms) > 1 else ()), "optim.lr", "adapter.dim"),
         "columns": (P_KEY,),
         "metrics": (searched if settings.phase == "search" else "target_primary",),
         "labels": {P_KEY: "stochastic depth", "optim.lr": "lr", "adapter.dim": "dim"},

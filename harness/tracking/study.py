@@ -83,13 +83,17 @@ def ablation_rows(table: Table) -> Rows:
 
 
 def search_rows(result: SearchResult) -> Rows:
-    """One row a point: arm, number, state, epochs, seconds, objectives, every searched setting."""
+    """One row a point: arm, number, state, epochs, seconds, objectives, every searched setting.
+
+    Only a complete point was measured against the constraints; whether another one is feasible is not known (None).
+    """
     keys = list(dict.fromkeys(axis.key for axes in result.axes.values() for axis in axes))
     objectives = [objective.metric for objective in result.objectives]
     names = ["arm", "number", "state", "reason", "feasible", "epochs", "seconds", *objectives, *keys]
     rows: list[list[Any]] = []
     for point in result.points:
         values = point.values or (None,) * len(objectives)
-        about = [point.arm, point.number, point.state, point.reason, point.feasible, point.epochs, point.seconds]
+        feasible = point.feasible if point.state == "complete" else None
+        about = [point.arm, point.number, point.state, point.reason, feasible, point.epochs, point.seconds]
         rows.append([*about, *values, *(point.params.get(key) for key in keys)])
     return names, rows

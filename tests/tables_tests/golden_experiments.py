@@ -197,12 +197,12 @@ def write_tuned(results: Path) -> RecordStore:
     return store
 
 
-def write_search(results: Path) -> None:
+def write_search(results: Path, arms: tuple[str, ...] = ("residual_add",)) -> None:
     """A sweep's search over a grid of learning rate, width and depth: validation numbers, no test number."""
     folder = results / "searched"
     points = []
-    grid = itertools.product((1e-3, 1e-4), (32, 64), (0.0, 0.5, 0.9))
-    for number, (lr, dim, p) in enumerate(grid):
+    grid = itertools.product(arms, (1e-3, 1e-4), (32, 64), (0.0, 0.5, 0.9))
+    for number, (arm, lr, dim, p) in enumerate(grid):
         trial_id = f"point-{number}"
         cer = 0.4 + 0.05 * (lr < 5e-4) + 0.1 * p**2 - 0.0002 * dim
         trial = TrialFolder(folder / "search" / trial_id)
@@ -211,7 +211,7 @@ def write_search(results: Path) -> None:
             Summary(trial_id=trial_id, state=TrialState.COMPLETE, valid={"valid_target/cer": cer}),
             provenance("corpus"),
         )
-        points.append({"arm": "residual_add", "number": number, "trial_ids": [trial_id]})
+        points.append({"arm": arm, "number": number, "trial_ids": [trial_id]})
     write_json(folder / "search.json", {"points": points})
 
 

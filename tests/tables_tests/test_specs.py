@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+import harness
+from harness.config.shipped import find_file
 from harness.config.table import LAYOUT_NAMES, TableSettings
 from harness.config.table_files import load_table_settings, load_table_spec
 from harness.errors import UserError
@@ -16,7 +18,7 @@ from harness.tables.layouts import LAYOUTS
 from harness.tables.model import Table
 from harness.tables.references import load_paper, paper_names
 
-from .golden_experiments import write_all
+from .golden_experiments import write_all, write_search
 from .records_by_hand import text_metrics, write_records
 
 TARGETS = ("speech_ro", "speech_cs", "speech_ar")
@@ -126,6 +128,27 @@ def test_a_search_fills_the_grid(results: Path) -> None:
     cell = table.cell("optim.lr=0.001, adapter.dim=64", "adapter.adapter_strategy.stochastic_depth=0/valid_target/cer")
     assert (cell.rank, cell.num_seeds, cell.trials[0].phase) == (1, 1, "search")
     assert "validation data, from the search" in table.footnotes[0].text
+
+
+def test_the_shipped_grid_is_compared_with_no_arm_that_was_not_searched(tmp_path: Path) -> None:
+    write_search(tmp_path)
+    settings = load_table_settings(find_file("nemo_grid", "sweep"))
+    assert settings.baseline == "frozen"  # which has nothing to search
+    frozen = {"frozen": {0: text_metrics(0.5)}}
+    write_records(tmp_path, frozen, name="searched", table=settings.recorded() | {"metrics": ["target_cer"]})
+    asked = harness.table("searched", results=tmp_path, layout="nemo_grid").model
+    given = build_experiments(tmp_path, ("searched",), settings.model_copy(update={"layout": "nemo_grid"}))
+    for table in (asked, given):
+        assert (len(table.rows), table.baseline, table.claims) == (4, None, ())
+        assert {column.metric for column in table.columns} == {"valid_target/cer"}
+
+
+def test_a_grid_of_several_arms_keeps_them_apart(tmp_path: Path) -> None:
+    write_search(tmp_path, ("residual_add", "residual_add_l2"))
+    table = make(tmp_path, ("searched",), layout="nemo_grid")
+    assert {row.group for row in table.rows} == {
+        f"{arm}, lr = {lr}" for arm in ("residual_add", "residual_add_l2") for lr in (0.0001, 0.001)
+    }
 
 
 def test_columns_beside_a_value(results: Path) -> None:

@@ -66,3 +66,4 @@ def test_search_points() -> None:
         ["l2", 1, "pruned", None, None, 0.0],
         ["l2", 2, "failed", "nan", None, 1.0],
     ]
+    assert [row[4] for row in rows] == [True, None, None]  # what was stopped or failed is not known to be feasible
