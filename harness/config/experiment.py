@@ -63,6 +63,19 @@ def parse_overrides(overrides: Iterable[str]) -> list[tuple[str, Any]]:
     return pairs
 
 
+def changes_note(overrides: Iterable[str], untold: Sequence[str] = ()) -> tuple[Note, ...]:
+    """The note of what was changed against the file that gives the title and the description ("600 examples").
+
+    Args:
+        overrides: `key=value` arguments.
+        untold: fields of the file that another note or the table itself shows, or that concern no number.
+    """
+    told = [text for text in overrides if text.partition("=")[0].split(".")[0] not in ("name", "description", *untold)]
+    if not told:
+        return ()
+    return (Note("method", f"changed settings, so the title may not fit: {', '.join(told)}"),)
+
+
 def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Apply dotted overrides to a raw experiment.
 
@@ -137,7 +150,7 @@ def make_experiment(content: dict[str, Any], path: Path, overrides: Sequence[str
     Raises:
         UserError: as `load_experiment`.
     """
-    content = apply_overrides(content, overrides)
+    given, content = content, apply_overrides(content, overrides)
     config = validated(ExperimentConfig, content, str(path))
     check_table(config.table, [RowId(arm) for arm in config.arms], f"{path}: table")
     trials = []
@@ -151,7 +164,8 @@ def make_experiment(content: dict[str, Any], path: Path, overrides: Sequence[str
             trials.append(PlannedTrial(arm, seed, trial))
     if config.design is not None:
         _check_design(config.design, trials, path)
-    return Experiment(config, tuple(trials), path)
+    notes = changes_note(overrides, ("table",)) if content != expand_design(given, "experiment") else ()
+    return Experiment(config, tuple(trials), path, notes)
 
 
 def _check_design(design: Design, trials: Sequence[PlannedTrial], path: Path) -> None:

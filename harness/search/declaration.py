@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.config.base import content_hash
 from harness.config.experiment import Experiment, PlannedTrial, resolve_trial
+from harness.config.notes import Note
 from harness.config.rows import RowId
 from harness.config.sweep import Parameter, SweepConfig
 from harness.config.trees import set_dotted, unshared
@@ -34,13 +35,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A validated sweep."""
+    """A validated sweep; `notes` go under its table, before those of how the arms were tuned."""
 
     config: SweepConfig
     experiment: Experiment
     arms: tuple[Arm, ...]
     objectives: tuple[Objective, ...]
     path: Path
+    notes: tuple[Note, ...] = ()
 
     @property
     def name(self) -> str:

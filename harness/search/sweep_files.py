@@ -9,12 +9,12 @@ from typing import Any
 
 from harness.backbones.recipe import load_recipe
 from harness.config.base import content_hash
-from harness.config.experiment import Experiment, load_experiment, parse_overrides, resolve_trial
+from harness.config.experiment import Experiment, changes_note, load_experiment, parse_overrides, resolve_trial
 from harness.config.messages import validated
 from harness.config.rows import clash_of, possible_rows
 from harness.config.sweep import Goal, SweepConfig
 from harness.config.table import check_table
-from harness.config.trees import get_dotted, merge, set_dotted, unshared
+from harness.config.trees import get_dotted, merge, set_dotted, show, unshared
 from harness.config.yaml import read_yaml
 from harness.errors import UserError, must_be_in
 from harness.metrics import validation_metrics
@@ -42,14 +42,19 @@ def make_sweep(content: dict[str, Any], path: Path, overrides: Sequence[str] = (
     Raises:
         UserError: as `load_sweep`.
     """
-    content = _override(content, overrides)
+    given, content = content, _override(content, overrides)
     config = validated(SweepConfig, content, str(path))
     try:
         experiment = load_experiment(path.parent / config.experiment)
     except UserError as error:
         raise UserError(f"{path}: experiment: {error}") from error
     arms = _arms(config, experiment, path)
-    sweep = Sweep(config, experiment, arms, _objectives(config, _task(arms, path), path), path)
+    told = {} if config.description else config.settings  # else the description is the experiment's
+    changed = [f"{key}={show(value)}" for key, value in told.items()]
+    changed += [text for text in overrides if content != given and text.partition("=")[0] not in told]
+    # A storage may hold a password; how large the budget was is said by another note.
+    notes = changes_note(changed, ("table", *KEEPS_NAME))
+    sweep = Sweep(config, experiment, arms, _objectives(config, _task(arms, path), path), path, notes)
     check_sweep(sweep)
     return sweep
 

@@ -185,7 +185,7 @@ def confirm_notes(sweep: Sweep, result: SearchResult, frozen: Frozen) -> tuple[N
         f"each searched arm was tuned with {budget} (sampler {config.sampler.name}, pruner {config.pruner.name}) on "
         f"validation data ({sweep.objectives[0].metric}); winners were chosen by {rules} and confirmed on fresh seeds"
     )
-    notes = [Note("budget", tuned)]
+    notes = [*sweep.notes, Note("budget", tuned)]
     fixed = [arm.name for arm in sweep.arms if not arm.space]
     if fixed:
         notes.append(Note("selection", f"not tuned: {', '.join(fixed)}"))

@@ -232,6 +232,21 @@ class TestOverrides:
     def test_an_override_that_changes_nothing_keeps_the_name(self, path: Path) -> None:
         assert load_experiment(path, ["seeds=[0, 7]"]).name == "small"
 
+    @pytest.mark.parametrize(
+        ("overrides", "told"),
+        [
+            ((), None),
+            (("seeds=[0, 7]", "name=small"), None),
+            (("table.title=T",), None),
+            (("data.train_limit=9", "seeds=[1]", "description=D"), "data.train_limit=9, seeds=[1]"),
+        ],
+    )
+    def test_changes_are_noted_as_the_title_may_not_fit(
+        self, path: Path, overrides: tuple[str, ...], told: str | None
+    ) -> None:
+        found = [note.text for note in load_experiment(path, overrides).notes]
+        assert found == ([] if told is None else [f"changed settings, so the title may not fit: {told}"])
+
     def test_the_given_content_is_left_alone(self) -> None:
         content = yaml.safe_load(EXPERIMENT)
         before = copy.deepcopy(content)

@@ -77,6 +77,21 @@ def test_an_override_changes_one_bound_and_the_name(tiny_text_files: TinyText, t
     assert load(tiny_text_files, tmp_path, overrides=["optim.lr=0.5", "name=mine"]).name == "mine"
 
 
+def test_changed_settings_are_noted_as_the_title_may_not_fit(tiny_text_files: TinyText, tmp_path: Path) -> None:
+    def noted(settings: Mapping[str, Any] = {}, overrides: tuple[str, ...] = ()) -> list[str]:
+        return [note.text for note in load(tiny_text_files, tmp_path, settings, overrides).notes]
+
+    start, described = "changed settings, so the title may not fit: ", {"description": "Of 600 examples"}
+    assert noted() == []
+    assert noted(described, ("data.train_limit=9", "budget.trials=9", "storage=postgresql://u:secret@h/d")) == [
+        f"{start}data.train_limit=9"
+    ]
+    assert noted(described | {"settings": {"data.train_limit": 9}}) == []
+    assert noted({"settings": {"data.train_limit": 9}}, ("optim.lr=0.5",)) == [
+        f"{start}data.train_limit=9, optim.lr=0.5"
+    ]
+
+
 def test_nested_settings_are_merged_and_dotted_ones_win(tiny_text_files: TinyText, tmp_path: Path) -> None:
     sweep = load(tiny_text_files, tmp_path, {"settings": {"loop": {"epochs": 5}, "adapter.dim": 6}})
     trials = {arm.name: sweep.trial(arm, {}, 0) for arm in sweep.arms}
