@@ -1,6 +1,7 @@
-"""Show a paper's numbers beside ours, with the difference and whether the paper's lies in our interval.
+"""Show a paper's numbers beside ours, with the difference and whether the two can be told apart.
 
-The numbers are data (papers/*.yaml), each file with its source; every number was checked against its paper.
+The numbers are data (papers/*.yaml), each file with its source; every number was checked against its paper. A paper's
+number stands beside the same metric alone: accuracy says nothing of a macro F1, nor a CER of a WER.
 """
 
 from __future__ import annotations
@@ -17,20 +18,33 @@ from harness.config.messages import validated
 from harness.config.table import ReferenceSettings, TableSettings
 from harness.config.yaml import read_yaml
 from harness.errors import UserError, must_be_in
+from harness.metrics import METRICS, metric_words, split_name
+from harness.tables.format import format_number
 from harness.tables.model import Cell, Column, Footnote, Row, Table
 
 FOLDER = Path(__file__).parent / "papers"
 
 
 class PaperNumbers(Settings):
-    """A paper's table, or a part of it: row -> one number a column."""
+    """A paper's table, or a part of it: row -> one number a column.
+
+    `metric` says in words what the numbers are; `score` is the metric of `METRICS` that they are values of, or, with
+    `reduction`, relative reductions of (in percent of a baseline's error).
+    """
 
     source: str
     metric: str
+    score: str
+    reduction: bool = False
     unit: str
     direction: str
     columns: tuple[str, ...] = Field(min_length=1)
     rows: dict[str, tuple[float, ...]] = Field(min_length=1)
+
+    @property
+    def what(self) -> str:
+        """What the numbers are: `accuracy`, `relative reduction of WER`."""
+        return _words(self.score, self.reduction)
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,7 @@ def load_paper(name: str) -> Paper:
     must_be_in(name, paper_names(), f"table.reference.paper: no numbers of {name!r}")
     path = FOLDER / f"{name}.yaml"
     numbers = validated(PaperNumbers, read_yaml(path), str(path))
+    must_be_in(numbers.score, METRICS, f"{path}: score: no metric {numbers.score!r}")
     for row, values in numbers.rows.items():
         if len(values) != len(numbers.columns):
             raise UserError(f"{path}: rows.{row}: {len(values)} numbers for {len(numbers.columns)} columns")
@@ -87,6 +102,8 @@ def add_reference(table: Table, settings: TableSettings) -> Table:
         columns += _columns(column)
         for row in table.rows:
             paper_row = rows.get(row.id)
+            if paper_row is not None:
+                _check_same_metric(row, column, paper)
             number = None if paper_row is None else paper.value(paper_row, mapped[column.id])
             cells[row.id] |= _cells(row.cells[column.id], column, number)
     if reference.show == "rows":
@@ -102,8 +119,9 @@ def add_reference(table: Table, settings: TableSettings) -> Table:
 
 def _note(paper: Paper) -> Footnote:
     return Footnote(
-        f"paper: {paper.numbers.source}; {paper.numbers.metric}; agrees: the paper's number lies in our interval; "
-        "other data and models, so this compares findings and not systems",
+        f"paper: {paper.numbers.source}; {paper.numbers.metric}; not distinguishable: the paper's number lies in our "
+        "interval, whose half width is given (the paper's own error is not known); other data and models, so this "
+        "compares findings and not systems",
         kind="reference",
     )
 
@@ -156,6 +174,25 @@ def _checked_columns(table: Table, reference: ReferenceSettings, paper: Paper) -
     return mapped
 
 
+def _check_same_metric(row: Row, column: Column, paper: Paper) -> None:
+    """Refuse a mapped cell that holds another metric than the paper's table.
+
+    Raises:
+        UserError: it does; one line that names both.
+    """
+    score = split_name(column.metric or "")[1]
+    reduction = column.kind == "relative" or row.id.endswith("relative_reduction")
+    if (score, reduction) != (paper.numbers.score, paper.numbers.reduction):
+        raise UserError(
+            f"table.reference: row {row.id!r}, column {column.id!r} is {_words(score, reduction)}, but the numbers of "
+            f"{paper.name} are {paper.numbers.what}; only the same metric can be compared"
+        )
+
+
+def _words(score: str, reduction: bool) -> str:
+    return f"relative reduction of {metric_words(score)}" if reduction else metric_words(score)
+
+
 def _columns(column: Column) -> list[Column]:
     """`ours` and its companions, under one header."""
     title = column.header
@@ -179,10 +216,12 @@ def _cells(cell: Cell, column: Column, number: float | None) -> dict[str, Cell]:
     if cell.value is None:
         return dict(zip(names, (paper, Cell(), Cell(), Cell(text="not measured")), strict=True))
     shifted = None
-    verdict = "one seed, undecided"
+    verdict = "one seed, undecided" if cell.num_seeds < 2 else "no interval, undecided"
     if cell.interval is not None:
         shifted = replace(cell.interval, low=cell.interval.low - number, high=cell.interval.high - number)
-        verdict = "agrees" if shifted.contains(0.0) else "higher" if shifted.low > 0 else "lower"
+        verdict = "higher" if shifted.low > 0 else "lower"
+        if shifted.contains(0.0):
+            verdict = f"not distinguishable (interval ± {format_number(shifted.half_width, column.decimals)})"
     difference = Cell(value=cell.value - number, num_seeds=cell.num_seeds, trials=cell.trials)
     interval = replace(difference, interval=shifted)
     return dict(zip(names, (paper, difference, interval, Cell(text=verdict, trials=cell.trials)), strict=True))

@@ -55,7 +55,7 @@ def data_row(name: str, main: Cell, forgetting: Cell, group: str | None = None, 
         "forgetting": forgetting,
         "weights": Cell(1234567.0, 0.0, main.num_seeds, main.num_planned),
         "paper": Cell(48.25),
-        "verdict": Cell(text="agrees"),
+        "verdict": Cell(text="not distinguishable (interval ± 3.0)"),
     }
     return Row(name, name, cells, group, "data", notes)
 

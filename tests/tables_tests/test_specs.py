@@ -204,13 +204,54 @@ def test_a_reference_beside_ours(results: Path) -> None:
     assert ours.value is not None and ours.interval is not None
     assert table.cell("relative_reduction", "simadapter/target_wer:paper").value == 2.55
     assert table.cell("relative_reduction", "simadapter/target_wer:difference").value == ours.value - 2.55
-    inside = ours.interval.low <= 2.55 <= ours.interval.high
     verdict = table.cell("relative_reduction", "simadapter/target_wer:verdict").text
-    assert verdict == ("agrees" if inside else "higher" if ours.interval.low > 2.55 else "lower")
+    assert ours.interval.low > 2.55 and verdict == "higher"
     assert table.cell("ro", "simadapter/target_wer:paper").missing
     assert "arXiv 2105.11905" in table.footnotes[-1].text
     rows = make(results, layout="simadapter", reference=reference | {"show": "rows"})
     assert [row.cells["ours"].value for row in rows.rows] == [ours.value]
+
+
+@pytest.mark.parametrize(
+    ("scores", "verdict"),
+    [
+        ((0.92,), "one seed, undecided"),
+        ((0.92, 0.93, 0.94, 0.93), "not distinguishable (interval ± 1.3)"),  # t(3) sqrt(2 / 3) / 2 = 3.18 x .408
+        ((0.94, 0.95, 0.96, 0.95), "higher"),
+        ((0.84, 0.85, 0.86, 0.85), "lower"),
+    ],
+)
+def test_a_wide_interval_tells_nothing_apart(tmp_path: Path, scores: tuple[float, ...], verdict: str) -> None:
+    """Accuracies beside the paper's 92.39 %."""
+    write_records(tmp_path, {"full": {seed: text_metrics(score) for seed, score in enumerate(scores)}})
+    reference = {"paper": "adapterfusion", "rows": {"full": "SST"}, "columns": {"target_accuracy": "Full"}}
+    table = make(tmp_path, ("mine",), reference=reference)
+    assert table.cell("full", "target_accuracy:verdict").text == verdict
+
+
+@pytest.mark.parametrize(
+    ("metric", "ours"),
+    [("target_macro_f1", "macro F1"), ("source_macro_f1", "macro F1"), ("target_wer", "WER"), ("movie/cer", "CER")],
+)
+def test_never_a_verdict_between_different_metrics(tmp_path: Path, metric: str, ours: str) -> None:
+    write_records(
+        tmp_path,
+        {"full": {0: {metric: 0.9}}},
+        by_domain_of={"full-0": ({}, {"movie": {"cer": 0.9}})},
+    )
+    reference = {"paper": "adapterfusion", "rows": {"full": "SST"}, "columns": {metric: "Full"}}
+    with pytest.raises(UserError) as caught:
+        make(tmp_path, ("mine",), metrics=[metric], reference=reference)
+    assert f"is {ours}, but the numbers of adapterfusion are accuracy; only the same metric" in str(caught.value)
+
+
+def test_a_paper_s_reduction_is_compared_with_reductions_alone(results: Path) -> None:
+    reference = {"paper": "simadapter", "rows": {"mean": "Relative reduction"}, "columns": {"simadapter": "SimAdapter"}}
+    with pytest.raises(UserError, match="is WER, but the numbers of simadapter are relative reduction of WER"):
+        make(results, layout="simadapter", reference=reference)
+    cer = {**reference, "rows": {"relative_reduction": "Relative reduction"}}
+    with pytest.raises(UserError, match="is relative reduction of CER, but the numbers of simadapter are"):
+        make(results, layout="simadapter", metrics=["target_cer"], reference=cer)
 
 
 def test_the_papers_numbers() -> None:
