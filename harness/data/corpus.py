@@ -62,6 +62,8 @@ class SpeechExample(Example):
     path: Path
     seconds: float
     transcript: str
+    segment: tuple[float, float] | None = None
+    """Where in the file it begins and how long it is, in seconds; None: it is the whole file."""
 
     @property
     def shown(self) -> str:

