@@ -1,4 +1,4 @@
-"""The two ways in which a command can fail, and the exit code that each one gives.
+"""The two ways in which a command can fail, the exit code that each one gives, and how errors become one line.
 
 Every message is one line that names the value, the place and the choices; the command line prints it
 without a traceback (`--debug` shows the traceback too).
@@ -7,7 +7,13 @@ without a traceback (`--debug` shows the traceback too).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+import re
+import signal
+import threading
+import unicodedata
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 
 class UserError(ValueError):
@@ -44,6 +50,81 @@ def must_be_in(name: str, choices: Collection[str], start: str, kind: type[UserE
         raise kind(f"{start}; choices: {', '.join(choices)}{hint}")
 
 
+class Passing(BaseException):
+    """What goes through a trial on its way: the launch ends, and that is no failure of the trial."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, as `tell_interrupts` raises it; a user's code can only raise a plain KeyboardInterrupt."""
+
+
+class EndedByCode(RuntimeError):
+    """A user's code raised what ends a program (SystemExit, GeneratorExit ...) rather than what reports a mistake."""
+
+
+def tell_interrupts() -> None:
+    """From now on, have Ctrl-C raise `Interrupted`; only the main thread can be told to."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+def as_failure(error: BaseException) -> BaseException:
+    """What a user's code raised, as a failure of what it was called for: an Exception, unless it is no failure.
+
+    Left as they are: exceptions, Ctrl-C, and what is `Passing`.
+    """
+    is_ctrl_c = isinstance(error, KeyboardInterrupt) and (
+        isinstance(error, Interrupted) or signal.getsignal(signal.SIGINT) is not _interrupt
+    )
+    if isinstance(error, (Exception, Passing)) or is_ctrl_c:
+        return error
+    ended = EndedByCode(f"{type(error).__name__}: {text_of(error)}".removesuffix(": "))
+    ended.__cause__ = error
+    return ended.with_traceback(error.__traceback__)
+
+
+@contextmanager
+def no_exits() -> Iterator[None]:
+    """Whatever a user's code raises in the block, it is an Exception; see `as_failure`."""
+    try:
+        yield
+    except BaseException as error:
+        if (failure := as_failure(error)) is error:
+            raise
+        raise failure from error
+
+
+def text_of(error: BaseException) -> str:
+    """An exception's message, also where its class cannot give one."""
+    try:
+        return printable(str(error), keep="\n")
+    except Exception as failure:
+        return f"(its message cannot be made: {type(failure).__name__})"
+
+
+# Besides control characters and surrogates: line ends, what turns the direction of the text after it, so that a name
+# reads as another one, and what is no character at all (XML refuses it). Joiners stay: Persian and emoji need them.
+_HARMFUL = re.compile("[\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufdd0-\ufdef\ufffe\uffff]")
+
+
+def is_harmful(sign: str) -> bool:
+    """Whether a character steers the terminal or the page, or cannot be written, rather than being seen."""
+    return unicodedata.category(sign) in ("Cc", "Cs") or _HARMFUL.match(sign) is not None
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text with every harmful character as its escape, `\\x1b` for an escape character; `keep` stays."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign.encode("unicode_escape").decode() if is_harmful(sign) and sign not in keep else sign for sign in text
+    )
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message; its class where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0].strip()
+    return (text_of(error).splitlines() or [type(error).__name__])[0].strip()

@@ -3,6 +3,9 @@
 The same configs work with `hydra.utils.instantiate`; this module needs neither hydra, omegaconf nor
 torch, and reports each mistake in one line that names the value, its place in the config and the
 cause. A class in a user's own file is named the same way, provided that its folder is on `sys.path`.
+
+A config builds objects and calls nothing else: whatever `_target_` names has to be a class, from outside of Python's
+standard library, and of the kind that the caller asks for. That is checked before it is called, at every depth.
 """
 
 from __future__ import annotations
@@ -15,62 +18,85 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, no_exits, text_of
 
 TARGET_KEY = "_target_"
 MISSING = "???"  # omegaconf's mark for a value that must be given
 _DIRECTIVES = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
+
+Kind = Callable[[str, type], str | None]
+"""Says what a class should have been, or None if it is right. It is told the key that the class's config stands under
+(`adapter_strategy`; "" at the top), so that each place has a kind of its own."""
 
 
 class InstantiationError(UserError):
     """A config that names no object, or names one that its other values do not fit."""
 
 
-def instantiate(cfg: Any, **extra: Any) -> Any:
+def any_class(key: str, cls: type) -> str | None:
+    """The kind of a config that the caller wrote: every class."""
+    return None
+
+
+def instantiate(cfg: Any, kind: Kind = any_class, /, **extra: Any) -> Any:
     """Build the object that a config describes, nested configs first.
 
     Args:
         cfg: a mapping, a dataclass instance or an omegaconf config with a `_target_` key. `_args_`
             (positional arguments), `_partial_` and `_recursive_` mean what they mean in hydra.
+        kind: which classes may be built; give one for every config that somebody else may have written.
         **extra: keyword arguments that are added to the config's, or override them.
 
     Returns:
         What calling the target returned; a `functools.partial` of it if `_partial_` is true.
 
     Raises:
-        InstantiationError: no target, an unknown one, a keyword it does not accept, one that is
-            missing, or a ValueError, TypeError or AssertionError from the target itself.
+        InstantiationError: no target, an unknown one, one that is no class of the right kind, a keyword it does
+            not accept, one that is missing, or a ValueError, TypeError or AssertionError from the target itself.
     """
     plain = to_plain(cfg)
     if not isinstance(plain, dict):
         raise InstantiationError(f"config: expected a mapping with `{TARGET_KEY}`, but got {cfg!r}")
-    return _build({**plain, **extra}, place="config")
+    return _build({**plain, **extra}, "config", kind)
 
 
-def locate(target: Any, *, place: str = "config") -> Any:
-    """Return the class or function that an import path names.
+def locate(target: Any, *, place: str = "config") -> type:
+    """Return the class that an import path names.
 
     Args:
-        target: `package.module.Name` or `package.module.Class.method`; anything that is callable
-            already is returned as it is.
+        target: `package.module.Name` or `package.module.Outer.Inner`; a class is returned as it is.
         place: where the path was written, for the error message.
 
     Raises:
-        InstantiationError: an empty path, a module that is not found or fails to import, or a
-            module without that attribute.
+        InstantiationError: an empty path, a module of Python's standard library (it is not imported), one that is not
+            found or fails to import, a module without that attribute, or an attribute that is no class.
     """
     if callable(target):
-        return target
+        return _checked_class(target, getattr(target, "__qualname__", repr(target)), place)
     if not isinstance(target, str) or not all(target.split(".")):
         raise InstantiationError(f"{place}: `{TARGET_KEY}` must be an import path, but got {target!r}")
     parts = target.split(".")
     if len(parts) < 2:
         raise InstantiationError(f"{place}: `{TARGET_KEY}: {target}` names no module (write `module.Name`)")
+    if parts[0] in sys.stdlib_module_names:  # importing may already do something (`antigravity` opens a browser)
+        raise InstantiationError(f"{place}: `{target}` {_NO_STDLIB}")
     for size in range(len(parts) - 1, 0, -1):
         module = _import_if_there(".".join(parts[:size]), target, place)
         if module is not None:
-            return _walk_attributes(module, parts[size:], target, place)
+            return _checked_class(_walk_attributes(module, parts[size:], target, place), target, place)
     raise InstantiationError(f"{place}: cannot find `{target}`: no module named `{parts[0]}`")
+
+
+_NO_STDLIB = "is in Python's standard library, which a config may not call; name an adapter or strategy class"
+
+
+def _checked_class(found: Any, name: str, place: str) -> type:
+    if not inspect.isclass(found):
+        what = f"a {type(found).__name__}"
+        raise InstantiationError(f"{place}: `{name}` is {what} and no class, so it is not called; name a class")
+    if str(found.__module__).partition(".")[0] in sys.stdlib_module_names:  # reached through another module's import
+        raise InstantiationError(f"{place}: `{name}` {_NO_STDLIB}")
+    return found
 
 
 def to_plain(cfg: Any) -> Any:
@@ -105,28 +131,29 @@ def accepted_keywords(target: Callable[..., Any]) -> list[str] | None:
     return [name for name, p in signature.parameters.items() if p.kind in kinds]
 
 
-def _build(node: Any, place: str) -> Any:
+def _build(node: Any, place: str, kind: Kind, key: str = "") -> Any:
     if isinstance(node, dict) and TARGET_KEY in node:
-        return _build_target(node, place)
+        return _build_target(node, place, kind, key)
     if isinstance(node, dict):
         if place == "config":
             raise InstantiationError(f"config: no `{TARGET_KEY}` among its keys: {', '.join(map(str, node))}")
-        return {key: _build(value, f"{place}.{key}") for key, value in node.items()}
+        return {name: _build(value, f"{place}.{name}", kind, str(name)) for name, value in node.items()}
     if type(node) in (list, tuple):
-        return type(node)(_build(item, f"{place}[{i}]") for i, item in enumerate(node))
+        return type(node)(_build(item, f"{place}[{i}]", kind, key or "[]") for i, item in enumerate(node))
     return node
 
 
-def _build_target(node: dict[str, Any], place: str) -> Any:
+def _build_target(node: dict[str, Any], place: str, kind: Kind, key: str) -> Any:
     target = locate(node[TARGET_KEY], place=place)
-    name = node[TARGET_KEY] if isinstance(node[TARGET_KEY], str) else target_of(node[TARGET_KEY])
-    if not callable(target):
-        raise InstantiationError(f"{place}: `{name}` is a {type(target).__name__} and cannot be called")
-    values = {key: value for key, value in node.items() if key not in _DIRECTIVES}
+    name = node[TARGET_KEY] if isinstance(node[TARGET_KEY], str) else target_of(target)
+    expected = kind(key, target)
+    if expected is not None:
+        raise InstantiationError(f"{place}: `{name}` is not {expected}, so it is not called")
+    values = {name: value for name, value in node.items() if name not in _DIRECTIVES}
     args = list(node.get("_args_", ()))
     if node.get("_recursive_", True):
-        values = {key: _build(value, f"{place}.{key}") for key, value in values.items()}
-        args = [_build(item, f"{place}._args_[{i}]") for i, item in enumerate(args)]
+        values = {key: _build(value, f"{place}.{key}", kind, str(key)) for key, value in values.items()}
+        args = [_build(item, f"{place}._args_[{i}]", kind, "_args_") for i, item in enumerate(args)]
     missing = [key for key, value in values.items() if isinstance(value, str) and value == MISSING]
     if missing:
         raise InstantiationError(f"{place}: {name}: no value given for `{'`, `'.join(missing)}`")
@@ -139,11 +166,12 @@ def _build_target(node: dict[str, Any], place: str) -> Any:
 
 def _call(target: Callable[..., Any], name: str, args: list[Any], values: dict[str, Any], place: str) -> Any:
     try:
-        return target(*args, **values)
+        with no_exits():
+            return target(*args, **values)
     except InstantiationError as error:  # the target built something itself: keep its own place, add ours
         raise InstantiationError(f"{place}: {name}: {error}") from error
     except (ValueError, TypeError, AssertionError, AttributeError, KeyError) as error:
-        cause = str(error) or f"{type(error).__name__} without a message"
+        cause = text_of(error) or f"{type(error).__name__} without a message"
         raise InstantiationError(f"{place}: {name}: {type(error).__name__}: {cause}") from error
     except Exception as error:  # not the config's fault, perhaps: the type matters to the caller
         error.add_note(f"while building {name} at {place}")
@@ -183,7 +211,8 @@ def _signature(target: Callable[..., Any]) -> inspect.Signature | None:
 def _import_if_there(path: str, target: str, place: str) -> Any:
     """Import a module; None if that module (or a parent) does not exist."""
     try:
-        return importlib.import_module(path)
+        with no_exits():  # a user's script may end with `sys.exit()`
+            return importlib.import_module(path)
     except ModuleNotFoundError as error:
         if error.name is not None and (path == error.name or path.startswith(f"{error.name}.")):
             return None
@@ -192,7 +221,7 @@ def _import_if_there(path: str, target: str, place: str) -> Any:
         ) from error
     except Exception as error:
         raise InstantiationError(
-            f"{place}: cannot import `{target}`: `{path}` fails with {type(error).__name__}: {error}"
+            f"{place}: cannot import `{target}`: `{path}` fails with {type(error).__name__}: {text_of(error)}"
         ) from error
 
 

@@ -5,6 +5,7 @@
     strategies/    how an adapter's output is merged with its input, one strategy a file, all of them in STRATEGIES
     linear         the bottleneck adapter; registry has all adapter types, in ADAPTERS
     packed         what a strategy or an adapter declares to be computed for several trials at once
+    kinds          which classes a config may build
     module_mixin   adapters for one module (the host); model_mixin for a whole model, `module:name`
     insertion      a host that only marks a place, and the hook that puts it behind any module
     freezing       a backbone that stays in eval mode

@@ -15,7 +15,7 @@ Header fields:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from harness.adapters.registry import unregistered_targets
 from harness.disk import write_together
 from harness.errors import UserError
 from harness.tensors import digest
@@ -87,16 +88,30 @@ def read_adapter_file(stem: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if raw is None:
         raise AdapterFileError(f"{path}: not an adapter file: the header `{_HEADER_KEY}` is missing")
     header = _parse_header(raw, path)
+    _check_adapters(header["adapters"], tensors, path)
     if digest(tensors) != header["tensor_sha256"]:
         raise AdapterFileError(f"{path}: corrupt: the tensors do not have the hash {header['tensor_sha256']}")
     _check_json(_with_suffix(stem, ".json"), header)
     return header, tensors
 
 
+def check_classes(path: str | Path, name: str, config: Any, allow: Collection[str | type]) -> None:
+    """Refuse an adapter of a file whose config names a class that is neither registered nor allowed.
+
+    Raises:
+        AdapterFileError: it does. Nothing of that class has been imported.
+    """
+    for target in unregistered_targets(config, allow):
+        raise AdapterFileError(
+            f"{path}: adapter `{name}` names the class {target!r}, which is not registered in ADAPTERS or STRATEGIES "
+            f"of harness.adapters; if you trust it, load the file with allow=[{target!r}]"
+        )
+
+
 def _parse_header(raw: str | bytes, path: Path) -> dict[str, Any]:
     try:
         header = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AdapterFileError(f"{path}: truncated or corrupt: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise AdapterFileError(f"{path}: not a file of the format {FORMAT}")
@@ -108,6 +123,23 @@ def _parse_header(raw: str | bytes, path: Path) -> dict[str, Any]:
     if missing:
         raise AdapterFileError(f"{path}: the header lacks {', '.join(missing)}")
     return header
+
+
+def _check_adapters(adapters: Any, tensors: Mapping[str, Tensor], path: Path) -> None:
+    if not isinstance(adapters, dict):
+        raise AdapterFileError(f"{path}: the header's adapters are a {type(adapters).__name__}, not a mapping of names")
+    for name, described in adapters.items():
+        where = f"{path}: the header's adapter {name!r}"
+        fields = {"module": str, "config": dict, "hosts": dict}
+        if not isinstance(described, dict) or not all(isinstance(described.get(k), t) for k, t in fields.items()):
+            raise AdapterFileError(f"{where} has no module, config and hosts")
+        for host, entry in described["hosts"].items():
+            kinds = {"enabled": bool, "keys": list, "probe": list}
+            if not isinstance(entry, dict) or not all(isinstance(entry.get(k), t) for k, t in kinds.items()):
+                raise AdapterFileError(f"{where} does not say enabled, keys and probe of its host {host}")
+            absent = sorted({*map(str, entry["keys"]), *map(str, entry["probe"])} - tensors.keys())
+            if absent:
+                raise AdapterFileError(f"{where} names tensors that the file does not have: {', '.join(absent)}")
 
 
 def _check_json(path: Path, header: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ something else from the same weights, loading says so instead of giving other re
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from harness.adapters.adapter_file import (
     AdapterFileError,
+    check_classes,
     read_adapter_file,
     write_adapter_file,
 )
@@ -77,6 +78,7 @@ def load_adapters(
     *,
     base_fingerprint: str | None = None,
     allow_other_base: bool = False,
+    allow: Collection[str | type] = (),
 ) -> list[str]:
     """Add the adapters of a file, or of all files in a folder, to the hosts that they were saved from.
 
@@ -88,13 +90,15 @@ def load_adapters(
         strict: whether the tensors of an adapter must be complete.
         base_fingerprint: of this model; computed if None.
         allow_other_base: load although the fingerprint differs.
+        allow: classes that the file may name besides the registered ones, or their import paths: a file that somebody
+            else wrote must not choose what is run here.
 
     Returns:
         The names of the adapters. If anything is wrong with one, none is added.
 
     Raises:
-        AdapterFileError: a broken file, another base model, missing hosts, tensors that do not fit, or a
-            probe whose output has changed.
+        AdapterFileError: a broken file, a class that is neither registered nor allowed, another base model, missing
+            hosts, tensors that do not fit, or a probe whose output has changed.
         ValueError: an adapter of that name exists, or its class cannot be built.
     """
     asked = [name] if isinstance(name, str) else name
@@ -113,6 +117,7 @@ def load_adapters(
                 _check_base(stem, header, fingerprint)
             for member, described in header["adapters"].items():
                 if wanted is None or member in wanted:
+                    check_classes(stem, member, described["config"], allow)
                     _restore(model, stem, member, described, tensors, map_location, strict, loaded)
     return loaded
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from harness.adapters import functional, nemo_bridge
 from harness.adapters.access import AccessMixin
+from harness.adapters.kinds import strategy_kind
 from harness.adapters.packed import PackedAdapter, padded_width
 from harness.adapters.strategies import ResidualAddAdapterStrategyConfig
 from harness.instantiate import instantiate, target_of, to_plain
@@ -71,7 +72,7 @@ class AdapterModuleUtil(AccessMixin):
             adapter_strategy = self.get_default_strategy_config()
         plain = to_plain(adapter_strategy)
         if isinstance(plain, dict):
-            self.adapter_strategy = instantiate(plain)
+            self.adapter_strategy = instantiate(plain, strategy_kind)
         elif callable(adapter_strategy) and not isinstance(adapter_strategy, type):
             self.adapter_strategy = adapter_strategy
         else:

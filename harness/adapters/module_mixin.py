@@ -14,6 +14,7 @@ from torch import nn
 
 from harness.adapters import nemo_bridge
 from harness.adapters.freezing import freeze_batchnorm_layers
+from harness.adapters.kinds import adapter_kind
 from harness.instantiate import TARGET_KEY, InstantiationError, instantiate, locate, to_plain
 
 ENABLED_KEY = "enabled"
@@ -60,7 +61,7 @@ class AdapterModuleMixin:
         enabled = bool(plain.pop(ENABLED_KEY, True))
         locate(plain.get(TARGET_KEY), place=f"adapter `{name}`")  # if that loads NeMo, its classes must
         nemo_bridge.connect_loaded_nemo()  # know ours before the adapter is given one of our strategies
-        adapter = instantiate(plain, **kwargs)
+        adapter = instantiate(plain, adapter_kind, **kwargs)
         if not isinstance(adapter, nn.Module):
             raise ValueError(f"adapter `{name}`: {plain.get(TARGET_KEY)} is no nn.Module")
         if not hasattr(self, "adapter_layer"):

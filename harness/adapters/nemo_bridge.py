@@ -35,6 +35,12 @@ def connect_loaded_nemo() -> bool:
     return True
 
 
+def strategy_classes() -> tuple[type, ...]:
+    """The base classes of strategies: ours, and NeMo's if it is loaded."""
+    theirs = getattr(sys.modules.get(_STRATEGIES), "AbstractAdapterStrategy", None)
+    return (AbstractAdapterStrategy,) if theirs is None else (AbstractAdapterStrategy, theirs)
+
+
 def allow_in_nemo(*prefixes: str) -> None:
     """Let NeMo's `add_adapter` build classes whose import path starts with these prefixes.
 

@@ -12,7 +12,7 @@ import collections
 import importlib
 import pickle
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from harness.adapters.adapter_file import AdapterFileError
+from harness.adapters.adapter_file import AdapterFileError, check_classes
 from harness.adapters.checkpoint import all_or_none, load_state
 from harness.adapters.model_adapters import ModelAdapters
 from harness.instantiate import to_plain
@@ -102,6 +102,7 @@ def load_nemo_adapters(
     *,
     translate: bool = True,
     module_name: str | None = None,
+    allow: Collection[str | type] = (),
 ) -> list[str]:
     """Add the adapters of a NeMo file to a model; `model.save_adapters` then writes them in our format.
 
@@ -113,13 +114,15 @@ def load_nemo_adapters(
         strict: whether the tensors of an adapter must be complete.
         translate: use our classes for NeMo's of the same name; if false, NeMo must be installed.
         module_name: where to add them, if the model's modules have other names.
+        allow: classes that the file may name besides the registered ones and NeMo's of the same name, or their import
+            paths: a file that somebody else wrote must not choose what is run here.
 
     Returns:
         The names of the adapters. If anything is wrong with one, none is added.
 
     Raises:
-        AdapterFileError: as read_nemo_adapters; no adapter of that name; another number of hosts;
-            tensors that do not fit.
+        AdapterFileError: as read_nemo_adapters; no adapter of that name; a class that is neither registered nor
+            allowed; another number of hosts; tensors that do not fit.
         ValueError: an adapter of that name exists, or its class cannot be built.
     """
     adapters = read_nemo_adapters(path)
@@ -136,6 +139,7 @@ def load_nemo_adapters(
             source = adapters[item]
             module = source.module if module_name is None else module_name
             config = translate_targets(source.config) if translate else source.config
+            check_classes(path, item, config, allow if translate else [*allow, *NEMO_TARGETS])
             model.add_adapter(f"{module}:{item}" if module else item, config)
             loaded.append(item)
             _fill(model, item, source.states, device, strict, str(path))

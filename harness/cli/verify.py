@@ -18,7 +18,10 @@ def verify(
     name: Name,
     results: Results = RESULTS,
     retrain: Annotated[
-        bool, typer.Option("--retrain", help="Also train one of its trials again, and compare.")
+        bool,
+        typer.Option(
+            "--retrain", help="Also train one of its trials again, which runs the code that it names, and compare."
+        ),
     ] = False,
     cell: Annotated[
         str | None,
@@ -39,10 +42,13 @@ def verify(
     if retrain:
         from harness.api.inputs import add_user_code
         from harness.checks.retraining import choose_trial, retrain_trial  # loads torch
+        from harness.records.provenance import user_modules
 
         add_user_code(Path(name))
         place, record = choose_trial(results, name, cell)
-        print(f"retraining {place.record} ...", flush=True)
+        own = user_modules(record.config)
+        runs = f", which runs code of {', '.join(own)}" if own else ""
+        print(f"retraining {place.record}{runs} ...", flush=True)
         again = retrain_trial(place, record, tolerance)
         for line in again.report:
             print(f"  {line}")

@@ -84,6 +84,11 @@ def user_code(config: Any) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def user_modules(config: Any) -> list[str]:
+    """The classes, by import path, that a config names outside of this package; nothing is imported."""
+    return sorted({target for target in _targets(config) if target.partition(".")[0] != "harness"})
+
+
 def _targets(config: Any) -> Iterator[str]:
     """Every `_target_` at any depth."""
     if isinstance(config, dict):

@@ -14,10 +14,14 @@ import torch
 from torch import Tensor
 
 from harness.adapters import AdapterFileError, ResidualAddAdapterStrategy, checkpoint
-from harness.adapters.adapter_file import read_adapter_file
+from harness.adapters.adapter_file import read_adapter_file, write_adapter_file
 from harness.errors import TrialError
 
 from .tiny_models import LINEAR, TinyModel, randomize
+
+
+class Own(ResidualAddAdapterStrategy):
+    """A strategy of a user's own."""
 
 
 @pytest.fixture
@@ -145,6 +149,47 @@ def test_flipped_bit_and_foreign_json(filled: TinyModel, tmp_path: Path) -> None
         read_adapter_file(tmp_path / "x")
     (tmp_path / "x.json").unlink()
     assert len(emptied(filled).load_adapters(tmp_path / "x")) == 2
+
+
+def test_a_file_chooses_no_class_and_no_code(
+    filled: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    filled.save_adapters(tmp_path / "x", "an4")
+    header, tensors = read_adapter_file(tmp_path / "x")
+    config = header["adapters"]["an4"]["config"]
+    command = {"_target_": "os.mkdir", "path": "pwned"}
+    for changed in (command, {**config, "adapter_strategy": command}, {**config, "dim": [{"x": command}]}):
+        header["adapters"]["an4"]["config"] = changed
+        write_adapter_file(tmp_path / "x", tensors, header["adapters"], header["base_fingerprint"])
+        with pytest.raises(AdapterFileError, match=r"adapter `an4` names the class 'os\.mkdir', which is not"):
+            emptied(filled).load_adapters(tmp_path / "x")
+        with pytest.raises(ValueError, match=r"os\.mkdir` is in Python's standard library"):
+            emptied(filled).load_adapters(tmp_path / "x", allow=["os.mkdir"])
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_own_classes_are_loaded_if_the_caller_allows_them(filled: TinyModel, tmp_path: Path) -> None:
+    filled.add_adapter("own", {**LINEAR, "adapter_strategy": {"_target_": f"{__name__}.Own"}})
+    filled.save_adapters(tmp_path / "x", "own")
+    with pytest.raises(AdapterFileError, match=rf"names the class '{__name__}\.Own', .* allow=\['{__name__}\.Own'\]"):
+        emptied(filled).load_adapters(tmp_path / "x")
+    for allowed in (Own, f"{__name__}.Own"):
+        assert emptied(filled).load_adapters(tmp_path / "x", allow=[allowed]) == ["own"]
+
+
+@pytest.mark.parametrize(
+    "adapters",
+    [[], {"an4": 3}, {"an4": {}}, {"an4": {"module": "", "config": 3, "hosts": {}}}]
+    + [
+        {"an4": {"module": "", "config": {}, "hosts": hosts}}
+        for hosts in ({"p": 3}, {"p": {"enabled": True, "keys": ["x"], "probe": []}})
+    ],
+)
+def test_a_header_of_another_form(adapters: Any, filled: TinyModel, tmp_path: Path) -> None:
+    write_adapter_file(tmp_path / "x", {}, adapters, "abc")
+    with pytest.raises(AdapterFileError, match=r"x\.safetensors: the header's adapters? .*"):
+        emptied(filled).load_adapters(tmp_path / "x", base_fingerprint="abc")
 
 
 @pytest.mark.parametrize(("field", "value"), [("format", "other"), ("format_version", 99)])

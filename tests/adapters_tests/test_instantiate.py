@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from harness.errors import EndedByCode
 from harness.instantiate import InstantiationError, instantiate, locate, to_plain
 
 HERE = __name__
@@ -24,6 +25,13 @@ class Thing:
         if a < 0:
             raise ValueError(f"a has to be at least 0, but got {a}")
         self.a, self.b, self.c = a, b, c
+
+
+class Broken:
+    """It cannot be built."""
+
+    def __init__(self, error: BaseException) -> None:
+        raise error
 
 
 @dataclass
@@ -91,7 +99,14 @@ def test_objects_that_happen_to_be_dataclasses_are_kept() -> None:
             {"_target_": f"{HERE}.Thong"},
             f"config: cannot find `{HERE}.Thong`: `{HERE}` has no attribute `Thong`",
         ),
-        ({"_target_": f"{HERE}.HERE"}, f"config: `{HERE}.HERE` is a str and cannot be called"),
+        ({"_target_": f"{HERE}.HERE"}, f"config: `{HERE}.HERE` is a str and no class, so it is not called"),
+        ({"_target_": f"{HERE}.thing"}, f"config: `{HERE}.thing` is a function and no class, so it is not called"),
+        ({"_target_": thing}, "config: `thing` is a function and no class, so it is not called"),
+        ({"_target_": "os.system", "command": "x"}, "config: `os.system` is in Python's standard library"),
+        ({"_target_": "subprocess.Popen", "args": "x"}, "config: `subprocess.Popen` is in Python's standard library"),
+        ({"_target_": "builtins.eval", "_args_": ["x"]}, "config: `builtins.eval` is in Python's standard library"),
+        (thing(a=1, c=[{"x": {"_target_": f"{HERE}.Path"}}]), f"config.c[0].x: `{HERE}.Path` is in Python's standard"),
+        ({"_target_": f"{HERE}.subprocess.Popen"}, f"config: `{HERE}.subprocess.Popen` is in Python's standard"),
         (thing(a=1, z=2), f"config: {HERE}.Thing does not accept `z`; it accepts: a, b, c"),
         (thing(), f"config: {HERE}.Thing: missing a required argument: 'a'; it accepts: a, b, c"),
         (thing(a="???"), f"config: {HERE}.Thing: no value given for `a`"),
@@ -111,12 +126,27 @@ def test_mistakes(cfg: Any, message: str) -> None:
 
 
 def test_other_errors_keep_their_type_and_say_where() -> None:
-    def broken() -> None:
-        raise RuntimeError("out of memory")
-
     with pytest.raises(RuntimeError) as caught:
-        instantiate({"_target_": broken})
+        instantiate({"_target_": Broken, "error": RuntimeError("out of memory")})
     assert "while building" in caught.value.__notes__[0]
+
+
+def test_a_class_that_ends_the_program_is_an_error_like_others() -> None:
+    with pytest.raises(EndedByCode, match="SystemExit: 0"):
+        instantiate({"_target_": Broken, "error": SystemExit(0)})
+    with pytest.raises(KeyboardInterrupt):
+        instantiate({"_target_": Broken, "error": KeyboardInterrupt()})
+
+
+def test_a_class_of_another_kind_is_not_called() -> None:
+    def kind(key: str, cls: type) -> str | None:
+        return None if cls is Thing or key == "c" else "a Thing"
+
+    broken = {"_target_": Broken, "error": RuntimeError("it was called")}
+    with pytest.raises(InstantiationError, match=r"^config\.b: `.*Broken` is not a Thing, so it is not called"):
+        instantiate(thing(a=1, b=broken), kind)
+    with pytest.raises(RuntimeError, match="it was called"):
+        instantiate(thing(a=1, c=broken), kind)
 
 
 def test_a_users_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +154,7 @@ def test_a_users_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "class Gated:\n    def __init__(self, gate=0.5):\n        self.gate = gate\n"
     )
     (tmp_path / "mybroken.py").write_text("1 / 0\n")
+    (tmp_path / "myexit.py").write_text("raise SystemExit\n")
     (tmp_path / "myimport.py").write_text("import no_such_package\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert instantiate({"_target_": "mystrategies.Gated", "gate": 0.1}).gate == 0.1
@@ -131,6 +162,8 @@ def test_a_users_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         locate("mystrategies.Other")
     with pytest.raises(InstantiationError, match="`mybroken` fails with ZeroDivisionError: division by zero"):
         locate("mybroken.X")
+    with pytest.raises(InstantiationError, match="`myexit` fails with EndedByCode: SystemExit"):
+        locate("myexit.X")
     with pytest.raises(InstantiationError, match="`myimport` needs a module `no_such_package` that is not there"):
         locate("myimport.X")
 

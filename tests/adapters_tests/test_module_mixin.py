@@ -80,8 +80,15 @@ def test_bad_configs_change_nothing() -> None:
     host = PlainHost()
     with pytest.raises(InstantiationError, match="does not accept `size`"):
         host.add_adapter("an4", {**FULL, "size": 3})
-    with pytest.raises(ValueError, match=r"torch\.Generator is no nn\.Module"):
+    with pytest.raises(InstantiationError, match=r"`torch\.Generator` is not an adapter \(a class below torch"):
         host.add_adapter("an4", {"_target_": "torch.Generator"})
+    for strategy in ("torch.Generator", "torch.nn.Identity"):
+        with pytest.raises(InstantiationError, match=rf"`{strategy}` is not a strategy \(a class below"):
+            host.add_adapter("an4", {**FULL, "adapter_strategy": {"_target_": strategy}})
+    with pytest.raises(InstantiationError, match=r"config\.activation: `torch\.Generator` is not a module or a st"):
+        host.add_adapter("an4", {**FULL, "activation": {"_target_": "torch.Generator"}})
+    with pytest.raises(InstantiationError, match=r"`torch\.Generator` is not a strategy"):
+        host.add_adapter("an4", {**FULL, "_recursive_": False, "adapter_strategy": {"_target_": "torch.Generator"}})
     with pytest.raises(InstantiationError, match="the config has no `_target_`: 3"):
         host.add_adapter("an4", 3)
     assert not hasattr(host, "adapter_layer")

@@ -122,6 +122,29 @@ def test_nothing_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not (tmp_path / "pwned").exists()
 
 
+def test_only_known_classes_are_built(model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs.py").write_text(
+        "import os\nos.mkdir('pwned')\nfrom harness.adapters import LinearAdapter as Mine\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    strategy = {"_target_": "os.system", "command": "touch pwned"}
+    for config, named in (
+        ({"_target_": "os.system", "command": "touch pwned"}, r"os\.system"),
+        (
+            {"_target_": next(iter(NEMO_TARGETS)), "in_features": 6, "dim": 3, "adapter_strategy": strategy},
+            r"os\.system",
+        ),
+        ({"_target_": "theirs.Mine", "in_features": 6, "dim": 3}, r"theirs\.Mine"),
+    ):
+        path = write(tmp_path / "an4.pt", __cfg__=OmegaConf.create({"an4": {**config, "enabled": True}}))
+        with pytest.raises(AdapterFileError, match=f"names the class '{named}', which is not registered"):
+            load_nemo_adapters(model, path)
+        assert not (tmp_path / "pwned").exists() and not model.is_adapter_available()
+    assert load_nemo_adapters(model, path, allow=["theirs.Mine"]) == ["an4"]
+    assert (tmp_path / "pwned").exists()
+
+
 @pytest.mark.parametrize("keep", [0, 10, 500])
 def test_truncated(keep: int, tmp_path: Path) -> None:
     path = write(tmp_path / "an4.pt")
