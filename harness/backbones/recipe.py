@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from harness.config.base import PositiveInt, Settings, content_hash
+from harness.config.kinds import refuse_other_kind
 from harness.config.messages import validated
 from harness.config.trial import LoopSettings, OptimSettings
 from harness.config.yaml import read_yaml
@@ -152,7 +153,9 @@ def load_recipe(name_or_path: str) -> Recipe:
     if not path.is_file():
         choices = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
         raise UserError(f"no backbone recipe {name_or_path!r}; choices: {choices}, or the path of a recipe file")
-    return validated(Recipe, read_yaml(path), path.name)
+    content = read_yaml(path)
+    refuse_other_kind(content, str(path), "recipe")
+    return validated(Recipe, content, path.name)
 
 
 def backbone_directory(recipe: Recipe) -> Path:

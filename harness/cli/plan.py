@@ -18,23 +18,26 @@ def plan(
     """Show what a sweep or an experiment would train and cost. Only a short probe is trained."""
     from harness.api.inputs import user_file
     from harness.cli.views.plan import print_plan
+    from harness.config.kinds import WHAT, kinds_of
     from harness.config.yaml import read_yaml
     from harness.sweep.plan import plan_experiment, plan_sweep
 
     path = user_file(file, "sweep", "experiment")
     content = read_yaml(path)
-    if "space" in content:
+    kinds = kinds_of(content)
+    if kinds == ("sweep",):
         from harness.search.sweep_files import load_sweep
 
         print_plan(plan_sweep(load_sweep(path, overrides or []), results, jobs))
-    elif "seeds" in content and ("arms" in content or "design" in content):
+    elif kinds == ("experiment",):
         from harness.config.experiment import load_experiment
 
         experiment = load_experiment(path, overrides or [])
         print_plan(plan_experiment(experiment, experiment.trials, results, jobs))
+    elif len(kinds) == 1:
+        raise UserError(f"{path}: expected a sweep or an experiment, but this is {WHAT[kinds[0]]}")
     else:
-        keys = ", ".join(map(str, content)) or "nothing"
         raise UserError(
             f"{path}: it is neither a sweep, which has `space`, nor an experiment, which has `seeds`, and `arms` or "
-            f"`design`; its keys: {keys}"
+            f"`design`; its keys: {', '.join(map(str, content)) or 'nothing'}"
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.config.base import content_hash
 from harness.config.design import Design, design_arms, expand_design
+from harness.config.kinds import refuse_other_kind
 from harness.config.messages import validated
 from harness.config.notes import Note
 from harness.config.rows import RowId
@@ -150,6 +151,7 @@ def make_experiment(content: dict[str, Any], path: Path, overrides: Sequence[str
     Raises:
         UserError: as `load_experiment`.
     """
+    refuse_other_kind(content, str(path), "experiment")
     given, content = content, apply_overrides(content, overrides)
     config = validated(ExperimentConfig, content, str(path))
     check_table(config.table, [RowId(arm) for arm in config.arms], f"{path}: table")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
+from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
+from pydantic_core import ErrorDetails
 
 from harness.errors import UserError
 
@@ -30,30 +31,49 @@ def validated(model: type[M], content: Any, where: str) -> M:
 
 
 def one_line(error: ValidationError, where: str, model: type[BaseModel]) -> str:
-    """The first problem of a pydantic error in one line: place, value, cause, and the choices."""
-    problem = error.errors()[0]
-    keys, parent, allowed = _resolve_location(model, problem["loc"])
-    start = f"{where}: {'.'.join(keys)}: " if keys else f"{where}: "
-    message = problem["msg"].removeprefix("Value error, ")
+    """One problem of a pydantic error in one line: place, value, cause, and the choices.
+
+    An unknown key comes before anything else: a mistyped key is also the reason why the right one is missing.
+    """
     more = error.error_count() - 1
     tail = f" (and {more} more)" if more else ""
-    if problem["type"] == "extra_forbidden":
-        choices = field_names(parent)
-        near = difflib.get_close_matches(keys[-1], choices, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        return f"{start}unknown key {keys[-1]!r}; choices: {', '.join(choices)}.{hint}{tail}"
+    for item in error.errors():
+        unknown = _unknown_key(item, model)
+        if unknown is not None:
+            keys, choices = unknown
+            near = f" Did you mean {found[0]}?" if (found := get_close_matches(keys[-1], choices, n=1)) else ""
+            place = ".".join(keys)
+            return f"{where}: {place}: unknown key {keys[-1]!r}; choices: {', '.join(choices)}.{near}{tail}"
+    problem = error.errors()[0]
+    keys, _, allowed = _resolve_location(model, problem["loc"])
+    start = f"{where}: {'.'.join(keys)}: " if keys else f"{where}: "
+    message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{start}missing{tail}"
-    if problem["type"].startswith("union_tag_") and problem["ctx"]["discriminator"] == "'type'":
-        types = [kind for member in allowed for kind in get_args(member.model_fields["type"].annotation)]
+    if problem["type"] in _NO_TAG and (name := problem["ctx"]["discriminator"].strip("'")) in ("type", "kind"):
+        types = [kind for member in allowed for kind in get_args(member.model_fields[name].annotation)]
         tag = problem["ctx"].get("tag")
-        near = difflib.get_close_matches(str(tag), types, n=1)
-        hint = f". Did you mean {near[0]}?" if near else ""
-        found = "missing" if tag is None else f"unknown type {tag!r}"
-        return f"{where}: {'.'.join(keys)}.type: {found}; choices: {', '.join(types)}{hint}{tail}"
+        hint = f". Did you mean {found[0]}?" if (found := get_close_matches(str(tag), types, n=1)) else ""
+        wrong = "missing" if tag is None else f"unknown {name} {tag!r}"
+        return f"{where}: {'.'.join([*keys, name])}: {wrong}; choices: {', '.join(types)}{hint}{tail}"
     if problem["type"] == "value_error":
         return f"{start}{message}{tail}"
     return f"{start}{message}, got {problem['input']!r}{tail}"
+
+
+def _unknown_key(problem: ErrorDetails, model: type[BaseModel]) -> tuple[list[str], list[str]] | None:
+    """The unknown key that a problem is about, with the way to it, and the keys that are allowed there."""
+    keys, holder, allowed = _resolve_location(model, problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return keys, field_names(holder)
+    if problem["type"] in _NO_TAG and isinstance(problem["input"], dict):  # `tpye: float`: of which class is unclear
+        choices = list(dict.fromkeys(name for member in allowed for name in field_names(member)))
+        unknown = [str(key) for key in problem["input"] if key not in choices]
+        return ([*keys, unknown[0]], choices) if unknown else None
+    return None
+
+
+_NO_TAG = ("union_tag_not_found", "union_tag_invalid")  # one of several classes, told apart by a key
 
 
 def field_names(model: type[BaseModel]) -> list[str]:

@@ -5,12 +5,15 @@ In a checkout they lie at the repository's top level; a wheel has copies of them
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from harness.errors import must_be_in
+from harness.config.kinds import WHAT, named
+from harness.errors import UserError, must_be_in
 
 Kind = Literal["experiment", "sweep", "table"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -40,13 +43,39 @@ def find_file(name: Path | str, *kinds: Kind) -> Path:
     A path has a folder or a suffix in it, or leads to a file.
 
     Raises:
-        UserError: no file of these kinds has the name; one line with the choices.
+        UserError: there is no such file, no file of these kinds has the name, or it is a folder; one line that says
+            what there is.
     """
     path = Path(name)
-    if path.suffix or len(path.parts) > 1 or path.is_file():
+    if path.is_file():
         return path
     choices = shipped_files(*kinds)
-    must_be_in(
-        str(name), choices, f"no {' or '.join(kinds)} {str(name)!r} comes with harness, and no such file is here"
-    )
-    return choices[str(name)]
+    if str(name) in choices:
+        return choices[str(name)]
+    if path.is_dir():
+        raise UserError(f"{path}: expected {named(kinds)}, which is a file, but this is {_what_is_in(path)}")
+    for kind in KINDS:
+        if str(name) in shipped_files(kind):
+            raise UserError(f"{name}: expected {named(kinds)}, but this is {WHAT[kind]}")
+    if path.suffix or len(path.parts) > 1:
+        if path.exists():
+            return path  # a pipe, say
+        near = difflib.get_close_matches(path.name, _settings_files(path.parent), n=1)
+        hint = f". Did you mean {path.with_name(near[0])}?" if near else ""
+        raise UserError(f"{path}: cannot be read: No such file or directory{hint}")
+    beside = [*choices, *_settings_files(path.parent)]
+    missing = f"no {' or '.join(kinds)} {str(name)!r} comes with harness, and no such file is here"
+    must_be_in(str(name), beside, missing)
+    return path
+
+
+def _settings_files(folder: Path) -> list[str]:
+    return sorted(file.name for pattern in ("*.yaml", "*.yml") for file in folder.glob(pattern))
+
+
+def _what_is_in(folder: Path) -> str:
+    """What a folder is, and what its user may have meant."""
+    if any((folder / name).is_file() for name in ("experiment.json", "search.json")):
+        return f"a folder of results; table, report, verify, status and publish take its name: {folder.name}"
+    files = _settings_files(folder)
+    return f"a folder; the settings files in it: {', '.join(files)}" if files else "a folder without a settings file"

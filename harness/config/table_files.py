@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.config.kinds import refuse_other_kind
 from harness.config.messages import validated
 from harness.config.table import TableSettings, TableSpec, check_layout, check_metrics, metric_name
 from harness.config.yaml import read_yaml
@@ -15,7 +16,9 @@ def load_table_spec(path: Path) -> TableSpec:
     Raises:
         UserError: anything in it is wrong; one line.
     """
-    spec = validated(TableSpec, read_yaml(path), str(path))
+    content = read_yaml(path)
+    refuse_other_kind(content, str(path), "table")
+    spec = validated(TableSpec, content, str(path))
     check_layout(spec.layout, f"{path}: layout")
     if spec.phase == "confirm":
         check_metrics([metric_name(entry) for entry in spec.metrics], f"{path}: metrics")

@@ -206,7 +206,8 @@ class TrialConfig(Settings):
         if not wants and self.adapter is not None:
             raise ValueError(f"train: {self.train} trains no adapter; set adapter: null")
         if self.adapter is not None and "_target_" not in self.adapter:
-            raise ValueError("adapter: _target_ is missing (the import path of an adapter class)")
+            keys = ", ".join(map(str, self.adapter)) or "none"
+            raise ValueError(f"adapter: _target_ is missing (the import path of an adapter class); its keys: {keys}")
         return self
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 from harness.backbones.recipe import load_recipe
 from harness.config.base import content_hash
 from harness.config.experiment import Experiment, changes_note, load_experiment, parse_overrides, resolve_trial
+from harness.config.kinds import refuse_other_kind
 from harness.config.messages import validated
 from harness.config.rows import clash_of, possible_rows
 from harness.config.sweep import Goal, SweepConfig
@@ -42,6 +43,7 @@ def make_sweep(content: dict[str, Any], path: Path, overrides: Sequence[str] = (
     Raises:
         UserError: as `load_sweep`.
     """
+    refuse_other_kind(content, str(path), "sweep")
     given, content = content, _override(content, overrides)
     config = validated(SweepConfig, content, str(path))
     try:

@@ -106,7 +106,7 @@ def test_an_unknown_recipe_names_the_choices() -> None:
         ({"train": "heads"}, "train: "),
         ({"encoder": {"kind": "text", "dim": 0}}, "encoder.dim: "),
         ({"encoder": {"kind": "text", "dims": 16}}, "unknown key 'dims'; choices: "),
-        ({"encoder": {"kind": "video"}}, "encoder: "),
+        ({"encoder": {"kind": "video"}}, "encoder.kind: "),
         ({"seed": -1}, "seed: "),
         ({"data": {"corpus": "vader", "domains": []}}, "data.domains: "),
         ({"optim": {"lr": 0}}, "optim.lr: "),

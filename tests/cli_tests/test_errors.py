@@ -141,6 +141,47 @@ def test_a_name_that_nothing_has(cli: Cli, arguments: tuple[str, ...], name: str
     assert repr(name) in place and choice in choices
 
 
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = "harness/backbones/shipped"
+OTHER_KINDS: dict[tuple[str, ...], str] = {
+    (
+        "run",
+        "sweeps/quickstart.yaml",
+    ): "expected an experiment, but this is a sweep; the command for it is harness sweep",
+    ("run", "quickstart"): "expected an experiment, but this is a sweep; the command for it is harness sweep",
+    ("run", "two_families"): "expected an experiment, but this is a table; the command for it is harness table",
+    ("run", f"{SHIPPED}/text_small.yaml"): "but this is a backbone recipe; the command for it is harness pretrain",
+    ("run", "results/text_strategies"): "is a folder of results; table, report, verify, status and publish take its ",
+    ("run", "experiments"): "but this is a folder; the settings files in it: demo_speech.yaml, ",
+    ("run", "experiments/demo_txt.yaml"): "No such file or directory. Did you mean ROOT/experiments/demo_text.yaml?",
+    ("sweep", "experiments/demo_text.yaml"): "expected a sweep, but this is an experiment; the command for it is harn",
+    ("sweep", "demo_text"): "expected a sweep, but this is an experiment; the command for it is harness run",
+    ("sweep", "tables/over_tasks.yaml"): "expected a sweep, but this is a table; the command for it is harness table",
+    ("plan", "tables/over_tasks.yaml"): "expected a sweep or an experiment, but this is a table; the command for it ",
+    ("table", "sweeps/quickstart.yaml"): "expected a table, but this is a sweep; the command for it is harness sweep",
+    ("pretrain", "sweeps/quickstart.yaml"): "expected a recipe, but this is a sweep; the command for it is harness sw",
+}
+
+
+@pytest.mark.parametrize("arguments", OTHER_KINDS, ids=" ".join)
+def test_a_file_of_another_kind(cli: Cli, tmp_path: Path, arguments: tuple[str, str]) -> None:
+    command, name = arguments
+    result = cli(command, ROOT / name if "/" in name or name == "experiments" else name)
+    assert result.code == 2
+    assert OTHER_KINDS[arguments].replace("ROOT", str(ROOT)) in result.error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistyped_key_is_named_before_what_it_leaves_missing(cli: Cli, tiny_text_files: TinyText) -> None:
+    content = {"name": "x", "experiment": str(tiny_text_files.experiment), "space": {}, "objective": []}
+    Path("x.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    for command in ("sweep", "plan"):
+        result = cli(command, "x.yaml")
+        assert result.code == 2
+        assert result.error.startswith("x.yaml: objective: unknown key 'objective'; choices: name, description, ")
+        assert "Did you mean objectives?" in result.error
+
+
 def test_a_backbone_that_is_not_trained(cli: Cli, tiny_text_files: TinyText, tmp_path: Path) -> None:
     recipe = yaml.safe_load(tiny_text_files.recipe.read_text(encoding="utf-8"))
     other = tmp_path / "other.yaml"

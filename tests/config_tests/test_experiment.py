@@ -14,6 +14,7 @@ import yaml
 
 from harness.backbones.recipe import Recipe, load_recipe
 from harness.config.experiment import Experiment, apply_overrides, load_experiment, parse_overrides, select_trials
+from harness.config.kinds import RECIPE_KEYS
 from harness.config.trees import merge, set_dotted
 from harness.errors import UserError
 
@@ -274,6 +275,9 @@ class TestOverrides:
         path.write_text(EXPERIMENT.removeprefix("name: small\n"), encoding="utf-8")
         assert refusal(path, "optim.lr=0.5") == f"{path}: name: missing"
 
+    def test_a_recipe_is_known_by_the_keys_of_its_class(self) -> None:
+        assert tuple(Recipe.model_fields) == RECIPE_KEYS
+
     def test_no_arms_to_apply_it_to(self, path: Path) -> None:
         assert refusal(edited(path, arms=None), "optim.lr=1").startswith("override optim.lr: ")
 
@@ -349,9 +353,11 @@ class TestErrors:
         ("encoder", "message"),
         [
             ({"kind": "speech", "num_mel": 3}, "encoder.num_mel: unknown key 'num_mel'; choices: kind, sample_rate, "),
+            ({"knid": "text"}, "encoder.knid: unknown key 'knid'; choices: kind, vocab_size, "),
+            ({"kind": "txt"}, "encoder.kind: unknown kind 'txt'; choices: text, speech, transformers. Did you mean t"),
             ({"kind": "text", "num_mel": 3}, "encoder.num_mel: unknown key 'num_mel'; choices: kind, vocab_size, "),
             ({"kind": "text", "dim": 0}, "encoder.dim: Input should be greater than 0, got 0"),
-            ({"kind": "vision"}, "encoder: Input tag 'vision' found using 'kind' does not match any of the expected"),
+            ({"kind": "vision"}, "encoder.kind: unknown kind 'vision'; choices: text, speech, transformers"),
         ],
     )
     def test_recipes_name_the_choices_of_their_kind(

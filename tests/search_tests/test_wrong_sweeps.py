@@ -57,6 +57,10 @@ def wrapped(name: str) -> dict[str, Any]:
 # what is changed -> parts of the line
 WRONG: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
     "no type": ({"space": {"optim.lr": {"low": 1, "high": 2}}}, ("space.optim.lr.type: missing; choices: float, log",)),
+    "type mistyped": (
+        {"space": {"optim.lr": {"tpye": "float", "low": 1, "high": 2}}},
+        ("space.optim.lr.tpye: unknown key 'tpye'; choices: ", "Did you mean type?"),
+    ),
     "unknown key of an objective": ({"objectives": [{"metrc": "x", "metric": "y"}]}, ("objectives.0.metrc", "metric,")),
     "no bound": ({"space": {"optim.lr": {"type": "float", "high": 2}}}, ("space.optim.lr.low: missing",)),
     "no mapping": ({"space": {"optim.lr": 3}}, ("space.optim.lr: ", "got 3")),
