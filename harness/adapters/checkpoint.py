@@ -24,6 +24,7 @@ from harness.adapters.adapter_file import (
 )
 from harness.adapters.model_adapters import ModelAdapters
 from harness.adapters.module_mixin import AdapterModuleMixin
+from harness.adapters.plain_values import decode, encode, is_plain
 from harness.tensors import digest
 
 _SUFFIXES = (".safetensors", ".json", ".pt")
@@ -175,16 +176,31 @@ def _describe(model: ModelAdapters, name: str, probe: bool | Tensor, tensors: di
     hosts = {}
     for path, host in model.hosts_of_adapter(name).items():
         adapter = host.adapter_layer[name]
-        state = {f"{name}/{path}/{key}": tensor for key, tensor in adapter.state_dict().items()}
+        found, extra = _state_of(adapter, name)
+        state = {f"{name}/{path}/{key}": tensor for key, tensor in found.items()}
         probed = _probe_tensors(host, name, f"probe/{name}/{path}", probe)
-        clashing = sorted((state.keys() | probed.keys()) & tensors.keys())
+        held: dict[str, Tensor] = {}
+        encoded = {key: encode(value, f"extra/{name}/{path}/{key}", held) for key, value in extra.items()}
+        clashing = sorted((state.keys() | probed.keys() | held.keys()) & tensors.keys())
         if clashing:
             raise ValueError(f"adapter `{name}`: two tensors would be named {clashing[0]}: rename the adapter")
-        tensors.update({**state, **probed})
+        tensors.update({**state, **probed, **held})
         enabled = host.adapter_cfg[name]["enabled"]
         hosts[path] = {"enabled": enabled, "keys": list(state), "probe": list(probed)}
+        if encoded:
+            hosts[path]["extra"] = encoded
     module_name, _ = model.resolve_adapter_module_name_(name)
     return {"module": module_name, "config": model.adapter_cfg[name], "hosts": hosts}
+
+
+def _state_of(adapter: nn.Module, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and all buffers, also those that are not persistent; and what `get_extra_state` methods give."""
+    state: dict[str, Any] = {**dict(adapter.named_buffers()), **adapter.state_dict()}
+    extra = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
+    for key, value in extra.items():
+        if not is_plain(value):
+            raise ValueError(f"adapter `{name}`: {key} is a {type(value).__name__}, which an adapter file cannot hold")
+    return {key: value for key, value in state.items() if key not in extra}, extra
 
 
 def _probe_tensors(host: AdapterModuleMixin, name: str, prefix: str, probe: bool | Tensor) -> dict[str, Tensor]:
@@ -278,23 +294,33 @@ def _restore(
     device = map_location or next((p.device for p in cast(nn.Module, model).parameters()), "cpu")
     for path, entry in described["hosts"].items():
         adapter = hosts[path].adapter_layer[name]
-        state = {key.removeprefix(f"{name}/{path}/"): tensors[key] for key in entry["keys"]}
+        state: dict[str, Any] = {key.removeprefix(f"{name}/{path}/"): tensors[key] for key in entry["keys"]}
+        state |= {key: decode(value, tensors, None) for key, value in entry.get("extra", {}).items()}
         load_state(adapter, state, device, strict, f"{stem}: adapter `{name}` in {path}")
         hosts[path].set_enabled_adapters(name, entry["enabled"])
         if entry["probe"]:
             _check_probe(hosts[path], name, path, tensors, stem)
 
 
-def load_state(adapter: nn.Module, state: Mapping[str, Tensor], device: Any, strict: bool, place: str) -> None:
-    """Load an adapter's tensors, in their own type, and move it to a device.
+def load_state(adapter: nn.Module, state: Mapping[str, Any], device: Any, strict: bool, place: str) -> None:
+    """Load an adapter's tensors, in their own type, and its extra state; and move it to a device.
 
     Raises:
         AdapterFileError: the tensors do not fit the adapter.
     """
-    dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), None)
+    floats = (value for value in state.values() if isinstance(value, Tensor) and value.is_floating_point())
+    dtype = next((value.dtype for value in floats), None)
     adapter.to(device=device, dtype=dtype)
+    left = dict(state)
+    for path, module in adapter.named_modules():
+        for name, buffer in module._buffers.items():
+            key = f"{path}.{name}" if path else name
+            is_unknown = name in module._non_persistent_buffers_set  # to load_state_dict
+            if key in left and (buffer is None or is_unknown):
+                module._buffers[name] = left[key].to(device, copy=True)
+                left = {other: value for other, value in left.items() if other != key or not is_unknown}
     try:
-        adapter.load_state_dict(state, strict=strict)
+        adapter.load_state_dict(left, strict=strict)
     except RuntimeError as error:
         raise AdapterFileError(f"{place}: {' '.join(str(error).split())}") from error
 
@@ -311,5 +337,6 @@ def _check_probe(host: AdapterModuleMixin, name: str, path: str, tensors: Mappin
         drift = f"by up to {float((output - expected).abs().max()):.3g}"
     raise AdapterFileError(
         f"{stem}: adapter `{name}` in {path} no longer computes what it did when it was saved: its output "
-        f"for the stored probe differs {drift}; code that it depends on has changed"
+        f"for the stored probe differs {drift}; code that it depends on has changed, or its output depends on what "
+        "is neither weight nor buffer nor extra state"
     )

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save
+from torch import nn
 
 from harness.adapters import InsertionPoint, freeze_backbone
 from harness.adapters.checkpoint import save_adapters
+from harness.adapters.freezing import is_frozen
+from harness.adapters.linear import AdapterModuleUtil
 from harness.backbones.model import TaskModel
 from harness.config.trial import LayersFrom, TrialConfig
 from harness.disk import write_atomically
@@ -56,17 +59,21 @@ class Adapted:
                 self.model.set_enabled_adapters(ADAPTER_NAME, enabled=True)
 
     def save(self, directory: Path, base_fingerprint: str) -> None:
-        """Write what was trained: adapters in their file format, other weights as plain safetensors.
+        """Write what was trained: adapters in their file format, other weights and buffers as plain safetensors.
 
         Raises:
             TrialError: the disk is full or not writable (reason `disk`).
         """
         if self.adapters:
             save_adapters(self.model, directory / "adapter", base_fingerprint=base_fingerprint)
+        frozen = {path for path, module in self.model.named_modules() if is_frozen(module)}
+        kept = self.model.state_dict().keys()  # without buffers that their module calls not persistent
+        learnt = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        buffers = {name: buffer for name, buffer in self.model.named_buffers() if name.rpartition(".")[0] not in frozen}
         others = {
-            name: weight.detach().cpu().contiguous()
-            for name, weight in self.model.named_parameters()
-            if weight.requires_grad and "adapter_layer" not in name
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in {**learnt, **buffers}.items()
+            if name in kept and "adapter_layer" not in name
         }
         if others:
             write_atomically(directory / "weights.safetensors", save(others))
@@ -133,7 +140,9 @@ def insert_adapters(model: TaskModel, config: TrialConfig) -> dict[str, int]:
         adapter = point.get_adapter_module(ADAPTER_NAME)
         if adapter is None:
             continue
-        adapter.to(torch.device(config.loop.device), dtype).requires_grad_(True)
+        adapter.to(torch.device(config.loop.device), dtype)
+        if _says_what_learns(adapter):
+            adapter.adapter_unfreeze()  # type: ignore[operator]
         if ADAPTER_NAME not in point.get_enabled_adapters():
             raise UserError("adapter: enabled: false: the adapter would never run, so the trial would train nothing")
         sizes[name] = sum(weight.numel() for weight in adapter.parameters())
@@ -141,6 +150,12 @@ def insert_adapters(model: TaskModel, config: TrialConfig) -> dict[str, int]:
             raise UserError(f"adapter: {adapter_target(config)} has no weights, so the trial would train nothing")
         check_shape(point, config)
     return sizes
+
+
+def _says_what_learns(adapter: nn.Module) -> bool:
+    """Whether a class has an `adapter_unfreeze` of its own; otherwise what it was built with stays as it is."""
+    own = getattr(type(adapter), "adapter_unfreeze", None)
+    return callable(own) and own is not AdapterModuleUtil.adapter_unfreeze
 
 
 def adapter_target(config: TrialConfig) -> str:

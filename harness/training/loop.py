@@ -9,6 +9,7 @@ killed trial goes on to the same bits. Nothing outside the loop sees a seeded gl
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,6 +38,7 @@ from harness.training.checkpoint import (
 )
 from harness.training.optim import lr_scale, make_adamw, set_lr
 from harness.training.precision import autocast, dtype_of
+from harness.training.state import ChangingState, Snapshot
 from harness.training.views import num_views_of, views_of_epoch
 
 Scores = dict[str, float]
@@ -74,7 +77,7 @@ class FitPlan:
 
 
 def fit(model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan) -> FitState:
-    """Train the weights of `model` that require a gradient and leave it with its best epoch's weights.
+    """Train the weights of `model` that require a gradient and leave it as it was after its best epoch.
 
     Args:
         model: on the device and in the dtype of `plan.loop` already.
@@ -97,9 +100,22 @@ def fit(model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan) -> F
 
 @contextmanager
 def _own_global_generator(device: torch.device) -> Iterator[None]:
-    """Give torch's global generators back as they were: dropout and strategies of other libraries draw from them."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
+    """Give the global generators back as they were: dropout and strategies of other libraries draw from them."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+
+
+def _seed_global(seed: int, epoch: int) -> None:
+    """Seed the global generators for an epoch, so that a resumed training draws what an uninterrupted one does."""
+    derived = derive_seed(seed, "global", epoch)
+    torch.manual_seed(derived)
+    random.seed(derived)
+    np.random.seed(derived % 2**32)
 
 
 class Fit:
@@ -117,7 +133,8 @@ class Fit:
         self.weights = [weight for _, weight in named]
         self.optimizer = make_adamw(self.weights, plan.optim)
         self.state = FitState()
-        self.best = self._copy_weights()
+        self.other = ChangingState(model)
+        self.best, self.best_other = self._copy_weights(), self.other.take()
 
     def run(self) -> None:
         """Train to the end, and leave the model with the best weights."""
@@ -164,7 +181,7 @@ class Fit:
     def _train_epoch(self, epoch: int) -> Scores:
         """One pass over the data; the mean training losses."""
         loop, seed = self.plan.loop, self.plan.seed
-        torch.manual_seed(derive_seed(seed, "global", epoch))
+        _seed_global(seed, epoch)
         self.model.train()
         self.model.set_strategy_generator(self.noise_generator(epoch))
         batches, items = self.batches_of(epoch), self.items_in(epoch)
@@ -214,7 +231,7 @@ class Fit:
                 raise TrialError("nan", f"{name} is {value} after epoch {state.epoch + 1}")
         state.epoch += 1
         if self._take_score(scores[self.plan.select]):
-            self.best = self._copy_weights()
+            self.best, self.best_other = self._copy_weights(), self.other.take()
         seconds = elapsed_s()
         state.elapsed_s += seconds
         entry = {"epoch": state.epoch, "metrics": losses | scores, "seconds": seconds}
@@ -238,8 +255,9 @@ class Fit:
         return [weight.detach().clone() for weight in self.weights]
 
     def put_best_weights(self) -> None:
-        """Leave the model with the weights of the best epoch."""
+        """Leave the model with the weights of the best epoch, and with what else training had changed by then."""
         self._put_weights(self.best)
+        self.other.put(self.best_other)
 
     @torch.no_grad()
     def _put_weights(self, values: Sequence[Tensor]) -> None:
@@ -249,12 +267,20 @@ class Fit:
     def _save(self) -> None:
         if self.plan.checkpoint is None:
             return
+        other = self.other.take()
         tensors = {
             **{f"weights/{name}": weight for name, weight in zip(self.names, self.weights, strict=True)},
             **{f"best/{name}": weight for name, weight in zip(self.names, self.best, strict=True)},
+            **{f"other/{name}": tensor for name, tensor in other.tensors.items()},
+            **{f"best_other/{name}": tensor for name, tensor in self.best_other.tensors.items()},
             **{f"optimizer/{k}": v for k, v in optimizer_tensors(self.optimizer, self.names).items()},
         }
-        values = {"made_with": self.plan.made_with, "state": vars(self.state)}
+        values = {
+            "made_with": self.plan.made_with,
+            "state": vars(self.state),
+            "other": other.values,
+            "best_other": self.best_other.values,
+        }
         save_checkpoint(self.plan.checkpoint, Checkpoint(tensors, values))
 
     def resume(self) -> None:
@@ -272,6 +298,12 @@ class Fit:
                 raise TrialError("checkpoint", f"{path}: this checkpoint {what}; delete it to train from the start")
         self._put_weights([weights[name] for name in self.names])
         self.best = [best[name].to(self.device) for name in self.names]
+        self.best_other = Snapshot(saved.group("best_other"), saved.values.get("best_other", {}))
+        try:
+            self.other.put(Snapshot(saved.group("other"), saved.values.get("other", {})))
+        except KeyError as error:
+            what = f"this checkpoint does not hold {error}, which the trial changes"
+            raise TrialError("checkpoint", f"{path}: {what}; delete it to train from the start") from error
         load_optimizer_tensors(self.optimizer, self.names, saved.group("optimizer"))
         self.state = FitState(**saved.values["state"])
         for entry in self.state.history:

@@ -56,12 +56,34 @@ def test_a_users_own_packed_form_is_used(make_config: MakeConfig, resources: Res
         ),
         ({"_target_": "own_adapter.Wider"}, "adapter own_adapter.Wider has no packed form"),
         ({"dropout": 0.1}, "adapter.dropout draws from torch's global generator"),
+        (
+            {"_target_": "own_adapter.Counting"},
+            "adapter own_adapter.Counting has the buffer seen, and a pack holds only weights that learn",
+        ),
+        (
+            {"_target_": "own_adapter.HalfFrozen"},
+            "adapter own_adapter.HalfFrozen does not train its weight module.1.weight, "
+            "and a pack holds only weights that learn",
+        ),
     ],
 )
 def test_what_is_not_declared_trains_behind_its_cut(
     change: dict[str, Any], why: str, make_config: MakeConfig, resources: Resources
 ) -> None:
     assert chosen(with_adapter(make_config(), **change), resources, PACKED) == ("cut", why)
+
+
+def test_an_adapter_with_state_trains_the_same_behind_its_cut(
+    make_config: MakeConfig, resources: Resources, tmp_path: Path
+) -> None:
+    """Batch norm, an average of weights, counters and generators: the plain loop to 1e-12, best epoch included."""
+    config = make_config(loop={"epochs": 2, "batch_size": 8, "precision": "float64"}, optim={"lr": 0.02})
+    adapter = {"_target_": "stateful.Remembering", "dim": 4, "adapter_strategy": {"_target_": "stateful.Wandering"}}
+    config = config.model_copy(update={"adapter": adapter})
+    assert chosen(config, resources, PACKED)[0] == "cut"
+    plain, cut = (run_all([config], resources, tmp_path / each.engine, each)[0] for each in (PLAIN, PACKED))
+    assert any(name.startswith("best_other/") for name in plain.tensors)
+    assert largest_difference(cut, plain) < 1e-12
 
 
 def test_every_engine_has_its_name() -> None:

@@ -257,6 +257,60 @@ def test_resuming_at_any_epoch_gives_the_same_bits(
         assert (state.epoch, state.best_epoch, state.best_score) == (4, 2, 0.7)
 
 
+STATEFUL = {"_target_": "stateful.Remembering", "dim": 4, "adapter_strategy": {"_target_": "stateful.Wandering"}}
+
+
+def outputs(fitting: Fitting) -> Tensor:
+    """The model's scores on all of its items, in eval mode."""
+    batch = fitting.task.collate(fitting.items, None)
+    with torch.no_grad():
+        return fitting.adapted.model.eval()(batch.inputs, batch.lengths)[0]
+
+
+def test_whatever_an_adapter_or_its_strategy_keeps_is_resumed_and_goes_with_the_best_epoch(
+    make_config: MakeConfig, resources: Resources, tmp_path: Path
+) -> None:
+    """Buffers of either kind, weights without a gradient, extra state, plain attributes, generators: tests/stateful.py.
+
+    The scores are those of a model that uses all of them, so that one that is lost shows in a number.
+    """
+    config = make_config(adapter=STATEFUL, loop={"epochs": 4}, optim={"lr": 0.03})
+    path = tmp_path / "checkpoint.safetensors"
+    at_epoch: list[Tensor] = []
+    best_of_four = iter((0.5, 0.9, 0.6, 0.7))
+
+    def score(model: TaskModel) -> Scores:
+        at_epoch.append(outputs(whole))
+        return {"valid_target/accuracy": next(best_of_four)}
+
+    def keep(entry: dict[str, Any]) -> None:
+        shutil.copy(path, tmp_path / f"{entry['epoch']}.safetensors")
+
+    whole = prepare(config, resources, score, checkpoint=path, report=keep)
+    expected = whole.run()
+    assert expected.best_epoch == 2
+    assert torch.equal(outputs(whole), at_epoch[1]) and not torch.equal(at_epoch[1], at_epoch[3])
+    for epoch in range(1, 5):
+        shutil.copy(tmp_path / f"{epoch}.safetensors", path)
+        random.seed(epoch)  # another process has other global generators
+        np.random.seed(epoch)
+        resumed = prepare(config, resources, scripted(*(0.5, 0.9, 0.6, 0.7)[epoch:]), checkpoint=path)
+        state = resumed.run()
+        assert [entry["metrics"] for entry in state.history] == [entry["metrics"] for entry in expected.history]
+        assert torch.equal(outputs(resumed), at_epoch[1])
+
+
+def test_state_that_no_checkpoint_can_hold_is_told(
+    make_config: MakeConfig, resources: Resources, tmp_path: Path
+) -> None:
+    config = make_config(adapter={**STATEFUL, "_target_": "stateful.Hoarding"})
+    expected = (
+        r"adapter_layer\.adapted\.hoard changes during training, and its bytearray cannot be saved with the weights"
+    )
+    with pytest.raises(TrialError, match=expected):
+        prepare(config, resources, rising(), checkpoint=tmp_path / "checkpoint.safetensors").run()
+
+
 def test_a_resumed_training_carries_the_optimizers_moments(
     make_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:

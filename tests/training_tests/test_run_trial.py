@@ -75,10 +75,16 @@ def test_a_finished_record_is_whole(
     assert summary.costs["seconds"] > 0 and summary.costs["peak_memory_mb"] > 10
 
 
+@pytest.mark.parametrize("adapter", [{}, {"_target_": "stateful.Remembering", "dim": 4, "outside": False}])
 def test_the_saved_adapter_gives_the_recorded_predictions(
-    train: Callable[..., Summary], make_config: MakeConfig, resources: Resources, tmp_path: Path
+    adapter: dict[str, Any],
+    train: Callable[..., Summary],
+    make_config: MakeConfig,
+    resources: Resources,
+    tmp_path: Path,
 ) -> None:
-    config = make_config(optim={"lr": 0.1}, loop={"epochs": 6})
+    """Also one with buffers, a weight that does not learn, and extra state, whose best epoch is not its last."""
+    config = make_config(adapter=adapter, optim={"lr": 0.1}, loop={"epochs": 6})
     train(config)
     domains = resources.domains(config)
     model = copy.deepcopy(domains.backbone.model)

@@ -37,6 +37,8 @@ def why_not_packable(model: TaskModel, loop: LoopSettings) -> str | None:
     head = {name for name, weight in model.head.named_parameters() if weight.requires_grad}
     if head and (head != {"output.weight", "output.bias"} or type(model.head.output) is not nn.Linear):
         return "the head is trained, and it is not a single linear layer named output"
+    if head and any(True for _ in model.head.buffers()):
+        return "the head is trained, and it has buffers"
     points = model.encoder.insertion_points.values()
     if any(len(point.get_enabled_adapters()) > 1 for point in points):
         return "a layer has more than one adapter"
@@ -53,8 +55,20 @@ def _why_not(adapter: Any) -> str | None:
         return reason
     if packed_strategy(adapter.adapter_strategy) is None:
         return f"strategy {target_of(type(adapter.adapter_strategy))} has no packed form"
+    if reason := _why_state(adapter):
+        return reason
     if not getattr(adapter, "access_cfg", {}).get("compute_adapter_loss", True):
         return "access_cfg switches the adapter loss off"
+    return None
+
+
+def _why_state(adapter: nn.Module) -> str | None:
+    """Why an adapter's state keeps it out of packs: they hold the weights that learn, and nothing else."""
+    name = target_of(type(adapter))
+    if buffers := [key for key, _ in adapter.named_buffers()]:
+        return f"adapter {name} has the buffer {buffers[0]}, and a pack holds only weights that learn"
+    if fixed := [key for key, weight in adapter.named_parameters() if not weight.requires_grad]:
+        return f"adapter {name} does not train its weight {fixed[0]}, and a pack holds only weights that learn"
     return None
 
 
