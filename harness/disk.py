@@ -88,7 +88,12 @@ def open_making_folders(path: Path, mode: str) -> IO[bytes]:
 
 def json_bytes(content: Any) -> bytes:
     """JSON for people and programs: indented, keys in their order (arms keep theirs), no NaN."""
-    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return _encoded(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _encoded(text: str) -> bytes:
+    # Half of a surrogate pair is no UTF-8; the escape that takes its place is JSON's own, and reads back as it was.
+    return text.encode(errors="backslashreplace")
 
 
 def write_json(path: Path, content: Any, *, sync: bool = True) -> None:
@@ -106,7 +111,7 @@ def append_line(path: Path, content: Any) -> None:
     try:
         with open_making_folders(path, "a+b") as file:
             _drop_cut_line(file)
-            file.write(line.encode() + b"\n")
+            file.write(_encoded(line) + b"\n")
     except OSError as error:
         raise TrialError("disk", f"{path}: cannot be written: {error.strerror}") from error
 

@@ -55,17 +55,24 @@ class Passing(BaseException):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, as `tell_interrupts` raises it; a user's code can only raise a plain KeyboardInterrupt."""
+    """Ctrl-C, as it is raised while `telling_interrupts`; a user's code can only raise a plain KeyboardInterrupt."""
 
 
 class EndedByCode(RuntimeError):
     """A user's code raised what ends a program (SystemExit, GeneratorExit ...) rather than what reports a mistake."""
 
 
-def tell_interrupts() -> None:
-    """From now on, have Ctrl-C raise `Interrupted`; only the main thread can be told to."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _interrupt)
+@contextmanager
+def telling_interrupts() -> Iterator[None]:
+    """While the block runs, Ctrl-C raises `Interrupted`; in other threads than the main one nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -14,11 +14,36 @@ from torch import Tensor, nn
 from harness.adapters import ResidualAddAdapterStrategy
 
 
+class Mute(Exception):
+    """An exception without a message that can be read."""
+
+    def __str__(self) -> str:
+        raise KeyError("no message")
+
+
+class Odd(BaseException):
+    """No Exception, and none of Python's own."""
+
+
+RAISED: dict[str, BaseException] = {
+    "exit": SystemExit(0),
+    "generator": GeneratorExit(),
+    "interrupt": KeyboardInterrupt(),  # by the code itself: nobody has pressed Ctrl-C
+    "odd": Odd("neither"),
+    "surrogate": ValueError("half \ud800 of a pair"),
+    "escape": ValueError("\x1b[31mred\u202e"),
+    "mute": Mute(),
+    "deep": RecursionError("too deep"),
+    "warning": UserWarning("turned into an error"),
+}
+
+
 class Misbehaving(ResidualAddAdapterStrategy):
     """Residual add that does something wrong at one of its calls in training.
 
     Args:
-        how: "raise", "memory", "nan", "kill" (its own process, with SIGKILL), or "wait" (a tenth of a second).
+        how: "raise", "memory", "nan", "kill" (its own process, with SIGKILL), "leave" (its process, without a word),
+            "wait" (a tenth of a second), or a key of RAISED.
         call: at which call, counted from 1 in each layer.
         marker: a file that is made when it goes wrong; while it is there, nothing does. None: always.
     """
@@ -47,6 +72,10 @@ class Misbehaving(ResidualAddAdapterStrategy):
             raise torch.OutOfMemoryError("a tensor too many\nand more")
         if self.how == "nan":
             return result * torch.nan
+        if self.how in RAISED:
+            raise RAISED[self.how]
+        if self.how == "leave":
+            os._exit(0)
         if self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "wait":

@@ -46,9 +46,9 @@ def user_file(name: str | Path, *kinds: Kind) -> Path:
 
 def add_user_code(path: Path) -> None:
     """Let `_target_` name modules beside a file, or in the current folder."""
-    for folder in (Path.cwd(), path.parent.resolve()):
+    for folder in (path.parent.resolve(), Path.cwd()):
         if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
+            sys.path.append(str(folder))  # behind everything that is installed: a file `random.py` must not replace it
 
 
 def as_arguments(overrides: Overrides | None) -> list[str]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from harness.errors import printable
+
 
 def print_error(message: str) -> None:
     """Print a failure as one line."""
-    print(f"harness: {' '.join(line.strip() for line in message.splitlines())}", file=sys.stderr, flush=True)
+    line = " ".join(line.strip() for line in message.splitlines())
+    print(f"harness: {printable(line)}", file=sys.stderr, flush=True)

@@ -28,7 +28,7 @@ from harness.cli.sweep import sweep
 from harness.cli.sync import sync
 from harness.cli.table import table
 from harness.cli.verify import verify
-from harness.errors import TrialError, UserError
+from harness.errors import TrialError, UserError, first_line, telling_interrupts, text_of
 
 # In the order of `harness --help`. A new command: a file with one function, and its name here.
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -74,7 +74,8 @@ def main() -> None:
     """Entry point: run the command, turn errors into one line and an exit code."""
     try:
         # A command's exit code comes back from here; typer does not exit with it.
-        code = app(prog_name="harness", standalone_mode=False)
+        with telling_interrupts():
+            code = app(prog_name="harness", standalone_mode=False)
     except KeyboardInterrupt:
         _end(INTERRUPTED, 130)
     except UserError as error:
@@ -102,7 +103,7 @@ def _end_with_other(error: Exception) -> NoReturn:
         sys.exit(2)
     if "ClickException" in kinds:
         _end(_usage_message(error), 2)
-    cause = str(error).splitlines()[0] if str(error) else ""
+    cause = first_line(error) if text_of(error) else ""
     _end(f"internal error: {type(error).__name__}: {cause} (harness --debug shows where)", 1)
 
 

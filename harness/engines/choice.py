@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.config.execution import PLAIN, Execution, execution_of
 from harness.config.trial import TrialConfig
 from harness.disk import write_json
-from harness.errors import UserError
+from harness.errors import UserError, first_line, no_exits
 from harness.records.store import read_json
 
 if TYPE_CHECKING:  # torch is loaded only when there is something to train
@@ -76,7 +76,15 @@ class EngineChoice:
 
         self._resources = self._resources or Resources(sealed=True)
         most = min(max_pack, self.pack or max_pack)
-        found = probe_engines(config, self._resources, most, self.num_jobs, Ahead(num_trials, train_s))
+        try:
+            with no_exits():
+                found = probe_engines(config, self._resources, most, self.num_jobs, Ahead(num_trials, train_s))
+        except UserError:
+            raise
+        # As in a trial: whatever a user's own strategy raises is written down as its trials' failure, once they train.
+        except Exception as error:
+            self.reasons[arm] = f"the timed training failed: {first_line(error)}"
+            return PLAIN
         self.reasons[arm] = found.why
         return found.execution
 

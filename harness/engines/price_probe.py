@@ -15,7 +15,7 @@ from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.engines.prices import Price
 from harness.engines.probe import describe_speed
-from harness.errors import UserError, first_line
+from harness.errors import UserError, first_line, no_exits
 from harness.tasks.task import Item
 from harness.training.adapting import adapt
 from harness.training.loop import FitPlan, fit
@@ -65,8 +65,9 @@ def probe(config: TrialConfig, resources: Resources) -> Price:
     build_s = time.monotonic() - began
     epochs = config.loop.epochs if adapted.num_trainable else 0
     try:
-        epoch_s = _epoch_s(trial, adapted.model) if epochs else 0.0
-        epoch_valid_s, whole_valid_s = _scoring_s(trial, adapted.model)
+        with no_exits():
+            epoch_s = _epoch_s(trial, adapted.model) if epochs else 0.0
+            epoch_valid_s, whole_valid_s = _scoring_s(trial, adapted.model)
     except UserError:
         raise
     # As in a trial: whatever a user's own strategy raises, the search records it as that trial's failure.

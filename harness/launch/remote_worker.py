@@ -10,6 +10,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
+from harness.errors import Passing, telling_interrupts
 from harness.launch.events import Epoch, Failed, Note, TrialEvent
 from harness.launch.task import TrialTask
 from harness.launch.worker import PackedWorker
@@ -63,8 +64,8 @@ class RemoteWorker:
         self.process.join()
 
 
-class _ParentGone(BaseException):
-    """Nobody is at the other end of the pipe. No failure of the trial, so nothing on the way may take it for one."""
+class _ParentGone(Passing):
+    """Nobody is at the other end of the pipe."""
 
 
 def _serve(connection: Connection, path: list[str], num_slots: int) -> None:
@@ -84,7 +85,7 @@ def _serve(connection: Connection, path: list[str], num_slots: int) -> None:
         except (EOFError, OSError):
             raise _ParentGone from None
 
-    with suppress(_ParentGone, EOFError, ConnectionError, KeyboardInterrupt):
+    with suppress(_ParentGone, EOFError, ConnectionError, KeyboardInterrupt), telling_interrupts():
         worker = PackedWorker(num_slots, tell)
         while True:
             while connection.poll() or not (tasks or len(worker)):

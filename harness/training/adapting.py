@@ -18,7 +18,7 @@ from harness.adapters.linear import AdapterModuleUtil
 from harness.backbones.model import TaskModel
 from harness.config.trial import LayersFrom, TrialConfig
 from harness.disk import write_atomically
-from harness.errors import UserError
+from harness.errors import UserError, no_exits, text_of
 from harness.seeding import derive_seed
 from harness.training.precision import dtype_of
 
@@ -130,10 +130,11 @@ def insert_adapters(model: TaskModel, config: TrialConfig) -> dict[str, int]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "init"))
         try:
-            model.add_adapter(ADAPTER_NAME, config.adapter, layers=layers)
+            with no_exits():
+                model.add_adapter(ADAPTER_NAME, config.adapter, layers=layers)
         # A user's own class may raise anything when it is built: it is their input that is wrong.
         except Exception as error:
-            raise UserError(f"adapter: {str(error) or type(error).__name__}") from error
+            raise UserError(f"adapter: {text_of(error) or type(error).__name__}") from error
     dtype = dtype_of(config.loop)
     sizes = {}
     for name, point in model.encoder.insertion_points.items():
@@ -176,10 +177,11 @@ def check_shape(point: InsertionPoint, config: TrialConfig) -> None:
     was_training = point.training
     try:
         point.eval()
-        output = point(probe)
+        with no_exits():
+            output = point(probe)
     # A user's own class may raise anything: it is told as their mistake, with the class and the cause.
     except Exception as error:
-        cause = f"{type(error).__name__}: {error}"
+        cause = f"{type(error).__name__}: {text_of(error)}"
         raise UserError(f"adapter: {adapter_target(config)} fails on a [2, 3, {point.dim}] input: {cause}") from error
     finally:
         point.train(was_training)

@@ -16,6 +16,7 @@ from harness.backbones.model import TaskModel
 from harness.config.execution import PLAIN, Execution
 from harness.config.notes import Note
 from harness.config.trial import TrialConfig
+from harness.errors import as_failure
 from harness.tasks.task import Item, Task
 from harness.training.loop import FitPlan, FitState, fit
 from harness.training.resources import Domains
@@ -102,7 +103,7 @@ def drive(steps: Generator[Fitting, FitState, T]) -> T:
             try:
                 state = fitting.fit()
             except BaseException as error:  # the trial's own code decides what becomes of it
-                fitting = steps.throw(error)
+                fitting = steps.throw(as_failure(error))
             else:
                 fitting = steps.send(state)
     except StopIteration as end:

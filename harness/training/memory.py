@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from harness.errors import text_of
+
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 
@@ -16,7 +18,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out: torch's CPU allocator raises a RuntimeError, in either wording."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    text = str(error)
+    text = text_of(error)
     return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
 
 

@@ -11,7 +11,7 @@ import torch
 from harness import __version__
 from harness.config.trial import CONFIG_VERSION, TrialConfig
 from harness.disk import append_line, read_lines, write_atomically
-from harness.errors import TrialError, UserError, first_line
+from harness.errors import EndedByCode, Passing, TrialError, UserError, first_line
 from harness.records.predictions import prediction_lines
 from harness.records.provenance import git_state, machine, package_versions, user_code
 from harness.records.schema import Provenance, Summary, TrialState, assert_sealed
@@ -92,7 +92,7 @@ def trial_steps(
     return summary
 
 
-class _Stopped(BaseException):
+class _Stopped(Passing):
     """`report` raised `error`: the launch ends (its reader is gone, say), and that is no failure of the trial."""
 
     def __init__(self, error: Exception) -> None:
@@ -119,8 +119,9 @@ def attempt(trial: Trial, folder: TrialFolder, memory: PeakMemory) -> Generator[
         if is_out_of_memory(error):
             return failed(folder, "oom", f"out of memory: {first_line(error)}")
         path = folder.path / "traceback.txt"
-        write_atomically(path, traceback.format_exc().encode())
-        return failed(folder, "error", f"{type(error).__name__}: {first_line(error)} (see {path})")
+        write_atomically(path, traceback.format_exc().encode(errors="backslashreplace"))
+        kind = "" if isinstance(error, EndedByCode) else f"{type(error).__name__}: "
+        return failed(folder, "error", f"{kind}{first_line(error)} (see {path})")
 
 
 def completed(trial_id: str, outcome: Outcome, peak_mb: float) -> Summary:

@@ -18,7 +18,7 @@ import torch
 from harness.backbones.model import TaskModel
 from harness.config.notes import Note
 from harness.config.trial import TrialConfig
-from harness.errors import UserError
+from harness.errors import UserError, no_exits
 from harness.metrics import constrained_score, forgetting
 from harness.records.predictions import PredictedItem, group_digest
 from harness.tasks.task import Evaluation, Item
@@ -102,15 +102,18 @@ class Trial:
     def steps(self) -> Generator[Fitting, FitState, Outcome]:
         """As `run`, without training: yields a Fitting whenever one is due, and has to be sent its FitState."""
         torch.set_num_threads(self.config.loop.threads)
-        base_check = BaseCheck(self.config, self.domains)
-        adapted = self.adapted()
-        state = (yield self._fitting(adapted)) if adapted.num_trainable else FitState()
+        with no_exits():  # not around the `yield`: there, GeneratorExit is how whoever drives the trial closes it
+            base_check = BaseCheck(self.config, self.domains)
+            adapted = self.adapted()
+            fitting = self._fitting(adapted) if adapted.num_trainable else None
+        state = FitState() if fitting is None else (yield fitting)
         torch.set_num_threads(self.config.loop.threads)  # others may have trained meanwhile
         began = time.monotonic()
-        checks = base_check.check(adapted, self.fresh_base)
-        outcome = self._sealed_outcome(adapted, state, checks)
-        if not self.sealed and not state.pruned:
-            outcome = self._open_test(outcome, adapted)
+        with no_exits():
+            checks = base_check.check(adapted, self.fresh_base)
+            outcome = self._sealed_outcome(adapted, state, checks)
+            if not self.sealed and not state.pruned:
+                outcome = self._open_test(outcome, adapted)
         return replace(outcome, elapsed_s=state.elapsed_s + time.monotonic() - began)
 
     def check(self) -> None:

@@ -18,7 +18,7 @@ from harness.config.execution import PLAIN, Execution, execution_of
 from harness.config.experiment import load_experiment
 from harness.config.trial import TrialConfig
 from harness.engines import probe as pack_probe
-from harness.engines.choice import EngineChoice, experiment_executions, num_slots
+from harness.engines.choice import AUTO, EngineChoice, experiment_executions, num_slots
 from harness.engines.packed import steps
 from harness.engines.packed.pack import Pack
 from harness.engines.probe import Ahead, describe_speed, probe_engines
@@ -155,6 +155,16 @@ def test_the_probe_tries_what_it_may(configs: dict[str, TrialConfig], monkeypatc
     real = pack_probe._run
     monkeypatch.setattr(pack_probe, "_run", lambda c, r, e: None if e.execution.pack > 1 else real(c, r, e))
     assert list(probe_engines(configs["residual_add"], resources).seconds) == ["plain", "cut"]
+
+
+@pytest.mark.parametrize("how", ["raise", "exit"])
+def test_a_strategy_that_fails_is_left_to_its_trials(how: str, configs: dict[str, TrialConfig]) -> None:
+    strategy = {"_target_": "misbehaving.Misbehaving", "how": how}
+    adapter = {**(configs["residual_add"].adapter or {}), "adapter_strategy": strategy}
+    choice = EngineChoice(AUTO)
+    assert choice.choose("bad", configs["residual_add"].model_copy(update={"adapter": adapter}), 2) == PLAIN
+    why = {"raise": "a bug", "exit": "SystemExit: 0"}[how]
+    assert choice.reasons == {"bad": f"the timed training failed: {why}"}
 
 
 def test_how_long_the_plain_loop_needs(configs: dict[str, TrialConfig]) -> None:

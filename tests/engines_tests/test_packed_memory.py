@@ -189,11 +189,12 @@ def test_a_trial_that_does_not_fit_alone_fails_alone(
     assert_same_bits(found[2], expected[1])
 
 
+@pytest.mark.parametrize("error", [RuntimeError("a kernel that is not there"), SystemExit(0), GeneratorExit()])
 def test_any_other_failure_leaves_the_size(
-    undisturbed: Runs, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: BaseException, undisturbed: Runs, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
-        raise RuntimeError("a kernel that is not there")
+        raise error
 
     configs, expected = undisturbed
     machine = Machine(3, fail, "backward")

@@ -216,9 +216,10 @@ def test_a_launcher_in_this_process_keeps_its_worker(plan: Plan, events: list[Tr
     assert all(worker is workers[0] for worker in workers)
 
 
-def test_a_worker_that_is_killed_is_replaced(plan: Plan, events: list[TrialEvent], tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["kill", "leave"])
+def test_a_worker_that_is_killed_is_replaced(how: str, plan: Plan, events: list[TrialEvent], tmp_path: Path) -> None:
     """A single one, so that nobody else could train what comes after: killed at work, then with nothing to do."""
-    arms = {"killed": misbehaving("kill", marker=str(tmp_path / "once")), "frozen": THREE["frozen"], "adapters": {}}
+    arms = {"killed": misbehaving(how, marker=str(tmp_path / "once")), "frozen": THREE["frozen"], "adapters": {}}
 
     def hear(event: TrialEvent) -> None:
         events.append(event)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import torch
 from trial_configs import MakeConfig
 
 from harness.config.trial import TrialConfig
-from harness.errors import TrialError, UserError
+from harness.errors import Interrupted, TrialError, UserError, telling_interrupts
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
 from harness.records.trial_run import TrialRun
@@ -180,6 +182,45 @@ def test_a_corrupt_checkpoint_is_on_record_and_untouched(
     assert path.read_bytes() == b"nonsense"
     path.unlink()
     assert train(make_config()).state == "complete"
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("exit", "SystemExit: 0"),
+        ("generator", "GeneratorExit"),
+        ("interrupt", "KeyboardInterrupt"),
+        ("odd", "Odd: neither"),
+        ("surrogate", r"ValueError: half \ud800 of a pair"),
+        ("escape", r"ValueError: \x1b[31mred\u202e"),
+        ("mute", "Mute: (its message cannot be made: KeyError)"),
+        ("deep", "RecursionError: too deep"),
+        ("warning", "UserWarning: turned into an error"),
+    ],
+)
+def test_whatever_a_strategy_raises_is_its_trials_failure(
+    how: str, message: str, train: Callable[..., Summary], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    with telling_interrupts():  # as the command line does
+        summary = train(make_config(adapter=misbehaving(how)))
+    traceback = tmp_path / "record" / "traceback.txt"
+    assert (summary.state, summary.reason) == ("failed", "error")
+    assert summary.message == f"{message} (see {traceback})"
+    assert TrialFolder(tmp_path / "record").summary() == summary
+    assert "go_wrong" in traceback.read_text(encoding="utf-8")
+
+
+def test_ctrl_c_is_no_failure_of_the_trial(
+    train: Callable[..., Summary], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    def press(entry: Entry) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with telling_interrupts(), pytest.raises(Interrupted):
+        train(make_config(), press)
+    assert TrialFolder(tmp_path / "record").summary() is None
+    with pytest.raises(KeyboardInterrupt):  # where the caller hears Ctrl-C itself, one is taken for the other
+        train(make_config(adapter=misbehaving("interrupt")))
 
 
 def test_a_full_disk_leaves_the_trial_unfinished(

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from harness.engines.cut.prefixes import Prefixes
 from harness.engines.packed.scheduler import PackScheduler
+from harness.errors import as_failure
 from harness.training.engine import Fitting
 from harness.training.loop import FitState
 
@@ -83,4 +84,4 @@ def _fit(fitting: Fitting) -> FitState | BaseException:
     try:
         return fitting.fit()
     except BaseException as error:
-        return error
+        return as_failure(error)

@@ -27,6 +27,7 @@ from harness.engines.packed.launch import PackKind
 from harness.engines.packed.pack import Pack
 from harness.engines.packed.packable import pack_kind
 from harness.engines.packed.slot import ItemSet, ScoreSet, Slot, TrainStep, make_item_set, make_score_set
+from harness.errors import as_failure, no_exits
 from harness.training.engine import Fitting
 from harness.training.loop import FitState
 from harness.training.memory import is_out_of_memory
@@ -84,7 +85,7 @@ class PackScheduler:
             pack.take_row(slot)
             slot.begin_epoch()
         except BaseException as error:  # also an interrupt that its reader raised: the driver passes it on
-            self._ended.append(Ended(fitting, error))
+            self._ended.append(Ended(fitting, as_failure(error)))
             return
         self.slots.append((pack, slot))
 
@@ -169,12 +170,13 @@ class PackScheduler:
         reads_late = pack.captured is not None  # reading a loss would wait for the device
         losses: list[list[float]] = []
         try:
-            if isinstance(slots[0].due, TrainStep):
-                losses_2K = steps.train_step(pack, slots)
-                if not reads_late or any(slot.position + 1 == slot.num_batches for slot in slots):
-                    losses = losses_2K.tolist()  # waits, so that what an epoch took is in the seconds below
-            else:
-                scores = steps.score_step(pack, slots)
+            with no_exits():
+                if isinstance(slots[0].due, TrainStep):
+                    losses_2K = steps.train_step(pack, slots)
+                    if not reads_late or any(slot.position + 1 == slot.num_batches for slot in slots):
+                        losses = losses_2K.tolist()  # waits, so that what an epoch took is in the seconds below
+                else:
+                    scores = steps.score_step(pack, slots)
         except Exception as error:
             if len(slots) == 1:
                 self._drop(pack, slots[0], error)
@@ -231,7 +233,7 @@ class PackScheduler:
 
     def _drop(self, pack: Pack, slot: Slot, error: BaseException) -> None:
         self._remove(pack, slot)
-        self._ended.append(Ended(slot.fitting, error))
+        self._ended.append(Ended(slot.fitting, as_failure(error)))
 
     def _remove(self, pack: Pack, slot: Slot) -> None:
         if (pack, slot) in self.slots:
