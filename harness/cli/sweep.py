@@ -48,13 +48,12 @@ def sweep(
     tracker = choose_tracker(track, wandb)
     from harness.api.inputs import user_file
     from harness.cli.progress import sweep_progress
-    from harness.cli.views.plan import print_plan
+    from harness.cli.views.plan import ask_before, print_plan
     from harness.engines.choice import EngineChoice
     from harness.launch.launchers import launcher_type
     from harness.launch.process_memory import watched_launch
-    from harness.search.preflight import preflight_sweep
     from harness.search.sweep_files import load_sweep
-    from harness.sweep.plan import ask_before, plan_sweep
+    from harness.sweep.plan import plan_sweep
     from harness.sweep.race import Launch
 
     choice = EngineChoice(engine, pack, jobs)
@@ -62,8 +61,6 @@ def sweep(
     loaded = load_sweep(user_file(sweep, "sweep"), overrides or [])
     plan = plan_sweep(loaded, results, jobs)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
-    if is_left:
-        preflight_sweep(loaded)
     print_plan(plan)
     ask_before(plan, yes)
     watching = watched_launch(results / loaded.name, jobs) if is_left else nullcontext()

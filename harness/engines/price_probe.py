@@ -29,10 +29,14 @@ SCORE_S = 0.7  # for each domain that is scored
 
 
 class PriceProbe:
-    """Measures prices; what it loads is loaded once."""
+    """Measures prices.
 
-    def __init__(self) -> None:
-        self._resources = Resources(sealed=True)
+    Args:
+        resources: what is loaded already, and loaded once; sealed ones for a search.
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
 
     def price(self, config: TrialConfig) -> Price:
         """One training of this config, all its epochs, measured.

@@ -94,8 +94,11 @@ def manifest_of(experiment: Experiment) -> Manifest:
     )
 
 
-def preflight(plan: RunPlan) -> None:
+def preflight(plan: RunPlan, resources: Resources | None = None) -> None:
     """Check everything that can be wrong before anything is trained: data, audio, backbones, layers, adapters.
+
+    Args:
+        resources: for a caller that goes on to use what is loaded here.
 
     Raises:
         UserError: one line about the first problem.
@@ -105,7 +108,7 @@ def preflight(plan: RunPlan) -> None:
     from harness.training.resources import Resources
     from harness.training.trial import Trial
 
-    resources = Resources()
+    resources = resources or Resources()
     checked: set[str] = set()
     for task in plan.pending:
         config = task.config

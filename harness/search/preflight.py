@@ -1,25 +1,29 @@
-"""Check a sweep's arms before anything is trained: data, backbone, layers, the adapter at the ends of its space.
+"""Check a sweep's arms before anything is trained: data, backbone, layers, adapter at the ends of its space.
 
 `load_sweep` has resolved every end of every range already; here the resolved trials meet the real data and the real
-model. Settings that a check cannot see (a learning rate, say) are not varied: they would check the same thing again.
+model. `harness plan`, `harness sweep` and `harness.run_sweep` all come here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from harness.config.base import content_hash
 from harness.config.trial import TrialConfig
 from harness.errors import UserError
 from harness.records.search import Value
 from harness.search import space
 from harness.search.declaration import Arm, Sweep
 
-SEEN = ("adapter", "backbone", "data", "train", "loop.augment", "loop.device", "loop.precision")
+if TYPE_CHECKING:  # torch is loaded only when there is something to check
+    from harness.training.resources import Resources
 
 
-def preflight_sweep(sweep: Sweep) -> None:
+def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> None:
     """Check each arm's trial at the ends of its space, on training and validation data only.
+
+    Args:
+        resources: sealed ones, for a caller that goes on to use what is loaded here.
 
     Raises:
         UserError: one line about the first problem: `SWEEPFILE: arm NAME: ...`.
@@ -27,14 +31,13 @@ def preflight_sweep(sweep: Sweep) -> None:
     from harness.training.resources import Resources
     from harness.training.trial import Trial
 
-    resources = Resources(sealed=True)
+    resources = resources or Resources(sealed=True)
     checked: set[str] = set()
     for arm in sweep.arms:
         for config in ends(sweep, arm):
-            known = content_hash(seen_by_check(config))
-            if known in checked:
+            if config.trial_id in checked:
                 continue
-            checked.add(known)
+            checked.add(config.trial_id)
             try:
                 Trial(config, resources).check()
             except UserError as error:
@@ -42,24 +45,21 @@ def preflight_sweep(sweep: Sweep) -> None:
 
 
 def ends(sweep: Sweep, arm: Arm) -> Iterator[TrialConfig]:
-    """An arm's trial at the low ends of what a check can see, then with one setting after another at its other ends."""
+    """An arm's trials at all its low ends together, at all its high ends together, and at each other end alone.
+
+    "Alone" leaves the other settings at their low ends. Of a categorical setting every choice is an end.
+    """
     seed = sweep.config.search.seeds[0]
-    visible = {key: space.extremes(parameter) for key, parameter in arm.space.items() if is_seen(key)}
-    start: dict[str, Value] = {key: values[0] for key, values in visible.items()}
-    yield sweep.trial(arm, start, seed)
-    for key, values in visible.items():
-        for value in values[1:]:
-            yield sweep.trial(arm, {**start, key: value}, seed)
+    values = {key: space.extremes(parameter) for key, parameter in arm.space.items()}
+    low: dict[str, Value] = {key: found[0] for key, found in values.items()}
+    yield sweep.trial(arm, low, seed)
+    yield sweep.trial(arm, {key: _highest(found) for key, found in values.items()}, seed)
+    for key, found in values.items():
+        for value in found[1:]:
+            yield sweep.trial(arm, {**low, key: value}, seed)
 
 
-def is_seen(key: str) -> bool:
-    """Whether a check can tell two values of a dotted setting apart."""
-    return any(key == name or key.startswith(f"{name}.") for name in SEEN)
-
-
-def seen_by_check(config: TrialConfig) -> dict[str, object]:
-    """The part of a trial's config that a check looks at."""
-    content = config.model_dump(mode="json", by_alias=True)
-    loop = content["loop"]
-    kept = {name: content[name] for name in ("adapter", "backbone", "data", "train")}
-    return {**kept, "loop": {name: loop[name] for name in ("augment", "device", "precision")}}
+def _highest(values: Sequence[Value]) -> Value:
+    """The largest of some numbers; the last one of other values, which have no order."""
+    numbers = [value for value in values if isinstance(value, (int, float))]
+    return max(numbers) if len(numbers) == len(values) else values[-1]

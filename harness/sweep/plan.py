@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.config.execution import Execution
 from harness.config.experiment import Experiment, PlannedTrial
 from harness.config.rows import RowId
 from harness.config.sweep import Parameter
 from harness.config.trial import TrialConfig
-from harness.engines.prices import Price, PriceMeter, Prices, RecordedPrices, disk_mb, duration
+from harness.engines.prices import Price, PriceMeter, Prices, RecordedPrices, disk_mb
 from harness.errors import UserError
+from harness.launch.run_experiment import plan_run, preflight
 from harness.launch.task import RETRIED_REASONS
 from harness.records.search import SearchPoint, Value
 from harness.records.store import RecordStore, TrialFolder, read_json
 from harness.search import space
 from harness.search.arm_search import point_of, search_folder
 from harness.search.declaration import Arm, Sweep, plan_confirm
+from harness.search.preflight import preflight_sweep
 from harness.search.stored_study import read_study
 
-ASK_S = 3600  # a longer sweep is not started without asking
+if TYPE_CHECKING:  # torch is loaded only when there is something to train
+    from harness.training.resources import Resources
+
 ENDED = ("complete", "pruned", "failed")
 
 
@@ -62,9 +65,14 @@ class ArmPlan:
     confirm: Count
     num_seeds: int
     epochs: int
-    price: Price | None
+    price: Price | None = None
     search_s: float | None = None
     speed: str = ""
+
+    @property
+    def is_left(self) -> bool:
+        """Whether anything is left to train."""
+        return bool(self.search.new or self.search_s or self.race.new or self.confirm.new)
 
     @property
     def num_new(self) -> int:
@@ -128,10 +136,11 @@ class SweepPlan:
 
 
 def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
-    """Count and price a sweep.
+    """Check, count and price a sweep.
 
     Raises:
-        UserError: the study was begun with other settings or cannot be read, or an arm does not fit its data.
+        UserError: the study was begun with other settings or cannot be read, or an arm does not fit its data, backbone
+            or layers at some end of its space.
     """
     config = sweep.config
     stored = read_study(
@@ -145,74 +154,95 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
     }
     frozen = _frozen(sweep, points, results)
     confirm = _confirm_counts(sweep, frozen, results)
-    prices = Prices(RecordedPrices(results, (sweep.name, sweep.experiment.name)), _price_probe)
     arms = [
-        _plan_arm(
-            *(sweep, arm, points.get(arm.name, []), confirm[arm.name], frozen is not None, results, prices),
-            stored[arm.name].attrs.get("execution") if arm.name in stored else None,
-        )
+        _count_arm(sweep, arm, points.get(arm.name, []), confirm[arm.name], frozen is not None, results)
         for arm in sweep.arms
     ]
+    if any(arm.is_left for arm in arms):
+        resources = _load(sealed=True)
+        preflight_sweep(sweep, resources)
+        prices = _prices(results, (sweep.name, sweep.experiment.name), resources)
+        for number, arm in enumerate(sweep.arms):
+            trial = sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0])
+            begun = stored[arm.name].attrs.get("execution") if arm.name in stored else None
+            known = None if begun is None else Execution.model_validate(begun)
+            arms[number] = _price_arm(arms[number], trial, prices, f"{sweep.path}: arm {arm.name}", known)
     return SweepPlan(sweep.name, sweep.path, tuple(arms), num_jobs)
 
 
 def plan_experiment(experiment: Experiment, trials: Sequence[PlannedTrial], results: Path, num_jobs: int) -> SweepPlan:
-    """Count and price an experiment: the confirm phase alone.
+    """Check, count and price an experiment: the confirm phase alone.
 
     Raises:
-        UserError: an arm does not fit its data.
+        UserError: an arm does not fit its data, backbone or layers.
     """
-    prices = Prices(RecordedPrices(results, (experiment.name,)), _price_probe)
     store = RecordStore(results, experiment.name)
-    arms = []
-    for name in dict.fromkeys(trial.arm for trial in trials):
-        configs = [trial.config for trial in trials if trial.arm == name]
-        count = _count_records(store, configs)
-        price = _price(prices, configs[0], f"{experiment.path}: arm {name}") if count.new else None
-        speed = prices.speed(configs[0], None) if count.new and configs[0].train != "none" else ""
-        arms.append(ArmPlan(name, "", Count(), Count(), count, 1, configs[0].loop.epochs, price, speed=speed))
+    configs: dict[str, list[TrialConfig]] = {}
+    for trial in trials:
+        configs.setdefault(trial.arm, []).append(trial.config)
+    arms = [
+        ArmPlan(name, "", Count(), Count(), _count_records(store, found), 1, found[0].loop.epochs)
+        for name, found in configs.items()
+    ]
+    if any(arm.is_left for arm in arms):
+        resources = _load(sealed=False)
+        preflight(plan_run(experiment, trials, results), resources)
+        prices = _prices(results, (experiment.name,), resources)
+        arms = [
+            _price_arm(arm, configs[arm.name][0], prices, f"{experiment.path}: arm {arm.name}", None) for arm in arms
+        ]
     return SweepPlan(experiment.name, experiment.path, tuple(arms), num_jobs)
 
 
-def _plan_arm(
-    sweep: Sweep,
-    arm: Arm,
-    points: Sequence[SearchPoint],
-    confirm: Count,
-    is_frozen: bool,
-    results: Path,
-    prices: Prices,
-    execution: Mapping[str, Any] | None,
+def _count_arm(
+    sweep: Sweep, arm: Arm, points: Sequence[SearchPoint], confirm: Count, is_frozen: bool, results: Path
 ) -> ArmPlan:
+    """An arm of a sweep without its price."""
     budget, num_seeds = sweep.config.budget, len(sweep.config.search.seeds)
-    config = sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0])
     finished = sum(point.state in ENDED for point in points)
     search = Count(budget.trials or finished, finished) if arm.space else Count()
     search_s = None
     if arm.space and budget.seconds is not None:
         search_s = 0.0 if is_frozen else max(0.0, budget.seconds - sum(point.seconds for point in points))
     race = _race_count(sweep, arm, points, is_frozen, results)
-    is_left = search.new or search_s or race.new or confirm.new
-    price = _price(prices, config, f"{sweep.path}: arm {arm.name}") if is_left else None
-    known = None if execution is None else Execution.model_validate(execution)
-    speed = prices.speed(config, known) if is_left and config.train != "none" else ""
-    if search_s and price is not None and price.seconds:
-        search = Count(finished + math.ceil(search_s / price.seconds / num_seeds), finished)
     searches = ", ".join(_range(key, parameter) for key, parameter in arm.space.items())
-    return ArmPlan(arm.name, searches, search, race, confirm, num_seeds, config.loop.epochs, price, search_s, speed)
+    epochs = sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0]).loop.epochs
+    return ArmPlan(arm.name, searches, search, race, confirm, num_seeds, epochs, search_s=search_s)
 
 
-def _price_probe() -> PriceMeter:
-    from harness.engines.price_probe import PriceProbe  # it loads torch
+def _price_arm(arm: ArmPlan, config: TrialConfig, prices: Prices, where: str, known: Execution | None) -> ArmPlan:
+    """The arm with its price, if anything of it is left to train.
 
-    return PriceProbe()
-
-
-def _price(prices: Prices, config: TrialConfig, where: str) -> Price:
+    Raises:
+        UserError: it does not fit its data, backbone or layers.
+    """
+    if not arm.is_left:
+        return arm
     try:
-        return prices.price(config)
+        price = prices.price(config)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
+    speed = prices.speed(config, known) if config.train != "none" else ""
+    search = arm.search
+    if arm.search_s and price.seconds:
+        search = Count(search.finished + math.ceil(arm.search_s / price.seconds / arm.num_seeds), search.finished)
+    return replace(arm, price=price, speed=speed, search=search)
+
+
+def _load(sealed: bool) -> Resources:
+    """What checks and probes share, so that a corpus is read and encoded once."""
+    from harness.training.resources import Resources  # it loads torch
+
+    return Resources(sealed=sealed)
+
+
+def _prices(results: Path, names: tuple[str, ...], resources: Resources) -> Prices:
+    def make_meter() -> PriceMeter:
+        from harness.engines.price_probe import PriceProbe  # it loads torch
+
+        return PriceProbe(resources)
+
+    return Prices(RecordedPrices(results, names), make_meter)
 
 
 def costly_values(arm: Arm) -> dict[str, Value]:
@@ -300,21 +330,3 @@ def _count_records(store: RecordStore, configs: Sequence[TrialConfig]) -> Count:
 
 def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def ask_before(plan: SweepPlan, yes: bool) -> None:
-    """Ask before a long sweep.
-
-    Raises:
-        UserError: the answer was no, or nobody is there to ask.
-    """
-    if yes or plan.wall_s <= ASK_S:
-        return
-    if not sys.stdin.isatty() or not sys.stdout.isatty():
-        raise UserError(f"{plan.path}: this takes about {duration(plan.wall_s)}; give --yes to start it without asking")
-    try:
-        answer = input(f"This takes about {duration(plan.wall_s)}. Start? [y/N] ")
-    except EOFError:
-        answer = ""
-    if answer.strip().lower() not in ("y", "yes"):
-        raise UserError(f"{plan.path}: not started")

@@ -49,11 +49,21 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
     return seen
 
 
-def test_each_distinct_arm_is_checked_once(tiny_text_files: TinyText, tmp_path: Path, checks: list[Trial]) -> None:
-    sweep = write_sweep(tiny_text_files, tmp_path, {"optim.lr": LR, "adapter.dim": DIM, "loop.epochs": {**DIM}})
-    preflight_sweep(sweep)
-    seen = [(trial.config.train, (trial.config.adapter or {}).get("dim")) for trial in checks]
-    assert seen == [("none", None), ("head", None), ("adapters", 2), ("adapters", 6)]
+def test_every_arm_is_checked_at_the_ends_of_its_space(
+    tiny_text_files: TinyText, tmp_path: Path, checks: list[Trial]
+) -> None:
+    depth = {"type": "float", "low": 0, "high": 0.9, "arms": ["residual_add"]}
+    space = {"optim.lr": LR, "adapter.dim": DIM, "adapter.adapter_strategy.stochastic_depth": depth}
+    preflight_sweep(write_sweep(tiny_text_files, tmp_path, space))
+    searched = [(c.optim.lr, c.adapter) for trial in checks if (c := trial.config).adapter is not None]
+    seen = [
+        (lr, adapter["dim"], adapter["adapter_strategy"]["stochastic_depth"]) for lr, adapter in searched if adapter
+    ]
+    together = [(1e-3, 2, 0), (1e-1, 6, 0.9)]
+    alone = [(1e-1, 2, 0), (1e-3, 6, 0), (1e-3, 2, 0.9)]
+    assert seen == together + alone
+    assert [t.config.optim.lr for t in checks if t.config.train == "head"] == [1e-3, 1e-1]  # the same twice, once
+    assert [t.config.train for t in checks].count("none") == 1
     assert {trial.config.seed for trial in checks} == {1000}
 
 

@@ -19,18 +19,19 @@ from search_tests.test_preflight import LR, write_sweep
 from small_experiments import misbehaving
 from tiny_text import TinyText
 
-from harness.cli.views.plan import print_plan, total_lines
+from harness.cli.views.plan import ask_before, print_plan, total_lines
 from harness.config.experiment import load_experiment
 from harness.config.rows import RowId
 from harness.engines.price_probe import PriceProbe
-from harness.engines.prices import Price, Prices, RecordedPrices, config_shape, duration
+from harness.engines.prices import Price, config_shape, duration
 from harness.errors import UserError
 from harness.records.provenance import machine
 from harness.records.store import TrialFolder
 from harness.search.arm_search import search_folder
 from harness.search.declaration import Sweep, plan_confirm
 from harness.search.storage import StudyStore
-from harness.sweep.plan import ArmPlan, Count, SweepPlan, ask_before, plan_experiment, plan_sweep
+from harness.sweep.plan import ArmPlan, Count, SweepPlan, plan_experiment, plan_sweep
+from harness.training.resources import Resources
 
 DEPTH = {"type": "float", "low": 0.0, "high": 0.9, "arms": ["residual_add"]}
 SPACE = {"optim.lr": LR, "adapter.adapter_strategy.stochastic_depth": DEPTH}
@@ -52,7 +53,13 @@ def end_trials(sweep: Sweep, results: Path, num: int) -> None:
                 store.tell(trial._trial_id, TrialState.COMPLETE, [0.5])
 
 
-def write_summary(folder: Path, config: dict[str, Any], seconds: float, of: dict[str, str] | None = None) -> None:
+def write_summary(
+    folder: Path,
+    config: dict[str, Any],
+    seconds: float,
+    of: dict[str, str] | None = None,
+    fingerprints: tuple[str, str] = ("corpus", "backbone"),
+) -> None:
     """A finished record."""
     folder.mkdir(parents=True)
     summary = {
@@ -61,7 +68,10 @@ def write_summary(folder: Path, config: dict[str, Any], seconds: float, of: dict
         "metrics": {"trainable_parameters": 7.0},
         "costs": {"seconds": seconds, "peak_memory_mb": 300.0},
     }
-    for name, content in (("config", config), ("summary", summary), ("provenance", {"machine": of or machine()})):
+    made_with: dict[str, Any] = {"harness_version": "1", "git_commit": None, "git_dirty": None, "packages": {}}
+    made_with |= {"started_at": "", "finished_at": "", "num_starts": 1, "machine": of or machine()}
+    made_with |= dict(zip(("corpus_fingerprint", "backbone_fingerprint"), fingerprints, strict=True))
+    for name, content in (("config", config), ("summary", summary), ("provenance", made_with)):
         (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -206,7 +216,7 @@ def test_a_training_that_fails_has_no_price(tiny_text_files: TinyText, tmp_path:
     files = tiny_text_files.write_experiment(tmp_path / "e.yaml", arms={"bad": misbehaving("nan")}, table={})
     sweep = write_sweep(tiny_text_files, tmp_path, {"optim.lr": LR}, experiment=str(files))
     arm = sweep.searched[0]
-    price = Prices(RecordedPrices(tmp_path, ()), PriceProbe).price(sweep.trial(arm, {}, 0))
+    price = PriceProbe(Resources(sealed=True)).price(sweep.trial(arm, {}, 0))
     assert price.seconds is None
     assert price.source.startswith("the timed training failed: ")
     bad = ArmPlan("bad", "", Count(2), Count(), Count(), 1, 3, price)
@@ -218,10 +228,52 @@ def test_an_experiment(tiny_text_files: TinyText, tmp_path: Path, probed: list[A
     experiment = load_experiment(tiny_text_files.experiment)
     first = experiment.trials[0].config
     content = first.model_dump(mode="json", by_alias=True)
-    write_summary(tmp_path / "tiny_strategies" / "records" / first.trial_id, content, 1.0)
+    domains = Resources().domains(first)
+    here = (domains.corpus.fingerprint, domains.backbone.fingerprint)
+    write_summary(tmp_path / "tiny_strategies" / "records" / first.trial_id, content, 1.0, fingerprints=here)
     plan = plan_experiment(experiment, experiment.trials, tmp_path, 1)
     assert [arm.confirm for arm in plan.arms] == [Count(2, 1), Count(2), Count(2)]
     assert plan.arms[0].price == Price(1.0, "1 records of tiny_strategies", 0.0, 300.0, 7)
+
+
+def test_an_experiment_that_would_be_refused(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]) -> None:
+    """Everything that `run` checks before it trains, `plan` checks before it measures."""
+    first = (experiment := load_experiment(tiny_text_files.experiment)).trials[0].config
+    folder = tmp_path / "tiny_strategies" / "records" / first.trial_id
+    write_summary(folder, first.model_dump(mode="json", by_alias=True), 1.0, fingerprints=("other", "other"))
+    with pytest.raises(UserError, match=f"record {first.trial_id} was made with another backbone"):
+        plan_experiment(experiment, experiment.trials, tmp_path, 1)
+    last = load_experiment(tiny_text_files.experiment, ["data.train_limit=10000"])
+    with pytest.raises(UserError, match=r"arm head_only: .*limit of 10000 training examples"):
+        plan_experiment(last, last.trials, tmp_path / "none", 1)
+    assert not probed
+
+
+STRATEGY = "adapter.adapter_strategy"
+HIGH = {"type": "float", "low": 0.0, "high": 1.5, "arms": ["residual_add"]}
+
+
+@pytest.mark.parametrize(
+    ("space", "settings", "message"),
+    [
+        ({f"{STRATEGY}.stochastic_depth": HIGH}, {}, "has to be between 0 and 1, but got 1.5"),
+        ({}, {f"{STRATEGY}.stochastic_dept": 0.5}, "does not accept `stochastic_dept`; it accepts: "),
+        ({}, {STRATEGY: {"stochastic_dept": 0.5}}, "does not accept `stochastic_dept`; it accepts: "),
+    ],
+)
+def test_a_sweep_that_would_be_refused(
+    tiny_text_files: TinyText,
+    tmp_path: Path,
+    probed: list[Any],
+    space: dict[str, Any],
+    settings: dict[str, Any],
+    message: str,
+) -> None:
+    sweep = write_sweep(tiny_text_files, tmp_path, {"optim.lr": LR, **space}, settings=settings)
+    with pytest.raises(UserError) as caught:
+        plan_sweep(sweep, tmp_path / "results", 1)
+    assert str(caught.value).startswith(f"{sweep.path}: arm residual_add: adapter: ") and message in str(caught.value)
+    assert not probed
 
 
 def big_plan(**changes: Any) -> SweepPlan:
@@ -237,7 +289,7 @@ def test_a_long_sweep_asks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     ask_before(plan, yes=True)
     ask_before(big_plan(arms=()), yes=False)
     terminal = SimpleNamespace(isatty=lambda: True)
-    monkeypatch.setattr("harness.sweep.plan.sys", SimpleNamespace(stdin=terminal, stdout=terminal))
+    monkeypatch.setattr("harness.cli.views.plan.sys", SimpleNamespace(stdin=terminal, stdout=terminal))
     for answer, starts in (("y", True), ("YES", True), ("", False), ("n", False)):
         monkeypatch.setattr("builtins.input", lambda prompt, answer=answer: answer)
         if starts:

@@ -1,14 +1,18 @@
-"""The plan of a sweep or an experiment as a grid, and its totals in words."""
+"""The plan of a sweep or an experiment as a grid, its totals in words, and the question before a long one."""
 
 from __future__ import annotations
+
+import sys
 
 from rich.console import Console
 from rich.markup import escape
 
 from harness.cli.printing import make_grid, open_console
 from harness.engines.prices import duration
+from harness.errors import UserError
 from harness.sweep.plan import ArmPlan, Count, SweepPlan
 
+ASK_S = 3600  # a longer sweep is not started without asking
 COSTS = ("one training", "in all", "memory (MB)", "weights that learn")
 
 
@@ -77,3 +81,21 @@ def total_lines(plan: SweepPlan) -> list[str]:
     if unknown:
         lines.append(f"the time does not include {', '.join(unknown)}; the column `priced by` says why")
     return lines
+
+
+def ask_before(plan: SweepPlan, yes: bool) -> None:
+    """Ask before a long sweep.
+
+    Raises:
+        UserError: the answer was no, or nobody is there to ask.
+    """
+    if yes or plan.wall_s <= ASK_S:
+        return
+    if not sys.stdin.isatty() or not sys.stdout.isatty():
+        raise UserError(f"{plan.path}: this takes about {duration(plan.wall_s)}; give --yes to start it without asking")
+    try:
+        answer = input(f"This takes about {duration(plan.wall_s)}. Start? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise UserError(f"{plan.path}: not started")
