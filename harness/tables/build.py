@@ -24,12 +24,12 @@ from harness.tables.effects import effects_table
 from harness.tables.footnotes import write_footnotes
 from harness.tables.layouts import apply_layout
 from harness.tables.load import Loaded, load_experiments, select_trials
-from harness.tables.model import Row, Table
+from harness.tables.model import Footnote, Row, Table
 from harness.tables.names import dimension_header, key_id, part_label, part_text
 from harness.tables.pivot import Key, Pivot, make_pivot, setting_choices
 from harness.tables.plans import plan_columns
 from harness.tables.references import add_reference
-from harness.tables.summary_rows import summary_rows
+from harness.tables.summary_rows import mean_weights, summary_rows
 from harness.tables.value_cells import make_value_cells
 
 
@@ -101,16 +101,18 @@ def _build(
     loaded = load_experiments(results, names, settings.phase)
     if not any(trial.complete for trial in loaded.trials):
         raise UserError(f"{loaded.path}: no trial of {loaded.names} is finished, so there is nothing to tabulate")
-    settings = _with_baseline_row(apply_layout(settings, loaded), loaded)
+    settings, remarks = _with_baseline_row(apply_layout(settings, loaded), loaded)
     check_settings(settings, loaded)
     table_name = name or "-".join(names)
     if settings.layout == "effects":
         table = effects_table(loaded, settings, table_name)
     else:
         table = _pivot_table(loaded, settings, table_name)
+    table = replace(table, footnotes=(*table.footnotes, *remarks))
     if settings.phase == "search":
         return table  # claims are about test metrics, which no trial of a search has
-    return replace(table, claims=judge_claims(settings, loaded))
+    claims, notes = judge_claims(settings, loaded)
+    return replace(table, claims=claims, footnotes=(*table.footnotes, *notes))
 
 
 def recorded_settings(results: Path, names: Sequence[str], layout: str | None = None) -> TableSettings:
@@ -140,8 +142,8 @@ def shows_search(layout: str, results: Path, names: Sequence[str]) -> bool:
     return layout == "nemo_grid" and all((results / name / "search.json").exists() for name in names)
 
 
-def _with_baseline_row(settings: TableSettings, loaded: Loaded) -> TableSettings:
-    """The settings with the baseline's arm replaced by its row; of an arm with several rules, the first rule's row.
+def _with_baseline_row(settings: TableSettings, loaded: Loaded) -> tuple[TableSettings, tuple[Footnote, ...]]:
+    """The settings with the baseline's arm replaced by its row; of an arm with several rules, the first, and a remark.
 
     A search trains only the arms that search something, so its table can lack the baseline (`frozen`) and some arms.
     """
@@ -151,8 +153,10 @@ def _with_baseline_row(settings: TableSettings, loaded: Loaded) -> TableSettings
         baseline = settings.baseline if known[settings.baseline or ""] else None
         settings = settings.model_copy(update={"arms": arms, "baseline": baseline})
     if settings.baseline is None:
-        return settings
-    return settings.model_copy(update={"baseline": loaded.rows_named(settings.baseline, "table.baseline")[0]})
+        return settings, ()
+    row, remark = loaded.row_meant(settings.baseline, "table.baseline")
+    remarks = (Footnote(f"baseline: {remark}", kind="test"),) if remark else ()
+    return settings.model_copy(update={"baseline": row}), remarks
 
 
 def check_settings(settings: TableSettings, loaded: Loaded) -> None:
@@ -177,7 +181,7 @@ def _pivot_table(loaded: Loaded, settings: TableSettings, name: str) -> Table:
     trials = select_trials(loaded, settings.arms, settings.where)
     pivot = make_pivot(trials, settings, loaded)
     plans = plan_columns(pivot, settings, loaded)
-    values = make_value_cells(pivot, plans, settings)
+    values = make_value_cells(pivot, plans, settings, mean_weights(pivot, settings))
     columns = expand_columns(pivot, plans, values, settings)
     rows = [
         Row(

@@ -1,21 +1,19 @@
-"""Compute a cell's numbers from its trials: mean, spread, interval, comparison with the baseline, rank."""
+"""Compute a cell's numbers: mean, spread, relative reduction, rank; and which metric a column's name stands for."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 from harness.errors import UserError
 from harness.metrics import PRIMARY_METRICS, Metric, describe_metric, scored_metric
 from harness.statistics.other_comparisons import relative_change
 from harness.statistics.samples import Interval
-from harness.statistics.seeds import PairedComparison, summarise
-from harness.statistics.table_comparisons import compare_table
+from harness.statistics.seeds import summarise
 from harness.tables.load import LoadedTrial
-from harness.tables.model import Cell, Comparison, TrialRef
+from harness.tables.model import Cell, TrialRef
 from harness.tables.values import primary_name
 
 NO_BEST = {  # costs and facts: the smallest is not "the best", so none is marked
@@ -27,6 +25,10 @@ NO_BEST = {  # costs and facts: the smallest is not "the best", so none is marke
     "base_target_error",
     "base_source_error",
 }
+CUT_OFF = (
+    "constrained_score",
+    "original_scale",
+)  # most of their values are exactly 0 or 100, which no test is made for
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class ResolvedMetric:
     def scored(self) -> bool:
         """Whether one value can be better than another (costs are only stated)."""
         return self.name not in NO_BEST
+
+    @property
+    def tested(self) -> bool:
+        """Whether differences of it are tested."""
+        return self.scored and self.name not in CUT_OFF
 
     @cached_property
     def has_error(self) -> bool:
@@ -97,21 +104,6 @@ def _validation_metric(name: str) -> Metric | None:
     return None if known is None else replace(known, meaning=f"validation: {known.meaning}")
 
 
-def make_cell(trials: Sequence[LoadedTrial], metric: ResolvedMetric, level: float) -> Cell:
-    """Mean over the finished trials that have the metric, in the column's unit."""
-    found: list[tuple[TrialRef, float]] = []
-    for trial in trials:
-        value = trial.metric(metric.name)
-        if value is None:
-            continue
-        if not math.isfinite(value):
-            raise UserError(
-                f"record {trial.ref.trial_id} of {trial.ref.experiment}: {metric.concrete} is {value}, no finite number"
-            )
-        found.append((trial.ref, value * metric.scale))
-    return cell_of_values([ref for ref, _ in found], [value for _, value in found], len(trials), level)
-
-
 def cell_of_values(refs: Sequence[TrialRef], values: Sequence[float], num_planned: int, level: float) -> Cell:
     """A cell from one value a seed, in the column's unit."""
     if not values:
@@ -131,92 +123,6 @@ def cell_of_values(refs: Sequence[TrialRef], values: Sequence[float], num_planne
 def by_seed(cell: Cell) -> dict[int, float]:
     """The values of a cell by seed."""
     return {ref.seed: value for ref, value in zip(cell.trials, cell.values, strict=True)}
-
-
-CellKey = tuple[int, int]  # row and column numbers of a value cell
-
-
-def compare_cells(
-    families: Mapping[str, Mapping[str, CellKey]],
-    cells: Mapping[CellKey, Cell],
-    metric_of: Callable[[int], ResolvedMetric],
-    baseline: str,
-    *,
-    level: float,
-    alpha: float,
-) -> tuple[dict[CellKey, Comparison], int]:
-    """Compare every cell with the baseline's cell beside it, corrected by Holm over the whole table.
-
-    Args:
-        families: what is compared with each other (everything but the arm is the same): name -> arm -> cell.
-
-    Returns:
-        the comparison of each cell but the baseline's, and the number of tests corrected together.
-    """
-    scores = {name: {arm: by_seed(cells[key]) for arm, key in arms.items()} for name, arms in families.items()}
-    comparisons = {}
-    num_tests = 0
-    for (name, arm), found in compare_table(scores, baseline, level=level).items():
-        key = families[name][arm]
-        if not scores[name][arm]:
-            continue
-        metric = metric_of(key[1])
-        num_tests = found.family_size
-        paired = (scores[name][arm], scores[name][baseline])
-        comparisons[key] = _comparison(found.paired, found.adjusted_p, paired, metric, baseline, level, alpha)
-    return comparisons, num_tests
-
-
-def _comparison(
-    paired: PairedComparison,
-    adjusted: float | None,
-    scores: tuple[Mapping[int, float], Mapping[int, float]],
-    metric: ResolvedMetric,
-    baseline: str,
-    level: float,
-    alpha: float,
-) -> Comparison:
-    relative, relative_interval = _relative(paired.seeds, scores, metric, level)
-    found = replace(comparison_of(paired, baseline, alpha), relative=relative, relative_interval=relative_interval)
-    return judged(found, adjusted, metric, alpha)
-
-
-def comparison_of(paired: PairedComparison, baseline: str, alpha: float) -> Comparison:
-    """A paired comparison as a cell holds it, before p-values are adjusted."""
-    return Comparison(
-        baseline=baseline,
-        num_pairs=paired.count,
-        difference=paired.mean_difference,
-        interval=paired.interval,
-        p=paired.p_value,
-        effect_size=paired.effect_size,
-        detectable=paired.detectable_difference(alpha),
-        sd=paired.sd_difference,
-        why=None if paired.status == "tested" else paired.status,
-    )
-
-
-def judged(comparison: Comparison, adjusted: float | None, metric: ResolvedMetric, alpha: float) -> Comparison:
-    """The comparison with its adjusted p-value and its verdict."""
-    verdict: Literal["better", "worse", "unclear"] = "unclear"
-    if adjusted is not None and adjusted <= alpha and comparison.difference:
-        verdict = "better" if (comparison.difference > 0) == (metric.metric.direction == "higher") else "worse"
-    return replace(comparison, p_adjusted=adjusted, verdict=verdict)
-
-
-def _relative(
-    seeds: Sequence[int],
-    scores: tuple[Mapping[int, float], Mapping[int, float]],
-    metric: ResolvedMetric,
-    level: float,
-) -> tuple[float | None, Interval | None]:
-    """The share of the baseline's error that is removed, in percent (WERR), with Fieller's interval."""
-    if not metric.has_error:
-        return None, None
-    own, base = ([metric.error(side[seed]) for seed in seeds] for side in scores)
-    if not seeds or None in own or None in base or sum(base) == 0:  # type: ignore[arg-type]
-        return None, None
-    return relative_reduction(own, base, level)  # type: ignore[arg-type]
 
 
 def relative_reduction(own: Sequence[float], base: Sequence[float], level: float) -> tuple[float, Interval | None]:

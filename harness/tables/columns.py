@@ -98,7 +98,7 @@ def row_cells(
     for setting in settings.settings:
         cells[setting] = _setting_cell(pivot, key, setting)
     if any(column.id == "n" for column in columns):
-        seeds, planned = values.row_counts[number]
+        seeds, planned = values.row_counts[number] or (1, 1)
         cells["n"] = Cell(value=float(seeds), num_seeds=seeds, num_planned=planned)
     for place, plan in enumerate(plans):
         cell = values.cells[number, place]

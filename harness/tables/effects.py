@@ -20,13 +20,14 @@ from typing import Any
 from harness.config.notes import Note
 from harness.config.table import MetricSettings, TableSettings
 from harness.errors import UserError
-from harness.statistics.multiplicity import holm
-from harness.statistics.seeds import compare_paired
-from harness.tables.cells import ResolvedMetric, cell_of_values, comparison_of, judged, resolve_metric
+from harness.tables.cells import ResolvedMetric, cell_of_values, resolve_metric
+from harness.tables.comparisons import Difference, compare_differences
 from harness.tables.layouts import default_metrics
 from harness.tables.load import Loaded, LoadedTrial
-from harness.tables.model import Cell, Column, Footnote, Row, Table
+from harness.tables.model import Cell, Column, Comparison, Footnote, Row, Table
 from harness.tables.names import metric_header, part_text
+from harness.tables.seed_scores import ItemReader, SeedScores, weighted_sum
+from harness.tables.wording import over_what, star_note
 
 Levels = Mapping[str, Sequence[Any]]
 
@@ -66,21 +67,17 @@ def contrasts(factors: Levels, max_order: int = 3) -> list[Contrast]:
     return found
 
 
-def contrast_values(
-    contrast: Contrast, factors: Levels, scores: Mapping[tuple[Any, ...], Mapping[int, float]]
-) -> dict[int, float]:
-    """Seed -> value of the contrast, for the seeds that every combination of levels has.
+def contrast_scores(contrast: Contrast, factors: Levels, scores: Mapping[tuple[Any, ...], SeedScores]) -> SeedScores:
+    """The contrast by seed, for the seeds that every combination of levels has.
 
     Args:
-        scores: levels, in the order of the factors -> seed -> value.
+        scores: levels, in the order of the factors -> scores.
     """
-    combinations = list(itertools.product(*factors.values()))
-    shared = set.intersection(*(set(scores.get(levels, {})) for levels in combinations))
-    weights = {levels: contrast.weights(factors, dict(zip(factors, levels, strict=True))) for levels in combinations}
-    return {
-        seed: sum(weight * scores[levels][seed] for levels, weight in weights.items() if weight)
-        for seed in sorted(shared)
-    }
+    parts = []
+    for levels in itertools.product(*factors.values()):
+        weight = contrast.weights(factors, dict(zip(factors, levels, strict=True)))
+        parts.append((weight, scores.get(levels, SeedScores({}))))
+    return weighted_sum(parts)
 
 
 def effects_table(loaded: Loaded, settings: TableSettings, name: str) -> Table:
@@ -96,13 +93,14 @@ def effects_table(loaded: Loaded, settings: TableSettings, name: str) -> Table:
     metrics = _metrics(settings, loaded, trials)
     found = contrasts(factors)
     rows = []
-    cells: dict[tuple[int, int], Cell] = {}
-    for number, contrast in enumerate(found):
-        for place, (_, metric) in enumerate(metrics):
-            cells[number, place] = _effect_cell(contrast, factors, trials, metric, settings)
-    if all(cell.missing for cell in cells.values()):
+    effects = _effects(found, factors, trials, [metric for _, metric in metrics])
+    if not any(effect.scores.values for effect in effects.values()):
         raise UserError(f"{loaded.path}: no seed of {manifest.name} is finished for every combination of its factors")
-    cells = _adjusted(cells, [metric for _, metric in metrics], settings.alpha)
+    compared, num_tests = compare_differences(effects, level=settings.level, alpha=settings.alpha)
+    cells = {
+        key: _effect_cell(found[key[0]], factors, trials, effect, compared[key], settings.level)
+        for key, effect in effects.items()
+    }
     columns = [_column(entry, metric, settings) for entry, metric in metrics]
     for number, contrast in enumerate(found):
         order = len(contrast.at)
@@ -115,7 +113,7 @@ def effects_table(loaded: Loaded, settings: TableSettings, name: str) -> Table:
         columns=tuple(columns),
         rows=tuple(rows),
         corner="effect",
-        footnotes=tuple(_footnotes(factors, list(cells.values()), settings, manifest.notes)),
+        footnotes=tuple(_footnotes(factors, list(cells.values()), num_tests, settings, manifest.notes)),
         experiments=(manifest.name,),
         alpha=settings.alpha,
         spread=settings.spread,
@@ -139,48 +137,47 @@ def _column(entry: MetricSettings, metric: ResolvedMetric, settings: TableSettin
     return Column(entry.metric, header, "delta", (), metric.concrete, unit, direction, decimals)
 
 
+def _effects(
+    contrasts: Sequence[Contrast], factors: Levels, trials: Sequence[LoadedTrial], metrics: Sequence[ResolvedMetric]
+) -> dict[tuple[int, int], Difference]:
+    """Number of a contrast and of a metric -> the effect."""
+    reader = ItemReader()
+    by_levels: dict[tuple[Any, ...], list[LoadedTrial]] = {}
+    for trial in trials:
+        by_levels.setdefault(tuple(trial.position[factor] for factor in factors), []).append(trial)
+    found = {}
+    for place, metric in enumerate(metrics):
+        scores = {levels: reader.scores(members, metric) for levels, members in by_levels.items()}
+        for number, contrast in enumerate(contrasts):
+            of_seeds = contrast_scores(contrast, factors, scores)
+            found[number, place] = Difference(contrast.label, metric.name, metric, of_seeds, "no effect")
+    return found
+
+
 def _effect_cell(
     contrast: Contrast,
     factors: Levels,
     trials: Sequence[LoadedTrial],
-    metric: ResolvedMetric,
-    settings: TableSettings,
+    effect: Difference,
+    comparison: Comparison,
+    level: float,
 ) -> Cell:
-    scores: dict[tuple[Any, ...], dict[int, float]] = {}
-    for trial in trials:
-        value = trial.metric(metric.name)
-        if value is not None:
-            levels = tuple(trial.position[factor] for factor in factors)
-            scores.setdefault(levels, {})[trial.ref.seed] = value * metric.scale
-    values = contrast_values(contrast, factors, scores)
-    planned = len({trial.ref.seed for trial in trials})
-    used = [t.ref for t in trials if t.ref.seed in values and contrast.weights(factors, t.position)]
+    values, planned = effect.scores.values, len({trial.ref.seed for trial in trials})
     if not values:
         return Cell(num_planned=planned)
-    cell = cell_of_values(used, list(values.values()), planned, settings.level)
-    paired = compare_paired(list(values.values()), [0.0] * len(values), settings.level)
-    return replace(cell, comparison=comparison_of(paired, "no effect", settings.alpha))
-
-
-def _adjusted(
-    cells: dict[tuple[int, int], Cell], metrics: Sequence[ResolvedMetric], alpha: float
-) -> dict[tuple[int, int], Cell]:
-    keys = [key for key, cell in cells.items() if cell.comparison is not None]
-    p_values = holm([cells[key].comparison.p for key in keys])  # type: ignore[union-attr]
-    for key, p in zip(keys, p_values, strict=True):
-        comparison = cells[key].comparison
-        assert comparison is not None
-        cells[key] = replace(cells[key], comparison=judged(comparison, p, metrics[key[1]], alpha))
-    return cells
+    used = [t.ref for t in trials if t.ref.seed in values and contrast.weights(factors, t.position)]
+    cell = cell_of_values(used, [values[seed] for seed in effect.scores.seeds], planned, level)
+    interval = comparison.interval if effect.metric.tested else cell.interval
+    return replace(cell, interval=interval, item_error=comparison.item_error, comparison=comparison)
 
 
 def _footnotes(
-    factors: Levels, cells: Sequence[Cell], settings: TableSettings, notes: Sequence[Note]
+    factors: Levels, cells: Sequence[Cell], num_tests: int, settings: TableSettings, notes: Sequence[Note]
 ) -> list[Footnote]:
     counts = {cell.num_seeds for cell in cells if not cell.missing}
     seeds = f"n = {counts.pop()} seeds" if len(counts) == 1 else "the seeds that every combination has"
     reference = ", ".join(f"{factor} = {part_text(levels[0])}" for factor, levels in factors.items())
-    spread = {"sd": "± sample standard deviation", "interval": f"[{100 * settings.level:g} % t interval]", "none": ""}[
+    spread = {"sd": "± sample standard deviation", "interval": f"[{100 * settings.level:g} % interval]", "none": ""}[
         settings.spread
     ]
     found = [
@@ -193,15 +190,12 @@ def _footnotes(
             kind="method",
         ),
     ]
-    tested = sum(1 for cell in cells if cell.comparison is not None and cell.comparison.p is not None)
-    if tested:
-        found.append(
-            Footnote(
-                f"*: significantly different from zero (paired t-test over seeds at {100 * settings.alpha:g} %, "
-                f"Holm-corrected over {tested} tests)",
-                kind="test",
-            )
-        )
+    compared = [cell.comparison for cell in cells if cell.comparison is not None]
+    if num_tests:
+        found.append(Footnote(star_note("zero", compared, num_tests, settings.alpha), kind="test"))
+        if settings.spread == "interval":
+            known = [comparison.item_error is not None for comparison in compared if comparison.p is not None]
+            found.append(Footnote(f"intervals: {100 * settings.level:g} %, {over_what(known)}", kind="interval"))
     uneven = [cell for cell in cells if cell.uneven]
     if uneven:
         most, least = max(c.num_planned for c in uneven), min(c.num_seeds for c in uneven)

@@ -14,7 +14,9 @@ from harness.tables.model import Footnote, Row, Table
 from harness.tables.names import key_id, metric_header, part_text
 from harness.tables.pivot import Pivot
 from harness.tables.plans import ColumnPlan
+from harness.tables.seed_scores import same_for_every_seed
 from harness.tables.value_cells import ValueCells
+from harness.tables.wording import over_what, star_note
 
 
 def write_footnotes(
@@ -28,7 +30,8 @@ def write_footnotes(
 ) -> Table:
     """Add the footnotes to the table, and their marks to the rows or cells that they are about."""
     notes = [_seeds_note(pivot, settings)]
-    notes += _interval_note(plans, settings)
+    notes += _fixed_note(pivot, values, settings)
+    notes += _interval_note(plans, values, settings)
     notes += _test_notes(plans, values, settings)
     notes += _summary_notes(settings)
     unfinished, rows = _unfinished_notes(table, trials, pivot, plans)
@@ -48,8 +51,9 @@ def write_footnotes(
 
 
 def _seeds_note(pivot: Pivot, settings: TableSettings) -> Footnote:
-    finished = [sum(trial.complete for trial in cell) for cell in pivot.cells.values()]
-    planned = [len(cell) for cell in pivot.cells.values()]
+    drawn = [cell for cell in pivot.cells.values() if not same_for_every_seed(cell)]
+    finished = [sum(trial.complete for trial in cell) for cell in drawn]
+    planned = [len(cell) for cell in drawn]
     spread = {
         "sd": "mean ± sample standard deviation",
         "interval": f"mean [{100 * settings.level:g} % interval]",
@@ -58,6 +62,8 @@ def _seeds_note(pivot: Pivot, settings: TableSettings) -> Footnote:
     if finished == planned and len(set(finished)) == 1:
         num = finished[0]
         text = f"{spread} over n = {num} seeds" if num > 1 else "n = 1 seed, so no spread"
+    elif not drawn:
+        text = "no seed changes a value"
     else:
         text = f"{spread} over the finished seeds, whose number is n"
     if settings.phase == "search":
@@ -65,11 +71,32 @@ def _seeds_note(pivot: Pivot, settings: TableSettings) -> Footnote:
     return Footnote(text, kind="seeds")
 
 
-def _interval_note(plans: Sequence[ColumnPlan], settings: TableSettings) -> list[Footnote]:
+def _fixed_note(pivot: Pivot, values: ValueCells, settings: TableSettings) -> list[Footnote]:
+    """What stands in the cells of arms that no seed changes, since they have no spread over seeds."""
+    fixed = {
+        settings.labels.get(arm, arm)
+        for (row, column), trials in pivot.cells.items()
+        if same_for_every_seed(trials) and (arm := pivot.arm_of(row, column)) is not None
+    }
+    if not fixed:
+        return []
+    known = any(cell.deterministic and cell.item_error is not None for cell in values.cells.values())
+    text = f"nothing is trained in {', '.join(sorted(fixed))}, so no seed changes its values and n is 1"
+    if known and settings.spread == "sd":
+        text += "; (SE ...): standard error over the test items"
+    return [Footnote(text, kind="seeds")]
+
+
+def _interval_note(plans: Sequence[ColumnPlan], values: ValueCells, settings: TableSettings) -> list[Footnote]:
     shown = {show for plan in plans for show in plan.entry.show}
     if settings.spread != "interval" and "interval" not in shown:
         return []
-    return [Footnote(f"intervals: Student's t over seeds, {100 * settings.level:g} %", kind="interval")]
+    text = f"intervals: {100 * settings.level:g} %, "
+    cells = [(plans[place], cell) for (_, place), cell in values.cells.items() if cell.interval is not None]
+    text += over_what([cell.item_error is not None for _, cell in cells])
+    if "relative" in shown:
+        text += "; of an error reduction over seeds alone (Fieller)"
+    return [Footnote(text, kind="interval")]
 
 
 def _test_notes(plans: Sequence[ColumnPlan], values: ValueCells, settings: TableSettings) -> list[Footnote]:
@@ -77,14 +104,15 @@ def _test_notes(plans: Sequence[ColumnPlan], values: ValueCells, settings: Table
         return []
     notes = []
     compared = [cell.comparison for cell in values.cells.values() if cell.comparison is not None]
-    marked = sum(comparison.verdict != "unclear" for comparison in compared)
-    at = f"{100 * settings.alpha:g} %"
+    compared = [comparison for comparison in compared if comparison.why != "not_tested"]
     if values.num_tests:
-        how = f"paired t-test over seeds at {at}, Holm-corrected over the {values.num_tests} tests of this table"
-        text = f"*: significantly different from {settings.baseline} ({how})"
-        if not marked:
-            text = f"no value differs significantly from {settings.baseline} ({how})"
+        text = star_note(settings.baseline, compared, values.num_tests, settings.alpha)
         notes.append(Footnote(text, kind="test"))
+        cut = [plan for plan in plans if plan.metric.scored and not plan.metric.tested]
+        names = dict.fromkeys(settings.labels.get(p.name, metric_header(p.metric.concrete)) for p in cut)
+        if names:
+            text = f"{', '.join(names)}: not tested, as it is cut off and mostly the same number"
+            notes.append(Footnote(text, kind="test"))
         notes += _power_note(plans, values, settings)
     elif compared:
         few = any(comparison.why in ("one_pair", "no_pair") for comparison in compared)
@@ -106,7 +134,10 @@ def _test_notes(plans: Sequence[ColumnPlan], values: ValueCells, settings: Table
 
 
 def _power_note(plans: Sequence[ColumnPlan], values: ValueCells, settings: TableSettings) -> list[Footnote]:
-    """The smallest detectable difference: without it, "no difference" and "too few seeds" look the same."""
+    """The smallest detectable difference: without it, "no difference" and "too few seeds" look the same.
+
+    It is that of the first step of Holm's correction, so of the hardest test: what the table marks, not one test alone.
+    """
     found: dict[str, list[float]] = {}
     decimals = {}
     for (_, place), cell in values.cells.items():
@@ -120,8 +151,8 @@ def _power_note(plans: Sequence[ColumnPlan], values: ValueCells, settings: Table
         f"{settings.labels.get(name, metric_header(name))} {statistics.median(sizes):.{decimals[name]}f}"
         for name, sizes in found.items()
     ]
-    smallest = f"smallest difference from {settings.baseline} that one such test detects with 80 % power"
-    text = f"{smallest} (median over the rows): {', '.join(parts)}"
+    smallest = f"smallest true difference from {settings.baseline} that is marked with a chance of 80 %"
+    text = f"{smallest}, all tests counted (median over the rows): {', '.join(parts)}"
     return [Footnote(text, kind="test")]
 
 
@@ -219,7 +250,7 @@ def _uneven_cells(pivot: Pivot, plans: Sequence[ColumnPlan], values: ValueCells)
     for number, row in enumerate(pivot.row_keys):
         for place, plan in enumerate(plans):
             finished = sum(trial.complete for trial in pivot.trials(row, plan.key))
-            have = values.cells[number, place].num_seeds
+            have = len(values.cells[number, place].values)
             if have < finished:
                 where = ", ".join(part_text(part) for part in (*row, *plan.key))
                 notes.append(f"{where}: only {have} of {finished} records have {plan.metric.concrete}")

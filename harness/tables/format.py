@@ -85,6 +85,9 @@ class Formatter:
             return "", ""
         if column.kind == "value" and column.direction is None and not column.bare and cell.sd == 0:
             return "", ""
+        if self.table.spread == "sd" and cell.deterministic:
+            known = cell.item_error is not None
+            return "", f"(SE {format_number(cell.item_error or 0.0, column.decimals)})" if known else ""
         if self.table.spread == "sd" and cell.sd is not None:
             return format_number(cell.sd, column.decimals), ""
         if self.table.spread == "sd" and column.kind == "value" and not cell.uneven and cell.interval is None:
@@ -119,13 +122,18 @@ def format_p(p: float) -> str:
 
 
 def legend(table: Table, best: str, second: str) -> tuple[Footnote, ...]:
-    """The footnotes. The first one also says how this format marks the best means, if it marks any."""
+    """The footnotes. The first one also says how this format marks the best means, if it marks any.
+
+    A mark ranks what is printed and is no test: the best may lie within the noise of the second.
+    """
     ranks = {cell.rank for _, _, cell in table}
-    marks = [f"{mark}: {what}" for rank, mark, what in ((1, best, "best"), (2, second, "second best")) if rank in ranks]
+    names = ((1, best, "best mean"), (2, second, "second best"))
+    marks = [f"{mark}: {what}" for rank, mark, what in names if rank in ranks]
     if not table.footnotes or not marks:
         return table.footnotes
     first, *others = table.footnotes
-    return (Footnote("; ".join([first.text, *marks]), first.mark, first.kind), *others)
+    ranked = f"{', '.join(marks)} (a ranking of the printed means, no test)"
+    return (Footnote(f"{first.text}; {ranked}", first.mark, first.kind), *others)
 
 
 def common_header(table: Table) -> str:

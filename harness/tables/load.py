@@ -13,6 +13,7 @@ from harness.config.table import rows_named
 from harness.config.trees import MISSING, get_dotted
 from harness.errors import UserError
 from harness.metrics import RECORDED
+from harness.records.predictions import PredictedItem, read_test_items
 from harness.records.schema import Manifest, Record, Summary
 from harness.records.store import RecordStore, TrialFolder, read_json
 from harness.records.task import task_of
@@ -38,6 +39,15 @@ class LoadedTrial:
     ref: TrialRef
     record: Record | None
     position: Mapping[str, Any] = field(default_factory=dict)
+    folder: TrialFolder | None = None
+
+    def test_items(self) -> Mapping[str, Sequence[PredictedItem]] | None:
+        """Its test items by domain; None where its record does not keep their references (a search has none).
+
+        Raises:
+            UserError: the file of predictions is corrupt.
+        """
+        return None if self.folder is None else read_test_items(self.folder)
 
     @property
     def summary(self) -> Summary | None:
@@ -129,6 +139,15 @@ class Loaded:
         """
         return rows_named(name, self.rows, where, self.names)
 
+    def row_meant(self, name: str, where: str) -> tuple[str, str]:
+        """The row that a name means where one row is needed, and what must be said of that: empty if it has one row.
+
+        Raises:
+            UserError: it means none; one line with the choices.
+        """
+        row, *others = self.rows_named(name, where)
+        return row, f"{name} has several rows, of which {row} is meant and not {', '.join(others)}" if others else ""
+
     def metric_names(self) -> list[str]:
         """The metrics that some finished record has, in the order of `RECORDED`, then those by domain."""
         found = {name for trial in self.trials if trial.complete for name in trial.numbers}
@@ -178,7 +197,7 @@ def _read_confirm(store: RecordStore, manifest: Manifest) -> list[LoadedTrial]:
             if trial_id not in records:
                 records[trial_id] = store.trial(trial_id).record()
             ref = TrialRef(manifest.name, arm, seed, trial_id)
-            trials.append(LoadedTrial(ref, records[trial_id], positions.get(arm, {})))
+            trials.append(LoadedTrial(ref, records[trial_id], positions.get(arm, {}), store.trial(trial_id)))
     return trials
 
 

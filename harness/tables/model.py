@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from harness.config.notes import NoteKind
 from harness.metrics import Direction
-from harness.statistics.power import seeds_needed
 from harness.statistics.samples import Interval
 
 MODEL_VERSION = 1
@@ -40,17 +39,20 @@ class Comparison:
 
     Attributes:
         baseline: the arm compared with.
-        num_pairs: the number of paired seeds.
+        num_pairs: the number of paired seeds; 1 where no seed changes either side.
         sd: sample sd of the paired differences; None below two pairs.
         difference: mean paired difference, this minus baseline, in the column's unit; None without a pair.
-        interval: of the difference; None below two pairs.
+        interval: of the difference, for other seeds and other test items; None where there is no test, of length 0
+            where every seed gives the same difference.
+        seed_error, item_error: the standard errors of the difference that seeds and test items contribute; None where
+            they are not known (one seed; records that hold no references).
         relative: the error removed, in percent of the baseline's error (WERR for error rates), by the ratio of the
             means; None where the metric has no error. `relative_interval` (Fieller's) is None where it is unbounded.
-        p, p_adjusted: of the paired test; adjusted by Holm over all comparisons of the table.
-        effect_size: standardised paired difference; None without spread.
-        detectable: the smallest true difference that this many pairs would show with 80 % power, column's unit.
+        p, p_adjusted: of the test; adjusted by Holm over the distinct tests of the table.
+        effect_size: difference by sd over seeds (Hedges' g_z); None without spread.
+        detectable: the smallest true difference that the table's first Holm step finds with 80 % power, column's unit.
         verdict: "better" or "worse" where p_adjusted is at most the table's alpha, in the metric's direction.
-        why: why there is no test (`one_pair`, `identical`, `constant`, `no_pair`); None where there is one.
+        why: why there is no test (`one_pair`, `identical`, `constant`, `no_pair`, `not_tested`); None where there is.
     """
 
     baseline: str
@@ -66,16 +68,8 @@ class Comparison:
     detectable: float | None = None
     verdict: Literal["better", "worse", "unclear"] = "unclear"
     why: str | None = None
-
-    @property
-    def seeds_needed(self) -> int | None:
-        """How many seeds would find a difference as large as the observed one with 80 % power (at 5 %, uncorrected).
-
-        None where there was no test, or where no feasible number would do. It is a search, so computed when asked for.
-        """
-        if self.p is None or not self.difference or not self.sd:
-            return None
-        return seeds_needed(self.difference, self.sd)
+    seed_error: float | None = None
+    item_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,13 +81,16 @@ class Cell:
             column's unit; None where nothing was measured and in cells of text.
         sd: sample standard deviation over the seeds (n - 1); None below two seeds and where it means nothing.
         num_seeds, num_planned: seeds that the value stands on, and seeds that were planned.
-        interval: of `value`.
+        interval: of `value`, for other seeds and, where `item_error` is known, other test items.
         text: what a cell shows that is not a number (a setting such as `cosine`, a verdict).
         rank: 1 best, 2 second best of its column (or row, where the arms are columns); None where no rank is meant.
         comparison: with the baseline; None for the baseline itself, for costs and for settings.
-        trials, values: the trials behind the cell, and what each contributes, in the same order and in the unit. In
+        trials, values: the trials behind the cell (of a deterministic one, for each seed that the manifest names), and
+            what each contributes, in the same order and in the unit. In
             a summary row `values` has one number a seed, and `trials` all trials that they are made from.
         footnotes: marks of the footnotes that are about this cell.
+        item_error: standard error of `value` that is due to the choice of test items; None where it is not known.
+        deterministic: nothing was trained, so that no seed changes `value`, and n is 1.
     """
 
     value: float | None = None
@@ -107,6 +104,8 @@ class Cell:
     trials: tuple[TrialRef, ...] = ()
     values: tuple[float, ...] = ()
     footnotes: tuple[str, ...] = ()
+    item_error: float | None = None
+    deterministic: bool = False
 
     @property
     def missing(self) -> bool:

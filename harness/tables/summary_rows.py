@@ -12,7 +12,7 @@ from typing import get_args
 from harness.config.table import Summary, TableSettings
 from harness.config.trees import MISSING
 from harness.errors import UserError
-from harness.tables.cells import cell_of_values, relative_reduction
+from harness.tables.cells import relative_reduction
 from harness.tables.columns import column_id, derived_cell
 from harness.tables.model import Cell, Column, Row
 from harness.tables.names import key_id, part_text
@@ -28,12 +28,8 @@ def summary_rows(
     """The rows that `summary` asks for.
 
     Raises:
-        UserError: the rows are arms, a weight is missing, or something is compared with a baseline that there is not.
+        UserError: a weight is missing, or something is compared with a baseline that there is not.
     """
-    if not settings.summary:
-        return []
-    if "arm" in pivot.rows:
-        raise UserError("table.summary: the rows are arms, and a mean over arms means nothing; set rows: target")
     scores = Scores(pivot, tuple(plans), values, settings)
     rows = []
     for name in settings.summary:
@@ -47,29 +43,36 @@ def summary_rows(
     return rows
 
 
-def _means(scores: Scores, weighted: bool) -> list[dict[int, float]]:
+def mean_weights(pivot: Pivot, settings: TableSettings) -> dict[str, list[float]]:
+    """The weight of each row in the means that the summary asks for.
+
+    Raises:
+        UserError: the rows are arms, or a weight is missing.
+    """
+    if settings.summary and "arm" in pivot.rows:
+        raise UserError("table.summary: the rows are arms, and a mean over arms means nothing; set rows: target")
+    return {name: _weights(pivot, settings, name) for name in ("mean", "weighted_mean") if name in settings.summary}
+
+
+def _mean_cells(scores: Scores, name: str) -> list[Cell]:
+    return [scores.values.cells[name, place] for place in range(len(scores.plans))]
+
+
+def _means(scores: Scores, mean: str) -> list[dict[int, float]]:
     """For each column: seed -> mean over the rows. A seed that some row lacks is left out."""
-    rows = scores.pivot.row_keys
-    weights = _weights(scores.pivot, scores.settings) if weighted else dict.fromkeys(rows, 1.0)
-    weight = [weights[key] for key in rows]
+    weights = _weights(scores.pivot, scores.settings, mean)
     means = []
     for place in range(len(scores.plans)):
         seeds, matrix = scores.matrix(place)
-        each = (sum(w * score for w, score in zip(weight, line, strict=True)) / sum(weight) for line in matrix)
+        each = (sum(w * score for w, score in zip(weights, line, strict=True)) / sum(weights) for line in matrix)
         means.append(dict(zip(seeds, each, strict=True)))
     return means
 
 
-def _mean_cells(scores: Scores, weighted: bool = False) -> list[Cell]:
-    made = []
-    for place, means in enumerate(_means(scores, weighted)):
-        refs = scores.refs([place], means)
-        made.append(cell_of_values(refs, list(means.values()), scores.num_planned(place), scores.settings.level))
-    return scores.ranked(made)
-
-
-def _weights(pivot: Pivot, settings: TableSettings) -> Mapping[Key, float]:
-    """Row -> weight, from the settings or else the number of training examples."""
+def _weights(pivot: Pivot, settings: TableSettings, mean: str) -> list[float]:
+    """The weights of the rows in a mean: all alike or, weighted, from the settings or the numbers of examples."""
+    if mean == "mean":
+        return [1.0] * len(pivot.row_keys)
     found: dict[Key, float] = {}
     for key in pivot.row_keys:
         name = part_text(key[-1])
@@ -85,13 +88,13 @@ def _weights(pivot: Pivot, settings: TableSettings) -> Mapping[Key, float]:
                 "give weights: {ROW: NUMBER}"
             )
         found[key] = float(limits.pop())
-    return found
+    return list(found.values())
 
 
-def _reduction_cells(scores: Scores, weighted: bool = False) -> list[Cell]:
+def _reduction_cells(scores: Scores, mean: str) -> list[Cell]:
     """The share of the baseline's mean error that an arm removes, in percent."""
-    means = _means(scores, weighted)
     made = []
+    means = _means(scores, mean)
     for place, plan in enumerate(scores.plans):
         base = scores.baseline_of(place, "a relative reduction")
         if base is None:
@@ -111,12 +114,12 @@ def _reduction_cells(scores: Scores, weighted: bool = False) -> list[Cell]:
 
 
 SUMMARIES: Mapping[str, tuple[str, Callable[[Scores], list[Cell]]]] = {
-    "mean": ("mean", _mean_cells),
-    "weighted_mean": ("weighted mean", lambda scores: _mean_cells(scores, weighted=True)),
-    "relative_reduction": ("error reduction (%)", _reduction_cells),
+    "mean": ("mean", lambda scores: _mean_cells(scores, "mean")),
+    "weighted_mean": ("weighted mean", lambda scores: _mean_cells(scores, "weighted_mean")),
+    "relative_reduction": ("error reduction (%)", lambda scores: _reduction_cells(scores, "mean")),
     "weighted_relative_reduction": (
         "weighted error reduction (%)",
-        lambda scores: _reduction_cells(scores, weighted=True),
+        lambda scores: _reduction_cells(scores, "weighted_mean"),
     ),
     "interquartile_mean": ("interquartile mean", interquartile_cells),
     "probability_of_improvement": ("probability of improvement (%)", improvement_cells),

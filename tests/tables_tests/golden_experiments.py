@@ -62,6 +62,11 @@ def trial_config(target: str = "target", limit: int | None = 100, **adapter: Any
     }
 
 
+def untrained(arm: str) -> dict[str, str]:
+    """What the config of an arm says if nothing is trained in it."""
+    return {"train": "none"} if arm == "frozen" else {}
+
+
 def write_targets(results: Path) -> list[str]:
     """Three experiments, one a target language, all methods in each; one trial failed in the last."""
     names = []
@@ -84,7 +89,7 @@ def write_targets(results: Path) -> list[str]:
             outcomes,
             name=name,
             description=f"Speech recognition in {target}",
-            config_of={arm: trial_config(target, limit) for arm in METHODS},
+            config_of={arm: trial_config(target, limit) | untrained(arm) for arm in METHODS},
             by_domain_of=tables,
             table={"metrics": [], "baseline": "frozen", "title": None},
             notes={"frozen-0": ("one voice a language",)},
@@ -177,7 +182,7 @@ def write_tuned(results: Path) -> RecordStore:
     note = "each searched arm tuned with 16 trials (tpe, pruner none) on valid_target/cer, validation only"
     budget = Note("budget", f"{note}; rule: best, constrained; confirmed on fresh seeds")
     manifest_notes = (budget, Note("selection", "not tuned: frozen"))
-    configs = {arm: trial_config(lr=1e-3 * (number + 1)) for number, arm in enumerate(gains)}
+    configs = {arm: trial_config(lr=1e-3 * (number + 1)) | untrained(arm) for number, arm in enumerate(gains)}
     outcomes: dict[str, dict[int, Any]] = {}
     tables: dict[str, Any] = {}
     for (number, (arm, (gain, loss))), seed in itertools.product(enumerate(gains.items()), range(4)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,20 @@ import pytest
 from harness.config.table import TableSettings
 from harness.errors import UserError
 from harness.tables.build import build_table
-from harness.tables.effects import Contrast, contrast_values, contrasts
+from harness.tables.effects import Contrast, Levels, contrast_scores, contrasts
+from harness.tables.seed_scores import SeedScores
 
 from .golden_experiments import write_factorial, write_targets
 
 TWO = {"a": [0, 1], "b": [0, 1]}
+
+
+def contrast_values(
+    contrast: Contrast, factors: Levels, scores: Mapping[tuple[Any, ...], Mapping[int, float]]
+) -> dict[int, float]:
+    """Seed -> value of a contrast."""
+    found = contrast_scores(contrast, factors, {levels: SeedScores(values) for levels, values in scores.items()})
+    return dict(found.values)
 
 
 def test_two_by_two_on_paper() -> None:

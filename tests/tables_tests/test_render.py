@@ -394,7 +394,7 @@ def test_terminal_names_arms_and_notes_as_they_are(odd: Table) -> None:
 def test_a_pipe_marks_the_best_and_says_how(odd: Table) -> None:
     text = on_terminal(odd)
     assert " [72.0] ± 2.8 │" in text
-    assert "; [x]: best; (x): second best" in text
+    assert "; [x]: best mean, (x): second best (a ranking of the printed means, no test)" in text
     assert "[bold]" not in text
 
 
@@ -404,7 +404,7 @@ def test_a_terminal_shows_the_best_in_bold(odd: Table) -> None:
     assert "\x1b[1m72.0\x1b[0m ± 2.8" in output.getvalue()
     assert "\x1b[4m70.0\x1b[0m" in output.getvalue()
     assert "[72.0]" not in output.getvalue()
-    assert "bold: best; underlined: second best" in output.getvalue()
+    assert "; bold: best mean, underlined: second best (a ranking of the printed means, no test)" in output.getvalue()
 
 
 def test_no_best_no_legend(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_the_holm_family_is_the_table(results: Path) -> None:
     raw = sorted(c.p for c in compared if c.p is not None)
     smallest = min(c.p_adjusted for c in compared if c.p_adjusted is not None)
     assert len(raw) == 8 and smallest == pytest.approx(8 * raw[0])
-    assert any("over the 8 tests" in note.text for note in table.footnotes)
+    assert any("over the 8 distinct tests" in note.text for note in table.footnotes)
 
 
 def test_groups_labels_and_settings(results: Path) -> None:
