@@ -7,24 +7,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.checks.findings import Findings, same_number
+from harness.checks.launch_checks import check_launched, check_notes, check_seeds
 from harness.checks.record_checks import Place, check_record
 from harness.errors import TrialError, UserError, first_line
 from harness.records.packed import packed_records
-from harness.records.schema import Manifest, Record
+from harness.records.schema import Launch, Manifest, Record
 from harness.records.store import MANIFEST, RecordStore
-from harness.tasks.references import ReferenceShelf
+from harness.records.task import task_of
+from harness.tasks.references import References, ReferenceShelf
 
 UNCHECKABLE = "costs (seconds, memory): they differ from run to run, so there is no value to check against"
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` looked at, and what it found."""
+    """What `verify` looked at, and what it found.
+
+    Attributes:
+        digest: of the whole experiment, to be quoted where it is published; None where none was taken.
+        launches: with which plans it was launched.
+    """
 
     name: str
     num_records: int
     num_arms: int
     findings: Findings
+    digest: str | None = None
+    launches: tuple[Launch, ...] = ()
 
 
 def verify(results: Path, name: str) -> Verification:
@@ -38,20 +47,27 @@ def verify(results: Path, name: str) -> Verification:
     if packed is not None:
         packed.check()
     has_search = (store.path / "search.json").exists()
-    if has_search and not (store.path / MANIFEST).exists():
-        return Verification(name, 0, 0, check_search(store.path, None))
-    manifest = store.manifest()
     findings = Findings()
+    if has_search and not (store.path / MANIFEST).exists():
+        digests = check_launched(store, None, findings)
+        findings.add([check_search(store.path, None)])
+        return Verification(name, 0, 0, findings, None if digests is None else digests.experiment)
+    manifest = store.manifest()
     shelf = ReferenceShelf()
     records = check_records(store, manifest, shelf, findings)
     if not records and not findings.drifts:
         raise UserError(f"{store.path}: no trial of {name} is finished, so there is nothing to verify")
     check_bases(records, findings)
+    digests = check_launched(store, manifest, findings)
+    check_seeds(manifest, {record.trial_id: record for _, record in records}, findings)
+    for place, record in records:
+        check_notes(record, place.record, notes_of_corpus(record, shelf), digests, findings)
     check_tables(store, findings)
     if has_search:
         findings.add([check_search(store.path, manifest)])
     findings.skip(UNCHECKABLE)
-    return Verification(name, len(records), len(manifest.arms), findings)
+    digest = None if digests is None else digests.experiment
+    return Verification(name, len(records), len(manifest.arms), findings, digest, manifest.launches)
 
 
 def check_records(
@@ -76,6 +92,13 @@ def check_records(
     if missing:
         findings.skip(f"planned trials without a record: {len(missing)} ({'; '.join(missing)})")
     return records
+
+
+def notes_of_corpus(record: Record, shelf: ReferenceShelf) -> tuple[str, ...]:
+    """What the corpus of a record has to tell; nothing where it is not here, or as another version."""
+    fingerprint, task = record.provenance.corpus_fingerprint if record.provenance else None, task_of(record)
+    found = None if task is None else shelf.find(record.config["data"], fingerprint, task)
+    return found.corpus.notes if isinstance(found, References) else ()
 
 
 def check_bases(records: list[tuple[Place, Record]], findings: Findings) -> None:

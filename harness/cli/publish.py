@@ -46,7 +46,10 @@ def published_lines(store: RecordStore, done: Publication) -> list[str]:
         lines.append(f"{done.num_unfinished} unfinished trials stay in their folders")
     if done.num_weights:
         lines.append(f"the weights of {done.num_weights} trials stay in their folders; they are not published")
-    return lines + [f"stays: {line}" for line in done.left]
+    lines += [f"stays: {line}" for line in done.left]
+    if done.digest is None:
+        return [*lines, f"{store.path} has lost its digests.json, so `harness verify` will fail; restore that file"]
+    return [*lines, f"digest of the experiment, to be quoted with its table: {done.digest}"]
 
 
 def unpacked_lines(store: RecordStore, done: Publication) -> list[str]:

@@ -63,9 +63,15 @@ def print_findings(found: Verification) -> None:
     """Print what holds, what could not be checked, and what differs."""
     if found.num_records:
         print(f"{found.name}: {found.num_records} records, {found.num_arms} rows")
+    for launch in found.launches:
+        num_trials = sum(map(len, launch.arms.values()))
+        done = "" if launch.num_finished is None else f", {launch.num_finished} of them finished by then"
+        print(f"  launched             {launch.at or 'at a time that is not known'}: {num_trials} trials{done}")
     for what, count in found.findings.held.items():
         print(f"  held         {count:6,}  {what}")
     for reason in found.findings.unchecked:
         print(f"  not checked          {reason}")
     for drift in found.findings.drifts:
         print(f"  DRIFT                {drift}")
+    if found.digest is not None:
+        print(f"  digest               {found.digest}")

@@ -17,6 +17,8 @@ from harness.launch.launcher import launch
 from harness.launch.launchers import launcher_type
 from harness.launch.task import TrialTask
 from harness.records.declared import declare_claims
+from harness.records.digests import begin_digests, take_digests, write_manifest
+from harness.records.launches import declare_launch
 from harness.records.schema import Manifest, Summary
 from harness.records.store import RecordStore
 from harness.records.trial_run import TrialRun
@@ -160,7 +162,10 @@ def run_experiment(
         launcher: one of `LAUNCHERS`; the one that fits `num_jobs` when None.
     """
     claims = {claim.id: claim.text for claim in plan.experiment.config.table.claims}
-    plan.store.write_manifest(declare_claims(plan.store, manifest_of(plan.experiment), claims))
+    if plan.pending:
+        begin_digests(plan.store, [f"records/{task.config.trial_id}" for task in plan.pending])
+    manifest = declare_claims(plan.store, manifest_of(plan.experiment), claims)
+    write_manifest(plan.store, declare_launch(plan.store, manifest))
     report = RunReport(num_reused=len(plan.reused))
     for summary in plan.reused.values():
         _note_failure(report, plan, summary)
@@ -179,6 +184,7 @@ def run_experiment(
         slots = max(task.execution.pack for task in plan.pending)
         with launcher_type(launcher, num_jobs)(hear, num_jobs, slots) as launching:
             launch(launching, plan.pending)
+    take_digests(plan.store, "launch")
     return report
 
 

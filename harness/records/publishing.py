@@ -22,6 +22,7 @@ from typing import Any
 
 from harness.disk import sync_files
 from harness.errors import TrialError, UserError
+from harness.records.digests import take_digests
 from harness.records.packed import (
     FOLDERS,
     PACKED_VERSION,
@@ -54,6 +55,7 @@ class Publication:
         num_weights: trials whose weights stay in their folders.
         left: other things that stay in trial folders.
         sizes: the two files, in bytes.
+        digest: of the whole experiment; None where digests.json is lost, so that nothing can be said of what it was.
     """
 
     num_trials: dict[str, int]
@@ -64,6 +66,7 @@ class Publication:
     num_weights: int = 0
     left: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
+    digest: str | None = None
 
 
 def publish(store: RecordStore, keep: bool = False) -> Publication:
@@ -94,6 +97,8 @@ def publish(store: RecordStore, keep: bool = False) -> Publication:
             return _read_packed(old.trial(key))
 
         _write(store.path, keys, read, old, report)
+        digests = take_digests(store, "later")
+        report.digest = None if digests is None else digests.experiment
         if not keep:
             packed = packed_records(str(store.path))
             assert packed is not None

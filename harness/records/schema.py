@@ -124,6 +124,21 @@ class Declared(_Schema):
     num_finished: int
 
 
+class Launch(_Schema):
+    """The plan with which an experiment was launched; a later launch with another plan adds its own.
+
+    Attributes:
+        at: when; None for a plan that was launched before launches were written down.
+        num_finished: how many of its trials were finished by then.
+        arms, table: as in the manifest of that launch.
+    """
+
+    at: str | None
+    num_finished: int | None = None
+    arms: dict[str, dict[int, str]]
+    table: dict[str, Any] = Field(default_factory=dict)
+
+
 def _old_rows(names: Iterable[str]) -> dict[str, RowId]:
     """The rows of an old manifest whose names carry selection rules, as in `residual_add (best)`."""
     return {name: row for name in names if (row := row_of_old_name(name)).rules}
@@ -136,6 +151,7 @@ class Manifest(_Schema):
         design: of an experiment with a design: its type, its factors with their levels, and each arm's levels.
         claims: claim id (its hash) -> when it was declared. A launch adds those that are new and changes none.
         rows: row -> its arm and rules, for the rows that are not called as their arm. Old manifests lack it.
+        launches: the plans, from the first launch on; each stays as it was. Old manifests lack them.
     """
 
     version: int = RECORD_VERSION
@@ -147,6 +163,7 @@ class Manifest(_Schema):
     rows: dict[str, RowId] = Field(default_factory=dict)
     design: dict[str, Any] | None = None
     claims: dict[str, Declared] = Field(default_factory=dict)
+    launches: tuple[Launch, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -157,7 +174,7 @@ class Manifest(_Schema):
 
     def content(self) -> dict[str, Any]:
         """The content of experiment.json; fields that are empty are not written."""
-        optional = {name for name in ("design", "claims") if not getattr(self, name)}
+        optional = {name for name in ("design", "claims", "launches") if not getattr(self, name)}
         if not self.rows and not _old_rows(self.arms):
             optional.add("rows")  # else an arm that is only called like a rule's row would be read as one
         return self.model_dump(mode="json", exclude=optional)

@@ -261,11 +261,16 @@ class RecordStore:
         found = [TrialFolder(self.path / folder / trial_id) for trial_id in sorted(ids)]
         return [trial for trial in found if trial.is_finished()]
 
-    def write_manifest(self, manifest: Manifest) -> None:
-        """Write which trials make the experiment (only when it changed)."""
-        path = self.path / MANIFEST
-        if not path.exists() or not _same(self.manifest(), manifest):
-            write_json(path, manifest.content())
+    def write_manifest(self, manifest: Manifest) -> bool:
+        """Write which trials make the experiment, only when that changed; return whether it did."""
+        changed = self.is_new_manifest(manifest)
+        if changed:
+            write_json(self.path / MANIFEST, manifest.content())
+        return changed
+
+    def is_new_manifest(self, manifest: Manifest) -> bool:
+        """Whether a manifest says something else than the one that is there, if any is."""
+        return not (self.path / MANIFEST).exists() or not _same(self.manifest(), manifest)
 
     def manifest(self) -> Manifest:
         """Which trials make the experiment.

@@ -13,9 +13,10 @@ from harness.launch.events import Done, Failed, TrialEvent
 from harness.launch.launcher import Launcher, Tell, launch
 from harness.launch.launchers import launcher_type
 from harness.launch.task import TrialTask
+from harness.records.digests import begin_digests
 from harness.records.schema import Summary
 from harness.records.search import SearchPoint, SearchResult
-from harness.records.store import TrialFolder
+from harness.records.store import RecordStore, TrialFolder
 from harness.search.arm_search import search_folder, search_task
 from harness.search.declaration import Sweep
 from harness.sweep.selection import Contender, choose_contenders, drop_losers
@@ -128,6 +129,7 @@ def train_all(tasks: Sequence[TrialTask], run: Launch) -> dict[str, Summary]:
         else:
             pending.append(task)
     if pending:
+        begin_digests(RecordStore(run.results, pending[0].run.experiment), searching=True)
         with run.make_launcher(tell) as launcher:
             launch(launcher, pending)
     if user_errors:

@@ -21,7 +21,9 @@ from harness.config.rows import RowId, merge_rules
 from harness.config.sweep import regularisation_keys
 from harness.disk import write_json
 from harness.engines.choice import ATTRIBUTE, EngineChoice
+from harness.records.digests import begin_digests, write_plan_file
 from harness.records.search import SearchResult, Value
+from harness.records.store import RecordStore
 from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Arm, Sweep, plan_confirm
 from harness.search.search import Search
@@ -98,6 +100,7 @@ def run_search(sweep: Sweep, run: Launch, opened: Callable[[], object] = lambda:
         opened()
         search = Search(sweep, arms, run.results, run.hear)
         if not all(arm.finished() for arm in arms):
+            begin_digests(RecordStore(run.results, sweep.name), searching=True)
             with run.make_launcher(search.tell) as launcher:
                 search.run(launcher)
         for arm in arms:
@@ -109,7 +112,7 @@ def run_search(sweep: Sweep, run: Launch, opened: Callable[[], object] = lambda:
     result = SearchResult(
         name=sweep.name, objectives=sweep.objectives, axes={arm.name: arm.axes for arm in sweep.searched}, points=points
     )
-    write_json(run.results / sweep.name / "search.json", result.model_dump(mode="json"))
+    write_plan_file(RecordStore(run.results, sweep.name), "search.json", result.model_dump(mode="json"))
     return result
 
 
@@ -148,7 +151,8 @@ def choose_winners(sweep: Sweep, racing: Mapping[str, Sequence[Contender]]) -> F
 def freeze(sweep: Sweep, result: SearchResult, racing: Mapping[str, Sequence[Contender]], results: Path) -> Frozen:
     """Pick each arm's winners, and write frozen.json."""
     frozen = choose_winners(sweep, racing)
-    write_json(results / sweep.name / "frozen.json", frozen_content(sweep, result, racing, frozen))
+    content = frozen_content(sweep, result, racing, frozen)
+    write_plan_file(RecordStore(results, sweep.name), "frozen.json", content)
     return frozen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +14,14 @@ from small_experiments import Plan, comparable, misbehaving, num_starts
 from tiny_text import TinyText, corpus_rows, write_corpus
 
 from harness.backbones.recipe import load_recipe
+from harness.checks.verify import verify
 from harness.config.trial import TrialConfig
 from harness.errors import UserError
 from harness.launch.events import TrialEvent
 from harness.launch.run_experiment import RunReport, check_fingerprints, preflight, run_experiment
+from harness.records.digests import read_digests
 from harness.records.store import TrialFolder
+from harness.tables.build import build_table
 from harness.training.pretrain import pretrain
 from harness.training.resources import Resources
 
@@ -48,6 +52,73 @@ def test_more_seeds_train_only_what_is_missing(plan: Plan) -> None:
         "adapters/seed1",
         "adapters/seed2",
     ]
+
+
+def test_an_old_results_manifest_stays_as_it_is(plan: Plan) -> None:
+    """Results from before launches were noted: a launch that changes nothing changes no byte, and adds no file."""
+    first = plan(seeds=(0,))
+    run_experiment(first, 1, lambda event: None)
+    path = first.store.path / "experiment.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("launches", "notes"):
+        content.pop(name)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    (first.store.path / "digests.json").unlink()
+    files = {path: path.read_bytes() for path in first.store.path.rglob("*") if path.is_file()}
+    run(plan, seeds=(0,))
+    assert {path: path.read_bytes() for path in first.store.path.rglob("*") if path.is_file()} == files
+
+
+def test_what_later_launches_add_is_appended(plan: Plan) -> None:
+    first = plan({"frozen": FROZEN}, seeds=(0, 1))
+    run_experiment(first, 1, lambda event: None)
+    (launched,) = first.store.manifest().launches
+    assert launched.at is not None and launched.num_finished == 0 and list(launched.arms) == ["frozen"]
+    run(plan, arms={"frozen": FROZEN, "adapters": {}}, seeds=(0, 1))
+    manifest = first.store.manifest()
+    assert manifest.launches[0] == launched and manifest.launches[1].arms == manifest.arms
+    assert manifest.launches[1].num_finished == 2 and manifest.notes == ()
+    assert verify(first.store.path.parent, "small").findings.drifts == []
+
+
+def test_what_a_later_launch_leaves_out_is_told(plan: Plan) -> None:
+    arms = {"frozen": FROZEN, "adapters": {}}
+    first = plan(arms, seeds=(0, 1, 2))
+    run_experiment(first, 1, lambda event: None)
+    run(plan, arms=arms, seeds=(0, 2))
+    manifest = first.store.manifest()
+    (note,) = manifest.notes
+    assert note.text == "launched earlier, and not in this table: frozen (seed 1), adapters (seed 1)"
+    assert any(footnote.text == note.text for footnote in build_table(first.store).footnotes)
+    assert verify(first.store.path.parent, "small").findings.drifts == []
+    first.store.write_manifest(manifest.model_copy(update={"notes": ()}))
+    assert any("it lacks the note" in str(drift) for drift in verify(first.store.path.parent, "small").findings.drifts)
+    run(plan, arms=arms, seeds=(0, 1, 2))
+    assert first.store.manifest().notes == ()  # all are shown again
+
+
+def test_an_old_plan_is_kept_when_another_is_launched(plan: Plan) -> None:
+    first = plan({"frozen": FROZEN, "adapters": {}})
+    run_experiment(first, 1, lambda event: None)
+    old = first.store.manifest().model_copy(update={"launches": ()})
+    first.store.write_manifest(old)
+    run(plan, arms={"frozen": FROZEN})
+    manifest = first.store.manifest()
+    assert [launch.at is None for launch in manifest.launches] == [True, False]
+    assert manifest.launches[0].arms == old.arms and "adapters (seed 0)" in manifest.notes[0].text
+
+
+def test_a_trial_that_is_trained_again_has_a_digest_of_its_own(plan: Plan) -> None:
+    first = plan({"frozen": FROZEN, "adapters": {}})
+    run_experiment(first, 1, lambda event: None)
+    before = read_digests(first.store)
+    shutil.rmtree(first.pending[1].folder)
+    run(plan, arms={"frozen": FROZEN, "adapters": {}})
+    after = read_digests(first.store)
+    assert before is not None and after is not None and before.records.keys() == after.records.keys()
+    changed = [key for key in after.records if after.records[key] != before.records[key]]
+    assert changed == [f"records/{first.pending[1].config.trial_id}"]
+    assert verify(first.store.path.parent, "small").findings.drifts == []
 
 
 def test_equal_configs_in_two_arms_are_one_trial(plan: Plan, events: list[TrialEvent]) -> None:

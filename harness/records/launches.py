@@ -1,0 +1,85 @@
+"""What an experiment was launched as. Its manifest keeps every plan, so that nothing can be left out in silence.
+
+A table shows the last plan. Trials that only an earlier plan has (an arm or a seed taken out of the file, the winners
+of a smaller budget) are named in a note of the manifest, which the table prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.config.notes import Note
+from harness.config.table import TableSettings
+from harness.records.schema import Launch, Manifest
+from harness.records.store import MANIFEST, RecordStore
+
+TOLD = ("alpha", "baseline")  # settings whose change after a launch the table tells: they decide what is significant
+
+
+def declare_launch(store: RecordStore, manifest: Manifest) -> Manifest:
+    """The manifest with the plans of all launches, this one included if it is another plan than the last one's.
+
+    Where nothing changes, it is the manifest that is there already, be it one without launches.
+    """
+    known = store.manifest() if (store.path / MANIFEST).exists() else None
+    launches = () if known is None else known.launches
+    if known is None or (known.arms, known.table) != (manifest.arms, manifest.table):
+        if known is not None and not launches:
+            launches = (Launch(at=None, arms=known.arms, table=known.table),)
+        ids = trial_ids(manifest.arms)
+        num_finished = sum(store.trial(trial_id).is_finished() for trial_id in ids)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        launches += (Launch(at=now, num_finished=num_finished, arms=manifest.arms, table=manifest.table),)
+    made = manifest.model_copy(update={"launches": launches})
+    return made.model_copy(update={"notes": (*manifest.notes, *launch_notes(made))})
+
+
+def launch_notes(manifest: Manifest) -> list[Note]:
+    """What the table must say of earlier plans: trials that it does not show, and settings that were others."""
+    notes = []
+    left_out = left_out_trials(manifest)
+    if left_out:
+        each = ", ".join(f"{row} ({_seeds_text(seeds)})" for row, seeds in left_out.items())
+        notes.append(Note("missing", f"launched earlier, and not in this table: {each}"))
+    for key in TOLD if manifest.launches else ():
+        usual = TableSettings.model_fields[key].default
+        first, now = (found.get(key, usual) for found in (manifest.launches[0].table, manifest.table))
+        if first != now:
+            told = ("none" if value is None else str(value) for value in (now, first))
+            notes.append(Note("test", "{} is {}, but was {} when the experiment was first launched".format(key, *told)))
+    return notes
+
+
+def _seeds_text(seeds: list[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def left_out_trials(manifest: Manifest) -> dict[str, list[int]]:
+    """Row -> seeds of the trials that an earlier plan has, and the manifest's arms have not."""
+    shown = trial_ids(manifest.arms)
+    left_out: dict[str, list[int]] = {}
+    for launch in manifest.launches:
+        for row, seeds in launch.arms.items():
+            for seed, trial_id in seeds.items():
+                if trial_id not in shown and seed not in left_out.setdefault(row, []):
+                    left_out[row].append(seed)
+    return {row: sorted(seeds) for row, seeds in left_out.items() if seeds}
+
+
+def trial_ids(*plans: dict[str, dict[int, str]]) -> set[str]:
+    """The trials of some plans."""
+    return {trial_id for arms in plans for seeds in arms.values() for trial_id in seeds.values()}
+
+
+def differences(launched: Launch, manifest: Manifest) -> Iterable[tuple[str, Any, Any]]:
+    """Where a manifest is not what was launched: the place, what it has, and what was launched (None: nothing)."""
+    for row in dict.fromkeys([*launched.arms, *manifest.arms]):
+        before, now = launched.arms.get(row, {}), manifest.arms.get(row, {})
+        for seed in sorted({*before, *now}):
+            if before.get(seed) != now.get(seed):
+                yield f"{row}, seed {seed}", now.get(seed), before.get(seed)
+    for key in dict.fromkeys([*launched.table, *manifest.table]):
+        if launched.table.get(key) != manifest.table.get(key):
+            yield f"table.{key}", manifest.table.get(key), launched.table.get(key)
