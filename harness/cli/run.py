@@ -60,12 +60,18 @@ def run(
     distinct = len(plan.reused) + len(plan.pending)
     same = "" if distinct == len(trials) else f" ({distinct} distinct)"
     print(f"{loaded.name}: {len(trials)} trials{same}, {len(plan.reused)} finished, {len(plan.pending)} to train")
-    preflight(plan)
+    tell_remarks(preflight(plan))
     with following(plan.store.path, tracker):
         with run_progress(plan.pending, quiet) as progress:
             report = run_experiment(plan, jobs, progress.hear, launcher)
         show_table(plan.store)
     end_with(report.failures, 2 if report.user_error else 1)
+
+
+def tell_remarks(remarks: list[str]) -> None:
+    """Print what the user must know of the data before anything is trained; every table has it as a footnote too."""
+    for remark in remarks:
+        print(f"data: {remark}", flush=True)
 
 
 def end_with(failures: list[str], code: int = 1) -> None:

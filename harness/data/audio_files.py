@@ -68,9 +68,9 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Yield the open file; raises DataError for one that is missing or no audio, and for what fails in the block."""
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-        raise DataError(f"{path}: cannot be read as audio: it is not a file")
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise DataError(f"{path}: cannot be read as audio: it is not a file")
         if missing := _missing_bytes(path):
             have = path.stat().st_size
             raise DataError(f"{path}: cannot be used as audio: {_cut(have, have + missing, 'bytes')}")
@@ -86,7 +86,9 @@ def _opened(path: Path) -> Iterator[Any]:
         raise DataError(f"{path}: cannot be read as audio: {reason}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read as audio: {error.strerror or error}") from error
-    except (RuntimeError, MemoryError) as error:
+    except DataError:
+        raise
+    except (RuntimeError, MemoryError, ValueError) as error:  # ValueError: a name that no file can have
         raise DataError(f"{path}: cannot be read as audio: {error}") from error
 
 

@@ -90,6 +90,10 @@ class Corpus:
     """Group -> split, for corpora that come with an official split; None: by hash of the group."""
     left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Domain -> reason -> how many items of the source were not used."""
+    first_left_out: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Domain -> reason -> where the first of them stands, for corpora that are a user's file."""
+    noticed: tuple[str, ...] = ()
+    """What was noticed in the user's file; said when a launch begins, and under every table."""
     is_sealed: bool = False
     """Whether the test examples have been taken out, so that a search cannot see them (see `sealed`)."""
 
@@ -103,8 +107,21 @@ class Corpus:
 
     def examples(self, domain: str) -> tuple[Example, ...]:
         """Return all examples of `domain`; raises DataError with the choices when there is no such domain."""
-        must_be_in(domain, self.domains, f"corpus {self.name} has no domain {domain!r}", DataError)
+        start = f"corpus {self.name} has no domain {domain!r}"
+        if domain not in self.domains and domain in self.left_out:
+            start = f"corpus {self.name}: domain {domain!r} has no usable example; {self.left_out_text(domain)}"
+        must_be_in(domain, self.domains, start, DataError)
         return self.domains[domain]
+
+    def left_out_text(self, domain: str) -> str:
+        """Say how many items of `domain` were left out, why, and where the first of each kind stands."""
+        reasons, firsts = self.left_out[domain], self.first_left_out.get(domain, {})
+        parts = [f"{why}: {n}{f', first in {firsts[why]}' if why in firsts else ''}" for why, n in reasons.items()]
+        return f"left out of {domain}: {sum(reasons.values())} ({'; '.join(parts)})"
+
+    def remarks(self, domains: Iterable[str]) -> tuple[str, ...]:
+        """Return what was noticed in the user's file, and what was left out of `domains`."""
+        return (*self.noticed, *(self.left_out_text(name) for name in domains if any(self.left_out.get(name, {}))))
 
     def split(self, domain: str, split: Split) -> tuple[Example, ...]:
         """Return the examples of `domain` that belong to `split`, in corpus order.
@@ -136,6 +153,20 @@ class Corpus:
         if len(typed) != len(examples):
             raise DataError(f"corpus {self.name} is a {self.modality} corpus, not one of {kind.__name__}")
         return typed
+
+
+class LeftOut:
+    """Counts items that a loader does not use: `counts` and `firsts` are what a Corpus has of them."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, dict[str, int]] = {}
+        self.firsts: dict[str, dict[str, str]] = {}
+
+    def add(self, domain: str, reason: str, place: str) -> None:
+        """Count an item, which stands at `place` ("PATH, line N"; the file's folder is not kept)."""
+        reasons = self.counts.setdefault(domain, {})
+        reasons[reason] = reasons.get(reason, 0) + 1
+        self.firsts.setdefault(domain, {}).setdefault(reason, Path(place).name)
 
 
 @lru_cache(maxsize=1 << 17)
@@ -197,7 +228,8 @@ def check_corpus(corpus: Corpus) -> Corpus:
     Raises DataError naming the first thing that is wrong.
     """
     if not corpus.domains:
-        raise DataError(f"corpus {corpus.name} has no domains")
+        reasons = "; ".join(map(corpus.left_out_text, corpus.left_out))
+        raise DataError(f"corpus {corpus.name} has no domains{f' with a usable example; {reasons}' if reasons else ''}")
     seen: set[str] = set()
     for domain, examples in corpus.domains.items():
         if not examples:

@@ -96,22 +96,25 @@ def manifest_of(experiment: Experiment) -> Manifest:
     )
 
 
-def preflight(plan: RunPlan, resources: Resources | None = None) -> None:
+def preflight(plan: RunPlan, resources: Resources | None = None) -> list[str]:
     """Check everything that can be wrong before anything is trained: data, audio, backbones, layers, adapters.
 
     Args:
         resources: for a caller that goes on to use what is loaded here.
 
+    Returns what the user must know of the data: what was left out, and what was noticed in a file of their own.
+
     Raises:
         UserError: one line about the first problem.
     """
     if not plan.pending:
-        return
+        return []
     from harness.training.resources import Resources
     from harness.training.trial import Trial
 
     resources = resources or Resources()
     checked: set[str] = set()
+    remarks: dict[str, None] = {}
     for task in plan.pending:
         config = task.config
         known = config.model_copy(update={"seed": 0}).trial_id  # seeds change nothing that is checked here
@@ -122,7 +125,10 @@ def preflight(plan: RunPlan, resources: Resources | None = None) -> None:
             Trial(config, resources).check()
         except UserError as error:
             raise UserError(f"{plan.experiment.path}: arm {task.run.arm}: {error}") from error
+        corpus = resources.domains(config).corpus
+        remarks |= dict.fromkeys(corpus.remarks((config.data.target, *config.data.source)))
     check_fingerprints(plan, resources)
+    return list(remarks)
 
 
 def check_fingerprints(plan: RunPlan, resources: Resources) -> None:

@@ -19,11 +19,13 @@ if TYPE_CHECKING:  # torch is loaded only when there is something to check
     from harness.training.resources import Resources
 
 
-def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> None:
+def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> list[str]:
     """Check each arm's trial at the ends of its space, on training and validation data only.
 
     Args:
         resources: sealed ones, for a caller that goes on to use what is loaded here.
+
+    Returns what the user must know of the data: what was left out, and what was noticed in a file of their own.
 
     Raises:
         UserError: one line about the first problem: `SWEEPFILE: arm NAME: ...`.
@@ -33,6 +35,7 @@ def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> None:
 
     resources = resources or Resources(sealed=True)
     checked: set[str] = set()
+    remarks: dict[str, None] = {}
     for arm in sweep.arms:
         for config in ends(sweep, arm):
             if config.trial_id in checked:
@@ -42,6 +45,9 @@ def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> None:
                 Trial(config, resources).check()
             except UserError as error:
                 raise UserError(f"{sweep.path}: arm {arm.name}: {error}") from error
+            corpus = resources.domains(config).corpus
+            remarks |= dict.fromkeys(corpus.remarks((config.data.target, *config.data.source)))
+    return list(remarks)
 
 
 def ends(sweep: Sweep, arm: Arm) -> Iterator[TrialConfig]:

@@ -99,6 +99,8 @@ class SweepPlan:
     path: Path
     arms: tuple[ArmPlan, ...]
     num_jobs: int
+    remarks: tuple[str, ...] = ()
+    """What was noticed in the data, and left out of it."""
 
     @property
     def num_new(self) -> int:
@@ -158,16 +160,17 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
         _count_arm(sweep, arm, points.get(arm.name, []), confirm[arm.name], frozen is not None, results)
         for arm in sweep.arms
     ]
+    remarks: list[str] = []
     if any(arm.is_left for arm in arms):
         resources = _load(sealed=True)
-        preflight_sweep(sweep, resources)
+        remarks = preflight_sweep(sweep, resources)
         prices = _prices(results, (sweep.name, sweep.experiment.name), resources)
         for number, arm in enumerate(sweep.arms):
             trial = sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0])
             begun = stored[arm.name].attrs.get("execution") if arm.name in stored else None
             known = None if begun is None else Execution.model_validate(begun)
             arms[number] = _price_arm(arms[number], trial, prices, f"{sweep.path}: arm {arm.name}", known)
-    return SweepPlan(sweep.name, sweep.path, tuple(arms), num_jobs)
+    return SweepPlan(sweep.name, sweep.path, tuple(arms), num_jobs, tuple(remarks))
 
 
 def plan_experiment(experiment: Experiment, trials: Sequence[PlannedTrial], results: Path, num_jobs: int) -> SweepPlan:
@@ -184,14 +187,15 @@ def plan_experiment(experiment: Experiment, trials: Sequence[PlannedTrial], resu
         ArmPlan(name, "", Count(), Count(), _count_records(store, found), 1, found[0].loop.epochs)
         for name, found in configs.items()
     ]
+    remarks: list[str] = []
     if any(arm.is_left for arm in arms):
         resources = _load(sealed=False)
-        preflight(plan_run(experiment, trials, results), resources)
+        remarks = preflight(plan_run(experiment, trials, results), resources)
         prices = _prices(results, (experiment.name,), resources)
         arms = [
             _price_arm(arm, configs[arm.name][0], prices, f"{experiment.path}: arm {arm.name}", None) for arm in arms
         ]
-    return SweepPlan(experiment.name, experiment.path, tuple(arms), num_jobs)
+    return SweepPlan(experiment.name, experiment.path, tuple(arms), num_jobs, tuple(remarks))
 
 
 def _count_arm(

@@ -92,7 +92,8 @@ class Trial:
         self.report = report
         self.device = torch.device(config.loop.device)
         self.dtype = dtype_of(config.loop)
-        self.notes = [Note("data", text) for text in self.domains.corpus.notes]
+        corpus, data = self.domains.corpus, config.data
+        self.notes = [Note("data", text) for text in (*corpus.notes, *corpus.remarks((data.target, *data.source)))]
         self.executed = engine.execution.record("plain", "nothing is trained")  # until a training is due
 
     def run(self) -> Outcome:

@@ -4,18 +4,20 @@ Optional columns: `group` (what must not straddle a split; default: copies of th
 valid or test for every row; default: by hash of the group) and `key`. docs/reference/data.md shows the formats.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+import difflib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.data.audio_files import audio_seconds
 from harness.data.cache import sha256_file
+from harness.data.corpora.class_names import check_classes, given_classes, notes_on_classes, notes_on_twins
 from harness.data.corpora.local_rows import Row, read_rows
 from harness.data.corpus import (
     SPLITS,
     Corpus,
-    Example,
-    Modality,
+    LeftOut,
     SpeechExample,
     Split,
     TextExample,
@@ -24,11 +26,13 @@ from harness.data.corpus import (
 )
 from harness.data.errors import DataError
 from harness.data.speech_text import SPEECH_ALPHABET, normalise_transcript, rejection
-from harness.data.text_cleaning import clean_text, copy_key
+from harness.data.text_cleaning import LOST, clean_name, clean_text, copy_key
 from harness.errors import must_be_in
 
 TEXT_COLUMNS, SPEECH_COLUMNS = ("domain", "text", "label"), ("domain", "path", "transcript")
 LONGEST_S = 20.0
+SAME_LENGTH_S = 0.05  # a stated duration this close to the file's is the whole file: manifests round
+WORDS_OF_A_TEXT = 3
 
 
 def load_manifest(path: Path, *, labels: Sequence[str] | None = None, longest_s: float = LONGEST_S) -> Corpus:
@@ -36,24 +40,53 @@ def load_manifest(path: Path, *, labels: Sequence[str] | None = None, longest_s:
 
     `labels` names the classes of a text corpus in order (default: those found, sorted). Speech clips above
     `longest_s` seconds are left out and counted. Raises DataError, with file and line, for missing columns,
-    unknown labels or splits, a group in two splits, and audio that cannot be read.
+    unknown labels or splits, labels that are no classes, a group in two splits, and audio that cannot be read.
     """
-    rows = read_rows(path)
-    columns = TEXT_COLUMNS if "text" in rows[0].columns else SPEECH_COLUMNS
+    rows, notes = read_rows(path)
+    rows = [_of_nemo(row) for row in rows]
+    is_text = "text" in rows[0].columns and not {"path", "transcript"} <= rows[0].columns.keys()
+    columns = TEXT_COLUMNS if is_text else SPEECH_COLUMNS
     for row in rows:
         for column in columns:
             if not row.columns.get(column, "").strip():
-                raise DataError(f"{row.place}: column {column!r} is missing or empty; needed: {', '.join(columns)}")
+                have = ", ".join(filter(None, row.columns)) or "none"
+                raise DataError(
+                    f"{row.place}: column {column!r} is missing or empty; needed: {', '.join(columns)}; found: {have}"
+                )
+    rows = [_with_clean_names(row) for row in rows]
     splits = _fixed_splits(rows)
     name = f"manifest:{path.stem}"
-    if columns == TEXT_COLUMNS:
-        return _text_corpus(name, rows, labels, splits)
-    return _speech_corpus(name, rows, splits, longest_s)
+    corpus = _text_corpus(name, rows, labels, path) if is_text else _speech_corpus(name, rows, longest_s)
+    noticed = (*notes, *corpus.noticed, *notes_on_twins("domains", sorted({row.columns["domain"] for row in rows})))
+    fingerprint = corpus.fingerprint
+    if splits is not None:
+        fingerprint = fingerprint_rows([("contents", fingerprint), *splits.items()])
+    corpus = replace(corpus, fingerprint=fingerprint, fixed_splits=splits)
+    noticed = (*noticed, *_notes_on_columns(rows, columns), *_notes_on_copies(corpus))
+    return replace(corpus, noticed=noticed)
+
+
+def _of_nemo(row: Row) -> Row:
+    """Return a row of a NeMo manifest (audio_filepath, text, offset, duration) with this project's columns."""
+    columns = dict(row.columns)
+    for theirs, ours in (("audio_filepath", "path"), ("text", "transcript")):
+        if "audio_filepath" in row.columns and theirs in columns and ours not in columns:
+            columns[ours] = columns.pop(theirs)
+    return replace(row, columns=columns)
+
+
+def _with_clean_names(row: Row) -> Row:
+    """Return a row whose names (domain, class, group, key) are as a reader sees them: `films ` is `films`."""
+    names = {name: clean_name(row.columns[name]) for name in ("domain", "label", "group", "key") if name in row.columns}
+    for name in ("domain", "label"):
+        if name in names and not names[name]:
+            raise DataError(f"{row.place}: column {name!r} holds invisible characters alone")
+    return replace(row, columns=row.columns | names)
 
 
 def _group(row: Row) -> str:
     """Return the group of a row; the same for all domains, so that a shared group is held out in each of them."""
-    if group := row.columns.get("group", "").strip():
+    if group := row.columns.get("group", ""):
         return group
     return copy_key(row.columns.get("text") or row.columns["transcript"])
 
@@ -64,7 +97,8 @@ def _fixed_splits(rows: Sequence[Row]) -> dict[str, Split] | None:
         return None
     splits: dict[str, Split] = {}
     for row in rows:
-        split = next((s for s in SPLITS if s == row.columns.get("split")), None)
+        written = row.columns.get("split", "").strip().casefold()
+        split = next((s for s in SPLITS if s == written), None)
         if split is None:
             raise DataError(f"{row.place}: split is {row.columns.get('split')!r}; choices: {', '.join(SPLITS)}")
         if splits.setdefault(_group(row), split) != split:
@@ -76,36 +110,55 @@ def _key(row: Row, number: int) -> str:
     return f"{row.columns['domain']}/{row.columns.get('key') or number}"
 
 
-def _text_corpus(
-    name: str, rows: Sequence[Row], labels: Sequence[str] | None, splits: Mapping[str, Split] | None
-) -> Corpus:
-    symbols = tuple(labels) if labels else tuple(sorted({row.columns["label"].strip() for row in rows}))
+def _text_corpus(name: str, rows: Sequence[Row], labels: Sequence[str] | None, path: Path) -> Corpus:
+    found = [row.columns["label"] for row in rows]
+    if labels is None:
+        check_classes([row.columns["text"] for row in rows], found, str(path))
+    symbols = tuple(sorted(set(found))) if labels is None else given_classes(labels, found)
     domains: dict[str, list[TextExample]] = defaultdict(list)
-    left_out: dict[str, Counter[str]] = defaultdict(Counter)
-    seen: set[tuple[str, str]] = set()
+    left_out = LeftOut()
+    seen: dict[tuple[str, str], str] = {}
     for number, row in enumerate(rows, start=1):
-        domain, text, label = row.columns["domain"], clean_text(row.columns["text"]), row.columns["label"].strip()
+        domain, text, label = row.columns["domain"], clean_text(row.columns["text"]), row.columns["label"]
         must_be_in(label, symbols, f"{row.place}: unknown label {label!r}", DataError)
-        if (domain, text.casefold()) in seen:
-            left_out[domain]["same text twice"] += 1
-            continue
-        seen.add((domain, text.casefold()))
-        domains[domain].append(
-            TextExample(key=_key(row, number), group=_group(row), domain=domain, text=text, label=symbols.index(label))
-        )
-    fingerprint = fingerprint_texts(e for examples in domains.values() for e in examples)
-    return _corpus(name, "text", domains, symbols, fingerprint, splits, left_out)
+        same = (domain, text.casefold())
+        if not text:
+            left_out.add(domain, "no text", row.place)
+        elif same in seen:
+            other = "" if seen[same] == label else ", with another label"
+            left_out.add(domain, f"same text twice{other}", row.place)
+        else:
+            seen[same] = label
+            domains[domain].append(
+                TextExample(
+                    key=_key(row, number), group=_group(row), domain=domain, text=text, label=symbols.index(label)
+                )
+            )
+    lost = [row.place for row in rows if LOST.search(row.columns["text"])]
+    notes = notes_on_classes(symbols, found)
+    if lost:
+        where = Path(lost[0]).name
+        notes.append(f"{len(lost)} texts have characters that were lost (U+FFFD, half an emoji), first in {where}")
+    return Corpus(
+        name=name,
+        modality="text",
+        domains={domain: tuple(domains[domain]) for domain in sorted(domains)},
+        symbols=symbols,
+        fingerprint=fingerprint_texts(e for examples in domains.values() for e in examples),
+        left_out=left_out.counts,
+        first_left_out=left_out.firsts,
+        noticed=tuple(notes),
+    )
 
 
-def _speech_corpus(name: str, rows: Sequence[Row], splits: Mapping[str, Split] | None, longest_s: float) -> Corpus:
+def _speech_corpus(name: str, rows: Sequence[Row], longest_s: float) -> Corpus:
     domains: dict[str, list[SpeechExample]] = defaultdict(list)
-    left_out: dict[str, Counter[str]] = defaultdict(Counter)
+    left_out = LeftOut()
     for number, row in enumerate(rows, start=1):
         domain, raw = row.columns["domain"], row.columns["transcript"]
-        path = row.base / row.columns["path"]
-        seconds = audio_seconds(path)
+        path, seconds, segment = _recording(row)
         if reason := rejection(raw, seconds, longest_s=longest_s):
-            left_out[domain][reason] += 1
+            left_out.add(domain, reason, row.place)
             continue
         domains[domain].append(
             SpeechExample(
@@ -115,30 +168,86 @@ def _speech_corpus(name: str, rows: Sequence[Row], splits: Mapping[str, Split] |
                 path=path,
                 seconds=seconds,
                 transcript=normalise_transcript(raw),
+                segment=segment,
             )
         )
     examples = [e for members in domains.values() for e in members]
-    fingerprint = fingerprint_rows((e.key, e.group, e.transcript, sha256_file(e.path)) for e in examples)
-    return _corpus(name, "speech", domains, SPEECH_ALPHABET, fingerprint, splits, left_out)
-
-
-def _corpus(
-    name: str,
-    modality: Modality,
-    domains: Mapping[str, Sequence[Example]],
-    symbols: tuple[str, ...],
-    fingerprint: str,
-    splits: Mapping[str, Split] | None,
-    left_out: Mapping[str, Counter[str]],
-) -> Corpus:
-    if splits is not None:
-        fingerprint = fingerprint_rows([("contents", fingerprint), *splits.items()])
+    digests = {path: sha256_file(path) for path in {e.path for e in examples}}
     return Corpus(
         name=name,
-        modality=modality,
+        modality="speech",
         domains={domain: tuple(domains[domain]) for domain in sorted(domains)},
-        symbols=symbols,
-        fingerprint=fingerprint,
-        fixed_splits=splits,
-        left_out=left_out,
+        symbols=SPEECH_ALPHABET,
+        fingerprint=fingerprint_rows(
+            (e.key, e.group, e.transcript, digests[e.path], *map(str, e.segment or ())) for e in examples
+        ),
+        left_out=left_out.counts,
+        first_left_out=left_out.firsts,
     )
+
+
+def _recording(row: Row) -> tuple[Path, float, tuple[float, float] | None]:
+    """Return a row's file, the seconds of it that are used, and the segment where that is not all of it.
+
+    Raises DataError when the file cannot be read, or the row's offset and duration do not lie in it.
+    """
+    try:
+        path = row.base / Path(row.columns["path"].strip()).expanduser()
+        whole_s = audio_seconds(path)
+    except (DataError, RuntimeError) as error:  # RuntimeError: the home of an unknown user
+        raise DataError(f"{row.place}: {error}") from error
+    offset_s, duration_s = _seconds(row, "offset", 0.0), _seconds(row, "duration", None)
+    assert offset_s is not None
+    rest_s = whole_s - offset_s
+    if not 0 <= offset_s < whole_s or (duration_s is not None and not 0 < duration_s <= rest_s + SAME_LENGTH_S):
+        lasts = "" if duration_s is None else f", duration {duration_s:g}"
+        raise DataError(f"{row.place}: offset {offset_s:g}{lasts} does not lie in {path}, which lasts {whole_s:.3f} s")
+    if offset_s == 0 and (duration_s is None or rest_s - duration_s <= SAME_LENGTH_S):
+        return path, whole_s, None
+    seconds = rest_s if duration_s is None else min(duration_s, rest_s)
+    return path, seconds, (offset_s, seconds)
+
+
+def _seconds(row: Row, column: str, missing: float | None) -> float | None:
+    written = row.columns.get(column, "").strip()
+    try:
+        return float(written) if written else missing
+    except ValueError as error:
+        raise DataError(f"{row.place}: {column} must be a number of seconds, got {written!r}") from error
+
+
+def _notes_on_columns(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """Return notes on the columns that are not read: further texts, misspelt names, and all others."""
+    optional = ("group", "split", "key", *(("offset", "duration") if columns == SPEECH_COLUMNS else ()))
+    names = dict.fromkeys(name for row in rows for name in row.columns if name)
+    unread = [name for name in names if name not in (*columns, *optional)]
+    notes = []
+    for name in unread:
+        if near := difflib.get_close_matches(name.casefold(), optional, 1, 0.8):
+            notes.append(f"the column {name!r} is not read; if it is the {near[0]}, call it {near[0]}")
+        elif _holds_texts([row.columns.get(name, "") for row in rows]):
+            read = "text" if columns == TEXT_COLUMNS else "transcript"
+            notes.append(f"the column {name!r} holds texts too, and is not read: an example is its {read} alone")
+    others = [name[:40] for name in unread if not any(f"column {name!r}" in note for note in notes)]
+    if others:
+        more = f" and {len(others) - 8} more" if len(others) > 8 else ""
+        notes.append(f"columns that are not read: {', '.join(others[:8])}{more}")
+    return notes
+
+
+def _holds_texts(values: Sequence[str]) -> bool:
+    """Whether most rows have another text of several words."""
+    texts = {value for value in values if len(value.split()) >= WORDS_OF_A_TEXT}
+    return 2 * len(texts) > len(values)
+
+
+def _notes_on_copies(corpus: Corpus) -> list[str]:
+    """Return a note when test texts are copies of training texts, as groups or splits that were given may have it."""
+    texts: dict[Split, list[str]] = {
+        split: [copy_key(e.text) for domain in corpus.domains for e in corpus.text(domain, split)]
+        for split in ("train", "test")
+        if corpus.modality == "text"
+    }
+    known = set(texts.get("train", ()))
+    copies = [key for key in texts.get("test", ()) if key in known]
+    return [f"{len(copies)} of {len(texts['test'])} test texts are copies of training texts"] if copies else []
