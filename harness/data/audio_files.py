@@ -1,5 +1,6 @@
 """The package's one use of soundfile: the length of an audio file, and its samples as an array. No torch here."""
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,12 +70,13 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
 def _opened(path: Path) -> Iterator[Any]:
     """Yield the open file; raises DataError for one that is missing or no audio, and for what fails in the block."""
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
             raise DataError(f"{path}: cannot be read as audio: it is not a file")
-        if missing := _missing_bytes(path):
-            have = path.stat().st_size
-            raise DataError(f"{path}: cannot be used as audio: {_cut(have, have + missing, 'bytes')}")
+        path.open("rb").close()  # where this fails, it says why; libsndfile calls it a system error
         with _ForwardFile(path) as file:
+            if missing := _missing_bytes(path):
+                have = path.stat().st_size
+                raise DataError(f"{path}: cannot be used as audio: {_cut(have, have + missing, 'bytes')}")
             if not MIN_RATE <= file.samplerate <= MAX_RATE:
                 raise DataError(
                     f"{path}: cannot be used as audio: its header says {file.samplerate} samples a second; "
@@ -115,7 +117,7 @@ def _has_length(file: Any, path: Path) -> bool:
 
 
 def _cut(have: float, promised: float, unit: str = "s") -> str:
-    return f"it is cut short, {have:.8g} of {promised:.8g} {unit} are there"
+    return f"it is cut short, {have:.10g} of {promised:.10g} {unit} are there"
 
 
 def _missing_bytes(path: Path) -> int:
