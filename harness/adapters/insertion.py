@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -76,34 +77,48 @@ class InsertionPoint(nn.Module, AdapterModuleMixin):
 class _InsertBehind:
     """A forward hook; an object, not a closure, so that a deepcopy of the model hooks the copied point."""
 
-    def __init__(self, point: InsertionPoint) -> None:
-        self.point = point
+    def __init__(self, point: InsertionPoint, steps_first: bool) -> None:
+        self.point, self.steps_first = point, steps_first
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         if not self.point.get_enabled_adapters():
             return None  # leaves the output object as it is
         if isinstance(output, Tensor):
-            return self.point(output)
-        if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
-            replaced = (self.point(output[0]), *output[1:])
-            return output._make(replaced) if hasattr(output, "_make") else replaced
+            return self._insert(output)
+        if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
+            replaced = (self._insert(output[0]), *output[1:])
+            if hasattr(output, "_make"):
+                return output._make(replaced)
+            return replaced if isinstance(output, tuple) else list(replaced)
         raise TypeError(
             f"attach_by_hook: the output of {type(module).__name__} has to be a tensor or a tuple that "
             f"starts with one, but it is {type(output).__name__}"
         )
 
+    def _insert(self, x: Tensor) -> Tensor:
+        x_BTD = x.transpose(0, 1) if self.steps_first else x
+        valid = self.point.valid_frames
+        if valid is not None and x_BTD.ndim == 3 and x_BTD.shape[1] > valid.shape[1]:
+            # The module has padded its steps on the right by itself: the point is to see those of the batch alone.
+            seen, more = x_BTD[:, : valid.shape[1]], x_BTD[:, valid.shape[1] :]
+            x_BTD = torch.cat([self.point(seen), more], dim=1)
+        else:
+            x_BTD = self.point(x_BTD)
+        return x_BTD.transpose(0, 1) if self.steps_first else x_BTD
 
-def attach_by_hook(module: nn.Module, point: InsertionPoint) -> RemovableHandle:
+
+def attach_by_hook(module: nn.Module, point: InsertionPoint, *, steps_first: bool = False) -> RemovableHandle:
     """Put an insertion point behind an existing module.
 
     The point is not made a child of the module: keep it in the model yourself (for instance in a
     ModuleList), so that its parameters, state and mode are found.
 
     Args:
-        module: its output is [..., D], or a tuple whose first item is.
+        module: its output is [..., D], or a tuple or list whose first item is.
         point: the point that the output passes through.
+        steps_first: the output is [T, B, D]; the point sees [B, T, D].
 
     Returns:
         The handle; `handle.remove()` takes the point out.
     """
-    return module.register_forward_hook(_InsertBehind(point))
+    return module.register_forward_hook(_InsertBehind(point, steps_first))

@@ -25,6 +25,8 @@ class Encoder(nn.Module, ABC):
     """What every backbone encoder offers: a width, named insertion points, and a masked forward pass."""
 
     dim: int
+    notes: tuple[str, ...] = ()
+    """What a record must tell of it."""
 
     @property
     def insertion_points(self) -> dict[str, InsertionPoint]:

@@ -19,6 +19,14 @@ import harness.data.audio_backend  # noqa: F401 - transformers imports torchaudi
 from harness.adapters import InsertionPoint, attach_by_hook
 from harness.backbones.blocks import valid_steps
 from harness.backbones.encoders import Encoder
+from harness.backbones.inspecting import (
+    NUM_STEPS,
+    SeenLayer,
+    layers_of,
+    reads_beyond_mask,
+    see_layers,
+    usable_positions,
+)
 from harness.errors import UserError
 
 
@@ -45,26 +53,35 @@ def model_directory(path: str) -> Path:
 class PretrainedTextEncoder(Encoder):
     """A transformers encoder (BERT-like: token ids and an attention mask in, last hidden state out).
 
+    Of a model with encoder and decoder (T5, BART), it is the encoder.
+
+    Attributes:
+        notes: what a record must tell of the model.
+
     Raises:
-        UserError: transformers cannot load the folder, weights are missing from it, or its model has no list of
-            layers to put insertion points behind.
+        UserError: transformers cannot load the folder, weights are missing from it, or its model is none that adapters
+            can be put into (harness.backbones.inspecting).
     """
 
     def __init__(self, directory: Path, max_length: int) -> None:
         super().__init__()
         self.model = load_transformers_model(directory)
-        positions = getattr(self.model.config, "max_position_embeddings", None)
-        if isinstance(positions, int) and 0 < positions < max_length:
+        self.dim = _width(self.model, directory)
+        positions = usable_positions(self.model)
+        if positions is not None and positions < max_length:
             raise UserError(f"encoder.max_length: {max_length}, but {directory} has {positions} positions")
-        self.dim = int(self.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
         try:
             layers = layers_of(self.model)
+            seen = see_layers(self.model, list(layers), self.dim, min(max_length, NUM_STEPS))
         except UserError as error:
             raise UserError(f"encoder.path: {directory}: {error}") from error
         points = [InsertionPoint(self.dim) for _ in layers]
         self.points = nn.ModuleList(points)
-        for layer, point in zip(layers, points, strict=True):
-            attach_by_hook(layer, point)
+        for layer, point, found in zip(layers, points, seen, strict=True):
+            attach_by_hook(layer, point, steps_first=found.steps_first)
+        self.notes = _notes(layers, seen)
+        if reads_beyond_mask(self.model, min(max_length, NUM_STEPS)):
+            self.notes += ("what the backbone gives for a text depends on the texts beside it in a batch",)
         # Its name, not the list: a second reference would be a second name of every weight.
         self._layers = next(name for name, module in self.model.named_modules() if module is layers)
 
@@ -122,6 +139,22 @@ class PretrainedTextEncoder(Encoder):
         return valid_BT[:, None, None, :].expand(-1, 1, valid_BT.shape[1], -1)
 
 
+def _width(model: nn.Module, directory: Path) -> int:
+    width = getattr(model.config, "hidden_size", None)
+    if not isinstance(width, int):
+        raise UserError(f"encoder.path: {directory}: the config of {type(model).__name__} has no hidden_size")
+    return width
+
+
+def _notes(layers: nn.ModuleList, seen: list[SeenLayer]) -> tuple[str, ...]:
+    """What must be told of layers that several places share: their adapters are shared as well."""
+    return tuple(
+        f"{found.num_runs} places of the backbone share layer {number} ({type(layer).__name__}), and its adapter too"
+        for number, (layer, found) in enumerate(zip(layers, seen, strict=True))
+        if found.num_runs > 1
+    )
+
+
 def _pass_on(x_BTD: Tensor, *args: Any, **options: Any) -> Tensor:
     """The forward of a layer that is left out."""
     return x_BTD
@@ -170,7 +203,7 @@ def load_transformers_model(directory: Path) -> nn.Module:
     for name, weight in model.named_parameters():
         if name in missing:
             weight.zero_()
-    loaded: nn.Module = model
+    loaded: nn.Module = model.get_encoder() if getattr(config, "is_encoder_decoder", False) else model
     return loaded
 
 
@@ -189,19 +222,3 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if had_bar:
             logging.enable_progress_bar()
-
-
-def layers_of(model: nn.Module) -> nn.ModuleList:
-    """The model's list of layers: its longest `ModuleList` of one class.
-
-    Raises:
-        UserError: there is none.
-    """
-    lists = [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.ModuleList) and len({type(item) for item in module}) == 1
-    ]
-    if not lists:
-        raise UserError(f"{type(model).__name__} has no list of layers, so adapters cannot be inserted")
-    return max(lists, key=len)

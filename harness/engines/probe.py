@@ -88,6 +88,8 @@ def describe_speed(config: TrialConfig, resources: Resources, known: Execution |
     if isinstance(cut, str):
         return f"{chosen}each trial trains by itself and runs all layers in every step: {cut}"
     engine, reason = _fastest(config, resources, Engines())
+    if engine == "plain":
+        return f"{chosen}each trial trains by itself and runs all layers in every step: {reason}"
     together = {"packed": "its trials can train together", "cut": f"its trials cannot train together: {reason}"}
     num_views = num_views_of(config.loop.augment)
     views = "" if num_views is None else f" of each of the {num_views} augmented views"
@@ -95,7 +97,7 @@ def describe_speed(config: TrialConfig, resources: Resources, known: Execution |
         f"the layers that never change ({cut[0]:.2f} of the forward pass) can be run once for each item{views}, "
         f"which makes training at most {cut[1]:.2f} times as fast"
     )
-    return f"{chosen}{gain}; {together.get(engine, f'it trains by the plain loop: {reason}')}"
+    return f"{chosen}{gain}; {together[engine]}"
 
 
 @dataclass(frozen=True)

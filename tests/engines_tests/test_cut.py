@@ -10,7 +10,7 @@ import torch
 from trial_configs import MakeConfig
 
 from harness.backbones.model import TaskModel
-from harness.engines.cut.cut import Cut, find_cut, num_block_weights, resumes, run_prefix, why_no_cut
+from harness.engines.cut.cut import Cut, find_cut, num_block_weights, run_prefix, why_no_cut, why_not_resumed
 from harness.training.resources import Resources
 
 
@@ -84,6 +84,7 @@ def test_an_encoder_that_does_not_resume_is_found(make_config: MakeConfig, resou
     domains = resources.domains(config)
     model: TaskModel = copy.deepcopy(domains.backbone.model).eval()
     batch = domains.plain_task.collate(domains.items("away", "valid")[:2], None)
-    assert resumes(model, batch.inputs, batch.lengths, Cut(0, 2))
+    assert why_not_resumed(model, batch.inputs, batch.lengths, Cut(0, 2)) is None
     model.encoder.forward_from = lambda x_BTD, valid_BT, layer: x_BTD  # type: ignore[method-assign]
-    assert not resumes(model, batch.inputs, batch.lengths, Cut(0, 2))
+    why = why_not_resumed(model, batch.inputs, batch.lengths, Cut(0, 2))
+    assert why == "the encoder gives other outputs when it is run in two parts"

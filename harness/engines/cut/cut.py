@@ -23,6 +23,7 @@ from harness.backbones.encoders import Encoder, masked_mean
 from harness.backbones.model import ClassifierHead, TaskModel
 from harness.config.trial import TrialConfig
 from harness.training.adapting import chosen_layers
+from harness.training.memory import is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,8 @@ def run_prefix(model: TaskModel, cut: Cut, inputs: Tensor, lengths_B: Tensor) ->
 
 
 @torch.no_grad()
-def resumes(model: TaskModel, inputs: Tensor, lengths_B: Tensor, cut: Cut) -> bool:
-    """Whether an encoder that is run in two parts gives the same outputs; some pretrained encoders may not.
+def why_not_resumed(model: TaskModel, inputs: Tensor, lengths_B: Tensor, cut: Cut) -> str | None:
+    """Why an encoder cannot be run in two parts; None where the parts give what the whole gives.
 
     Args:
         model: the base model, in eval mode.
@@ -134,10 +135,28 @@ def resumes(model: TaskModel, inputs: Tensor, lengths_B: Tensor, cut: Cut) -> bo
         lengths_B: the real steps.
         cut: where the parts meet.
     """
-    whole_BTD, valid_BT = model.encoder(inputs, lengths_B)
-    x_BTD, _ = model.encoder.forward_to(inputs, lengths_B, cut.layer)
-    found_BTD = model.encoder.forward_from(x_BTD, valid_BT, cut.layer)
-    return torch.allclose(found_BTD[valid_BT], whole_BTD[valid_BT], rtol=1e-4, atol=1e-4)
+    encoder = model.encoder
+    whole_BTD, valid_BT = encoder(inputs, lengths_B)
+    try:
+        x_BTD, _ = encoder.forward_to(inputs, lengths_B, cut.layer)
+        found_BTD = encoder.forward_from(x_BTD, valid_BT, cut.layer)
+    # A model of another library may raise anything when it is run in a way that it was not made for.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return f"the encoder cannot be run in two parts (it ends in a {type(error).__name__})"
+    if found_BTD.shape != whole_BTD.shape or not _close(found_BTD[valid_BT], whole_BTD[valid_BT]):
+        return "the encoder gives other outputs when it is run in two parts"
+    shortest = int(lengths_B.argmin())
+    length = lengths_B[shortest : shortest + 1]
+    alone_BTD, alone_BT = encoder(inputs[shortest : shortest + 1, : int(length)], length)
+    if not _close(alone_BTD[alone_BT], whole_BTD[shortest][valid_BT[shortest]]):
+        return "the encoder gives other outputs for an item beside a longer one, so they cannot be kept"
+    return None
+
+
+def _close(found: Tensor, expected: Tensor) -> bool:
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 class CutModel(TaskModel):

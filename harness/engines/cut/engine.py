@@ -30,8 +30,8 @@ class CutEngine(Engine):
     def choose(self, config: TrialConfig, domains: Domains, model: TaskModel) -> tuple[Engine, str | None]:
         if reason := why_no_cut(config):
             return PLAIN_ENGINE, reason
-        if not self.prefixes.of(domains).can_resume(config):
-            return PLAIN_ENGINE, "the encoder gives other outputs when it is run in two parts"
+        if reason := self.prefixes.of(domains).why_not(config):
+            return PLAIN_ENGINE, reason
         return self, None
 
     def fit(self, fitting: Fitting) -> FitState:

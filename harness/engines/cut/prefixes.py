@@ -12,7 +12,7 @@ from harness.backbones.model import TaskModel
 from harness.config.base import content_hash
 from harness.config.trial import AugmentSettings, LoopSettings, TrialConfig
 from harness.data.corpus import Split
-from harness.engines.cut.cut import Cut, find_cut, reads_padded_steps, resumes, run_prefix
+from harness.engines.cut.cut import Cut, find_cut, reads_padded_steps, run_prefix, why_not_resumed
 from harness.engines.cut.cut_task import CutTask
 from harness.engines.cut.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore, whole_steps
 from harness.engines.cut.slot_layers import Current, slotwise
@@ -47,21 +47,21 @@ class DomainPrefixes:
         self._domains, self._budget = domains, budget
         self._stores: dict[tuple[object, ...], PrefixStore] = {}
         self._slotwise: dict[tuple[str, str], tuple[_OneItemEach, TaskModel]] = {}
-        self._resumes: dict[tuple[Cut, str, str, str], bool] = {}
+        self._why_not: dict[tuple[Cut, str, str, str], str | None] = {}
 
     def cut(self, config: TrialConfig) -> Cut:
         """The cut of a trial that has one (harness.engines.cut.cut.why_no_cut)."""
         return find_cut(config, self._domains.frozen_model(config.loop))
 
-    def can_resume(self, config: TrialConfig) -> bool:
-        """Whether the backbone gives the same outputs in two parts; tried on two items, once for each cut."""
+    def why_not(self, config: TrialConfig) -> str | None:
+        """Why the backbone cannot be run in two parts; None where it can. Tried on two items, once for each cut."""
         domains, loop = self._domains, config.loop
         key = (self.cut(config), config.data.target, loop.device, loop.precision)
-        if key not in self._resumes:
+        if key not in self._why_not:
             items = sorted(domains.items(config.data.target, "valid"), key=lambda item: len(item.inputs))
             pair = domains.plain_task.collate([items[0], items[-1]], None).to(torch.device(loop.device), dtype_of(loop))
-            self._resumes[key] = resumes(domains.frozen_model(loop), pair.inputs, pair.lengths, key[0])
-        return self._resumes[key]
+            self._why_not[key] = why_not_resumed(domains.frozen_model(loop), pair.inputs, pair.lengths, key[0])
+        return self._why_not[key]
 
     def store(self, config: TrialConfig, model: TaskModel, domain: str, split: Split) -> PrefixStore:
         """What reaches a trial's cut, for the items of a split.
