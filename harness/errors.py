@@ -132,6 +132,19 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
+_PASSWORDS = (
+    re.compile(r"(://[^:/?#\s@]*:)\S+@"),
+    re.compile(r"((?:passw(?:or)?d|pwd)[\"']?\s*[=:]\s*)[^\s&]+", re.IGNORECASE),
+)
+
+
+def hide_passwords(text: str) -> str:
+    """Text with `***` for what looks like a password: in a URL, or after `password=`."""
+    for pattern in _PASSWORDS:
+        text = pattern.sub(lambda found: f"{found[1]}***{'@' if found[0].endswith('@') else ''}", text)
+    return text
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message; its class where it has none."""
     return (text_of(error).splitlines() or [type(error).__name__])[0].strip()

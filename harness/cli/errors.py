@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from harness.errors import printable
+from harness.errors import hide_passwords, printable
 
 
 def print_error(message: str) -> None:
     """Print a failure as one line."""
     line = " ".join(line.strip() for line in message.splitlines())
-    print(f"harness: {printable(line)}", file=sys.stderr, flush=True)
+    print(f"harness: {printable(hide_passwords(line))}", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a trial or check failed, 2 the user's input was wrong, 130
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
@@ -28,7 +29,7 @@ from harness.cli.sweep import sweep
 from harness.cli.sync import sync
 from harness.cli.table import table
 from harness.cli.verify import verify
-from harness.errors import TrialError, UserError, first_line, telling_interrupts, text_of
+from harness.errors import TrialError, UserError, first_line, hide_passwords, telling_interrupts, text_of
 
 # In the order of `harness --help`. A new command: a file with one function, and its name here.
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -37,6 +38,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(sync, pretrain, demo, doctor),
 )
 
+_SECRET = re.compile(r"^(storage[^=]*=)(?!env:).*", re.DOTALL)
 INTERRUPTED = "interrupted; run the same command again to go on from where it stopped"
 
 app = typer.Typer(
@@ -74,8 +76,11 @@ def main() -> None:
     """Entry point: run the command, turn errors into one line and an exit code."""
     try:
         # A command's exit code comes back from here; typer does not exit with it.
+        arguments = sys.argv[1:]
+        # W&B keeps the command line of a run, and worker processes are told it.
+        sys.argv[1:] = [_SECRET.sub(r"\1***", hide_passwords(argument)) for argument in arguments]
         with telling_interrupts():
-            code = app(prog_name="harness", standalone_mode=False)
+            code = app(arguments, prog_name="harness", standalone_mode=False)
     except KeyboardInterrupt:
         _end(INTERRUPTED, 130)
     except UserError as error:
@@ -118,6 +123,6 @@ def _end(message: str, code: int) -> NoReturn:
     if os.environ.get("HARNESS_DEBUG") and sys.exc_info()[0] is not None:
         import traceback
 
-        traceback.print_exc()
+        print(hide_passwords(traceback.format_exc()), end="", file=sys.stderr)
     print_error(message)
     sys.exit(code)

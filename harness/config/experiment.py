@@ -11,14 +11,14 @@ from typing import Any
 from harness.config.base import content_hash
 from harness.config.design import Design, design_arms, expand_design
 from harness.config.kinds import refuse_other_kind
-from harness.config.messages import validated
+from harness.config.messages import SECRET, shortened, validated
 from harness.config.notes import Note
 from harness.config.rows import RowId
 from harness.config.table import check_table
 from harness.config.trees import merge, set_dotted, unshared
 from harness.config.trial import ExperimentConfig, TrialConfig
 from harness.config.yaml import parse_yaml, read_yaml
-from harness.errors import UserError
+from harness.errors import UserError, hide_passwords
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ def parse_overrides(overrides: Iterable[str]) -> list[tuple[str, Any]]:
     for argument in overrides:
         key, separator, text = argument.partition("=")
         if not separator or not key or "" in key.split("."):
-            raise UserError(f"override {argument!r}: expected key=value, as in optim.lr=3e-4")
-        pairs.append((key, parse_yaml(text, f"override {argument!r}")))
+            raise UserError(f"override {hide_passwords(repr(argument))}: expected key=value, as in optim.lr=3e-4")
+        shown = key if key.partition(".")[0] == SECRET else shortened(hide_passwords(argument))
+        pairs.append((key, parse_yaml(text, f"override {shown}")))
     return pairs
 
 

@@ -13,6 +13,8 @@ from pydantic_core import ErrorDetails
 from harness.errors import UserError
 
 M = TypeVar("M", bound=BaseModel)
+SECRET = "storage"  # the setting whose value may hold a password
+MAX_SHOWN = 200
 
 
 def validated(model: type[M], content: Any, where: str) -> M:
@@ -58,7 +60,18 @@ def one_line(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         return f"{where}: {'.'.join([*keys, name])}: {wrong}; choices: {', '.join(types)}{hint}{tail}"
     if problem["type"] == "value_error":
         return f"{start}{message}{tail}"
-    return f"{start}{message}, got {problem['input']!r}{tail}"
+    if keys[:1] == [SECRET]:
+        return f"{start}{message} (what was given is not shown, as it may hold a password){tail}"
+    return f"{start}{message}, got {shortened(problem['input'])}{tail}"
+
+
+def shortened(value: Any) -> str:
+    """A value as a message shows it: a long one by its beginning."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, or a value within itself
+        return f"a {type(value).__name__} that is too long to be shown"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
 
 
 def _unknown_key(problem: ErrorDetails, model: type[BaseModel]) -> tuple[list[str], list[str]] | None:

@@ -279,7 +279,8 @@ class SweepConfig(Settings):
     confirm: ConfirmSettings
     """How winners are picked, and the fresh seeds that confirm them."""
     storage: str | None = None
-    """The URL of a PostgreSQL or MySQL server, for workers on several machines; by default an SQLite file."""
+    """The URL of a PostgreSQL or MySQL server, for workers on several machines; by default an SQLite file. `env:NAME`
+    reads it from an environment variable, so that no file or command line holds its password."""
     table: TableSettings = TableSettings()
     """What the table shows."""
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, hide_passwords
 
 MISSING = object()  # what `get_dotted` gives for a key that is not there
 
@@ -40,7 +40,8 @@ def set_dotted(tree: dict[str, Any], dotted: str, value: Any, where: str) -> Non
         child = node[key]
         if not isinstance(child, dict):
             path = ".".join(parents[: depth + 1])
-            raise UserError(f"{where}: {path} is {child!r}, not a mapping, so {dotted} cannot be set")
+            found = hide_passwords(repr(child))
+            raise UserError(f"{where}: {path} is {found}, not a mapping, so {dotted} cannot be set")
         node = child
     node[last] = value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
 import time
@@ -14,14 +13,13 @@ from typing import Any, TypeVar
 import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from harness.errors import UserError, first_line
+from harness.search.storage_url import DRIVERS, optuna_url, shown, sqlite_path, storage_url
 
 BUSY_TIMEOUT_S = 60
 MAX_TRIES = 8
-DRIVERS = {"postgresql": ("psycopg", "psycopg[binary]"), "mysql": ("pymysql", "pymysql")}  # SQLAlchemy's name, pip's
-CHOICES = "a path of a SQLite file, postgresql://USER:PASSWORD@HOST/DATABASE or mysql://USER:PASSWORD@HOST/DATABASE"
 T = TypeVar("T")
 
 
@@ -42,20 +40,16 @@ def retry(action: Callable[[], T], shown_url: str) -> T:
 
 def open_storage(url_or_path: str | Path, heartbeat_s: int, grace_s: int) -> tuple[RDBStorage, str]:
     """Connect and make the tables; the storage, and its URL without a password."""
-    if isinstance(url_or_path, str) and "://" in url_or_path:
-        url = _parse(url_or_path)
-    else:
-        url = sqlalchemy.URL.create("sqlite", database=os.fspath(url_or_path))
-    if url.get_backend_name() == "sqlite":
-        path = Path(url.database or "")
+    url = storage_url(url_or_path)
+    seen, path = shown(url), sqlite_path(url)
+    if path is not None:
         # The connections are made by `creator`: the URL only names the dialect, and a path may hold any sign.
-        shown, text = str(path), "sqlite:///search.db"
+        text = "sqlite:///search.db"
         _check_sqlite(path)
         options: dict[str, Any] = {"creator": lambda: _connect_sqlite(path)}
     else:
-        shown = _shown(url)
         options = {"connect_args": {"connect_timeout": 10}, "pool_pre_ping": True}
-        _check_server(url, shown, options)
+        _check_server(url, seen, options)
         text = optuna_url(url)
 
     def make() -> RDBStorage:
@@ -70,46 +64,13 @@ def open_storage(url_or_path: str | Path, heartbeat_s: int, grace_s: int) -> tup
         except (SQLAlchemyError, StorageInternalError):
             time.sleep(random.uniform(0.1, 0.5))
         except RuntimeError as error:  # tables of another version of Optuna
-            raise UserError(f"{shown}: {cause_of(error)}") from error
+            raise UserError(f"{seen}: {cause_of(error)}") from error
     else:
-        storage = retry(make, shown)
+        storage = retry(make, seen)
     if storage.engine.name != "sqlite":
         storage.engine.dispose()
         sqlalchemy.event.listen(storage.engine, "connect", _use_utc)
-    return storage, shown
-
-
-def _parse(text: str) -> sqlalchemy.URL:
-    scheme = text.partition("://")[0]
-    try:
-        url = sqlalchemy.make_url(text)
-        backend = url.get_backend_name()
-    except (ArgumentError, ValueError):  # their messages may hold the password
-        raise UserError(f"storage {scheme}://...: not a URL; give {CHOICES}") from None
-    if backend not in (*DRIVERS, "sqlite"):
-        raise UserError(f"storage {_shown(url)}: unknown kind of storage {scheme!r}; give {CHOICES}")
-    if backend == "sqlite" and url.database in (None, "", ":memory:"):
-        raise UserError(f"storage {text}: a search cannot be kept in memory; give {CHOICES}")
-    return with_driver(url)
-
-
-def with_driver(url: sqlalchemy.URL) -> sqlalchemy.URL:
-    """A server's URL with the driver that the harness installs, where it names none."""
-    backend = url.get_backend_name()
-    if backend in DRIVERS and "+" not in url.drivername:
-        return url.set(drivername=f"{backend}+{DRIVERS[backend][0]}")
-    return url
-
-
-def optuna_url(url: sqlalchemy.URL) -> str:
-    """A URL as text for Optuna, which calls `str.format` on it: a brace in a password has to be doubled."""
-    return url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-
-
-def _shown(url: sqlalchemy.URL) -> str:
-    """The URL, fit for eyes."""
-    secret = [key for key in url.query if "pass" in key.lower()]
-    return url.difference_update_query(secret).render_as_string(hide_password=True)
+    return storage, seen
 
 
 def _connect_sqlite(path: Path) -> sqlite3.Connection:
@@ -154,7 +115,7 @@ def _retry_sqlite(action: Callable[[], object]) -> None:
         time.sleep(random.uniform(0.02, 0.1))
 
 
-def _check_server(url: sqlalchemy.URL, shown: str, options: Mapping[str, Any]) -> None:
+def _check_server(url: sqlalchemy.URL, seen: str, options: Mapping[str, Any]) -> None:
     """Connect once, to tell the user's mistakes from everything that may fail later."""
     try:
         engine = sqlalchemy.create_engine(url, **options)
@@ -166,12 +127,12 @@ def _check_server(url: sqlalchemy.URL, shown: str, options: Mapping[str, Any]) -
             if named == driver
             else f"write {url.get_backend_name()}+{driver}:// or install it"
         )
-        raise UserError(f"storage {shown}: the driver {named} is missing: {advice}") from error
+        raise UserError(f"storage {seen}: the driver {named} is missing: {advice}") from error
     try:
         engine.connect().close()
     except (DBAPIError, TypeError) as error:  # the latter: the driver does not know an option of the URL
         raise UserError(
-            f"storage {shown}: no connection: {cause_of(error)}; check host, port, user, password and database"
+            f"storage {seen}: no connection: {cause_of(error)}; check host, port, user, password and database"
         ) from error
     finally:
         engine.dispose()

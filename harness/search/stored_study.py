@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from harness.errors import UserError
-from harness.search.storage_connection import cause_of, optuna_url, with_driver
+from harness.search.storage_connection import cause_of
+from harness.search.storage_url import optuna_url, sqlite_path, storage_url
 
 READ_TIMEOUT_S = 5
 
@@ -39,30 +39,31 @@ def read_study(place: str | Path, name: str, arms: Iterable[str]) -> dict[str, S
     """Read the arms of a sweep; one that is not there (yet) has no trials.
 
     Args:
-        place: a SQLite file, or the URL of a server.
+        place: a SQLite file, or what the sweep says of its storage.
         name: the sweep's name; an arm's study is `NAME/ARM`.
 
     Raises:
         UserError: the storage is there, and cannot be read.
     """
     empty = {arm: StoredArm() for arm in arms}
-    path = _sqlite_path(place)
+    url = storage_url(place)
+    path = sqlite_path(url)
     if path is not None and not path.exists():
         return empty
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    shown = str(path) if path is not None else f"the storage of {name}"  # a URL may hold a password
+    seen = str(path) if path is not None else f"the storage of {name}"
     try:
-        storage = _open_sqlite(path) if path is not None else _open_server(str(place))
+        storage = _open_sqlite(path) if path is not None else _open_server(url)
     except (SQLAlchemyError, StorageInternalError, RuntimeError, ImportError) as error:
         if _lacks_tables(error):
             return empty
-        raise UserError(f"{shown}: cannot be read: {cause_of(error)}") from error
+        raise UserError(f"{seen}: cannot be read: {cause_of(error)}") from error
     try:
         return {arm: _read_arm(storage, f"{name}/{arm}") for arm in empty}
     except (SQLAlchemyError, StorageInternalError) as error:
         if _lacks_tables(error):
             return empty
-        raise UserError(f"{shown}: cannot be read: {cause_of(error)}") from error
+        raise UserError(f"{seen}: cannot be read: {cause_of(error)}") from error
     finally:
         storage.remove_session()
         storage.engine.dispose()
@@ -72,17 +73,6 @@ def _lacks_tables(error: BaseException) -> bool:
     """Whether the storage is new: nobody has made its tables, or another process is just doing so."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     return "no such table" in str(cause) or isinstance(cause, ProgrammingError)
-
-
-def _sqlite_path(place: str | Path) -> Path | None:
-    """The file of a SQLite storage; None for a server."""
-    if isinstance(place, Path) or "://" not in place:
-        return Path(place)
-    with suppress(sqlalchemy.exc.ArgumentError):
-        url = sqlalchemy.make_url(place)
-        if url.get_backend_name() == "sqlite":
-            return Path(url.database or "")
-    return None
 
 
 def _open_sqlite(path: Path) -> RDBStorage:
@@ -96,9 +86,8 @@ def _open_sqlite(path: Path) -> RDBStorage:
     return _read_only("sqlite:///study.db", {"creator": connect, "poolclass": NullPool})
 
 
-def _open_server(text: str) -> RDBStorage:
-    url = optuna_url(with_driver(sqlalchemy.make_url(text)))
-    return _read_only(url, {"connect_args": {"connect_timeout": READ_TIMEOUT_S}, "poolclass": NullPool})
+def _open_server(url: sqlalchemy.URL) -> RDBStorage:
+    return _read_only(optuna_url(url), {"connect_args": {"connect_timeout": READ_TIMEOUT_S}, "poolclass": NullPool})
 
 
 def _read_only(url: str, options: dict[str, Any]) -> RDBStorage:

@@ -46,6 +46,7 @@ def make_sweep(content: dict[str, Any], path: Path, overrides: Sequence[str] = (
     refuse_other_kind(content, str(path), "sweep")
     given, content = content, _override(content, overrides)
     config = validated(SweepConfig, content, str(path))
+    check_storage(config.storage, path)
     try:
         experiment = load_experiment(path.parent / config.experiment)
     except UserError as error:
@@ -59,6 +60,22 @@ def make_sweep(content: dict[str, Any], path: Path, overrides: Sequence[str] = (
     sweep = Sweep(config, experiment, arms, _objectives(config, _task(arms, path), path), path, notes)
     check_sweep(sweep)
     return sweep
+
+
+def check_storage(storage: str | None, path: Path) -> None:
+    """Refuse a storage that is none, before anything is read from it or written down about it.
+
+    Raises:
+        UserError: it is not a URL, a SQLite file or a variable that holds one.
+    """
+    if storage is None:
+        return
+    from harness.search.storage_url import storage_url  # loads SQLAlchemy
+
+    try:
+        storage_url(storage)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

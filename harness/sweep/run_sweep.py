@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import make_url
-
 from harness.config.execution import PLAIN, Execution
 from harness.config.experiment import Experiment
 from harness.config.notes import Note
@@ -28,6 +26,7 @@ from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Arm, Sweep, plan_confirm
 from harness.search.search import Search
 from harness.search.storage import StudyStore
+from harness.search.storage_url import shown_storage
 from harness.sweep.plan import costly_values
 from harness.sweep.race import Launch
 from harness.sweep.selection import Contender, Winner, describe_winner, select
@@ -76,12 +75,11 @@ def _execution_of(sweep: Sweep, arm: Arm, store: StudyStore, choice: EngineChoic
 
 def describe(sweep: Sweep) -> dict[str, Any]:
     """What `harness status` needs to know of a sweep (no password of its storage)."""
-    storage = sweep.config.storage
     config = sweep.config.model_dump(mode="json", include={"budget", "search", "race", "confirm", "sampler", "pruner"})
     return {
         "name": sweep.name,
         "path": str(sweep.path),
-        "storage": None if storage is None else str(make_url(storage)),
+        "storage": shown_storage(sweep.config.storage),
         "arms": [arm.name for arm in sweep.searched],
         "objectives": [objective.model_dump(mode="json") for objective in sweep.objectives],
         **config,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +292,30 @@ def test_as_a_process(run_cli: RunCli, tiny_text_files: TinyText, tmp_path: Path
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith(f"harness: {tiny_text_files.experiment}: arm residual_add: adapter: ")
     assert nothing_is_trained(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["plan", "sweep"])
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "postgresql://h:s3cret@127.0.0.1:port/c",
+        "h:s3cret@127.0.0.1/c",
+        "host=127.0.0.1 password=s3cret",
+        "postgresql://h:x@s3cret@127.0.0.1:1/c",
+        "[postgresql://h:s3cret@127.0.0.1/c]",
+        '{url: "postgresql://h:s3cret@127.0.0.1/c"}',
+        '"postgresql://h:s3cret@127.0.0.1/c',
+        "env:NO_SUCH_STORAGE",
+    ],
+)
+def test_a_storage_that_is_none_shows_no_password(cli: Cli, command: str, storage: str, tmp_path: Path) -> None:
+    result = cli(command, "quickstart", "name=x", f"storage={storage}")
+    assert result.code == 2 and "storage" in result.error
+    assert "s3cret" not in result.out + result.err + " ".join(sys.argv)
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_a_password_in_the_wrong_place_is_not_shown(cli: Cli) -> None:
+    for wrong in ("storge=postgresql://h:s3cret@host/c", "storage.url=x", "postgresql://h:s3cret@host/c"):
+        result = cli("plan", "quickstart", "storage=postgresql://h:s3cret@host/c", wrong)
+        assert result.code == 2 and "s3cret" not in result.out + result.error

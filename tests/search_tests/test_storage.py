@@ -25,6 +25,8 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.errors import UserError
 from harness.search import owners
 from harness.search.storage import StudyStore
+from harness.search.storage_url import shown_storage
+from harness.search.stored_study import read_study
 
 FLOATS = [0.1 + 0.2, 1e-300, 5e-324, 2.2250738585072014e-308 / 3, 1.7976931348623157e308, 1 / 3, 1e22, -7.3e-5]
 SPAWN = multiprocessing.get_context("spawn")
@@ -320,20 +322,43 @@ def test_a_writer_is_waited_for_and_a_reader_waits_for_nobody(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("oracle://me:secret@host/db", r"storage oracle://me:\*\*\*@host/db: unknown kind of storage 'oracle'; give a"),
-        ("sqlite://", "storage sqlite://: .* in memory; give a path"),
-        ("postgresql://me:secret@host:port/db", "storage postgresql://...: not a URL; give a path of a SQLite file"),
+        ("oracle://me:secret@host/db", "storage: unknown kind of storage 'oracle'; give postgresql://"),
+        ("sqlite://", "storage: a search cannot be kept in memory; give postgresql://"),
+        ("postgresql://me:secret@host:port/db", r"storage: it is not a URL of the right form \(it is not shown"),
+        ("postgresql://me:secret@host:70000/db", "storage: its port is not between 1 and 65535"),
+        ("postgresql://me:a@secret@host/db", "storage: it has several @; write %40"),
+        ("postgresql://me:a?@secret@host/db", "storage: it has several @; write %40"),
+        ("me:secret@host/db", "storage: it is neither a URL nor the path of a SQLite file"),
+        ("me:secret@host.db", "storage: it is neither a URL nor the path of a SQLite file"),
+        ("host=h password=secret", "storage: it is neither a URL nor the path of a SQLite file"),
+        ("postgresql://me:secret@host/db\n", "storage: it begins or ends with a blank"),
+        ("", "storage: it is neither a URL nor the path of a SQLite file"),
+        ("env:", "storage: after env: comes the name"),
+        ("env:NO_SUCH_STORAGE", "storage env:NO_SUCH_STORAGE: the environment variable NO_SUCH_STORAGE is not set"),
+        ("env:BAD_STORAGE", "storage env:BAD_STORAGE: it has several @"),
         ("postgresql+pg9://me:secret@host/db", "the driver pg9 is missing: write postgresql\\+psycopg://"),
-        ("{tmp}", "cannot be opened as a SQLite file: unable to open database file"),
+        ("sqlite:///{tmp}", "cannot be opened as a SQLite file: unable to open database file"),
         ("{tmp}/text.db", "cannot be opened as a SQLite file: file is not a database; name another one"),
         ("{tmp}/text.db/search.db", "cannot be opened as a SQLite file: "),
     ],
 )
-def test_what_cannot_be_a_storage_is_one_line(given: str, message: str, tmp_path: Path) -> None:
+def test_what_cannot_be_a_storage_is_one_line(
+    given: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAD_STORAGE", "mysql://me:secret@secret@host/db")
     (tmp_path / "text.db").write_text("This is no database. " * 100, encoding="utf-8")
     with pytest.raises(UserError, match=message) as raised:
         open_store(given.replace("{tmp}", str(tmp_path)))
     assert "\n" not in str(raised.value) and "secret" not in str(raised.value)
+
+
+def test_a_storage_from_an_environment_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THE_STORAGE", str(tmp_path / "search.db"))
+    with open_store("env:THE_STORAGE") as store:
+        assert store.shown_url == str(tmp_path / "search.db")
+    assert read_study("env:THE_STORAGE", "sweep", ["arm"]).keys() == {"arm"} and (tmp_path / "search.db").exists()
+    assert shown_storage("env:THE_STORAGE") == "env:THE_STORAGE"
+    assert shown_storage("mysql://me:secret@host/db?password=secret") == "mysql+pymysql://me:***@host/db"
 
 
 def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
