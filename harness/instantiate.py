@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -84,7 +85,15 @@ def locate(target: Any, *, place: str = "config") -> type:
         module = _import_if_there(".".join(parts[:size]), target, place)
         if module is not None:
             return _checked_class(_walk_attributes(module, parts[size:], target, place), target, place)
-    raise InstantiationError(f"{place}: cannot find `{target}`: no module named `{parts[0]}`")
+    raise InstantiationError(f"{place}: cannot find `{target}`: no module named `{parts[0]}`{_looked_in()}")
+
+
+def _looked_in() -> str:
+    """Where a user's own module would have been found: the folders that are no part of the Python installation."""
+    installed = tuple({sys.prefix, sys.base_prefix, sys.exec_prefix})
+    own = [os.path.abspath(folder) for folder in sys.path if os.path.isdir(folder or ".")]
+    folders = dict.fromkeys(folder for folder in own if not folder.startswith(installed))
+    return f"; looked in {', '.join(folders)} and the installed packages" if folders else ""
 
 
 _NO_STDLIB = "is in Python's standard library, which a config may not call; name an adapter or strategy class"

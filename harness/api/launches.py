@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.api.inputs import Overrides, Source, as_arguments, check_jobs, read_source
+from harness.api.inputs import Overrides, Source, add_user_code, as_arguments, check_jobs, read_source
 from harness.api.results import ResultTable, load_records, table
 from harness.config.experiment import Experiment, PlannedTrial, make_experiment, select_trials
 from harness.config.trial import TrialConfig
@@ -166,6 +166,7 @@ def run_sweep(
     check_jobs(jobs)
     content, path = read_source(sweep, "sweep")
     loaded = make_sweep(content, path, as_arguments(overrides))
+    add_user_code(loaded.experiment.path)
     preflight_sweep(loaded)
     launch = Launch(Path(results), jobs, _hear(tell), EngineChoice(engine, pack, jobs))
     with watched_launch(Path(results) / loaded.name, jobs):

@@ -27,6 +27,7 @@ from harness.backbones.inspecting import (
     see_layers,
     usable_positions,
 )
+from harness.config.places import find_path, folder_of
 from harness.errors import UserError
 
 
@@ -44,7 +45,7 @@ def model_directory(path: str) -> Path:
             raise UserError(f"encoder.path: package {package!r} is not installed; run: pip install {name}")
         directory = Path(spec.origin).parent / rest
     else:
-        directory = Path(path).expanduser()
+        directory = find_path(path, folder_of(path))
     if not (directory / "config.json").is_file():
         raise UserError(f"encoder.path: {path}: no config.json there, so it is not a transformers model folder")
     return directory

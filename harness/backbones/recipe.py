@@ -14,6 +14,7 @@ from pydantic import Field
 from harness.config.base import PositiveInt, Settings, content_hash
 from harness.config.kinds import refuse_other_kind
 from harness.config.messages import validated
+from harness.config.places import PathText, find_path, folder_of, place_paths
 from harness.config.trial import LoopSettings, OptimSettings
 from harness.config.yaml import read_yaml
 from harness.data.corpus import Modality
@@ -86,8 +87,9 @@ class PretrainedEncoderSettings(Settings):
 
     kind: Literal["transformers"]
     """A pretrained text encoder."""
-    path: str
-    """The model's directory, or `package:NAME/SUBDIR` for one inside an installed package."""
+    path: PathText
+    """The model's directory, or `package:NAME/SUBDIR` for one inside an installed package. The directory is a path from
+    the folder of the recipe's file, or from the current folder."""
     max_length: PositiveInt = 64
     """The most word pieces of a text; longer texts are cut."""
 
@@ -95,8 +97,9 @@ class PretrainedEncoderSettings(Settings):
 class RecipeData(Settings):
     """The corpus and the source domains that the backbone learns."""
 
-    corpus: str
-    """A corpus by its name, or `manifest:PATH` for data of your own."""
+    corpus: PathText
+    """A corpus by its name, or `manifest:PATH` for data of your own: a path from the folder of the recipe's file, or
+    from the current folder."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the corpus."""
     domains: tuple[str, ...] = Field(min_length=1)
@@ -143,17 +146,22 @@ class Recipe(Settings):
 
 
 def load_recipe(name_or_path: str) -> Recipe:
-    """Read a shipped recipe by name, or a recipe file by path.
+    """Read a shipped recipe by name, or a recipe file by path (see harness/config/places.py).
 
     Raises:
         UserError: no such recipe (the shipped ones are named), or a setting is wrong.
     """
     shipped = SHIPPED / f"{name_or_path}.yaml"
-    path = shipped if shipped.is_file() else Path(name_or_path)
-    if not path.is_file():
-        choices = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
-        raise UserError(f"no backbone recipe {name_or_path!r}; choices: {choices}, or the path of a recipe file")
-    content = read_yaml(path)
+    if shipped.is_file():
+        path = shipped
+    else:
+        try:
+            path = find_path(name_or_path, folder_of(name_or_path))
+        except UserError as error:
+            choices = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
+            missing = f"no backbone recipe {str(name_or_path)!r}; choices: {choices}, or the path of a recipe file"
+            raise UserError(f"{missing} ({error})" if Path(name_or_path).suffix else missing) from None
+    content = place_paths(read_yaml(path), path.parent)
     refuse_other_kind(content, str(path), "recipe")
     return validated(Recipe, content, path.name)
 

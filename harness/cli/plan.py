@@ -16,7 +16,7 @@ def plan(
     results: Results = RESULTS,
 ) -> None:
     """Show what a sweep or an experiment would train and cost. Only a short probe is trained."""
-    from harness.api.inputs import user_file
+    from harness.api.inputs import add_user_code, user_file
     from harness.cli.views.plan import print_plan
     from harness.config.kinds import WHAT, kinds_of
     from harness.config.yaml import read_yaml
@@ -28,7 +28,9 @@ def plan(
     if kinds == ("sweep",):
         from harness.search.sweep_files import load_sweep
 
-        print_plan(plan_sweep(load_sweep(path, overrides or []), results, jobs))
+        sweep = load_sweep(path, overrides or [])
+        add_user_code(sweep.experiment.path)
+        print_plan(plan_sweep(sweep, results, jobs))
     elif kinds == ("experiment",):
         from harness.config.experiment import load_experiment
 

@@ -46,7 +46,7 @@ def sweep(
 ) -> None:
     """Tune every arm, confirm the winners, print the table. Arms get equal budgets, winners train on fresh seeds."""
     tracker = choose_tracker(track, wandb)
-    from harness.api.inputs import user_file
+    from harness.api.inputs import add_user_code, user_file
     from harness.cli.progress import sweep_progress
     from harness.cli.views.plan import ask_before, print_plan
     from harness.engines.choice import EngineChoice
@@ -59,6 +59,7 @@ def sweep(
     choice = EngineChoice(engine, pack, jobs)
     launcher_type(launcher, jobs)  # refuses an unknown launcher before the engines are measured
     loaded = load_sweep(user_file(sweep, "sweep"), overrides or [])
+    add_user_code(loaded.experiment.path)
     plan = plan_sweep(loaded, results, jobs)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
     print_plan(plan)

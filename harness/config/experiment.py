@@ -13,6 +13,7 @@ from harness.config.design import Design, design_arms, expand_design
 from harness.config.kinds import refuse_other_kind
 from harness.config.messages import SECRET, shortened, validated
 from harness.config.notes import Note
+from harness.config.places import place_paths
 from harness.config.rows import RowId
 from harness.config.table import check_table
 from harness.config.trees import merge, set_dotted, unshared
@@ -61,7 +62,8 @@ def parse_overrides(overrides: Iterable[str]) -> list[tuple[str, Any]]:
         if not separator or not key or "" in key.split("."):
             raise UserError(f"override {hide_passwords(repr(argument))}: expected key=value, as in optim.lr=3e-4")
         shown = key if key.partition(".")[0] == SECRET else shortened(hide_passwords(argument))
-        pairs.append((key, parse_yaml(text, f"override {shown}")))
+        value = parse_yaml(text, f"override {shown}")
+        pairs.append((key, place_paths(value, Path(), f".{key}")))  # a path on the command line is meant from here
     return pairs
 
 
@@ -153,7 +155,8 @@ def make_experiment(content: dict[str, Any], path: Path, overrides: Sequence[str
         UserError: as `load_experiment`.
     """
     refuse_other_kind(content, str(path), "experiment")
-    given, content = content, apply_overrides(content, overrides)
+    given = content
+    content = place_paths(apply_overrides(place_paths(content, path.parent), overrides), path.parent)
     config = validated(ExperimentConfig, content, str(path))
     check_table(config.table, [RowId(arm) for arm in config.arms], f"{path}: table")
     trials = []

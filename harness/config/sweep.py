@@ -255,7 +255,7 @@ class SweepConfig(Settings):
     description: str = ""
     """One line that becomes the table's title."""
     experiment: str
-    """The experiment file, relative to this one."""
+    """The experiment file: a path from the folder of this file, or from the current folder."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Dotted settings of every trial (`loop.epochs: 8`), above what the experiment says."""
     arms: tuple[str, ...] | None = Field(None, min_length=1)

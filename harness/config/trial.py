@@ -30,6 +30,7 @@ from harness.config.base import (
     content_hash,
 )
 from harness.config.design import Design
+from harness.config.places import PathText
 from harness.config.table import TableSettings
 
 CONFIG_VERSION = 1  # raised when the meaning of a setting changes, so that old records are not taken for new ones
@@ -38,8 +39,9 @@ CONFIG_VERSION = 1  # raised when the meaning of a setting changes, so that old 
 class DataSettings(Settings):
     """Which corpus, which domains, and how few target examples."""
 
-    corpus: str
-    """A corpus by its name (`harness data list` shows them), or `manifest:PATH` for data of your own."""
+    corpus: PathText
+    """A corpus by its name (`harness data list` shows them), or `manifest:PATH` for data of your own: a path from the
+    the folder of the file that names it, or from the current folder."""
     options: PlainSettings = Field(default_factory=dict)
     """Options of the corpus, as `labels: [bad, good]` for data of your own."""
     source: tuple[str, ...] = Field(min_length=1)
@@ -87,8 +89,9 @@ Layers = Annotated[
 class BackboneSettings(Settings):
     """The frozen model, and where adapters go."""
 
-    recipe: str
-    """A shipped recipe by its name (`text_small`, `speech_small`, `text_minilm`), or the path of a recipe file."""
+    recipe: PathText
+    """A shipped recipe by its name (`text_small`, `speech_small`, `text_minilm`), or the path of a recipe file, from
+    the folder of the file that names it, or from the current folder."""
     layers: Layers = "all"
     """The layers that get an adapter: `all`, a list of layer numbers, or `{from: n}`."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from harness.config.base import content_hash
 from harness.config.experiment import Experiment, PlannedTrial, resolve_trial
 from harness.config.notes import Note
+from harness.config.places import place_paths
 from harness.config.rows import RowId
 from harness.config.sweep import Parameter, SweepConfig
 from harness.config.trees import set_dotted, unshared
@@ -66,7 +67,8 @@ class Sweep:
         """
         settings = unshared(dict(arm.settings))
         for key, value in values.items():
-            set_dotted(settings, key, value, f"{self.path}: space.{key}, arm {arm.name}")
+            placed = place_paths(value, self.path.parent, f".{key}")
+            set_dotted(settings, key, placed, f"{self.path}: space.{key}, arm {arm.name}")
         return resolve_trial({**settings, "seed": seed}, f"{self.path}: arm {arm.name}")
 
     @property

@@ -12,6 +12,7 @@ from harness.config.base import content_hash
 from harness.config.experiment import Experiment, changes_note, load_experiment, parse_overrides, resolve_trial
 from harness.config.kinds import refuse_other_kind
 from harness.config.messages import validated
+from harness.config.places import find_path, place_paths
 from harness.config.rows import clash_of, possible_rows
 from harness.config.sweep import Goal, SweepConfig
 from harness.config.table import check_table
@@ -44,11 +45,12 @@ def make_sweep(content: dict[str, Any], path: Path, overrides: Sequence[str] = (
         UserError: as `load_sweep`.
     """
     refuse_other_kind(content, str(path), "sweep")
-    given, content = content, _override(content, overrides)
+    given = content
+    content = _override(place_paths(content, path.parent), overrides)
     config = validated(SweepConfig, content, str(path))
     check_storage(config.storage, path)
     try:
-        experiment = load_experiment(path.parent / config.experiment)
+        experiment = load_experiment(find_path(config.experiment, path.parent))
     except UserError as error:
         raise UserError(f"{path}: experiment: {error}") from error
     arms = _arms(config, experiment, path)

