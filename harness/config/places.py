@@ -7,6 +7,7 @@ lies, nor on the folder in which a command is started. The folder of the file go
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from pydantic import ValidatorFunctionWrapHandler, WrapValidator
 
 from harness.errors import UserError
 
+LOCAL_CORPUS = "manifest:"
 KEYS = (".data.corpus", ".backbone.recipe", ".encoder.path")
 
 
@@ -50,6 +52,32 @@ def place_paths(tree: Any, folder: Path, at: str = "") -> Any:
 def folder_of(text: str) -> Path:
     """The folder that a path starts from: the current one where no file names it."""
     return text.folder if isinstance(text, PlacedText) else Path()
+
+
+def recorded_places(paths: Mapping[str, str], record: Path) -> dict[str, str]:
+    """Dotted setting -> the folder that its path starts from, as seen from the folder of a record.
+
+    A text that is no relative path to something (the name of a corpus or a shipped recipe) has none.
+    """
+    found = {}
+    for key, text in paths.items():
+        written = Path(os.path.expanduser(text.removeprefix(LOCAL_CORPUS)))
+        folder = next((folder for folder in (folder_of(text), Path()) if os.path.exists(folder / written)), None)
+        if folder is not None and not written.is_absolute():
+            found[key] = Path(os.path.relpath(folder, record)).as_posix()
+    return found
+
+
+def place_recorded(config: dict[str, Any], places: Mapping[str, str], record: Path) -> dict[str, Any]:
+    """A recorded config whose paths know their folders again."""
+    placed = dict(config)
+    for key, folder in places.items():
+        section, _, name = key.partition(".")
+        settings = placed.get(section)
+        if isinstance(settings, dict) and isinstance(settings.get(name), str):
+            start = Path(os.path.normpath(record / folder))  # that of a published record need not exist
+            placed[section] = {**settings, name: PlacedText(settings[name], start)}
+    return placed
 
 
 def find_path(text: str, folder: Path) -> Path:

@@ -41,8 +41,9 @@ class Provenance(_Schema):
         config_version: `harness.config.trial.CONFIG_VERSION`, which is part of the trial's id.
         execution: how it was trained (harness/config/execution.py); records without it: by the plain loop.
         task: what was learnt; records without it: see harness/records/task.py.
+        places: dotted setting of the config -> the folder that its path starts from, as seen from the record's folder.
 
-    The last five are empty in records that are older than them.
+    The last six are empty in records that are older than them.
     """
 
     harness_version: str
@@ -60,6 +61,7 @@ class Provenance(_Schema):
     config_version: int | None = None
     execution: dict[str, Any] | None = None
     task: str | None = None
+    places: dict[str, str] = Field(default_factory=dict)
 
 
 class Summary(_Schema):

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from harness.config.places import place_recorded
 from harness.disk import append_line, json_bytes, parse_lines, write_atomically, write_json, write_together
 from harness.errors import UserError
 from harness.records.files import FolderFiles, RecordFiles, read_json, read_model
@@ -114,7 +115,8 @@ class TrialFolder:
         if summary is None:
             return None
         provenance = files.model("provenance.json", Provenance)
-        return Record(trial_id=self.trial_id, config=_config_of(files), summary=summary, provenance=provenance)
+        config = place_recorded(_config_of(files), provenance.places if provenance else {}, self.path)
+        return Record(trial_id=self.trial_id, config=config, summary=summary, provenance=provenance)
 
     def is_finished(self) -> bool:
         """Whether there is a summary (it is not read)."""

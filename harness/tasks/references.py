@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config.base import content_hash
+from harness.config.places import folder_of
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus
 from harness.errors import UserError
@@ -81,8 +82,8 @@ class ReferenceShelf:
         Returns:
             the references, or why there are none: the corpus is not here, or another version of it is.
         """
-        name, options = str(data["corpus"]), dict(data.get("options") or {})
-        key = content_hash([name, options]), task
+        name, options = data["corpus"], dict(data.get("options") or {})
+        key = content_hash([name, options, str(folder_of(name))]), task
         if key not in self._found:
             self._found[key] = _load(name, options, task)
         found = self._found[key]

