@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.statistics.distributions import hedges_correction
 from harness.statistics.multiplicity import holm_distinct
-from harness.statistics.samples import Interval
+from harness.statistics.samples import Floats, Interval
 from harness.statistics.shared_variance import PairedSample, SharedComparison, compare_all
 from harness.tables.cells import ResolvedMetric, relative_reduction
 from harness.tables.model import Comparison
@@ -145,8 +145,14 @@ def _comparison(difference: Difference, shared: SharedComparison, level: float, 
         detectable=shared.detectable(first_alpha),
         seed_error=shared.seed_error,
         item_error=None if difference.scores.influences is None else shared.item_error,
+        error=_median(shared.errors, shared.weights) if tested else None,
         why=None if tested else shared.status,
     )
+
+
+def _median(values: Floats, weights: Floats) -> float:
+    order = np.argsort(values)
+    return float(values[order][np.searchsorted(np.cumsum(weights[order]), 0.5)])
 
 
 def _judged(comparison: Comparison, adjusted: float | None, metric: ResolvedMetric, alpha: float) -> Comparison:

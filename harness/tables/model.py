@@ -45,7 +45,8 @@ class Comparison:
         interval: of the difference, for other seeds and other test items; None where there is no test, of length 0
             where every seed gives the same difference.
         seed_error, item_error: the standard errors of the difference that seeds and test items contribute; None where
-            they are not known (one seed; records that hold no references).
+            they are not known (one seed; records that hold no references). `error` is that of both, the median of its
+            posterior, which the table's other comparisons share in.
         relative: the error removed, in percent of the baseline's error (WERR for error rates), by the ratio of the
             means; None where the metric has no error. `relative_interval` (Fieller's) is None where it is unbounded.
         p, p_adjusted: of the test; adjusted by Holm over the distinct tests of the table.
@@ -70,6 +71,7 @@ class Comparison:
     why: str | None = None
     seed_error: float | None = None
     item_error: float | None = None
+    error: float | None = None
 
 
 @dataclass(frozen=True)

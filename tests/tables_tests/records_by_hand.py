@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.config.notes import Note
+from harness.records.predictions import PredictedItem, prediction_lines
 from harness.records.schema import Manifest, Provenance, Summary, TrialState
 from harness.records.store import RecordStore
 
@@ -39,6 +40,7 @@ def write_records(
     corpus_of: Mapping[str, str] | None = None,
     config_of: Mapping[str, Mapping[str, Any]] | None = None,
     by_domain_of: DomainTables | None = None,
+    items_of: Mapping[str, Mapping[str, Sequence[PredictedItem]]] | None = None,
     **manifest: Any,
 ) -> RecordStore:
     """Write an experiment's records: arm -> seed -> outcome.
@@ -47,6 +49,7 @@ def write_records(
         notes, corpus_of: notes and corpus fingerprints by trial id (`ARM-SEED`).
         config_of: the config of each arm, seed aside.
         by_domain_of: trial id -> (base, by_domain) of its summary.
+        items_of: trial id -> its test items by domain.
         manifest: further fields of the manifest.
     """
     store = RecordStore(results, name)
@@ -59,6 +62,8 @@ def write_records(
             trial_id = ids[arm][seed]
             folder = store.trial(trial_id)
             folder.start({**(config_of or {}).get(arm, {}), "seed": seed})
+            if trial_id in (items_of or {}):
+                (folder.path / "predictions.jsonl").write_bytes(prediction_lines((items_of or {})[trial_id]))
             folder.finish(
                 _summary(trial_id, outcome, _data_notes((notes or {}).get(trial_id, ())), by_domain_of),
                 provenance((corpus_of or {}).get(trial_id, "corpus")),

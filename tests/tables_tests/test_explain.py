@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.records.store import RecordStore
 from harness.tables.build import build_table
 from harness.tables.explain import explain
+from tables_tests.items_by_hand import write_items
 from tables_tests.records_by_hand import Outcome, text_metrics, write_records
 
 __all__ = ["cli"]
@@ -75,6 +76,21 @@ def test_the_command(store: RecordStore, cli: Cli) -> None:
     result = cli("table", "mine", "--explain", "nope", "target_accuracy")
     assert result.code == 2
     assert "no row 'nope'; choices: frozen, tuned" in result.error
+
+
+def test_the_errors_behind_a_mark(tmp_path: Path, cli: Cli) -> None:
+    arms = {"a": 0.62, "b": 0.6, "c": 0.58, "d": 0.55, "e": 0.52, "f": 0.5, "g": 0.48}
+    store, _ = write_items(tmp_path / "results", arms)
+    found = build_table(store).cell("a", "target_accuracy").comparison
+    assert found is not None and found.seed_error and found.item_error and found.error and found.p
+    out = cli("table", "mine", "--explain", "a", "target_accuracy").out
+    assert f"standard error {found.seed_error:.3g} over seeds and {found.item_error:.3g} over test items, " in out
+    assert f"{found.error:.3g} in all with what the table's other comparisons say" in out
+    assert f"p {found.p:.3g} from 4 shared seeds, corrected for the table (Holm) {found.p_adjusted:.3g}" in out
+    out = cli("table", "mine", "--explain", "a", "constrained_score").out
+    assert "not tested: the score is cut off" in out
+    out = cli("table", "mine", "--explain", "frozen", "target_accuracy").out
+    assert "n = 1 (no seed changes it)" in out and "standard error over test items 3.7" in out
 
 
 def test_the_experiment_file_is_named_where_it_gives_the_trial(tmp_path: Path, cli: Cli) -> None:

@@ -9,7 +9,15 @@ from harness.cli.printing import print_aligned
 from harness.config.shipped import shipped_files
 from harness.errors import UserError
 from harness.tables.explain import Explanation, Run, explain
-from harness.tables.model import Table
+from harness.tables.model import Comparison, Table
+
+UNTESTED = {
+    "one_pair": "one seed shows no spread",
+    "identical": "equal on every seed",
+    "constant": "every seed gives the same difference, which says nothing of its error",
+    "no_pair": "no seed in common",
+    "not_tested": "the score is cut off, and mostly the same number",
+}
 
 
 def print_explanation(table: Table, row: str, column: str, results: Path) -> None:
@@ -20,16 +28,8 @@ def print_explanation(table: Table, row: str, column: str, results: Path) -> Non
     """
     found = explain(table, row, column, results)
     print(f"{found.row.id} x {found.column.id}: {cell_text(found)}")
-    compared = found.cell.comparison
-    if compared is not None and compared.p is not None:
-        adjusted = "" if compared.p_adjusted is None else f", corrected for the table (Holm) {compared.p_adjusted:.3g}"
-        ends, range = compared.interval, ""
-        if ends is not None:
-            range = f" ({100 * ends.level:g} % interval {ends.low:+.4g} to {ends.high:+.4g})"
-        print(
-            f"compared with {compared.baseline}: {compared.difference:+.4g} over {compared.num_pairs} shared seeds"
-            f"{range}, p {compared.p:.3g}{adjusted}"
-        )
+    if found.cell.comparison is not None:
+        print(comparison_text(found.cell.comparison))
     rows = [("trial", "arm", "seed", "value", "state", "commit", "record"), *(run_texts(run) for run in found.runs)]
     print_aligned(rows, indent="  ")
     if found.first is not None:
@@ -38,14 +38,40 @@ def print_explanation(table: Table, row: str, column: str, results: Path) -> Non
             print(f"  {command}")
 
 
+def comparison_text(compared: Comparison) -> str:
+    """What the cell's mark stands on: the difference, its errors over seeds and over test items, and the test."""
+    if compared.difference is None:
+        return f"compared with {compared.baseline}: no seed in common"
+    text = f"compared with {compared.baseline}: {compared.difference:+.4g}"
+    if compared.p is None:
+        return f"{text}; not tested: {UNTESTED[compared.why or 'not_tested']}"
+    errors = [("seeds", compared.seed_error), ("test items", compared.item_error)]
+    known = [f"{error:.3g} over {what}" for what, error in errors if error is not None]
+    text += f", standard error {' and '.join(known)}"
+    if compared.item_error is None:
+        text += " (the records hold no references of the test items)"
+    if compared.error is not None:
+        text += f", {compared.error:.3g} in all with what the table's other comparisons say of variances"
+    if compared.interval is not None:
+        ends = compared.interval
+        text += f"; {100 * ends.level:g} % interval {ends.low:+.4g} to {ends.high:+.4g}"
+    pairs = f"{compared.num_pairs} shared seeds" if compared.num_pairs > 1 else "one run each"
+    text += f"; p {compared.p:.3g} from {pairs}"
+    if compared.p_adjusted is not None:
+        text += f", corrected for the table (Holm) {compared.p_adjusted:.3g}"
+    return text
+
+
 def cell_text(found: Explanation) -> str:
     """The cell in full precision."""
     cell, unit = found.cell, found.column.unit
     if cell.value is None:
         return cell.text or "nothing measured"
     sd = f", sd {cell.sd:.6g}" if cell.sd is not None else ""
+    items = f", standard error over test items {cell.item_error:.3g}" if cell.item_error is not None else ""
     mean = "mean " if cell.num_seeds > 1 else ""
-    return f"{mean}{cell.value:.6g}{f' {unit}' if unit else ''}{sd}, n = {cell.num_seeds}"
+    fixed = " (no seed changes it)" if cell.deterministic else ""
+    return f"{mean}{cell.value:.6g}{f' {unit}' if unit else ''}{sd}{items}, n = {cell.num_seeds}{fixed}"
 
 
 def run_texts(run: Run) -> tuple[str, ...]:
