@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 LEVEL = 0.95  # confidence level of every interval unless told otherwise
-ROUNDING = 1e-12  # a spread this small, relative to the values, is floating-point rounding
+ROUNDING = 1e-9  # a spread this small, relative to the values, is rounding: no test set has a billion items
+LARGEST, SMALLEST = 1e75, 1e-75  # numbers outside cannot be squared twice, as intervals of ratios need
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def as_vector(values: ArrayLike, name: str) -> Floats:
     """`values` as a float vector of at least one finite number.
 
     Raises:
-        ValueError: empty, not one-dimensional, or not finite.
+        ValueError: empty, not one-dimensional, not finite, or too large or small to compute with.
     """
     return _checked(values, name, 1)
 
@@ -51,7 +52,7 @@ def as_matrix(values: ArrayLike, name: str) -> Floats:
     """`values` as a float matrix of at least one row and column, all finite.
 
     Raises:
-        ValueError: empty, not two-dimensional, or not finite.
+        ValueError: empty, not two-dimensional, not finite, or too large or small to compute with.
     """
     return _checked(values, name, 2)
 
@@ -113,4 +114,8 @@ def _checked(values: ArrayLike, name: str, ndim: int) -> Floats:
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name}: {array[where]} at {where[0] if ndim == 1 else where} is not a finite number")
+    size = np.abs(array)
+    if size.max() > LARGEST or ((size > 0.0) & (size < SMALLEST)).any():
+        extreme = float(array.flat[int(size.argmax())] if size.max() > LARGEST else size[size > 0.0].min())
+        raise ValueError(f"{name}: {extreme:g} is too large or too small a number to compute with")
     return array

@@ -19,6 +19,7 @@ from harness.statistics.distributions import hedges_correction, t_quantile, t_tw
 from harness.statistics.power import ALPHA, POWER, detectable_difference, seeds_needed
 from harness.statistics.samples import (
     LEVEL,
+    ROUNDING,
     Interval,
     as_vector,
     check_level,
@@ -136,7 +137,7 @@ def compare_paired(arm: ArrayLike, baseline: ArrayLike, level: float = LEVEL) ->
     if count == 1:
         return PairedComparison("one_pair", 1, float(differences[0]))
     if is_constant(differences, scale=float(np.maximum.reduce(np.abs([x, y]), axis=None))):
-        same = bool(np.allclose(x, y, rtol=1e-12, atol=0.0))
+        same = bool(np.allclose(x, y, rtol=ROUNDING, atol=0.0))
         fixed = 0.0 if same else float(np.median(differences))
         degenerate = Interval(fixed, fixed, level, "constant")
         return PairedComparison("identical" if same else "constant", count, fixed, 0.0, degenerate)

@@ -20,13 +20,13 @@ from harness.metrics import METRICS, as_error, split_name
 from harness.records.predictions import PredictedItem
 from harness.records.schema import Record
 from harness.statistics.item_error import Influence, combine, item_variance
+from harness.statistics.samples import LARGEST, SMALLEST
 from harness.statistics.shared_variance import PairedSample
 from harness.tables.cells import ResolvedMetric
 from harness.tables.load import LoadedTrial
 from harness.tables.values import primary_metric
 
 ROUNDING = 1e-8  # of a score's scale: no test set has so many items that one of them would weigh less
-LARGEST, SMALLEST = 1e150, 1e-150  # what lies outside cannot be squared
 
 Parts = tuple[tuple[float, str, str], ...]  # weight, domain, metric of predictions
 T = TypeVar("T")
@@ -230,7 +230,7 @@ def same_for_every_seed(trials: Sequence[LoadedTrial]) -> bool:
 
 
 def _checked(trial: LoadedTrial, value: float, metric: ResolvedMetric) -> float:
-    if value == 0.0 or SMALLEST < abs(value) < LARGEST:
+    if value == 0.0 or SMALLEST < abs(value) * metric.scale < LARGEST:
         return value
     why = "too large or too small a number to compute with" if math.isfinite(value) else "no finite number"
     raise UserError(f"record {trial.ref.trial_id} of {trial.ref.experiment}: {metric.concrete} is {value}, {why}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from harness.statistics import compare_by_seed, compare_paired, summarise
+from harness.statistics import compare_by_seed, compare_paired, relative_change, summarise
 from harness.statistics.samples import is_constant
 
 # hours of sleep gained with two drugs by ten patients (Student 1908, table on page 20)
@@ -190,3 +191,19 @@ def test_pairs_must_match() -> None:
 def test_a_level_is_a_probability(level: float) -> None:
     with pytest.raises(ValueError, match="level"):
         summarise([1.0, 2.0], level)
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 1e-300, 5e-324])
+@pytest.mark.parametrize(
+    "statistic", [summarise, lambda x: compare_paired(x, [0.0, 0.0]), lambda x: relative_change([1.0, 2.0], x)]
+)
+def test_numbers_that_cannot_be_squared_are_refused(statistic: Callable[[list[float]], object], value: float) -> None:
+    with pytest.raises(ValueError, match="is too large or too small a number to compute with"):
+        statistic([1.0, value])
+
+
+def test_differences_alike_but_for_rounding_are_no_test() -> None:
+    """With sd 6e-12, p would be 1e-23; a score moves in steps of one test item."""
+    found = compare_paired([1.0, 1.0, 1.0 + 1e-11], [0.0, 0.0, 0.0])
+    assert (found.status, found.p_value, found.mean_difference) == ("constant", None, 1.0)
+    assert compare_paired([0.5, 0.5 + 1e-11], [0.5, 0.5]).status == "identical"
