@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from scipy import stats
 
 from harness.config.table import TableSettings
 from harness.errors import UserError
@@ -19,6 +20,7 @@ from harness.tables.claims import verdict_of
 from harness.tables.model import JudgedClaim
 
 from .golden_experiments import trial_config, write_ablation, write_targets, write_tuned
+from .items_by_hand import write_items
 from .records_by_hand import text_metrics, write_records
 
 LOWER = {"type": "contrast", "text": "t", "metric": "forgetting", "arm": "a", "than": "b", "expect": "lower"}
@@ -68,6 +70,35 @@ def test_contrasts(tmp_path: Path, change: dict[str, Any], verdict: str, estimat
     assert (claim.verdict, claim.num_seeds, claim.unit) == (verdict, 3, "points")
     assert claim.estimate == pytest.approx(estimate, abs=1e-9)
     assert len(claim.trials) == 6
+
+
+def test_the_intervals_of_all_claims_hold_together(tmp_path: Path) -> None:
+    """Bonferroni: with four claims each interval has the level 1 - 5 % / 4; t(2) is 4.303 and then 8.860."""
+    write_records(tmp_path, {"a": A, "b": B})
+    others = [LOWER | {"text": f"{n}", "by": n} for n in range(1, 4)]
+    (alone,), (first, *_) = (judge(tmp_path, ("mine",), LOWER, *more) for more in ([], others))
+    assert alone.interval is not None and first.interval is not None
+    for claim, level in ((alone, 0.95), (first, 0.9875)):
+        assert claim.interval is not None and claim.interval.level == pytest.approx(level)
+        half = float(stats.t.ppf(0.5 + level / 2, 2)) * 0.1 / math.sqrt(3)  # sd .1 points over three seeds
+        assert claim.interval.half_width == pytest.approx(half, rel=1e-6)
+    settings = TableSettings.model_validate({"claims": [LOWER, *others]})
+    said = build_experiments(tmp_path, ("mine",), settings).footnotes[-1].text
+    together = "together they hold with 95 % (Bonferroni over the 4 claims)"
+    assert said == f"claims are judged by 95 % intervals over seeds alone; {together}"
+
+
+def test_a_claim_is_judged_over_seeds_and_items_as_the_table_is(tmp_path: Path) -> None:
+    """Its interval is that of the same difference in a table whose baseline is the arm compared with."""
+    arms = {"a": 0.62, "b": 0.6, "c": 0.58, "d": 0.55, "e": 0.52, "f": 0.5, "g": 0.48}
+    store, _ = write_items(tmp_path, arms)
+    claim = LOWER | {"metric": "target_accuracy", "arm": "a", "than": "g", "expect": "better"}
+    settings = TableSettings.model_validate({"baseline": "g", "metrics": ["target_accuracy"], "claims": [claim]})
+    table = build_experiments(tmp_path, (store.name,), settings)
+    in_table = table.cell("a", "target_accuracy").comparison
+    assert in_table is not None and in_table.item_error is not None
+    assert table.claims[0].interval == in_table.interval
+    assert table.footnotes[-1].text == "claims are judged by 95 % intervals over seeds and test items"
 
 
 def test_one_seed_decides_nothing(tmp_path: Path) -> None:
@@ -178,4 +209,11 @@ def test_an_arm_of_a_tuned_sweep_is_its_first_rules_row(tmp_path: Path) -> None:
     store = write_tuned(tmp_path)
     (claim,) = judge(tmp_path, (store.name,), LOWER | {"arm": "plain", "than": "frozen", "expect": "worse"})
     assert "plain (best) is worse than frozen" in claim.statement
+    assert "; plain has several rows, of which plain (best) is meant and not plain (constrained)" in claim.statement
+    (claim,) = judge(tmp_path, (store.name,), LOWER | {"arm": "plain (best)", "than": "frozen", "expect": "worse"})
+    assert "several rows" not in claim.statement
+    table = build_experiments(tmp_path, (store.name,), TableSettings(baseline="plain"))
+    assert table.baseline == "plain (best)"
+    remark = "baseline: plain has several rows, of which plain (best) is meant and not plain (constrained)"
+    assert remark in [note.text for note in table.footnotes]
     assert RecordStore(tmp_path, store.name).manifest().claims == {}

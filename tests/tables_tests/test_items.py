@@ -74,7 +74,7 @@ def test_a_mean_over_sources_has_its_items_of_both_by_group(made: tuple[Table, d
     table, items = made
 
     def both(trial: str) -> np.ndarray:  # the two sources share their groups
-        return 0.5 * (block_sums(items[trial], "movie") + block_sums(items[trial], "product"))
+        return np.asarray(0.5 * (block_sums(items[trial], "movie") + block_sums(items[trial], "product")))
 
     difference = np.stack([both(f"b-{seed}") - both("frozen-0") for seed in range(NUM_SEEDS)])
     found = compared(table, "b", "source_accuracy").item_error

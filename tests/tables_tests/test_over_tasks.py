@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from harness.config.table import TableSettings
 from harness.errors import UserError
@@ -84,6 +85,21 @@ def test_fewer_errors_are_an_improvement(tmp_path: Path) -> None:
         write_records(tmp_path / "worse", losses, name=name, config_of=config)
     table = make(tmp_path / "worse", tuple(worse), metrics=["forgetting"], summary=["probability_of_improvement"])
     assert table.cell("probability_of_improvement", "adapter/forgetting").value == 0.0
+
+
+def test_a_mean_over_tasks_is_tested_as_the_tasks_are(tmp_path: Path) -> None:
+    """Seed 0: (92 + 61 + 30 - 90 - 60 - 10) / 3; seed 1: (91 + 66 + 40 - 91 - 62 - 20) / 3."""
+    metric = {"metric": "target_accuracy", "show": ["value", "delta"]}
+    table = make(tmp_path, write(tmp_path), metrics=[metric], summary=["mean"])
+    found = cell(table, "mean", "adapter").comparison
+    assert found is not None and found.difference is not None and found.sd is not None
+    assert found.difference == pytest.approx((23 / 3 + 24 / 3) / 2)
+    assert found.sd == pytest.approx((1 / 3) / 2**0.5)
+    t = found.difference / (found.sd / 2**0.5)
+    assert found.p == pytest.approx(2 * stats.t.sf(t, 1), rel=1e-6)
+    assert cell(table, "mean", "adapter:delta").value == found.difference
+    # The hard task's difference is 20 on both seeds, so it is not tested: two tasks and the mean.
+    assert any("over the 3 distinct tests of this table" in note.text for note in table.footnotes)
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
