@@ -1,4 +1,4 @@
-"""The command `harness status`: how sweeps are going, once or until they are finished."""
+"""The command `harness status`: how sweeps and experiments are going, once or until they are finished."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from harness.cli.options import RESULTS, Results, name_argument
 
 
 def status(
-    name: Annotated[str | None, name_argument("A sweep, by its name; all of them when left out.")] = None,
+    name: Annotated[str | None, name_argument("A sweep or an experiment, by its name; all when left out.")] = None,
     results: Results = RESULTS,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until it is finished.")] = False,
 ) -> None:
-    """Show how a sweep is going. Each arm has its best trial so far, running, pruned and failed ones, and time left."""
+    """Show how a sweep or an experiment is going: of each arm what has ended, runs or failed; best trial, time left."""
     from harness.cli.views.status import show_status
 
     show_status(name, results, watch)

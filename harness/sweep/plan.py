@@ -25,15 +25,14 @@ from harness.launch.task import RETRIED_REASONS
 from harness.records.search import SearchPoint, Value
 from harness.records.store import RecordStore, TrialFolder, read_json
 from harness.search import space
-from harness.search.arm_search import point_of, search_folder
+from harness.search.arm_search import search_folder
 from harness.search.declaration import Arm, Sweep, plan_confirm
 from harness.search.preflight import preflight_sweep
 from harness.search.stored_study import read_study
+from harness.sweep.searched import ENDED, is_kept, is_search_of, points_by_arm, study_place
 
 if TYPE_CHECKING:  # torch is loaded only when there is something to train
     from harness.training.resources import Resources
-
-ENDED = ("complete", "pruned", "failed")
 
 
 @dataclass(frozen=True)
@@ -145,15 +144,14 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
             or layers at some end of its space.
     """
     config = sweep.config
-    stored = read_study(
-        config.storage or results / sweep.name / "study.db", sweep.name, [arm.name for arm in sweep.searched]
-    )
+    folder = results / sweep.name
+    stored = read_study(study_place(sweep, results), sweep.name, [arm.name for arm in sweep.searched])
     for study in stored.values():
         sweep.check_begun(study.attrs.get("fingerprint", sweep.fingerprint))
-    points = {
-        name: [point_of(name, trial) for trial in study.trials[: config.budget.trials]]
-        for name, study in stored.items()
-    }
+    points = {name: found[: config.budget.trials] for name, found in points_by_arm(stored, folder).items()}
+    if not any(study.trials for study in stored.values()):  # published: what is still what the sweep would train
+        same = is_search_of(sweep, folder)
+        points = {name: [p for p in found if same and is_kept(sweep, p, results)] for name, found in points.items()}
     frozen = _frozen(sweep, points, results)
     confirm = _confirm_counts(sweep, frozen, results)
     arms = [

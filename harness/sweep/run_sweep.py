@@ -21,7 +21,7 @@ from harness.disk import write_json
 from harness.engines.choice import ATTRIBUTE, EngineChoice
 from harness.records.digests import begin_digests, write_plan_file
 from harness.records.search import SearchResult, Value
-from harness.records.store import RecordStore
+from harness.records.store import RecordStore, read_json
 from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Arm, Sweep, plan_confirm
 from harness.search.search import Search
@@ -29,6 +29,7 @@ from harness.search.storage import StudyStore
 from harness.search.storage_url import shown_storage
 from harness.sweep.plan import costly_values
 from harness.sweep.race import Launch
+from harness.sweep.searched import published_search, study_place
 from harness.sweep.selection import Contender, Winner, describe_winner, select
 
 
@@ -38,7 +39,7 @@ def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSear
     Raises:
         UserError: the storage cannot be reached, or the study was begun with other settings or another engine.
     """
-    place: str | Path = sweep.config.storage or results / sweep.name / "study.db"
+    place = study_place(sweep, results)
     write_json(results / sweep.name / "sweep.json", describe(sweep))
     arms = []
     for arm in sweep.searched:
@@ -54,6 +55,14 @@ def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSear
     executions = {arm.arm.name: arm.execution.model_dump(mode="json") for arm in arms}
     write_json(results / sweep.name / "sweep.json", {**describe(sweep), "execution": executions})
     return arms
+
+
+def _published_executions(sweep: Sweep, results: Path) -> dict[str, Execution]:
+    """The engines of a search whose study is not here, as sweep.json tells them; the plain loop where it tells none."""
+    path = results / sweep.name / "sweep.json"
+    searched = [arm.name for arm in sweep.searched]
+    told = read_json(path).get("execution", {}) if path.exists() else {}
+    return {name: Execution.model_validate(told.get(name, PLAIN.model_dump())) for name in searched}
 
 
 def _execution_of(sweep: Sweep, arm: Arm, store: StudyStore, choice: EngineChoice) -> Execution:
@@ -92,6 +101,11 @@ def run_search(sweep: Sweep, run: Launch, opened: Callable[[], object] = lambda:
     Args:
         opened: called when the arms' engines are known (`run.executions`), before anything is trained.
     """
+    known = published_search(sweep, run.results)
+    if known is not None:
+        run.executions.update(_published_executions(sweep, run.results))
+        opened()
+        return known
     arms = open_arms(sweep, run.results, run.choice)
     run.executions.update({arm.arm.name: arm.execution for arm in arms})
     try:

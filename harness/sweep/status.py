@@ -14,15 +14,17 @@ from statistics import fmean
 from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import TypeAdapter, ValidationError
 
 from harness.config.yaml import read_yaml
 from harness.errors import UserError
 from harness.launch.process_memory import PeakUse, read_peaks
-from harness.records.search import Objective, SearchPoint, SearchResult
+from harness.records.files import first_problem
+from harness.records.search import Objective, SearchPoint
 from harness.records.store import MANIFEST, RecordStore, read_json
-from harness.search.arm_search import point_of
 from harness.search.owners import is_alive, this_process
 from harness.search.stored_study import StoredArm, read_study
+from harness.sweep.searched import points_by_arm
 
 Phase = Literal["search", "race", "confirm", "finished"]
 SWEEP_FILE = "sweep.json"
@@ -97,38 +99,27 @@ class SweepStatus:
         return sum(time or 0.0 for time in times) / max(1, self.num_workers)
 
 
-def list_sweeps(results: Path) -> list[str]:
-    """The sweeps of a results folder, by name.
-
-    Raises:
-        UserError: there is none.
-    """
-    names = sorted(path.parent.name for path in results.glob(f"*/{SWEEP_FILE}"))
-    if not names:
-        raise UserError(f"{results}: no sweep has been run there")
-    return names
-
-
 def read_status(name: str, results: Path) -> SweepStatus:
     """Read how a sweep is going.
 
     Raises:
-        UserError: there is no such sweep, or its storage cannot be read.
+        UserError: a file of the sweep is corrupt, or its storage cannot be read.
         TrialError: the file of its peak memory is corrupt.
     """
     folder = results / name
-    if not (folder / SWEEP_FILE).exists():
-        raise UserError(f"no sweep {name!r} in {results}; choices: {', '.join(list_sweeps(results))}")
-    about = _mapping(read_json(folder / SWEEP_FILE))
-    objectives = tuple(Objective.model_validate(item) for item in about.get("objectives") or ())
-    names = [str(arm) for arm in about.get("arms") or ()]
+    about = read_json(folder / SWEEP_FILE)
+    if not isinstance(about, dict):
+        raise UserError(f"{folder / SWEEP_FILE}: expected a JSON object; run the sweep again, which writes it")
+    try:
+        objectives = TypeAdapter(tuple[Objective, ...]).validate_python(about.get("objectives") or ())
+        names = TypeAdapter(list[str]).validate_python(about.get("arms") or [])
+    except ValidationError as error:
+        raise UserError(f"{folder / SWEEP_FILE}: {first_problem(error)}") from error
     budget = _mapping(about.get("budget"))
-    stored, finished_points = _read_search(about, folder, names)
-    arms = []
-    for arm in names:
-        study = stored.get(arm, StoredArm())
-        points = finished_points.get(arm) or [point_of(arm, trial) for trial in study.trials]
-        arms.append(_arm_status(arm, points, study.trials, budget, objectives))
+    stored, points = _read_search(about, folder, names)
+    arms = [
+        _arm_status(arm, points[arm], stored[arm].trials if arm in stored else (), budget, objectives) for arm in names
+    ]
     arms = _with_time_left(arms, budget)
     race, confirm = _race_count(about, folder, len(arms)), _confirm_count(folder)
     phase, peaks = _phase(about, folder, arms, confirm), tuple(read_peaks(folder))
@@ -138,15 +129,14 @@ def read_status(name: str, results: Path) -> SweepStatus:
 def _read_search(
     about: Mapping[str, Any], folder: Path, names: Sequence[str]
 ) -> tuple[dict[str, StoredArm], dict[str, list[SearchPoint]]]:
-    """The studies; where their server does not answer, the points of a search that has ended."""
-    place = _place(about, folder)
+    """The studies and their trials; the trials of search.json where the study is not here or its server is silent."""
     try:
-        return read_study(place, str(about.get("name", folder.name)), names), {}
+        stored = read_study(_place(about, folder), str(about.get("name", folder.name)), names)
     except UserError:
         if not (folder / "search.json").exists():
             raise
-    result = SearchResult.model_validate(read_json(folder / "search.json"))
-    return {}, {arm: [point for point in result.points if point.arm == arm] for arm in names}
+        stored = {arm: StoredArm() for arm in names}
+    return stored, points_by_arm(stored, folder)
 
 
 def _place(about: Mapping[str, Any], folder: Path) -> str | Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from made_records import make_experiment, write_sentences
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
@@ -167,10 +170,35 @@ def test_before_the_study_is_made(tmp_path: Path) -> None:
 
 
 def test_wrong_names_are_one_line(searching: Path, tmp_path: Path, cli: Cli) -> None:
-    assert cli("status", "yours", "--results", searching).error == f"no sweep 'yours' in {searching}; choices: mine"
-    assert cli("status", "--results", tmp_path / "none").error == f"{tmp_path / 'none'}: no sweep has been run there"
+    assert (
+        cli("status", "yours", "--results", searching).error == f"no results of 'yours' in {searching}; choices: mine"
+    )
+    assert cli("status", "--results", tmp_path / "none").error == f"{tmp_path / 'none'}: nothing has been run there"
     (searching / "mine" / "study.db").write_bytes(b"not a database" * 100)
     assert "cannot be read" in cli("status", "mine", "--results", searching).error
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"objectives": [{"metric": 3}]}', '{"arms": 5}', '{"arms": [{}]}'])
+def test_a_corrupt_file_of_the_sweep_is_one_line(searching: Path, cli: Cli, content: str) -> None:
+    (searching / "mine" / "sweep.json").write_text(content, encoding="utf-8")
+    result = cli("status", "--results", searching)
+    assert (result.code, "sweep.json: " in result.error) == (2, True)
+
+
+def test_an_experiment_in_training(tmp_path: Path, cli: Cli) -> None:
+    write_sentences(tmp_path / "sentences.jsonl")
+    store = make_experiment(tmp_path / "results", tmp_path / "sentences.jsonl")
+    assert re.search(r"made +│ experiment │ finished │ 9 of 9 ", cli("status").out)
+    better, worse = (store.trial(store.manifest().arms[arm][2]) for arm in ("better", "worse"))
+    (better.path / "summary.json").unlink()
+    shutil.rmtree(worse.path)
+    summary = store.trial(store.manifest().arms["worse"][0]).path / "summary.json"
+    write(summary, json.loads(summary.read_text(encoding="utf-8")) | {"state": "failed", "reason": "nan"})
+    out = cli("status", "made").out
+    assert "made: training" in out
+    assert re.search(r"│ frozen +│ 3 of 3 +│ 0 +│ 0 +│", out)
+    assert re.search(r"│ better +│ 2 of 3 +│ 0 +│ 1 +│", out)
+    assert re.search(r"│ worse +│ 2 of 3 +│ 1 nan +│ 0 +│", out)
 
 
 def test_a_server_that_does_not_answer(searching: Path) -> None:

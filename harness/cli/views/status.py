@@ -1,9 +1,9 @@
-"""How sweeps are going: a grid, once, or refreshed until they are finished."""
+"""How sweeps and experiments are going: a grid, once, or refreshed until they are finished."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,24 +15,26 @@ from harness.cli.printing import make_grid, open_console
 from harness.cli.progress import score_text
 from harness.engines.prices import duration
 from harness.records.search import Objective, SearchPoint
-from harness.sweep.status import ArmStatus, SweepStatus, list_sweeps, read_status
+from harness.sweep.experiment_status import ExperimentStatus, is_sweep, list_results, read_experiment_status
+from harness.sweep.status import ArmStatus, SweepStatus, read_status
 
 REFRESH_S = 2.0
 
 
 def show_status(name: str | None, results: Path, watch: bool, console: Console | None = None) -> None:
-    """Print a sweep's status, or a line for each sweep; `watch` refreshes it on a terminal.
+    """Print the status of a sweep or an experiment, or a line for each; `watch` refreshes it on a terminal.
 
     Raises:
-        UserError: there is no such sweep, or its storage cannot be read.
+        UserError: nothing has been run under this name, or a file or a storage cannot be read.
     """
     console = open_console(console)
 
     def look() -> tuple[RenderableType, bool]:
         if name is not None:
-            status = read_status(name, results)
-            return render_status(status), status.phase == "finished"
-        statuses = [read_status(each, results) for each in list_sweeps(results)]
+            status = _status_of(name, results)
+            shown = render_experiment(status) if isinstance(status, ExperimentStatus) else render_status(status)
+            return shown, status.phase == "finished"
+        statuses = [_status_of(each, results) for each in list_results(results)]
         return render_list(statuses), all(status.phase == "finished" for status in statuses)
 
     if watch and console.is_terminal:
@@ -50,22 +52,43 @@ def _watch(console: Console, look: Callable[[], tuple[RenderableType, bool]]) ->
             live.update(shown, refresh=True)
 
 
-def render_list(statuses: list[SweepStatus]) -> RenderableType:
-    """A row for each sweep."""
+def _status_of(name: str, results: Path) -> SweepStatus | ExperimentStatus:
+    return read_status(name, results) if is_sweep(name, results) else read_experiment_status(name, results)
+
+
+def render_list(statuses: Sequence[SweepStatus | ExperimentStatus]) -> RenderableType:
+    """A row for each sweep and experiment; a sweep's trials are those of its search."""
+    rows = [_experiment_row(s) if isinstance(s, ExperimentStatus) else _sweep_row(s) for s in statuses]
+    return make_grid(("name", "kind", "phase", "trials", "running", "time left", "best so far"), rows)
+
+
+def _sweep_row(status: SweepStatus) -> tuple[str, ...]:
+    finished = sum(arm.num_finished for arm in status.arms)
+    planned = [arm.planned for arm in status.arms]
+    total = f"{finished}" if None in planned else f"{finished} of {sum(number or 0 for number in planned)}"
+    bests = [(arm, arm.best) for arm in status.arms if arm.best is not None]
+    best = "-"
+    if bests and status.objectives:
+        sign = 1 if status.objectives[0].direction == "maximize" else -1
+        arm, point = max(bests, key=lambda pair: sign * pair[1].values[0])
+        best = f"{arm.name}: {scores_text(point, status.objectives)}"
+    left = "-" if status.left_s is None else duration(status.left_s)
+    return status.name, "sweep", phase_text(status), total, str(status.num_workers), left, best
+
+
+def _experiment_row(status: ExperimentStatus) -> tuple[str, ...]:
+    ended, planned = sum(arm.ended for arm in status.arms), sum(arm.planned for arm in status.arms)
+    return status.name, "experiment", status.phase, f"{ended} of {planned}", "-", "-", "-"
+
+
+def render_experiment(status: ExperimentStatus) -> RenderableType:
+    """A row for each arm of an experiment."""
     rows = []
-    for status in statuses:
-        finished = sum(arm.num_finished for arm in status.arms)
-        planned = [arm.planned for arm in status.arms]
-        total = f"{finished}" if None in planned else f"{finished} of {sum(number or 0 for number in planned)}"
-        bests = [(arm, arm.best) for arm in status.arms if arm.best is not None]
-        best = "-"
-        if bests and status.objectives:
-            sign = 1 if status.objectives[0].direction == "maximize" else -1
-            arm, point = max(bests, key=lambda pair: sign * pair[1].values[0])
-            best = f"{arm.name}: {scores_text(point, status.objectives)}"
-        left = "-" if status.left_s is None else duration(status.left_s)
-        rows.append((status.name, phase_text(status), total, str(status.num_workers), left, best))
-    return make_grid(("sweep", "phase", "trials", "running", "time left", "best so far"), rows)
+    for arm in status.arms:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in arm.failed.items())
+        rows.append((arm.name, f"{arm.ended} of {arm.planned}", reasons or "0", str(arm.begun)))
+    headers = ("arm", "trainings that have ended", "failed", "begun, and not ended")
+    return make_grid(headers, rows, f"{status.name}: {status.phase}")
 
 
 def render_status(status: SweepStatus) -> RenderableType:
