@@ -1,4 +1,4 @@
-"""The commands `harness data list` and `harness data fetch`."""
+"""The commands `harness data list`, `harness data fetch` and `harness data show`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-data = typer.Typer(help="List and fetch corpora.", no_args_is_help=True, rich_markup_mode=None)
+data = typer.Typer(help="List, fetch and look at corpora.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @data.command("list")
@@ -42,6 +42,29 @@ def fetch(
         already = is_fetched(name)
         folder = fetch_corpus(name, allow_other_version=allow_other_version)
         print(f"{name}: {'was already' if already else 'is now'} in {folder}")
+
+
+@data.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A corpus, or manifest:PATH for a file or folder of your own.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the corpus, as labels=[bad,good].")
+    ] = None,
+) -> None:
+    """Read a corpus: the examples of each domain and split, its classes, and what was noticed and left out."""
+    from harness.cli.printing import print_aligned
+    from harness.config.experiment import parse_overrides
+    from harness.data.corpora.registry import load_corpus
+    from harness.data.corpus import SPLITS
+
+    corpus = load_corpus(name, **dict(parse_overrides(options or [])))
+    print(f"{corpus.name}: {corpus.modality}, fingerprint {corpus.fingerprint[:12]}")
+    counts = [[str(len(corpus.split(domain, split))) for split in SPLITS] for domain in corpus.domains]
+    print_aligned([["domain", *SPLITS], *([domain, *row] for domain, row in zip(corpus.domains, counts, strict=True))])
+    what = "classes" if corpus.modality == "text" else "letters"
+    print(f"{len(corpus.symbols)} {what}: {', '.join(map(repr, corpus.symbols))}")
+    for remark in (*corpus.notes, *corpus.remarks(sorted({*corpus.domains, *corpus.left_out}))):
+        print(f"data: {remark}")
 
 
 def show_fetching() -> None:

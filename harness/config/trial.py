@@ -43,7 +43,8 @@ class DataSettings(Settings):
     """A corpus by its name (`harness data list` shows them), or `manifest:PATH` for data of your own: a path from the
     the folder of the file that names it, or from the current folder."""
     options: PlainSettings = Field(default_factory=dict)
-    """Options of the corpus, as `labels: [bad, good]` for data of your own."""
+    """Options of the corpus, as `labels: [bad, good]` for data of your own. Numbers, yes and no need no quotation
+    marks."""
     source: tuple[str, ...] = Field(min_length=1)
     """The domains that the backbone was trained on. Forgetting is measured on them."""
     target: str

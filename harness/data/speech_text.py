@@ -11,6 +11,7 @@ import unicodedata
 SPEECH_ALPHABET: tuple[str, ...] = (" ", "'", *"abcdefghijklmnopqrstuvwxyz")
 """Output symbols of a speech corpus, in the order of their class indices; the CTC blank is not among them."""
 
+OTHER_LETTERS = "letters outside a-z"
 MIN_CLIP_S = 0.3
 MAX_CLIP_S = 7.0
 MAX_CHARACTERS_PER_S = 22.0  # beyond it the transcript says more than the clip can hold: a wrong or shortened take
@@ -81,7 +82,7 @@ def rejection(raw: str, seconds: float, *, longest_s: float = MAX_CLIP_S, unspok
     if "Sc" in kinds or SPOKEN_SIGNS.difference(unspoken).intersection(raw):
         return "spoken signs"
     if unwritable(raw):
-        return "letters outside a-z"
+        return OTHER_LETTERS
     text = normalise_transcript(raw)
     if not text:
         return "no words"

@@ -52,6 +52,28 @@ def test_data_list(cli: Cli) -> None:
     assert states["vader"] == "not"  # fetched: HARNESS_DATA is an empty folder
 
 
+def test_data_show(cli: Cli, tmp_path: Path) -> None:
+    rows = "a,one text,0,train,7\na,one  text,0,train,7\nb,two,1,valid,8\nb,three,1,test,9\nc,\ufffd,1,test,9\n"
+    (tmp_path / "m.csv").write_text("domain,text,label,split,id\n" + rows, encoding="utf-8")
+    result = cli("data", "show", "manifest:m.csv", "labels=[1, 0]")
+    assert (result.code, result.err) == (0, "")
+    first, *lines = result.out.splitlines()
+    assert first.startswith("manifest:m: text, fingerprint ")
+    assert lines == [
+        "domain  train  valid  test",
+        "a       1      0      0",
+        "b       0      1      1",
+        "2 classes: '1', '0'",
+        "data: texts with lost characters (U+FFFD, half an emoji): 1, first in m.csv, line 6",
+        "data: columns that are not read: id",
+        "data: left out of a: 1 (same text twice: 1, first in m.csv, line 3)",
+        "data: left out of c: 1 (no text: 1, first in m.csv, line 6)",
+    ]
+    for wrong in (["manifest:gone.csv"], ["manifest:m.csv", "labels=[no, yes]"], ["manifest:m.csv", "x=1"], ["vadar"]):
+        result = cli("data", "show", *wrong)
+        assert result.code == 2 and result.error
+
+
 def test_doctor(cli: Cli) -> None:
     result = cli("doctor")
     assert (result.code, result.err) == (0, "")

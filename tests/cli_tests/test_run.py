@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_text import TinyText
+from tiny_text import TinyText, corpus_rows, write_corpus
 from tracking_tests.transaction_log import read_finished_run
 
 from .conftest import Cli, Result
@@ -60,6 +60,30 @@ def test_the_second_run_trains_nothing(cli: Cli, short: Path, tmp_path: Path) ->
     assert second.out.splitlines()[0] == "tiny_strategies: 2 trials, 2 finished, 0 to train"
     assert rows(second) == rows(first)
     assert summaries(tmp_path) == before
+
+
+def test_what_is_left_out_of_the_data_is_said_everywhere(cli: Cli, tiny_text_files: TinyText, tmp_path: Path) -> None:
+    rows = corpus_rows()
+    again = rows[-1] | {"text": rows[-1]["text"].upper()}
+    write_corpus(tmp_path / "mine.jsonl", [*rows, again, rows[-1] | {"text": "\ufffd", "comment": "unreadable"}])
+    content = yaml.safe_load(tiny_text_files.experiment.read_text(encoding="utf-8"))
+    content["base"]["data"]["corpus"] = "manifest:mine.jsonl"
+    path = tiny_text_files.write_experiment(tmp_path / "x.yaml", base=content["base"])
+    remarks = [
+        "texts with lost characters (U+FFFD, half an emoji): 1, first in mine.jsonl, line 242",
+        "columns that are not read: comment",
+        "left out of away: 2 (same text twice: 1, first in mine.jsonl, line 241; no text: 1, first in mine.jsonl, "
+        "line 242)",
+    ]
+    planned = " ".join(cli("plan", path).out.split())
+    assert all(f"data: {remark}" in planned for remark in remarks)
+    result = cli("run", path, "--arm", "frozen", "--seed", "0")
+    assert result.out.splitlines()[1:4] == [f"data: {remark}" for remark in remarks], "before anything is trained"
+    assert cli("verify", "tiny_strategies").code == 0
+    assert cli("report", "tiny_strategies").code == 0
+    folder = tmp_path / "results" / "tiny_strategies"
+    shown = [cli("table", "tiny_strategies").out, (folder / "report.html").read_text(encoding="utf-8")]
+    assert all(remark in " ".join(text.split()) for remark in remarks for text in shown)
 
 
 def test_some_arms_and_seeds(cli: Cli, short: Path, tmp_path: Path) -> None:

@@ -87,9 +87,9 @@ def test_labels_that_are_classes(labels: list[str]) -> None:
     [
         (["p", "q"], ["p", "q"], []),
         (["p|q", "r"], ["p|q", "p|q", "r"],
-         ["2 texts have labels that join several classes, as 'p|q': each is a class of its own"]),
+         ["labels that join several classes, as 'p|q', are classes of their own here: 2"]),
         (["p", "p,q", "q"], ["p,q", "q", "p"],
-         ["1 texts have labels that join several classes, as 'p,q': each is a class of its own"]),
+         ["labels that join several classes, as 'p,q', are classes of their own here: 1"]),
         (["arts, crafts", "sports"], ["arts, crafts", "sports"], []),
         (["bad", "good", "so-so"], ["bad", "good"], ["no text has the class 'so-so', which data.options.labels lists"]),
         (["bad"], ["bad"], ["all texts have the class 'bad'"]),

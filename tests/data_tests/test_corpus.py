@@ -14,6 +14,7 @@ from harness.data.corpus import (
     check_corpus,
     fingerprint_rows,
     fingerprint_texts,
+    notes_on_transcripts,
     split_of_group,
 )
 from harness.errors import TrialError
@@ -162,3 +163,21 @@ def test_check_corpus_finds_what_is_wrong() -> None:
         check_corpus(text_corpus(a=()))
     with pytest.raises(DataError, match="key 'a/0' occurs twice"):
         check_corpus(text_corpus(a=text_examples(2), b=text_examples(1)))
+
+
+def test_what_scores_of_another_alphabet_mean_is_said() -> None:
+    def clips(*texts: str) -> tuple[SpeechExample, ...]:
+        return tuple(SpeechExample(text, text, "zh", Path("a.wav"), 2.0, text) for text in texts)
+
+    training, test = "今天天气很好" * 4, "明天天气很好"
+    splits = {training: "train", test: "test"}
+    letters = tuple(sorted({*training, *test}))
+    corpus = Corpus("own", "speech", {"zh": clips(training, test)}, letters, "f", fixed_splits=splits)  # type: ignore[arg-type]
+    spaces = (
+        "transcripts of zh have no spaces, so the word error rate counts each as one word: read the character error"
+    )
+    unseen = "zh: 1 of the 5 letters of its test transcripts are in no training transcript; the alphabet has 6"
+    assert notes_on_transcripts(corpus) == (f"{spaces} rate", unseen)
+    assert notes_on_transcripts(corpus.sealed()) == (f"{spaces} rate",)
+    latin = replace(corpus, symbols=("a", "b"), domains={"zh": clips("a" * 30)}, fixed_splits={"a" * 30: "test"})
+    assert notes_on_transcripts(latin) == ()

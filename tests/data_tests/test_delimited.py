@@ -73,7 +73,7 @@ def test_marks_around_a_whole_field_of_a_tsv_are_text_and_said(tmp_path: Path) -
     _, rows, notes = read_table(path)
     assert rows[0].fields == ["films", '"A fine film"', "good"]
     assert notes == [
-        "x.tsv: 1 fields of a TSV file begin and end with a quotation mark, which is read as part of the text"
+        "x.tsv: fields of a TSV file that begin and end with a quotation mark, which is read as part of the text: 1"
     ]
 
 

@@ -185,12 +185,22 @@ def test_what_is_left_out_is_said_with_its_place(tmp_path: Path) -> None:
         "left out of a: 4 (no text: 1, first in x.csv, line 3; same text twice: 2, first in x.csv, line 4; "
         "same text twice, with another label: 1, first in x.csv, line 5)"
     )
-    assert "2 texts have characters that were lost (U+FFFD, half an emoji), first in x.csv, line 3" in corpus.noticed
+    assert "texts with lost characters (U+FFFD, half an emoji): 2, first in x.csv, line 3" in corpus.noticed
     with pytest.raises(DataError, match=r"domain 'b' has no usable example; left out of b: 1 \(no text: 1, first in x"):
         corpus.examples("b")
     only = write(tmp_path / "y.csv", "domain,text,label\nb,\ufffd,y\n")
     with pytest.raises(DataError, match=r"has no domains with a usable example; left out of b: 1"):
         load_corpus("manifest", only)
+
+
+def test_transcripts_in_another_script_are_said(tmp_path: Path, make_tone: Callable[..., Path]) -> None:
+    make_tone(tmp_path / "a.wav", seconds=2.0)
+    path = write(tmp_path / "x.csv", "domain,path,transcript\nzh,a.wav,今天天气很好\nzh,a.wav,明天见\n")
+    message = (
+        r"no domains with a usable example; left out of zh: 2 \(letters outside a-z: 2, first in x\.csv, line 2 \(今"
+    )
+    with pytest.raises(DataError, match=message):
+        load_corpus("manifest", path)
 
 
 def test_columns_that_are_not_read_are_said(tmp_path: Path) -> None:
@@ -217,7 +227,7 @@ def test_files_of_a_folder_that_are_not_read_are_said(tmp_path: Path) -> None:
     write(tmp_path / "notes.md", "Dull")
     corpus = load_corpus("manifest", tmp_path)
     assert [text for text, _ in texts(corpus, "books")] == ["A fine book", "Another", "Dull"]
-    assert corpus.noticed[0].endswith(": 2 files of the folder are not read, the first is books/bad/two.doc")
+    assert corpus.noticed[0].endswith(": files of the folder that are not read: 2, first books/bad/two.doc")
 
 
 def test_manifest_of_nemo(tmp_path: Path, make_tone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

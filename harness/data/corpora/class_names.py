@@ -73,9 +73,7 @@ def notes_on_classes(classes: Sequence[str], labels: Sequence[str]) -> list[str]
     counts, notes = Counter(labels), []
     if joined := [name for name in classes if _joins(name, classes)]:
         num_rows = sum(counts[name] for name in joined)
-        notes.append(
-            f"{num_rows} texts have labels that join several classes, as {joined[0]!r}: each is a class of its own"
-        )
+        notes.append(f"labels that join several classes, as {joined[0]!r}, are classes of their own here: {num_rows}")
     if absent := [name for name in classes if not counts[name]]:
         notes.append(f"no text has the class {' or '.join(map(repr, absent))}, which data.options.labels lists")
     if len(classes) == 1:

@@ -145,8 +145,8 @@ def _is_quoted(text: str) -> bool:
 
 def _note_on_quotes(path: Path, rows: Sequence[TableRow]) -> list[str]:
     num_quoted = sum(len(field) > 1 and field[0] == field[-1] == '"' for row in rows for field in row.fields)
-    what = "fields of a TSV file begin and end with a quotation mark, which is read as part of the text"
-    return [f"{path.name}: {num_quoted} {what}"] if num_quoted else []
+    what = "fields of a TSV file that begin and end with a quotation mark, which is read as part of the text"
+    return [f"{path.name}: {what}: {num_quoted}"] if num_quoted else []
 
 
 def _refuse_swallowed_rows(

@@ -128,7 +128,7 @@ def _read_folder(root: Path, notes: list[str]) -> Iterator[Row]:
                 yield from _read_label(domain, entry, unread)
     if unread:
         first = unread[0].relative_to(root)
-        notes.append(f"{root.name}: {len(unread)} files of the folder are not read, the first is {first}")
+        notes.append(f"{root.name}: files of the folder that are not read: {len(unread)}, first {first}")
 
 
 def _read_label(domain: Path, entry: Path, unread: list[Path]) -> Iterator[Row]:

@@ -25,7 +25,7 @@ from harness.data.corpus import (
     fingerprint_texts,
 )
 from harness.data.errors import DataError
-from harness.data.speech_text import SPEECH_ALPHABET, normalise_transcript, rejection
+from harness.data.speech_text import OTHER_LETTERS, SPEECH_ALPHABET, normalise_transcript, rejection, unwritable
 from harness.data.text_cleaning import LOST, clean_name, clean_text, copy_key
 from harness.errors import must_be_in
 
@@ -138,7 +138,7 @@ def _text_corpus(name: str, rows: Sequence[Row], labels: Sequence[str] | None, p
     notes = notes_on_classes(symbols, found)
     if lost:
         where = Path(lost[0]).name
-        notes.append(f"{len(lost)} texts have characters that were lost (U+FFFD, half an emoji), first in {where}")
+        notes.append(f"texts with lost characters (U+FFFD, half an emoji): {len(lost)}, first in {where}")
     return Corpus(
         name=name,
         modality="text",
@@ -158,7 +158,8 @@ def _speech_corpus(name: str, rows: Sequence[Row], longest_s: float) -> Corpus:
         domain, raw = row.columns["domain"], row.columns["transcript"]
         path, seconds, segment = _recording(row)
         if reason := rejection(raw, seconds, longest_s=longest_s):
-            left_out.add(domain, reason, row.place)
+            letters = f" ({unwritable(raw)[:8]})" if reason == OTHER_LETTERS else ""
+            left_out.add(domain, reason, f"{row.place}{letters}")
             continue
         domains[domain].append(
             SpeechExample(

@@ -1,7 +1,7 @@
 """All corpora by name: how to fetch one, how to read it, and what to say when it is not there."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from harness.data.corpora.manifest import load_manifest
 from harness.data.corpora.speechcommands import fetch_speechcommands, load_speechcommands
 from harness.data.corpora.synthetic_speech import fetch_nanotts, has_nanotts, load_nanotts
 from harness.data.corpora.vader import fetch_vader, load_vader
-from harness.data.corpus import Corpus, Modality, check_corpus
+from harness.data.corpus import Corpus, Modality, check_corpus, notes_on_transcripts
 from harness.data.errors import DataError
 from harness.data.fetch.asterisk import fetch_asterisk
 from harness.errors import UserError, must_be_in
@@ -120,14 +120,19 @@ def load_corpus(name: str, root: Path | str | None = None, **options: Any) -> Co
     source = find_source(name)
     _check_options(name, "load", source.load, options)
     if root is not None:
-        return check_corpus(source.load(Path(root).expanduser(), **options))
+        return _checked(source.load(Path(root).expanduser(), **options))
     if source.fetch is None:
         raise DataError(f"corpus {name} needs a file or folder: give {name}:PATH as its name, or root")
     folder = data_cache() / name
     # Where some languages of a corpus are there, its own loader says which one is missing.
     if not folder.is_dir() and not source.is_present(folder) and not options:
         raise DataError(f"corpus {name} is not in {folder}; run: harness data fetch {name}")
-    return check_corpus(source.load(folder, **options))
+    return _checked(source.load(folder, **options))
+
+
+def _checked(corpus: Corpus) -> Corpus:
+    notes = notes_on_transcripts(check_corpus(corpus))
+    return replace(corpus, noticed=(*corpus.noticed, *notes)) if notes else corpus
 
 
 def fetch_corpus(name: str, *, allow_other_version: bool = False, root: Path | None = None, **options: Any) -> Path:
