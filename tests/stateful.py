@@ -32,6 +32,10 @@ class Remembering(nn.Module, AdapterModuleUtil):
     With `outside` False it uses only what torch's `state_dict` or a buffer holds, which an adapter file keeps.
     """
 
+    passing: Tensor
+    made_later: Tensor | None
+    newest: Tensor
+
     def __init__(self, in_features: int, dim: int, outside: bool = True, adapter_strategy: Any = None) -> None:
         super().__init__()
         self.outside = outside
@@ -56,7 +60,7 @@ class Remembering(nn.Module, AdapterModuleUtil):
     @torch.no_grad()
     def remember(self, x: Tensor) -> None:
         seen = x.reshape(-1, x.shape[-1]).mean(0)
-        self.slow.lerp_(self.up.weight, 0.1)
+        self.slow.data.lerp_(self.up.weight, 0.1)
         self.passing.lerp_(seen, 0.1)
         self.made_later = seen if self.made_later is None else 0.5 * (self.made_later + seen)
         if not hasattr(self, "newest"):

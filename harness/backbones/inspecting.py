@@ -153,8 +153,8 @@ def _seen(kind: str, number: int, outputs: Sequence[Any], shape: tuple[int, int,
         if found not in (shape, (num_steps, num_rows, dim)):
             what = list(found) if isinstance(found, tuple) else f"a {found}"
             raise UserError(
-                f"layer {number} of {kind} gives {what} for {num_rows} sentences of {num_steps} tokens, so no adapter can "
-                f"be put behind it: that needs [{num_rows}, {num_steps}, {dim}]"
+                f"layer {number} of {kind} gives {what} for {num_rows} sentences of {num_steps} tokens, and an adapter "
+                f"behind it needs [{num_rows}, {num_steps}, {dim}]"
             )
         seen.add(found == (num_steps, num_rows, dim))
     return SeenLayer(len(outputs), seen.pop())
@@ -179,7 +179,7 @@ def _last_hidden(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
 def _watched(layers: Sequence[nn.Module], outputs: list[list[Any]]) -> Iterator[None]:
     """Keep what each layer gives."""
     handles = [
-        layer.register_forward_hook(lambda module, args, output, found=found: found.append(output))  # type: ignore[misc]
+        layer.register_forward_hook(lambda module, args, output, found=found: found.append(output))
         for layer, found in zip(layers, outputs, strict=True)
     ]
     try:

@@ -20,6 +20,7 @@ from harness.config.trial import LayersFrom, TrialConfig
 from harness.disk import write_atomically
 from harness.errors import UserError, no_exits, text_of
 from harness.seeding import derive_seed
+from harness.tasks.task import Batch
 from harness.training.precision import dtype_of
 
 ADAPTER_NAME = "adapted"
@@ -193,3 +194,28 @@ def check_shape(point: InsertionPoint, config: TrialConfig) -> None:
         raise UserError(
             f"adapter: the output depends on no weight of {adapter_target(config)}, so the trial would train nothing"
         )
+
+
+@torch.no_grad()
+def check_reached(adapted: Adapted, batch: Batch) -> None:
+    """Pass a batch through the model: every adapter must run.
+
+    Raises:
+        UserError: some do not; one line with their places.
+    """
+    points = adapted.model.encoder.insertion_points
+    before = {name: _num_calls(points[name]) for name in adapted.adapters}
+    try:
+        adapted.model.eval()(batch.inputs, batch.lengths)
+    except Exception:  # a user's own code may fail on real data: that is for the trial itself to fail of, and to tell
+        return
+    unreached = [name for name, count in before.items() if _num_calls(points[name]) == count]
+    if unreached:
+        raise UserError(
+            f"adapter: {', '.join(unreached)}: a pass of the model never reaches the adapters there, so they would "
+            "learn nothing"
+        )
+
+
+def _num_calls(point: InsertionPoint) -> int:
+    return int(getattr(point, "adapter_calls", {}).get(ADAPTER_NAME, 0))

@@ -181,7 +181,7 @@ class _Pickler(pickle.Pickler):
     """Leaves out what is no state, or is looked at elsewhere."""
 
     def persistent_id(self, value: Any) -> str | None:
-        return type(value).__name__ if isinstance(value, _NO_STATE) else None
+        return str(type(value)) if isinstance(value, _NO_STATE) else None
 
 
 def _pickled(value: Any) -> bytes | None:

@@ -22,7 +22,7 @@ from harness.errors import UserError, no_exits
 from harness.metrics import constrained_score, forgetting
 from harness.records.predictions import PredictedItem, group_digest
 from harness.tasks.task import Evaluation, Item
-from harness.training.adapting import Adapted, adapt
+from harness.training.adapting import Adapted, adapt, check_reached
 from harness.training.base_check import BaseCheck
 from harness.training.device import check_device
 from harness.training.engine import PLAIN_ENGINE, Engine, Fitting, drive
@@ -94,6 +94,7 @@ class Trial:
         self.dtype = dtype_of(config.loop)
         corpus, data = self.domains.corpus, config.data
         self.notes = [Note("data", text) for text in (*corpus.notes, *corpus.remarks((data.target, *data.source)))]
+        self.notes += [Note("method", text) for text in self.domains.backbone.model.encoder.notes]
         self.executed = engine.execution.record("plain", "nothing is trained")  # until a training is due
 
     def run(self) -> Outcome:
@@ -140,7 +141,9 @@ class Trial:
             self.domains.items(name, "valid")
             if not self.sealed:
                 self.domains.items(name, "test")
-        self.adapted()
+        shortest = min(self.domains.items(data.target, "valid"), key=lambda item: len(item.inputs))
+        batch = self.domains.plain_task.collate([shortest], None).to(self.device, self.dtype)
+        check_reached(self.adapted(), batch)
 
     @property
     def base(self) -> TaskModel:

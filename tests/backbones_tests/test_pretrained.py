@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from pretrained_kinds import write_tokenizer
 from safetensors.torch import load_file, save_file
 from tiny_text import TinyText, corpus_rows
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
 from harness.adapters import InsertionPoint, freeze_backbone
+from harness.backbones.inspecting import layers_of
 from harness.backbones.model import ClassifierHead, TaskModel
-from harness.backbones.pretrained import PretrainedTextEncoder, layers_of, model_directory
+from harness.backbones.pretrained import PretrainedTextEncoder, model_directory
 from harness.backbones.recipe import PretrainedEncoderSettings, Recipe, backbone_directory, load_recipe
 from harness.backbones.store import Backbone, load_backbone, pretrained_tokenizer
 from harness.config.trial import TrialConfig
@@ -39,19 +40,7 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import BertConfig, BertModel
 
     folder = tmp_path_factory.mktemp("bert")
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=150, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]"], show_progress=False
-    )
-    tokenizer.train_from_iterator([row["text"] for row in corpus_rows()], trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.enable_padding(length=12)  # as many tokenizers come; the task pads by itself
-    tokenizer.enable_truncation(max_length=5)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer = write_tokenizer(folder)
     config = BertConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=16,

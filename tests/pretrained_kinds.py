@@ -1,0 +1,117 @@
+"""Tiny random encoders of many kinds of transformers, made from their configs and written to folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from tiny_text import TinyText, corpus_rows
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+POSITIONS = 40  # rows of the tables of learnt positions
+BERT: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": POSITIONS,
+}
+GPT: dict[str, Any] = {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": POSITIONS}
+SEQ2SEQ: dict[str, Any] = {
+    **{f"{part}_{what}": size for part in ("encoder", "decoder") for what, size in
+       (("layers", 2), ("attention_heads", 2), ("ffn_dim", 32))},
+    "d_model": 16,
+    "max_position_embeddings": POSITIONS,
+}  # fmt: skip
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "albert": ("albert", {**BERT, "embedding_size": 8}),
+    "bart": ("bart", SEQ2SEQ),
+    "bert": ("bert", BERT),
+    "big_bird": ("big_bird", {**BERT, "attention_type": "original_full"}),
+    "blenderbot": ("blenderbot", SEQ2SEQ),
+    "camembert": ("camembert", BERT),
+    "convbert": ("convbert", {**BERT, "embedding_size": 16, "conv_kernel_size": 3}),
+    "data2vec-text": ("data2vec-text", BERT),
+    "deberta": ("deberta", BERT),
+    "deberta-v2": ("deberta-v2", {**BERT, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}),
+    "distilbert": (
+        "distilbert",
+        {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 32, "max_position_embeddings": POSITIONS},
+    ),
+    "electra": ("electra", {**BERT, "embedding_size": 8}),
+    "funnel": (
+        "funnel",
+        {"d_model": 16, "block_sizes": [1, 1, 1], "n_head": 2, "d_head": 8, "d_inner": 32, "num_decoder_layers": 2},
+    ),
+    "gpt2": ("gpt2", GPT),
+    "llama": ("llama", {**BERT, "num_key_value_heads": 2}),
+    "longformer": ("longformer", {**BERT, "attention_window": 8}),
+    "modernbert": ("modernbert", {**BERT, "local_attention": 8, "pad_token_id": 0}),
+    "mpnet": ("mpnet", BERT),
+    "openai-gpt": ("openai-gpt", GPT),
+    "opt": ("opt", {**BERT, "ffn_dim": 32, "word_embed_proj_dim": 16}),
+    "opt_narrow": ("opt", {**BERT, "ffn_dim": 32, "word_embed_proj_dim": 8}),
+    "roberta": ("roberta", BERT),
+    "squeezebert": ("squeezebert", {**BERT, "embedding_size": 16}),
+    "t5": ("t5", {"d_model": 16, "num_layers": 3, "num_heads": 2, "d_kv": 8, "d_ff": 32}),
+    "wav2vec2": ("wav2vec2", {**BERT, "conv_dim": [8], "conv_stride": [5], "conv_kernel": [10],
+                              "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}),
+    "xlm-roberta": ("xlm-roberta", BERT),
+    "xlnet": ("xlnet", {"d_model": 16, "n_layer": 3, "n_head": 2, "d_inner": 32}),
+}  # fmt: skip
+
+
+def write_tokenizer(folder: Path) -> Tokenizer:
+    """Write the folder's tokenizer, which puts [CLS] and [SEP] around a sentence, and return it."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=150, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]"], show_progress=False
+    )
+    tokenizer.train_from_iterator([row["text"] for row in corpus_rows()], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.enable_padding(length=12)  # as many tokenizers come; the task pads by itself
+    tokenizer.enable_truncation(max_length=5)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer
+
+
+def write_encoder(kind: str, folder: Path) -> Path:
+    """Write a random encoder of a kind, with a tokenizer; returns its folder."""
+    from transformers import AutoConfig, AutoModel
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    model_type, options = CONFIGS[kind]
+    folder = folder / kind
+    folder.mkdir(parents=True)
+    size = write_tokenizer(folder).get_vocab_size()
+    named: Any = MODEL_MAPPING_NAMES[model_type]
+    name = named if isinstance(named, str) else named[0]
+    config = AutoConfig.for_model(model_type, vocab_size=size, architectures=[name], **options)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        make: Any = AutoModel.from_config
+        model = make(config)
+        for weight in model.parameters():  # the default spread of 0.02 would leave all layers nearly linear
+            weight.add_(torch.randn(weight.shape) * 0.1)
+        model.save_pretrained(folder)
+    return folder
+
+
+def write_recipe(encoder: Path, corpus: TinyText, path: Path) -> Path:
+    """Write the recipe of a head on an encoder; returns its file."""
+    content = {
+        "name": f"tiny_{encoder.name}",
+        "data": {"corpus": f"manifest:{corpus.corpus}", "domains": ["home"]},
+        "encoder": {"kind": "transformers", "path": str(encoder), "max_length": 16},
+        "train": "head",
+        "optim": {"lr": 0.01},
+        "loop": {"epochs": 1, "batch_size": 16},
+    }
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
