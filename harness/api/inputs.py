@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.config.shipped import Kind, find_file
+from harness.config.trees import check_tree
 from harness.config.yaml import read_yaml
 from harness.errors import UserError
+from harness.instantiate import to_plain
 
 Source = str | Path | Mapping[str, Any]
 Overrides = Mapping[str, Any] | Iterable[str]
@@ -26,6 +28,7 @@ def read_source(source: Source, kind: Literal["experiment", "sweep"]) -> tuple[d
     if isinstance(source, Mapping):
         path = Path(kind)  # relative, so a file that a sweep names is looked for in the current folder
         add_user_code(path)
+        check_tree(to_plain(source), kind)
         return dict(source), path
     if not isinstance(source, (str, Path)):
         raise UserError(f"{kind} {source!r}: expected a path, a shipped name or a mapping of settings")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
 
-from harness.tables.render.terminal import PIPE_WIDTH
+from harness.errors import printable
+from harness.tables.render.terminal import PIPE_WIDTH, escape
 
 
 def open_console(console: Console | None = None) -> Console:
@@ -41,5 +41,5 @@ def print_aligned(rows: Sequence[Sequence[str]], indent: str = "") -> None:
     """Print rows with their columns under each other, without borders."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+        line = "  ".join(printable(text).ljust(width) for text, width in zip(row, widths, strict=True))
         print(f"{indent}{line}".rstrip(), flush=True)

@@ -8,7 +8,9 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from harness.config.trees import one_line
 
 
 class Settings(BaseModel):
@@ -26,6 +28,8 @@ def _refuse_text_and_bool(value: Any) -> Any:
     return value
 
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]  # also that of a folder
+OneLine = Annotated[str, AfterValidator(one_line)]
 NUMBER = BeforeValidator(_refuse_text_and_bool)
 PositiveInt = Annotated[int, Field(gt=0), NUMBER]
 NonNegativeInt = Annotated[int, Field(ge=0), NUMBER]

@@ -16,7 +16,7 @@ from harness.config.notes import Note
 from harness.config.places import place_paths
 from harness.config.rows import RowId
 from harness.config.table import check_table
-from harness.config.trees import merge, set_dotted, unshared
+from harness.config.trees import check_tree, merge, set_dotted, unshared
 from harness.config.trial import ExperimentConfig, TrialConfig
 from harness.config.yaml import parse_yaml, read_yaml
 from harness.errors import UserError, hide_passwords
@@ -63,6 +63,7 @@ def parse_overrides(overrides: Iterable[str]) -> list[tuple[str, Any]]:
             raise UserError(f"override {hide_passwords(repr(argument))}: expected key=value, as in optim.lr=3e-4")
         shown = key if key.partition(".")[0] == SECRET else shortened(hide_passwords(argument))
         value = parse_yaml(text, f"override {shown}")
+        check_tree({key: value}, f"override {shown}")
         pairs.append((key, place_paths(value, Path(), f".{key}")))  # a path on the command line is meant from here
     return pairs
 

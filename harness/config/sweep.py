@@ -12,8 +12,10 @@ from pydantic import Discriminator, Field, model_validator
 
 from harness.config.base import (
     NUMBER,
+    Name,
     NonNegativeFloat,
     NonNegativeInt,
+    OneLine,
     PlainSettings,
     PositiveFloat,
     PositiveInt,
@@ -250,9 +252,9 @@ class ConfirmSettings(Settings):
 class SweepConfig(Settings):
     """A sweep: an experiment's arms, each tuned with the same budget, frozen, and confirmed on fresh seeds."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Name
     """The sweep's name; its records are kept in `results/NAME`."""
-    description: str = ""
+    description: OneLine = ""
     """One line that becomes the table's title."""
     experiment: str
     """The experiment file: a path from the folder of this file, or from the current folder."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from harness.config.base import NUMBER, NonNegativeInt, PositiveFloat, Settings, content_hash
+from harness.config.base import NUMBER, Name, NonNegativeInt, OneLine, PositiveFloat, Settings, content_hash
 from harness.config.rows import RowId, find_rows
 from harness.errors import UserError, must_be_in
 from harness.metrics import RECORDED, TABLE_METRICS, describe_metric
@@ -41,7 +41,7 @@ class MetricSettings(Settings):
 
     metric: str
     """The metric, as `target_cer`, or a domain's, as `es/wer`."""
-    header: str | None = None
+    header: OneLine | None = None
     """The column's header; the metric's own by default."""
     direction: Literal["higher", "lower"] | None = None
     """Which direction is better. The metric knows; if it is written out, it is checked."""
@@ -80,7 +80,7 @@ class ReferenceSettings(Settings):
 class _Claim(Settings):
     """Base of the claims: what is claimed, in words, and on which metric."""
 
-    text: str = Field(min_length=1)
+    text: OneLine = Field(min_length=1)
     """The claim in words; the table prints it."""
     metric: str
     """The metric that the claim is about."""
@@ -147,7 +147,7 @@ class TableSettings(Settings):
     """The columns: metrics by name, or with settings of their own. By default the task's usual ones."""
     baseline: str | None = None
     """The arm that the others are compared with."""
-    title: str | None = None
+    title: OneLine | None = None
     """The table's title; the experiment's description by default."""
     layout: str | None = None
     """A named layout (`arms`, `ablation`, `effects`, ...). What is set here goes before it."""
@@ -162,7 +162,7 @@ class TableSettings(Settings):
     """Show only trials that have these settings (`adapter.dim: 32`)."""
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Groups of rows: the name of each, and its rows in order."""
-    labels: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, OneLine] = Field(default_factory=dict)
     """What to print for an arm, target or setting."""
     settings: tuple[str, ...] = ()
     """Hyperparameters to show as columns (`optim.lr`)."""
@@ -221,7 +221,7 @@ def _once(field: str, names: Any) -> None:
 class TableSpec(TableSettings):
     """A table in a file of its own, of one experiment or several (by name; their records lie in the results folder)."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Name
     """The table's name."""
     experiments: tuple[str, ...] = Field(min_length=1)
     """The experiments and sweeps whose records the table shows, by name."""

@@ -21,8 +21,10 @@ from pydantic import (
 
 from harness.config.base import (
     Fraction,
+    Name,
     NonNegativeFloat,
     NonNegativeInt,
+    OneLine,
     PlainSettings,
     PositiveFloat,
     PositiveInt,
@@ -223,9 +225,9 @@ class TrialConfig(Settings):
 class ExperimentConfig(Settings):
     """Arms and seeds that give one table."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Name
     """The experiment's name; its records are kept in `results/NAME`."""
-    description: str = ""
+    description: OneLine = ""
     """One line that becomes the table's title."""
     base: dict[str, Any] = Field(default_factory=dict)
     """The settings that all arms share."""

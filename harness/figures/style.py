@@ -53,6 +53,7 @@ RC: dict[str, Any] = {
     "legend.frameon": False,
     "figure.dpi": 100,
     "savefig.dpi": DPI,
+    "text.parse_math": False,  # a name with dollars is a name; no label of ours is a formula
     "svg.fonttype": "none",
     "svg.hashsalt": "harness",
     "pdf.fonttype": 42,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.places import place_recorded
+from harness.config.trees import check_text, check_tree
 from harness.disk import append_line, json_bytes, parse_lines, write_atomically, write_json, write_together
 from harness.errors import UserError
 from harness.records.files import FolderFiles, RecordFiles, read_json, read_model
@@ -285,6 +286,11 @@ class RecordStore:
             choices = sorted(path.parent.name for path in self.path.parent.glob(f"*/{MANIFEST}"))
             known = f"choices: {', '.join(choices)}" if choices else "nothing has been run there"
             raise UserError(f"no results of {self.name!r} in {self.path.parent}; {known}")
+        # Names of somebody else's results are printed as those of one's own: into terminals, pages and figures.
+        for name in found.arms:
+            check_text(name, f"{self.path}/{MANIFEST}: arm {name!r}")
+        read = {"description": found.description, "table": found.table, "design": found.design or {}}
+        check_tree(read, f"{self.path}/{MANIFEST}")
         return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,56 @@ def test_mistakes_name_the_line(text: str, message: str) -> None:
     assert str(caught.value) == message
 
 
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30)
+)
+MERGE_BOMB = "a0: &a0 {k0: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 30)
+)
+LADDER = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{y: *a{n - 1}}}\n" for n in range(1, 2000))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("q: 2001-01-01", "file:1: a date is no setting; put it into quotes to make it a text"),
+        ("q: 2001-99-99", "file:1: a date is no setting; put it into quotes to make it a text"),
+        ("q: !!timestamp x", "file:1: a date is no setting"),
+        ("q: !!binary aGk=", "file:1: the YAML tag of this value is not supported; leave it out"),
+        ("q: !!set {a, b}", "file:1: the YAML tag of this value is not supported; leave it out"),
+        ("q: !!omap [a: 1]", "file:1: the YAML tag of this value is not supported; leave it out"),
+        ("q: !own x", "file:1: could not determine a constructor for the tag '!own'"),
+        ("q: !!int x", "file: a value is not what its form or tag says: invalid literal for int()"),
+        (f"q: {'9' * 5000}", "file: a value is not what its form or tag says: Exceeds the limit"),
+        (f"q: {'9' * 31}", "file: q: a whole number of more than 30 digits is no setting"),
+        (f"q: {'[' * 50}{']' * 50}", "file: it is nested more than 40 levels deep"),
+        (f"q: {'[' * 5000}{']' * 5000}", "file: it is nested more than 40 levels deep"),
+        (LADDER, "file: it is nested more than 40 levels deep"),
+        ("q: &a {b: [1, *a]}", "file: q.b.1: the value holds itself (an alias within its own anchor)"),
+        ("q: &a [*a]", "file: q.0: the value holds itself (an alias within its own anchor)"),
+        (BOMB, "file: it holds more than 100,000 values (an alias counts as often as it is used)"),
+        ('q: ["a\\0b"]', "file: q.0: the character U+0000 steers the output and is not shown; leave it out"),
+        ('q: "\\ud800"', "file: q: the character U+D800 steers the output"),
+        ('"\\e[31mred": 1', r"file: the key '\x1b[31mred': the character U+001B steers the output"),
+        ("on: 1", "file: the key True is no text; put it into quotes to make it one"),
+        ("a: {3: 1}", "file: a: the key 3 is no text; put it into quotes to make it one"),
+    ],
+)
+def test_what_is_more_than_settings_is_one_line(text: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_yaml(text, "file")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_merges_of_merges_do_not_multiply() -> None:
+    assert parse_yaml(MERGE_BOMB, "file")["a29"] == {"k0": 1}
+
+
+def test_texts_of_all_scripts_pass() -> None:
+    text = "a: [مرحبا, שלום, 'می‌خواهم', 👩‍👩‍👧, 'Ελληνικά λ=½', \"two\\nlines\"]"
+    assert len(parse_yaml(text, "file")["a"]) == 6
+
+
 def test_no_code_is_run() -> None:
     with pytest.raises(UserError, match="could not determine a constructor for the tag"):
         parse_yaml("!!python/object/apply:os.getcwd []", "file")
@@ -85,9 +136,12 @@ def test_read_yaml(tmp_path: Path) -> None:
     [
         (None, "cannot be read: No such file or directory"),
         ("folder", "cannot be read: Is a directory"),
-        (b"caf\xe9: 1\n", "cannot be read: 'utf-8' codec can't decode"),
+        (b"a: 1\ncaf\xe9: 1\n", "x.yaml:2: the byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        ("a: 1\n".encode("utf-16"), "x.yaml:1: the byte 0xff is not UTF-8; save the file as UTF-8"),
+        ("pipe", "it is a pipe or a device and not a file"),
+        (b"a: 1\n#" + b" " * 4_000_000, "it has more than 4,000,000 bytes"),
         (b"- 1\n- 2\n", "expected a mapping of settings at the top level, got list"),
-        (b"", "expected a mapping of settings at the top level, got NoneType"),
+        (b"", "it is empty; expected a mapping of settings"),
         (b"a: 1\na: 2\n", "2: key 'a' is given twice"),
     ],
 )
@@ -95,6 +149,8 @@ def test_files_that_cannot_be_used(tmp_path: Path, content: bytes | str | None, 
     path = tmp_path / "x.yaml"
     if content == "folder":
         path.mkdir()
+    elif content == "pipe":
+        os.mkfifo(path)
     elif isinstance(content, bytes):
         path.write_bytes(content)
     with pytest.raises(UserError) as caught:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from figures_tests.synthetic import CER, FORGETTING, LAMBDA, LAMBDA_AXIS, NORM, NORM_AXIS, make_point
 from harness.figures.isolation import envelope
 from harness.figures.labels import axis_labels, metric_label
 from harness.figures.pareto import better_corner, front, non_dominated
 from harness.figures.scores import best_point, focus
+from harness.figures.style import new_figure, save, styled
 from harness.figures.surface import fit_surface
 from harness.records.search import Axis, Objective
 
@@ -118,3 +121,14 @@ def test_a_surface_follows_a_plane_and_stays_in_range() -> None:
 )
 def test_no_surface_where_it_would_be_invention(x: list[float], y: list[float], z: list[float]) -> None:
     assert fit_surface(x, y, z) is None
+
+
+def test_a_name_with_dollars_is_no_formula(tmp_path: Path) -> None:
+    @styled
+    def draw() -> Figure:
+        figure = new_figure(3, 2)
+        figure.suptitle("$\\frac{1}{2$")
+        return figure
+
+    _, svg = save(draw(), tmp_path, "name")
+    assert "$\\frac{1}{2$" in svg.read_text(encoding="utf-8")

@@ -471,3 +471,31 @@ def test_a_format_without_a_document_of_its_own(odd: Table) -> None:
     with pytest.raises(UserError) as caught:
         render(odd, "csv", standalone=True)
     assert "csv" in str(caught.value) and "tex" in str(caught.value)
+
+
+FORMULAS = ("=1+1", "+HYPERLINK(1)", "-2+3", "@SUM(A1)")
+
+
+def test_a_spreadsheet_runs_no_name_as_a_formula() -> None:
+    table = feature_table()
+    rows = [replace(row, label=label) for row, label in zip(table.rows, FORMULAS, strict=False)]
+    (lines,) = [list(csv.reader(io.StringIO(render(replace(table, rows=tuple(rows)), "csv"))))]
+    assert [line[1] for line in lines[1:]] == [f"'{label}" for label in FORMULAS]
+    cells = [cell for line in lines for cell in line]
+    assert not any(cell.startswith(("=", "+", "@")) for cell in cells)
+    assert all(re.fullmatch(r"-[0-9.e-]+", cell) for cell in cells if cell.startswith("-"))  # numbers stay numbers
+
+
+def test_a_name_is_no_link_and_no_formula_in_markdown() -> None:
+    table = feature_table()
+    label = "[me](javascript:x) $\\frac{1}{2$ ~~no~~"
+    rows = (replace(table.rows[0], label=label), *table.rows[1:])
+    assert "[me\\](javascript:x) \\$\\\\frac{1}{2\\$ \\~~no\\~~ |" in render(replace(table, rows=rows), "md")
+
+
+def test_a_name_does_not_steer_the_terminal() -> None:
+    table = feature_table()
+    rows = (replace(table.rows[0], label="\x1b[31mred\u202eder\x07"), *table.rows[1:])
+    text = on_terminal(replace(table, title="\x1b]0;title\x07", rows=rows))
+    assert r"\x1b[31mred\u202eder\x07" in text and r"\x1b]0;title\x07" in text
+    assert not set(text) & set("\x1b\x07\u202e")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from rich.markup import escape
-
 from harness.checks.compare import Difference, Group, SideBySide
 from harness.checks.examples import Example
 from harness.checks.items import ItemChanges
@@ -14,6 +12,7 @@ from harness.cli.printing import make_grid, open_console
 from harness.metrics import RECORDED
 from harness.statistics import Interval
 from harness.tables.names import metric_header
+from harness.tables.render.terminal import escape
 
 HEADERS = ("arm", "metric", "A", "B", "B - A", "95 % interval", "p (Holm)", "pairs", "")
 

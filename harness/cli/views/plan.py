@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 from rich.console import Console
-from rich.markup import escape
 
 from harness.cli.printing import make_grid, open_console
 from harness.engines.prices import duration
 from harness.errors import UserError
 from harness.sweep.plan import ArmPlan, Count, SweepPlan
+from harness.tables.render.terminal import escape
 
 ASK_S = 3600  # a longer sweep is not started without asking
 COSTS = ("one training", "in all", "memory (MB)", "weights that learn")

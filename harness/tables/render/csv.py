@@ -1,4 +1,4 @@
-"""A table as CSV: a line a row, every number with full precision."""
+"""A table as CSV: a line a row, every number with full precision, no text that a spreadsheet takes for a formula."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ def render_csv(table: Table) -> str:
     names, lines = flat_rows(table)
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
-    writer.writerow(names)
+    writer.writerow([_exact(name) for name in names])
     writer.writerows([["" if value is None else _exact(value) for value in line] for line in lines])
     return output.getvalue()
 
 
 def _exact(value: Any) -> Any:
-    return repr(value) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return repr(value)
+    # A spreadsheet takes a text that begins so for a formula, and runs it; behind an apostrophe it is a text.
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -32,8 +32,8 @@ def render_markdown(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """Text in which nothing is Markdown; underscores inside words are not."""
-    return re.sub(r"([|*`<\\]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+    """Text in which nothing is Markdown (nor a formula, between dollars); underscores inside words are not."""
+    return re.sub(r"([|*`<\\$]|~(?=~)|\](?=[(\[:])|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.splitlines()))
 
 
 def _label(row: Row) -> str:

@@ -6,9 +6,10 @@ import io
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table as RichTable
 
+from harness.errors import printable
 from harness.tables.format import (
     CLAIM_HEADERS,
     CellText,
@@ -56,6 +57,11 @@ def print_terminal(table: Table, console: Console | None = None) -> None:
         mark = _notes((note.mark,)) if note.mark else ""
         console.print(f"  {mark}{' ' if mark else ''}{escape(note.text)}", highlight=False)
     _print_claims(table, console)
+
+
+def escape(text: str) -> str:
+    """Text as rich prints it: no markup of its own, and nothing that steers the terminal."""
+    return escape_markup(printable(text, keep="\n"))
 
 
 def render_terminal(table: Table) -> str:
