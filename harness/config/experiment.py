@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config.base import content_hash
+from harness.config.base import Settings, content_hash
 from harness.config.design import Design, design_arms, expand_design
 from harness.config.kinds import refuse_other_kind
 from harness.config.messages import SECRET, shortened, validated
@@ -16,10 +16,10 @@ from harness.config.notes import Note
 from harness.config.places import place_paths
 from harness.config.rows import RowId
 from harness.config.table import check_table
-from harness.config.trees import check_tree, merge, set_dotted, unshared
+from harness.config.trees import MISSING, check_tree, get_dotted, merge, set_dotted, unshared
 from harness.config.trial import ExperimentConfig, TrialConfig
 from harness.config.yaml import parse_yaml, read_yaml
-from harness.errors import UserError, hide_passwords
+from harness.errors import UserError, hide_passwords, must_be_in
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,18 @@ def parse_overrides(overrides: Iterable[str]) -> list[tuple[str, Any]]:
     Raises:
         UserError: an argument has no `=`, or an empty key.
     """
-    pairs = []
+    pairs: dict[str, Any] = {}
     for argument in overrides:
         key, separator, text = argument.partition("=")
         if not separator or not key or "" in key.split("."):
             raise UserError(f"override {hide_passwords(repr(argument))}: expected key=value, as in optim.lr=3e-4")
         shown = key if key.partition(".")[0] == SECRET else shortened(hide_passwords(argument))
+        if key in pairs:
+            raise UserError(f"override {shown}: {key} is given twice")
         value = parse_yaml(text, f"override {shown}")
         check_tree({key: value}, f"override {shown}")
-        pairs.append((key, place_paths(value, Path(), f".{key}")))  # a path on the command line is meant from here
-    return pairs
+        pairs[key] = place_paths(value, Path(), f".{key}")  # a path on the command line is meant from here
+    return list(pairs.items())
 
 
 def changes_note(overrides: Iterable[str], untold: Sequence[str] = ()) -> tuple[Note, ...]:
@@ -98,19 +100,75 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
     for key, value in pairs:
         if key.split(".")[0] == "design":
             continue
+        arms = changed.get("arms")
+        if key.startswith("arms.") and isinstance(arms, dict):
+            _override_named_arm(arms, key, value)
+            continue
         if key.split(".")[0] in ExperimentConfig.model_fields:
             set_dotted(changed, key, value, f"override {key}")
             continue
-        arms = changed.get("arms")
+        check_known(key, ExperimentConfig)
         if not isinstance(arms, dict):
             raise UserError(f"override {key}: the experiment has no arms to apply it to")
         set_dotted(changed, f"base.{key}", value, f"override {key}")
         for arm_settings in arms.values():
             _override_arm(arm_settings, key, value)
+    _check_touched(changed, pairs)
     renamed = any(item.partition("=")[0] == "name" for item in overrides)
     if not renamed and isinstance(changed.get("name"), str) and changed != unchanged:
         changed["name"] += f"-{_short_hash(changed)}"
     return changed
+
+
+def check_known(key: str, file: type[Settings]) -> None:
+    """Refuse an override of what is neither a field of the file nor a setting of a trial.
+
+    Raises:
+        UserError: the first part of the dotted key is unknown; the choices are named.
+    """
+    first = key.split(".")[0]
+    must_be_in(first, [*file.model_fields, *TrialConfig.model_fields], f"override {key}: unknown key {first!r}")
+
+
+def _override_named_arm(arms: dict[str, Any], key: str, value: Any) -> None:
+    """Set `arms.NAME.KEY`, or with `arms.NAME` a whole arm, which may be a new one. A name may have dots in it."""
+    path = key.removeprefix("arms.")
+    name = max((name for name in arms if path == name or path.startswith(f"{name}.")), key=len, default=None)
+    if name is None and "." in path:
+        must_be_in(path.split(".")[0], arms, f"override {key}: no arm {path.split('.')[0]!r}")
+    if name is None or path == name:
+        arms[path] = value
+        return
+    if arms[name] is None:
+        arms[name] = {}
+    if not isinstance(arms[name], dict):
+        raise UserError(f"override {key}: arms.{name} is {arms[name]!r}, not a mapping of settings")
+    set_dotted(arms[name], path.removeprefix(f"{name}."), value, f"override {key}")
+
+
+def _check_touched(content: Mapping[str, Any], pairs: Iterable[tuple[str, Any]]) -> None:
+    """Refuse an override of all trials that none of them has afterwards.
+
+    Raises:
+        UserError: no arm has the setting (the adapter's, where none has an adapter), or all arms set it themselves.
+    """
+    base, arms = content.get("base") or {}, content.get("arms")
+    if (
+        not isinstance(base, Mapping)
+        or not isinstance(arms, dict)
+        or not all(isinstance(a, dict) for a in arms.values())
+    ):
+        return  # the validation of the file says what is wrong
+    trials = [merge(base, arm) for arm in arms.values()]
+    for key, value in pairs:
+        setting = key.removeprefix("base.")
+        if key.split(".")[0] in ExperimentConfig.model_fields and setting == key:
+            continue
+        found = [get_dotted(trial, setting) for trial in trials]
+        if setting != key and value not in found:
+            raise UserError(f"override {key}: every arm sets {setting} itself, so it would change nothing")
+        if trials and all(item is MISSING for item in found):
+            raise UserError(f"override {key}: no arm has {setting.rpartition('.')[0]}, so it would change nothing")
 
 
 def _short_hash(content: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ class DataSettings(Settings):
     """Which corpus, which domains, and how few target examples."""
 
     corpus: PathText
-    """A corpus by its name (`harness data list` shows them), or `manifest:PATH` for data of your own: a path from the
+    """A corpus by its name (`harness data list` shows them), or `manifest:PATH` for data of your own: a path from
     the folder of the file that names it, or from the current folder."""
     options: PlainSettings = Field(default_factory=dict)
     """Options of the corpus, as `labels: [bad, good]` for data of your own. Numbers, yes and no need no quotation

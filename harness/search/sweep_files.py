@@ -9,7 +9,14 @@ from typing import Any
 
 from harness.backbones.recipe import load_recipe
 from harness.config.base import content_hash
-from harness.config.experiment import Experiment, changes_note, load_experiment, parse_overrides, resolve_trial
+from harness.config.experiment import (
+    Experiment,
+    changes_note,
+    check_known,
+    load_experiment,
+    parse_overrides,
+    resolve_trial,
+)
 from harness.config.kinds import refuse_other_kind
 from harness.config.messages import validated
 from harness.config.places import find_path, place_paths
@@ -89,14 +96,13 @@ def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
         renames = renames or first not in KEEPS_NAME
         if first == "name":
             renames = False
-        parameter = _parameter_of(changed, key)
-        if parameter is not None:
-            tree, rest = parameter
-            set_dotted(tree, rest, value, f"override {key}")
+        if _override_parameter(changed, key, value):
             continue
         if first in SweepConfig.model_fields:
             set_dotted(changed, key, value, f"override {key}")
             continue
+        if first != "seeds":  # told below where they belong
+            check_known(key, SweepConfig)
         settings = changed.setdefault("settings", {})
         if not isinstance(settings, dict):
             raise UserError(f"override {key}: the sweep's settings are {settings!r}, not a mapping")
@@ -106,15 +112,24 @@ def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
     return changed
 
 
-def _parameter_of(content: Mapping[str, Any], key: str) -> tuple[dict[str, Any], str] | None:
-    """Where an override like `space.optim.lr.low` goes: the parameter has dots in its own name."""
-    space_settings = content.get("space")
-    if not isinstance(space_settings, dict):
-        return None
-    for name, parameter in space_settings.items():
-        if key.startswith(f"space.{name}.") and isinstance(parameter, dict):
-            return parameter, key.removeprefix(f"space.{name}.")
-    return (space_settings, name) if (name := key.removeprefix("space.")) in space_settings and name != key else None
+def _override_parameter(content: Mapping[str, Any], key: str, value: Any) -> bool:
+    """Set `space.optim.lr.low`, or with `space.optim.lr` a whole parameter; False where the key is neither.
+
+    Raises:
+        UserError: no parameter has the name, and the value is none that could be a new one.
+    """
+    parameters, path = content.get("space"), key.removeprefix("space.")
+    if not isinstance(parameters, dict) or path == key:
+        return False
+    for name, parameter in parameters.items():
+        if path.startswith(f"{name}.") and isinstance(parameter, dict):
+            set_dotted(parameter, path.removeprefix(f"{name}."), value, f"override {key}")
+            return True
+    if path not in parameters and not isinstance(value, dict):
+        name = path.rpartition(".")[0] or path
+        must_be_in(name, parameters, f"override {key}: space has no {name!r}")
+    parameters[path] = value
+    return True
 
 
 def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm, ...]:
@@ -146,6 +161,11 @@ def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm,
             if (name in parameter.arms if parameter.arms is not None else settings.get("train") != "none")
         }
         arms.append(Arm(name, settings, searched))
+    for key in config.settings:
+        if key.startswith("adapter") and not any(arm.settings.get("adapter") is not None for arm in arms):
+            raise UserError(f"{path}: settings.{key}: no arm has an adapter, so it would change nothing")
+        if all(key in arm.space for arm in arms if arm.settings.get("train") != "none"):
+            raise UserError(f"{path}: settings.{key}: every arm that trains searches it, so it would change nothing")
     if not any(arm.space for arm in arms):
         raise UserError(f"{path}: space: no arm searches anything")
     _check_rows(config, arms, path)

@@ -19,7 +19,7 @@ WRONG_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
         ("optim.lrr=1",),
         r"EXPERIMENT: arms\.frozen: optim\.lrr: unknown key 'lrr'; choices: lr, weight_decay, .*\. Did you mean lr\?$",
     ),
-    "unknown key at the top": (("optom.lr=1",), r": optom: unknown key 'optom'; choices: .* Did you mean optim\?$"),
+    "unknown key at the top": (("optom.lr=1",), r"override optom\.lr: unknown key 'optom'; .* Did you mean optim\?$"),
     "wrong type": (("loop.epochs=many",), r"arms\.frozen: loop\.epochs: expected a number, got 'many'$"),
     "stochastic depth": (
         ("adapter.adapter_strategy.stochastic_depth=1.5",),

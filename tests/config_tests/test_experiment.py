@@ -261,6 +261,7 @@ class TestOverrides:
             ("seeds.0=1", "override seeds.0: seeds is [0, 7], not a mapping"),
             ("optim.lr=[1", "override 'optim.lr=[1':1: expected ',' or ']'"),
             ("optim.lr=.nan", "PATH: arms.frozen: optim.lr: Input should be a finite number, got nan"),
+<<<<<<< HEAD
             (
                 "data.options.day=2020-01-01",
                 "override 'data.options.day=2020-01-01':1: a date is no setting; put it into",
@@ -270,13 +271,44 @@ class TestOverrides:
             ("a\x1b=1", r"override 'a\x1b=1': the key 'a\x1b': the character U+001B steers the output"),
             ('description="\\ud800"', """override 'description="\\\\ud800"': the character U+D800 steers the output"""),
             ("opitm.lr=1", "PATH: arms.frozen: opitm: unknown key 'opitm'; choices: data, backbone, train, adapter,"),
+=======
+            ("data.options.day=2020-01-01", "PATH: arms.frozen: data.options: day: expected a finite number, a text"),
+            (
+                "opitm.lr=1",
+                "override opitm.lr: unknown key 'opitm'; choices: name, description, base, arms, design, seeds,",
+            ),
+>>>>>>> 89827ff ([config] Refuse an override that no arm has afterwards, or that is given twice; name the nearest key)
             ("seed=3", "PATH: arms.frozen.seed: "),
             ("arms.frozen.seeds=[3]", "PATH: arms.frozen.seeds: "),
+            (
+                "arms.plane.optim.lr=1",
+                "override arms.plane.optim.lr: no arm 'plane'; choices: frozen, full, plain, depth,",
+            ),
+            ("arms.plain.optm.lr=1", "PATH: arms.plain: optm: unknown key 'optm'; choices: data, backbone, train, "),
+            ("arms.plain=3", "PATH: arms.plain: Input should be a valid dictionary, got 3"),
             ("arms=null", "PATH: arms: Input should be a valid dictionary, got None"),
         ],
     )
     def test_what_cannot_be_is_refused(self, path: Path, override: str, message: str) -> None:
         assert refusal(path, override).startswith(message.replace("PATH", str(path)))
+
+    def test_a_setting_is_given_once(self, path: Path) -> None:
+        with pytest.raises(UserError, match=r"^override optim\.lr=2: optim\.lr is given twice$"):
+            load_experiment(path, ["optim.lr=1", "optim.lr=2"])
+
+    def test_an_override_that_no_arm_has_afterwards(self, path: Path) -> None:
+        without = {"frozen": {"train": "none", "adapter": None}, "head": {"train": "head", "adapter": None}}
+        message = "override adapter.dim: no arm has adapter, so it would change nothing"
+        assert refusal(edited(path, arms=without), "adapter.dim=4") == message
+        each = {"one": {"optim": {"lr": 0.1}}, "two": {"optim": {"lr": 0.2}}}
+        message = "override base.optim.lr: every arm sets optim.lr itself, so it would change nothing"
+        assert refusal(edited(path, arms=each), "base.optim.lr=0.3") == message
+        assert len(load_experiment(path, ["base.optim.warmup=0.3", "loop.augment={}"]).trials) == 4
+
+    def test_an_arm_may_be_added_whole_and_have_dots_in_its_name(self, path: Path) -> None:
+        edited(path, arms={"v1": {}, "v1.5": {}})
+        found = by_arm(load_experiment(path, ["arms.v1.5.optim.lr=0.5", "arms.v2={optim: {lr: 0.25}}"]))
+        assert {arm: content["optim"]["lr"] for arm, content in found.items()} == {"v1": 1e-3, "v1.5": 0.5, "v2": 0.25}
 
     def test_an_experiment_without_a_name_does_not_get_one(self, path: Path) -> None:
         path.write_text(EXPERIMENT.removeprefix("name: small\n"), encoding="utf-8")

@@ -74,7 +74,31 @@ def test_an_override_changes_one_bound_and_the_name(tiny_text_files: TinyText, t
     assert other.name.startswith("by_hand-") and other.fingerprint != plain.fingerprint
     more = load(tiny_text_files, tmp_path, overrides=["budget.trials=9"])
     assert (more.name, more.fingerprint) == (plain.name, plain.fingerprint)
-    assert load(tiny_text_files, tmp_path, overrides=["optim.lr=0.5", "name=mine"]).name == "mine"
+    assert load(tiny_text_files, tmp_path, overrides=["optim.eps=0.5", "name=mine"]).name == "mine"
+    whole = "space.optim.lr={type: float, low: 0.1, high: 0.2}"
+    new = load(tiny_text_files, tmp_path, overrides=[whole, "space.optim.warmup={type: float, low: 0, high: 0.5}"])
+    assert new.config.space["optim.lr"].type == new.config.space["optim.warmup"].type == "float"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("budgt.trials=3", r"^override budgt\.trials: unknown key 'budgt'; .* Did you mean budget\?$"),
+        ("optm.lr=3", r"^override optm\.lr: unknown key 'optm'; choices: name, .* Did you mean optim\?$"),
+        ("space.optim.lrr.low=1", r"^override space\.optim\.lrr\.low: space has no 'optim\.lrr'; choices: optim\.lr"),
+        ("optim.lr=0.1", r"settings\.optim\.lr: every arm that trains searches it, so it would change nothing$"),
+    ],
+)
+def test_an_override_that_changes_nothing(
+    tiny_text_files: TinyText, tmp_path: Path, override: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        load(tiny_text_files, tmp_path, overrides=[override])
+
+
+def test_a_setting_of_an_adapter_that_no_arm_has(tiny_text_files: TinyText, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"settings\.adapter\.dim: no arm has an adapter, so it would change nothing$"):
+        load(tiny_text_files, tmp_path, {"arms": ["frozen", "head_only"], "settings": {"adapter.dim": 3}})
 
 
 def test_changed_settings_are_noted_as_the_title_may_not_fit(tiny_text_files: TinyText, tmp_path: Path) -> None:
@@ -87,8 +111,8 @@ def test_changed_settings_are_noted_as_the_title_may_not_fit(tiny_text_files: Ti
         f"{start}data.train_limit=9"
     ]
     assert noted(described | {"settings": {"data.train_limit": 9}}) == []
-    assert noted({"settings": {"data.train_limit": 9}}, ("optim.lr=0.5",)) == [
-        f"{start}data.train_limit=9, optim.lr=0.5"
+    assert noted({"settings": {"data.train_limit": 9}}, ("optim.eps=0.5",)) == [
+        f"{start}data.train_limit=9, optim.eps=0.5"
     ]
 
 
