@@ -63,7 +63,7 @@ def parse_overrides(overrides: Iterable[str]) -> list[tuple[str, Any]]:
             raise UserError(f"override {hide_passwords(repr(argument))}: expected key=value, as in optim.lr=3e-4")
         shown = key if key.partition(".")[0] == SECRET else shortened(hide_passwords(argument))
         if key in pairs:
-            raise UserError(f"override {shown}: {key} is given twice")
+            raise UserError(f"override {key}: the setting is given twice")
         value = parse_yaml(text, f"override {shown}")
         check_tree({key: value}, f"override {shown}")
         pairs[key] = place_paths(value, Path(), f".{key}")  # a path on the command line is meant from here

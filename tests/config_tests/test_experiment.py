@@ -261,23 +261,18 @@ class TestOverrides:
             ("seeds.0=1", "override seeds.0: seeds is [0, 7], not a mapping"),
             ("optim.lr=[1", "override 'optim.lr=[1':1: expected ',' or ']'"),
             ("optim.lr=.nan", "PATH: arms.frozen: optim.lr: Input should be a finite number, got nan"),
-<<<<<<< HEAD
             (
                 "data.options.day=2020-01-01",
                 "override 'data.options.day=2020-01-01':1: a date is no setting; put it into",
             ),
             ("data.options.x=.nan", "PATH: arms.frozen: data.options: x: expected a finite number, a text"),
-            (f"{'a.' * 50}b=1", f"override {'a.' * 50}b: 52 levels; a setting is nested at most 40 levels deep"),
+            (f"data{'.a' * 50}=1", f"override data{'.a' * 50}: 52 levels; a setting is nested at most 40 levels deep"),
             ("a\x1b=1", r"override 'a\x1b=1': the key 'a\x1b': the character U+001B steers the output"),
             ('description="\\ud800"', """override 'description="\\\\ud800"': the character U+D800 steers the output"""),
-            ("opitm.lr=1", "PATH: arms.frozen: opitm: unknown key 'opitm'; choices: data, backbone, train, adapter,"),
-=======
-            ("data.options.day=2020-01-01", "PATH: arms.frozen: data.options: day: expected a finite number, a text"),
             (
                 "opitm.lr=1",
                 "override opitm.lr: unknown key 'opitm'; choices: name, description, base, arms, design, seeds,",
             ),
->>>>>>> 89827ff ([config] Refuse an override that no arm has afterwards, or that is given twice; name the nearest key)
             ("seed=3", "PATH: arms.frozen.seed: "),
             ("arms.frozen.seeds=[3]", "PATH: arms.frozen.seeds: "),
             (
@@ -293,7 +288,7 @@ class TestOverrides:
         assert refusal(path, override).startswith(message.replace("PATH", str(path)))
 
     def test_a_setting_is_given_once(self, path: Path) -> None:
-        with pytest.raises(UserError, match=r"^override optim\.lr=2: optim\.lr is given twice$"):
+        with pytest.raises(UserError, match=r"^override optim\.lr: the setting is given twice$"):
             load_experiment(path, ["optim.lr=1", "optim.lr=2"])
 
     def test_an_override_that_no_arm_has_afterwards(self, path: Path) -> None:
