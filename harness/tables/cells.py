@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from harness.errors import UserError
 from harness.metrics import PRIMARY_METRICS, Metric, describe_metric, scored_metric
-from harness.statistics.other_comparisons import relative_change
-from harness.statistics.samples import Interval
 from harness.statistics.seeds import summarise
 from harness.tables.load import LoadedTrial
 from harness.tables.model import Cell, TrialRef
@@ -123,17 +120,6 @@ def cell_of_values(refs: Sequence[TrialRef], values: Sequence[float], num_planne
 def by_seed(cell: Cell) -> dict[int, float]:
     """The values of a cell by seed."""
     return {ref.seed: value for ref, value in zip(cell.trials, cell.values, strict=True)}
-
-
-def relative_reduction(own: Sequence[float], base: Sequence[float], level: float) -> tuple[float, Interval | None]:
-    """By how many percent an arm's mean error is below the baseline's, seeds paired, with its interval."""
-    found = relative_change(own, base, level)
-    interval = found.interval
-    if interval is None or not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        return -100.0 * found.change, None
-    # `change` is negative where the error fell; a reduction is positive there, so the ends swap.
-    turned = Interval(-100.0 * interval.high, -100.0 * interval.low, interval.level, interval.method)
-    return -100.0 * found.change, turned
 
 
 def rank_cells(cells: Sequence[Cell], direction: str, decimals: int) -> list[Cell]:

@@ -17,7 +17,7 @@ from harness.statistics.distributions import hedges_correction
 from harness.statistics.multiplicity import holm_distinct
 from harness.statistics.samples import Floats, Interval
 from harness.statistics.shared_variance import PairedSample, SharedComparison, compare_all
-from harness.tables.cells import ResolvedMetric, relative_reduction
+from harness.tables.cells import ResolvedMetric
 from harness.tables.model import Comparison
 from harness.tables.seed_scores import ROUNDING, SeedScores
 
@@ -34,7 +34,7 @@ class Difference:
         place: where else (a target, an experiment): in one place, an arm's scores that are multiples of each other are
             one test.
         baseline: what is subtracted, in words.
-        errors: of the arm and of the baseline, seed by seed, to tell the share of the error that is removed.
+        reduction: the share of the baseline's error that is removed; None where the metric has no errors.
     """
 
     arm: str
@@ -43,7 +43,7 @@ class Difference:
     scores: SeedScores
     baseline: str
     place: Hashable = ()
-    errors: tuple[list[float], list[float]] | None = None
+    reduction: SeedScores | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,11 @@ def compare_differences(
         shared = _scaled(found[test.key], factor)
         made = _comparison(difference, shared, level, alpha / max(1, num_tests))
         comparisons[key] = _judged(made, corrected[key], difference.metric, alpha)
-    return {key: _with_reduction(made, differences[key], level) for key, made in comparisons.items()}, num_tests
+    reductions = {key: (d.arm, d.column, d.reduction) for key, d in differences.items() if d.reduction is not None}
+    for key, interval in intervals_of(reductions, level).items():
+        removed = reductions[key][2].mean
+        comparisons[key] = replace(comparisons[key], relative=removed, relative_interval=interval)
+    return comparisons, num_tests
 
 
 def _test_of(difference: Difference, tests: Mapping[Hashable, _Test]) -> tuple[_Test, float]:
@@ -161,14 +165,6 @@ def _judged(comparison: Comparison, adjusted: float | None, metric: ResolvedMetr
     if adjusted is not None and adjusted <= alpha and comparison.difference:
         verdict = "better" if (comparison.difference > 0) == (metric.metric.direction == "higher") else "worse"
     return replace(comparison, p_adjusted=adjusted, verdict=verdict)
-
-
-def _with_reduction(comparison: Comparison, difference: Difference, level: float) -> Comparison:
-    """The comparison with the share of the baseline's error that is removed, in percent (WERR)."""
-    if difference.errors is None:
-        return comparison
-    relative, interval = relative_reduction(*difference.errors, level)
-    return replace(comparison, relative=relative, relative_interval=interval)
 
 
 def intervals_of(scores: Mapping[KeyT, tuple[str, Hashable, SeedScores]], level: float) -> dict[KeyT, Interval | None]:

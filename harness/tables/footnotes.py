@@ -94,8 +94,6 @@ def _interval_note(plans: Sequence[ColumnPlan], values: ValueCells, settings: Ta
     text = f"intervals: {100 * settings.level:g} %, "
     cells = [(plans[place], cell) for (_, place), cell in values.cells.items() if cell.interval is not None]
     text += over_what([cell.item_error is not None for _, cell in cells])
-    if "relative" in shown:
-        text += "; of an error reduction over seeds alone (Fieller)"
     return [Footnote(text, kind="interval")]
 
 

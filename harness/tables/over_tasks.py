@@ -18,6 +18,7 @@ from harness.tables.columns import column_id
 from harness.tables.model import Cell, Comparison, TrialRef
 from harness.tables.pivot import Pivot
 from harness.tables.plans import ColumnPlan
+from harness.tables.seed_scores import SeedScores
 from harness.tables.value_cells import ValueCells
 
 Matrix = list[list[float]]
@@ -35,6 +36,10 @@ class Scores:
     def cells(self, place: int) -> list[Cell]:
         """A column's cells, a row each."""
         return [self.values.cells[number, place] for number in range(len(self.pivot.row_keys))]
+
+    def scores(self, place: int) -> list[SeedScores]:
+        """What a column's cells stand on, a row each."""
+        return [self.values.scores[number, place] for number in range(len(self.pivot.row_keys))]
 
     def matrix(self, place: int) -> tuple[list[int], Matrix]:
         """The seeds that every row has, and a column's scores [seeds, rows]; empty where a row has none of them."""

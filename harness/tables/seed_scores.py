@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -61,6 +61,11 @@ class SeedScores:
     def seeds(self) -> tuple[int, ...]:
         """The seeds, ascending."""
         return tuple(sorted(self.values))
+
+    @property
+    def mean(self) -> float:
+        """The mean over the seeds."""
+        return sum(self.values.values()) / len(self.values)
 
     def at(self, seed: int) -> float:
         """The value at a seed; of a deterministic score, any seed's."""
@@ -116,6 +121,25 @@ def weighted_sum(parts: Sequence[tuple[float, SeedScores]]) -> SeedScores:
         parts[0][1].what if same else None,
         parts[0][1].factor if same else 1.0,
     )
+
+
+def error_reduction(own: SeedScores, base: SeedScores, metric: ResolvedMetric) -> SeedScores | None:
+    """The share of the baseline's error that is removed, in percent: 100 (1 - mean error / baseline's mean error).
+
+    A ratio of means, so each seed has its linearised part of it (the delta method), and so has each test item.
+
+    Returns:
+        None where the metric has no errors, no seed is shared, or the baseline makes no error.
+    """
+    seeds = weighted_sum([(1.0, own), (-1.0, base)]).seeds
+    errors = [[error for seed in seeds if (error := metric.error(side.at(seed))) is not None] for side in (own, base)]
+    if not errors[0] or not errors[1] or sum(errors[1]) == 0:
+        return None
+    mean, ratio = sum(errors[1]) / len(seeds), sum(errors[0]) / sum(errors[1])
+    slope = (1.0 if metric.metric.direction == "lower" else -1.0) * 100.0 / mean  # an accuracy rises where errors fall
+    moved = weighted_sum([(-slope, own), (slope * ratio, base)])
+    shift = 100.0 * (1.0 - ratio) - sum(moved.values.values()) / len(seeds)
+    return replace(moved, values={seed: value + shift for seed, value in moved.values.items()}, what=None)
 
 
 def _at(by_seed: Mapping[int, T], seed: int, part: SeedScores) -> T:

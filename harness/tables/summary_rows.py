@@ -12,13 +12,14 @@ from typing import get_args
 from harness.config.table import Summary, TableSettings
 from harness.config.trees import MISSING
 from harness.errors import UserError
-from harness.tables.cells import relative_reduction
 from harness.tables.columns import column_id, derived_cell
+from harness.tables.comparisons import intervals_of
 from harness.tables.model import Cell, Column, Row
 from harness.tables.names import key_id, part_text
 from harness.tables.over_tasks import Scores, improvement_cells, interquartile_cells
 from harness.tables.pivot import Key, Pivot
 from harness.tables.plans import ColumnPlan
+from harness.tables.seed_scores import SeedScores, error_reduction, weighted_sum
 from harness.tables.value_cells import ValueCells
 
 
@@ -58,17 +59,6 @@ def _mean_cells(scores: Scores, name: str) -> list[Cell]:
     return [scores.values.cells[name, place] for place in range(len(scores.plans))]
 
 
-def _means(scores: Scores, mean: str) -> list[dict[int, float]]:
-    """For each column: seed -> mean over the rows. A seed that some row lacks is left out."""
-    weights = _weights(scores.pivot, scores.settings, mean)
-    means = []
-    for place in range(len(scores.plans)):
-        seeds, matrix = scores.matrix(place)
-        each = (sum(w * score for w, score in zip(weights, line, strict=True)) / sum(weights) for line in matrix)
-        means.append(dict(zip(seeds, each, strict=True)))
-    return means
-
-
 def _weights(pivot: Pivot, settings: TableSettings, mean: str) -> list[float]:
     """The weights of the rows in a mean: all alike or, weighted, from the settings or the numbers of examples."""
     if mean == "mean":
@@ -93,23 +83,26 @@ def _weights(pivot: Pivot, settings: TableSettings, mean: str) -> list[float]:
 
 def _reduction_cells(scores: Scores, mean: str) -> list[Cell]:
     """The share of the baseline's mean error that an arm removes, in percent."""
+    weights = _weights(scores.pivot, scores.settings, mean)
+    shares = [weight / sum(weights) for weight in weights]
+    found: dict[int, tuple[str, str, SeedScores]] = {}
+    bases = [scores.baseline_of(place, "a relative reduction") for place in range(len(scores.plans))]
+    for place, (plan, base) in enumerate(zip(scores.plans, bases, strict=True)):
+        if base is not None:
+            own, other = (weighted_sum(list(zip(shares, scores.scores(p), strict=True))) for p in (place, base))
+            reduction = error_reduction(own, other, plan.metric)
+            if reduction is not None:
+                found[place] = str(plan.key), plan.name, reduction
+    intervals = intervals_of(found, scores.settings.level)
     made = []
-    means = _means(scores, mean)
-    for place, plan in enumerate(scores.plans):
-        base = scores.baseline_of(place, "a relative reduction")
-        if base is None:
-            made.append(Cell())
+    for place, base in enumerate(bases):
+        if base is None or place not in found:
+            made.append(Cell() if base is None else Cell(num_planned=scores.num_planned(place)))
             continue
-        shared = sorted(means[place].keys() & means[base].keys())
-        own = [plan.metric.error(means[place][seed]) for seed in shared]
-        other = [plan.metric.error(means[base][seed]) for seed in shared]
-        planned = scores.num_planned(place)
-        if not shared or None in own or None in other or sum(other) == 0:  # type: ignore[arg-type]
-            made.append(Cell(num_planned=planned))
-            continue
-        reduction, interval = relative_reduction(own, other, scores.settings.level)  # type: ignore[arg-type]
-        refs = scores.refs([place, base], shared)
-        made.append(Cell(reduction, None, len(shared), planned, interval, trials=refs))
+        own = found[place][2]
+        refs, count = scores.refs([place, base], own.seeds), 1 if own.deterministic else len(own.seeds)
+        planned = 1 if own.deterministic else scores.num_planned(place)
+        made.append(Cell(own.mean, None, count, planned, intervals[place], trials=refs, item_error=own.item_error))
     return made
 
 

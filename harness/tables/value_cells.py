@@ -13,7 +13,7 @@ from harness.tables.comparisons import Difference, compare_differences, interval
 from harness.tables.model import Cell, TrialRef
 from harness.tables.pivot import Key, Pivot
 from harness.tables.plans import ColumnPlan
-from harness.tables.seed_scores import ItemReader, SeedScores, same_for_every_seed, weighted_sum
+from harness.tables.seed_scores import ItemReader, SeedScores, error_reduction, same_for_every_seed, weighted_sum
 
 CellKey = tuple[int | str, int]  # number of a row, or name of a mean over all rows, and number of a plan
 Weights = Mapping[str, Sequence[float]]  # name of a mean -> the weight of each row
@@ -28,12 +28,14 @@ class ValueCells:
     """Cells by row and plan number, those of the means over all rows by the mean's name and plan number.
 
     Attributes:
+        scores: what each cell's statistics stand on.
         row_counts: finished and planned seeds of each row; None of a row that no seed changes.
         num_tests: distinct tests that were corrected together.
         unmatched: where cells have no baseline beside them.
     """
 
     cells: dict[CellKey, Cell]
+    scores: Mapping[CellKey, SeedScores]
     row_counts: tuple[tuple[int, int] | None, ...]
     num_tests: int = 0
     unmatched: tuple[Key, ...] = ()
@@ -76,7 +78,7 @@ def make_value_cells(
             cells[key] = replace(cells[key], comparison=comparison)
     _rank(pivot, plans, cells, families)
     counts = tuple(_row_count(pivot, row) for row in pivot.row_keys)
-    return ValueCells(cells, counts, num_tests, tuple(dict.fromkeys(unmatched)))
+    return ValueCells(cells, scores, counts, num_tests, tuple(dict.fromkeys(unmatched)))
 
 
 def _scores(
@@ -148,20 +150,9 @@ def _differences(
             if arm == baseline or not own.values:
                 continue
             difference = weighted_sum([(1.0, own), (-1.0, other)])
-            relative = _relative(difference.seeds, own, other, metric)
-            found[key] = Difference(arm, name, metric, difference, baseline, name[:-1], relative)
+            reduction = error_reduction(own, other, metric)
+            found[key] = Difference(arm, name, metric, difference, baseline, name[:-1], reduction)
     return found, unmatched
-
-
-def _relative(
-    seeds: Sequence[int], own: SeedScores, base: SeedScores, metric: ResolvedMetric
-) -> tuple[list[float], list[float]] | None:
-    """The errors of both sides by seed, where the metric has errors and the baseline makes some."""
-    if not metric.has_error or not seeds:
-        return None
-    sides = [[metric.error(side.at(seed)) for seed in seeds] for side in (own, base)]
-    errors = [[error for error in side if error is not None] for side in sides]
-    return None if sum(errors[1]) == 0 else (errors[0], errors[1])
 
 
 def _row_count(pivot: Pivot, row: Key) -> tuple[int, int] | None:

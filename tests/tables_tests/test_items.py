@@ -127,6 +127,23 @@ def test_the_smallest_difference_is_that_of_the_first_step_of_the_correction(
     assert "all tests counted" in said and "target accuracy" in said and "constrained score" not in said
 
 
+def test_an_error_reduction_has_the_error_of_its_ratio(made: tuple[Table, dict[str, Items]]) -> None:
+    """100 (1 - e / b): the gradient is -100 / b in the arm's error e, and 100 e / b^2 in the baseline's b."""
+    table, items = made
+    cell, base = table.cell("c", "target_accuracy"), table.cell("frozen", "target_accuracy").value
+    assert cell.value is not None and base is not None
+    e, b = 100 - cell.value, 100 - base
+    found = compared(table, "c", "target_accuracy")
+    assert found.relative == pytest.approx(100 * (1 - e / b))
+    frozen = -block_sums(items["frozen-0"], "tweets")  # errors rise where accuracies fall
+    own = np.stack([-block_sums(items[f"c-{seed}"], "tweets") for seed in range(NUM_SEEDS)])
+    over_items = error_over_items(-100 / b * own + 100 * e / b**2 * frozen)
+    over_seeds = np.std(cell.values, ddof=1) * 100 / b / math.sqrt(NUM_SEEDS)
+    assert found.relative_interval is not None
+    total = math.hypot(over_items, over_seeds)
+    assert 1.9 * total < found.relative_interval.half_width < 3.2 * total  # t(3) would be 3.18
+
+
 def test_without_references_the_marks_are_over_seeds_alone_and_say_so(tmp_path: Path) -> None:
     table = build_table(write_items(tmp_path, ARMS, references=False)[0], ("target_accuracy",))
     assert compared(table, "a", "target_accuracy").item_error is None
