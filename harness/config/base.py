@@ -36,6 +36,7 @@ NonNegativeInt = Annotated[int, Field(ge=0), NUMBER]
 PositiveFloat = Annotated[float, Field(gt=0), NUMBER]
 NonNegativeFloat = Annotated[float, Field(ge=0), NUMBER]
 Fraction = Annotated[float, Field(ge=0, le=1), NUMBER]
+FractionBelowOne = Annotated[float, Field(ge=0, lt=1), NUMBER]
 
 
 def _refuse_unplain(value: Any, place: str = "") -> Any:

@@ -6,6 +6,7 @@ holds the base once and, per arm, only what differs. Importing this module loads
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -20,8 +21,10 @@ from pydantic import (
 )
 
 from harness.config.base import (
+    NUMBER,
     Fraction,
     Name,
+    FractionBelowOne,
     NonNegativeFloat,
     NonNegativeInt,
     OneLine,
@@ -106,7 +109,7 @@ class OptimSettings(Settings):
     """The highest learning rate, reached at the end of the warm-up."""
     weight_decay: NonNegativeFloat = 0.01
     """AdamW's decoupled weight decay, on all weights that learn."""
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: tuple[FractionBelowOne, FractionBelowOne] = (0.9, 0.999)
     """AdamW's decay rates of the running means of the gradient and of its square."""
     eps: PositiveFloat = 1e-8
     """What AdamW adds to its denominator."""
@@ -173,7 +176,7 @@ class LoopSettings(Settings):
     """The numbers that training computes with; bfloat16 keeps weights, moments and scores in float32."""
     device: str = "cpu"
     """Where to train: cpu, cuda, cuda:N or mps."""
-    threads: PositiveInt = 1
+    threads: Annotated[int, Field(gt=0, le=1024), NUMBER] = 1  # many more, and torch ends the process without a word
     """Threads of a training. They are part of the trial: with another number, sums have other last bits."""
     augment: AugmentSettings | None = None
     """SpecAugment of the training clips (speech only); null trains on clips as they are."""
@@ -181,7 +184,7 @@ class LoopSettings(Settings):
     @field_validator("device")
     @classmethod
     def _device_is_known(cls, value: str) -> str:
-        if value.split(":")[0] not in ("cpu", "cuda", "mps"):
+        if not re.fullmatch(r"(cpu|cuda|mps)(:[0-9]{1,2})?", value):
             raise ValueError(f"unknown device {value!r}; choices: cpu, cuda, cuda:N, mps")
         return value
 

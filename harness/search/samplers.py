@@ -74,6 +74,9 @@ _AT_LEAST: dict[str, float] = {
     "bootstrap_count": 0,
     "min_early_stopping_rate": 0,
 }
+# Above these, it takes all memory or hours for a single draw; no other integer is of use above MOST.
+_AT_MOST: dict[str, int] = {"n_ei_candidates": 100_000, "popsize": 1000, "min_early_stopping_rate": 60}
+MOST = 1_000_000_000
 # Written out, because Optuna's defaults have changed between versions and would change a search silently.
 _PINNED: dict[str, dict[str, Any]] = {
     "tpe": {"multivariate": True, "constant_liar": True, "group": False},
@@ -119,6 +122,9 @@ def _check_value(value: Any, option: str, annotation: Any, where: str) -> None:
     least = _AT_LEAST.get(option)
     if least is not None and isinstance(value, (int, float)) and value < least:
         raise UserError(f"{where}: must be at least {least:g}, but got {value:g}")
+    most = _AT_MOST.get(option, MOST)
+    if isinstance(value, int) and value > most:
+        raise UserError(f"{where}: must be at most {most}, but got {value}")
 
 
 def make_sampler(settings: SamplerSettings, seed: int, grid: Mapping[str, Any] | None = None) -> BaseSampler:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from harness.config.trial import OptimSettings
+from harness.errors import UserError, first_line
 
 
 def lr_scale(progress: float, warmup: float, decay: str) -> float:
@@ -32,6 +33,24 @@ def make_adamw(parameters: Iterable[nn.Parameter], settings: OptimSettings) -> t
     return torch.optim.AdamW(
         list(parameters), lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
     )
+
+
+def check_optim(settings: OptimSettings, dtype: torch.dtype) -> None:
+    """Take a step of AdamW on two weights, one of them without a gradient, as a trial's first step may be.
+
+    Raises:
+        UserError: AdamW refuses a setting, or the weights are not finite afterwards.
+    """
+    weights = nn.Parameter(torch.zeros(2, dtype=dtype))
+    weights.grad = torch.tensor([0.0, 1.0], dtype=dtype)
+    try:
+        make_adamw([weights], settings).step()
+        cause = None if weights.isfinite().all() else f"in {dtype} they give weights that are not finite"
+    except (RuntimeError, ValueError, OverflowError) as error:
+        cause = first_line(error)
+    if cause is not None:
+        given = ", ".join(f"{name} {getattr(settings, name)}" for name in ("lr", "betas", "eps", "weight_decay"))
+        raise UserError(f"optim: AdamW cannot train with {given}: {cause}")
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -19,7 +19,9 @@ from harness.records.provenance import package_versions
 from harness.seeding import derive_seed
 from harness.tasks.making import make_task
 from harness.tasks.registry import task_of_recipe
+from harness.training.device import check_device
 from harness.training.loop import FitPlan, FitState, fit
+from harness.training.optim import check_optim
 from harness.training.precision import dtype_of
 from harness.training.resources import Domains
 
@@ -33,12 +35,14 @@ def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite
     epoch; the test split is never read.
 
     Raises:
-        UserError: the corpus or the pretrained encoder is missing.
+        UserError: the corpus, the device or the pretrained encoder is missing, or AdamW refuses its settings.
         TrialError: the training failed.
     """
     directory = backbone_directory(recipe)
     if (directory / "backbone.json").is_file() and not overwrite:
         return directory
+    check_device(recipe.loop.device)
+    check_optim(recipe.optim, dtype_of(recipe.loop))
     torch.set_num_threads(recipe.loop.threads)
     corpus = load_corpus(recipe.data.corpus, **recipe.data.options)
     tokenizer = make_tokenizer(recipe, corpus)

@@ -27,6 +27,7 @@ from harness.training.base_check import BaseCheck
 from harness.training.device import check_device
 from harness.training.engine import PLAIN_ENGINE, Engine, Fitting, drive
 from harness.training.loop import FitPlan, FitState
+from harness.training.optim import check_optim
 from harness.training.precision import dtype_of
 from harness.training.resources import Domains, Resources
 from harness.training.validation import Validation
@@ -125,6 +126,7 @@ class Trial:
             UserError: something does not fit together.
         """
         check_device(self.config.loop.device)
+        check_optim(self.config.optim, self.dtype)
         data, recipe = self.config.data, self.domains.backbone.recipe
         foreign = [name for name in data.source if name not in recipe.data.domains]
         if foreign:

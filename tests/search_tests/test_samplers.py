@@ -47,6 +47,9 @@ def test_what_the_sweep_sets_is_no_option(name: str) -> None:
         ("tpe", {"prior_weight": 0}, "must be at least 1e-06, but got 0"),
         ("qmc", {"scramble": 1}, "1 is not of type bool"),
         ("nsga2", {"population_size": "x"}, "'x' is not of type int"),
+        ("tpe", {"n_ei_candidates": 10**12}, "must be at most 100000, but got 1000000000000"),
+        ("cma_es", {"popsize": 10**30}, "must be at most 1000, but got 1"),
+        ("gp", {"n_startup_trials": 10**30}, "must be at most 1000000000, but got 1"),
     ],
 )
 def test_a_wrong_value(name: str, options: dict[str, Any], part: str) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from harness.config.trial import OptimSettings
-from harness.training.optim import lr_scale, make_adamw, set_lr
+from harness.errors import UserError
+from harness.training.optim import check_optim, lr_scale, make_adamw, set_lr
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,23 @@ def test_setting_the_rate_reaches_every_group() -> None:
     optimizer = torch.optim.AdamW(groups)
     set_lr(optimizer, 0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
+
+
+@pytest.mark.parametrize(
+    "settings, cause",
+    [
+        ({"lr": 1e39}, "overflow"),
+        ({"weight_decay": 1e300}, "in torch.float32 they give weights that are not finite"),
+        ({"eps": 1e-60}, "in torch.float32 they give weights that are not finite"),  # 0 / 0 for a weight at rest
+    ],
+)
+def test_what_adamw_cannot_do_is_found_before_training(settings: dict[str, float], cause: str) -> None:
+    with pytest.raises(UserError, match=f"^optim: AdamW cannot train with lr .*: .*{cause}"):
+        check_optim(OptimSettings(**settings), torch.float32)
+
+
+@pytest.mark.parametrize("settings", [{}, {"lr": 1e30}, {"betas": (0.0, 0.0)}, {"eps": 1e30}, {"weight_decay": 0.0}])
+def test_what_adamw_can_do_passes(settings: dict[str, Any]) -> None:
+    """A rate that is much too high is a result (the trial ends as `nan`), and no mistake in the file."""
+    check_optim(OptimSettings(**settings), torch.float32)
+    check_optim(OptimSettings(lr=1e39, eps=1e-60), torch.float64)
