@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ from harness.cli.demo import demo
 from harness.cli.doctor import doctor
 from harness.cli.errors import print_error
 from harness.cli.init import init
+from harness.cli.output import nobody_reads, use_any_encoding
 from harness.cli.plan import plan
 from harness.cli.pretrain import pretrain
 from harness.cli.publish import publish
@@ -74,42 +75,55 @@ def _options(
 
 def main() -> None:
     """Entry point: run the command, turn errors into one line and an exit code."""
+    use_any_encoding()
+    code = _run()
+    try:
+        ended = nobody_reads()
+        sys.exit(code or int(ended))
+    except OSError as error:
+        sys.exit(code or _end(_told(error), 1))
+
+
+def _run() -> int:
+    """Run the command that the arguments name; its exit code, after a line about what went wrong."""
+    arguments = sys.argv[1:]
+    # W&B keeps the command line of a run, and worker processes are told it.
+    sys.argv[1:] = [_SECRET.sub(r"\1***", hide_passwords(argument)) for argument in arguments]
     try:
         # A command's exit code comes back from here; typer does not exit with it.
-        arguments = sys.argv[1:]
-        # W&B keeps the command line of a run, and worker processes are told it.
-        sys.argv[1:] = [_SECRET.sub(r"\1***", hide_passwords(argument)) for argument in arguments]
         with telling_interrupts():
             code = app(arguments, prog_name="harness", standalone_mode=False)
     except KeyboardInterrupt:
-        _end(INTERRUPTED, 130)
+        return _end(INTERRUPTED, 130)
     except UserError as error:
-        _end(str(error), 2)
+        return _end(str(error), 2)
     except TrialError as error:
-        _end(str(error), 1)
+        return _end(str(error), 1)
     except OSError as error:
-        _end(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
+        return _end(_told(error), 1)
     except Exception as error:  # typer's own errors, and bugs: never a bare traceback
-        _end_with_other(error)
-    if code == 130:  # typer makes this of Ctrl-C
-        _end(INTERRUPTED, 130)
-    sys.exit(code)
+        return _end_with_other(error)
+    return _end(INTERRUPTED, 130) if code == 130 else code or 0  # typer makes 130 of Ctrl-C
 
 
-def _end_with_other(error: Exception) -> NoReturn:
+def _told(error: OSError) -> str:
+    return f"{error.filename or 'file system'}: {error.strerror or error}"
+
+
+def _end_with_other(error: Exception) -> int:
     # Older versions of typer take these classes from click, newer ones from a copy of it.
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if "Abort" in kinds:
-        _end(INTERRUPTED, 130)
+        return _end(INTERRUPTED, 130)
     if isinstance(error, typer.Exit):
-        sys.exit(error.exit_code)
+        return error.exit_code
     if "NoArgsIsHelpError" in kinds:  # no mistake: its text is the help
         print(str(error))
-        sys.exit(2)
+        return 2
     if "ClickException" in kinds:
-        _end(_usage_message(error), 2)
+        return _end(_usage_message(error), 2)
     cause = first_line(error) if text_of(error) else ""
-    _end(f"internal error: {type(error).__name__}: {cause} (harness --debug shows where)", 1)
+    return _end(f"internal error: {type(error).__name__}: {cause} (harness --debug shows where)", 1)
 
 
 def _usage_message(error: Any) -> str:
@@ -119,10 +133,11 @@ def _usage_message(error: Any) -> str:
     return f"{error.format_message().rstrip('.')} (see {command} --help)"
 
 
-def _end(message: str, code: int) -> NoReturn:
+def _end(message: str, code: int) -> int:
+    """Print the line (with `--debug` the traceback too); returns the code."""
     if os.environ.get("HARNESS_DEBUG") and sys.exc_info()[0] is not None:
         import traceback
 
         print(hide_passwords(traceback.format_exc()), end="", file=sys.stderr)
     print_error(message)
-    sys.exit(code)
+    return code

@@ -91,5 +91,5 @@ def show_table(store: RecordStore) -> None:
 
     if any_finished(store):
         table = build_table(store)
+        keep_table(table, store.path)  # first: what cannot be printed is kept all the same
         print_terminal(table)
-        keep_table(table, store.path)
