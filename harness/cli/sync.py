@@ -19,10 +19,10 @@ def sync(
     from harness.tracking.sync import sync_results
 
     if not is_logged_in():
-        raise UserError("harness sync needs a W&B login: run `wandb login`, or set WANDB_API_KEY")
+        raise UserError("sync needs a W&B login: run `wandb login`, or set WANDB_API_KEY")
     known = find_names(results)
     if not known:
-        raise UserError(f"{results}: no results to send")
+        raise UserError(f"{results}: there are no results to send; nothing has been run there")
     for name in names or []:
         must_be_in(name, known, f"no results of {name!r} in {results}")
     for name in names or known:

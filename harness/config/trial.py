@@ -23,8 +23,8 @@ from pydantic import (
 from harness.config.base import (
     NUMBER,
     Fraction,
-    Name,
     FractionBelowOne,
+    Name,
     NonNegativeFloat,
     NonNegativeInt,
     OneLine,

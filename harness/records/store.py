@@ -20,7 +20,7 @@ from typing import Any
 from harness.config.places import place_recorded
 from harness.config.trees import check_text, check_tree
 from harness.disk import append_line, json_bytes, parse_lines, write_atomically, write_json, write_together
-from harness.errors import UserError
+from harness.errors import UserError, must_be_in
 from harness.records.files import FolderFiles, RecordFiles, read_json, read_model
 from harness.records.packed import FOLDERS, PackedTrial, packed_records
 from harness.records.schema import Manifest, Provenance, Record, Summary
@@ -241,6 +241,7 @@ class RecordStore:
     """All records of one experiment."""
 
     def __init__(self, results: Path, experiment: str) -> None:
+        self.results = results
         self.path = results / experiment
         self.name = experiment
         self._records = self.path / "records"
@@ -283,15 +284,35 @@ class RecordStore:
         """
         found = read_model(f"{self.path}/{MANIFEST}", Manifest)
         if found is None:
-            choices = sorted(path.parent.name for path in self.path.parent.glob(f"*/{MANIFEST}"))
-            known = f"choices: {', '.join(choices)}" if choices else "nothing has been run there"
-            raise UserError(f"no results of {self.name!r} in {self.path.parent}; {known}")
+            self._refuse_name()
+            raise UserError(f"{self.path / MANIFEST}: cannot be read: No such file or directory")
         # Names of somebody else's results are printed as those of one's own: into terminals, pages and figures.
         for name in found.arms:
             check_text(name, f"{self.path}/{MANIFEST}: arm {name!r}")
         read = {"description": found.description, "table": found.table, "design": found.design or {}}
         check_tree(read, f"{self.path}/{MANIFEST}")
         return found
+
+    def _refuse_name(self) -> None:
+        """Say what may have been meant by a name that has no results.
+
+        Raises:
+            UserError: always, unless the results came while it looked.
+        """
+        written = Path(self.name)
+        if written.suffix in (".yaml", ".yml"):
+            raise UserError(f"{self.name}: expected the name of results, which stands in the file as `name`")
+        if (written / MANIFEST).is_file():
+            raise UserError(
+                f"{written}: expected a name and no folder: {written.name}, with --results {written.parent}"
+            )
+        if (self.path / "search").is_dir() or (self.path / "search.json").is_file():
+            raise UserError(f"{self.path}: the sweep has no winners yet; harness status {self.name} shows how it goes")
+        choices = sorted(path.parent.name for path in self.results.glob(f"*/{MANIFEST}"))
+        missing = f"no results of {self.name!r} in {self.results}"
+        if not choices:
+            raise UserError(f"{missing}; nothing has been run there")
+        must_be_in(self.name, choices, missing)
 
 
 def _config_of(files: RecordFiles) -> dict[str, Any]:

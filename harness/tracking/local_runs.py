@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.base import content_hash
-from harness.errors import UserError
+from harness.errors import must_be_in
 from harness.records.packed import RECORDS
 from harness.records.schema import Summary
 from harness.records.search import SearchPoint, SearchResult, read_search
@@ -70,9 +70,7 @@ def read_local_runs(results: Path, name: str) -> LocalRuns:
     Raises:
         UserError: no such results, or a corrupt file.
     """
-    if name not in find_names(results):
-        choices = ", ".join(find_names(results)) or "nothing has been run there"
-        raise UserError(f"no results of {name!r} in {results}; choices: {choices}")
+    must_be_in(name, find_names(results) or ["nothing has been run there"], f"no results of {name!r} in {results}")
     path = results / name
     found = {trial.run_id: trial for trial in _confirm_trials(results, name)}
     runs = {start.run.trial_id: start.run for start in read_starts(path)[0] if start.run.phase == "search"}

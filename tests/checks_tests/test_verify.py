@@ -117,7 +117,7 @@ def test_no_rendering_is_told(store: RecordStore) -> None:
 def test_unknown_name(store: RecordStore, cli: Cli) -> None:
     result = cli("verify", "mad")
     assert result.code == 2
-    assert result.error == "no results of 'mad' in results; choices: made"
+    assert result.error == "no results of 'mad' in results; choices: made. Did you mean made?"
 
 
 def test_nothing_finished(tmp_path: Path, cli: Cli) -> None:

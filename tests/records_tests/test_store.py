@@ -198,6 +198,26 @@ class TestManifest:
         assert str(caught.value) == f"no results of 'mine' in {tmp_path}; choices: another, other"
 
     @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("othre", "no results of 'othre' in results; choices: other, running. Did you mean other?"),
+            ("results/other", "results/other: expected a name and no folder: other, with --results results"),
+            ("other.yaml", "other.yaml: expected the name of results, which stands in the file as `name`"),
+            ("sought", "results/sought: the sweep has no winners yet; harness status sought shows how it goes"),
+        ],
+    )
+    def test_what_may_have_been_meant(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for known in ("other", "running"):
+            RecordStore(Path("results"), known).write_manifest(Manifest(name=known, arms={"a": {0: "x"}}))
+        Path("results/sought/search").mkdir(parents=True)
+        with pytest.raises(UserError) as caught:
+            RecordStore(Path("results"), name).manifest()
+        assert str(caught.value) == message
+
+    @pytest.mark.parametrize(
         ("text", "message"),
         [
             ('{"name": "mine", "arms": {', "not valid JSON"),

@@ -188,7 +188,7 @@ def test_it_is_written_with_its_figures(store: RecordStore, tmp_path: Path, cli:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("mad",), "no results of 'mad' in results; choices: made"),
+        (("mad",), "no results of 'mad' in results; choices: made. Did you mean made?"),
         (("made", "--out", "nowhere/page.html"), "--out nowhere/page.html: no folder nowhere"),
         (("made", "--out", "results"), "--out results: is a folder; name a file, as in results/report.html"),
     ],

@@ -165,7 +165,7 @@ def test_a_server_that_refuses_connections(path: Path, run_cli: RunCli, env: dic
 def test_nobody_is_logged_in(path: Path, run_cli: RunCli) -> None:
     result = run_cli("sync")
     assert result.returncode == 2
-    assert result.stderr == "harness: harness sync needs a W&B login: run `wandb login`, or set WANDB_API_KEY\n"
+    assert result.stderr == "harness: sync needs a W&B login: run `wandb login`, or set WANDB_API_KEY\n"
 
 
 def test_unknown_name(path: Path, run_cli: RunCli) -> None:
