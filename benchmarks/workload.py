@@ -16,7 +16,6 @@ from harness.backbones.pretrained import model_directory
 from harness.backbones.recipe import PretrainedEncoderSettings
 from harness.config.experiment import resolve_trial
 from harness.config.trial import TrialConfig
-from harness.data.corpus import limit_train
 from harness.search.sweep_files import load_sweep
 from harness.seeding import derive_seed
 from harness.tasks.inputs import TextInputs
@@ -93,10 +92,8 @@ def describe(trials: tuple[TrialConfig, ...], settings: list[dict[str, float]]) 
     config = trials[0]
     domains = Resources(sealed=True).domains(config)
     data, loop = config.data, config.loop
-    train = domains.items_of(
-        limit_train(domains.corpus.split(data.target, "train"), data.train_limit, config.seed), data.target, "train"
-    )
-    valid = {name: domains.items(name, "valid")[: loop.valid_limit] for name in (data.target, *data.source)}
+    train = domains.train_sample(data, config.seed)
+    valid = {name: domains.valid_items(name, loop.valid_limit) for name in (data.target, *data.source)}
     longest = max(len(item.inputs) for items in valid.values() for item in items)
     head = domains.backbone.model.head.output
     encoder = domains.backbone.recipe.encoder

@@ -17,6 +17,7 @@ from harness.metrics import (
     describe_metric,
     forgetting,
     metric_words,
+    relative_gain,
     scored_metric,
     validation_metrics,
 )
@@ -119,6 +120,17 @@ def test_macro_f1_is_the_mean_of_precision_and_recall_harmonics() -> None:
     assert METRICS["macro_f1"].score(references, predictions, {"num_classes": 4}) == pytest.approx(
         sum(scores) / 4, abs=1e-12
     )
+
+
+def test_macro_f1_is_over_the_classes_that_occur() -> None:
+    """As scikit-learn's f1_score(average="macro") without labels: a faultless model has 1 on any domain."""
+    score = METRICS["macro_f1"].score
+    assert score([0, 2, 0], [0, 2, 0], {"num_classes": 3}) == 1.0
+    half = score([0, 2, 0, 2], [0, 2, 2, 0], {"num_classes": 3})
+    assert (half, relative_gain("macro_f1", half, 1.0)) == (0.5, 1.0)
+    assert score([0, 0], [0, 2], {"num_classes": 9}) == pytest.approx((2 / 3 + 0) / 2)  # what is predicted occurs
+    with pytest.raises(ValueError, match="class 3: expected 0 to 2"):
+        score([0, 3], [0, 0], {"num_classes": 3})
 
 
 def edit_distance(reference: str, prediction: str) -> int:

@@ -103,7 +103,7 @@ class VmapTrials:
         config, task = self.configs[0], self.domains.plain_task
         by_trial: list[dict[str, dict[str, float]]] = [{} for _ in self.configs]
         for domain in (config.data.target, *config.data.source):
-            items = self.domains.items(domain, "valid")[: config.loop.valid_limit]
+            items = self.domains.valid_items(domain, config.loop.valid_limit)
             found: Any = torch.empty(len(self.configs), len(items), dtype=torch.long)
             for plan in task.score_batches(items, task.score_steps):
                 batch = task.collate([items[i] for i in plan], None)

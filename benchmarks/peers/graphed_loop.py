@@ -179,7 +179,7 @@ class GraphedLoop:
             domain: evaluate(
                 self.model,
                 self.domains.plain_task,
-                self.domains.items(domain, "valid")[: config.loop.valid_limit],
+                self.domains.valid_items(domain, config.loop.valid_limit),
                 max_frames=self.domains.plain_task.score_steps,
                 device=self.device,
                 dtype=self.dtype,

@@ -218,6 +218,8 @@ def train(plan: RunPlan, num_jobs: int, tell: Tell | None) -> RunReport:
     from harness.tables.keep import keep_table
     from harness.tables.load import any_finished
 
+    if plan.outdated and tell is not None:
+        tell(plan.outdated)
     preflight(plan)
     report = run_experiment(plan, num_jobs, _hear(tell))
     if any_finished(plan.store):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.checks.examples import Changes, find_changes
+from harness.config.trial import which_test_set
 from harness.metrics import METRICS
 from harness.records.predictions import Predictions, read_predictions
 from harness.records.schema import Record
@@ -61,7 +62,7 @@ def compare_items(
     records = [next(iter(trials.values())) for _, trials in (first, second)]
     data = [record.config["data"] for record in records]
     prints = [record.provenance.corpus_fingerprint if record.provenance else None for record in records]
-    if data[0]["target"] != data[1]["target"] or prints[0] != prints[1]:
+    if which_test_set(data[0]) != which_test_set(data[1]) or prints[0] != prints[1]:
         return "test items are not compared: the two sides have different test sets"
     seeds = tuple(seed for seed in first[1] if seed in second[1])
     if not seeds:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from harness.checks.record_checks import Place
 from harness.config.rows import RowId, find_rows
 from harness.config.table import rows_named
-from harness.config.trial import TrialConfig
+from harness.config.trial import TrialConfig, describe_old, version_of
 from harness.errors import UserError
 from harness.records.predictions import read_predictions
 from harness.records.provenance import machine, package_versions
@@ -78,7 +78,8 @@ def retrain_trial(place: Place, record: Record, tolerance: float) -> Retrained:
     must lie within `tolerance` (fractions) of the record's.
 
     Raises:
-        UserError: the config means nothing to this version, or data or backbone are not here.
+        UserError: the config means nothing to this version, or something else than to the one that made the record;
+            or data or backbone are not here.
     """
     from harness.training.resources import Resources
     from harness.training.run_trial import run_trial
@@ -89,6 +90,8 @@ def retrain_trial(place: Place, record: Record, tolerance: float) -> Retrained:
         raise UserError(
             f"{place.record}: config.json: {error.errors()[0]['msg']}: not a config of this version"
         ) from error
+    if old := describe_old(version_of(record.trial_id, record.config), record.config):
+        raise UserError(f"{place.record}: {old}; this version would choose by other sets, so it cannot be repeated")
     resources = Resources()
     domains = resources.domains(config)
     check_made_with(place, record, domains.corpus.fingerprint, domains.backbone.fingerprint)

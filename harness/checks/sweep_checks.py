@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,16 +16,23 @@ from pydantic import TypeAdapter
 
 from harness.checks.findings import Findings, same_number
 from harness.checks.record_checks import Place, check_digests, check_identity, check_log
-from harness.config.base import content_hash
 from harness.config.rows import merge_rules
 from harness.config.sweep import ConstraintSettings, regularisers
 from harness.config.trees import get_dotted
-from harness.config.trial import CONFIG_VERSION
+from harness.config.trial import CONFIG_VERSION, is_deterministic, trial_id_of, version_of
 from harness.errors import TrialError, UserError
 from harness.records.schema import Manifest, Record, assert_sealed
 from harness.records.search import SearchPoint, SearchResult
 from harness.records.store import TrialFolder, read_json
-from harness.sweep.selection import Contender, Winner, choose_contenders, describe_winner, drop_losers, select
+from harness.sweep.selection import (
+    Contender,
+    Winner,
+    choose_contenders,
+    describe_winner,
+    drop_losers,
+    judged_by,
+    select,
+)
 
 CONSTRAINTS = TypeAdapter(tuple[ConstraintSettings, ...])
 
@@ -43,6 +51,11 @@ class SweepFolder:
         if (path / "frozen.json").exists():
             self.frozen = read_json(path / "frozen.json")
         self.constraints = CONSTRAINTS.validate_python((self.frozen or {}).get("constraints", ()))
+
+    @property
+    def judges_by_race(self) -> bool:
+        """Whether contenders were judged by the race's seeds and by bounds; older sweeps: by means over all seeds."""
+        return "judged_by" in (self.frozen or {})
 
     def folder(self, trial_id: str) -> TrialFolder:
         return TrialFolder(self.path / "search" / trial_id)
@@ -68,6 +81,11 @@ def check_sweep(path: Path, manifest: Manifest | None) -> Findings:
     if sweep.frozen is None:
         findings.skip("winners: none is chosen yet (there is no frozen.json)")
         return findings
+    if sweep.judges_by_race:
+        expected = judged_by(sweep.frozen["search"]["seeds"], sweep.frozen["race"]["seeds"])
+        found = sweep.frozen["judged_by"]
+        findings.check(found == expected, "contenders were judged as frozen.json says", "frozen.json",
+                       f"judged_by is {found}, the seeds give {expected}")  # fmt: skip
     for arm in sweep.frozen["arms"]:
         try:
             check_arm(sweep, arm, manifest, findings)
@@ -154,7 +172,11 @@ def check_arm(sweep: SweepFolder, arm: str, manifest: Manifest | None, findings:
                        f"it has {len(numbers)} trials, the budget is {planned}")  # fmt: skip
     racing = run_race_again(sweep, points)
     raced = [
-        {"trial": c.number, "params": dict(c.params), "validation": {str(s): dict(v) for s, v in c.runs.items()}}
+        {
+            "trial": c.number,
+            "params": dict(c.params),
+            "validation": {str(s): dict(v) for s, v in {**c.searched, **c.raced}.items()},
+        }
         for c in racing
     ]
     findings.check(_plain(raced) == written["raced"], "the race leaves the same trials", f"frozen.json, {arm}",
@@ -166,7 +188,8 @@ def check_arm(sweep: SweepFolder, arm: str, manifest: Manifest | None, findings:
     axes = [axis for axis in sweep.result.axes[arm] if axis.key in keys]
     winners: dict[str, Winner] = {}
     for rule in rules:
-        winners[rule] = select(rule, racing, sweep.result.objectives[0], sweep.constraints, axes)
+        winners[rule] = select(rule, racing, sweep.result.objectives[0], sweep.constraints, axes,
+                               surely=sweep.judges_by_race)  # fmt: skip
         derived = _plain(describe_winner(winners[rule]))
         found = written["winners"].get(rule)
         findings.check(derived == found, "winners follow from the named rules", f"frozen.json, {arm}, rule {rule}",
@@ -189,15 +212,18 @@ def run_race_again(sweep: SweepFolder, points: Sequence[SearchPoint]) -> list[Co
         seeds = zip(frozen["search"]["seeds"], point.trial_ids, strict=True)
         runs = {seed: sweep.record(trial_id).summary.valid for seed, trial_id in seeds}
         racing.append(Contender(point.number, point.params, runs))
-    first = {point.number: sweep.record(point.trial_ids[0]).config for point in chosen}
+    first = {point.number: sweep.record(point.trial_ids[0]) for point in chosen}
     for seed in frozen["race"]["seeds"]:
         extended = []
         for contender in racing:
-            trial_id = trial_id_of(first[contender.number], seed)
+            trial_id = id_with_seed(first[contender.number], seed)
             summary = sweep.record(trial_id).summary
             if summary.state == "complete":
-                extended.append(Contender(contender.number, contender.params, {**contender.runs, seed: summary.valid}))
-        racing = drop_losers(extended, objective, sweep.constraints)
+                if sweep.judges_by_race:
+                    extended.append(replace(contender, raced={**contender.raced, seed: summary.valid}))
+                else:  # old sweeps took the mean over all seeds
+                    extended.append(replace(contender, searched={**contender.searched, seed: summary.valid}))
+        racing = drop_losers(extended, objective, sweep.constraints, surely=sweep.judges_by_race)
     return racing
 
 
@@ -215,15 +241,18 @@ def check_rows(
     for number, row_id in merged.items():
         row = row_id.name
         point = next(point for point in points if point.number == number)
-        config = sweep.record(point.trial_ids[0]).config
-        expected = {seed: trial_id_of(config, seed) for seed in sweep.frozen["confirm"]["seeds"]}
+        record = sweep.record(point.trial_ids[0])
+        expected = {seed: id_with_seed(record, seed) for seed in sweep.frozen["confirm"]["seeds"]}
         findings.check(manifest.arms.get(row) == expected, "confirmed rows are the winners", f"experiment.json, {row}",
                        f"it names {manifest.arms.get(row)}, the frozen winner gives {expected}")  # fmt: skip
 
 
-def trial_id_of(config: Mapping[str, Any], seed: int) -> str:
-    """The id of a config with its seed replaced."""
-    return content_hash({"version": CONFIG_VERSION, **config, "seed": seed})
+def id_with_seed(record: Record, seed: int) -> str:
+    """The id of a record's config with another seed, under the version that made the record."""
+    version = version_of(record.trial_id, record.config) or CONFIG_VERSION
+    if version > 1 and is_deterministic(record.config):
+        seed = 0
+    return trial_id_of({**record.config, "seed": seed}, version)
 
 
 def _plain(content: Any) -> Any:

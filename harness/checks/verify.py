@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.checks.findings import Findings, same_number
 from harness.checks.launch_checks import check_launched, check_notes, check_seeds
 from harness.checks.record_checks import Place, check_record
+from harness.config.trial import which_test_set
 from harness.errors import TrialError, UserError, first_line
 from harness.records.packed import packed_records
 from harness.records.schema import Launch, Manifest, Record
@@ -107,7 +108,8 @@ def check_bases(records: list[tuple[Place, Record]], findings: Findings) -> None
     for place, record in records:
         if record.summary.base and record.provenance is not None:
             loop, made = record.config["loop"], record.provenance
-            key = (made.backbone_fingerprint, made.corpus_fingerprint, loop["precision"], loop["device"].split(":")[0])
+            how = (loop["precision"], loop["device"].split(":")[0], *which_test_set(record.config["data"]))
+            key = (made.backbone_fingerprint, made.corpus_fingerprint, *how)
             groups[key].append((place, record))
     for members in groups.values():
         _check_shares(members, findings)

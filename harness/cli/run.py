@@ -60,6 +60,8 @@ def run(
     distinct = len(plan.reused) + len(plan.pending)
     same = "" if distinct == len(trials) else f" ({distinct} distinct)"
     print(f"{loaded.name}: {len(trials)} trials{same}, {len(plan.reused)} finished, {len(plan.pending)} to train")
+    if plan.outdated:
+        print(plan.outdated)
     tell_remarks(preflight(plan))
     with following(plan.store.path, tracker):
         with run_progress(plan.pending, quiet) as progress:

@@ -53,7 +53,7 @@ def sweep(
     from harness.launch.launchers import launcher_type
     from harness.launch.process_memory import watched_launch
     from harness.search.sweep_files import load_sweep
-    from harness.sweep.plan import plan_sweep
+    from harness.sweep.plan import describe_outdated, plan_sweep
     from harness.sweep.race import Launch
 
     choice = EngineChoice(engine, pack, jobs)
@@ -63,6 +63,8 @@ def sweep(
     plan = plan_sweep(loaded, results, jobs)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
     print_plan(plan)
+    if outdated := describe_outdated(loaded, results):
+        print(outdated)
     ask_before(plan, yes)
     watching = watched_launch(results / loaded.name, jobs) if is_left else nullcontext()
     with following(results / loaded.name, tracker), watching as watch:

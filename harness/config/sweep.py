@@ -221,7 +221,9 @@ class RaceSettings(Settings):
     candidates: PositiveInt = 3
     """How many configurations of each arm take part."""
     seeds: tuple[NonNegativeInt, ...] = ()
-    """The seeds of the rounds; none by default, so that the best trial of the search wins."""
+    """The seeds of the rounds; none by default, so that the best trial of the search wins. Where there are any, they
+    alone judge: the seed of the search, on which a candidate was found, is left out. A bound for the rule `constrained`
+    needs two, and is narrow enough to be of use from about four on."""
 
 
 class SearchSettings(Settings):
@@ -242,8 +244,8 @@ class ConfirmSettings(Settings):
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
     """The fresh seeds; none of them may be a seed of the search or the race."""
     rules: tuple[Rule, ...] = Field(default=("best",), min_length=1)
-    """best: the best score. constrained: the best that satisfies the constraints. one_se: the most strongly regularised
-    within one standard error of the best. Each rule gives rows of its own."""
+    """best: the best score. constrained: the best whose one-sided 95 % bound satisfies the constraints. one_se: the
+    most strongly regularised within one standard error of the best. Each rule gives rows of its own."""
     regularisation: tuple[str, ...] | None = None
     """The searched settings that `one_se` counts as regularisation: by default stochastic depth, l2_lambda and weight
     decay."""

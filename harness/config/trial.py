@@ -6,6 +6,7 @@ holds the base once and, per arm, only what differs. Importing this module loads
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -15,6 +16,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     Tag,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -38,7 +40,10 @@ from harness.config.design import Design
 from harness.config.places import PathText
 from harness.config.table import TableSettings
 
-CONFIG_VERSION = 1  # raised when the meaning of a setting changes, so that old records are not taken for new ones
+# Raised when the meaning of a setting changes, so that old records are not taken for new ones.
+# 1: a limited validation set was the head of the corpus's file, and macro F1 counted a class that does not occur as 0.
+# 2: the set is drawn as a sample (harness.data.limit_valid), and the mean is over the classes that occur.
+CONFIG_VERSION = 2
 
 
 class DataSettings(Settings):
@@ -57,12 +62,49 @@ class DataSettings(Settings):
     train_limit: PositiveInt | None = None
     """How many training examples of the target are used; null uses all. Each seed draws its own, for every arm the
     same."""
+    pool: PositiveInt | None = None
+    """Out of how many training examples of the target the seeds draw theirs: one fixed pool for all seeds and arms, of
+    whole groups. null: out of all; with `test: all_unused` out of half as many again as `train_limit`."""
+    test: Literal["split", "all_unused"] = "split"
+    """What the target is tested on. split: its test split. all_unused: also the training examples outside of the pool,
+    which no seed trains on, except those of a group that has an example in it. The sources keep their test split."""
+
+    @property
+    def pool_size(self) -> int | None:
+        """The number of training examples that seeds draw from; None: all of the target's."""
+        if self.pool is None and self.test == "all_unused" and self.train_limit is not None:
+            return math.ceil(1.5 * self.train_limit)
+        return self.pool
+
+    @model_validator(mode="after")
+    def _pool_is_used(self) -> DataSettings:
+        if self.train_limit is None and (self.pool is not None or self.test == "all_unused"):
+            what = "pool" if self.pool is not None else "test: all_unused"
+            raise ValueError(f"{what} needs train_limit; without it every seed trains on all training examples")
+        if self.pool is not None and self.train_limit is not None and self.pool < self.train_limit:
+            raise ValueError(f"pool {self.pool} is below train_limit {self.train_limit}, which is drawn from it")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the later fields out where they change nothing, so that ids are those from before they existed."""
+        content: dict[str, Any] = handler(self)
+        return {key: value for key, value in content.items() if POOL_FIELDS.get(key, ...) != value}
 
     @model_validator(mode="after")
     def _target_is_not_source(self) -> DataSettings:
         if self.target in self.source:
             raise ValueError(f"target {self.target!r} is also a source, so forgetting could not be measured")
         return self
+
+
+POOL_FIELDS = {"pool": None, "test": "split"}  # with their defaults
+
+
+def which_test_set(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """What tells one test set of a corpus from another, of a record's data settings."""
+    target, test = str(data["target"]), str(data.get("test", "split"))
+    return (target, test) if test == "split" else (target, test, str(data.get("pool")), str(data.get("train_limit")))
 
 
 class LayersFrom(Settings):
@@ -171,7 +213,8 @@ class LoopSettings(Settings):
     patience: PositiveInt | None = None
     """After how many epochs without a better validation score a training stops; null trains all epochs."""
     valid_limit: PositiveInt | None = 300
-    """How many validation examples of each domain are scored after an epoch; the final scores use all of them."""
+    """How many validation examples of each domain are scored after an epoch: a sample with all classes, spread over the
+    groups, the same for all arms and seeds. null scores all. The final scores are of the whole test set."""
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     """The numbers that training computes with; bfloat16 keeps weights, moments and scores in float32."""
     device: str = "cpu"
@@ -205,7 +248,13 @@ class TrialConfig(Settings):
     loop: LoopSettings = LoopSettings()
     """Epochs, batches, precision, device and augmentation."""
     seed: NonNegativeInt
-    """Seeds the adapter's first weights, the order of the data, dropout and masks."""
+    """Seeds the adapter's first weights, the order of the data, dropout and masks. Where nothing is trained, no number
+    depends on it and it is always 0, so that such a trial is run once for all seeds."""
+
+    @field_validator("seed", mode="after")
+    @classmethod
+    def _seed_changes_something(cls, value: int, info: ValidationInfo) -> int:
+        return 0 if is_deterministic(info.data) else value
 
     @model_validator(mode="after")
     def _adapter_is_used(self) -> TrialConfig:
@@ -220,9 +269,41 @@ class TrialConfig(Settings):
         return self
 
     @property
+    def is_deterministic(self) -> bool:
+        """Whether every seed gives the same numbers, so that all of an experiment's seeds name one trial."""
+        return is_deterministic({"train": self.train})
+
+    @property
     def trial_id(self) -> str:
         """Hash of the resolved config: the same config is the same trial, in any experiment."""
-        return content_hash({"version": CONFIG_VERSION, **self.model_dump(mode="json", by_alias=True)})
+        return trial_id_of(self.model_dump(mode="json", by_alias=True))
+
+
+def is_deterministic(config: Mapping[str, Any]) -> bool:
+    """Whether a config, as a record has it, gives the same numbers with every seed: nothing is trained."""
+    return config.get("train") == "none"
+
+
+def trial_id_of(config: Mapping[str, Any], version: int = CONFIG_VERSION) -> str:
+    """The id of a resolved config, as JSON has it, under a version of what its settings mean."""
+    return content_hash({"version": version, **config})
+
+
+def version_of(trial_id: str, config: Mapping[str, Any]) -> int | None:
+    """The version under which a config has this id; None where it is no hash of the config."""
+    versions = range(CONFIG_VERSION, 0, -1)
+    return next((version for version in versions if trial_id_of(config, version) == trial_id), None)
+
+
+def describe_old(version: int | None, config: Mapping[str, Any]) -> str | None:
+    """What a reader must know of a record that an older version made; None where its settings mean the same today."""
+    limit = config.get("loop", {}).get("valid_limit")
+    if version != 1 or limit is None:
+        return None
+    return (
+        "made before validation sets were drawn as samples: validation was the head of the file "
+        f"(the first {limit} validation examples of each domain), which may lack a class"
+    )
 
 
 class ExperimentConfig(Settings):

@@ -5,7 +5,7 @@
 """
 
 from harness.data.corpora.registry import CORPORA, CorpusSource, fetch_corpus, is_fetched, load_corpus
-from harness.data.corpus import Corpus, Example, SpeechExample, Split, TextExample, limit_train
+from harness.data.corpus import Corpus, Example, SpeechExample, Split, TextExample, limit_train, limit_valid
 from harness.data.errors import DataError
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "fetch_corpus",
     "is_fetched",
     "limit_train",
+    "limit_valid",
     "load_corpus",
 ]

@@ -8,8 +8,9 @@ order, or on how many examples another version of the corpus has.
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,7 @@ Modality = Literal["text", "speech"]  # what the examples of a corpus are, and w
 SPLIT_SALT = "harness-split-53"
 SPLIT_FRACTIONS = (0.70, 0.15, 0.15)
 LONG_WORD = 20  # letters; where a "word" is longer, transcripts without spaces are not single words
+VALID_SEED = 0  # limited validation sets are drawn once and for all, so that all trials are compared on the same ones
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,21 @@ class Corpus:
     """What was noticed in the user's file; said when a launch begins, and under every table."""
     is_sealed: bool = False
     """Whether the test examples have been taken out, so that a search cannot see them (see `sealed`)."""
+    hidden: str = ""
+    """Digest of the keys that were taken out besides the test split; empty where none were."""
 
-    def sealed(self) -> Corpus:
-        """Return a copy without test examples, which a search gets; its fingerprint stays that of the whole corpus."""
+    def sealed(self, also: Collection[str] = ()) -> Corpus:
+        """Return a copy without test examples, which a search gets; its fingerprint stays that of the whole corpus.
+
+        Args:
+            also: keys of further examples that are test data of an experiment, or unused in it.
+        """
         kept = {
-            domain: tuple(e for e in examples if self.split_of(e.group) != "test")
+            domain: tuple(e for e in examples if self.split_of(e.group) != "test" and e.key not in also)
             for domain, examples in self.domains.items()
         }
-        return replace(self, domains=kept, is_sealed=True)
+        hidden = fingerprint_rows([key] for key in also)[:12] if also else ""
+        return replace(self, domains=kept, is_sealed=True, hidden=hidden)
 
     def examples(self, domain: str) -> tuple[Example, ...]:
         """Return all examples of `domain`; raises DataError with the choices when there is no such domain."""
@@ -133,6 +142,13 @@ class Corpus:
         if split == "test" and self.is_sealed:
             raise TrialError("sealed", f"corpus {self.name}: a search never sees test data; the confirm phase does")
         return tuple(e for e in self.examples(domain) if self.split_of(e.group) == split)
+
+    def absent_classes(self, examples: Iterable[Example]) -> tuple[str, ...]:
+        """The names of the classes that none of some examples has; nothing for speech."""
+        if self.modality != "text":
+            return ()
+        present = {class_of(example) for example in examples}
+        return tuple(name for label, name in enumerate(self.symbols) if label not in present)
 
     def split_of(self, group: str) -> Split:
         """Return the split that every example of `group` belongs to, in whatever domain."""
@@ -194,7 +210,7 @@ def limit_train(examples: Sequence[ExampleT], limit: int | None, seed: int) -> t
         raise DataError(f"limit of {limit} training examples, outside 1..{len(examples)} (what is available)")
     strata: dict[int, list[ExampleT]] = defaultdict(list)
     for example in examples:
-        strata[example.label if isinstance(example, TextExample) else 0].append(example)
+        strata[class_of(example)].append(example)
     placed: list[tuple[float, int, ExampleT]] = []
     for members in strata.values():
         drawn = [(derive_seed(seed, "limit", example.key), example) for example in members]
@@ -205,6 +221,54 @@ def limit_train(examples: Sequence[ExampleT], limit: int | None, seed: int) -> t
             placed.append(((rank + 0.5) / len(members), number, example))
     placed.sort(key=lambda item: item[:2])
     return tuple(example for _, _, example in placed[:limit])
+
+
+def limit_valid(examples: Sequence[ExampleT], limit: int | None) -> tuple[ExampleT, ...]:
+    """Return a sample of `limit` examples to validate on; all of them, in order, when there are no more than that.
+
+    The sample is the same for every arm and seed, and depends on the set of examples alone, not on their order. For
+    text it has the classes in their proportions, up to rounding, and none is left out that has an example (where the
+    limit is not below the number of classes). It is spread over the groups: within its class, an example is drawn from
+    a group that has given least so far. Samples are nested: the one of 50 begins that of 100.
+    """
+    if limit is None or limit >= len(examples):
+        return tuple(examples)
+    waiting: dict[int, dict[str, list[tuple[int, str, ExampleT]]]] = defaultdict(lambda: defaultdict(list))
+    for example in examples:
+        number = derive_seed(VALID_SEED, "valid", example.key)
+        waiting[class_of(example)][example.group].append((number, example.key, example))
+    queues = {}
+    for label, groups in waiting.items():
+        for members in groups.values():
+            members.sort(key=lambda member: member[:2], reverse=True)  # the next one is the last
+        # A group's place in the queue: how many it has given, then its next example's number.
+        queues[label] = [(0, *members[-1][:2], group) for group, members in groups.items()]
+        heapq.heapify(queues[label])
+    given: dict[str, int] = defaultdict(int)
+    chosen = []
+    for label in _class_order({label: sum(map(len, groups.values())) for label, groups in waiting.items()})[:limit]:
+        queue, groups = queues[label], waiting[label]
+        while given[queue[0][-1]] > queue[0][0]:  # it has given an example of another class meanwhile
+            *_, group = queue[0]
+            heapq.heapreplace(queue, (given[group], *groups[group][-1][:2], group))
+        *_, group = heapq.heappop(queue)
+        chosen.append(groups[group].pop()[-1])
+        given[group] += 1
+        if groups[group]:
+            heapq.heappush(queue, (given[group], *groups[group][-1][:2], group))
+    return tuple(chosen)
+
+
+def class_of(example: Example) -> int:
+    """The class that samples are stratified by; transcripts have none."""
+    return example.label if isinstance(example, TextExample) else 0
+
+
+def _class_order(sizes: Mapping[int, int]) -> list[int]:
+    """The classes of a stratified sample, in the order of drawing: each of them once, then by their proportions."""
+    # Every class comes first once (0), the frequent ones before the rare ones; then as in `limit_train`.
+    places = [(rank > 0, (rank + 0.5) / size, label) for label, size in sizes.items() for rank in range(size)]
+    return [label for *_, label in sorted(places)]
 
 
 def fingerprint_texts(examples: Iterable[TextExample]) -> str:

@@ -116,7 +116,7 @@ def _fit_s(trial: Trial, model: TaskModel, items: Sequence[Item]) -> float:
 
 def _scoring_s(trial: Trial, model: TaskModel) -> tuple[float, float]:
     """Seconds of scoring an epoch's validation items, and whole validation sets."""
-    data, loop = trial.config.data, trial.config.loop
+    data = trial.config.data
     epoch_s = whole_s = 0.0
     for name in (data.target, *data.source):
         items = trial.domains.items(name, "valid")
@@ -124,7 +124,7 @@ def _scoring_s(trial: Trial, model: TaskModel) -> tuple[float, float]:
         per_item = _score_s(trial, model, first) / len(first)
         chosen = _spread(items, max(len(first), int(SCORE_S / per_item)))
         per_item = _score_s(trial, model, chosen) / len(chosen)
-        epoch_s += per_item * len(items[: loop.valid_limit])
+        epoch_s += per_item * len(trial.validation.items(name))
         whole_s += per_item * len(items)
     return epoch_s, whole_s
 

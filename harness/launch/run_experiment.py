@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from harness.config.base import content_hash
 from harness.config.design import describe_design
 from harness.config.execution import PLAIN, Execution
 from harness.config.experiment import Experiment, PlannedTrial
+from harness.config.trial import CONFIG_VERSION, describe_old, trial_id_of
 from harness.errors import UserError
 from harness.launch.events import Done, Failed, TrialEvent
 from harness.launch.launcher import launch
@@ -39,12 +41,17 @@ class RunReport:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The trials to train, and the finished ones that are reused."""
+    """The trials to train, and the finished ones that are reused.
+
+    Attributes:
+        outdated: why finished trials of an older version are trained anew, as a sentence; None where there are none.
+    """
 
     experiment: Experiment
     store: RecordStore
     pending: tuple[TrialTask, ...]
     reused: dict[str, Summary]
+    outdated: str | None = None
 
 
 def plan_run(
@@ -66,6 +73,8 @@ def plan_run(
     reused: dict[str, Summary] = {}
     for trial in trials:
         trial_id = trial.config.trial_id
+        if trial_id in pending or trial_id in reused:
+            continue  # where nothing is trained, all seeds are one trial
         folder = store.trial(trial_id)
         run = TrialRun(
             trial_id, experiment.name, trial.arm, trial.seed, "baseline" if trial.config.train == "none" else "confirm"
@@ -77,7 +86,24 @@ def plan_run(
             pending[trial_id] = task
         else:
             reused[trial_id] = summary
-    return RunPlan(experiment, store, tuple(pending.values()), reused)
+    return RunPlan(experiment, store, tuple(pending.values()), reused, _describe_outdated(store, trials))
+
+
+def _describe_outdated(store: RecordStore, trials: Sequence[PlannedTrial]) -> str | None:
+    """Why finished trials of an older version are not reused; None where there are none."""
+    reasons: Counter[str] = Counter()
+    for trial in trials:
+        config = {**trial.config.model_dump(mode="json", by_alias=True), "seed": trial.seed}
+        for version in range(1, CONFIG_VERSION):
+            if store.trial(trial_id_of(config, version)).is_finished():
+                reasons[describe_old(version, config) or f"made with version {version} of the settings"] += 1
+    return (
+        "; ".join(
+            f"{store.path}: {number} finished trials are not reused, and are trained anew under new ids: {reason}"
+            for reason, number in reasons.items()
+        )
+        or None
+    )
 
 
 def manifest_of(experiment: Experiment) -> Manifest:

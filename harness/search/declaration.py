@@ -14,7 +14,7 @@ from harness.config.places import place_paths
 from harness.config.rows import RowId
 from harness.config.sweep import Parameter, SweepConfig
 from harness.config.trees import set_dotted, unshared
-from harness.config.trial import ExperimentConfig, TrialConfig
+from harness.config.trial import CONFIG_VERSION, ExperimentConfig, TrialConfig
 from harness.errors import UserError
 from harness.records.search import Axis, Objective, Value
 from harness.search import space
@@ -74,6 +74,15 @@ class Sweep:
     @property
     def fingerprint(self) -> str:
         """Hash of everything that shapes the search's trials; the budget, the race and the confirm phase do not."""
+        return content_hash([*self._shape, CONFIG_VERSION])
+
+    @property
+    def old_fingerprint(self) -> str:
+        """The fingerprint of a search of these settings that was begun under version 1 of what settings mean."""
+        return content_hash(self._shape)
+
+    @property
+    def _shape(self) -> list[dict[str, Any]]:
         config = self.config.model_dump(
             mode="json", include={"objectives", "constraints", "sampler", "pruner", "search"}
         )
@@ -81,7 +90,7 @@ class Sweep:
             arm.name: [dict(arm.settings), {k: p.model_dump(mode="json") for k, p in arm.space.items()}]
             for arm in self.searched
         }
-        return content_hash([config, arms])
+        return [config, arms]
 
     def check_begun(self, fingerprint: str) -> None:
         """Check that a stored search is this one.
@@ -89,6 +98,11 @@ class Sweep:
         Raises:
             UserError: it has another fingerprint.
         """
+        if fingerprint == self.old_fingerprint:
+            raise UserError(
+                f"{self.path}: the study {self.name!r} was begun before validation sets were drawn as samples, so its "
+                "trials cannot be compared with new ones; give the sweep another name"
+            )
         if fingerprint != self.fingerprint:
             raise UserError(
                 f"{self.path}: the study {self.name!r} was begun with other settings (only the budget, the race and "

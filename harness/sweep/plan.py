@@ -288,6 +288,17 @@ def _frozen(sweep: Sweep, points: Mapping[str, Sequence[SearchPoint]], results: 
     return content if isinstance(content, dict) else None
 
 
+def describe_outdated(sweep: Sweep, results: Path) -> str | None:
+    """Why a search that ended under an older version is not reused; None where there is none."""
+    path = results / sweep.name / "frozen.json"
+    if not path.exists() or read_json(path).get("fingerprint") != sweep.old_fingerprint:
+        return None
+    return (
+        f"{path.parent}: this sweep was made before validation sets were drawn as samples: validation was the head of "
+        "the file. It is not reused: search, race and confirm phase train anew, and new files take the place of the old"
+    )
+
+
 def _race_count(sweep: Sweep, arm: Arm, points: Sequence[SearchPoint], is_frozen: bool, results: Path) -> Count:
     """Trainings of the race; those of a contender that dropped out are neither finished nor planned."""
     race = sweep.config.race

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.config.execution import PLAIN, Execution
@@ -98,7 +98,7 @@ def _race_round(
         for contender in contenders:
             summary = summaries.get(ids[name, contender.number])
             if summary is not None and summary.state == "complete":
-                extended.append(Contender(contender.number, contender.params, {**contender.runs, seed: summary.valid}))
+                extended.append(replace(contender, raced={**contender.raced, seed: summary.valid}))
         if not extended:
             raise UserError(f"{sweep.path}: arm {name}: all settings in the race failed on seed {seed}; see search/")
         left[name] = drop_losers(extended, sweep.objectives[0], sweep.config.constraints)

@@ -30,7 +30,7 @@ from harness.search.storage_url import shown_storage
 from harness.sweep.plan import costly_values
 from harness.sweep.race import Launch
 from harness.sweep.searched import published_search, study_place
-from harness.sweep.selection import Contender, Winner, describe_winner, select
+from harness.sweep.selection import Contender, Winner, describe_winner, judged_by, select
 
 
 def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSearch]:
@@ -183,13 +183,15 @@ def frozen_content(
                 {
                     "trial": c.number,
                     "params": dict(c.params),
-                    "validation": {str(s): dict(v) for s, v in c.runs.items()},
+                    "validation": {str(s): dict(v) for s, v in {**c.searched, **c.raced}.items()},
                 }
                 for c in racing[arm.name]
             ],
         }
     kept = ("objectives", "constraints", "space", "sampler", "pruner", "budget", "search", "race", "confirm")
-    return {"name": sweep.name, "fingerprint": sweep.fingerprint, **{key: config[key] for key in kept}, "arms": arms}
+    settings = {key: config[key] for key in kept}
+    judged = judged_by(sweep.config.search.seeds, sweep.config.race.seeds)
+    return {"name": sweep.name, "fingerprint": sweep.fingerprint, **settings, "judged_by": judged, "arms": arms}
 
 
 def confirm_notes(sweep: Sweep, result: SearchResult, frozen: Frozen) -> tuple[Note, ...]:
@@ -197,11 +199,18 @@ def confirm_notes(sweep: Sweep, result: SearchResult, frozen: Frozen) -> tuple[N
     config = sweep.config
     budget = f"{config.budget.trials} trials" if config.budget.trials else f"{config.budget.seconds:g} s of training"
     rules = ", ".join(config.confirm.rules)
+    first, *others = [f"{objective.metric}, {objective.direction}d" for objective in sweep.objectives]
+    also = f" (searched for as well: {'; '.join(others)})" if others else ""
     tuned = (
         f"each searched arm was tuned with {budget} (sampler {config.sampler.name}, pruner {config.pruner.name}) on "
-        f"validation data ({sweep.objectives[0].metric}); winners were chosen by {rules} and confirmed on fresh seeds"
+        f"validation data ({first}){also}; winners were chosen by {rules} and confirmed on fresh seeds"
     )
-    notes = [*sweep.notes, Note("budget", tuned)]
+    notes = [
+        *sweep.notes,
+        Note("budget", tuned),
+        Note("budget", _dimensions(sweep)),
+        Note("selection", _judging(sweep)),
+    ]
     fixed = [arm.name for arm in sweep.arms if not arm.space]
     if fixed:
         notes.append(Note("selection", f"not tuned: {', '.join(fixed)}"))
@@ -221,6 +230,31 @@ def confirm_notes(sweep: Sweep, result: SearchResult, frozen: Frozen) -> tuple[N
                 text = f"{row}: no contender met the constraints; the one that misses least is shown"
                 notes.append(Note("selection", text))
     return tuple(notes)
+
+
+def _dimensions(sweep: Sweep) -> str:
+    """How many settings each arm searched: the same budget tunes few settings better than many."""
+    counts = {arm.name: len(arm.space) for arm in sweep.searched}
+    each = ", ".join(f"{name} {count}" for name, count in counts.items())
+    text = f"searched settings of each arm: {each}"
+    return f"{text}; the same budget tunes fewer settings more finely" if len(set(counts.values())) > 1 else text
+
+
+def _judging(sweep: Sweep) -> str:
+    race, bounds = sweep.config.race.seeds, sweep.config.constraints
+    if race:
+        seeds = ", ".join(map(str, race))
+        text = f"winners were judged on the seeds of the race ({seeds}), without the search's"
+    else:
+        text = "there was no race: winners were judged on the seeds by which the search found them, which flatters them"
+    if bounds and "constrained" in sweep.config.confirm.rules:
+        judged = judged_by(sweep.config.search.seeds, race)["constraints"]
+        bounded = ", ".join(
+            f"{c.metric} at most {c.at_most:g}" if c.at_most is not None else f"{c.metric} at least {c.at_least:g}"
+            for c in bounds
+        )
+        text += f"; the constraint ({bounded}) was judged by {judged}"
+    return text
 
 
 def confirm_executions(sweep: Sweep, frozen: Frozen, run: Launch) -> dict[str, Execution]:

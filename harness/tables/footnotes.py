@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from harness.config.notes import Note
 from harness.config.table import TableSettings
+from harness.config.trial import describe_old, version_of
 from harness.tables.columns import column_id
 from harness.tables.load import Loaded, LoadedTrial
 from harness.tables.model import Footnote, Row, Table
@@ -42,6 +43,7 @@ def write_footnotes(
         for arm, setting in pivot.left_out.items()
     ]
     notes += [Footnote(note.text, kind=note.kind) for note in record_notes(trials)]
+    notes += [Footnote(note, kind="method") for note in backbone_notes(trials)]
     notes += [Footnote(note, kind="mixed") for note in mixed_notes(trials)]
     prefix = len(loaded.manifests) > 1
     for manifest in loaded.manifests:
@@ -257,8 +259,22 @@ def _uneven_cells(pivot: Pivot, plans: Sequence[ColumnPlan], values: ValueCells)
 
 def record_notes(trials: Sequence[LoadedTrial]) -> list[Note]:
     """The notes that the records carry for readers (mostly on the data), each once."""
-    found = {note for t in trials if t.complete and t.record is not None for note in t.record.summary.notes}
+    records = [trial.record for trial in trials if trial.complete and trial.record is not None]
+    found = {note for record in records for note in record.summary.notes}
+    old = {describe_old(version_of(record.trial_id, record.config), record.config) for record in records}
+    found |= {Note("data", text) for text in old if text is not None}
     return sorted(found, key=lambda note: note.text)
+
+
+def backbone_notes(trials: Sequence[LoadedTrial]) -> list[str]:
+    """What a table must say whose trials all start from one pretraining: seeds do not vary it."""
+    records = [t.record for t in trials if t.complete and t.record is not None and t.record.provenance is not None]
+    found = {r.provenance.backbone_fingerprint for r in records if r.provenance is not None}
+    if len(found) != 1:
+        return []
+    names = {str(recipe) for r in records if (recipe := r.config.get("backbone", {}).get("recipe"))}
+    named = f" ({', '.join(sorted(names))})" if names else ""
+    return [f"one pretrained backbone{named}: with another pretraining, differences may be others"]
 
 
 def mixed_notes(trials: Sequence[LoadedTrial]) -> list[str]:

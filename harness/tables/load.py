@@ -11,6 +11,7 @@ from typing import Any
 from harness.config.rows import RowId
 from harness.config.table import rows_named
 from harness.config.trees import MISSING, get_dotted
+from harness.config.trial import is_deterministic
 from harness.errors import UserError
 from harness.metrics import RECORDED
 from harness.records.predictions import PredictedItem, read_test_items
@@ -58,6 +59,11 @@ class LoadedTrial:
     def complete(self) -> bool:
         """Whether it has numbers."""
         return self.record is not None and self.record.summary.state == "complete"
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether nothing was trained, so that the numbers are the same for every seed and have no spread over them."""
+        return self.record is not None and is_deterministic(self.record.config)
 
     @property
     def state(self) -> str:

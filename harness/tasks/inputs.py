@@ -108,7 +108,7 @@ class SpeechInputs(Inputs):
             settings.sample_rate, num_mels=settings.num_mels, window_ms=settings.window_ms, hop_ms=settings.hop_ms
         )
         # A search's corpus has no test clips. The usual feature files hold those too, so it gets files of its own.
-        cache = FeatureCache(corpus, log_mel, data_cache() / "sealed" if corpus.is_sealed else None)
+        cache = FeatureCache(corpus, log_mel, data_cache() / "sealed" / corpus.hidden if corpus.is_sealed else None)
         if augment is None:
             return cls(cache.features)
         masks = SpecAugment(**augment.model_dump(exclude=set(VIEW_FIELDS)))

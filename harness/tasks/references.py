@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from harness.config.base import content_hash
 from harness.config.places import folder_of
+from harness.config.trial import DataSettings
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus
+from harness.data.samples import test_examples
 from harness.errors import UserError
 from harness.metrics import METRICS
 from harness.tasks.task import WholeTask
@@ -31,10 +35,10 @@ class TestItem:
 
 
 class References:
-    """Test examples by domain, of one corpus, as a task asks for them."""
+    """Test examples by domain, of one corpus, as a task asks for them; `data` says which they are."""
 
-    def __init__(self, corpus: Corpus, task: type[WholeTask]) -> None:
-        self.corpus, self.task = corpus, task
+    def __init__(self, corpus: Corpus, task: type[WholeTask], data: DataSettings) -> None:
+        self.corpus, self.task, self.data = corpus, task, data
         self.outputs = task.outputs(corpus)
         self._items: dict[str, tuple[TestItem, ...]] = {}
 
@@ -42,12 +46,12 @@ class References:
         """The domain's test examples, in corpus order.
 
         Raises:
-            UserError: there is no such domain.
+            UserError: there is no such domain, or not as many training examples as the pool has.
         """
         if domain not in self._items:
             self._items[domain] = tuple(
                 TestItem(example.key, example.shown, self.task.reference(example, self.outputs), example.group)
-                for example in self.corpus.split(domain, "test")
+                for example in test_examples(self.corpus, self.data, domain)
             )
         return self._items[domain]
 
@@ -70,7 +74,8 @@ class ReferenceShelf:
     """The references of several corpora, each read once; for a corpus that cannot be read, the reason."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, type[WholeTask]], References | str] = {}
+        self._corpora: dict[str, Corpus | str] = {}
+        self._found: dict[tuple[str, type[WholeTask]], References] = {}
 
     def find(self, data: Mapping[str, Any], fingerprint: str | None, task: type[WholeTask]) -> References | str:
         """The references for a trial's `data` settings.
@@ -82,23 +87,29 @@ class ReferenceShelf:
         Returns:
             the references, or why there are none: the corpus is not here, or another version of it is.
         """
-        name, options = data["corpus"], dict(data.get("options") or {})
-        key = content_hash([name, options, str(folder_of(name))]), task
-        if key not in self._found:
-            self._found[key] = _load(name, options, task)
-        found = self._found[key]
-        if isinstance(found, str):
-            return found
-        if fingerprint is not None and found.corpus.fingerprint != fingerprint:
+        try:
+            settings = DataSettings.model_validate(data)
+        except ValidationError as error:
+            return f"the records' data settings are not those of this version: {error.errors()[0]['msg']}"
+        name = settings.corpus
+        corpus = self._corpus(name, settings.options)
+        if isinstance(corpus, str):
+            return corpus
+        if fingerprint is not None and corpus.fingerprint != fingerprint:
             return (
-                f"corpus {name} here has fingerprint {found.corpus.fingerprint[:12]}, "
+                f"corpus {name} here has fingerprint {corpus.fingerprint[:12]}, "
                 f"but the records were made with {fingerprint[:12]}"
             )
-        return found
+        key = content_hash([settings.model_dump(mode="json"), str(folder_of(name))]), task
+        if key not in self._found:
+            self._found[key] = References(corpus, task, settings)
+        return self._found[key]
 
-
-def _load(name: str, options: dict[str, Any], task: type[WholeTask]) -> References | str:
-    try:
-        return References(load_corpus(name, **options), task)
-    except UserError as error:
-        return str(error)
+    def _corpus(self, name: str, options: dict[str, Any]) -> Corpus | str:
+        key = content_hash([name, options, str(folder_of(name))])
+        if key not in self._corpora:
+            try:
+                self._corpora[key] = load_corpus(name, **options)
+            except UserError as error:
+                self._corpora[key] = str(error)
+        return self._corpora[key]

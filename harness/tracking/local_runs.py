@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.base import content_hash
+from harness.config.trial import is_deterministic
 from harness.errors import must_be_in
 from harness.records.packed import RECORDS
 from harness.records.schema import Summary
@@ -88,14 +89,14 @@ def read_local_runs(results: Path, name: str) -> LocalRuns:
 def _confirm_trials(results: Path, name: str) -> list[LocalTrial]:
     if not (results / name / MANIFEST).exists():
         return []
-    store, found = RecordStore(results, name), []
+    store, found = RecordStore(results, name), dict[str, LocalTrial]()
     for arm, seeds in store.manifest().arms.items():
         for seed, trial_id in seeds.items():
             folder = store.trial(trial_id)
-            if folder.summary() is not None:
-                phase = "baseline" if folder.config()["train"] == "none" else "confirm"
-                found.append(_read_trial(folder, TrialRun(trial_id, name, arm, seed, phase)))
-    return found
+            if trial_id not in found and folder.summary() is not None:  # seeds share a trial where nothing is trained
+                phase = "baseline" if is_deterministic(folder.config()) else "confirm"
+                found[trial_id] = _read_trial(folder, TrialRun(trial_id, name, arm, seed, phase))
+    return list(found.values())
 
 
 def _read_trial(folder: TrialFolder, run: TrialRun) -> LocalTrial:

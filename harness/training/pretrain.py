@@ -13,6 +13,7 @@ from harness.adapters import freeze_backbone
 from harness.backbones.model import TaskModel
 from harness.backbones.recipe import PretrainedEncoderSettings, Recipe, TextEncoderSettings, backbone_directory
 from harness.backbones.store import Backbone, build_model, pretrained_tokenizer, save_backbone
+from harness.config.trial import CONFIG_VERSION
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus
 from harness.records.provenance import package_versions
@@ -62,6 +63,7 @@ def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite
         "scores": state.history[state.best_epoch - 1]["metrics"],
         "num_parameters": sum(weight.numel() for weight in model.parameters()),
         "packages": package_versions(),
+        "config_version": CONFIG_VERSION,  # what the loop's settings meant: how validation sets were drawn, say
         "seconds": round(state.elapsed_s),
     }
     model.to("cpu", torch.float32).eval()
@@ -82,7 +84,7 @@ def fit_backbone(
     def score_epoch(model: TaskModel) -> dict[str, float]:
         scores: dict[str, list[float]] = {}
         for domain in recipe.data.domains:
-            evaluation = domains.score(model, domains.items(domain, "valid")[: loop.valid_limit], loop)
+            evaluation = domains.score(model, domains.valid_items(domain, loop.valid_limit), loop)
             for name, value in evaluation.scores.items():
                 scores.setdefault(f"valid/{name}", []).append(value)
                 scores[f"valid_{domain}/{name}"] = [value]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +17,10 @@ from harness.backbones.recipe import load_recipe
 from harness.backbones.store import Backbone, load_backbone
 from harness.config.base import content_hash
 from harness.config.places import folder_of
-from harness.config.trial import AugmentSettings, LoopSettings, TrialConfig
+from harness.config.trial import AugmentSettings, DataSettings, LoopSettings, TrialConfig
 from harness.data.corpora.registry import load_corpus
-from harness.data.corpus import Corpus, Example, Split, limit_train
+from harness.data.corpus import Corpus, Example, Split, limit_valid
+from harness.data.samples import data_notes, sealed_corpus, train_sample, unused_examples
 from harness.errors import UserError
 from harness.tasks.making import make_task
 from harness.tasks.registry import task_of_recipe
@@ -36,9 +36,11 @@ class Domains:
         self.corpus = corpus
         self._frozen: dict[tuple[str, str], TaskModel] = {}
         self._items: dict[tuple[str, Split], list[Item]] = {}
-        self._samples: dict[tuple[str, int | None, int], list[Item]] = {}
+        self._samples: dict[tuple[str, int | None, int | None, int | None], list[Item]] = {}
         self.base_probes: dict[tuple[object, ...], Tensor] = {}  # see BaseCheck
-        self._base: dict[tuple[str, str, Split, str, int | None], Evaluation] = {}
+        self._notes: dict[tuple[object, ...], tuple[str, ...]] = {}
+        self._valid: dict[tuple[str, int | None], list[Item]] = {}
+        self._base: dict[tuple[object, ...], Evaluation] = {}
 
     @cached_property
     def plain_task(self) -> WholeTask:
@@ -48,6 +50,13 @@ class Domains:
     def task(self, augment: AugmentSettings | None) -> WholeTask:
         backbone = self.backbone
         return make_task(backbone.recipe, backbone.symbols, backbone.tokenizer, self.corpus, augment)
+
+    def notes(self, data: DataSettings, valid_limit: int | None) -> tuple[str, ...]:
+        """What a table must say of the corpus and of the examples that a trial is scored on."""
+        key = (data.target, data.source, data.test, data.pool_size, valid_limit)
+        if key not in self._notes:
+            self._notes[key] = tuple(data_notes(self.corpus, data, valid_limit))
+        return self._notes[key]
 
     def items(self, domain: str, split: Split) -> list[Item]:
         """Encoded items of a split, in corpus order.
@@ -67,17 +76,43 @@ class Domains:
         by_key = {item.key: item for item in self.items(domain, split)}
         return [by_key[example.key] for example in examples]
 
-    def train_sample(self, domain: str, limit: int | None, seed: int) -> list[Item]:
-        """The encoded items of a domain's few-shot sample (harness.data.limit_train), drawn once for each seed.
+    def train_sample(self, data: DataSettings, seed: int) -> list[Item]:
+        """The encoded items of a seed's few-shot sample of the target, drawn once for each seed.
 
         Raises:
-            DataError: there are fewer examples than the limit.
+            DataError: there are fewer examples than the limit, or than the pool shall have.
         """
-        key = (domain, limit, seed)
+        key = (data.target, data.train_limit, data.pool_size, seed)
         if key not in self._samples:
-            chosen = limit_train(self.corpus.split(domain, "train"), limit, seed)
-            self._samples[key] = self.items_of(chosen, domain, "train")
+            self._samples[key] = self.items_of(train_sample(self.corpus, data, seed), data.target, "train")
         return self._samples[key]
+
+    def test_items(self, data: DataSettings, domain: str) -> list[Item]:
+        """The encoded items that a domain is tested on, in corpus order, the test split's first.
+
+        Raises:
+            DataError: as `harness.data.samples.unused_examples`.
+            TrialError: the corpus is sealed (`sealed`).
+        """
+        items = self.items(domain, "test")
+        if domain != data.target or data.test == "split":
+            return items
+        key = (data.target, data.train_limit, data.pool_size, None)
+        if key not in self._samples:
+            self._samples[key] = self.items_of(unused_examples(self.corpus, data), domain, "train")
+        return items + self._samples[key]
+
+    def valid_items(self, domain: str, limit: int | None) -> list[Item]:
+        """The encoded items of a domain's validation examples, or a sample of them (harness.data.limit_valid).
+
+        Raises:
+            UserError: there is no validation example.
+        """
+        if (domain, limit) not in self._valid:
+            self.items(domain, "valid")  # raises where there is none
+            chosen = limit_valid(self.corpus.split(domain, "valid"), limit)
+            self._valid[domain, limit] = self.items_of(chosen, domain, "valid")
+        return self._valid[domain, limit]
 
     def score(
         self, model: TaskModel, items: Sequence[Item], loop: LoopSettings, task: Task | None = None
@@ -100,13 +135,11 @@ class Domains:
             self._frozen[key] = model.requires_grad_(False)
         return self._frozen[key]
 
-    def base_scores(
-        self, base: TaskModel, domain: str, split: Split, loop: LoopSettings, limit: int | None = None
-    ) -> Evaluation:
-        """The base model's scores on a split's first `limit` items (measured once for each precision and device)."""
-        key = (loop.precision, loop.device, split, domain, limit)
+    def base_scores(self, base: TaskModel, items: Sequence[Item], loop: LoopSettings) -> Evaluation:
+        """The base model's scores on items (measured once for each precision and device)."""
+        key = (loop.precision, loop.device, *(item.key for item in items))
         if key not in self._base:
-            self._base[key] = self.score(base, self.items(domain, split)[:limit], loop)
+            self._base[key] = self.score(base, items, loop)
         return self._base[key]
 
 
@@ -121,13 +154,15 @@ class Resources:
         self.sealed = sealed
         self._corpora: dict[str, Corpus] = {}
         self._backbones: dict[str, Backbone] = {}
-        self._domains: dict[tuple[str, str], Domains] = {}
+        self._domains: dict[tuple[str, str, str], Domains] = {}
 
-    def corpus(self, name: str, options: dict[str, Any]) -> Corpus:
-        key = content_hash([name, options, str(folder_of(name))])
+    def corpus(self, data: DataSettings) -> Corpus:
+        """The corpus of some trials; sealed, it is without all that is test data for them."""
+        more = (data.target, data.pool_size) if self.sealed and data.test != "split" else ()
+        key = content_hash([data.corpus, data.options, str(folder_of(data.corpus)), *more])
         if key not in self._corpora:
-            corpus = load_corpus(name, **options)
-            self._corpora[key] = corpus.sealed() if self.sealed else corpus
+            corpus = load_corpus(data.corpus, **data.options)
+            self._corpora[key] = sealed_corpus(corpus, data) if self.sealed else corpus
         return self._corpora[key]
 
     def backbone(self, recipe_name: str) -> Backbone:
@@ -143,8 +178,8 @@ class Resources:
             UserError: the corpus or the backbone is not there, or they do not fit.
         """
         backbone = self.backbone(config.backbone.recipe)
-        corpus = self.corpus(config.data.corpus, config.data.options)
-        key = (backbone.fingerprint, corpus.fingerprint)
+        corpus = self.corpus(config.data)
+        key = (backbone.fingerprint, corpus.fingerprint, corpus.hidden)
         if key not in self._domains:
             self._domains[key] = Domains(backbone, corpus)
         return self._domains[key]

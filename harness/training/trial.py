@@ -18,6 +18,7 @@ import torch
 from harness.backbones.model import TaskModel
 from harness.config.notes import Note
 from harness.config.trial import TrialConfig
+from harness.data.samples import test_examples
 from harness.errors import UserError, no_exits
 from harness.metrics import constrained_score, forgetting
 from harness.records.predictions import PredictedItem, group_digest
@@ -93,9 +94,7 @@ class Trial:
         self.report = report
         self.device = torch.device(config.loop.device)
         self.dtype = dtype_of(config.loop)
-        corpus, data = self.domains.corpus, config.data
-        self.notes = [Note("data", text) for text in (*corpus.notes, *corpus.remarks((data.target, *data.source)))]
-        self.notes += [Note("method", text) for text in self.domains.backbone.model.encoder.notes]
+        self.notes = [Note("method", text) for text in self.domains.backbone.model.encoder.notes]
         self.executed = engine.execution.record("plain", "nothing is trained")  # until a training is due
 
     def run(self) -> Outcome:
@@ -106,6 +105,8 @@ class Trial:
         """As `run`, without training: yields a Fitting whenever one is due, and has to be sent its FitState."""
         torch.set_num_threads(self.config.loop.threads)
         with no_exits():  # not around the `yield`: there, GeneratorExit is how whoever drives the trial closes it
+            notes = self.domains.notes(self.config.data, self.config.loop.valid_limit)
+            self.notes += [Note("data", text) for text in notes]
             base_check = BaseCheck(self.config, self.domains)
             adapted = self.adapted()
             fitting = self._fitting(adapted) if adapted.num_trainable else None
@@ -142,7 +143,7 @@ class Trial:
         for name in (data.target, *data.source):
             self.domains.items(name, "valid")
             if not self.sealed:
-                self.domains.items(name, "test")
+                self.domains.test_items(data, name)
         shortest = min(self.domains.items(data.target, "valid"), key=lambda item: len(item.inputs))
         batch = self.domains.plain_task.collate([shortest], None).to(self.device, self.dtype)
         check_reached(self.adapted(), batch)
@@ -171,7 +172,7 @@ class Trial:
             UserError: no clip can be aligned, or there are fewer examples than the limit.
         """
         data = self.config.data
-        items = self.domains.train_sample(data.target, data.train_limit, self.config.seed)
+        items = self.domains.train_sample(data, self.config.seed)
         usable = [item for item in items if self.domains.plain_task.can_learn(item, self.domains.backbone.model)]
         if not usable:
             where = f"corpus {self.domains.corpus.name}: domain {data.target!r}"
@@ -232,8 +233,9 @@ class Trial:
         """The outcome with the test metrics of target and sources."""
         data, primary = self.config.data, self.domains.plain_task.primary
         names = self.validation.names
-        scored = {name: self._score(adapted.model, self.domains.items(name, "test")) for name in names}
-        bases = {name: self.domains.base_scores(self.base, name, "test", self.config.loop).scores for name in names}
+        items = {name: self.domains.test_items(data, name) for name in names}
+        scored = {name: self._score(adapted.model, items[name]) for name in names}
+        bases = {name: self.domains.base_scores(self.base, items[name], self.config.loop).scores for name in names}
         target = scored[data.target].scores
         metrics = {f"target_{name}": value for name, value in target.items()}
         for name in target:
@@ -255,8 +257,9 @@ class Trial:
 
     def _predicted(self, domain: str, evaluation: Evaluation) -> tuple[PredictedItem, ...]:
         """A domain's test items, with what was predicted and what would have been right."""
-        groups = {example.key: example.group for example in self.domains.corpus.split(domain, "test")}
+        data = self.config.data
+        groups = {e.key: e.group for e in test_examples(self.domains.corpus, data, domain)}
         return tuple(
             PredictedItem(item.key, prediction, item.reference, group_digest(groups[item.key]))
-            for item, prediction in zip(self.domains.items(domain, "test"), evaluation.predictions, strict=True)
+            for item, prediction in zip(self.domains.test_items(data, domain), evaluation.predictions, strict=True)
         )

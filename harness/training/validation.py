@@ -34,8 +34,8 @@ class Validation:
         return self.config.data.target, *self.config.data.source
 
     def items(self, domain: str) -> list[Item]:
-        """The items of a domain that are scored after each epoch."""
-        return self.domains.items(domain, "valid")[: self.config.loop.valid_limit]
+        """The items of a domain that are scored after each epoch: the same for all arms and seeds."""
+        return self.domains.valid_items(domain, self.config.loop.valid_limit)
 
     def score(self, model: TaskModel, domain: str, task: Task | None = None) -> Evaluation:
         """Score a model on a domain's items; `task` makes the batches where the model takes others than the plain."""
@@ -59,7 +59,7 @@ class Validation:
         loop, primary = self.config.loop, self.domains.plain_task.primary
         base = self.domains.frozen_model(loop)
         before_target, *before = [
-            self.domains.base_scores(base, name, "valid", loop, loop.valid_limit).scores[primary] for name in self.names
+            self.domains.base_scores(base, self.items(name), loop).scores[primary] for name in self.names
         ]
         after = [source.scores[primary] for source in sources]
         score = constrained_score(primary, before_target, target.scores[primary], before, after)

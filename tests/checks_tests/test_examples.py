@@ -17,9 +17,8 @@ from harness.tasks.registry import TASKS
 @pytest.fixture
 def references(tmp_path: Path) -> References:
     write_sentences(tmp_path / "sentences.jsonl")
-    found = ReferenceShelf().find(
-        {"corpus": f"manifest:{tmp_path / 'sentences.jsonl'}"}, None, TASKS["text_classification"]
-    )
+    data = {"corpus": f"manifest:{tmp_path / 'sentences.jsonl'}", "source": ["home"], "target": "away"}
+    found = ReferenceShelf().find(data, None, TASKS["text_classification"])
     assert isinstance(found, References)
     return found
 

@@ -45,6 +45,7 @@ def test_an_untouched_sweep_holds(store: RecordStore) -> None:
         "search trials have the validation metrics of their records",
         "the race leaves the same trials",
         "winners follow from the named rules",
+        "contenders were judged as frozen.json says",
         "confirmed rows are the winners",
         "every arm has its whole budget",
         "files have their recorded SHA-256",
@@ -81,6 +82,18 @@ def test_a_changed_validation_score_is_found(store: RecordStore) -> None:
     change(store.path / "search.json", edit)
     drifts = findings_of(store).drifts
     assert any(drift.place.startswith("search.json, residual_add, trial") for drift in drifts)
+
+
+def test_other_seeds_that_judge_are_found(store: RecordStore) -> None:
+    change(store.path / "frozen.json", lambda content: content["judged_by"].update(seeds=[1000, 1001]))
+    assert any("judged_by is" in drift.message for drift in findings_of(store).drifts)
+
+
+def test_winners_of_an_older_sweep_were_judged_by_the_means_over_all_seeds(store: RecordStore) -> None:
+    """A frozen.json without `judged_by`: the seed of the search counted, so these winners' means are others."""
+    change(store.path / "frozen.json", lambda content: content.pop("judged_by"))
+    drifts = [str(drift) for drift in findings_of(store).drifts]
+    assert drifts and all("winners" in drift or "frozen.json, residual_add, rule" in drift for drift in drifts)
 
 
 def test_a_changed_state_is_found(store: RecordStore) -> None:

@@ -11,7 +11,17 @@ import pytest
 from pydantic import ValidationError
 
 from harness.config.base import content_hash
-from harness.config.trial import ExperimentConfig, LayersFrom, TrialConfig
+from harness.config.trial import (
+    CONFIG_VERSION,
+    ExperimentConfig,
+    LayersFrom,
+    TrialConfig,
+    describe_old,
+    is_deterministic,
+    trial_id_of,
+    version_of,
+    which_test_set,
+)
 
 TRIAL: dict[str, Any] = {
     "data": {"corpus": "vader", "options": {}, "source": ["movie"], "target": "tweets", "train_limit": 300},
@@ -112,7 +122,64 @@ def refusal(settings: Mapping[str, Any]) -> str:
 
 def test_trial_id_is_pinned() -> None:
     """Records on disk are found by this id: if it changes, raise CONFIG_VERSION and say so, or undo the change."""
-    assert TrialConfig.model_validate(TRIAL).trial_id == "57596f1df2a8"
+    assert TrialConfig.model_validate(TRIAL).trial_id == "908293ae0ac3"
+
+
+def test_an_old_id_is_recognised_and_is_not_the_new_one() -> None:
+    """Version 1 took the head of the file for a limited validation set."""
+    config = TrialConfig.model_validate(TRIAL)
+    content = config.model_dump(mode="json", by_alias=True)
+    old = trial_id_of(content, 1)
+    assert old == "57596f1df2a8" != config.trial_id  # the id that this config had under version 1
+    assert version_of(old, content) == 1 and version_of(config.trial_id, content) == CONFIG_VERSION == 2
+    assert version_of("57596f1df2a9", content) is None
+    assert describe_old(2, content) is describe_old(None, content) is None
+    told = describe_old(1, {**content, "loop": {**content["loop"], "valid_limit": 200}})
+    assert told is not None and "validation was the head of the file (the first 200 validation examples" in told
+    assert describe_old(1, {**content, "loop": {**content["loop"], "valid_limit": None}}) is None  # it scored all
+
+
+def test_what_trains_nothing_is_one_trial_for_all_seeds() -> None:
+    untrained = {**TRIAL, "train": "none", "adapter": None}
+    trials = [TrialConfig.model_validate({**untrained, "seed": seed}) for seed in (0, 3, 1000)]
+    assert {trial.trial_id for trial in trials} == {trials[0].trial_id}
+    assert {trial.seed for trial in trials} == {0}
+    assert trials[0].is_deterministic and is_deterministic(trials[0].model_dump(mode="json"))
+    trained = [TrialConfig.model_validate({**TRIAL, "seed": seed}) for seed in (0, 3)]
+    assert trained[0].trial_id != trained[1].trial_id and not trained[0].is_deterministic
+    assert refusal({**untrained, "seed": -1}).startswith("seed: ")
+
+
+def test_a_pool_and_a_test_set_that_are_not_asked_for_leave_the_id() -> None:
+    written = copy.deepcopy(TRIAL)
+    written["data"] |= {"pool": None, "test": "split"}
+    config = TrialConfig.model_validate(written)
+    assert config.trial_id == TrialConfig.model_validate(TRIAL).trial_id
+    assert config.model_dump(mode="json")["data"] == TRIAL["data"]
+    limited = copy.deepcopy(TRIAL)
+    limited["data"] |= {"train_limit": 600, "pool": 900, "test": "all_unused"}
+    assert TrialConfig.model_validate(limited).model_dump(mode="json")["data"] == limited["data"]
+    assert (
+        which_test_set(limited["data"])
+        != which_test_set({**limited["data"], "pool": 800})
+        != which_test_set(TRIAL["data"])
+    )
+    assert which_test_set({**TRIAL["data"], "train_limit": 5}) == which_test_set(TRIAL["data"])
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"train_limit": 600, "pool": 599}, "pool 599 is below train_limit 600"),
+        ({"train_limit": None, "pool": 900}, "pool needs train_limit"),
+        ({"train_limit": None, "test": "all_unused"}, "test: all_unused needs train_limit"),
+        ({"train_limit": 600, "test": "all"}, "Input should be 'split' or 'all_unused'"),
+    ],
+)
+def test_impossible_pools_are_refused(data: dict[str, Any], expected: str) -> None:
+    changed_data = copy.deepcopy(TRIAL)
+    changed_data["data"] |= data
+    assert expected in refusal(changed_data)
 
 
 def test_views_that_are_not_used_leave_the_id() -> None:

@@ -1,13 +1,15 @@
 """Splits, few-shot samples and fingerprints, on made-up corpora and on every fetched one."""
 
+import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from harness.data import Corpus, DataError, SpeechExample, TextExample, limit_train
+from harness.data import Corpus, DataError, SpeechExample, TextExample, limit_train, limit_valid
 from harness.data.corpus import (
     SPLIT_FRACTIONS,
     SPLITS,
@@ -145,6 +147,74 @@ def test_impossible_limit_names_both_numbers(limit: int) -> None:
 def test_limit_of_speech_examples() -> None:
     clips = tuple(SpeechExample(f"k{i}", f"g{i}", "it", Path(f"{i}.wav"), 1.0, "ciao") for i in range(30))
     assert limit_train(clips, 10, 0) == limit_train(clips, 20, 0)[:10]
+
+
+# --- limited validation sets ------------------------------------------------------------------------------------------
+
+
+def labelled(sizes: Mapping[str, Sequence[int]]) -> tuple[TextExample, ...]:
+    """Examples in the order of their classes; `sizes` has a group's number of examples, class by class."""
+    return tuple(
+        TextExample(f"{group}/{label}/{n}", group, "a", "text", label)
+        for label in range(len(next(iter(sizes.values()))))
+        for group, of_classes in sizes.items()
+        for n in range(of_classes[label])
+    )
+
+
+def test_a_validation_sample_has_the_classes_in_their_proportions() -> None:
+    """Of a file that is sorted by class, 2,500 rows of each: the first 300 would be one class."""
+    examples = labelled({f"g{n}": (n < 2500, 2500 <= n < 5000, 5000 <= n < 10000) for n in range(10_000)})
+    counts = Counter(e.label for e in limit_valid(examples, 300))
+    assert counts == {0: 75, 1: 75, 2: 150}
+    assert Counter(e.label for e in examples[:300]) == {0: 300}
+
+
+@pytest.mark.parametrize("limit", [3, 4, 10, 50])
+def test_no_class_is_left_out_of_a_validation_sample(limit: int) -> None:
+    examples = labelled({f"g{n}": (1, 0, 0) for n in range(1000)} | {"rare": (0, 1, 0), "other": (0, 0, 1)})
+    assert {e.label for e in limit_valid(examples, limit)} == {0, 1, 2}
+    assert {e.label for e in limit_valid(examples, 1)} == {0}  # the most frequent
+
+
+def test_a_validation_sample_is_spread_over_groups() -> None:
+    """No group gives a second example before every other has given one, be it of another class."""
+    sizes = {"long": (500, 500), **{f"g{n}": (2, 2) for n in range(49)}}
+    for limit, most in ((10, 1), (50, 1), (60, 2), (100, 2), (120, 3)):
+        given = Counter(e.group for e in limit_valid(labelled(sizes), limit))
+        assert max(given.values()) == most and len(given) == min(limit, 50), limit
+    clips = tuple(SpeechExample(f"k{i}", f"g{max(0, i - 90)}", "it", Path("a"), 1.0, "ciao") for i in range(100))
+    assert len({e.group for e in limit_valid(clips, 10)}) == 10
+
+
+def test_a_validation_sample_is_nested_and_depends_on_the_set_alone() -> None:
+    examples = text_examples(200)
+    samples = [limit_valid(examples, limit) for limit in (1, 2, 17, 50, 199)]
+    for smaller, larger in pairwise(samples):
+        assert larger[: len(smaller)] == smaller
+    assert limit_valid(examples[::-1], 50) == samples[3]
+    assert len(set(samples[-1])) == 199 and set(samples[-1]) < set(examples)
+    for limit in (None, 200, 1000):
+        assert limit_valid(examples, limit) == examples
+
+
+def test_the_hash_decides_and_not_the_key() -> None:
+    """Drawn once and for all: another version of this function would give other validation sets."""
+    assert [e.key for e in limit_valid(text_examples(40), 6)] == ["a/14", "a/12", "a/5", "a/21", "a/3", "a/36"]
+
+
+def test_a_large_validation_set_with_one_group_is_drawn_in_time() -> None:
+    examples = labelled({"one": (10_000, 10_000)})
+    began = time.process_time()
+    assert len(limit_valid(examples, 19_999)) == 19_999
+    assert time.process_time() - began < 5
+
+
+def test_absent_classes_are_named() -> None:
+    corpus = text_corpus(a=text_examples(40))
+    assert corpus.absent_classes(corpus.examples("a")) == ()
+    assert corpus.absent_classes(e for e in corpus.text("a", "train") if e.label) == ("no",)
+    assert replace(corpus, modality="speech").absent_classes(()) == ()
 
 
 def test_fingerprint_depends_on_contents_alone() -> None:

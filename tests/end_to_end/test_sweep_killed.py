@@ -121,7 +121,7 @@ def test_the_search_says_what_it_did(uninterrupted: Path) -> None:
         assert not (record / "predictions.jsonl").exists()
     frozen = json.loads((uninterrupted / "frozen.json").read_text(encoding="utf-8"))
     assert set(frozen["arms"]) == {"head_only", "residual_add"}
-    assert frozen["arms"]["residual_add"]["winners"]["best"]["seeds"] == 3  # its search seed, and the race's two
+    assert frozen["arms"]["residual_add"]["winners"]["best"]["seeds"] == 2  # the race's, without the search's
     manifest = json.loads((uninterrupted / "experiment.json").read_text(encoding="utf-8"))
     rows = list(manifest["arms"])
     assert rows[0] == "frozen"

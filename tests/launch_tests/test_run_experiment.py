@@ -15,13 +15,17 @@ from tiny_text import TinyText, corpus_rows, write_corpus
 
 from harness.backbones.recipe import load_recipe
 from harness.checks.verify import verify
-from harness.config.trial import TrialConfig
+from harness.config.trial import TrialConfig, trial_id_of
+from harness.data import load_corpus
+from harness.data.samples import test_examples
 from harness.errors import UserError
 from harness.launch.events import TrialEvent
 from harness.launch.run_experiment import RunReport, check_fingerprints, preflight, run_experiment
 from harness.records.digests import read_digests
+from harness.records.predictions import read_test_items
 from harness.records.store import TrialFolder
 from harness.tables.build import build_table
+from harness.tables.load import load_experiments
 from harness.training.pretrain import pretrain
 from harness.training.resources import Resources
 
@@ -34,12 +38,12 @@ def run(plan: Any, **options: Any) -> RunReport:
 
 def test_the_second_launch_trains_nothing(plan: Plan) -> None:
     first = plan(seeds=(0, 1))
-    assert len(first.pending) == 6 and first.reused == {}
-    assert run_experiment(first, 1, lambda event: None) == RunReport(num_reused=0, num_trained=6)
+    assert len(first.pending) == 5 and first.reused == {}  # nothing trains in one arm: one trial for both seeds
+    assert run_experiment(first, 1, lambda event: None) == RunReport(num_reused=0, num_trained=5)
     again = plan(seeds=(0, 1))
     assert again.pending == () and again.reused.keys() == {task.config.trial_id for task in first.pending}
     files = {path: path.stat().st_mtime_ns for path in first.store.path.rglob("*")}
-    assert run_experiment(again, 1, lambda event: None) == RunReport(num_reused=6, num_trained=0)
+    assert run_experiment(again, 1, lambda event: None) == RunReport(num_reused=5, num_trained=0)
     assert {path: path.stat().st_mtime_ns for path in first.store.path.rglob("*")} == files
 
 
@@ -47,7 +51,6 @@ def test_more_seeds_train_only_what_is_missing(plan: Plan) -> None:
     run(plan, arms={"frozen": FROZEN}, seeds=(0, 1))
     more = plan({"frozen": FROZEN, "adapters": {}}, seeds=(0, 1, 2))
     assert [task.title for task in more.pending] == [
-        "frozen/seed2",
         "adapters/seed0",
         "adapters/seed1",
         "adapters/seed2",
@@ -137,7 +140,59 @@ def test_the_manifest_names_every_trial_in_the_order_of_the_arms(plan: Plan) -> 
     assert list(manifest.arms) == ["b", "a"] and [list(seeds) for seeds in manifest.arms.values()] == [[3, 1]] * 2
     ids = [trial_id for seeds in manifest.arms.values() for trial_id in seeds.values()]
     assert ids == [trial.config.trial_id for trial in planned.experiment.trials]
-    assert sorted(path.name for path in (planned.store.path / "records").iterdir()) == sorted(ids)
+    assert sorted(path.name for path in (planned.store.path / "records").iterdir()) == sorted(set(ids))
+    assert len(set(ids)) == 3  # nothing trains in b: one trial for both seeds
+
+
+def test_what_trains_nothing_is_run_once_and_stands_at_every_seed(plan: Plan) -> None:
+    planned = plan({"frozen": FROZEN, "adapters": {}}, seeds=(3, 1, 2))
+    assert [(task.run.arm, task.run.seed) for task in planned.pending] == [
+        ("frozen", 3), ("adapters", 3), ("adapters", 1), ("adapters", 2)
+    ]  # fmt: skip
+    assert run_experiment(planned, 1, lambda event: None) == RunReport(num_trained=4)
+    arms = planned.store.manifest().arms
+    assert list(arms["frozen"]) == [3, 1, 2] and len(set(arms["frozen"].values())) == 1
+    loaded = load_experiments(planned.store.path.parent, ["small"])
+    assert [trial.is_deterministic for trial in loaded.trials] == [True] * 3 + [False] * 3
+    assert not verify(planned.store.path.parent, "small").findings.drifts
+    more = plan({"frozen": FROZEN, "adapters": {}}, seeds=(3, 1, 2, 9))
+    assert [(task.run.arm, task.run.seed) for task in more.pending] == [("adapters", 9)]
+
+
+def test_what_no_seed_trains_on_is_tested_too(plan: Plan) -> None:
+    """From the training to the table: predictions, references, scores and notes are of the larger test set."""
+    planned = plan(seeds=(0, 1), base={"data": {"train_limit": 12, "pool": 20, "test": "all_unused"}})
+    run_experiment(planned, 1, lambda event: None)
+    results, config = planned.store.path.parent, planned.pending[-1].config
+    corpus = load_corpus(config.data.corpus)
+    tested = [example.key for example in test_examples(corpus, config.data, "away")]
+    assert len(tested) > len(corpus.split("away", "test"))
+    for task in planned.pending:
+        items = read_test_items(TrialFolder(task.folder))
+        assert items is not None and [item.key for item in items["away"]] == tested
+        assert len(items["home"]) == len(corpus.split("home", "test"))
+    found = verify(results, "small").findings
+    assert not found.drifts and found.held["references and groups of test items are the corpus's"] == 2 * 2 * 3
+    notes = [note.text for note in build_table(planned.store).footnotes]
+    assert any(note.startswith("away is tested on its test split") for note in notes)
+
+
+def test_trials_of_an_older_version_are_trained_anew_and_the_reason_is_given(plan: Plan) -> None:
+    """Version 1 took the head of the file for a limited validation set: its record is none of the new trial."""
+    base = {"loop": {"valid_limit": 5}}
+    first = plan({"adapters": {}}, base=base)
+    assert first.outdated is None
+    run_experiment(first, 1, lambda event: None)
+    (task,) = first.pending
+    old = first.store.trial(trial_id_of(task.config.model_dump(mode="json", by_alias=True), 1))
+    task.folder.rename(old.path)
+    again = plan({"adapters": {}}, base=base)
+    assert len(again.pending) == 1 and not again.reused
+    assert again.outdated == (
+        f"{again.store.path}: 1 finished trials are not reused, and are trained anew under new ids: "
+        "made before validation sets were drawn as samples: validation was the head of the file "
+        "(the first 5 validation examples of each domain), which may lack a class"
+    )
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------

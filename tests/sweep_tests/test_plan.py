@@ -30,7 +30,7 @@ from harness.records.store import TrialFolder
 from harness.search.arm_search import search_folder
 from harness.search.declaration import Sweep, plan_confirm
 from harness.search.storage import StudyStore
-from harness.sweep.plan import ArmPlan, Count, SweepPlan, plan_experiment, plan_sweep
+from harness.sweep.plan import ArmPlan, Count, SweepPlan, describe_outdated, plan_experiment, plan_sweep
 from harness.training.resources import Resources
 
 DEPTH = {"type": "float", "low": 0.0, "high": 0.9, "arms": ["residual_add"]}
@@ -91,9 +91,10 @@ def finish(sweep: Sweep, results: Path) -> None:
     }
     (results / sweep.name / "frozen.json").write_text(json.dumps(content), encoding="utf-8")
     rows = {RowId(arm.name): (arm, {"optim.lr": 0.01} if arm.space else {}) for arm in sweep.arms}
-    for trial in plan_confirm(sweep, rows).trials:
-        folder = TrialFolder(results / sweep.name / "records" / trial.config.trial_id)
-        write_summary(folder.path, trial.config.model_dump(mode="json", by_alias=True), 1.0)
+    configs = {trial.config.trial_id: trial.config for trial in plan_confirm(sweep, rows).trials}
+    for trial_id, settings in configs.items():
+        folder = TrialFolder(results / sweep.name / "records" / trial_id)
+        write_summary(folder.path, settings.model_dump(mode="json", by_alias=True), 1.0)
 
 
 @pytest.fixture
@@ -115,10 +116,10 @@ def test_a_new_sweep(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any
     sweep = write_sweep(tiny_text_files, tmp_path, SPACE, race=RACE)
     plan = plan_sweep(sweep, tmp_path / "results", 2)
     frozen, head, adapter = plan.arms
-    assert (frozen.searches, frozen.search, frozen.race, frozen.confirm) == ("", Count(), Count(), Count(2))
+    assert (frozen.searches, frozen.search, frozen.race, frozen.confirm) == ("", Count(), Count(), Count(1))
     assert (head.search, head.race, head.confirm) == (Count(4), Count(2), Count(2))
     assert adapter.searches == "lr 0.001..0.1, stochastic_depth 0..0.9"
-    assert plan.num_new == 2 + 8 + 8
+    assert plan.num_new == 1 + 8 + 8
     assert (plan.num_finished, plan.num_searching) == (0, 12)
     assert adapter.seconds == 4 * 10 + 2 * 10 + 2 * 11
     assert [config.train for config in probed] == ["none", "head", "adapters"]
@@ -140,7 +141,7 @@ def test_a_finished_sweep_is_not_probed(tiny_text_files: TinyText, tmp_path: Pat
     plan = plan_sweep(sweep, tmp_path, 1)
     assert plan.num_new == 0
     assert [arm.race for arm in plan.arms] == [Count(), Count(1, 1), Count(1, 1)]
-    assert [arm.confirm for arm in plan.arms] == [Count(2, 2)] * 3
+    assert [arm.confirm for arm in plan.arms] == [Count(1, 1), Count(2, 2), Count(2, 2)]
     (line,) = total_lines(plan)
     assert line.startswith("everything is finished")
     assert probed == []
@@ -152,7 +153,7 @@ def test_a_greater_budget_freezes_anew(tiny_text_files: TinyText, tmp_path: Path
     plan = plan_sweep(more, tmp_path, 1)
     assert [arm.search for arm in plan.arms] == [Count(), Count(5, 4), Count(5, 4)]
     assert [arm.race for arm in plan.arms] == [Count(), Count(2, 1), Count(2, 1)]
-    assert [arm.confirm for arm in plan.arms] == [Count(2, 2), Count(2), Count(2)]
+    assert [arm.confirm for arm in plan.arms] == [Count(1, 1), Count(2), Count(2)]  # nothing trains in the first
 
 
 def test_other_settings_are_refused(tiny_text_files: TinyText, tmp_path: Path) -> None:
@@ -160,6 +161,24 @@ def test_other_settings_are_refused(tiny_text_files: TinyText, tmp_path: Path) -
     other = write_sweep(tiny_text_files, tmp_path, SPACE, search={"seed": 5})
     with pytest.raises(UserError, match="begun with other settings"):
         plan_sweep(other, tmp_path, 1)
+
+
+def test_a_sweep_of_an_older_version_is_not_gone_on_with(
+    tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]
+) -> None:
+    """Its trials chose by other validation sets: a running study is refused, a frozen one made anew, and both told."""
+    sweep = write_sweep(tiny_text_files, tmp_path, SPACE, race=RACE)
+    finish(sweep, tmp_path)
+    assert describe_outdated(sweep, tmp_path) is None
+    path = tmp_path / sweep.name / "frozen.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, "fingerprint": sweep.old_fingerprint}), encoding="utf-8")
+    told = describe_outdated(sweep, tmp_path)
+    assert told is not None and "validation was the head of the file. It is not reused" in told
+    (tmp_path / sweep.name / "study.db").unlink()
+    assert [arm.search for arm in plan_sweep(sweep, tmp_path, 1).arms] == [Count(), Count(4, 0), Count(4, 0)]
+    with pytest.raises(UserError, match=r"was begun before validation sets were drawn as samples.*another name"):
+        sweep.check_begun(sweep.old_fingerprint)
 
 
 def test_a_budget_in_seconds(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]) -> None:
@@ -226,14 +245,15 @@ def test_a_training_that_fails_has_no_price(tiny_text_files: TinyText, tmp_path:
 
 def test_an_experiment(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]) -> None:
     experiment = load_experiment(tiny_text_files.experiment)
-    first = experiment.trials[0].config
-    content = first.model_dump(mode="json", by_alias=True)
-    domains = Resources().domains(first)
+    domains = Resources().domains(experiment.trials[0].config)
     here = (domains.corpus.fingerprint, domains.backbone.fingerprint)
-    write_summary(tmp_path / "tiny_strategies" / "records" / first.trial_id, content, 1.0, fingerprints=here)
+    for config in (experiment.trials[0].config, experiment.trials[2].config):  # of frozen, and of head_only
+        content = config.model_dump(mode="json", by_alias=True)
+        write_summary(tmp_path / "tiny_strategies" / "records" / config.trial_id, content, 1.0, fingerprints=here)
     plan = plan_experiment(experiment, experiment.trials, tmp_path, 1)
-    assert [arm.confirm for arm in plan.arms] == [Count(2, 1), Count(2), Count(2)]
-    assert plan.arms[0].price == Price(1.0, "1 records of tiny_strategies", 0.0, 300.0, 7)
+    assert [arm.confirm for arm in plan.arms] == [Count(1, 1), Count(2, 1), Count(2)]
+    assert plan.arms[0].price is None  # it is finished
+    assert plan.arms[1].price == Price(1.0, "1 records of tiny_strategies", 0.0, 300.0, 7)
 
 
 def test_an_experiment_that_would_be_refused(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]) -> None:

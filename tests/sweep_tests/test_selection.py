@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from harness.config.sweep import ConstraintSettings
 from harness.records.search import Axis, Objective, SearchPoint
-from harness.sweep.selection import Contender, choose_contenders, drop_losers, select
+from harness.sweep.selection import Contender, choose_contenders, describe_winner, drop_losers, judged_by, select
 
 F1 = Objective(metric="valid_target/macro_f1", direction="maximize")
 CER = Objective(metric="valid_target/macro_f1", direction="minimize")  # the same numbers, read the other way
@@ -104,7 +105,7 @@ def test_one_se_takes_the_strongest_within_one_standard_error() -> None:
     assert select("one_se", [best, weaker, outside], F1, [], [LAMBDA]).contender.number == 2  # any lambda beats none
     assert select("one_se", [best, outside], F1, [], [LAMBDA]).contender.number == 0
     flipped = [
-        Contender(c.number, c.params, {seed: {F1.metric: 1 - run[F1.metric]} for seed, run in c.runs.items()})
+        Contender(c.number, c.params, {seed: {F1.metric: 1 - run[F1.metric]} for seed, run in c.judged.items()})
         for c in field
     ]
     assert select("one_se", flipped, CER, [], [LAMBDA]).contender.number == 1
@@ -129,10 +130,64 @@ def test_the_least_violation_is_summed_over_the_constraints_and_the_earlier_wins
     assert (winner.contender.number, winner.feasible) == (0, False)
 
 
-def test_constrained_goes_by_the_mean_and_minimises_where_lower_is_better() -> None:
-    runs = {0: {F1.metric: 0.3, "valid_forgetting": 0.05}, 1: {F1.metric: 0.3, "valid_forgetting": 0.0}}
-    field = [Contender(0, {}, runs), contender(1, 0.4, 0.4), contender(2, 0.1, 0.1, forgetting=0.04)]
-    winner = select("constrained", field, CER, KEPT, [])  # the mean of .05 and 0 is .025: inside
+def raced(number: int, searched: float, *scores: float, forgetting: Sequence[float] = ()) -> Contender:
+    """A contender with one run in the search and some in the race."""
+    of_race = zip(scores, forgetting or [0.0] * len(scores), strict=True)
+    runs = {1001 + n: {F1.metric: score, "valid_forgetting": value} for n, (score, value) in enumerate(of_race)}
+    return Contender(number, {"l2_lambda": 0.0}, {1000: {F1.metric: searched, "valid_forgetting": -1.0}}, runs)
+
+
+def test_the_seed_of_the_search_does_not_judge() -> None:
+    """Each contender was lucky on it. With it the means would be .70 and .65, and the standard error half as large."""
+    lucky, steady = raced(0, 1.0, 0.5, 0.6), raced(1, 0.65, 0.6, 0.7)
+    winner = select("best", [lucky, steady], F1, [], [])
+    assert winner.contender.number == 1
+    assert winner.mean == pytest.approx(0.65)
+    assert winner.standard_error == pytest.approx(0.05)  # sd .0707 over the root of 2
+    told = describe_winner(winner)
+    assert told["seeds"] == 2 and told["validation"][F1.metric] == pytest.approx(0.65)
+    # In the race it does not count as a second seed either: with it, 3 differences of .2 would drop the other.
+    assert numbers(drop_losers([raced(0, 0.9, 0.9), raced(1, 0.7, 0.7)], F1)) == [0, 1]
+    # Its forgetting of -1 does not keep a constraint that the race's seeds miss.
+    assert not select("constrained", [raced(0, 0.5, 0.5, 0.5, forgetting=[0.04, 0.04])], F1, KEPT, []).feasible
+
+
+def test_a_constraint_is_judged_by_the_upper_bound_of_the_mean() -> None:
+    # Mean .02, sd .00816, standard error .00408; t(3, 95 %) = 2.353: bound .0296, below .03.
+    sure = raced(0, 0.5, 0.5, 0.5, 0.5, 0.5, forgetting=[0.01, 0.02, 0.03, 0.02])
+    # Mean .015, sd .0173, standard error .00866: bound .0354.
+    unsure = raced(1, 0.9, 0.9, 0.9, 0.9, 0.9, forgetting=[0.0, 0.0, 0.03, 0.03])
+    assert sure.excess(KEPT, surely=True) == unsure.excess(KEPT, surely=False) == 0
+    assert unsure.excess(KEPT, surely=True) == pytest.approx(0.015 + 2.3534 * 0.0173205 / 2 - 0.03, abs=1e-6)
+    winner = select("constrained", [sure, unsure], F1, KEPT, [])
+    assert (winner.contender.number, winner.feasible) == (0, True)
+    assert select("constrained", [sure, unsure], F1, KEPT, [], surely=False).contender.number == 1  # as old sweeps did
+    low = [ConstraintSettings(metric="valid_forgetting", at_least=0.011)]
+    assert sure.excess(low, surely=True) == pytest.approx(0.011 - (0.02 - 2.3534 * 0.0081650 / 2), abs=1e-6)
+    one = raced(2, 0.5, 0.5, forgetting=[0.03])
+    assert one.excess(KEPT, surely=True) == 0  # one seed has no spread, so its value is all there is
+
+
+def test_the_race_drops_nobody_for_one_that_only_seems_to_keep_the_constraints() -> None:
+    sure = raced(0, 0.5, 0.50, 0.61, 0.55, 0.54, forgetting=[0.02, 0.02, 0.02, 0.02])
+    better = raced(1, 0.9, 0.90, 1.00, 0.95, 0.94, forgetting=[0.0, 0.0, 0.03, 0.03])
+    assert numbers(drop_losers([sure, better], F1, KEPT)) == [0, 1]
+    assert numbers(drop_losers([sure, better], F1, KEPT, surely=False)) == [1]
+
+
+def test_frozen_json_says_how_contenders_were_judged() -> None:
+    assert judged_by([1000], [1001, 1002]) == {
+        "seeds": [1001, 1002],
+        "means": "the race's seeds; the search's are left out",
+        "constraints": "the one-sided 95 % bound of the mean (Student's t over 2 seeds)",
+    }
+    alone = judged_by([1000], [])
+    assert alone["seeds"] == [1000] and alone["constraints"] == "the value of the one seed: a bound needs two"
+
+
+def test_constrained_minimises_where_lower_is_better() -> None:
+    field = [contender(0, 0.3, 0.3, forgetting=0.025), contender(1, 0.4, 0.4), contender(2, 0.1, 0.1, forgetting=0.04)]
+    winner = select("constrained", field, CER, KEPT, [])
     assert (winner.contender.number, winner.feasible) == (0, True)
     assert winner.mean == pytest.approx(0.3)
 
@@ -142,7 +197,7 @@ def test_one_se_takes_the_mean_strength_of_several_settings() -> None:
 
     def both(number: int, l2_lambda: float, p: float) -> Contender:
         found = contender(number, 0.6, 0.8)
-        return Contender(number, {"l2_lambda": l2_lambda, "p": p}, found.runs)
+        return Contender(number, {"l2_lambda": l2_lambda, "p": p}, found.judged)
 
     # Strengths: (1 + 0) / 2 = .5; (.55 + .5) / 2 = .525; (0 + .9 / .9) / 2 = .5.
     field = [both(0, 1e-2, 0.0), both(1, 1e-4, 0.45), both(2, 0.0, 0.9)]

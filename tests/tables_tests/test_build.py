@@ -18,6 +18,8 @@ from harness.tasks.registry import TASKS
 
 from .records_by_hand import Outcome, text_metrics, write_records
 
+CONFIGS = {"a": {"backbone": {"recipe": "text_small"}}}
+
 
 def table_of(results: Path, arms: dict[str, dict[int, Outcome]], *metrics: str) -> Table:
     return build_table(write_records(results, arms), metrics or None)
@@ -32,7 +34,8 @@ def best(table: Table, metric: str) -> list[str]:
 
 
 def notes(table: Table) -> tuple[str, ...]:
-    return tuple(note.text for note in table.footnotes)
+    """The notes, without the one on the backbone, which all tables of these records have."""
+    return tuple(note.text for note in table.footnotes if not note.text.startswith("one pretrained backbone"))
 
 
 def test_mean_and_sample_standard_deviation(tmp_path: Path) -> None:
@@ -51,6 +54,16 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
     found = cell(table, "a")
     assert (found.value, found.sd, found.interval, found.num_seeds) == (50.0, None, None, 1)
     assert notes(table)[0] == "n = 1 seed, so no spread"
+
+
+def test_one_backbone_is_said(tmp_path: Path) -> None:
+    """Seeds do not vary the pretraining: a table whose rows share one says so."""
+    store = write_records(tmp_path, {"a": {0: text_metrics(0.5), 1: text_metrics(0.6)}}, config_of=CONFIGS)
+    text = "one pretrained backbone (text_small): with another pretraining, differences may be others"
+    assert [note.text for note in build_table(store).footnotes if "backbone" in note.text] == [text]
+    path = store.trial(store.manifest().arms["a"][0]).path / "provenance.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"backbone"', '"another"'), encoding="utf-8")
+    assert all("one pretrained" not in note.text for note in build_table(store).footnotes)
 
 
 @pytest.mark.parametrize(("num_seeds", "why"), [(1, "two seeds or more"), (3, "the same amount on all seeds")])

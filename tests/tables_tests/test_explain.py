@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from cli_tests.conftest import Cli, cli
+from made_records import make_experiment, write_sentences
 
 from harness.errors import UserError
 from harness.records.store import RecordStore
@@ -94,12 +96,31 @@ def test_the_errors_behind_a_mark(tmp_path: Path, cli: Cli) -> None:
 
 
 def test_the_experiment_file_is_named_where_it_gives_the_trial(tmp_path: Path, cli: Cli) -> None:
-    shutil.copytree(ROOT / "results" / "text_strategies", tmp_path / "results" / "text_strategies")
-    (tmp_path / "experiments").mkdir()
-    shutil.copy(ROOT / "experiments" / "text_strategies.yaml", tmp_path / "experiments")
-    result = cli("table", "text_strategies", "--explain", "residual_add", "forgetting")
-    repeated = "harness run experiments/text_strategies.yaml --arm residual_add --seed 0 --results elsewhere"
-    assert repeated in result.out
-    path = tmp_path / "experiments" / "text_strategies.yaml"
-    path.write_text(path.read_text(encoding="utf-8").replace("lr: 3e-3", "lr: 2e-3"), encoding="utf-8")
-    assert "harness run" not in cli("table", "text_strategies", "--explain", "residual_add", "forgetting").out
+    sentences = tmp_path / "sentences.jsonl"
+    write_sentences(sentences)
+    make_experiment(tmp_path / "results", sentences)
+    settings = {
+        "name": "made",
+        "base": {
+            "data": {"corpus": f"manifest:{sentences}", "source": ["home"], "target": "away"},
+            "backbone": {"recipe": "text_small"},
+            "adapter": {"_target_": "harness.adapters.LinearAdapter", "dim": 4},
+        },
+        "arms": {"better": {"train": "adapters", "optim": {"lr": 0.1}}},
+        "seeds": [0, 1],
+    }
+    path = tmp_path / "experiments" / "made.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    result = cli("table", "made", "--explain", "better", "forgetting")
+    assert "harness run experiments/made.yaml --arm better --seed 0 --results elsewhere" in result.out
+    path.write_text(path.read_text(encoding="utf-8").replace("lr: 0.1", "lr: 0.2"), encoding="utf-8")
+    assert "harness run" not in cli("table", "made", "--explain", "better", "forgetting").out
+
+
+def test_a_record_of_an_older_version_is_given_by_no_experiment_file(tmp_path: Path, cli: Cli) -> None:
+    """Whoever ran the file today would get a trial with other validation sets."""
+    shutil.copytree(ROOT / "results" / "speech_strategies", tmp_path / "results" / "speech_strategies")
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    result = cli("table", "speech_strategies", "--explain", "residual_add", "forgetting")
+    assert result.code == 0 and "harness run" not in result.out

@@ -24,7 +24,10 @@ WAYS: dict[str, Callable[[Trial, str], list[str]]] = {
     "split": lambda trial, domain: [e.key for e in trial.domains.corpus.split(domain, "test")],
     "text": lambda trial, domain: [e.key for e in trial.domains.corpus.text(domain, "test")],
     "base_scores": lambda trial, domain: [
-        str(value) for value in trial.domains.base_scores(trial.base, domain, "test", trial.config.loop).scores.values()
+        str(value)
+        for value in trial.domains.base_scores(
+            trial.base, trial.domains.items(domain, "test"), trial.config.loop
+        ).scores.values()
     ],
     "examples": lambda trial, domain: [
         e.key for e in trial.domains.corpus.examples(domain) if _is_test(trial, e.group)

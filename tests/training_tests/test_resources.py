@@ -15,6 +15,7 @@ from harness.backbones.recipe import load_recipe
 from harness.backbones.store import load_backbone
 from harness.config.trial import AugmentSettings
 from harness.data.corpora.registry import load_corpus
+from harness.data.corpus import limit_valid
 from harness.errors import UserError
 from harness.tasks.ctc import CtcTask
 from harness.tasks.making import make_task
@@ -47,10 +48,11 @@ def test_base_scores_are_measured_once_for_each_precision(resources: Resources, 
         calls.append(output[0].dtype)
 
     model.register_forward_hook(watch)
-    first = domains.base_scores(model, "away", "test", single)
+    items = domains.items("away", "test")
+    first = domains.base_scores(model, items, single)
     num_calls = len(calls)
-    assert domains.base_scores(model, "away", "test", single) is first and len(calls) == num_calls > 0
-    exact = domains.base_scores(model.double(), "away", "test", double)
+    assert domains.base_scores(model, items, single) is first and len(calls) == num_calls > 0
+    exact = domains.base_scores(model.double(), items, double)
     assert exact is not first and set(calls) == {torch.float32, torch.float64}
     assert exact.loss == pytest.approx(first.loss, rel=1e-4) and exact.loss != first.loss
 
@@ -66,9 +68,18 @@ def test_base_scores_are_measured_once_for_each_limit(make_config: MakeConfig, m
 
     monkeypatch.setattr(domains, "score", count)
     model, num_valid = domains.backbone.model, len(domains.items("away", "valid"))
-    few, whole = (domains.base_scores(model, "away", "valid", loop, limit) for limit in (3, None))
-    assert few is domains.base_scores(model, "away", "valid", loop, 3) is not whole
-    assert sizes == [3, num_valid] and few.loss == score(model, domains.items("away", "valid")[:3], loop).loss
+    few, whole = (domains.base_scores(model, domains.valid_items("away", limit), loop) for limit in (3, None))
+    assert few is domains.base_scores(model, list(domains.valid_items("away", 3)), loop) is not whole
+    assert sizes == [3, num_valid] and few.loss == score(model, domains.valid_items("away", 3), loop).loss
+
+
+def test_limited_validation_items_are_a_sample_of_the_split(resources: Resources, make_config: MakeConfig) -> None:
+    """The corpus is ordered by thing and class, and its first items have one thing alone."""
+    domains = resources.domains(make_config())
+    chosen, whole = domains.valid_items("away", 6), domains.items("away", "valid")
+    assert [item.key for item in chosen] == [e.key for e in limit_valid(domains.corpus.split("away", "valid"), 6)]
+    assert {item.reference for item in chosen} == {item.reference for item in whole}
+    assert domains.valid_items("away", None) == whole == domains.valid_items("away", len(whole) + 1)
 
 
 def test_an_unknown_domain_or_an_empty_split_is_told(resources: Resources, make_config: MakeConfig) -> None:

@@ -103,14 +103,14 @@ def test_the_check_before_a_search_asks_for_no_test_data(make_config: MakeConfig
 
 
 def test_validation_forgetting_is_on_the_examples_that_are_scored(make_config: MakeConfig, sealed: Resources) -> None:
-    """Every epoch, against the base model on the same first examples of each domain."""
+    """Every epoch, against the base model on the same sample of each domain."""
     limit = 7
     config = make_config(optim={"lr": 0.1}, loop={"epochs": 4, "valid_limit": limit})
     entries: list[dict[str, Any]] = []
     outcome = Trial(config, sealed, None, entries.append).run()
     domains = sealed.domains(config)
     primary, model = domains.plain_task.primary, domains.backbone.model
-    base = {n: domains.score(model, domains.items(n, "valid")[:limit], config.loop) for n in ("away", "home")}
+    base = {n: domains.score(model, domains.valid_items(n, limit), config.loop) for n in ("away", "home")}
     whole = domains.score(model, domains.items("home", "valid"), config.loop)
     assert len(domains.items("home", "valid")) > limit and whole.scores != base["home"].scores
     target, source = base["away"].scores[primary], base["home"].scores[primary]
@@ -143,13 +143,28 @@ def test_the_constrained_score_counts_source_by_source(
         return Evaluation({primary: value}, 0.0, ())
 
     before = {"away": scored(0.4), "home": scored(0.8), "twin": scored(0.5)}
-    monkeypatch.setattr(domains, "base_scores", lambda base, domain, *arguments: before[domain])
+    monkeypatch.setattr(domains, "valid_items", lambda domain, limit: domain)
+    monkeypatch.setattr(domains, "base_scores", lambda base, domain, loop: before[domain])
     trial = Trial(two, resources)
     after = {"away": scored(0.7), "home": scored(0.77), "twin": scored(0.6)}
     entry = trial.validation.epoch(lambda domain: after[domain])
     found = {name: entry[name] for name in ("valid_forgetting", "valid_constrained_score")}
     # Half of the error on the target is gone; `home` lost all of kappa, `twin` nothing.
     assert found == pytest.approx({"valid_forgetting": -0.035, "valid_constrained_score": 0.5 * (0 + 1) / 2}, abs=1e-9)
+
+
+def test_unused_examples_are_sealed_like_the_test_split(train: Train, make_config: MakeConfig) -> None:
+    """All that a search can reach of a corpus is without them, and its training sample is that of the confirm phase."""
+    config = make_config(data={"train_limit": 12, "pool": 20, "test": "all_unused"}, loop={"epochs": 1})
+    sealed, whole = Resources(sealed=True).domains(config), Resources().domains(config)
+    tested = {item.key for item in whole.test_items(config.data, "away")}
+    assert not tested & {example.key for examples in sealed.corpus.domains.values() for example in examples}
+    samples = [[item.key for item in domains.train_sample(config.data, 3)] for domains in (sealed, whole)]
+    assert samples[0] == samples[1]
+    assert train(config, "search").state == train(config, "confirm").state == "complete"
+    plain = make_config(data={"train_limit": 12})
+    shared = Resources(sealed=True)
+    assert shared.domains(plain) is not shared.domains(config) is shared.domains(config)
 
 
 # --- planted leaks ----------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ class DomainPrefixes:
         domains, encoder = self._domains, self._domains.frozen_model(loop).encoder
         device = torch.device(loop.device)
         longest = max(len(item.inputs) for item in items)
-        sealed = "sealed" if domains.corpus.is_sealed else "open"
+        sealed = f"sealed{domains.corpus.hidden}" if domains.corpus.is_sealed else "open"
         recipe = domains.backbone.recipe.recipe_id
         views = () if augment is None else (content_hash(augment.model_dump(mode="json")),)
         how = ("bfloat16",) if rounds else ()
