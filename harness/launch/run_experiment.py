@@ -151,8 +151,8 @@ def preflight(plan: RunPlan, resources: Resources | None = None) -> list[str]:
             Trial(config, resources).check()
         except UserError as error:
             raise UserError(f"{plan.experiment.path}: arm {task.run.arm}: {error}") from error
-        corpus = resources.domains(config).corpus
-        remarks |= dict.fromkeys(corpus.remarks((config.data.target, *config.data.source)))
+        domains, names = resources.domains(config), (config.data.target, *config.data.source)
+        remarks |= dict.fromkeys([*domains.corpus.remarks(names), *domains.cut_notes(names)])
     check_fingerprints(plan, resources)
     return list(remarks)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -24,10 +24,12 @@ class Inputs(ABC):
     Attributes:
         score_steps: the most input steps in a batch when scoring, padding included.
         align: the faster engines pad an item to a multiple of this many input steps before they run its frozen layers.
+        cut: the keys of examples that did not fit, so that the model sees only their beginning.
     """
 
     score_steps: ClassVar[int]
     align: ClassVar[int]
+    cut: Collection[str] = ()
 
     @classmethod
     @abstractmethod
@@ -65,6 +67,7 @@ class TextInputs(Inputs):
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.cut: set[str] = set()
 
     @classmethod
     def make(cls, recipe: Recipe, tokenizer: Any, corpus: Corpus, augment: AugmentSettings | None) -> TextInputs:
@@ -74,8 +77,14 @@ class TextInputs(Inputs):
         return cls(tokenizer, recipe.encoder.max_length)
 
     def prepare(self, examples: Sequence[Example]) -> list[Tensor]:
-        texts = [example.text for example in examples if isinstance(example, TextExample)]
-        return [torch.tensor(self.tokenizer.encode(text).ids[: self.max_length] or [0]) for text in texts]
+        return [self._token_ids(example) for example in examples if isinstance(example, TextExample)]
+
+    def _token_ids(self, example: TextExample) -> Tensor:
+        encoding = self.tokenizer.encode(example.text)
+        # A tokenizer that cuts by itself keeps what it took away in `overflowing`.
+        if len(encoding.ids) > self.max_length or getattr(encoding, "overflowing", ()):
+            self.cut.add(example.key)
+        return torch.tensor(encoding.ids[: self.max_length] or [0])
 
 
 class SpeechInputs(Inputs):

@@ -6,7 +6,7 @@ Everything here is read-only for a trial: it copies the backbone's model before 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import torch
@@ -70,6 +70,15 @@ class Domains:
                 raise UserError(f"corpus {self.corpus.name}: domain {domain!r} has no examples in its {split} split")
             self._items[domain, split] = self.plain_task.encode(examples)
         return self._items[domain, split]
+
+    def cut_notes(self, names: Iterable[str]) -> list[str]:
+        """A note for each domain with test texts of which the model sees only the beginning."""
+        notes = []
+        for name in names:
+            items = self.items(name, "test")
+            if num_cut := sum(item.key in self.plain_task.inputs.cut for item in items):
+                notes.append(f"{name}: {num_cut} of {len(items)} test texts have too many tokens and are cut")
+        return notes
 
     def items_of(self, examples: Sequence[Example], domain: str, split: Split) -> list[Item]:
         """The encoded items of some examples of a split, in their order."""

@@ -35,7 +35,10 @@ def example(text: str, label: int = 0) -> TextExample:
 
 
 def test_texts_are_cut_and_an_empty_one_is_one_token() -> None:
-    items = make_task().encode([example("abc", 2), example("abcdefg", 1), example("")])
+    task = make_task()
+    items = task.encode([example("abc", 2), example("abcdefg", 1), example(""), example("abcd")])
+    assert task.inputs.cut == {"kabcdefg"}
+    items = items[:3]
     assert [item.inputs.tolist() for item in items] == [[1, 2, 3], [1, 2, 3, 4], [0]]
     assert [(item.key, int(item.target), item.reference) for item in items[:2]] == [("kabc", 2, 2), ("kabcdefg", 1, 1)]
 

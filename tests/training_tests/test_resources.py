@@ -21,6 +21,7 @@ from harness.tasks.ctc import CtcTask
 from harness.tasks.making import make_task
 from harness.tasks.registry import task_of_recipe
 from harness.training.resources import Domains, Resources
+from harness.training.trial import Trial
 
 
 def test_each_thing_is_loaded_once(resources: Resources, make_config: MakeConfig) -> None:
@@ -36,6 +37,26 @@ def test_items_follow_the_corpus(resources: Resources, make_config: MakeConfig) 
     assert [item.key for item in domains.items("away", "test")] == [example.key for example in examples]
     picked = [examples[3], examples[0]]
     assert [item.key for item in domains.items_of(picked, "away", "test")] == [example.key for example in picked]
+
+
+@pytest.mark.parametrize("by_itself", [False, True], ids=["here", "by the tokenizer"])
+def test_texts_that_are_cut_are_said(make_config: MakeConfig, by_itself: bool) -> None:
+    resources, config = Resources(), make_config("frozen")
+    domains = resources.domains(config)
+    assert domains.cut_notes(["away"]) == [] and not [
+        n for n in Trial(config, resources).run().notes if "cut" in n.text
+    ]
+    shorter = Resources()
+    domains = shorter.domains(config)
+    num_tokens = [len(item.inputs) for item in resources.domains(config).items("away", "test")]
+    limit = min(num_tokens)
+    if by_itself:
+        domains.backbone.tokenizer.enable_truncation(limit)
+    domains.plain_task.inputs.max_length = limit  # type: ignore[attr-defined]
+    num_cut = sum(number > limit for number in num_tokens)
+    expected = f"away: {num_cut} of {len(num_tokens)} test texts have too many tokens and are cut"
+    assert domains.cut_notes(["away"]) == [expected] and num_cut > 0
+    assert expected in [note.text for note in Trial(config, shorter).run().notes]
 
 
 def test_base_scores_are_measured_once_for_each_precision(resources: Resources, make_config: MakeConfig) -> None:
