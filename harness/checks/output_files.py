@@ -62,7 +62,7 @@ def read_outputs(path: Path) -> SystemOutputs:
     Raises:
         UserError: a column is missing, a key occurs twice, or a line is not readable: one line with the place.
     """
-    rows = _json_rows(path) if path.suffix.lower() == ".json" else read_rows(path)
+    rows, notes = read_rows(path)
     if "doc_id" in rows[0].columns and any(name in rows[0].columns for name in ("resps", "filtered_resps")):
         return _lm_evaluation(path)
     names = {
@@ -84,7 +84,7 @@ def read_outputs(path: Path) -> SystemOutputs:
         group = key if group_name is None else _value(row, group_name)
         items[key] = OutputItem(values["reference"].strip(), values["hypothesis"].strip(), group)
         places[key] = row.place
-    return SystemOutputs(path, items)
+    return SystemOutputs(path, items, notes=tuple(notes))
 
 
 def _column(path: Path, row: Row, what: str, known: Sequence[str]) -> str:
@@ -101,14 +101,6 @@ def _value(row: Row, name: str) -> str:
     if name not in row.columns:
         raise UserError(f"{row.place}: {name} is missing")
     return row.columns[name]
-
-
-def _json_rows(path: Path) -> list[Row]:
-    """A NeMo manifest is often called .json, and has an object in each line."""
-    rows = []
-    for place, content in _objects(path):
-        rows.append(Row(place, {key: str(value) for key, value in content.items() if value is not None}, path.parent))
-    return rows
 
 
 def _objects(path: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -81,8 +81,8 @@ class TextInputs(Inputs):
 
     def _token_ids(self, example: TextExample) -> Tensor:
         encoding = self.tokenizer.encode(example.text)
-        # A tokenizer that cuts by itself keeps what it took away in `overflowing`.
-        if len(encoding.ids) > self.max_length or getattr(encoding, "overflowing", ()):
+        taken_away = getattr(encoding, "overflowing", None)  # by a tokenizer that cuts by itself
+        if taken_away or len(encoding.ids) > self.max_length:
             self.cut.add(example.key)
         return torch.tensor(encoding.ids[: self.max_length] or [0])
 

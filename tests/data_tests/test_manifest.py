@@ -160,7 +160,9 @@ def test_as_users_write_them(tmp_path: Path, name: str, contents: str) -> None:
     assert {domain: texts(corpus, domain) for domain in corpus.domains} == {
         "films": [("a dull film", "bad"), ("a fine film", "good")]
     }
-    json.dumps([example.text for example in corpus.examples("films")]).encode()  # no half an emoji in it
+    json.dumps(
+        [example.shown for example in corpus.examples("films")], ensure_ascii=False
+    ).encode()  # no half an emoji in it
 
 
 def test_composed_and_other_letters_are_one_domain(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import limit_valid
 from harness.errors import UserError
 from harness.tasks.ctc import CtcTask
+from harness.tasks.inputs import TextInputs
 from harness.tasks.making import make_task
 from harness.tasks.registry import task_of_recipe
 from harness.training.resources import Domains, Resources
@@ -50,9 +51,11 @@ def test_texts_that_are_cut_are_said(make_config: MakeConfig, by_itself: bool) -
     domains = shorter.domains(config)
     num_tokens = [len(item.inputs) for item in resources.domains(config).items("away", "test")]
     limit = min(num_tokens)
+    inputs = domains.plain_task.inputs
+    assert isinstance(inputs, TextInputs)
+    inputs.max_length = limit
     if by_itself:
-        domains.backbone.tokenizer.enable_truncation(limit)
-    domains.plain_task.inputs.max_length = limit  # type: ignore[attr-defined]
+        inputs.tokenizer.enable_truncation(limit)
     num_cut = sum(number > limit for number in num_tokens)
     expected = f"away: {num_cut} of {len(num_tokens)} test texts have too many tokens and are cut"
     assert domains.cut_notes(["away"]) == [expected] and num_cut > 0
