@@ -221,7 +221,8 @@ class ResultTable:
         """The table as a data frame, indexed by the rows' ids.
 
         A column of the table gives several, with full precision and in its unit: the mean `ID`, and `ID sd`, `ID n`
-        (seeds), `ID low`, `ID high` (interval), `ID difference`, `ID p_adjusted` (against the baseline), `ID rank`.
+        (seeds), `ID item_error` (standard error over test items), `ID low`, `ID high` (interval), `ID difference`,
+        `ID p_adjusted` (against the baseline), `ID rank`.
         """
         from harness.tables.plain_forms import to_frame
 

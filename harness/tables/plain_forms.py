@@ -9,11 +9,11 @@ from harness.tables.model import Cell, Column, Table
 if TYPE_CHECKING:
     import pandas as pd
 
-_PARTS = ("", " sd", " n", " low", " high", " difference", " p_adjusted", " rank")
+_PARTS = ("", " sd", " n", " item_error", " low", " high", " difference", " p_adjusted", " rank")
 
 
 def flat_rows(table: Table) -> tuple[list[str], list[list[Any]]]:
-    """Column names, and a line for each row: of a metric the mean, sd, n, interval, difference, adjusted p and rank.
+    """Column names, and a line a row: of a metric mean, sd, n, item error, interval, difference, adjusted p, rank.
 
     Numbers have full precision, in the unit that `Column.unit` says; None where there is none.
     """
@@ -45,7 +45,7 @@ def _values(cell: Cell, column: Column) -> list[Any]:
         return [cell.value if cell.value is not None else cell.text]
     comparison = cell.comparison
     against = (None, None) if comparison is None else (comparison.difference, comparison.p_adjusted)
-    return [cell.value, cell.sd, cell.num_seeds, low, high, *against, cell.rank]
+    return [cell.value, cell.sd, cell.num_seeds, cell.item_error, low, high, *against, cell.rank]
 
 
 def to_frame(table: Table) -> pd.DataFrame:

@@ -212,7 +212,7 @@ class ItemReader:
     def _all(
         self, trials: Sequence[tuple[LoadedTrial, Parts]], metric: ResolvedMetric
     ) -> dict[int, tuple[Influence, float]]:
-        """Seed -> influence and step; empty where a record holds no references."""
+        """Seed -> influence and step; empty where a record holds no references, or all items depend on one another."""
         found = {}
         for trial, own in trials:
             pieces = [(weight * metric.scale, self._influence(trial, domain, bare)) for weight, domain, bare in own]
@@ -220,6 +220,8 @@ class ItemReader:
                 return {}
             known = [(weight, *piece) for weight, piece in pieces if piece is not None]
             influence = combine([(weight, influence) for weight, influence, _ in known])
+            if len(influence.blocks) < 2:
+                return {}  # one speaker or document says nothing of how far others would differ
             found[trial.ref.seed] = influence, min(abs(weight) * step for weight, _, step in known)
         return found
 

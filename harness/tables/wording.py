@@ -33,5 +33,8 @@ def star_note(against: str, comparisons: Sequence[Comparison], num_tests: int, a
     start = "*: significantly different from" if marked else "no value differs significantly from"
     text = f"{start} {against} (at {100 * alpha:g} % {over}{correction})"
     if over == ALONE:
-        text += "; the records hold no references of the test items, so another test set may give other marks"
+        text += (
+            "; the records hold no references of the test items (or all items are of one group), so another test set "
+            "may give other marks"
+        )
     return text

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from harness.errors import UserError
+from harness.records.predictions import prediction_lines
 from harness.statistics.shared_variance import PairedSample, compare_all
 from harness.tables.build import build_table
 from harness.tables.format import Formatter
@@ -150,6 +151,17 @@ def test_without_references_the_marks_are_over_seeds_alone_and_say_so(tmp_path: 
     assert "over seeds alone, Holm-corrected over the 7 distinct" in notes(table)
     assert "so another test set may give other marks" in notes(table)
     assert Formatter(table).cell(table.cell("frozen", "target_accuracy"), table.columns[0]).plain == "44.7"  # 67 of 150
+
+
+def test_items_of_one_group_say_nothing_of_others(tmp_path: Path) -> None:
+    store, items = write_items(tmp_path, {"a": 0.6, "b": 0.55})
+    for trial_id, of_trial in items.items():
+        alike = {domain: [item._replace(group="one") for item in of] for domain, of in of_trial.items()}
+        (store.trial(trial_id).path / "predictions.jsonl").write_bytes(prediction_lines(alike))
+    table = build_table(store, ("target_accuracy",))
+    assert compared(table, "a", "target_accuracy").item_error is None
+    assert table.cell("frozen", "target_accuracy").item_error is None
+    assert "over seeds alone" in notes(table)
 
 
 @pytest.mark.parametrize("one_trial", [True, False])

@@ -49,7 +49,7 @@ def comparison_text(compared: Comparison) -> str:
     known = [f"{error:.3g} over {what}" for what, error in errors if error is not None]
     text += f", standard error {' and '.join(known)}"
     if compared.item_error is None:
-        text += " (the records hold no references of the test items)"
+        text += " (no references of the test items are recorded, or all items are of one group)"
     if compared.error is not None:
         text += f", {compared.error:.3g} in all with what the table's other comparisons say of variances"
     if compared.interval is not None:
