@@ -91,6 +91,11 @@ def options_of(kind: type) -> list[str]:
     return [name for name in inspect.signature(kind).parameters if name not in _RESERVED]
 
 
+def option_of(kind: type, option: str, given: Mapping[str, Any]) -> Any:
+    """The value of an option: the given one, or Optuna's default."""
+    return given[option] if option in given else inspect.signature(kind).parameters[option].default
+
+
 def check_choice(what: str, name: str, options: Mapping[str, Any], registry: Mapping[str, type], where: str) -> None:
     """Refuse an unknown name or option, a missing option, and a value that the option cannot have.
 

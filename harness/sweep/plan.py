@@ -24,7 +24,7 @@ from harness.launch.run_experiment import plan_run, preflight
 from harness.launch.task import RETRIED_REASONS
 from harness.records.search import SearchPoint, Value
 from harness.records.store import RecordStore, TrialFolder, read_json
-from harness.search import space
+from harness.search import reach, space
 from harness.search.arm_search import search_folder
 from harness.search.declaration import Arm, Sweep, plan_confirm
 from harness.search.preflight import preflight_sweep
@@ -100,6 +100,8 @@ class SweepPlan:
     num_jobs: int
     remarks: tuple[str, ...] = ()
     """What was noticed in the data, and left out of it."""
+    search_remarks: tuple[str, ...] = ()
+    """What the budget does not let samplers and pruners do (harness.search.reach)."""
 
     @property
     def num_new(self) -> int:
@@ -168,7 +170,8 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
             begun = stored[arm.name].attrs.get("execution") if arm.name in stored else None
             known = None if begun is None else Execution.model_validate(begun)
             arms[number] = _price_arm(arms[number], trial, prices, f"{sweep.path}: arm {arm.name}", known)
-    return SweepPlan(sweep.name, sweep.path, tuple(arms), num_jobs, tuple(remarks))
+    counts = {arm.name: config.budget.trials for arm in sweep.searched if config.budget.trials is not None}
+    return SweepPlan(sweep.name, sweep.path, tuple(arms), num_jobs, tuple(remarks), tuple(reach.remarks(sweep, counts)))
 
 
 def plan_experiment(experiment: Experiment, trials: Sequence[PlannedTrial], results: Path, num_jobs: int) -> SweepPlan:

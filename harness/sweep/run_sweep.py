@@ -24,6 +24,7 @@ from harness.records.search import SearchResult, Value
 from harness.records.store import RecordStore, read_json
 from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Arm, Sweep, plan_confirm
+from harness.search.reach import remarks
 from harness.search.search import Search
 from harness.search.storage import StudyStore
 from harness.search.storage_url import shown_storage
@@ -218,6 +219,7 @@ def confirm_notes(sweep: Sweep, result: SearchResult, frozen: Frozen) -> tuple[N
     if len(set(counts.values())) > 1:
         each = ", ".join(f"{arm} {count}" for arm, count in counts.items())
         notes.append(Note("budget", f"unequal numbers of trials: {each}"))
+    notes += [Note("budget", text) for text in remarks(sweep, counts)]
     for arm in sweep.searched:
         failed = [p for p in result.points if p.arm == arm.name and p.state == "failed"]
         if failed:

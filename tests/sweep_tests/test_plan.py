@@ -21,16 +21,19 @@ from tiny_text import TinyText
 
 from harness.cli.views.plan import ask_before, print_plan, total_lines
 from harness.config.experiment import load_experiment
+from harness.config.notes import Note
 from harness.config.rows import RowId
 from harness.engines.price_probe import PriceProbe
 from harness.engines.prices import Price, config_shape, duration
 from harness.errors import UserError
 from harness.records.provenance import machine
+from harness.records.search import SearchPoint, SearchResult
 from harness.records.store import TrialFolder
 from harness.search.arm_search import search_folder
 from harness.search.declaration import Sweep, plan_confirm
 from harness.search.storage import StudyStore
 from harness.sweep.plan import ArmPlan, Count, SweepPlan, describe_outdated, plan_experiment, plan_sweep
+from harness.sweep.run_sweep import Frozen, confirm_notes
 from harness.training.resources import Resources
 
 DEPTH = {"type": "float", "low": 0.0, "high": 0.9, "arms": ["residual_add"]}
@@ -125,6 +128,28 @@ def test_a_new_sweep(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any
     assert [config.train for config in probed] == ["none", "head", "adapters"]
     assert (frozen.speed, bool(head.speed), bool(adapter.speed)) == ("", True, True)  # what learns nothing has no speed
     assert not (tmp_path / "results").exists()  # looking makes nothing
+
+
+def test_a_search_that_is_too_short_for_its_sampler_and_pruner_says_so(
+    tiny_text_files: TinyText, tmp_path: Path, probed: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the plan, which `harness sweep` prints as well, and under the table."""
+    loop = {"loop.epochs": 3}
+    changes: dict[str, Any] = {"arms": ["head_only"], "settings": loop, "pruner": {"name": "median"}}
+    sweep = write_sweep(tiny_text_files, tmp_path, {"optim.lr": LR}, **changes)
+    print_plan(plan_sweep(sweep, tmp_path, num_jobs=1))
+    told = [line.strip() for line in capsys.readouterr().out.splitlines() if "search: " in line]
+    random = (
+        "head_only: sampler tpe draws its first 13 trials without looking at results (with search.lag 4), "
+        "and there are 4: the search is a random one"
+    )
+    assert told[0] == f"search: {random}" and told[1].startswith("search: head_only: pruner median can stop no trial: ")
+    point = SearchPoint(arm="head_only", number=0, state="complete", params={})
+    found = SearchResult(name="tiny", objectives=sweep.objectives, axes={}, points=(point,) * 4)
+    notes = confirm_notes(sweep, found, Frozen({"head_only": {}}))
+    assert Note("budget", random) in notes
+    enough = write_sweep(tiny_text_files, tmp_path, {"optim.lr": LR}, **changes, budget={"trials": 14})
+    assert not plan_sweep(enough, tmp_path / "other", num_jobs=1).search_remarks
 
 
 def test_what_is_finished_is_counted(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]) -> None:

@@ -26,7 +26,11 @@ def print_plan(plan: SweepPlan, console: Console | None = None) -> None:
         before = [arm.searches or "nothing", *map(count_text, (arm.search, arm.race))] if is_sweep else []
         rows.append([arm.name, *before, count_text(arm.confirm), *_costs(arm)])
     console.print(make_grid(("arm", *counts, *COSTS, "priced by"), rows, f"Plan of {plan.name}", right=COSTS))
-    for line in (*total_lines(plan), *(f"data: {remark}" for remark in plan.remarks)):
+    noticed = [
+        *(f"search: {remark}" for remark in plan.search_remarks),
+        *(f"data: {remark}" for remark in plan.remarks),
+    ]
+    for line in (*total_lines(plan), *noticed):
         console.print(f"  {escape(line)}", highlight=False)
 
 
