@@ -49,6 +49,8 @@ class AccessMixin:
     def reset_registry(self, registry_key: str | None = None) -> None:
         """Empty the registries of this module and of all below it, and disable access.
 
+        NeMo calls it on plain modules too, which have none of the mixin's methods: `AccessMixin.reset_registry(model)`.
+
         Args:
             registry_key: empty only the lists of that name.
 
@@ -67,7 +69,7 @@ class AccessMixin:
                 registry.clear()
             else:
                 registry.pop(registry_key, None)
-        self.set_access_enabled(access_enabled=False, guid=getattr(self, "model_guid", None))
+        AccessMixin.set_access_enabled(access_enabled=False, guid=getattr(self, "model_guid", None))
 
     @property
     def access_cfg(self) -> dict[str, Any]:

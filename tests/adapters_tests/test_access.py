@@ -71,3 +71,18 @@ def test_an_adapter_shared_by_two_hosts_counts_once(model: TinyModel) -> None:
     shared.register_accessible_tensor("adapter_loss", torch.tensor(2.0))
     total = collect_adapter_losses(model)
     assert total is not None and total.item() == 2.0
+
+
+def test_a_plain_module_can_be_reset_as_nemo_does_it() -> None:
+    """`AccessMixin.reset_registry(model)` on a module that is no AccessMixin, with and without a key, and below."""
+    leaf = Leaf()
+    model = nn.Sequential(nn.Linear(1, 1), nn.ModuleDict({"leaf": leaf}))
+    for key in (None, "x"):
+        leaf.register_accessible_tensor("x", torch.ones(1))
+        leaf.register_accessible_tensor("y", torch.ones(1))
+        AccessMixin.set_access_enabled(access_enabled=True)
+        AccessMixin.reset_registry(model, key)  # type: ignore[arg-type]
+        assert not AccessMixin.is_access_enabled()
+        left = AccessMixin.get_module_registry(model)
+        assert {name: list(found) for name, found in left.items()} == ({} if key is None else {"1.leaf": ["y"]})
+    AccessMixin.reset_registry(nn.Linear(1, 1))  # type: ignore[arg-type]
