@@ -180,7 +180,7 @@ def _call(target: Callable[..., Any], name: str, args: list[Any], values: dict[s
     except InstantiationError as error:  # the target built something itself: keep its own place, add ours
         raise InstantiationError(f"{place}: {name}: {error}") from error
     except (ValueError, TypeError, AssertionError, AttributeError, KeyError) as error:
-        cause = text_of(error) or f"{type(error).__name__} without a message"
+        cause = " ".join(text_of(error).split()) or f"{type(error).__name__} without a message"  # one line
         raise InstantiationError(f"{place}: {name}: {type(error).__name__}: {cause}") from error
     except Exception as error:  # not the config's fault, perhaps: the type matters to the caller
         error.add_note(f"while building {name} at {place}")

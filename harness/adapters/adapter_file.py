@@ -122,6 +122,8 @@ def _parse_header(raw: str | bytes, path: Path) -> dict[str, Any]:
     missing = [field for field in _FIELDS if field not in header]
     if missing:
         raise AdapterFileError(f"{path}: the header lacks {', '.join(missing)}")
+    if not isinstance(header["base_fingerprint"], str):
+        raise AdapterFileError(f"{path}: the header's base_fingerprint is no text: {header['base_fingerprint']!r}")
     return header
 
 
@@ -137,6 +139,8 @@ def _check_adapters(adapters: Any, tensors: Mapping[str, Tensor], path: Path) ->
             kinds = {"enabled": bool, "keys": list, "probe": list}
             if not isinstance(entry, dict) or not all(isinstance(entry.get(k), t) for k, t in kinds.items()):
                 raise AdapterFileError(f"{where} does not say enabled, keys and probe of its host {host}")
+            if not isinstance(entry.get("extra", {}), dict):
+                raise AdapterFileError(f"{where} has an extra state of its host {host} that is no mapping")
             absent = sorted({*map(str, entry["keys"]), *map(str, entry["probe"])} - tensors.keys())
             if absent:
                 raise AdapterFileError(f"{where} names tensors that the file does not have: {', '.join(absent)}")

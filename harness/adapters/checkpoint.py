@@ -295,7 +295,10 @@ def _restore(
     for path, entry in described["hosts"].items():
         adapter = hosts[path].adapter_layer[name]
         state: dict[str, Any] = {key.removeprefix(f"{name}/{path}/"): tensors[key] for key in entry["keys"]}
-        state |= {key: decode(value, tensors, None) for key, value in entry.get("extra", {}).items()}
+        try:
+            state |= {key: decode(value, tensors, None) for key, value in entry.get("extra", {}).items()}
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise AdapterFileError(f"{stem}: adapter `{name}` in {path}: corrupt extra state: {error!r}") from error
         load_state(adapter, state, device, strict, f"{stem}: adapter `{name}` in {path}")
         hosts[path].set_enabled_adapters(name, entry["enabled"])
         if entry["probe"]:

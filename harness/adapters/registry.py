@@ -35,6 +35,8 @@ def unregistered_targets(config: Any, allow: Collection[str | type] = ()) -> Ite
 
 
 def _is_allowed(target: Any, allow: Collection[str | type]) -> bool:
+    if not isinstance(target, str):
+        return False
     registered = {
         field.default
         for entry in (*ADAPTERS.values(), *STRATEGIES.values())
@@ -44,5 +46,5 @@ def _is_allowed(target: Any, allow: Collection[str | type]) -> bool:
     if target in registered or target in {item if isinstance(item, str) else target_of(item) for item in allow}:
         return True
     package = __package__ or ""
-    short = isinstance(target, str) and target.removeprefix(f"{package}.").isidentifier()  # `harness.adapters.Name`
+    short = target.removeprefix(f"{package}.").isidentifier()  # `harness.adapters.Name`
     return short and target.startswith(f"{package}.") and target_of(locate(target)) in registered

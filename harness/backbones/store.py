@@ -164,7 +164,7 @@ def load_backbone(recipe: Recipe, make_head: HeadMaker, asked: str | None = None
         tokenizer = _load_tokenizer(recipe, directory)
     except UserError:
         raise  # of a pretrained encoder's own files: training the backbone again would not mend them
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise _unreadable(directory, command, error) from error
     model = build_model(recipe, make_head, symbols, tokenizer.get_vocab_size() if tokenizer else 0, seed=0)
     try:

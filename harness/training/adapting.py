@@ -135,7 +135,7 @@ def insert_adapters(model: TaskModel, config: TrialConfig) -> dict[str, int]:
                 model.add_adapter(ADAPTER_NAME, config.adapter, layers=layers)
         # A user's own class may raise anything when it is built: it is their input that is wrong.
         except Exception as error:
-            raise UserError(f"adapter: {text_of(error) or type(error).__name__}") from error
+            raise UserError(f"adapter: {' '.join(text_of(error).split()) or type(error).__name__}") from error
     dtype = dtype_of(config.loop)
     sizes = {}
     for name, point in model.encoder.insertion_points.items():
@@ -182,7 +182,7 @@ def check_shape(point: InsertionPoint, config: TrialConfig) -> None:
             output = point(probe)
     # A user's own class may raise anything: it is told as their mistake, with the class and the cause.
     except Exception as error:
-        cause = f"{type(error).__name__}: {text_of(error)}"
+        cause = " ".join(f"{type(error).__name__}: {text_of(error)}".split())
         raise UserError(f"adapter: {adapter_target(config)} fails on a [2, 3, {point.dim}] input: {cause}") from error
     finally:
         point.train(was_training)

@@ -63,7 +63,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         values = json.loads(header["values"])
         if _sha256(tensors, header["values"]) != header["sha256"]:
             raise ValueError("its contents differ from their SHA-256")
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         advice = f"corrupt checkpoint ({first_line(error)}); delete it to train from the start"
         raise TrialError("checkpoint", f"{path}: {advice}") from error
     return Checkpoint(tensors, values)

@@ -25,7 +25,7 @@ from torch import Tensor
 from harness.backbones.model import TaskModel
 from harness.config.trial import LoopSettings, OptimSettings
 from harness.data.batching import bucketed_batches
-from harness.errors import TrialError
+from harness.errors import TrialError, first_line
 from harness.metrics import METRICS
 from harness.seeding import derive_seed, torch_generator
 from harness.tasks.task import Item, Task
@@ -301,11 +301,11 @@ class Fit:
         self.best_other = Snapshot(saved.group("best_other"), saved.values.get("best_other", {}))
         try:
             self.other.put(Snapshot(saved.group("other"), saved.values.get("other", {})))
-        except KeyError as error:
-            what = f"this checkpoint does not hold {error}, which the trial changes"
+            self.state = FitState(**saved.values["state"])
+        except (KeyError, TypeError) as error:  # of another version of the trial's classes, or of this package
+            what = f"this checkpoint has another state than the trial ({first_line(error)})"
             raise TrialError("checkpoint", f"{path}: {what}; delete it to train from the start") from error
         load_optimizer_tensors(self.optimizer, self.names, saved.group("optimizer"))
-        self.state = FitState(**saved.values["state"])
         for entry in self.state.history:
             self._report(entry)
             if self.state.pruned:  # it would have ended here, had it not been killed before it could say so

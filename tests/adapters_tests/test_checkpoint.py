@@ -201,6 +201,21 @@ def test_other_format(field: str, value: Any, filled: TinyModel, tmp_path: Path)
         read_adapter_file(tmp_path / "x")
 
 
+@pytest.mark.parametrize("fingerprint", [None, 3, ["abc"]])
+def test_a_fingerprint_that_is_no_text(fingerprint: Any, tmp_path: Path) -> None:
+    write_adapter_file(tmp_path / "x", {}, {}, fingerprint)
+    with pytest.raises(AdapterFileError, match=r"x\.safetensors: the header's base_fingerprint is no text: "):
+        read_adapter_file(tmp_path / "x")
+
+
+@pytest.mark.parametrize("target", [["os.mkdir"], {"a": 1}, None, 3])
+def test_a_target_that_is_no_text_is_not_registered(target: Any, filled: TinyModel, tmp_path: Path) -> None:
+    adapters = {"an4": {"module": "", "config": {"_target_": target}, "hosts": {}}}
+    write_adapter_file(tmp_path / "x", {}, adapters, "abc")
+    with pytest.raises(AdapterFileError, match=r"adapter `an4` names the class .*, which is not registered"):
+        emptied(filled).load_adapters(tmp_path / "x", base_fingerprint="abc")
+
+
 def test_full_disk_leaves_the_old_files(filled: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled.save_adapters(tmp_path / "x")
     old = {path: path.read_bytes() for path in tmp_path.iterdir()}

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -172,10 +173,15 @@ def test_slots_that_end_are_refilled(
 def test_bits_do_not_depend_on_the_cache(
     budget: dict[str, Any], execution: Execution, make_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
-    """In memory, in a mapped file (twice: made and found), or computed anew at each use."""
+    """In memory, in a mapped file (made, found, and found cut short or half deleted), or computed anew at each use."""
     configs = [mixed(make_config)[number] for number in (1, 3)] + [make_config("head_only", loop=LOOP)]
     expected = run_all(configs, resources, tmp_path / "memory", execution)
-    for run in ("first", "second"):
+    for run in ("first", "second", "cut short", "deleted"):
+        for file in (tmp_path / "rows").glob("*.rows"):
+            if run == "cut short":
+                os.truncate(file, file.stat().st_size // 3)
+            elif run == "deleted":
+                file.unlink()
         engines = Engines(PrefixBudget(folder=tmp_path / "rows", **budget))
         found = run_all(configs, resources, tmp_path / run, execution, engines=engines)
         for ours, theirs in zip(found, expected, strict=True):

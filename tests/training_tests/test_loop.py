@@ -356,6 +356,18 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
 # --- losses that are not finite ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("change", [{"state": {"no_such": 1}}, {"other": {"no.such.object": {"x": 1}}}])
+def test_a_checkpoint_of_another_version_is_refused(
+    change: dict[str, Any], make_config: MakeConfig, resources: Resources, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    prepare(make_config(), resources, checkpoint=path).run()
+    saved = load_checkpoint(path)
+    save_checkpoint(path, Checkpoint(saved.tensors, {**saved.values, **change}))
+    with pytest.raises(TrialError, match=r"this checkpoint has another state than the trial \(.*\); delete it to"):
+        prepare(make_config(), resources, checkpoint=path).run()
+
+
 def spoilt(task: Task, step: int, value: float) -> Task:
     """A copy of a task whose loss is spoilt at one step of the training."""
     other, steps = copy.copy(task), itertools.count(1)

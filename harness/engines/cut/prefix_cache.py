@@ -232,7 +232,12 @@ class PrefixStore:
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / f"{self.plan.key}.rows"
         num_bytes = len(self.items) * self.row_bytes
-        for path, size in ((self.file, num_bytes), (self.file.with_suffix(".done"), len(self.items))):
+        sizes = {self.file: num_bytes, self.file.with_suffix(".done"): len(self.items)}
+        found = tuple(path.stat().st_size if path.exists() else 0 for path in sizes)
+        if found not in ((0, 0), (num_bytes, 0), (num_bytes, len(self.items))):
+            for path in sizes:  # cut short or half deleted: made longer again, marks would vouch for rows of zeros
+                path.unlink(missing_ok=True)
+        for path, size in sizes.items():
             with path.open("ab") as file:
                 file.truncate(size)  # no more than a hole until rows are written
         table = torch.from_file(
