@@ -45,7 +45,10 @@ def model_directory(path: str) -> Path:
             raise UserError(f"encoder.path: package {package!r} is not installed; run: pip install {name}")
         directory = Path(spec.origin).parent / rest
     else:
-        directory = find_path(path, folder_of(path))
+        try:
+            directory = find_path(path, folder_of(path))
+        except UserError as error:
+            raise UserError(f"encoder.path: {error}") from error
     if not (directory / "config.json").is_file():
         raise UserError(f"encoder.path: {path}: no config.json there, so it is not a transformers model folder")
     return directory

@@ -220,7 +220,7 @@ def settings_for(path: Path | str) -> PretrainedEncoderSettings:
 @pytest.mark.parametrize(
     "path, expected",
     [
-        ("/nowhere/at/all", "encoder.path: /nowhere/at/all: no config.json there"),
+        ("/nowhere/at/all", "encoder.path: /nowhere/at/all: cannot be read: No such file or directory"),
         ("package:no_such_package_here/model", "'no_such_package_here' is not installed; run: pip install no-such-pa"),
         ("package:torch/no_such_folder", "encoder.path: package:torch/no_such_folder: no config.json there"),
     ],
@@ -266,7 +266,7 @@ def test_the_advice_for_a_missing_encoder_is_not_to_train_again(bert_recipe: Rec
     moved = bert_recipe.encoder.model_copy(update={"path": "/nowhere/at/all"})
     recipe = bert_recipe.model_copy(update={"encoder": moved})
     shutil.copytree(backbone_directory(bert_recipe), backbone_directory(recipe))
-    with pytest.raises(UserError, match=r"^encoder\.path: /nowhere/at/all: no config\.json") as caught:
+    with pytest.raises(UserError, match=r"^encoder\.path: /nowhere/at/all: cannot be read") as caught:
         load_backbone(recipe, task_of_recipe(recipe).head)
     assert "pretrain" not in str(caught.value)
 

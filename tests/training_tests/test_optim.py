@@ -81,11 +81,11 @@ def test_setting_the_rate_reaches_every_group() -> None:
 )
 def test_what_adamw_cannot_do_is_found_before_training(settings: dict[str, float], cause: str) -> None:
     with pytest.raises(UserError, match=f"^optim: AdamW cannot train with lr .*: .*{cause}"):
-        check_optim(OptimSettings(**settings), torch.float32)
+        check_optim(OptimSettings.model_validate(settings), torch.float32)
 
 
 @pytest.mark.parametrize("settings", [{}, {"lr": 1e30}, {"betas": (0.0, 0.0)}, {"eps": 1e30}, {"weight_decay": 0.0}])
 def test_what_adamw_can_do_passes(settings: dict[str, Any]) -> None:
     """A rate that is much too high is a result (the trial ends as `nan`), and no mistake in the file."""
-    check_optim(OptimSettings(**settings), torch.float32)
+    check_optim(OptimSettings.model_validate(settings), torch.float32)
     check_optim(OptimSettings(lr=1e39, eps=1e-60), torch.float64)
