@@ -17,6 +17,7 @@ from harness.cli.compare import compare
 from harness.cli.data import data
 from harness.cli.demo import demo
 from harness.cli.doctor import doctor
+from harness.cli.environment import check_environment
 from harness.cli.errors import print_error
 from harness.cli.init import init
 from harness.cli.output import nobody_reads, use_any_encoding
@@ -71,6 +72,7 @@ def _options(
 ) -> None:
     if debug:
         os.environ["HARNESS_DEBUG"] = "1"
+    check_environment()
 
 
 def main() -> None:

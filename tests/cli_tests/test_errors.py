@@ -319,3 +319,33 @@ def test_a_password_in_the_wrong_place_is_not_shown(cli: Cli) -> None:
     for wrong in ("storge=postgresql://h:s3cret@host/c", "storage.url=x", "postgresql://h:s3cret@host/c"):
         result = cli("plan", "quickstart", "storage=postgresql://h:s3cret@host/c", wrong)
         assert result.code == 2 and "s3cret" not in result.out + result.error
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("HARNESS_CACHE", "{file}", "the path of a folder"),
+        ("HARNESS_DATA", "{file}", "the path of a folder"),
+        ("XDG_CACHE_HOME", "{file}", "the path of a folder"),
+        ("HARNESS_PREFIX_MB", "x", "a number of megabytes of at least 0"),
+        ("HARNESS_PREFIX_MB", "nan", "a number of megabytes of at least 0"),
+        ("HARNESS_PREFIX_MB", "-1", "a number of megabytes of at least 0"),
+        ("OMP_NUM_THREADS", "x", "a number of threads of at least 1"),
+        ("OMP_NUM_THREADS", "0", "a number of threads of at least 1"),
+        ("WANDB_MODE", "nonsense", "one of online, offline, disabled, shared, dryrun, run"),
+    ],
+)
+def test_a_wrong_environment_variable_is_one_line(
+    cli: Cli, name: str, value: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(name, value.replace("{file}", str(tmp_path / "file")))
+    result = cli("plan", "demo_text")
+    assert (result.code, result.out) == (2, "")
+    assert result.error.startswith(f"the environment variable {name} is ") and result.error.endswith(expected)
+
+
+def test_variables_of_the_surroundings_do_no_harm(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MPLBACKEND", "COLUMNS", "TERM", "NO_COLOR", "LANG", "TZ"):
+        monkeypatch.setenv(name, "nonsense")
+    assert (cli("data", "list").code, cli("--help").code) == (0, 0)
