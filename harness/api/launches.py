@@ -167,6 +167,7 @@ def run_sweep(
     content, path = read_source(sweep, "sweep")
     loaded = make_sweep(content, path, as_arguments(overrides))
     add_user_code(loaded.experiment.path)
+    RecordStore(Path(results), loaded.name).check_place()
     preflight_sweep(loaded)
     launch = Launch(Path(results), jobs, _hear(tell), EngineChoice(engine, pack, jobs))
     with watched_launch(Path(results) / loaded.name, jobs):

@@ -67,6 +67,9 @@ def plan_run(
     Args:
         trials: the experiment's trials, or some of them.
         executions: arm -> the engine that trains it; the plain loop where there is none.
+
+    Raises:
+        UserError: something is left to train, and the results folder cannot take it.
     """
     store = RecordStore(results, experiment.name)
     pending: dict[str, TrialTask] = {}
@@ -86,6 +89,8 @@ def plan_run(
             pending[trial_id] = task
         else:
             reused[trial_id] = summary
+    if pending:
+        store.check_place()
     return RunPlan(experiment, store, tuple(pending.values()), reused, _describe_outdated(store, trials))
 
 

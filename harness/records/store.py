@@ -246,6 +246,20 @@ class RecordStore:
         self.name = experiment
         self._records = self.path / "records"
 
+    def check_place(self) -> None:
+        """Check, before anything is trained, that records can be written here.
+
+        Raises:
+            UserError: something else has the name of the folder, or it may not be written.
+        """
+        there = self.path
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        if not there.is_dir():
+            raise UserError(f"{there}: is a file and no folder, so give another folder with --results")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise UserError(f"{there}: may not be written, so give another folder with --results")
+
     def trial(self, trial_id: str) -> TrialFolder:
         """A trial of the table; those of a sweep's search are in another folder."""
         return TrialFolder(self._records / trial_id)

@@ -162,6 +162,7 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
     ]
     remarks: list[str] = []
     if any(arm.is_left for arm in arms):
+        RecordStore(results, sweep.name).check_place()
         resources = _load(sealed=True)
         remarks = preflight_sweep(sweep, resources)
         prices = _prices(results, (sweep.name, sweep.experiment.name), resources)

@@ -193,6 +193,21 @@ def test_a_backbone_that_is_not_trained(cli: Cli, tiny_text_files: TinyText, tmp
     assert nothing_is_trained(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["results", "results/tiny_strategies"])
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_results_that_are_no_folder(
+    cli: Cli, tiny_text_files: TinyText, tmp_path: Path, place: str, command: str
+) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("mine", encoding="utf-8")
+    result = cli(command, tiny_text_files.experiment)
+    assert (result.code, result.error) == (
+        2,
+        f"{place}: is a file and no folder, so give another folder with --results",
+    )
+    assert (tmp_path / place).read_text(encoding="utf-8") == "mine"
+
+
 def test_the_first_mistake_stops_everything(cli: Cli, tiny_text_files: TinyText, tmp_path: Path) -> None:
     """A mistake in the last arm keeps the first ones from being trained, too."""
     arms: dict[str, Any] = {
