@@ -74,6 +74,7 @@ class _Sample:
     peak_memory_mb: float | None
     trainable: int | None
     folder: str
+    engine: str
 
 
 class RecordedPrices:
@@ -105,6 +106,7 @@ class RecordedPrices:
                 costs.get("peak_memory_mb"),
                 None if trainable is None else int(trainable),
                 name,
+                (made_with.get("execution") or {}).get("engine", "plain"),
             )
             self.samples.setdefault(shape_of(config), []).append(sample)
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -116,15 +118,17 @@ class RecordedPrices:
         samples = [s for s in samples if s.patience == config.loop.patience or config.train == "none"]
         if not samples:
             return None
-        names = [sample.folder for sample in samples]
-        samples = [sample for sample in samples if sample.folder == names[0]]
+        name = samples[0].folder
+        samples = [sample for sample in samples if sample.folder == name]
+        engine = "plain" if any(sample.engine == "plain" for sample in samples) else samples[0].engine
+        samples = [sample for sample in samples if sample.engine == engine]  # a pack's seconds are no lone trial's
         epochs = 0 if config.train == "none" else config.loop.epochs
         seconds = median(s.seconds * (epochs / s.epochs if epochs else 1) for s in samples)
         memory = [sample.peak_memory_mb for sample in samples if sample.peak_memory_mb is not None]
         trainable = [sample.trainable for sample in samples if sample.trainable is not None]
         return Price(
             seconds=seconds,
-            source=f"{len(samples)} records of {names[0]}",
+            source=f"{len(samples)} {'record' if len(samples) == 1 else 'records'} of {name}, engine {engine}",
             peak_memory_mb=median(memory) if memory else None,
             trainable=trainable[0] if trainable else None,
         )

@@ -226,8 +226,24 @@ def test_records_of_this_machine_make_a_probe_needless(
         write_summary(tmp_path / "tiny" / "search" / str(number), content, 1.0, {"processor": "another one"})
     (tmp_path / "tiny" / "search" / "2" / "config.json").write_text("{", encoding="utf-8")
     plan = plan_sweep(sweep, tmp_path, 1)
-    assert plan.arms[2].price == Price(6.0, "3 records of tiny_strategies", 0.0, 300.0, 7)
+    assert plan.arms[2].price == Price(6.0, "3 records of tiny_strategies, engine plain", 0.0, 300.0, 7)
     assert [config.train for config in probed] == ["none", "head"]
+    for number in range(2):  # a pack's seconds are not a lone trial's, so they stand for themselves
+        made_with = tmp_path / "tiny_strategies" / "records" / str(number) / "provenance.json"
+        content = json.loads(made_with.read_text(encoding="utf-8")) | {"execution": {"engine": "packed", "pack": 8}}
+        made_with.write_text(json.dumps(content), encoding="utf-8")
+    assert plan_sweep(sweep, tmp_path, 1).arms[2].price == Price(
+        *(30.0, "1 record of tiny_strategies, engine plain", 0.0, 300.0, 7)
+    )
+
+
+def test_what_two_arms_share_is_said_once() -> None:
+    arms = [
+        ArmPlan(name, "", Count(), Count(), Count(2), 1, 3, Price(1.0, "a probe"), speed=name[:1])
+        for name in ("a1", "b", "a2")
+    ]
+    lines = total_lines(SweepPlan("s", Path("s.yaml"), tuple(arms), 1))
+    assert [line for line in lines if line.startswith("speed of ")] == ["speed of a1, a2: a", "speed of b: b"]
 
 
 def test_shapes(tiny_text_files: TinyText, tmp_path: Path) -> None:
@@ -278,7 +294,7 @@ def test_an_experiment(tiny_text_files: TinyText, tmp_path: Path, probed: list[A
     plan = plan_experiment(experiment, experiment.trials, tmp_path, 1)
     assert [arm.confirm for arm in plan.arms] == [Count(1, 1), Count(2, 1), Count(2)]
     assert plan.arms[0].price is None  # it is finished
-    assert plan.arms[1].price == Price(1.0, "1 records of tiny_strategies", 0.0, 300.0, 7)
+    assert plan.arms[1].price == Price(1.0, "1 record of tiny_strategies, engine plain", 0.0, 300.0, 7)
 
 
 def test_an_experiment_that_would_be_refused(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]) -> None:

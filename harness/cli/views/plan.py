@@ -77,10 +77,14 @@ def total_lines(plan: SweepPlan) -> list[str]:
         lines.append("this is an upper bound: early stopping makes it shorter")
     if any(arm.price is not None and arm.price.is_probed for arm in plan.arms):
         lines.append(
-            "a probe is one training, timed alone on this machine, as busy as it is now; several jobs slow each other "
-            "down"
+            "a probe is one training by the plain engine, timed alone on this machine, as busy as it is now; several "
+            "jobs slow each other down"
         )
-    lines += [f"speed of {arm.name}: {arm.speed}" for arm in plan.arms if arm.speed]
+    speeds: dict[str, list[str]] = {}
+    for arm in plan.arms:
+        if arm.speed:
+            speeds.setdefault(arm.speed, []).append(arm.name)
+    lines += [f"speed of {', '.join(names)}: {speed}" for speed, names in speeds.items()]
     unknown = [arm.name for arm in plan.arms if arm.seconds is None]
     if unknown:
         lines.append(f"the time does not include {', '.join(unknown)}; the column `priced by` says why")
