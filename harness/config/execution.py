@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from harness.config.base import PositiveInt, Settings
-from harness.errors import UserError
+from harness.errors import UserError, must_be_in
 
 EngineName = Literal["plain", "cut", "packed"]
 ENGINE_NAMES: tuple[EngineName, ...] = get_args(EngineName)
@@ -51,8 +51,7 @@ def execution_of(engine: str, pack: int | None) -> Execution:
     Raises:
         UserError: an unknown engine, or a pack that the engine has no use for.
     """
-    if engine not in ENGINE_NAMES:
-        raise UserError(f"--engine {engine!r}; choices: auto, {', '.join(ENGINE_NAMES)}")
+    must_be_in(engine, ("auto", *ENGINE_NAMES), f"--engine {engine!r}")
     if pack is not None and engine != "packed":
         raise UserError(f"--pack {pack} works only with --engine packed (or auto), not with --engine {engine}")
     return Execution.model_validate({"engine": engine, "pack": pack or (8 if engine == "packed" else 1)})

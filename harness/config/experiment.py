@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -131,19 +132,26 @@ def check_known(key: str, file: type[Settings]) -> None:
 
 
 def _override_named_arm(arms: dict[str, Any], key: str, value: Any) -> None:
-    """Set `arms.NAME.KEY`, or with `arms.NAME` a whole arm, which may be a new one. A name may have dots in it."""
+    """Set `arms.NAME.KEY`, or with `arms.NAME` a whole arm; both may make a new one. A name may have dots in it.
+
+    Raises:
+        UserError: there is no such arm, but one of nearly the same name; or the arm is no mapping.
+    """
     path = key.removeprefix("arms.")
     name = max((name for name in arms if path == name or path.startswith(f"{name}.")), key=len, default=None)
-    if name is None and "." in path:
-        must_be_in(path.split(".")[0], arms, f"override {key}: no arm {path.split('.')[0]!r}")
-    if name is None or path == name:
+    if path == name or "." not in path:
         arms[path] = value
         return
-    if arms[name] is None:
+    if name is None:
+        name = path.split(".")[0]
+        if get_close_matches(name, arms, n=1, cutoff=0.75):  # a new arm is fine, a mistyped one is not
+            must_be_in(name, arms, f"override {key}: no arm {name!r} (a new one is written arms.{name}={{...}})")
+    if arms.get(name) is None:
         arms[name] = {}
-    if not isinstance(arms[name], dict):
-        raise UserError(f"override {key}: arms.{name} is {arms[name]!r}, not a mapping of settings")
-    set_dotted(arms[name], path.removeprefix(f"{name}."), value, f"override {key}")
+    settings = arms[name]
+    if not isinstance(settings, dict):
+        raise UserError(f"override {key}: arms.{name} is {settings!r}, not a mapping of settings")
+    set_dotted(settings, path.removeprefix(f"{name}."), value, f"override {key}")
 
 
 def _check_touched(content: Mapping[str, Any], pairs: Iterable[tuple[str, Any]]) -> None:

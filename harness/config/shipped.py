@@ -60,8 +60,9 @@ def find_file(name: Path | str, *kinds: Kind) -> Path:
     if path.suffix or len(path.parts) > 1:
         if path.exists():
             return path  # a pipe, say
-        near = difflib.get_close_matches(path.name, _settings_files(path.parent), n=1)
-        hint = f". Did you mean {path.with_name(near[0])}?" if near else ""
+        stems = {Path(name).stem: name for name in _settings_files(path.parent)}
+        near = difflib.get_close_matches(path.stem, stems, n=1)
+        hint = f". Did you mean {path.with_name(stems[near[0]])}?" if near else ""
         raise UserError(f"{path}: cannot be read: No such file or directory{hint}")
     beside = [*choices, *_settings_files(path.parent)]
     missing = f"no {' or '.join(kinds)} {str(name)!r} comes with harness, and no such file is here"

@@ -277,7 +277,7 @@ class TestOverrides:
             ("arms.frozen.seeds=[3]", "PATH: arms.frozen.seeds: "),
             (
                 "arms.plane.optim.lr=1",
-                "override arms.plane.optim.lr: no arm 'plane'; choices: frozen, full, plain, depth,",
+                "override arms.plane.optim.lr: no arm 'plane' (a new one is written arms.plane={...}); choices: froz",
             ),
             ("arms.plain.optm.lr=1", "PATH: arms.plain: optm: unknown key 'optm'; choices: data, backbone, train, "),
             ("arms.plain=3", "PATH: arms.plain: Input should be a valid dictionary, got 3"),
@@ -302,8 +302,15 @@ class TestOverrides:
 
     def test_an_arm_may_be_added_whole_and_have_dots_in_its_name(self, path: Path) -> None:
         edited(path, arms={"v1": {}, "v1.5": {}})
-        found = by_arm(load_experiment(path, ["arms.v1.5.optim.lr=0.5", "arms.v2={optim: {lr: 0.25}}"]))
-        assert {arm: content["optim"]["lr"] for arm, content in found.items()} == {"v1": 1e-3, "v1.5": 0.5, "v2": 0.25}
+        found = by_arm(
+            load_experiment(path, ["arms.v1.5.optim.lr=0.5", "arms.v2={optim: {lr: 0.25}}", "arms.other.optim.lr=2"])
+        )
+        assert {arm: content["optim"]["lr"] for arm, content in found.items()} == {
+            "v1": 1e-3,
+            "v1.5": 0.5,
+            "v2": 0.25,
+            "other": 2,
+        }
 
     def test_an_experiment_without_a_name_does_not_get_one(self, path: Path) -> None:
         path.write_text(EXPERIMENT.removeprefix("name: small\n"), encoding="utf-8")
