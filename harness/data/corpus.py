@@ -102,18 +102,24 @@ class Corpus:
     hidden: str = ""
     """Digest of the keys that were taken out besides the test split; empty where none were."""
 
+    untested: tuple[str, ...] = ()
+    """Of a sealed corpus: the domains that had no test example: a search that cannot be confirmed is not begun."""
+
     def sealed(self, also: Collection[str] = ()) -> Corpus:
         """Return a copy without test examples, which a search gets; its fingerprint stays that of the whole corpus.
 
         Args:
             also: keys of further examples that are test data of an experiment, or unused in it.
         """
+        if self.is_sealed and not also:
+            return self
         kept = {
             domain: tuple(e for e in examples if self.split_of(e.group) != "test" and e.key not in also)
             for domain, examples in self.domains.items()
         }
         hidden = fingerprint_rows([key] for key in also)[:12] if also else ""
-        return replace(self, domains=kept, is_sealed=True, hidden=hidden)
+        untested = tuple(domain for domain, examples in self.domains.items() if len(kept[domain]) == len(examples))
+        return replace(self, domains=kept, is_sealed=True, hidden=hidden, untested=untested)
 
     def examples(self, domain: str) -> tuple[Example, ...]:
         """Return all examples of `domain`; raises DataError with the choices when there is no such domain."""

@@ -144,6 +144,9 @@ class Trial:
             self.domains.items(name, "valid")
             if not self.sealed:
                 self.domains.test_items(data, name)
+            elif name in self.domains.corpus.untested:
+                where = f"corpus {self.domains.corpus.name}: domain {name!r}"
+                raise UserError(f"{where} has no examples in its test split, so no winner could be confirmed")
         shortest = min(self.domains.items(data.target, "valid"), key=lambda item: len(item.inputs))
         batch = self.domains.plain_task.collate([shortest], None).to(self.device, self.dtype)
         check_reached(self.adapted(), batch)

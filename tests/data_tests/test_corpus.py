@@ -68,6 +68,13 @@ def test_a_sealed_corpus_has_no_test_example(fixed: bool) -> None:
                 ask(domain, "test")
             assert caught.value.reason == "sealed"
     assert replace(sealed, domains=whole.domains, is_sealed=False) == whole and not whole.is_sealed
+    assert sealed.untested == ()
+
+
+def test_a_sealed_corpus_says_which_domains_have_no_test_example() -> None:
+    whole = text_corpus(a=text_examples(100), b=text_examples(100, "b"))
+    without = replace(whole, domains={**whole.domains, "b": whole.sealed().examples("b")})
+    assert without.sealed().untested == without.sealed().sealed().untested == ("b",)
 
 
 def test_split_fractions_hold_for_many_groups() -> None:

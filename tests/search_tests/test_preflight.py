@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny_text import TinyText
+from tiny_text import TinyText, corpus_rows, write_corpus
 
 from harness.errors import UserError
 from harness.search.declaration import Sweep
@@ -81,6 +81,17 @@ def test_what_does_not_fit_is_one_line(tiny_text_files: TinyText, tmp_path: Path
 def test_a_domain_that_is_not_there(tiny_text_files: TinyText, tmp_path: Path) -> None:
     sweep = write_sweep(tiny_text_files, tmp_path, {"optim.lr": LR}, settings={"data.target": "nowhere"})
     with pytest.raises(UserError, match=r"tiny_sweep.yaml: arm frozen: .*nowhere"):
+        preflight_sweep(sweep)
+
+
+def test_a_target_that_could_not_be_confirmed(tiny_text_files: TinyText, tmp_path: Path) -> None:
+    """The search reads no test example, yet it is not begun where there is none to confirm a winner on."""
+    rows = [{k: v for k, v in row.items() if k in ("domain", "text", "label")} for row in corpus_rows()]
+    splits = {"home": ("train", "valid", "test"), "away": ("train", "train", "valid")}
+    placed = [{**row, "split": splits[row["domain"]][number % 3]} for number, row in enumerate(rows)]
+    write_corpus(tmp_path / "rows.jsonl", placed)
+    sweep = write_sweep(tiny_text_files, tmp_path, {"optim.lr": LR}, settings={"data.corpus": "manifest:rows.jsonl"})
+    with pytest.raises(UserError, match=r"domain 'away' has no examples in its test split, so no winner could be conf"):
         preflight_sweep(sweep)
 
 
