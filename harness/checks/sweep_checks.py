@@ -21,9 +21,10 @@ from harness.config.sweep import ConstraintSettings, regularisers
 from harness.config.trees import get_dotted
 from harness.config.trial import CONFIG_VERSION, is_deterministic, trial_id_of, version_of
 from harness.errors import TrialError, UserError
+from harness.records.frozen import read_frozen
 from harness.records.schema import Manifest, Record, assert_sealed
-from harness.records.search import SearchPoint, SearchResult
-from harness.records.store import TrialFolder, read_json
+from harness.records.search import SearchPoint, read_search
+from harness.records.store import TrialFolder
 from harness.sweep.selection import (
     Contender,
     Winner,
@@ -46,10 +47,9 @@ class SweepFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.result = SearchResult.model_validate(read_json(path / "search.json"))
-        self.frozen: dict[str, Any] | None = None
-        if (path / "frozen.json").exists():
-            self.frozen = read_json(path / "frozen.json")
+        result = read_search(path)
+        assert result is not None, "a sweep is told by its search.json"
+        self.result, self.frozen = result, read_frozen(path)
         self.constraints = CONSTRAINTS.validate_python((self.frozen or {}).get("constraints", ()))
 
     @property

@@ -30,9 +30,13 @@ def check_renderings(folder: Path, table: Table, formats: Mapping[str, Format], 
     found = 0
     for format in formats.values():
         path = folder / format.file_name
-        if path.is_file():
-            found += 1
+        if not path.exists():
+            continue
+        found += 1
+        try:
             check_rendering(path.name, path.read_bytes(), table, format, findings)
+        except OSError as error:
+            findings.check(False, "", path.name, f"it cannot be read ({error.strerror})")
     return found
 
 

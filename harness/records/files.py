@@ -85,7 +85,7 @@ def read_json(path: Path | str) -> Any:
     try:
         with open(path, "rb") as file:
             return json.loads(file.read())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last: ten thousand brackets in one another
         cause = error.strerror if isinstance(error, OSError) else "not valid JSON"
         raise UserError(f"{path}: {cause}; {REMAKE}") from error
 

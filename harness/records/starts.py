@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.disk import append_line
+from harness.errors import UserError
 from harness.records.store import TrialFolder
 from harness.records.trial_run import TrialRun
 
@@ -51,8 +52,11 @@ def read_starts(experiment: Path, position: int = 0) -> tuple[list[Start], int]:
         whole, _, _ = file.read().rpartition(b"\n")
     found = []
     for line in whole.split(b"\n") if whole else []:
-        content = json.loads(line)
-        record = experiment / content.pop("record")
-        found.append(Start(position, TrialFolder(record), TrialRun(**content)))
+        try:
+            content = json.loads(line)
+            record = experiment / content.pop("record")
+            found.append(Start(position, TrialFolder(record), TrialRun(**content)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}, byte {position}: not the start of a trial; delete this file") from error
         position += len(line) + 1
     return found, position

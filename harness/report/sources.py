@@ -10,10 +10,11 @@ from typing import Any
 
 from harness.config.rows import find_rows
 from harness.errors import UserError
+from harness.records.frozen import read_frozen
 from harness.records.predictions import Predictions, read_predictions
 from harness.records.schema import Manifest, Record
 from harness.records.search import SearchPoint, SearchResult, read_search
-from harness.records.store import MANIFEST, RecordStore, TrialFolder, read_json
+from harness.records.store import MANIFEST, RecordStore, TrialFolder
 from harness.records.task import primary_of
 from harness.tasks.registry import task_with_metrics
 
@@ -136,9 +137,7 @@ def load_sources(results: Path, name: str) -> Sources:
         UserError: nothing has been run under it (the choices are named), or a file is corrupt.
     """
     store = RecordStore(results, name)
-    search, frozen = read_search(store.path), None
-    if (store.path / "frozen.json").exists():
-        frozen = read_json(store.path / "frozen.json")
+    search, frozen = read_search(store.path), read_frozen(store.path)
     if not (store.path / MANIFEST).exists() and (store.path / "sweep.json").exists():
         if search is None:
             raise UserError(f"{store.path}: the search is not finished; see: harness status {name}")

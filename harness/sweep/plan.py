@@ -22,8 +22,9 @@ from harness.engines.prices import Price, PriceMeter, Prices, RecordedPrices, di
 from harness.errors import UserError
 from harness.launch.run_experiment import plan_run, preflight
 from harness.launch.task import RETRIED_REASONS
+from harness.records.frozen import read_frozen
 from harness.records.search import SearchPoint, Value
-from harness.records.store import RecordStore, TrialFolder, read_json
+from harness.records.store import RecordStore, TrialFolder
 from harness.search import reach, space
 from harness.search.arm_search import search_folder
 from harness.search.declaration import Arm, Sweep, plan_confirm
@@ -273,10 +274,9 @@ def _range(key: str, parameter: Parameter) -> str:
 
 def _frozen(sweep: Sweep, points: Mapping[str, Sequence[SearchPoint]], results: Path) -> dict[str, Any] | None:
     """The content of frozen.json if the sweep, as it is now, would freeze the same; else None."""
-    path = results / sweep.name / "frozen.json"
-    if not path.exists():
+    content = read_frozen(results / sweep.name)
+    if content is None:
         return None
-    content = read_json(path)
     config = sweep.config.model_dump(mode="json")
     same = ("objectives", "constraints", "budget", "race")
     chosen_by = ("rules", "regularisation")
@@ -289,16 +289,16 @@ def _frozen(sweep: Sweep, points: Mapping[str, Sequence[SearchPoint]], results: 
     for found in points.values():
         if any(point.state not in ENDED for point in found) or len(found) < (sweep.config.budget.trials or 0):
             return None
-    return content if isinstance(content, dict) else None
+    return content
 
 
 def describe_outdated(sweep: Sweep, results: Path) -> str | None:
     """Why a search that ended under an older version is not reused; None where there is none."""
-    path = results / sweep.name / "frozen.json"
-    if not path.exists() or read_json(path).get("fingerprint") != sweep.old_fingerprint:
+    frozen = read_frozen(results / sweep.name)
+    if frozen is None or frozen.get("fingerprint") != sweep.old_fingerprint:
         return None
     return (
-        f"{path.parent}: this sweep was made before validation sets were drawn as samples: validation was the head of "
+        f"{results / sweep.name}: this sweep was made before validation sets were drawn as samples: validation was the head of "
         "the file. It is not reused: search, race and confirm phase train anew, and new files take the place of the old"
     )
 

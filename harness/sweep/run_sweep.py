@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from harness.config.execution import PLAIN, Execution
 from harness.config.experiment import Experiment
 from harness.config.notes import Note
@@ -19,7 +21,9 @@ from harness.config.rows import RowId, merge_rules
 from harness.config.sweep import regularisation_keys
 from harness.disk import write_json
 from harness.engines.choice import ATTRIBUTE, EngineChoice
+from harness.errors import UserError
 from harness.records.digests import begin_digests, write_plan_file
+from harness.records.files import REMAKE
 from harness.records.search import SearchResult, Value
 from harness.records.store import RecordStore, read_json
 from harness.search.arm_search import ArmSearch
@@ -62,8 +66,12 @@ def _published_executions(sweep: Sweep, results: Path) -> dict[str, Execution]:
     """The engines of a search whose study is not here, as sweep.json tells them; the plain loop where it tells none."""
     path = results / sweep.name / "sweep.json"
     searched = [arm.name for arm in sweep.searched]
-    told = read_json(path).get("execution", {}) if path.exists() else {}
-    return {name: Execution.model_validate(told.get(name, PLAIN.model_dump())) for name in searched}
+    about = read_json(path) if path.exists() else {}
+    try:
+        told = TypeAdapter(dict[str, Execution]).validate_python(about.get("execution") or {})
+    except (ValidationError, AttributeError) as error:  # the latter: it is no object
+        raise UserError(f"{path}: execution: not the engines of the arms; {REMAKE}") from error
+    return {name: told.get(name, PLAIN) for name in searched}
 
 
 def _execution_of(sweep: Sweep, arm: Arm, store: StudyStore, choice: EngineChoice) -> Execution:

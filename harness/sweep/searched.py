@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.records.frozen import read_frozen
 from harness.records.search import SearchPoint, SearchResult, read_search
-from harness.records.store import TrialFolder, read_json
+from harness.records.store import TrialFolder
 from harness.search.arm_search import point_of, search_folder
 from harness.search.declaration import Sweep
 from harness.search.stored_study import StoredArm, read_study
@@ -59,11 +60,10 @@ def study_place(sweep: Sweep, results: Path) -> str | Path:
 
 def is_search_of(sweep: Sweep, folder: Path, whole: bool = False) -> bool:
     """Whether the search that ended in a folder was made with the sweep's settings; its budget counts if `whole`."""
-    path = folder / "frozen.json"
-    content = read_json(path) if path.exists() else None
-    if not isinstance(content, dict) or content.get("fingerprint") != sweep.fingerprint:
+    content = read_frozen(folder)
+    if content is None or content["fingerprint"] != sweep.fingerprint:
         return False
-    return not whole or content.get("budget") == sweep.config.budget.model_dump(mode="json")
+    return not whole or content["budget"] == sweep.config.budget.model_dump(mode="json")
 
 
 def is_kept(sweep: Sweep, point: SearchPoint, results: Path) -> bool:

@@ -142,7 +142,7 @@ def _read_search(
 def _place(about: Mapping[str, Any], folder: Path) -> str | Path:
     """Where the study is; a password is not in sweep.json, so it is read from the sweep file."""
     storage = about.get("storage")
-    if not storage:
+    if not isinstance(storage, str) or not storage:
         return folder / "study.db"
     if "***" in storage:
         path = Path(str(about.get("path", "")))
@@ -219,9 +219,8 @@ def _confirm_count(folder: Path) -> tuple[int, int | None]:
     """Finished and planned trainings of the confirm phase; planned is None before its manifest is written."""
     if not (folder / MANIFEST).exists():
         return 0, None
-    arms = _mapping(_mapping(read_json(folder / MANIFEST)).get("arms"))
-    ids = {trial_id for seeds in arms.values() for trial_id in seeds.values()}
     store = RecordStore(folder.parent, folder.name)
+    ids = {trial_id for seeds in store.manifest().arms.values() for trial_id in seeds.values()}
     return sum(store.trial(trial_id).is_finished() for trial_id in ids), len(ids)
 
 

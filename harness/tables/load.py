@@ -16,7 +16,8 @@ from harness.errors import UserError
 from harness.metrics import RECORDED
 from harness.records.predictions import PredictedItem, read_test_items
 from harness.records.schema import Manifest, Record, Summary
-from harness.records.store import RecordStore, TrialFolder, read_json
+from harness.records.search import read_search
+from harness.records.store import RecordStore, TrialFolder
 from harness.records.task import task_of
 from harness.tables.model import TrialRef
 from harness.tables.values import derived_value, primary_name
@@ -209,15 +210,15 @@ def _read_confirm(store: RecordStore, manifest: Manifest) -> list[LoadedTrial]:
 
 def _read_search(store: RecordStore) -> list[LoadedTrial]:
     """The trainings of a sweep's search, from search.json and the records in search/."""
-    path = store.path / "search.json"
-    if not path.exists():
+    result = read_search(store.path)
+    if result is None:
         raise UserError(f"{store.path}: phase: search shows the search of a sweep, but there is no search.json")
     trials = []
-    for point in read_json(path)["points"]:
-        for trial_id in point["trial_ids"]:
+    for point in result.points:
+        for trial_id in point.trial_ids:
             record = TrialFolder(store.path / "search" / trial_id).record()
             seed = record.config["seed"] if record is not None else 0
-            trials.append(LoadedTrial(TrialRef(store.name, point["arm"], seed, trial_id, "search"), record))
+            trials.append(LoadedTrial(TrialRef(store.name, point.arm, seed, trial_id, "search"), record))
     return trials
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.base import content_hash
+from harness.records.frozen import read_frozen
 from harness.records.search import SearchResult, read_search
-from harness.records.store import MANIFEST, RecordStore, read_json
+from harness.records.store import MANIFEST, RecordStore
 from harness.tables.format import Formatter
 from harness.tables.model import Table
 
@@ -56,9 +57,9 @@ def read_study(results: Path, name: str) -> Study | None:
 
     path = results / name
     result = read_search(path)
-    if result is None or not (path / "frozen.json").exists() or not (path / MANIFEST).exists():
+    frozen, store = read_frozen(path), RecordStore(results, name)
+    if result is None or frozen is None or not (path / MANIFEST).exists():
         return None
-    frozen, store = read_json(path / "frozen.json"), RecordStore(results, name)
     tables = {"ablation": ablation_rows(build_table(store))} if any_finished(store) else {}
     tables["search"] = search_rows(result)
     config = {"experiment": name, "space": frozen.get("space"), "frozen": frozen}

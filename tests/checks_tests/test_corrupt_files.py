@@ -1,0 +1,119 @@
+"""Damaged files of results: every command that reads them says so in one line, with the documented exit code."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_tests.conftest import Cli, cli
+
+from harness.records.publishing import publish
+from harness.records.store import RecordStore
+
+__all__ = ["cli"]
+
+NAME = "tiny_sweep"
+COMMANDS = (("verify", NAME), ("table", NAME), ("status",), ("compare", f"{NAME}:frozen", NAME))
+REPORT = ("report", NAME)  # takes a second: once a file
+FILES = ("experiment.json", "records.jsonl", "predictions.jsonl.xz", "search.json", "frozen.json", "sweep.json",
+         "digests.json", "table.json", "table.md")  # fmt: skip
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) * 2 // 3]
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut": cut,
+    "no UTF-8": lambda content: b"\xff\xfe\x80" + content,
+    "empty": lambda content: b"",
+    "NUL": lambda content: b"\x00" * len(content),
+    "null": lambda content: b"null\n",
+    "a list": lambda content: b"[1, 2]\n",
+    "deep": lambda content: b"[" * 100_000 + b"\n",
+    "a long number": lambda content: b"1" * 5000 + b"\n",
+    "a bad line": lambda content: content.replace(b"\n", b"\n{no json\n", 1),
+    "bad lines inside": lambda content: lzma.compress(b"{no json\n"),
+}
+
+
+def replaced(**changes: Any) -> Callable[[bytes], bytes]:
+    """Some keys of a JSON object replaced."""
+    return lambda content: json.dumps(json.loads(content) | changes).encode()
+
+
+WRONG = (
+    ("experiment.json", replaced(arms={"a": 5})),
+    ("experiment.json", replaced(launches=[{}])),
+    ("experiment.json", replaced(table=[])),
+    ("search.json", replaced(points=4)),
+    ("search.json", replaced(points=[{}])),
+    ("frozen.json", replaced(arms=[])),
+    ("frozen.json", replaced(confirm={"seeds": "x"})),
+    ("frozen.json", replaced(race=None)),
+    ("sweep.json", replaced(arms=5)),
+    ("sweep.json", replaced(storage=5)),
+    ("sweep.json", replaced(objectives=[{"metric": 3}])),
+    ("digests.json", replaced(files=3)),
+    ("digests.json", replaced(taken=[{"records": 5}])),
+    ("table.json", replaced(rows=[1])),
+)
+
+
+@pytest.fixture
+def published(tiny_results: Path, tmp_path: Path) -> Path:
+    """The tiny sweep, published, without its study: the folder."""
+    shutil.copytree(tiny_results / NAME, tmp_path / "results" / NAME)
+    store = RecordStore(tmp_path / "results", NAME)
+    publish(store)
+    for path in store.path.glob("study.db*"):
+        path.unlink()
+    return store.path
+
+
+def odd_ends(cli: Cli, what: str, *more: tuple[str, ...]) -> list[str]:
+    """What the commands say that is neither success nor one plain line with exit code 1 or 2."""
+    odd = []
+    for arguments in (*COMMANDS, *more):
+        result = cli(*arguments)
+        one_line = result.err.startswith("harness: ") and result.err.count("\n") == 1
+        if result.code and (result.code not in (1, 2) or not one_line or "internal error" in result.err):
+            odd.append(f"{what}: {arguments[0]}: {result.code}: {result.err}")
+    return odd
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_one_line(published: Path, cli: Cli, name: str) -> None:
+    whole = (published / name).read_bytes()
+    odd = []
+    for what, damage in DAMAGE.items():
+        (published / name).write_bytes(damage(whole))
+        odd += odd_ends(cli, what, *([REPORT] if what == "cut" else []))
+        if name != "sweep.json":  # it tells `status` what is planned; no result stands on it
+            assert cli("verify", NAME).code in (1, 2), f"{what} is not found"
+    assert odd == []
+
+
+@pytest.mark.slow
+def test_parts_of_another_kind_are_one_line(published: Path, cli: Cli) -> None:
+    odd = []
+    for number, (name, damage) in enumerate(WRONG):
+        whole = (published / name).read_bytes()
+        (published / name).write_bytes(damage(whole))
+        odd += odd_ends(cli, f"{number}: {name}", REPORT)
+        (published / name).write_bytes(whole)
+    assert odd == []
+    assert cli("verify", NAME).code == 0
+
+
+@pytest.mark.parametrize("name", ["table.md", "table.json"])
+def test_a_folder_in_the_place_of_a_table_is_found(published: Path, cli: Cli, name: str) -> None:
+    (published / name).unlink()
+    (published / name).mkdir()
+    assert f"{name}: it cannot be read (Is a directory)" in cli("verify", NAME).error
