@@ -298,8 +298,8 @@ def describe_outdated(sweep: Sweep, results: Path) -> str | None:
     if frozen is None or frozen.get("fingerprint") != sweep.old_fingerprint:
         return None
     return (
-        f"{results / sweep.name}: this sweep was made before validation sets were drawn as samples: validation was the head of "
-        "the file. It is not reused: search, race and confirm phase train anew, and new files take the place of the old"
+        f"{results / sweep.name}: this sweep was made before validation sets were drawn as samples: validation was the "
+        "head of the file. It is not reused: search, race and confirm phase train anew, and new files take the place of the old"
     )
 
 
