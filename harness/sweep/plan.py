@@ -299,7 +299,8 @@ def describe_outdated(sweep: Sweep, results: Path) -> str | None:
         return None
     return (
         f"{results / sweep.name}: this sweep was made before validation sets were drawn as samples: validation was the "
-        "head of the file. It is not reused: search, race and confirm phase train anew, and new files take the place of the old"
+        "head of the file. It is not reused: search, race and confirm phase train anew, and new files take the place "
+        "of the old"
     )
 
 
