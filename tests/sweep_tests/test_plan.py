@@ -86,11 +86,12 @@ def finish(sweep: Sweep, results: Path) -> None:
         (search_folder(results, sweep.name, raced.trial_id)).mkdir(parents=True)
         (search_folder(results, sweep.name, raced.trial_id) / "summary.json").write_text("{}", encoding="utf-8")
     config = sweep.config.model_dump(mode="json")
-    winners = {"best": {"params": {"optim.lr": 0.01}}}
+    best = {"trial": 0, "params": {"optim.lr": 0.01}, "validation": {}, "standard_error": None}
+    arm_content = {"trials": {"complete": 1}, "raced": [], "winners": {"best": best}}
     content = {
         "fingerprint": sweep.fingerprint,
-        **{key: config[key] for key in ("objectives", "constraints", "budget", "race", "confirm")},
-        "arms": {arm.name: {"winners": winners} for arm in sweep.searched},
+        **{key: value for key, value in config.items() if key not in ("name", "arms")},
+        "arms": {arm.name: arm_content for arm in sweep.searched},
     }
     (results / sweep.name / "frozen.json").write_text(json.dumps(content), encoding="utf-8")
     rows = {RowId(arm.name): (arm, {"optim.lr": 0.01} if arm.space else {}) for arm in sweep.arms}
