@@ -142,7 +142,7 @@ def test_every_engine_trains_it_or_says_why_not(
         found[name] = one.run()
         if name != "plain":
             assert (one.executed.get("why") is None) == (kind in CUT), one.executed
-        assert [note.text for note in found[name].notes] == [*NOTES.get(kind, ())]
+        assert [note.text for note in found[name].notes if note.kind == "method"] == [*NOTES.get(kind, ())]
     for name in ("cut", "packed"):
         assert found[name].valid == pytest.approx(found["plain"].valid, abs=1e-4)
 

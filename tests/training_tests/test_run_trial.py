@@ -90,7 +90,8 @@ def test_the_saved_adapter_gives_the_recorded_predictions(
     train(config)
     domains = resources.domains(config)
     model = copy.deepcopy(domains.backbone.model)
-    model.load_adapters(tmp_path / "record" / "adapter", base_fingerprint=domains.backbone.fingerprint)
+    path, classes = tmp_path / "record" / "adapter", ["stateful.Remembering"]
+    model.load_adapters(path, base_fingerprint=domains.backbone.fingerprint, allow=classes)
     recorded = [entry["prediction"] for entry in read_lines(tmp_path / "record" / "predictions.jsonl")]
     items = [domains.items(name, "test") for name in ("away", "home")]
     found = [p for members in items for p in domains.score(model, members, config.loop).predictions]
