@@ -18,6 +18,7 @@ NoteKind = Literal[
     "uneven",
     "data",
     "engine",
+    "unmoved",
     "mixed",
     "reference",
     "method",
@@ -29,7 +30,8 @@ class Note:
     """A note of a record or a manifest.
 
     Attributes:
-        kind: what it is about: `data` the corpus, `engine` how the trial was trained, `budget` how much each arm was
+        kind: what it is about: `data` the corpus, `engine` how the trial was trained, `unmoved` that its training
+            changed nothing, `budget` how much each arm was
             tuned, `selection` how its winner was chosen.
         old: it was read from a file in which notes were texts alone, and is written as one again: a record's digests
             are those of the file that was read.

@@ -42,7 +42,8 @@ def write_footnotes(
         Footnote(f"{arm} is not shown, because it has no {setting}", kind="missing")
         for arm, setting in pivot.left_out.items()
     ]
-    notes += [Footnote(note.text, kind=note.kind) for note in record_notes(trials)]
+    notes += [Footnote(note.text, kind=note.kind) for note in record_notes(trials) if note.kind != "unmoved"]
+    notes += [Footnote(text, kind="unmoved") for text in unmoved_notes(trials)]
     notes += [Footnote(note, kind="method") for note in backbone_notes(trials)]
     notes += [Footnote(note, kind="mixed") for note in mixed_notes(trials)]
     prefix = len(loaded.manifests) > 1
@@ -266,13 +267,24 @@ def record_notes(trials: Sequence[LoadedTrial]) -> list[Note]:
     return sorted(found, key=lambda note: note.text)
 
 
+def unmoved_notes(trials: Sequence[LoadedTrial]) -> list[str]:
+    """A warning for each row whose training changed nothing on some seeds."""
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for trial in trials:
+        for note in trial.record.summary.notes if trial.complete and trial.record is not None else ():
+            if note.kind == "unmoved":
+                seeds.setdefault((trial.ref.arm, note.text), []).append(str(trial.ref.seed))
+    return [f"{arm}, seed{'s' * (len(s) > 1)} {', '.join(s)}: {text}" for (arm, text), s in seeds.items()]
+
+
 def backbone_notes(trials: Sequence[LoadedTrial]) -> list[str]:
     """What a table must say whose trials all start from one pretraining: seeds do not vary it."""
     records = [t.record for t in trials if t.complete and t.record is not None and t.record.provenance is not None]
     found = {r.provenance.backbone_fingerprint for r in records if r.provenance is not None}
     if len(found) != 1:
         return []
-    names = {str(recipe) for r in records if (recipe := r.config.get("backbone", {}).get("recipe"))}
+    recipes = [str(r.config.get("backbone", {}).get("recipe", "")) for r in records]
+    names = {recipe.rpartition("/")[2].removesuffix(".yaml") for recipe in recipes if recipe}  # no path of a machine
     named = f" ({', '.join(sorted(names))})" if names else ""
     return [f"one pretrained backbone{named}: with another pretraining, differences may be others"]
 

@@ -53,6 +53,10 @@ class BaseCheck:
             raise TrialError("not_restored", "the base model's outputs are not restored after the trial")
         return {"base_restored": how}
 
+    def is_as_before(self, adapted: Adapted) -> bool:
+        """Whether the trained model gives the base model's outputs, bit for bit: its training changed nothing."""
+        return torch.equal(self._before, self._scores(adapted.model))
+
     @torch.no_grad()
     def _scores(self, model: TaskModel) -> torch.Tensor:
         data, loop, domains = self._config.data, self._config.loop, self._domains

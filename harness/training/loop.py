@@ -36,7 +36,7 @@ from harness.training.checkpoint import (
     optimizer_tensors,
     save_checkpoint,
 )
-from harness.training.optim import lr_scale, make_adamw, set_lr
+from harness.training.optim import lr_at, make_adamw, set_lr
 from harness.training.precision import autocast, dtype_of
 from harness.training.state import ChangingState, Snapshot
 from harness.training.views import num_views_of, views_of_epoch
@@ -190,16 +190,17 @@ class Fit:
         for number, indices in enumerate(batches):
             progress = (epoch + number / len(batches)) / loop.epochs
             batch = self.task.collate([items[i] for i in indices], augmentation).to(self.device, self.dtype)
-            task_loss, auxiliary_loss = self._step(batch, progress, f"epoch {epoch + 1}, step {number + 1}")
+            lr = lr_at(self.plan.optim, progress, loop.epochs * len(batches))
+            task_loss, auxiliary_loss = self._step(batch, progress, lr, f"epoch {epoch + 1}, step {number + 1}")
             task_sum += task_loss
             auxiliary_sum += auxiliary_loss
         return {"train/loss": task_sum / len(batches), "train/auxiliary_loss": auxiliary_sum / len(batches)}
 
-    def _step(self, batch: Any, progress: float, where: str) -> tuple[float, float]:
+    def _step(self, batch: Any, progress: float, lr: float, where: str) -> tuple[float, float]:
         """One optimizer step; the task's loss and the strategies' auxiliary loss."""
         plan = self.plan
         self.model.set_training_progress(progress)
-        set_lr(self.optimizer, plan.optim.lr * lr_scale(progress, plan.optim.warmup, plan.optim.decay))
+        set_lr(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, plan.loop.precision):
             scores, valid = self.model(batch.inputs, batch.lengths)

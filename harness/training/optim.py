@@ -28,6 +28,16 @@ def lr_scale(progress: float, warmup: float, decay: str) -> float:
     return 1.0 - rest if decay == "linear" else 0.5 * (1.0 + math.cos(math.pi * rest))
 
 
+def lr_at(settings: OptimSettings, progress: float, num_steps: int) -> float:
+    """The learning rate of the step that is taken at `progress`, of a training of `num_steps` steps.
+
+    The first step of a warm-up has learning rate 0. Where the warm-up is shorter than a step, or the step is the only
+    one, it would be all of the warm-up and teach nothing: then there is none.
+    """
+    is_short = num_steps == 1 or settings.warmup * num_steps < 1
+    return settings.lr * lr_scale(progress, 0.0 if is_short else settings.warmup, settings.decay)
+
+
 def make_adamw(parameters: Iterable[nn.Parameter], settings: OptimSettings) -> torch.optim.AdamW:
     """AdamW over the trainable weights; weight decay applies to all of them, as NeMo's adapter recipes do."""
     return torch.optim.AdamW(

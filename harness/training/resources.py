@@ -67,7 +67,7 @@ class Domains:
         if (domain, split) not in self._items:
             examples = self.corpus.split(domain, split)
             if not examples:
-                raise UserError(f"corpus {self.corpus.name}: domain {domain!r} has no examples in its {split} split")
+                raise UserError(f"corpus {self.corpus.name}: {self._why_empty(domain, split)}")
             self._items[domain, split] = self.plain_task.encode(examples)
         return self._items[domain, split]
 
@@ -79,6 +79,17 @@ class Domains:
             if num_cut := sum(item.key in self.plain_task.inputs.cut for item in items):
                 notes.append(f"{name}: {num_cut} of {len(items)} test texts have too many tokens and are cut")
         return notes
+
+    def _why_empty(self, domain: str, split: Split) -> str:
+        """Say that a split is empty, and the way out."""
+        empty = f"domain {domain!r} has no examples in its {split} split"
+        if self.corpus.fixed_splits is not None:
+            return f"{empty}; mark some of its groups {split!r} in the column `split`, or leave that column out"
+        num_groups = len({example.group for example in self.corpus.examples(domain)})
+        return (
+            f"{empty}: its {num_groups} groups are split by their hash, and none fell there; give data of your own a "
+            "column `split` (train, valid or test), or more groups"
+        )
 
     def items_of(self, examples: Sequence[Example], domain: str, split: Split) -> list[Item]:
         """The encoded items of some examples of a split, in their order."""

@@ -33,6 +33,10 @@ from harness.training.precision import dtype_of
 from harness.training.resources import Domains, Resources
 from harness.training.validation import Validation
 
+UNMOVED = (
+    "training changed nothing: the outputs are the frozen model's, bit for bit (too few steps, too small a learning "
+    "rate, or adapters that were dropped in every step)"
+)
 Report = Callable[[dict[str, Any]], bool | None]
 
 
@@ -115,6 +119,8 @@ class Trial:
         began = time.monotonic()
         with no_exits():
             checks = base_check.check(adapted, self.fresh_base)
+            if state.history and base_check.is_as_before(adapted):
+                self.notes.append(Note("unmoved", UNMOVED))
             outcome = self._sealed_outcome(adapted, state, checks)
             if not self.sealed and not state.pruned:
                 outcome = self._open_test(outcome, adapted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from pathlib import Path
@@ -64,6 +65,17 @@ def test_one_backbone_is_said(tmp_path: Path) -> None:
     path = store.trial(store.manifest().arms["a"][0]).path / "provenance.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"backbone"', '"another"'), encoding="utf-8")
     assert all("one pretrained" not in note.text for note in build_table(store).footnotes)
+
+
+def test_rows_whose_training_changed_nothing_are_named(tmp_path: Path) -> None:
+    store = write_records(tmp_path, {"a": {0: text_metrics(0.5), 1: text_metrics(0.6)}, "b": {0: text_metrics(0.5)}})
+    for arm, seed in (("a", 0), ("a", 1)):
+        path = store.trial(store.manifest().arms[arm][seed]).path / "summary.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["notes"] = [{"kind": "unmoved", "text": "no weight has moved"}]
+        path.write_text(json.dumps(content), encoding="utf-8")
+    found = [note.text for note in build_table(store).footnotes if note.kind == "unmoved"]
+    assert found == ["a, seeds 0, 1: no weight has moved"]
 
 
 @pytest.mark.parametrize(("num_seeds", "why"), [(1, "two seeds or more"), (3, "the same amount on all seeds")])

@@ -10,7 +10,7 @@ from torch import nn
 
 from harness.config.trial import OptimSettings
 from harness.errors import UserError
-from harness.training.optim import check_optim, lr_scale, make_adamw, set_lr
+from harness.training.optim import check_optim, lr_at, lr_scale, make_adamw, set_lr
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,19 @@ def test_what_adamw_can_do_passes(settings: dict[str, Any]) -> None:
     """A rate that is much too high is a result (the trial ends as `nan`), and no mistake in the file."""
     check_optim(OptimSettings.model_validate(settings), torch.float32)
     check_optim(OptimSettings(lr=1e39, eps=1e-60), torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "warmup", "factors"),
+    [
+        (1, 0.1, [1.0]),  # the only step of a training teaches, whatever the warm-up
+        (1, 1.0, [1.0]),
+        (4, 0.1, [1.0, 0.75, 0.5, 0.25]),  # 0.4 steps of warm-up are none
+        (4, 0.5, [0.0, 0.5, 1.0, 0.5]),
+        (10, 0.1, [0.0, 1.0]),  # from one step of warm-up on, it is what it always was
+    ],
+)
+def test_a_warm_up_that_is_shorter_than_a_step_is_none(num_steps: int, warmup: float, factors: list[float]) -> None:
+    settings = OptimSettings(lr=0.5, warmup=warmup)
+    found = [lr_at(settings, number / num_steps, num_steps) for number in range(len(factors))]
+    assert found == pytest.approx([0.5 * factor for factor in factors], abs=1e-12)

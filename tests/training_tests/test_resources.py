@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from harness.backbones.recipe import load_recipe
 from harness.backbones.store import load_backbone
 from harness.config.trial import AugmentSettings
 from harness.data.corpora.registry import load_corpus
-from harness.data.corpus import limit_valid
+from harness.data.corpus import SPLITS, limit_valid
 from harness.errors import UserError
 from harness.tasks.ctc import CtcTask
 from harness.tasks.inputs import TextInputs
@@ -119,8 +120,14 @@ def test_an_empty_split_is_told(tmp_path: Path, tiny_text_files: TinyText) -> No
     recipe = load_recipe(str(tiny_text_files.recipe))
     domains = Domains(load_backbone(recipe, task_of_recipe(recipe).head), load_corpus(f"manifest:{corpus}"))
     assert len(domains.items("away", "train")) == 3
-    with pytest.raises(UserError, match=r"^corpus manifest:some: domain 'away' .* valid split$"):
+    way_out = "mark some of its groups 'valid' in the column `split`, or leave that column out"
+    with pytest.raises(UserError, match=rf"^corpus manifest:some: domain 'away' .* valid split; {way_out}$"):
         domains.items("away", "valid")
+    hashed = Domains(domains.backbone, replace(domains.corpus, fixed_splits=None))
+    empty = next(split for split in SPLITS if not hashed.corpus.split("away", split))
+    way_out = r"its 3 groups are split by their hash, and none fell there; give data of your own a column `split` "
+    with pytest.raises(UserError, match=rf"'away' has no examples in its {empty} split: {way_out}"):
+        hashed.items("away", empty)
 
 
 def test_a_backbone_reads_one_kind_of_examples(tiny_text_files: TinyText, tiny_speech_files: TinySpeech) -> None:

@@ -17,11 +17,13 @@ from tiny_text import TinyText
 from trial_configs import MakeConfig
 
 from harness.backbones.model import TaskModel
+from harness.config.execution import execution_of
 from harness.config.notes import Note
 from harness.config.trial import TrialConfig
 from harness.data import corpus as corpus_module
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import SpeechExample, TextExample
+from harness.engines.registry import Engines
 from harness.errors import TrialError, UserError
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
@@ -163,6 +165,42 @@ def test_the_limit_of_validation_examples_is_not_that_of_the_test_set(
     assert few.metrics == many.metrics and few.predictions == many.predictions
     assert round(few.valid["valid_target/accuracy"] * 3, 9) in (0, 1, 2, 3)
     assert few.valid["valid_target/loss"] != many.valid["valid_target/loss"]
+
+
+# --- trainings that teach nothing -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["plain", "cut", "packed"])
+@pytest.mark.parametrize("warmup", [0.1, 1.0])
+def test_the_only_step_of_a_training_moves_the_weights(
+    engine: str, warmup: float, make_config: MakeConfig, resources: Resources
+) -> None:
+    """One epoch of one batch: with a warm-up from 0, its learning rate would be 0."""
+    data, loop = {"train_limit": 16}, {"epochs": 1, "batch_size": 16}
+    always = {"adapter_strategy": {"stochastic_depth": 0.0}}
+    config = make_config(data=data, loop=loop, optim={"lr": 0.5, "warmup": warmup}, adapter=always)
+    trial = Trial(config, resources, engine=Engines().of(execution_of(engine, None)))
+    outcome = trial.run()
+    assert trial.executed["engine"] == engine
+    last = [weight for name, weight in outcome.adapted.model.named_parameters() if name.endswith("module.3.weight")]
+    assert last and all(weight.detach().abs().max() > 0 for weight in last)  # 0 before the training
+    assert not any(note.kind == "unmoved" for note in outcome.notes)
+
+
+@pytest.mark.parametrize("engine", ["plain", "cut"])
+def test_a_training_that_moves_nothing_is_told(engine: str, make_config: MakeConfig, resources: Resources) -> None:
+    config = make_config("head_only", optim={"lr": 1e-30, "weight_decay": 0.0}, loop={"epochs": 2})
+    outcome = Trial(config, resources, engine=Engines().of(execution_of(engine, None))).run()
+    (note,) = (note for note in outcome.notes if note.kind == "unmoved")
+    assert note.text.startswith("training changed nothing")
+    assert outcome.metrics["target_macro_f1"] == outcome.base["away"]["macro_f1"]
+
+
+def test_adapters_that_were_dropped_in_every_step_are_told(make_config: MakeConfig, resources: Resources) -> None:
+    """One step in which stochastic depth drops all: weights decay, and the outputs stay the frozen model's."""
+    loop, never = {"epochs": 1, "batch_size": 48}, {"adapter_strategy": {"stochastic_depth": 1.0}}
+    outcome = run(make_config(optim={"lr": 0.5}, loop=loop, adapter=never), resources)
+    assert [note.kind for note in outcome.notes].count("unmoved") == 1
 
 
 # --- the base model ---------------------------------------------------------------------------------------------------

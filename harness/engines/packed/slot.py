@@ -28,7 +28,7 @@ from harness.errors import TrialError
 from harness.tasks.task import Evaluation, Item, evaluation_of
 from harness.training.engine import Fitting
 from harness.training.loop import Fit
-from harness.training.optim import lr_scale
+from harness.training.optim import lr_at
 from harness.training.views import all_views
 
 WIDE = 1e9  # multiplications of a step in all blocks
@@ -241,7 +241,7 @@ class Slot:
     def row_step(self) -> RowStep:
         """Its next optimizer step."""
         optim = self.fitting.plan.optim
-        lr = optim.lr * lr_scale(self.progress, optim.warmup, optim.decay)
+        lr = lr_at(optim, self.progress, self.fitting.plan.loop.epochs * self.num_batches)
         return RowStep(optim, lr, self.num_optimizer_steps + 1)
 
     def take_losses(self, task_loss: float, auxiliary_loss: float) -> None:
