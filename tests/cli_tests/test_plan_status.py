@@ -154,7 +154,7 @@ def test_the_phases_after_the_search(searching: Path) -> None:
         write(folder / "search" / str(number) / "summary.json", {})
     assert read_status("mine", searching).race == (1, 1)
     write(folder / "frozen.json", {"budget": {"trials": 3, "seconds": None}, "race": ABOUT["race"]})
-    write(folder / "experiment.json", {"arms": {"one": {"0": "a", "1": "b"}}})
+    write(folder / "experiment.json", {"name": "mine", "arms": {"one": {"0": "a", "1": "b"}}})
     write(folder / "records" / "a" / "summary.json", {})
     status = read_status("mine", searching)
     assert (status.phase, status.confirm) == ("confirm", (1, 2))
