@@ -6,7 +6,7 @@ Everything here is read-only for a trial: it copies the backbone's model before 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -71,11 +71,11 @@ class Domains:
             self._items[domain, split] = self.plain_task.encode(examples)
         return self._items[domain, split]
 
-    def cut_notes(self, names: Iterable[str]) -> list[str]:
+    def cut_notes(self, data: DataSettings) -> list[str]:
         """A note for each domain with test texts of which the model sees only the beginning."""
         notes = []
-        for name in names:
-            items = self.items(name, "test")
+        for name in (data.target, *data.source):
+            items = self.test_items(data, name)
             if num_cut := sum(item.key in self.plain_task.inputs.cut for item in items):
                 notes.append(f"{name}: {num_cut} of {len(items)} test texts have too many tokens and are cut")
         return notes

@@ -258,7 +258,7 @@ class Trial:
         predictions = {name: self._predicted(name, evaluation) for name, evaluation in scored.items()}
         return replace(
             outcome,
-            notes=(*outcome.notes, *(Note("data", text) for text in self.domains.cut_notes(names))),
+            notes=(*outcome.notes, *(Note("data", text) for text in self.domains.cut_notes(data))),
             metrics=metrics | outcome.metrics,
             by_domain={name: evaluation.scores for name, evaluation in scored.items()},
             base=bases,
