@@ -30,7 +30,7 @@ from harness.errors import is_harmful
 
 ROOT = Path(__file__).parents[2]
 NUM_EXAMPLES = int(os.environ.get("HARNESS_FUZZ", "2000"))
-LIMIT_S = 10
+LIMIT_S = 10  # of a processor
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
 TABLES = sorted((ROOT / "tables").glob("*.yaml"))
@@ -164,7 +164,7 @@ def change(draw: st.DrawFn, tree: Any, values: st.SearchStrategy[Any]) -> None:
         holder = holder[key]
     key, how = path[-1], draw(st.sampled_from(["value", "drop", "misspell", "wrap", "other", "add"]))
     if how == "value":
-        holder[key] = draw(values)
+        holder[key] = copy.deepcopy(draw(values))  # the next change may be within it
     elif how == "drop":
         del holder[key]
     elif how == "misspell" and isinstance(holder, dict):
@@ -178,9 +178,9 @@ def change(draw: st.DrawFn, tree: Any, values: st.SearchStrategy[Any]) -> None:
             found = found[step]
         holder[key] = copy.deepcopy(found)
     elif isinstance(holder, dict):
-        holder[draw(st.sampled_from(["seed", "name", "x", "a.b", *ODD_TEXTS]))] = draw(values)
+        holder[draw(st.sampled_from(["seed", "name", "x", "a.b", *ODD_TEXTS]))] = copy.deepcopy(draw(values))
     else:
-        holder.append(draw(values))
+        holder.append(copy.deepcopy(draw(values)))
 
 
 @st.composite
@@ -235,10 +235,10 @@ class Commands:
         before = self.listing()
         out, err = io.StringIO(), io.StringIO()
         sys.argv = ["harness", *(str(path) if argument == "FILE" else argument for argument in arguments)]
-        began = time.monotonic()
+        began = time.process_time()  # on a busy machine, the clock says nothing; the limit of pytest finds who sleeps
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
             main()
-        seconds, told = time.monotonic() - began, err.getvalue()
+        seconds, told = time.process_time() - began, err.getvalue()
         shown = f"harness {arguments} on {content!r}: exit code {ended.value.code}: {told}"
         assert seconds < LIMIT_S, f"{seconds:.0f} s: {shown}"
         assert ended.value.code in (0, None, 1, 2), shown
@@ -317,12 +317,15 @@ def test_generated_overrides(name: Path, given_overrides: list[str], commands: C
 
 @pytest.mark.slow
 @generated(0.05)
-@given(content=contents([TINY], SMALL_VALUES), command=st.sampled_from(["plan", "plan", "plan", "run"]))
+@given(
+    content=contents([TINY], SMALL_VALUES),
+    command=st.sampled_from([*[("plan",)] * 7, ("run", "--arm", "residual_add", "--seed", "0")]),
+)
 def test_generated_experiments_with_data(
-    content: bytes, command: str, commands: Commands, tiny_text_files: TinyText
+    content: bytes, command: tuple[str, ...], commands: Commands, tiny_text_files: TinyText
 ) -> None:
     """Files of which many are right: they meet their data and their model, and a few of them are trained."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in tiny_text_files.env.items():
             patch.setenv(name, value)
-        commands.run(content.replace(b"ROOT", str(tiny_text_files.root).encode()), command, "FILE")
+        commands.run(content.replace(b"ROOT", str(tiny_text_files.root).encode()), *command, "FILE")
