@@ -1,7 +1,7 @@
-"""Compare two sides metric by metric over seeds, and item by item on the target's test set.
+"""Compare two sides metric by metric over seeds and test items, and item by item on the target's test set.
 
-Seeds that both sides have are paired (t-test and interval of the paired differences); without a shared seed the means
-are compared as independent samples (Welch). p-values are corrected over everything that is compared (Holm).
+Seeds that both sides have are paired, as in a table; without a shared seed the means are compared as independent
+samples (Welch's t-test over seeds). p-values are corrected over all distinct tests (Holm).
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ from harness.config.trees import flatten, show
 from harness.errors import UserError, must_be_in
 from harness.metrics import RECORDED, split_name
 from harness.records.schema import Record
-from harness.statistics import ALPHA, Interval, compare_by_seed, compare_unpaired, holm
+from harness.statistics import ALPHA, LEVEL, Interval, UnpairedComparison, compare_unpaired, holm_distinct
+from harness.tables.cells import ResolvedMetric
+from harness.tables.comparisons import Difference as TestedDifference
+from harness.tables.comparisons import compare_differences
+from harness.tables.seed_scores import ItemReader, SeedScores, weighted_sum
 from harness.tasks.references import ReferenceShelf
 from harness.tasks.registry import TASKS
 
@@ -37,8 +41,9 @@ class Difference:
     """One metric of one pair of arms; the difference is second minus first, in the metric's unit.
 
     Attributes:
-        num_pairs: shared seeds; 0 where the samples are independent.
-        p, p_adjusted: of the paired (or Welch's) t-test, and after Holm over the whole comparison.
+        num_pairs: shared seeds (1 where no seed changes either side); 0 where the samples are independent.
+        seed_error, item_error: the standard errors that seeds and test items contribute; None where it is not known.
+        p, p_adjusted: of the test, and after Holm over the distinct tests of the whole comparison.
         verdict: of the second against the first; `unclear` unless p_adjusted is below 5 %.
     """
 
@@ -50,6 +55,8 @@ class Difference:
     difference: float
     interval: Interval | None
     p: float | None
+    seed_error: float | None = None
+    item_error: float | None = None
     p_adjusted: float | None = None
     verdict: str = "unclear"
 
@@ -84,18 +91,13 @@ def compare_sides(one: Side, other: Side, metrics: Sequence[str] = ()) -> SideBy
     chosen = choose_metrics(one, other, pairs, metrics)
     shelf = ReferenceShelf()
     notes = [f"{arm} is not compared: the other side has no such arm" for arm in alone]
-    differences, items = [], []
-    settings = {}
+    items, settings = [], {}
     same_target = True
     for first, second in pairs:
         left, right = one.trials[first], other.trials[second]
         about = differing_data(left, right)
         notes += [note for note in about if note not in notes]
         same_target = same_target and target_of(left) == target_of(right)
-        for metric in chosen:
-            found = difference_of((first, second), metric, left, right)
-            if found is not None:
-                differences.append(found)
         changes = compare_items((first, second), (one.store, left), (other.store, right), shelf)
         if isinstance(changes, str):
             notes += [changes] if changes not in notes else []
@@ -104,7 +106,7 @@ def compare_sides(one: Side, other: Side, metrics: Sequence[str] = ()) -> SideBy
         settings[first, second] = differing_settings(left, right)
     for side in (one, other):
         notes += [f"{side.asked}: {arm}: planned trials that are not complete: {n}" for arm, n in side.failed.items()]
-    judged = correct(differences)
+    judged = compare_metrics(one, other, pairs, chosen)
     if not same_target:
         judged = tuple(replace(found, verdict="unclear") for found in judged)
     return SideBySide(one.asked, other.asked, judged, tuple(items), settings, tuple(notes))
@@ -115,7 +117,7 @@ def choose_metrics(one: Side, other: Side, pairs: Sequence[tuple[str, str]], met
     known = [
         metric
         for metric in RECORDED
-        if any(_values(one.trials[a], metric) and _values(other.trials[b], metric) for a, b in pairs)
+        if any(_has(one.trials[a], metric) and _has(other.trials[b], metric) for a, b in pairs)
     ]
     if not known:
         raise UserError(f"{one.asked} and {other.asked} have no metric in common")
@@ -131,45 +133,54 @@ def _primary_first(metrics: Sequence[str]) -> list[str]:
     return sorted(metrics, key=lambda metric: split_name(metric)[1] not in primary)
 
 
-def _values(trials: Mapping[int, Record], metric: str) -> dict[int, float]:
-    """A metric by seed, in its unit."""
-    scale = 100.0 if RECORDED[metric].unit in ("%", "points") else 1.0
-    found = {}
-    for seed, record in trials.items():
-        value = (record.summary.metrics | record.summary.costs).get(metric)
-        if value is not None:
-            found[seed] = scale * value
-    return found
+def _has(trials: Mapping[int, Record], metric: str) -> bool:
+    return any(metric in record.summary.metrics | record.summary.costs for record in trials.values())
 
 
-def difference_of(
-    arms: tuple[str, str], metric: str, left: Mapping[int, Record], right: Mapping[int, Record]
-) -> Difference | None:
-    """One metric's difference; None where a side does not have it."""
-    first, second = _values(left, metric), _values(right, metric)
-    if not first or not second:
-        return None
-    groups = _group(first), _group(second)
-    shared = [seed for seed in first if seed in second]
-    if shared:
-        paired = compare_by_seed(second, first)
-        difference = fmean(second[seed] - first[seed] for seed in shared)
-        return Difference(arms, metric, *groups, len(shared), difference, paired.interval, paired.p_value)
-    welch = compare_unpaired(list(second.values()), list(first.values()))
-    return Difference(arms, metric, *groups, 0, welch.mean_difference, welch.interval, welch.p_value)
-
-
-def _group(values: Mapping[int, float]) -> Group:
-    numbers = list(values.values())
-    return Group(fmean(numbers), stdev(numbers) if len(numbers) > 1 else None, len(numbers))
-
-
-def correct(differences: Sequence[Difference]) -> tuple[Difference, ...]:
-    """Apply Holm's correction to the p-values of all differences, and give each difference its verdict."""
-    adjusted = holm([found.p for found in differences])
+def compare_metrics(
+    one: Side, other: Side, pairs: Sequence[tuple[str, str]], metrics: Sequence[str]
+) -> tuple[Difference, ...]:
+    """Every metric of every pair of arms that both sides have, tested together as a table tests its cells."""
+    reader = ItemReader()
+    paired: dict[tuple[tuple[str, str], str], TestedDifference] = {}
+    groups: dict[tuple[tuple[str, str], str], tuple[Group, Group]] = {}
+    alone: dict[tuple[tuple[str, str], str], UnpairedComparison] = {}
+    for arms in pairs:
+        left, right = one.loaded(arms[0]), other.loaded(arms[1])
+        for name in metrics:
+            metric = ResolvedMetric(name, name, RECORDED[name])
+            before, after = reader.scores(left, metric), reader.scores(right, metric)
+            if not before.values or not after.values:
+                continue
+            groups[arms, name] = _group(before), _group(after)
+            difference = weighted_sum([(1.0, after), (-1.0, before)])
+            if difference.values:
+                paired[arms, name] = TestedDifference(" -> ".join(arms), name, metric, difference, arms[0])
+            else:
+                alone[arms, name] = compare_unpaired(list(after.values.values()), list(before.values.values()))
+    tested, _ = compare_differences(paired, level=LEVEL, alpha=ALPHA)
+    found = []
+    for key, both in groups.items():
+        if key in tested:
+            made = tested[key]
+            assert made.difference is not None  # there is a pair
+            errors = made.seed_error, made.item_error
+            found.append(Difference(*key, *both, made.num_pairs, made.difference, made.interval, made.p, *errors))
+        else:
+            welch = alone[key]
+            found.append(Difference(*key, *both, 0, welch.mean_difference, welch.interval, welch.p_value))
+    # Forgetting and the source score that it is made from are one test: the same arms, and the same p to the last bit.
+    adjusted, _ = holm_distinct([each.p for each in found], [(each.arms, each.p) for each in found])
     return tuple(
-        replace(found, p_adjusted=p, verdict=_verdict(found, p)) for found, p in zip(differences, adjusted, strict=True)
+        replace(each, p_adjusted=p, verdict=_verdict(each, p)) for each, p in zip(found, adjusted, strict=True)
     )
+
+
+def _group(scores: SeedScores) -> Group:
+    numbers = list(scores.values.values())
+    if scores.deterministic:
+        return Group(numbers[0], None, 1)
+    return Group(fmean(numbers), stdev(numbers) if len(numbers) > 1 else None, len(numbers))
 
 
 def _verdict(found: Difference, p: float | None) -> str:

@@ -10,6 +10,8 @@ from harness.config.table import rows_named
 from harness.errors import UserError
 from harness.records.schema import Record
 from harness.records.store import MANIFEST, RecordStore
+from harness.tables.load import LoadedTrial
+from harness.tables.model import TrialRef
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,15 @@ class Side:
     trials: Mapping[str, Mapping[int, Record]]
     failed: Mapping[str, int]
     one_arm: bool
+
+    def loaded(self, arm: str) -> list[LoadedTrial]:
+        """The complete trials of an arm as a table reads them."""
+        return [
+            LoadedTrial(
+                TrialRef(self.asked, arm, seed, record.trial_id), record, folder=self.store.trial(record.trial_id)
+            )
+            for seed, record in self.trials[arm].items()
+        ]
 
 
 def load_side(asked: str, results: Path) -> Side:

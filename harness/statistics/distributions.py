@@ -1,8 +1,8 @@
-"""The normal and Student's t distribution, and the power of a t-test, without SciPy.
+"""The normal and Student's t distribution, without SciPy.
 
 A table needs a t quantile and a t probability a cell: with this module it starts 0.14 s (of CPU) earlier than with
-`scipy.special` and 0.7 s earlier than with `scipy.stats` (docs/explanation/statistics.md), and the power has values
-where `scipy.special.nctdtr` gives nan. Tests compare each function with SciPy.
+`scipy.special` and 0.7 s earlier than with `scipy.stats` (docs/explanation/statistics.md). Tests compare each function
+with SciPy.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import math
 from functools import lru_cache
 from statistics import NormalDist
 
-import numpy as np
-
-from harness.statistics.samples import Floats, check_level
+from harness.statistics.samples import check_level
 
 _NORMAL = NormalDist()
-_NODES = 400  # of the Gauss-Legendre rule behind `t_test_power`
 _TINY = 1e-300
 _MAX_STEPS = 20_000
 
@@ -73,19 +70,6 @@ def t_quantile(probability: float, df: float) -> float:
     return t
 
 
-def t_test_power(noncentrality: float, df: float, alpha: float = 0.05) -> float:
-    """P(|T| > t critical) of a two-sided t-test: the noncentral t distribution, both tails.
-
-    T = (Z + delta) / S with df S^2 chi-squared, so the power is the mean over S of
-    Phi(delta - c S) + Phi(-delta - c S): a Gauss-Legendre sum over the density of S.
-    """
-    critical = t_quantile(1.0 - alpha / 2.0, df)
-    scale, weight = _chi_nodes(df)
-    upper = _normal_cdf_of(noncentrality - critical * scale)
-    lower = _normal_cdf_of(-noncentrality - critical * scale)
-    return min(1.0, float(np.sum(weight * (upper + lower))))
-
-
 def hedges_correction(df: float) -> float:
     """The factor that makes a standardised mean difference unbiased under normality; nan for `df` <= 1.
 
@@ -99,46 +83,6 @@ def hedges_correction(df: float) -> float:
 def _t_density(t: float, df: float) -> float:
     log_constant = math.lgamma((df + 1.0) / 2.0) - math.lgamma(df / 2.0) - 0.5 * math.log(df * math.pi)
     return math.exp(log_constant - (df + 1.0) / 2.0 * math.log1p(t * t / df))
-
-
-def _normal_cdf_of(z: Floats) -> Floats:
-    return np.array([normal_cdf(value) for value in z.tolist()])
-
-
-@lru_cache(maxsize=256)
-def _chi_nodes(df: float) -> tuple[Floats, Floats]:
-    """Nodes and weights for a mean over S = sqrt(chi-squared / df)."""
-    nodes, weights = _legendre()
-    spread = 10.0 / math.sqrt(2.0 * df)
-    low, high = max(0.0, 1.0 - spread), 1.0 + spread
-    scale = low + (high - low) * (nodes + 1.0) / 2.0
-    log_density = (
-        math.log(2.0)
-        + df / 2.0 * math.log(df / 2.0)
-        - math.lgamma(df / 2.0)
-        + (df - 1.0) * np.log(scale)
-        - df * scale**2 / 2.0
-    )
-    density = np.exp(log_density) * weights
-    return scale, density / density.sum()
-
-
-@lru_cache(maxsize=1)
-def _legendre() -> tuple[Floats, Floats]:
-    """Nodes and weights of the rule on [-1, 1], by Newton's method on the three-term recurrence.
-
-    NumPy's `leggauss` asks for the eigenvalues of a 400 x 400 matrix: seconds where other processes are busy.
-    """
-    places = np.arange(1, _NODES + 1)
-    nodes = np.cos(np.pi * (places - 0.25) / (_NODES + 0.5))  # Tricomi's first guess
-    slopes = np.ones_like(nodes)
-    for _ in range(6):  # quadratic convergence: the guess has 5 digits
-        before, value = np.ones_like(nodes), nodes.copy()
-        for n in range(2, _NODES + 1):
-            before, value = value, ((2 * n - 1) * nodes * value - (n - 1) * before) / n
-        slopes = _NODES * (nodes * value - before) / (nodes**2 - 1.0)
-        nodes = nodes - value / slopes
-    return nodes, 2.0 / ((1.0 - nodes**2) * slopes**2)
 
 
 def _regularised_beta(a: float, b: float, x: float) -> float:

@@ -1,4 +1,4 @@
-"""Correct p-values for many tests with Holm's step-down method, over a whole table or within groups of it."""
+"""Correct p-values for many tests with Holm's step-down method."""
 
 from __future__ import annotations
 
@@ -26,22 +26,6 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     for rank, (p, index) in enumerate(sorted(tested)):
         largest = max(largest, min(1.0, (len(tested) - rank) * p))
         adjusted[index] = largest
-    return adjusted
-
-
-def holm_by_group(p_values: Sequence[float | None], groups: Sequence[Hashable]) -> list[float | None]:
-    """Holm within each group (a column of a table, say): each group is a family of its own.
-
-    Raises:
-        ValueError: not one group a p-value, or a p-value outside [0, 1].
-    """
-    if len(p_values) != len(groups):
-        raise ValueError(f"{len(p_values)} p-values, but {len(groups)} groups")
-    adjusted: list[float | None] = [None] * len(p_values)
-    for group in dict.fromkeys(groups):
-        members = [index for index, name in enumerate(groups) if name == group]
-        for index, p in zip(members, holm([p_values[i] for i in members]), strict=True):
-            adjusted[index] = p
     return adjusted
 
 

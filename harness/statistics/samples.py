@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+ALPHA = 0.05  # level of every test unless told otherwise
 LEVEL = 0.95  # confidence level of every interval unless told otherwise
 ROUNDING = 1e-9  # a spread this small, relative to the values, is rounding: no test set has a billion items
 LARGEST, SMALLEST = 1e75, 1e-75  # numbers outside cannot be squared twice, as intervals of ratios need
@@ -18,7 +17,7 @@ LARGEST, SMALLEST = 1e75, 1e-75  # numbers outside cannot be squared twice, as i
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval, and the method that made it (`t`, `bca`, `bootstrap_t`, `percentile`, `fieller` ...)."""
+    """A confidence interval, and the method that made it (`t`, `shared_variance`, `welch` ...)."""
 
     low: float
     high: float
@@ -55,19 +54,6 @@ def as_matrix(values: ArrayLike, name: str) -> Floats:
         ValueError: empty, not two-dimensional, not finite, or too large or small to compute with.
     """
     return _checked(values, name, 2)
-
-
-def as_labels(values: Sequence[Any] | NDArray[Any], name: str, count: int) -> NDArray[np.int64]:
-    """Any labels (numbers or strings) as indices 0 ... k - 1, in the order of their first appearance.
-
-    Raises:
-        ValueError: not `count` labels.
-    """
-    labels = list(values)
-    if len(labels) != count:
-        raise ValueError(f"{name}: {len(labels)} labels for {count} items")
-    index: dict[Any, int] = {}
-    return np.array([index.setdefault(label, len(index)) for label in labels], dtype=np.int64)
 
 
 def same_shape(**arrays: Floats) -> None:

@@ -39,6 +39,10 @@ LOG_VARIANCE = np.linspace(-5.0, 7.0, 49)  # of a cell, relative to its column's
 ARM_EFFECT = np.linspace(-4.0, 5.0, 31)
 ARM_SPREADS, CELL_SPREADS = (0.5, 1.0, 1.7), (0.5, 1.0, 1.6)
 ARM_WEIGHT = 0.5  # of a column's evidence on its arm: metrics of one training correlate
+# How many variances stand for an unknown one, and how unlikely the least likely of them is (log of its share). A sum
+# over two unknown variances is as long as both together, so it is cut off earlier.
+ALONE, TOGETHER, KNOWN_WELL = (401, 60.0), (121, 25.0), (25, 25.0)
+NEGLIGIBLE = 1e-13  # of the weights, which change no p-value that is printed
 MANY = 1_000  # degrees of freedom from which a variance counts as known
 MEDIAN_VARIANCE = 1.57  # of a median, relative to that of a mean (pi / 2)
 
@@ -107,12 +111,8 @@ class SharedComparison:
         if self.p_value is None:
             return None
         half = _critical(self.errors, self.weights, alpha)
-        low, high = half, half + 10.0 * float(self.errors.max())  # half is found in half of the cases
-        while high - low > 1e-6 * high:
-            middle = 0.5 * (low + high)
-            missed = float(self.weights @ _two_sided_p((middle - half) / self.errors)) / 2.0
-            low, high = (middle, high) if 1.0 - missed < power else (low, middle)
-        return high
+        # What lies `extra` above the critical value is missed with chance p(extra) / 2, where p is that of the test.
+        return half + _critical(self.errors, self.weights, 2.0 * (1.0 - power))
 
 
 def compare_all(samples: Mapping[KeyT, PairedSample], *, min_arms: int = MIN_ARMS) -> dict[KeyT, SharedComparison]:
@@ -151,9 +151,12 @@ def _errors(of_seeds: tuple[Floats, Floats], moments: _Moments, item_df: int) ->
     variances, weights = of_seeds
     of_items, item_weights = np.array([moments.item_error**2]), np.ones(1)
     if moments.item_error > 0.0 and item_df < MANY:
-        of_items, item_weights = _flat_posterior(moments.item_error**2, item_df)
-    total = variances[:, None] / moments.count + of_items
-    return np.sqrt(total).ravel(), (weights[:, None] * item_weights).ravel()
+        rule = ALONE if moments.status == "deterministic" else TOGETHER if item_df < 30 else KNOWN_WELL
+        of_items, item_weights = _flat_posterior(moments.item_error**2, item_df, rule)
+    total = (variances[:, None] / moments.count + of_items).ravel()
+    shares = (weights[:, None] * item_weights).ravel()
+    kept = shares > NEGLIGIBLE * shares.max() if moments.item_error > 0.0 else slice(None)
+    return np.sqrt(total[kept]), shares[kept] / shares[kept].sum()
 
 
 def compare_alone(sample: PairedSample) -> SharedComparison:
@@ -200,7 +203,8 @@ def _posteriors(cells: Mapping[KeyT, _Moments], min_arms: int) -> dict[KeyT, tup
     """Cell -> possible variances over seeds, and their posterior weights."""
     keys = list(cells)
     if len({arm for arm, _ in keys}) < min_arms:
-        return {key: _flat_posterior(cells[key].variance, cells[key].count - 1) for key in keys}
+        rules = {key: TOGETHER if cells[key].item_error > 0.0 else ALONE for key in keys}
+        return {key: _flat_posterior(cells[key].variance, cells[key].count - 1, rules[key]) for key in keys}
     arms, columns = _numbers([arm for arm, _ in keys]), _numbers([column for _, column in keys])
     df = np.array([cells[key].count - 1 for key in keys])
     log_variance = np.log(np.array([cells[key].variance for key in keys]))
@@ -210,17 +214,19 @@ def _posteriors(cells: Mapping[KeyT, _Moments], min_arms: int) -> dict[KeyT, tup
     return {key: (np.exp(level[i] + LOG_VARIANCE), weights[i]) for i, key in enumerate(keys)}
 
 
-def _flat_posterior(variance: float, df: int) -> tuple[Floats, Floats]:
+def _flat_posterior(variance: float, df: int, rule: tuple[int, float]) -> tuple[Floats, Floats]:
     """Possible true variances and their weights, given a sample's.
 
     Under a flat prior of the log variance, df * sample variance / variance is chi-squared, which makes a t-test of a
     z-test.
     """
     # The log of a chi-squared variable: its density falls as exp(df x / 2) to the left, double exponentially to the
-    # right. Weights below e^-60 of the largest change no p-value that is printed.
+    # right, and is smooth, so the trapezoidal rule converges fast.
+    points, depth = rule
+    narrow = math.sqrt(4.0 * depth / df)  # the bounds of a normal density of the same width
     middle = math.log(df)
-    left = middle - max(1.0 + 120.0 / df, 1.3 * math.sqrt(240.0 / df))
-    x = np.linspace(left, middle + math.log1p(60.0 / df + math.sqrt(240.0 / df)), 401 if df < 10 else 61)
+    left = middle - max(1.0 + 2.0 * depth / df, 1.3 * narrow)
+    x = np.linspace(left, middle + math.log1p(depth / df + narrow), points)
     log_density = 0.5 * df * x - 0.5 * np.exp(x)
     density = np.exp(log_density - log_density.max())
     return df * variance / np.exp(x), density / density.sum()
@@ -302,18 +308,23 @@ def _two_sided_p(z: Floats) -> Floats:
 
 
 def _critical(errors: Floats, weights: Floats, alpha: float) -> float:
-    """The |m| at which the p-value is `alpha`: Newton's method on log p inside a shrinking bracket."""
-    low, high = 0.0, float(errors.max()) * normal_quantile(1.0 - alpha / 2.0)
-    middle = math.sqrt(float(weights @ errors**2)) * normal_quantile(1.0 - alpha / 2.0)
-    for _ in range(200):
-        if not low < middle < high:
-            middle = 0.5 * (low + high)
+    """The |m| at which the p-value is `alpha`: Newton's method on log p as a function of log m, inside a bracket."""
+    order = np.argsort(errors)
+    median = errors[order][int(np.searchsorted(np.cumsum(weights[order]), 0.5))]
+    quantile = normal_quantile(1.0 - alpha / 2.0)
+    low, high = 0.0, float(errors.max()) * quantile
+    middle = min(float(median) * quantile, high)
+    for _ in range(100):
         z = middle / errors
         p_value = float(weights @ _two_sided_p(z))
         low, high = (middle, high) if p_value > alpha else (low, middle)
-        slope = -float(weights @ (np.exp(-0.5 * z * z) / errors)) * math.sqrt(2.0 / math.pi)
-        step = -p_value * math.log(p_value / alpha) / slope if p_value > 0.0 and slope < 0.0 else math.inf
-        if abs(step) <= 1e-10 * middle or high - low <= 1e-10 * high:
-            break
-        middle += step
+        # Tails are between those of Cauchy (two seeds), straight lines on these scales, and of the normal.
+        slope = -float(weights @ (np.exp(-0.5 * z * z) * z)) * math.sqrt(2.0 / math.pi)
+        step = p_value * math.log(alpha / p_value) / slope if p_value > 0.0 and slope < 0.0 else math.inf
+        following = middle * math.exp(step) if step < 100.0 else math.inf
+        if not low < following < high:
+            following = 0.5 * (low + high)
+        if abs(following - middle) <= 1e-10 * middle:
+            return following
+        middle = following
     return middle

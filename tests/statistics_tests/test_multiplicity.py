@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.statistics import holm, holm_by_group, holm_distinct
+from harness.statistics import holm, holm_distinct
 
 
 def test_by_hand() -> None:
@@ -45,19 +45,15 @@ def test_rejections_are_the_step_down_procedure() -> None:
         assert {i for i, a in enumerate(holm(p_values)) if a is not None and a <= 0.05} == rejected
 
 
-def test_groups_are_families_of_their_own() -> None:
-    assert holm_by_group([0.01, 0.02, 0.03, None], ["a", "b", "a", "b"]) == pytest.approx([0.02, 0.02, 0.03, None])
-
-
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
 def test_what_is_no_probability_is_refused(p: float) -> None:
     with pytest.raises(ValueError, match="p-value"):
         holm([0.5, p])
 
 
-def test_groups_must_match() -> None:
-    with pytest.raises(ValueError, match="2 p-values, but 1 groups"):
-        holm_by_group([0.1, 0.2], ["a"])
+def test_labels_must_match() -> None:
+    with pytest.raises(ValueError, match="2 p-values, but 1"):
+        holm_distinct([0.1, 0.2], ["a"])
 
 
 def test_comparisons_that_are_one_test_count_once() -> None:

@@ -67,8 +67,7 @@ def notes_of(found: SideBySide) -> list[str]:
     """The lines under the table."""
     notes = [
         f"A: {found.first}; B: {found.second}; each with mean ± sample standard deviation over the seeds",
-        "difference, interval and test are paired over the shared seeds (t-test; Welch's if no seed is shared); "
-        "p is corrected for the number of rows (Holm)",
+        f"{_over(found)}; p is corrected for the number of distinct tests (Holm)",
     ]
     arms_of: dict[str, list[str]] = {}
     for arms, entries in found.settings.items():
@@ -81,6 +80,21 @@ def notes_of(found: SideBySide) -> list[str]:
     return [*notes, *found.notes]
 
 
+def _over(found: SideBySide) -> str:
+    """What interval and test are over, in words."""
+    kinds = []
+    paired = [difference for difference in found.differences if difference.num_pairs]
+    if any(difference.item_error is not None for difference in paired):
+        kinds.append("interval and test are over the shared seeds and the test items")
+    if any(difference.item_error is None and difference.p is not None for difference in paired):
+        kinds.append(
+            "over the shared seeds alone where records hold no references (another test set may say otherwise)"
+        )
+    if any(not difference.num_pairs for difference in found.differences):
+        kinds.append("where no seed is shared, over independent seeds (Welch's t-test)")
+    return ", ".join(kinds) or "one shared seed allows no test"
+
+
 def item_lines(found: ItemChanges) -> list[str]:
     """How the answers to single items differ between two arms."""
     name = found.arms[0] if found.arms[0] == found.arms[1] else f"{found.arms[0]} -> {found.arms[1]}"
@@ -88,12 +102,6 @@ def item_lines(found: ItemChanges) -> list[str]:
         f"{name}: {found.num_changed} of {found.num_items} items of {found.domain} have another output, "
         f"{found.changes.num_better} better, {found.changes.num_worse} worse (over {len(found.seeds)} shared seeds)"
     ]
-    for entry in found.differences:
-        errors = "seeds and items" if len(found.seeds) > 1 else "items"
-        lines.append(
-            f"  {entry.metric}: B - A {entry.difference:+.2f} points, {interval_text(entry.interval)} "
-            f"over {errors}, p {p_text(entry.p)}"
-        )
     return lines
 
 
