@@ -189,7 +189,7 @@ def test_bits_do_not_depend_on_the_cache(
     assert bool(list((tmp_path / "rows").glob("*.rows"))) == ("limit_mb" in budget)
 
 
-class _Killed(BaseException):
+class _Killed(KeyboardInterrupt):
     """Stands for a kill: nothing takes it for a failure."""
 
 
