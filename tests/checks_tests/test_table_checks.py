@@ -77,6 +77,36 @@ def test_no_changed_digit_is_overlooked(table: Table, format: str) -> None:
         assert drifts(table, format, changed), f"line {line + 1}"
 
 
+def _with(table: Table, field: str, factor: float) -> Table:
+    """The table with one number of its first compared cell multiplied."""
+    row, column, cell = next((r, c, x) for r, c, x in table if x.comparison is not None and x.comparison.interval)
+    comparison = cell.comparison
+    assert comparison is not None and comparison.interval is not None and cell.value is not None
+    if field == "value":
+        changed = replace(cell, value=cell.value * factor)
+    else:
+        interval = replace(comparison.interval, low=comparison.interval.low * factor)
+        changed = replace(cell, comparison=replace(comparison, interval=interval))
+    rows = [replace(r, cells={**r.cells, column.id: changed}) if r is row else r for r in table.rows]
+    return replace(table, rows=tuple(rows))
+
+
+@pytest.mark.parametrize(
+    ("field", "factor", "drifts_expected"),
+    [("interval", 1 + 1e-11, False), ("interval", 1 + 1e-5, True), ("value", 1 + 1e-11, True)],
+)
+def test_an_intervals_last_digits_are_the_processors(
+    table: Table, field: str, factor: float, drifts_expected: bool
+) -> None:
+    published = FORMATS["json"].render(_with(table, field, factor))
+    assert bool(drifts(table, "json", published)) is drifts_expected
+
+
+def test_a_key_that_no_table_has_is_a_drift(table: Table) -> None:
+    published = FORMATS["json"].render(_with(table, "interval", 1 + 1e-11))
+    assert drifts(table, "json", published.replace('{\n "name"', '{\n "more": 1,\n "name"', 1))
+
+
 @pytest.mark.parametrize("format", TEXT_FORMATS)
 def test_another_title_is_named_by_its_line(table: Table, format: str) -> None:
     text = FORMATS[format].render(table)

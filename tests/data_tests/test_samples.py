@@ -26,7 +26,8 @@ DATA = DataSettings(corpus="made", source=("home",), target="away")
 
 def corpus_with(classes: dict[str, dict[Split, str]], num: int = 4) -> Corpus:
     """Domain -> split -> its classes, as digits; every example is a group of its own."""
-    domains, splits = {}, {}
+    domains: dict[str, tuple[TextExample, ...]] = {}
+    splits: dict[str, Split] = {}
     for domain, of_domain in classes.items():
         examples = [
             TextExample(f"{domain}/{split}/{label}/{n}", f"{domain} {split} {label} {n}", domain, "text", int(label))

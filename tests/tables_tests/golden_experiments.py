@@ -16,7 +16,7 @@ from harness.config.table import ContrastClaim
 from harness.disk import write_json
 from harness.metrics import constrained_score, forgetting
 from harness.records.schema import Summary, TrialState
-from harness.records.search import Objective, SearchPoint, SearchResult
+from harness.records.search import Objective, SearchPoint, SearchResult, Value
 from harness.records.store import RecordStore, TrialFolder
 
 from .records_by_hand import DomainTables, provenance, write_records
@@ -217,7 +217,7 @@ def write_search(results: Path, arms: tuple[str, ...] = ("residual_add",)) -> No
             Summary(trial_id=trial_id, state=TrialState.COMPLETE, valid={"valid_target/cer": cer}),
             provenance("corpus"),
         )
-        params = {"optim.lr": lr, "adapter.dim": dim, "adapter.adapter_strategy.stochastic_depth": p}
+        params: dict[str, Value] = {"optim.lr": lr, "adapter.dim": dim, "adapter.adapter_strategy.stochastic_depth": p}
         points.append(SearchPoint(arm=arm, number=number, state="complete", params=params, trial_ids=(trial_id,)))
     objective = Objective(metric="valid_target/cer", direction="minimize")
     result = SearchResult(
