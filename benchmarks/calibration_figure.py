@@ -9,7 +9,7 @@ from typing import Any
 from calibration_page import NOISES
 from matplotlib.figure import Figure
 
-from harness.figures.style import DPI, INK, PALETTE, new_figure, save, styled
+from harness.figures.style import INK, PALETTE, new_figure, save, styled
 
 SHOWN = ("gaussian", "spread", "very_skewed", "failing")
 BLUE, ORANGE = PALETTE[:2]
@@ -50,6 +50,5 @@ def draw_calibration(found: Mapping[str, Any]) -> Figure:
 
 
 def save_calibration(figure: Figure, folder: Path) -> None:
-    """calibration.svg, and a calibration.png of half the resolution that print needs: it is for a page."""
-    save(figure, folder, "calibration")
-    figure.savefig(folder / "calibration.png", dpi=DPI // 2, metadata={"Software": None})
+    """calibration.svg."""
+    save(figure, folder, "calibration", ("svg",))

@@ -119,5 +119,5 @@ def test_table_is_rebuilt_to_the_byte(sweep: Sweep) -> None:
 
 
 def test_figures_are_there(sweep: Sweep) -> None:
-    figures = {path.stem for path in (RESULTS / sweep.name / "figures").glob("*.png")}
+    figures = {path.stem for path in (RESULTS / sweep.name / "figures").glob("*.svg")}
     assert len(figures) >= 4
