@@ -22,7 +22,7 @@ from harness.config.trial import TrialConfig
 from harness.data.batching import bucketed_batches
 from harness.seeding import torch_generator
 from harness.training.adapting import adapt
-from harness.training.optim import lr_scale
+from harness.training.optim import lr_at
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 
@@ -66,7 +66,12 @@ class VmapTrials:
                 progress = (epoch + number / len(plans[0])) / first.loop.epochs
                 gradients, _ = step(self.weights, *self._collate(rows))
                 num_steps += 1
-                self._update(gradients, moments, num_steps, progress)
+                self._update(
+                    gradients,
+                    moments,
+                    num_steps,
+                    [lr_at(config.optim, progress, first.loop.epochs * len(plans[0])) for config in self.configs],
+                )
             epochs.append(self.evaluate())
         return [{"number": k, "epochs": [entries[k] for entries in epochs]} for k in range(count)]
 
@@ -80,11 +85,11 @@ class VmapTrials:
         return inputs, lengths, torch.tensor([[int(item.target) for item in items] for items in rows])
 
     @torch.no_grad()
-    def _update(self, gradients: dict[str, Tensor], moments: Any, num_steps: int, progress: float) -> None:
+    def _update(self, gradients: dict[str, Tensor], moments: Any, num_steps: int, rates: list[float]) -> None:
         optims = [config.optim for config in self.configs]
         norms_K = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()]).norm(dim=0)
         scale_K = torch.tensor([optim.clip_norm or torch.inf for optim in optims]) / (norms_K + 1e-6)
-        lr_K = torch.tensor([optim.lr * lr_scale(progress, optim.warmup, optim.decay) for optim in optims])
+        lr_K = torch.tensor(rates)
         decay_K = torch.tensor([optim.weight_decay for optim in optims])
         beta1, beta2 = optims[0].betas
         for name, weight in self.weights.items():

@@ -28,7 +28,7 @@ from harness.data.batching import bucketed_batches
 from harness.seeding import torch_generator
 from harness.tasks.task import evaluate
 from harness.training.adapting import adapt
-from harness.training.optim import lr_scale
+from harness.training.optim import lr_at
 from harness.training.precision import dtype_of
 from harness.training.resources import Resources
 from harness.training.trial import Trial
@@ -167,7 +167,7 @@ class GraphedLoop:
             parts = torch.split(chosen, [len(batch) for batch in batches])
             for number, (batch, chosen_B) in enumerate(zip(batches, parts, strict=True)):
                 progress = (epoch + number / len(batches)) / loop.epochs
-                self.lr.fill_(optim.lr * lr_scale(progress, optim.warmup, optim.decay))
+                self.lr.fill_(lr_at(optim, progress, loop.epochs * len(batches)))
                 self.steps[self.shape_of(batch)].run(chosen_B)
             entries.append(self.evaluate(config))
         return entries

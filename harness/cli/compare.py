@@ -32,9 +32,9 @@ def compare(
         int, typer.Option(min=0, help="Items to show: so many that got better, and so many that got worse.")
     ] = 0,
 ) -> None:
-    """Compare two experiments, results folders, arms or files of outputs, paired where seeds and items are shared.
+    """Compare two experiments, arms or files of outputs.
 
-    A file of outputs holds a key, a reference and a hypothesis for each test item: a table with a header, the
+    Seeds and test items that both have are paired. A file of outputs holds a key, a reference and a hypothesis for each test item: a table with a header, the
     predictions.jsonl of a record, a NeMo manifest with pred_text, or the samples_*.jsonl of lm-evaluation-harness.
     """
     must_be_in(format, FORMATS, f"--format {format!r}")

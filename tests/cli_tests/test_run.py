@@ -90,7 +90,7 @@ def test_some_arms_and_seeds(cli: Cli, short: Path, tmp_path: Path) -> None:
     result = cli("run", short, "--arm", "residual_add", "--arm", "frozen", "--seed", "1", "--quiet")
     assert result.code == 0
     assert [row.split("|")[:2] for row in rows(result)] == [
-        ["frozen", "2"],  # one trial, which is that of every seed
+        ["frozen", "1"],  # one trial, which is that of every seed
         ["head_onlyᵃ", "0/2"],
         ["residual_addᵇ", "1/2"],
     ]

@@ -60,7 +60,7 @@ def test_a_run_that_is_killed_again_and_again(tiny_text_files: TinyText, start: 
     command = ["run", experiment, "--wandb", "off", "--results"]
     code, whole_out, err = finish(start(*command, tmp_path / "whole"))
     assert (code, err) == (0, "")
-    assert "6 trials, 0 finished, 6 to train" in whole_out
+    assert "6 trials (5 distinct), 0 finished, 5 to train" in whole_out
 
     rng = random.Random(20261122)
     results = tmp_path / "killed" / NAME

@@ -23,7 +23,7 @@ def test_published_text() -> None:
     found = text_of(load_sources(ROOT / "results", "text_strategies"))
     assert list(found) == ["Data", "Backbone", "Training", "Arms and seeds", "Statistics"]
     assert "The target is “tweets”, with 600 training examples" in found["Data"]
-    assert "Test items: 626 (“tweets”), 1,577 (“movie”) and 581 (“product”)." in found["Data"]
+    assert "Test items: 2,597 (“tweets”), 1,577 (“movie”) and 581 (“product”)." in found["Data"]
     assert "4-layer Transformer" in found["Backbone"]
     assert "nothing is trained in frozen" in found["Backbone"].lower()
     assert "adapters are trained in the frozen model in the other 5 rows" in found["Backbone"]

@@ -25,6 +25,27 @@ RESULT = SearchResult(
 )
 
 
+FROZEN = {
+    "fingerprint": "f",
+    "objectives": [{"metric": "valid_target/accuracy", "direction": "maximize"}],
+    "constraints": [],
+    "space": {KEY: {"type": "log_float", "low": 1e-4}},
+    "sampler": {"name": "tpe"},
+    "pruner": {"name": "none"},
+    "budget": {"trials": 3},
+    "search": {"seeds": [1000]},
+    "race": {"seeds": [], "candidates": 1},
+    "confirm": {"seeds": [0], "rules": ["best"]},
+    "arms": {
+        "l2": {
+            "trials": {"complete": 1},
+            "winners": {"best": {"trial": 0, "params": {}, "validation": {}, "standard_error": None}},
+            "raced": [],
+        }
+    },
+}
+
+
 def write_record(
     path: Path, seed: int, state: str = "complete", *, num_epochs: int = 3, train: str = "adapter", l2: float = 0.0
 ) -> TrialFolder:
@@ -67,7 +88,7 @@ def write_sweep(results: Path) -> Path:
     write_record(store.path / "search" / "5eaf", 2, l2=0.1)  # the race: point 0's settings on another seed
     write_record(store.path / "search" / "aaaa", 1, l2=0.7)
     write_json(store.path / "search.json", RESULT.model_dump(mode="json"))
-    write_json(store.path / "frozen.json", {"space": {KEY: {"low": 1e-4}}, "arms": {"l2": {"winners": {"trial": 0}}}})
+    write_json(store.path / "frozen.json", FROZEN)
     write_figure(store.path / "figures" / "front.png")
     return store.path
 
