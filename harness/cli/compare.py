@@ -34,8 +34,9 @@ def compare(
 ) -> None:
     """Compare two experiments, arms or files of outputs.
 
-    Seeds and test items that both have are paired. A file of outputs holds a key, a reference and a hypothesis for each test item: a table with a header, the
-    predictions.jsonl of a record, a NeMo manifest with pred_text, or the samples_*.jsonl of lm-evaluation-harness.
+    Seeds and test items that both have are paired. A file of outputs holds a key, a reference and a hypothesis for each
+    test item: a table with a header, the predictions.jsonl of a record, a NeMo manifest with pred_text, or the
+    samples_*.jsonl of lm-evaluation-harness.
     """
     must_be_in(format, FORMATS, f"--format {format!r}")
     from harness.checks.compare import compare_sides

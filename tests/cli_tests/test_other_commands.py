@@ -40,10 +40,8 @@ def test_pretrain_without_its_corpus(cli: Cli, tiny_text_files: TinyText, tmp_pa
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     result = cli("pretrain", "r.yaml")
     assert result.code == 2
-    assert (
-        result.error
-        == f"gone.jsonl: cannot be read: No such file or directory; looked in {tmp_path}, the current folder"
-    )
+    missing = "gone.jsonl: cannot be read: No such file or directory"
+    assert result.error == f"{missing}; looked in {tmp_path}, the current folder"
 
 
 def test_data_list(cli: Cli) -> None:

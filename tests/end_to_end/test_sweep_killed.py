@@ -130,6 +130,7 @@ def test_the_search_says_what_it_did(uninterrupted: Path) -> None:
     assert "tuned with 8 trials" in (uninterrupted / "table.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.timeout(900)
 def test_killed_at_ten_random_moments(
     tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path
 ) -> None:
