@@ -14,7 +14,10 @@ def status(
     results: Results = RESULTS,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until it is finished.")] = False,
 ) -> None:
-    """Show how a sweep or an experiment is going: of each arm what has ended, runs or failed; best trial, time left."""
+    """Show how a sweep or an experiment is going.
+
+    Of each arm: what has ended, runs or failed; the best trial; the time that is left.
+    """
     from harness.cli.views.status import show_status
 
     show_status(name, results, watch)

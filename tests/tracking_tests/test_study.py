@@ -32,7 +32,7 @@ def test_on_wandb(path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: py
     assert (run.group, run.job_type, run.tags) == ("sweep", "study", ("complete",))
     assert run.run_id == study.run_id and run.run_id.startswith("study-")
     assert run.config["space"] == {KEY: {"type": "log_float", "low": 1e-4}}
-    assert run.config["frozen"]["arms"]["l2"]["winners"] == {"trial": 0}
+    assert run.config["frozen"]["arms"]["l2"]["winners"]["best"]["trial"] == 0
     kinds = {key: run.summary[f"{key}/_type"] for key in ("ablation", "search", "figures/front")}
     assert kinds == {"ablation": "table-file", "search": "table-file", "figures/front": "image-file"}
     assert (run.summary["ablation/nrows"], run.summary["search/nrows"]) == (2, 3)
