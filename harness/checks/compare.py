@@ -15,7 +15,7 @@ from harness.checks.sides import Side, pair_arms
 from harness.config.trees import flatten, show
 from harness.errors import UserError, must_be_in
 from harness.metrics import RECORDED, split_name
-from harness.records.schema import Record
+from harness.records.schema import Record, check_config
 from harness.statistics import ALPHA, LEVEL, Interval, UnpairedComparison, compare_unpaired, holm_distinct
 from harness.tables.cells import ResolvedMetric
 from harness.tables.comparisons import Difference as TestedDifference
@@ -88,6 +88,9 @@ def compare_sides(one: Side, other: Side, metrics: Sequence[str] = ()) -> SideBy
         UserError: no arm of one is in the other, or a metric is in neither's records (the choices are named).
     """
     pairs, alone = pair_arms(one, other)
+    for side, arm in [(side, arm) for pair in pairs for side, arm in zip((one, other), pair, strict=True)]:
+        for record in side.trials[arm].values():
+            check_config(record, f"{side.asked}: record {record.trial_id}: config.json")
     chosen = choose_metrics(one, other, pairs, metrics)
     shelf = ReferenceShelf()
     notes = [f"{arm} is not compared: the other side has no such arm" for arm in alone]

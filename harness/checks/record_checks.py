@@ -15,15 +15,27 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
 from harness.checks.findings import Findings, cell_name, same_number
 from harness.config.trial import describe_old, is_deterministic, trial_id_of, version_of
 from harness.errors import TrialError, UserError
 from harness.metrics import METRICS, constrained_score, forgetting
+from harness.records.files import first_problem
 from harness.records.predictions import PredictedItem, group_digest, read_predictions, read_test_items
 from harness.records.schema import Record, Summary
 from harness.records.store import TrialFolder
 from harness.records.task import primary_of, task_of
 from harness.tasks.references import References, ReferenceShelf
+
+
+class _Epoch(BaseModel):
+    """What is read of a line of a log."""
+
+    metrics: dict[str, float]
+
+
+LOG = TypeAdapter(list[_Epoch])
 
 
 @dataclass(frozen=True)
@@ -108,8 +120,10 @@ def check_log(place: Place, record: Record, findings: Findings) -> None:
     summary = record.summary
     try:
         log = place.folder.read_log()
-    except TrialError as error:
-        findings.check(False, "", place.record, str(error))
+        LOG.validate_python(log)
+    except (TrialError, ValidationError) as error:
+        problem = f"log.jsonl: {first_problem(error)}" if isinstance(error, ValidationError) else str(error)
+        findings.check(False, "", place.record, problem)
         return
     what = "epochs and validation metrics are those of the log"
     findings.check(

@@ -66,7 +66,7 @@ class SweepFolder:
         Raises:
             UserError: it is missing or corrupt.
         """
-        record = self.folder(trial_id).record()
+        record = self.folder(trial_id).whole_record()
         if record is None:
             raise UserError(f"search/{trial_id}: no finished record there")
         return record

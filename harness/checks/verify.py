@@ -81,7 +81,7 @@ def check_records(
         for seed, trial_id in seeds.items():
             place = Place(arm, seed, store.trial(trial_id))
             try:
-                record = place.folder.record()
+                record = place.folder.whole_record()
             except UserError as error:
                 findings.check(False, "", place.record, str(error))
                 continue

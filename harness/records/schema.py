@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.config.notes import ManifestNote, RecordNote
 from harness.config.rows import RowId, row_of_old_name
-from harness.errors import TrialError
+from harness.errors import TrialError, UserError
 
 RECORD_VERSION = 1
 
@@ -109,6 +109,27 @@ def assert_sealed(summary: Summary) -> None:
         raise TrialError("sealed", f"a search record must hold no test number, but it has {', '.join(leaked)}")
 
 
+class _RecordedData(BaseModel):
+    corpus: str
+    options: dict[str, Any] | None = None
+    source: list[str]
+    target: str
+
+
+class _RecordedLoop(BaseModel):
+    precision: str
+    device: str
+
+
+class RecordedConfig(BaseModel):
+    """What readers of records rely on in the config of a trained trial, in every version."""
+
+    data: _RecordedData
+    loop: _RecordedLoop
+    train: str
+    seed: int
+
+
 class Record(_Schema):
     """A trial's config, summary and provenance."""
 
@@ -116,6 +137,20 @@ class Record(_Schema):
     config: dict[str, Any]
     summary: Summary
     provenance: Provenance | None
+
+
+def check_config(record: Record, place: str) -> None:
+    """Refuse a record whose config lacks a part that a trained trial has.
+
+    Raises:
+        UserError: it does, or a part is of another kind; `place` is named.
+    """
+    try:
+        RecordedConfig.model_validate(record.config)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{place}: {where}: {problem['msg']}; get the record again, or train it again") from error
 
 
 class Declared(_Schema):

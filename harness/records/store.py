@@ -23,7 +23,7 @@ from harness.disk import append_line, json_bytes, parse_lines, write_atomically,
 from harness.errors import UserError, must_be_in
 from harness.records.files import FolderFiles, RecordFiles, read_json, read_model
 from harness.records.packed import FOLDERS, PackedTrial, packed_records
-from harness.records.schema import Manifest, Provenance, Record, Summary
+from harness.records.schema import Manifest, Provenance, Record, Summary, check_config
 
 __all__ = ["MANIFEST", "RecordStore", "TrialFolder", "read_json"]
 
@@ -118,6 +118,13 @@ class TrialFolder:
         provenance = files.model("provenance.json", Provenance)
         config = place_recorded(_config_of(files), provenance.places if provenance else {}, self.path)
         return Record(trial_id=self.trial_id, config=config, summary=summary, provenance=provenance)
+
+    def whole_record(self) -> Record | None:
+        """As `record`; its config must have the parts of a trained trial's (`RecordedConfig`), or it is corrupt too."""
+        record = self.record()
+        if record is not None:
+            check_config(record, f"{self.files.place}: config.json")
+        return record
 
     def is_finished(self) -> bool:
         """Whether there is a summary (it is not read)."""

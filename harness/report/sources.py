@@ -146,7 +146,7 @@ def load_sources(results: Path, name: str) -> Sources:
     records = {}
     for arm, seeds in manifest.arms.items():
         for seed, trial_id in seeds.items():
-            record = store.trial(trial_id).record()
+            record = store.trial(trial_id).whole_record()
             if record is not None:
                 records[arm, seed] = record
     if not any(record.summary.state == "complete" for record in records.values()):

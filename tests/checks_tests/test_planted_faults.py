@@ -283,7 +283,8 @@ def test_data_notes_removed_from_all_summaries_are_found(tmp_path: Path) -> None
         change(path, lambda content: content.update(notes=[]))
     publish(store)
     rebuild(store)
-    assert sum("the record was changed" in drift for drift in drifts_of(store)) == 36
+    num_records = len(store.finished())
+    assert sum("the record was changed" in drift for drift in drifts_of(store)) == num_records > 30
 
 
 def test_what_is_forged_with_every_digest_made_again_is_not_found(tiny_results: Path, tmp_path: Path) -> None:

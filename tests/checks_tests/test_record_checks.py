@@ -191,6 +191,29 @@ def test_a_lost_prediction_is_told(store: RecordStore) -> None:
     assert "not the" in drift.message
 
 
+@pytest.mark.parametrize(
+    ("file", "edit"),
+    [
+        ("config.json", lambda c: c.update(loop="x")),
+        ("config.json", lambda c: c.pop("data")),
+        ("config.json", lambda c: c["data"].update(source=3)),
+        ("config.json", lambda c: c.update(train=None)),
+    ],
+)
+def test_a_config_with_parts_of_another_kind_is_one_drift(store: RecordStore, file: str, edit: Any) -> None:
+    change(store, "better", 1, file, edit)
+    (drift,) = findings_of(store).drifts
+    assert "config.json: " in drift.message
+
+
+@pytest.mark.parametrize("line", ['{"metrics": {"valid_target/macro_f1": "x"}}', "{}", "3", '{"metrics": 4}'])
+def test_a_log_with_parts_of_another_kind_is_found(store: RecordStore, line: str) -> None:
+    without_digests(store)
+    (store.trial(store.manifest().arms["better"][1]).path / "log.jsonl").write_text(line + "\n", encoding="utf-8")
+    (drift,) = findings_of(store).drifts
+    assert drift.place.startswith("better, seed 1") and "log.jsonl: 0: " in drift.message
+
+
 @pytest.mark.parametrize("content", ["{", '{"domain": 1}\n', "no json\n"])
 def test_corrupt_predictions_are_one_drift(store: RecordStore, content: str) -> None:
     without_digests(store)
