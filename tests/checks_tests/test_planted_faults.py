@@ -246,8 +246,10 @@ def plant(store: RecordStore, fault: Plant, form: str, rebuilt: bool) -> list[st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rebuilt", [False, True], ids=["tables kept", "tables rebuilt"])
-@pytest.mark.parametrize("form", ["folders", "published", "older"])
+@pytest.mark.timeout(1800)  # some hundred tables
+@pytest.mark.parametrize(
+    ("form", "rebuilt"), [("folders", False), ("folders", True), ("published", True), ("older", True)]
+)
 @pytest.mark.parametrize("name", ["tiny_strategies", "tiny_sweep"])
 def test_planted_faults_are_found(name: str, form: str, rebuilt: bool, tiny_results: Path, tmp_path: Path) -> None:
     """All in one test a form, so that one failure does not hide the others: it lists what was missed."""
