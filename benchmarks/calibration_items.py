@@ -21,7 +21,7 @@ from harness.metrics.macro_f1 import macro_f1_influences
 from harness.records.predictions import read_predictions
 from harness.records.store import RecordStore
 from harness.seeding import rng as named_rng
-from harness.statistics import Influence, PairedSample, compare_alone, item_variance
+from harness.statistics import Influence, PairedSample, compare_alone
 from harness.statistics.samples import Floats
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -101,7 +101,7 @@ def coverage(truth: float, scale: float, draw: Draw, *name: str | int) -> float:
     for index in range(sets):
         value, influences, groups = draw(named_rng(0, "calibration", *name, index))
         blocks = Influence.of_items(influences, [str(group) for group in groups])
-        sample = PairedSample(np.array([value]), item_variance([blocks]), len(blocks.blocks) - 1, deterministic=True)
+        sample = PairedSample.over_items(np.array([value]), [blocks], deterministic=True)
         interval = compare_alone(sample).interval()
         hits += interval is not None and interval.contains(truth)
     return hits / sets

@@ -16,7 +16,7 @@ import numpy as np
 from harness.checks.output_files import OutputItem, SystemOutputs, read_outputs
 from harness.errors import UserError, must_be_in
 from harness.metrics import METRICS
-from harness.statistics import ALPHA, Influence, Interval, PairedSample, combine, compare_alone, holm, item_variance
+from harness.statistics import ALPHA, Influence, Interval, PairedSample, compare_alone, holm
 from harness.statistics.samples import Floats
 
 MAX_CLASSES = 50  # different references from which they are taken for texts
@@ -173,11 +173,8 @@ def _own(
 
 
 def _difference(metric: str, first: float, second: float, influence: Floats, groups: Sequence[str]) -> OutputDifference:
-    blocks = combine([(1.0, Influence.of_items(influence, groups))])
-    variance = item_variance([blocks])
-    sample = PairedSample(
-        np.array([second - first]), variance, item_df=max(1, len(blocks.blocks) - 1), deterministic=True
-    )
+    blocks = Influence.of_items(influence, groups)
+    sample = PairedSample.over_items(np.array([second - first]), [blocks], deterministic=True)
     found = compare_alone(sample)
     return OutputDifference(metric, first, second, second - first, found.interval(), found.p_value)
 

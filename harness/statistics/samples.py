@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,10 +28,6 @@ class Interval:
         """Whether `value` lies in it, ends included."""
         return self.low <= value <= self.high
 
-    def within(self, low: float, high: float) -> Interval:
-        """The part of it that lies in [low, high], where the true value must lie."""
-        return replace(self, low=min(max(self.low, low), high), high=max(min(self.high, high), low))
-
     @property
     def half_width(self) -> float:
         """Half of its length."""
@@ -54,17 +50,6 @@ def as_matrix(values: ArrayLike, name: str) -> Floats:
         ValueError: empty, not two-dimensional, not finite, or too large or small to compute with.
     """
     return _checked(values, name, 2)
-
-
-def same_shape(**arrays: Floats) -> None:
-    """Refuse arrays that cannot be paired.
-
-    Raises:
-        ValueError: their shapes differ.
-    """
-    if len({array.shape for array in arrays.values()}) > 1:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(f"paired values must have the same shape, not {shapes}")
 
 
 def is_constant(values: Floats, scale: float | None = None) -> bool:

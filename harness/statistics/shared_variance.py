@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.statistics.distributions import normal_quantile
+from harness.statistics.item_error import Influence, combine, item_variance
 from harness.statistics.samples import LEVEL, Floats, Interval, as_vector, check_level
 
 MIN_ARMS = 6  # compared arms below which variances are not shared; docs/explanation/statistics.md has the measurements
@@ -71,6 +72,18 @@ class PairedSample:
     resolution: float = 0.0
     deterministic: bool = False
 
+    @classmethod
+    def over_items(
+        cls, differences: Floats, by_seed: Sequence[Influence], resolution: float = 0.0, deterministic: bool = False
+    ) -> PairedSample:
+        """A sample whose items are known.
+
+        Args:
+            by_seed: the influences of the items on the difference, one a seed (one alone where it is deterministic).
+        """
+        num_blocks = len(combine([(1.0, each) for each in by_seed]).blocks)
+        return cls(differences, item_variance(by_seed), max(1, num_blocks - 1), resolution, deterministic)
+
 
 @dataclass(frozen=True)
 class SharedComparison:
@@ -80,7 +93,7 @@ class SharedComparison:
         status: `tested`; `deterministic`: tested over items alone; or why there is no test: `one_pair` (one seed),
             `identical`, `constant` (every seed gives the same difference, and no items are known).
         errors: shape [k], possible standard errors of the mean, with their posterior `weights` (they sum to 1).
-        seed_error, item_error: the standard errors that seeds and items contribute (posterior mean of the variance).
+        seed_error, item_error: the standard errors that seeds (by the sample's variance) and items contribute.
         p_value: two-sided; None where there is no test.
     """
 
@@ -105,9 +118,14 @@ class SharedComparison:
         """The smallest true difference that this test finds with chance `power` at level `alpha`; None without a test.
 
         For a table pass the level at which Holm's correction begins: alpha divided by the number of tests.
+
+        Raises:
+            ValueError: alpha is no probability, or the power is not above a half.
         """
         check_level(alpha, "alpha")
         check_level(power, "power")
+        if power <= 0.5:
+            raise ValueError(f"power {power!r} must be above 0.5: what the test just marks is found half of the time")
         if self.p_value is None:
             return None
         half = _critical(self.errors, self.weights, alpha)
@@ -180,8 +198,6 @@ def _check(key: Key, sample: PairedSample) -> _Moments:
         raise ValueError(f"item variance {sample.item_variance!r} of {where} must be finite and not negative")
     count = len(differences)
     scale = float(np.abs(differences).max())
-    if scale > 1e150 or 0.0 < scale < 1e-150:
-        raise ValueError(f"differences of {where}: {scale:g} is too large or too small a number to be squared")
     mean, item_error = float(differences.mean()), math.sqrt(sample.item_variance)
     variance = float(differences.var(ddof=1)) if count > 1 else 0.0
     if scale == 0.0 and item_error == 0.0:

@@ -19,7 +19,7 @@ from harness.errors import UserError
 from harness.metrics import METRICS, as_error, split_name
 from harness.records.predictions import PredictedItem
 from harness.records.schema import Record
-from harness.statistics.item_error import Influence, combine, item_variance
+from harness.statistics.item_error import Influence, combine
 from harness.statistics.samples import LARGEST, SMALLEST
 from harness.statistics.shared_variance import PairedSample
 from harness.tables.cells import ResolvedMetric
@@ -83,9 +83,7 @@ class SeedScores:
         if self.influences is None:
             return PairedSample(values, deterministic=self.deterministic)
         found = list(self.influences.values())[: 1 if self.deterministic else None]
-        num_blocks = len(combine([(1.0, each) for each in found]).blocks)
-        variance = item_variance(found)
-        return PairedSample(values, variance, max(1, num_blocks - 1), self.step, self.deterministic)
+        return PairedSample.over_items(values, found, self.step, self.deterministic)
 
     @property
     def item_error(self) -> float | None:

@@ -104,6 +104,12 @@ def test_the_detectable_difference_is_found_as_often_as_it_says() -> None:
     assert 0.65 < hits / 200 < 0.92  # 80 % is promised; the difference is a median over tables
 
 
+@pytest.mark.parametrize("power", [0.5, 0.2])
+def test_a_power_of_a_half_or_less_is_refused(power: float) -> None:
+    with pytest.raises(ValueError, match=f"power {power} must be above 0.5"):
+        compare_alone(PairedSample(np.array([1.0, 2.0, 4.0]))).detectable(0.05, power)
+
+
 def test_where_no_test_is_possible_none_is_made() -> None:
     one = compare_alone(PairedSample(np.array([2.0]), item_variance=0.1))
     assert (one.status, one.p_value, one.interval(), one.detectable(0.05)) == ("one_pair", None, None, None)
