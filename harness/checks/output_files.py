@@ -7,14 +7,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.data.corpora.local_rows import Row, read_rows
+from harness.data.corpora.local_rows import Row, read_json_objects, read_rows
 from harness.errors import UserError
 
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".json")
@@ -64,7 +63,7 @@ def read_outputs(path: Path) -> SystemOutputs:
     """
     rows, notes = read_rows(path)
     if "doc_id" in rows[0].columns and any(name in rows[0].columns for name in ("resps", "filtered_resps")):
-        return _lm_evaluation(path)
+        return _lm_evaluation(path, list(read_json_objects(path)))  # with its lists and numbers, which a row has not
     names = {
         what: _column(path, rows[0], what, known)
         for what, known in (("key", KEYS), ("reference", REFERENCES), ("hypothesis", HYPOTHESES))
@@ -103,31 +102,8 @@ def _value(row: Row, name: str) -> str:
     return row.columns[name]
 
 
-def _objects(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    found = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        place = f"{path}, line {number}"
-        try:
-            content = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{place}: not JSON, of which every line should hold one object") from error
-        if not isinstance(content, dict):
-            raise UserError(f"{place}: expected a JSON object, got {line[:40]!r}")
-        found.append((place, content))
-    if not found:
-        raise UserError(f"{path}: holds no outputs")
-    return found
-
-
-def _lm_evaluation(path: Path) -> SystemOutputs:
+def _lm_evaluation(path: Path, objects: Sequence[tuple[str, dict[str, Any]]]) -> SystemOutputs:
     """The samples of lm-evaluation-harness: a document may stand there once for each filter of its answers."""
-    objects = _objects(path)
     filters = list(dict.fromkeys(str(content.get("filter", "none")) for _, content in objects))
     items: dict[str, OutputItem] = {}
     scores: dict[str, dict[str, float]] = {}
@@ -146,8 +122,11 @@ def _lm_evaluation(path: Path) -> SystemOutputs:
                 by_key[key] = float(value)
             elif isinstance(named, list):
                 unusable.add(str(metric))
-    scores = {name: by_key for name, by_key in scores.items() if len(by_key) == len(items)}
-    if not scores:
-        raise UserError(f"{path}: no document has a score that is a number, so there is nothing to compare")
     notes = [f"{path.name}: {metric} is not compared: it is no number a document" for metric in sorted(unusable)]
-    return SystemOutputs(path, items, scores, tuple(notes))
+    for name, by_key in scores.items():
+        if len(by_key) < len(items) and name not in unusable:
+            notes.append(f"{path.name}: {name} is not compared: {len(by_key)} of {len(items)} documents have it")
+    whole = {name: by_key for name, by_key in scores.items() if len(by_key) == len(items)}
+    if not whole:
+        raise UserError(f"{path}: no document has a score that is a number, so there is nothing to compare")
+    return SystemOutputs(path, items, whole, tuple(notes))

@@ -112,6 +112,16 @@ def test_scores_of_lm_evaluation_are_taken_as_they_are(tmp_path: Path) -> None:
     assert any("ppl is not compared" in note for note in found.notes)
 
 
+def test_a_score_that_some_documents_lack_is_told(tmp_path: Path) -> None:
+    for name in "ab":
+        lines(tmp_path / f"{name}.jsonl", [
+            {"doc_id": i, "target": "x", "resps": [["y"]], "metrics": ["acc", *["f1"] * (i > 0)], "acc": 1.0,
+             **({"f1": 0.5} if i > 0 else {})} for i in range(4)])  # fmt: skip
+    found = compare_outputs(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert [difference.metric for difference in found.differences] == ["acc"]
+    assert "a.jsonl: f1 is not compared: 3 of 4 documents have it" in found.notes
+
+
 def test_what_only_one_file_has_is_told(classes: tuple[Path, Path, np.ndarray]) -> None:
     first, second, _ = classes
     second.write_text("".join(second.read_text().splitlines(keepends=True)[:-30]))

@@ -45,7 +45,7 @@ def read_rows(path: Path) -> tuple[list[Row], list[str]]:
     elif path.suffix.lower() in (".csv", ".tsv"):
         rows = _read_table(path, notes)
     elif path.suffix.lower() in (".jsonl", ".json", ".ndjson"):
-        rows = list(_read_json(path))
+        rows = [_json_row(place, item, path) for place, item in read_json_objects(path)]
     else:
         raise DataError(f"{path}: not a manifest; expected {FILE_HELP}")
     if not rows:
@@ -73,17 +73,20 @@ def _read_table(path: Path, notes: list[str]) -> list[Row]:
     ]
 
 
-def _read_json(path: Path) -> Iterator[Row]:
-    """Yield the rows of a file with one object a line, or (`.json` only) one array of objects."""
+def read_json_objects(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield place and content of each object: of a file with one a line, or (`.json` only) with one array of them.
+
+    Raises DataError for what is no JSON; whether an item is an object is the caller's to check.
+    """
     text = read_file(path)
     if path.suffix.lower() == ".json" and text.lstrip().startswith("["):
         for number, item in enumerate(_parse_json(str(path), text), start=1):
-            yield _json_row(f"{path}, object {number}", item, path)
+            yield f"{path}, object {number}", item
         return
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             place = f"{path}, line {number}"
-            yield _json_row(place, _parse_json(place, line), path)
+            yield place, _parse_json(place, line)
 
 
 def _parse_json(place: str, text: str) -> Any:
