@@ -29,9 +29,7 @@ LEAST_CHARACTERS = 8  # below them too little is left to tell copies from short 
 
 def clean_text(text: str) -> str:
     """Return `text` with HTML entities resolved, composed (NFC), single spaces, and without invisible characters."""
-    unescaped = html.unescape(html.unescape(text))  # twice: "&amp;amp;" occurs
-    readable = CONTROL.sub(" ", LOST.sub(" ", WIDTHLESS.sub("", unescaped)))
-    return " ".join(unicodedata.normalize("NFC", LOOSE_JOINERS.sub("", readable)).split())
+    return _readable(html.unescape(html.unescape(text)), lost=" ")  # twice: "&amp;amp;" occurs
 
 
 def clean_name(name: str) -> str:
@@ -39,8 +37,13 @@ def clean_name(name: str) -> str:
 
     Composed (NFC), single spaces, and without invisible characters, as `clean_text` does; entities stay as they are.
     """
-    readable = CONTROL.sub(" ", LOST.sub("\ufffd", WIDTHLESS.sub("", name)))
-    return " ".join(unicodedata.normalize("NFC", LOOSE_JOINERS.sub("", readable)).split())
+    return _readable(name, lost="\ufffd")
+
+
+def _readable(text: str, lost: str) -> str:
+    """Return `text` composed, with single spaces, without what cannot be seen, and `lost` for what no one can read."""
+    visible = CONTROL.sub(" ", LOST.sub(lost, WIDTHLESS.sub("", text)))
+    return " ".join(unicodedata.normalize("NFC", LOOSE_JOINERS.sub("", visible)).split())
 
 
 def copy_key(text: str) -> str:
