@@ -13,13 +13,14 @@ from harness.checks.findings import Findings
 from harness.errors import UserError, first_line
 from harness.records.digests import DIGESTS, Digests, file_digests, key_of, read_digests, record_digest
 from harness.records.launches import differences, launch_notes, trial_ids
+from harness.records.packed import FOLDERS
 from harness.records.schema import Manifest, Record
 from harness.records.store import MANIFEST, RecordStore, TrialFolder
 
 
 def check_launched(store: RecordStore, manifest: Manifest | None, findings: Findings) -> Digests | None:
     """All checks of this file; `manifest` is None for a sweep before its confirm phase. Returns the digests, if any."""
-    finished = {key_of(folder): folder for kind in ("records", "search") for folder in store.finished(kind)}
+    finished = {key_of(folder): folder for kind in FOLDERS for folder in store.finished(kind)}
     if manifest is not None:
         check_plan(manifest, findings)
         check_unused(manifest, finished, findings)

@@ -14,13 +14,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from harness.disk import append_line, read_lines
 from harness.errors import TrialError
+from harness.records.provenance import utc_now
 
 INTERVAL_S = 2.0
 PROC = Path("/proc")
@@ -149,7 +149,7 @@ def _record(folder: Path, peak: PeakUse | None, num_jobs: int) -> None:
     if peak is None or not folder.is_dir():
         return
     content = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "at": utc_now(),
         "jobs": num_jobs,
         "peak_mb": round(peak.peak_mb, 1),
         "processes": peak.num_processes,

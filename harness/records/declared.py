@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
+from harness.records.launches import trial_ids
+from harness.records.provenance import utc_now
 from harness.records.schema import Declared, Manifest
 from harness.records.store import MANIFEST, RecordStore
 
@@ -19,11 +20,10 @@ def declare_claims(store: RecordStore, manifest: Manifest, claims: Mapping[str, 
         claims: id -> what is claimed.
     """
     known = store.manifest().claims if (store.path / MANIFEST).exists() else {}
-    ids = {trial_id for seeds in manifest.arms.values() for trial_id in seeds.values()}
     new = {claim: text for claim, text in claims.items() if claim not in known}
     if not new:
         return manifest.model_copy(update={"claims": known})
-    num_finished = sum(store.trial(trial_id).summary() is not None for trial_id in ids)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    num_finished = sum(store.trial(trial_id).summary() is not None for trial_id in trial_ids(manifest.arms))
+    now = utc_now()
     added = {claim: Declared(text=text, at=now, num_finished=num_finished) for claim, text in new.items()}
     return manifest.model_copy(update={"claims": {**known, **added}})

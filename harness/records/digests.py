@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,13 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.config.base import content_hash
 from harness.disk import json_bytes, write_json
 from harness.records.files import read_model
+from harness.records.packed import FOLDERS
+from harness.records.provenance import utc_now
 from harness.records.schema import Manifest
 from harness.records.store import MANIFEST, RecordStore, TrialFolder
 
 DIGESTS = "digests.json"
 RECORD_FILES = ("config.json", "log.jsonl", "predictions.jsonl", "summary.json", "provenance.json")
 PLAN_FILES = (MANIFEST, "search.json", "frozen.json")
-FOLDERS = ("records", "search")
 Source = Literal["launch", "later"]
 
 
@@ -118,7 +119,7 @@ def take_digests(store: RecordStore, by: Source) -> Digests | None:
 def _with_missing(store: RecordStore, known: Digests, by: Source) -> Digests:
     missing = [folder for kind in FOLDERS for folder in store.finished(kind) if key_of(folder) not in known.records]
     fresh = {key_of(folder): record_digest(folder) for folder in missing}
-    taken = (*known.taken, Taken(at=_now(), by=by, records=fresh)) if fresh else known.taken
+    taken = (*known.taken, Taken(at=utc_now(), by=by, records=fresh)) if fresh else known.taken
     return known.model_copy(update={"files": {**file_digests(store), **known.files}, "taken": taken})
 
 
@@ -141,14 +142,18 @@ def write_plan_file(store: RecordStore, name: str, content: Any) -> None:
 def _take_file(store: RecordStore, name: str) -> None:
     known = read_digests(store)
     if known is not None:
-        files = {**known.files, name: file_digests(store)[name]}
+        files = {**known.files, name: _file_digest(store.path / name)}
         _write(store, known.model_copy(update={"files": files}))
 
 
 def file_digests(store: RecordStore) -> dict[str, str]:
     """The digests of those of `PLAN_FILES` that are there."""
     paths = (store.path / name for name in PLAN_FILES)
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.exists()}
+    return {path.name: _file_digest(path) for path in paths if path.exists()}
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def record_digest(folder: TrialFolder) -> str:
@@ -173,7 +178,3 @@ def _write(store: RecordStore, digests: Digests) -> Digests:
     if read_digests(store) != whole:
         write_json(store.path / DIGESTS, whole.model_dump(mode="json"))
     return whole
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -6,12 +6,12 @@ of a smaller budget) are named in a note of the manifest, which the table prints
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.config.notes import Note
 from harness.config.table import TableSettings
+from harness.records.provenance import utc_now
 from harness.records.schema import Launch, Manifest
 from harness.records.store import MANIFEST, RecordStore
 
@@ -30,8 +30,7 @@ def declare_launch(store: RecordStore, manifest: Manifest) -> Manifest:
             launches = (Launch(at=None, arms=known.arms, table=known.table),)
         ids = trial_ids(manifest.arms)
         num_finished = sum(store.trial(trial_id).is_finished() for trial_id in ids)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        launches += (Launch(at=now, num_finished=num_finished, arms=manifest.arms, table=manifest.table),)
+        launches += (Launch(at=utc_now(), num_finished=num_finished, arms=manifest.arms, table=manifest.table),)
     made = manifest.model_copy(update={"launches": launches})
     return made.model_copy(update={"notes": (*manifest.notes, *launch_notes(made))})
 
@@ -41,7 +40,7 @@ def launch_notes(manifest: Manifest) -> list[Note]:
     notes = []
     left_out = left_out_trials(manifest)
     if left_out:
-        each = ", ".join(f"{row} ({_seeds_text(seeds)})" for row, seeds in left_out.items())
+        each = ", ".join(f"{row} ({seeds_text(seeds)})" for row, seeds in left_out.items())
         notes.append(Note("missing", f"launched earlier, and not in this table: {each}"))
     for key in TOLD if manifest.launches else ():
         usual = TableSettings.model_fields[key].default
@@ -52,7 +51,8 @@ def launch_notes(manifest: Manifest) -> list[Note]:
     return notes
 
 
-def _seeds_text(seeds: list[int]) -> str:
+def seeds_text(seeds: Sequence[int]) -> str:
+    """`seed 1`, or `seeds 1, 2`."""
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 

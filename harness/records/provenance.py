@@ -8,12 +8,18 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "torchaudio", "transformers", "tokenizers", "numpy", "safetensors", "jiwer")
+
+
+def utc_now() -> str:
+    """The time as records have it: ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @cache

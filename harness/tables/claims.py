@@ -232,10 +232,11 @@ def _judged(
     everywhere = bool(experiments) and all(
         claim.id in manifest.claims for manifest in loaded.manifests if manifest.name in experiments
     )
+    used = set(trials)
     started = [
         trial.record.provenance.started_at
         for trial in loaded.trials
-        if trial.ref in set(trials) and trial.record is not None and trial.record.provenance is not None
+        if trial.ref in used and trial.record is not None and trial.record.provenance is not None
     ]
     at = max(declared) if everywhere else None
     interval = None if found is None else found.interval(level)

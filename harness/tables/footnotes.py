@@ -9,6 +9,7 @@ from dataclasses import replace
 from harness.config.notes import Note
 from harness.config.table import TableSettings
 from harness.config.trial import describe_old, version_of
+from harness.records.launches import seeds_text
 from harness.tables.columns import column_id
 from harness.tables.load import Loaded, LoadedTrial
 from harness.tables.model import Footnote, Row, Table
@@ -196,10 +197,10 @@ def _unfinished_notes(
         unfinished = [trial for trial in members if not trial.complete]
         if not unfinished:
             continue
-        states: dict[str, list[str]] = {}
+        states: dict[str, list[int]] = {}
         for trial in unfinished:
-            states.setdefault(trial.state, []).append(str(trial.ref.seed))
-        what = "; ".join(f"seed{'s' * (len(s) > 1)} {', '.join(s)} {state}" for state, s in states.items())
+            states.setdefault(trial.state, []).append(trial.ref.seed)
+        what = "; ".join(f"{seeds_text(seeds)} {state}" for state, seeds in states.items())
         mark = mark_of(len(notes))
         name = f"{experiment}/{arm}" if several else arm
         count = len(members) - len(unfinished)
@@ -269,12 +270,12 @@ def record_notes(trials: Sequence[LoadedTrial]) -> list[Note]:
 
 def unmoved_notes(trials: Sequence[LoadedTrial]) -> list[str]:
     """A warning for each row whose training changed nothing on some seeds."""
-    seeds: dict[tuple[str, str], list[str]] = {}
+    seeds: dict[tuple[str, str], list[int]] = {}
     for trial in trials:
         for note in trial.record.summary.notes if trial.complete and trial.record is not None else ():
             if note.kind == "unmoved":
-                seeds.setdefault((trial.ref.arm, note.text), []).append(str(trial.ref.seed))
-    return [f"{arm}, seed{'s' * (len(s) > 1)} {', '.join(s)}: {text}" for (arm, text), s in seeds.items()]
+                seeds.setdefault((trial.ref.arm, note.text), []).append(trial.ref.seed)
+    return [f"{arm}, {seeds_text(found)}: {text}" for (arm, text), found in seeds.items()]
 
 
 def backbone_notes(trials: Sequence[LoadedTrial]) -> list[str]:

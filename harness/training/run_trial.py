@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Generator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from harness.config.trial import CONFIG_VERSION, TrialConfig
 from harness.disk import append_line, read_lines, write_atomically
 from harness.errors import EndedByCode, Passing, TrialError, UserError, first_line
 from harness.records.predictions import prediction_lines
-from harness.records.provenance import git_state, machine, package_versions, user_code
+from harness.records.provenance import git_state, machine, package_versions, user_code, utc_now
 from harness.records.schema import Provenance, Summary, TrialState, assert_sealed
 from harness.records.store import TrialFolder
 from harness.records.trial_run import TrialRun
@@ -72,7 +71,7 @@ def trial_steps(
         raise TrialError("sealed", f"phase {run.phase}: a search loads no test examples, and every other phase does")
     starts = folder.path / "starts.jsonl"
     folder.start(config.model_dump(mode="json", by_alias=True))
-    append_line(starts, {"at": _now()})
+    append_line(starts, {"at": utc_now()})
     folder.restart_log([])
     memory = PeakMemory(torch.device(config.loop.device))
 
@@ -176,7 +175,7 @@ def provenance(trial: Trial, starts: list[str], record: Path) -> Provenance:
         backbone_fingerprint=trial.domains.backbone.fingerprint,
         machine=machine(),
         started_at=starts[0],
-        finished_at=_now(),
+        finished_at=utc_now(),
         num_starts=len(starts),
         user_code=user_code(trial.config.adapter),
         config_version=CONFIG_VERSION,
@@ -184,7 +183,3 @@ def provenance(trial: Trial, starts: list[str], record: Path) -> Provenance:
         task=name_of_task(type(trial.domains.plain_task)),
         places=recorded_places(paths, record),
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
