@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.backbones.pretrained import model_directory
-from harness.backbones.recipe import PretrainedEncoderSettings
+from harness.backbones.encoder_settings import PretrainedEncoderSettings
 from harness.config.experiment import resolve_trial
 from harness.config.trial import TrialConfig
 from harness.search.sweep_files import load_sweep

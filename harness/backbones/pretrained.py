@@ -6,6 +6,7 @@ Adapters are hooked behind each layer of the model, so any encoder with a list o
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import harness.data.audio_backend  # noqa: F401 - transformers imports torchaudi
 from harness.adapters import InsertionPoint, attach_by_hook
 from harness.backbones.blocks import valid_steps
 from harness.backbones.encoders import Encoder
+from harness.backbones.fetched import PREFIX, fetched_folder
 from harness.backbones.inspecting import (
     NUM_STEPS,
     SeenLayer,
@@ -28,15 +30,18 @@ from harness.backbones.inspecting import (
     usable_positions,
 )
 from harness.config.places import find_path, folder_of
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 
 
 def model_directory(path: str) -> Path:
-    """Resolve `package:NAME/SUBDIR` or a folder.
+    """Resolve `package:NAME/SUBDIR`, `fetched:NAME` or a folder.
 
     Raises:
-        UserError: the package is not installed, or there is no such folder with a config.json.
+        UserError: the package is not installed, the model was not fetched, or there is no such folder with a
+            config.json.
     """
+    if path.startswith(PREFIX):
+        return fetched_folder(path.removeprefix(PREFIX))
     if path.startswith("package:"):
         package, _, rest = path.removeprefix("package:").partition("/")
         spec = importlib.util.find_spec(package)
@@ -209,6 +214,40 @@ def load_transformers_model(directory: Path) -> nn.Module:
             weight.zero_()
     loaded: nn.Module = model.get_encoder() if getattr(config, "is_encoder_decoder", False) else model
     return loaded
+
+
+def model_type_of(directory: Path) -> str:
+    """The `model_type` of a folder's config.json.
+
+    Raises:
+        UserError: it cannot be read, or has none.
+    """
+    try:
+        kind = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"encoder.path: {directory}: its config.json cannot be read: {first_line(error)}") from error
+    if not isinstance(kind, str):
+        raise UserError(f"encoder.path: {directory}: its config.json has no model_type")
+    return kind
+
+
+def build_transformers_model(directory: Path) -> nn.Module:
+    """The folder's model (of one with encoder and decoder, the encoder) with fresh weights, in eval mode.
+
+    Raises:
+        UserError: transformers cannot build it.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        with _quiet_transformers():
+            config = AutoConfig.from_pretrained(directory, local_files_only=True)
+            model = AutoModel.from_config(config, dtype=torch.float32).eval()
+    except Exception as error:  # as in load_transformers_model
+        raise UserError(f"encoder.path: {directory}: transformers cannot build it: {first_line(error)}") from error
+    built: nn.Module = model.get_encoder() if getattr(config, "is_encoder_decoder", False) else model
+    return built
 
 
 @contextmanager

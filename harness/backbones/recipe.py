@@ -7,91 +7,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.config.base import PositiveInt, Settings, content_hash
+from harness.backbones.encoder_settings import EncoderSettings
+from harness.config.base import Settings, content_hash
 from harness.config.kinds import refuse_other_kind
 from harness.config.messages import validated
 from harness.config.places import PathText, find_path, folder_of, place_paths
 from harness.config.trial import LoopSettings, OptimSettings
 from harness.config.yaml import read_yaml
-from harness.data.corpus import Modality
 from harness.errors import UserError
 
 SHIPPED = Path(__file__).parent / "shipped"
-
-
-class TextEncoderSettings(Settings):
-    """A small Transformer over word pieces learnt from the source's training sentences."""
-
-    reads: ClassVar[Modality] = "text"
-    usual_task: ClassVar[str] = "text_classification"
-
-    kind: Literal["text"]
-    """A Transformer that is trained here, on text."""
-    vocab_size: PositiveInt = 4000
-    """The most word pieces."""
-    max_length: PositiveInt = 64
-    """The most word pieces of a text; longer texts are cut."""
-    dim: PositiveInt = 128
-    """The width of the hidden states."""
-    num_layers: PositiveInt = 4
-    """The number of layers, which are the insertion points of adapters."""
-    num_heads: PositiveInt = 4
-    """The number of attention heads."""
-    hidden: PositiveInt = 256
-    """The width of the feed-forward layers."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """The probability of dropout while the backbone is trained."""
-
-
-class SpeechEncoderSettings(Settings):
-    """Log-mel features and a small Conformer (or Transformer: kernel 0)."""
-
-    reads: ClassVar[Modality] = "speech"
-    usual_task: ClassVar[str] = "ctc"
-
-    kind: Literal["speech"]
-    """A Conformer that is trained here, on speech."""
-    sample_rate: PositiveInt = 8000
-    """The rate, in Hz, to which audio is resampled."""
-    num_mels: PositiveInt = 40
-    """The number of mel channels."""
-    window_ms: Annotated[float, Field(gt=0)] = 25.0
-    """The length of an analysis window, in milliseconds."""
-    hop_ms: Annotated[float, Field(gt=0)] = 10.0
-    """The distance between windows, in milliseconds."""
-    dim: PositiveInt = 144
-    """The width of the hidden states."""
-    num_layers: PositiveInt = 6
-    """The number of layers, which are the insertion points of adapters."""
-    num_heads: PositiveInt = 4
-    """The number of attention heads."""
-    hidden: PositiveInt = 288
-    """The width of the feed-forward layers."""
-    kernel: Annotated[int, Field(ge=0)] = 15
-    """The width of the depthwise convolution; 0 leaves it out, which makes a Transformer."""
-    second_stride: PositiveInt = 2
-    """The stride of the second subsampling layer; the first one's is 2."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """The probability of dropout while the backbone is trained."""
-
-
-class PretrainedEncoderSettings(Settings):
-    """A text encoder that transformers loads from disk, never from a hub."""
-
-    reads: ClassVar[Modality] = "text"
-    usual_task: ClassVar[str] = "text_classification"
-
-    kind: Literal["transformers"]
-    """A pretrained text encoder."""
-    path: PathText
-    """The model's directory, or `package:NAME/SUBDIR` for one inside an installed package. The directory is a path from
-    the folder of the recipe's file, or from the current folder."""
-    max_length: PositiveInt = 64
-    """The most word pieces of a text; longer texts are cut."""
 
 
 class RecipeData(Settings):
@@ -115,14 +44,15 @@ class Recipe(Settings):
     """One line for people."""
     data: RecipeData
     """What the backbone learns from."""
-    encoder: Annotated[
-        TextEncoderSettings | SpeechEncoderSettings | PretrainedEncoderSettings, Field(discriminator="kind")
-    ]
+    encoder: EncoderSettings
     """The model."""
     task: str | None = None
     """What the backbone learns; the usual task of its encoder when left out."""
     train: Literal["full", "head"] = "full"
     """full trains all weights; head trains the output layer alone, for an encoder that comes pretrained."""
+    weights: Literal["float32", "float16"] = "float32"
+    """The numbers that the weights are kept in. float16 halves the file; the weights are rounded before the backbone is
+    scored, and what is computed with them stays in float32."""
     optim: OptimSettings = OptimSettings()
     """The optimizer and its schedule."""
     loop: LoopSettings = LoopSettings()
@@ -141,6 +71,8 @@ class Recipe(Settings):
         unhashed = {"name", "description"}
         if self.task_name == self.encoder.usual_task:
             unhashed.add("task")  # recipes that name none keep the id that they had before tasks could be named
+        if self.weights == "float32":
+            unhashed.add("weights")  # likewise
         content = self.model_dump(mode="json", by_alias=True)
         return content_hash({key: value for key, value in content.items() if key not in unhashed})
 

@@ -2,7 +2,8 @@
 
 A backbone's folder holds backbone.json (recipe, symbols, fingerprint, scores, versions), weights.safetensors and,
 for text, tokenizer.json. An encoder that comes pretrained keeps its own weights where they are; the folder then
-holds the output layer alone, and the fingerprint covers both.
+holds the output layer alone, and the fingerprint covers both. A pretrained speech encoder that was trained further is
+kept whole, with its settings.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 
+from harness.backbones.encoder_settings import (
+    PretrainedEncoderSettings,
+    SpeechEncoderSettings,
+    SpeechModelSettings,
+    TextEncoderSettings,
+)
 from harness.backbones.encoders import Encoder, SpeechEncoder, TextEncoder
 from harness.backbones.model import HeadMaker, TaskModel
-from harness.backbones.recipe import (
-    PretrainedEncoderSettings,
-    Recipe,
-    SpeechEncoderSettings,
-    TextEncoderSettings,
-    backbone_directory,
-)
+from harness.backbones.recipe import Recipe, backbone_directory
 from harness.disk import write_atomically, write_json
 from harness.errors import UserError
 from harness.tensors import digest
+
+ENCODER_FILES = "encoder"  # the folder of a pretrained encoder's settings beside its weights
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,13 @@ class Backbone:
     directory: Path | None
 
 
-def build_encoder(recipe: Recipe, vocab_size: int) -> Encoder:
+def build_encoder(recipe: Recipe, vocab_size: int, files: Path | None = None) -> Encoder:
     """The recipe's encoder, with fresh weights (or its own, when it comes pretrained).
+
+    Args:
+        recipe: names the encoder.
+        vocab_size: of the tokenizer of a text encoder that is trained here.
+        files: the settings of a pretrained encoder, kept beside weights that are loaded afterwards.
 
     Raises:
         UserError: the pretrained encoder is not there, or its sizes do not fit together.
@@ -71,16 +79,25 @@ def build_encoder(recipe: Recipe, vocab_size: int) -> Encoder:
         raise UserError(f"recipe {recipe.name}: encoder: {error}") from error
     from harness.backbones.pretrained import PretrainedTextEncoder, model_directory
 
+    if isinstance(settings, SpeechModelSettings):
+        from harness.backbones.speech_models import speech_encoder
+
+        return speech_encoder(settings, files or model_directory(settings.path), with_weights=files is None)
     return PretrainedTextEncoder(model_directory(settings.path), settings.max_length)
 
 
 def build_model(
-    recipe: Recipe, make_head: HeadMaker, symbols: tuple[str, ...], vocab_size: int, seed: int
+    recipe: Recipe,
+    make_head: HeadMaker,
+    symbols: tuple[str, ...],
+    vocab_size: int,
+    seed: int,
+    files: Path | None = None,
 ) -> TaskModel:
     """A model with weights drawn from `seed`, leaving torch's global generator as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TaskModel(build_encoder(recipe, vocab_size), make_head, len(symbols))
+        return TaskModel(build_encoder(recipe, vocab_size, files), make_head, len(symbols))
 
 
 def pretrained_tokenizer(settings: PretrainedEncoderSettings) -> Tokenizer:
@@ -123,8 +140,12 @@ def save_backbone(
     directory = backbone_directory(recipe)
     building = directory.with_name(f".{directory.name}.building")
     shutil.rmtree(building, ignore_errors=True)
-    weights = {name: tensor.contiguous() for name, tensor in own_weights(recipe, model).items()}
+    dtype = torch.float16 if recipe.weights == "float16" else None
+    weights = {name: tensor.to(dtype=dtype).contiguous() for name, tensor in own_weights(recipe, model).items()}
     write_atomically(building / "weights.safetensors", save(weights))
+    if keeps_encoder_files(recipe):
+        for path in _setting_files(recipe):
+            write_atomically(building / ENCODER_FILES / path.name, path.read_bytes())
     if tokenizer is not None and recipe.encoder.kind == "text":
         write_atomically(building / "tokenizer.json", tokenizer.to_str().encode())
     write_json(
@@ -166,7 +187,9 @@ def load_backbone(recipe: Recipe, make_head: HeadMaker, asked: str | None = None
         raise  # of a pretrained encoder's own files: training the backbone again would not mend them
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise _unreadable(directory, command, error) from error
-    model = build_model(recipe, make_head, symbols, tokenizer.get_vocab_size() if tokenizer else 0, seed=0)
+    vocab_size = tokenizer.get_vocab_size() if tokenizer else 0
+    files = encoder_files(recipe) if keeps_encoder_files(recipe) else None
+    model = build_model(recipe, make_head, symbols, vocab_size, seed=0, files=files)
     try:
         model.load_state_dict(weights, strict=recipe.train == "full")
     except RuntimeError as error:
@@ -179,6 +202,29 @@ def load_backbone(recipe: Recipe, make_head: HeadMaker, asked: str | None = None
             f"delete the folder and run: {command}"
         )
     return Backbone(recipe, model, symbols, found, tokenizer, directory)
+
+
+def keeps_encoder_files(recipe: Recipe) -> bool:
+    """Whether a backbone's folder has all weights of a pretrained encoder, so that the original is not needed again."""
+    return isinstance(recipe.encoder, SpeechModelSettings) and recipe.train == "full"
+
+
+def encoder_files(recipe: Recipe) -> Path:
+    """The folder with the settings of a pretrained speech encoder: beside the backbone's weights, else the model's.
+
+    Raises:
+        UserError: the model is not there.
+    """
+    from harness.backbones.pretrained import model_directory
+
+    kept = backbone_directory(recipe) / ENCODER_FILES
+    assert isinstance(recipe.encoder, SpeechModelSettings)
+    return kept if kept.is_dir() else model_directory(recipe.encoder.path)
+
+
+def _setting_files(recipe: Recipe) -> list[Path]:
+    folder = encoder_files(recipe)
+    return [folder / name for name in ("config.json", "preprocessor_config.json") if (folder / name).is_file()]
 
 
 def _unreadable(directory: Path, command: str, cause: Exception | str) -> UserError:

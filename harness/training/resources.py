@@ -72,12 +72,12 @@ class Domains:
         return self._items[domain, split]
 
     def cut_notes(self, data: DataSettings) -> list[str]:
-        """A note for each domain with test texts of which the model sees only the beginning."""
+        """A note for each domain with test examples of which the model sees only the beginning."""
         notes = []
         for name in (data.target, *data.source):
             items = self.test_items(data, name)
             if num_cut := sum(item.key in self.plain_task.inputs.cut for item in items):
-                notes.append(f"{name}: {num_cut} of {len(items)} test texts have too many tokens and are cut")
+                notes.append(f"{name}: {num_cut} of {len(items)} test {self.plain_task.inputs.cut_as}")
         return notes
 
     def _why_empty(self, domain: str, split: Split) -> str:
