@@ -10,6 +10,7 @@ import json
 import shutil
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,14 +133,16 @@ def write_whisper_tiny_en(source: Path, folder: Path) -> None:
     Raises:
         UserError: the model is damaged.
     """
-    from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor
+    import transformers
 
+    library: Any = transformers
     said = json.loads((source / "config.json").read_text(encoding="utf-8"))
     sizes = {"d_model": 384, "vocab_size": 51864}
     for half in ("encoder", "decoder"):
         sizes |= {f"{half}_layers": 4, f"{half}_attention_heads": 6, f"{half}_ffn_dim": 1536}
-    WhisperConfig(**sizes, architectures=["WhisperForConditionalGeneration"], dtype="float16").save_pretrained(folder)
-    GenerationConfig(
+    config = library.WhisperConfig(**sizes, architectures=["WhisperForConditionalGeneration"], dtype="float16")
+    config.save_pretrained(folder)
+    library.GenerationConfig(
         decoder_start_token_id=50257,
         eos_token_id=50256,
         pad_token_id=50256,
@@ -148,7 +151,7 @@ def write_whisper_tiny_en(source: Path, folder: Path) -> None:
         begin_suppress_tokens=said["suppress_ids_begin"],
         max_length=448,
     ).save_pretrained(folder)
-    WhisperFeatureExtractor().save_pretrained(folder)
+    library.WhisperFeatureExtractor().save_pretrained(folder)
     weights = whisper_weights(read_ctranslate2(source / "model.bin"), num_layers=4)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     shutil.copy(source / "tokenizer.json", folder)

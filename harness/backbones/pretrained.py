@@ -243,7 +243,7 @@ def build_transformers_model(directory: Path) -> nn.Module:
     try:
         with _quiet_transformers():
             config = AutoConfig.from_pretrained(directory, local_files_only=True)
-            model = AutoModel.from_config(config, dtype=torch.float32).eval()
+            model = cast(Any, AutoModel).from_config(config, dtype=torch.float32).eval()
     except Exception as error:  # as in load_transformers_model
         raise UserError(f"encoder.path: {directory}: transformers cannot build it: {first_line(error)}") from error
     built: nn.Module = model.get_encoder() if getattr(config, "is_encoder_decoder", False) else model

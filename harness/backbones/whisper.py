@@ -25,13 +25,13 @@ class WhisperEncoder(Encoder):
         notes: what a record must tell of the weights.
     """
 
-    def __init__(self, model: nn.Module, notes: tuple[str, ...] = ()) -> None:
+    def __init__(self, model: Any, notes: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.model: Any = model
-        self.dim = int(self.model.config.d_model)
+        self.model = model
+        self.dim = int(model.config.d_model)
         self.notes = notes
-        self.points = nn.ModuleList(InsertionPoint(self.dim) for _ in self.model.layers)
-        for layer, point in zip(self.model.layers, self.points, strict=True):
+        self.points = nn.ModuleList(InsertionPoint(self.dim) for _ in model.layers)
+        for layer, point in zip(model.layers, self.points, strict=True):
             attach_by_hook(layer, cast(InsertionPoint, point))
 
     def output_lengths(self, lengths_B: Tensor) -> Tensor:
@@ -46,10 +46,11 @@ class WhisperEncoder(Encoder):
             return self(inputs, lengths_B)
         x_BTD, valid_BT = self._subsample(inputs, lengths_B)
         mask = _mask(valid_BT)
-        for block in self.model.layers[:layer]:
+        layers: Any = self.model.layers
+        for block in layers[:layer]:
             x_BTD = block(x_BTD, mask)
         # `forward` of a module runs its body without its hooks, which are the insertion point.
-        return self.model.layers[layer].forward(x_BTD, mask), valid_BT
+        return layers[layer].forward(x_BTD, mask), valid_BT
 
     def forward_from(self, x_BTD: Tensor, valid_BT: Tensor, layer: int) -> Tensor:
         if layer == self.num_layers:

@@ -49,7 +49,7 @@ class ModelFeatures:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(f"{path}: the settings of the feature extractor cannot be read: {reason}") from error
-        kind = settings.get("feature_extractor_type") if isinstance(settings, dict) else None
+        kind = str(settings.get("feature_extractor_type") if isinstance(settings, dict) else None)
         must_be_in(kind, EXTRACTORS, f"{path}: unknown feature_extractor_type {kind!r}", DataError)
         return cls(json.dumps(settings, sort_keys=True), tail_s)
 

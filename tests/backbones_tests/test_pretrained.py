@@ -17,10 +17,10 @@ from tiny_text import TinyText, corpus_rows
 from torch import Tensor
 
 from harness.adapters import InsertionPoint, freeze_backbone
+from harness.backbones.encoder_settings import PretrainedEncoderSettings
 from harness.backbones.inspecting import layers_of
 from harness.backbones.model import ClassifierHead, TaskModel
 from harness.backbones.pretrained import PretrainedTextEncoder, model_directory
-from harness.backbones.encoder_settings import PretrainedEncoderSettings
 from harness.backbones.recipe import Recipe, backbone_directory, load_recipe
 from harness.backbones.store import Backbone, load_backbone, pretrained_tokenizer
 from harness.config.trial import TrialConfig

@@ -18,6 +18,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "text": {"kind": "text"},
     "speech": {"kind": "speech"},
     "transformers": {"kind": "transformers", "path": "/models/bert"},
+    "transformers_speech": {"kind": "transformers", "family": "speech", "path": "/models/whisper"},
 }
 OTHER_CHOICES = {"linear": "cosine", "float32": "float64", "cpu": "cuda", "full": "head"}
 
@@ -42,6 +43,8 @@ def another_value(path: tuple[str, ...], value: Any) -> Any:
     """A valid value that differs."""
     if path[-1] in ("corpus", "path", "name", "description", "task"):
         return f"{value}2"
+    if path[-1] == "weights":
+        return "float16"
     if isinstance(value, str):
         return OTHER_CHOICES[value]
     if value is None:
@@ -57,7 +60,7 @@ ALL_LEAVES = [
     pytest.param(kind, path, id=f"{kind}:{'.'.join(path)}")
     for kind in ENCODERS
     for path, _ in leaves(recipe_content(kind))
-    if path != ("encoder", "kind") and (kind == "text" or path[0] == "encoder")
+    if path not in (("encoder", "kind"), ("encoder", "family")) and (kind == "text" or path[0] == "encoder")
 ]
 
 

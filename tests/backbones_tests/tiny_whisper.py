@@ -1,0 +1,34 @@
+"""A Whisper of two layers, made from its configuration: real code, random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import harness.data.audio_backend  # noqa: F401 - transformers imports torchaudio, which may need its stand-in
+
+
+def tiny_whisper(seed: int = 0) -> Any:
+    """A WhisperForConditionalGeneration in eval mode: 16 mels, width 12, 2 + 2 layers."""
+    import transformers
+
+    library: Any = transformers
+    sizes = {"d_model": 12, "vocab_size": 60, "num_mel_bins": 16}
+    for half in ("encoder", "decoder"):
+        sizes |= {f"{half}_layers": 2, f"{half}_attention_heads": 2, f"{half}_ffn_dim": 24}
+    tokens = {"pad_token_id": 50, "bos_token_id": 50, "eos_token_id": 50, "decoder_start_token_id": 51}
+    config = library.WhisperConfig(**sizes, **tokens, suppress_tokens=[], begin_suppress_tokens=[])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return library.WhisperForConditionalGeneration(config).eval()
+
+
+def save_tiny_whisper(folder: Path, seed: int = 0) -> None:
+    """Write it as transformers does, with its feature extractor."""
+    import transformers
+
+    library: Any = transformers
+    tiny_whisper(seed).save_pretrained(folder)
+    library.WhisperFeatureExtractor(feature_size=16).save_pretrained(folder)
