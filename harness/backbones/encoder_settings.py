@@ -76,7 +76,7 @@ class PretrainedEncoderSettings(Settings):
 
     kind: Literal["transformers"]
     """A pretrained encoder."""
-    family: Literal["text", "speech"] = Field(default="text", exclude=True)
+    family: Literal["text", "speech"] = Field(default="text", exclude=True, json_schema_extra={"enum": ["text"]})
     """What the model reads."""
     path: PathText
     """The model's directory, or `package:NAME/SUBDIR` for one inside an installed package. The directory is a path from
