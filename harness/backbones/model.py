@@ -49,10 +49,21 @@ class TaskModel(nn.Module, AdapterModelMixin):
         self.encoder = encoder
         self.head: Any = make_head(encoder.dim, num_symbols)
 
-    def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores ([B, C] or [B, T, V]) and the mask [B, T] of real steps."""
-        hidden_BTD, valid_BT = self.encoder(inputs, lengths_B)
-        return self.head(hidden_BTD, valid_BT), valid_BT
+    def forward(self, inputs: Tensor, lengths_B: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores ([B, C] or [B, T, V]) and the mask [B, T] of real steps.
+
+        Args:
+            inputs: of the encoder.
+            lengths_B: their real steps.
+            given: what else the head reads (Task.given).
+        """
+        hidden_BTD, valid_BT = self.hidden(inputs, lengths_B)
+        return self.head(hidden_BTD, valid_BT, *given), valid_BT
+
+    def hidden(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head reads: hidden states [B, T, D] and the mask [B, T] of real steps."""
+        hidden: tuple[Tensor, Tensor] = self.encoder(inputs, lengths_B)
+        return hidden
 
     def set_strategy_generator(self, generator: torch.Generator) -> None:
         """Let every strategy that has a `generator` draw from this one (others draw from torch's global one)."""

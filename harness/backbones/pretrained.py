@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -181,8 +181,12 @@ def _replaced_forwards(layers: nn.ModuleList, replaced: Mapping[int, Any]) -> It
             layers[number].__dict__.pop("forward", None)
 
 
+Part = Literal["encoder", "seq2seq"]
+"""What is taken of a model: its encoder (all of a model that has no decoder), or all with its output layer."""
+
+
 @torch.no_grad()
-def load_transformers_model(directory: Path) -> nn.Module:
+def load_transformers_model(directory: Path, part: Part = "encoder") -> nn.Module:
     """The folder's model, in eval mode, with exactly the weights that lie there.
 
     A pooler that the folder lacks is set to zero: the last hidden states do not depend on it, and random weights
@@ -191,14 +195,11 @@ def load_transformers_model(directory: Path) -> nn.Module:
     Raises:
         UserError: transformers cannot load it, or other weights are missing.
     """
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is first imported: never ask a hub
-    from transformers import AutoConfig, AutoModel
-
+    config, kind = _config_and_class(directory, part)
     try:
         with _quiet_transformers():
             # float32 and the plain attention path: the base must be restored exactly.
-            config = AutoConfig.from_pretrained(directory, local_files_only=True)
-            model, report = AutoModel.from_pretrained(
+            model, report = kind.from_pretrained(
                 directory, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )
     # The library and its readers of files have no error in common; whatever it is, the folder is the user's.
@@ -212,8 +213,41 @@ def load_transformers_model(directory: Path) -> nn.Module:
     for name, weight in model.named_parameters():
         if name in missing:
             weight.zero_()
-    loaded: nn.Module = model.get_encoder() if getattr(config, "is_encoder_decoder", False) else model
-    return loaded
+    return _part_of(model, config, part)
+
+
+def build_transformers_model(directory: Path, part: Part = "encoder") -> nn.Module:
+    """As `load_transformers_model`, with fresh weights.
+
+    Raises:
+        UserError: transformers cannot build it.
+    """
+    config, kind = _config_and_class(directory, part)
+    try:
+        with _quiet_transformers():
+            model = kind.from_config(config, dtype=torch.float32).eval()
+    except Exception as error:  # as in load_transformers_model
+        raise UserError(f"encoder.path: {directory}: transformers cannot build it: {first_line(error)}") from error
+    return _part_of(model, config, part)
+
+
+def _config_and_class(directory: Path, part: Part) -> tuple[Any, Any]:
+    """A folder's configuration, and what makes a model of it."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is first imported: never ask a hub
+    import transformers
+
+    library: Any = transformers
+    try:
+        config = library.AutoConfig.from_pretrained(directory, local_files_only=True)
+    except Exception as error:  # as in load_transformers_model
+        raise UserError(f"encoder.path: {directory}: transformers cannot load it: {first_line(error)}") from error
+    return config, library.AutoModelForSpeechSeq2Seq if part == "seq2seq" else library.AutoModel
+
+
+def _part_of(model: Any, config: Any, part: Part) -> nn.Module:
+    has_decoder = getattr(config, "is_encoder_decoder", False)
+    found: nn.Module = model.get_encoder() if part == "encoder" and has_decoder else model
+    return found
 
 
 def model_type_of(directory: Path) -> str:
@@ -229,25 +263,6 @@ def model_type_of(directory: Path) -> str:
     if not isinstance(kind, str):
         raise UserError(f"encoder.path: {directory}: its config.json has no model_type")
     return kind
-
-
-def build_transformers_model(directory: Path) -> nn.Module:
-    """The folder's model (of one with encoder and decoder, the encoder) with fresh weights, in eval mode.
-
-    Raises:
-        UserError: transformers cannot build it.
-    """
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from transformers import AutoConfig, AutoModel
-
-    try:
-        with _quiet_transformers():
-            config = AutoConfig.from_pretrained(directory, local_files_only=True)
-            model = cast(Any, AutoModel).from_config(config, dtype=torch.float32).eval()
-    except Exception as error:  # as in load_transformers_model
-        raise UserError(f"encoder.path: {directory}: transformers cannot build it: {first_line(error)}") from error
-    built: nn.Module = model.get_encoder() if getattr(config, "is_encoder_decoder", False) else model
-    return built
 
 
 @contextmanager

@@ -48,8 +48,9 @@ class Recipe(Settings):
     """The model."""
     task: str | None = None
     """What the backbone learns; the usual task of its encoder when left out."""
-    train: Literal["full", "head"] = "full"
-    """full trains all weights; head trains the output layer alone, for an encoder that comes pretrained."""
+    train: Literal["full", "head", "none"] = "full"
+    """full trains all weights; head trains the output layer alone, for an encoder that comes pretrained; none takes a
+    pretrained model as it is, with its own output layer or decoder, and there is nothing to pretrain."""
     weights: Literal["float32", "float16"] = "float32"
     """The numbers that the weights are kept in. float16 halves the file; the weights are rounded before the backbone is
     scored, and what is computed with them stays in float32."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -11,8 +13,9 @@ from harness.backbones.encoder_settings import SpeechModelSettings
 from harness.backbones.encoders import Encoder
 from harness.backbones.fetched import PREFIX, find_model
 from harness.backbones.pretrained import build_transformers_model, load_transformers_model, model_type_of
-from harness.backbones.whisper import WhisperEncoder
-from harness.errors import must_be_in
+from harness.backbones.whisper import WhisperEncoder, WindowedWhisperEncoder
+from harness.backbones.whisper_decoder import WhisperDecoderHead
+from harness.errors import UserError, first_line, must_be_in
 
 SPEECH_MODELS: dict[str, Callable[[nn.Module, tuple[str, ...]], Encoder]] = {
     "whisper": WhisperEncoder,
@@ -35,6 +38,48 @@ def speech_encoder(settings: SpeechModelSettings, directory: Path, with_weights:
     must_be_in(kind, SPEECH_MODELS, f"encoder.path: {directory}: no speech model of type {kind!r}")
     model = load_transformers_model(directory) if with_weights else build_transformers_model(directory)
     return SPEECH_MODELS[kind](model, weights_notes(settings))
+
+
+def speech_seq2seq(
+    settings: SpeechModelSettings, directory: Path, with_weights: bool
+) -> tuple[Encoder, WhisperDecoderHead]:
+    """The encoder of a folder's Whisper, on whole windows, and its decoder.
+
+    Raises:
+        UserError: transformers cannot load it, it is no Whisper, or its settings for decoding are not there.
+    """
+    kind = model_type_of(directory)
+    must_be_in(kind, ("whisper",), f"encoder.path: {directory}: no model with a decoder of type {kind!r}")
+    load = load_transformers_model if with_weights else build_transformers_model
+    model: Any = load(directory, part="seq2seq")
+    encoder = WindowedWhisperEncoder(model.get_encoder(), len(model.get_decoder().layers), weights_notes(settings))
+    said = _generation_settings(directory)
+    # Prompts of multilingual models name a language and what to do with it: they would be chosen here.
+    forced = [token for _, token in sorted(said.get("forced_decoder_ids") or [])]
+    head = WhisperDecoderHead(
+        model.get_decoder(),
+        encoder.decoder_points,
+        prompt=(int(said["decoder_start_token_id"]), *forced),
+        end=int(said["eos_token_id"]),
+        suppressed=tuple(said.get("suppress_tokens") or ()),
+        suppressed_first=tuple(said.get("begin_suppress_tokens") or ()),
+    )
+    return encoder, head
+
+
+def _generation_settings(directory: Path) -> dict[str, Any]:
+    path = directory / "generation_config.json"
+    try:
+        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        int(said["decoder_start_token_id"]), int(said["eos_token_id"])
+        if any(None in pair for pair in said.get("forced_decoder_ids") or []):
+            raise UserError(
+                f"encoder.path: {path}: forced_decoder_ids leaves the language open, as a multilingual Whisper's do; "
+                "write the language's token there"
+            )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"encoder.path: {path}: the decoder's settings cannot be read: {first_line(error)}") from error
+    return said
 
 
 def weights_notes(settings: SpeechModelSettings) -> tuple[str, ...]:

@@ -35,6 +35,9 @@ from harness.tensors import digest
 ENCODER_FILES = "encoder"  # the folder of a pretrained encoder's settings beside its weights
 
 
+SETTING_FILES = ("config.json", "preprocessor_config.json", "generation_config.json", "tokenizer.json")
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A trained model, and what its inputs need. `model` is the frozen original: copy it, never train it."""
@@ -94,9 +97,28 @@ def build_model(
     seed: int,
     files: Path | None = None,
 ) -> TaskModel:
-    """A model with weights drawn from `seed`, leaving torch's global generator as it was."""
+    """A model with weights drawn from `seed`, leaving torch's global generator as it was.
+
+    Args:
+        recipe: names the encoder.
+        make_head: of the task; a seq2seq model has a decoder of its own.
+        symbols: the outputs.
+        vocab_size: of the tokenizer of a text encoder that is trained here.
+        seed: of fresh weights.
+        files: see `build_encoder`.
+
+    Raises:
+        UserError: the pretrained encoder is not there, or its sizes do not fit together.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if recipe.task_name == "seq2seq" and isinstance(recipe.encoder, SpeechModelSettings):
+            from harness.backbones.pretrained import model_directory
+            from harness.backbones.speech_models import speech_seq2seq
+
+            directory = files or model_directory(recipe.encoder.path)
+            encoder, decoder = speech_seq2seq(recipe.encoder, directory, with_weights=files is None)
+            return TaskModel(encoder, lambda dim, num_outputs: decoder, len(symbols))
         return TaskModel(build_encoder(recipe, vocab_size, files), make_head, len(symbols))
 
 
@@ -176,6 +198,8 @@ def load_backbone(recipe: Recipe, make_head: HeadMaker, asked: str | None = None
     """
     directory = backbone_directory(recipe)
     command = f"harness pretrain {asked or recipe.name}"
+    if recipe.train == "none":
+        return _load_as_it_is(recipe, make_head)
     if not (directory / "backbone.json").is_file():
         raise UserError(f"backbone {recipe.name} ({recipe.recipe_id}) has no weights yet; run: {command}")
     try:
@@ -204,6 +228,18 @@ def load_backbone(recipe: Recipe, make_head: HeadMaker, asked: str | None = None
     return Backbone(recipe, model, symbols, found, tokenizer, directory)
 
 
+def _load_as_it_is(recipe: Recipe, make_head: HeadMaker) -> Backbone:
+    """A pretrained model with its own output layer or decoder."""
+    if recipe.task_name != "seq2seq":
+        raise UserError(
+            f"recipe {recipe.name}: train: none needs a model with an output layer of its own, and task "
+            f"{recipe.task_name} has none here; choices: train: head, train: full"
+        )
+    tokenizer = _load_tokenizer(recipe, encoder_files(recipe))
+    model = build_model(recipe, make_head, (), 0, seed=0).eval()
+    return Backbone(recipe, model, (), fingerprint_of(model), tokenizer, None)
+
+
 def keeps_encoder_files(recipe: Recipe) -> bool:
     """Whether a backbone's folder has all weights of a pretrained encoder, so that the original is not needed again."""
     return isinstance(recipe.encoder, SpeechModelSettings) and recipe.train == "full"
@@ -224,7 +260,7 @@ def encoder_files(recipe: Recipe) -> Path:
 
 def _setting_files(recipe: Recipe) -> list[Path]:
     folder = encoder_files(recipe)
-    return [folder / name for name in ("config.json", "preprocessor_config.json") if (folder / name).is_file()]
+    return [folder / name for name in SETTING_FILES if (folder / name).is_file()]
 
 
 def _unreadable(directory: Path, command: str, cause: Exception | str) -> UserError:
@@ -235,8 +271,9 @@ def _unreadable(directory: Path, command: str, cause: Exception | str) -> UserEr
 def _load_tokenizer(recipe: Recipe, directory: Path) -> Tokenizer | None:
     if isinstance(recipe.encoder, PretrainedEncoderSettings):
         return pretrained_tokenizer(recipe.encoder)
-    if isinstance(recipe.encoder, TextEncoderSettings):
-        path = directory / "tokenizer.json"
+    needs_one = recipe.task_name == "seq2seq" or isinstance(recipe.encoder, TextEncoderSettings)
+    if needs_one:
+        path = (encoder_files(recipe) if recipe.encoder.reads == "speech" else directory) / "tokenizer.json"
         if not path.is_file():
             raise OSError("tokenizer.json is missing")
         return _read_tokenizer(path)

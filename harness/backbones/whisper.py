@@ -3,12 +3,15 @@
 Whisper was trained on windows of 30 s, and its own code accepts nothing else: 25 times the work for a short clip. A
 head that is trained on whole clips does not need the window. So positions are cut to the clip's length, and what lies
 behind a clip in its batch is hidden from it: its output is the same in any batch.
+
+Whisper's own decoder needs the window (without it, it repeats itself for ever): `WindowedWhisperEncoder`.
 """
 
 from __future__ import annotations
 
 from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -76,6 +79,56 @@ class WhisperEncoder(Encoder):
         self.tell_valid(valid_BT)
         x_BTD = x_BTD + model.embed_positions.weight[: x_BTD.shape[1]]
         return F.dropout(x_BTD, p=model.dropout, training=model.training), valid_BT
+
+
+class WindowedWhisperEncoder(WhisperEncoder):
+    """As transformers runs it: every clip in a window of 30 s, all of whose steps are real; 25 times the work.
+
+    The layers of the decoder are insertion points, too, behind those of the encoder: the decoder is the model's head,
+    which hooks them. To the encoder they are the end: what reaches them is all that it gives.
+    """
+
+    def __init__(self, model: Any, num_decoder_layers: int, notes: tuple[str, ...] = ()) -> None:
+        super().__init__(model, notes)
+        self.num_own_layers = len(self.points)
+        self.points.extend(InsertionPoint(self.dim) for _ in range(num_decoder_layers))
+
+    @property
+    def decoder_points(self) -> tuple[InsertionPoint, ...]:
+        """The insertion points of the decoder, lowest layer first."""
+        return tuple(cast(InsertionPoint, point) for point in self.points[self.num_own_layers :])
+
+    def tell_valid(self, valid_BT: Tensor) -> None:
+        for point in self.points[: self.num_own_layers]:  # the decoder's steps are others: the head tells them
+            cast(InsertionPoint, point).valid_frames = valid_BT
+
+    def output_lengths(self, lengths_B: Tensor) -> Tensor:
+        return torch.full_like(lengths_B, self.model.max_source_positions)
+
+    def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(*self._window(inputs, lengths_B))
+
+    def forward_to(self, inputs: Tensor, lengths_B: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        if layer >= self.num_own_layers:
+            return self(inputs, lengths_B)
+        return super().forward_to(*self._window(inputs, lengths_B), layer)
+
+    def forward_from(self, x_BTD: Tensor, valid_BT: Tensor, layer: int) -> Tensor:
+        return x_BTD if layer >= self.num_own_layers else super().forward_from(x_BTD, valid_BT, layer)
+
+    def _subsample(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        x_BTD, _ = super()._subsample(inputs, lengths_B)
+        return x_BTD, torch.ones(x_BTD.shape[:2], dtype=torch.bool, device=x_BTD.device)
+
+    def _window(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Each clip in a whole window: behind it is silence, whose features are the least ones that a clip can have."""
+        num_frames = 2 * self.model.max_source_positions
+        inputs = F.pad(inputs[:, :num_frames], (0, 0, 0, num_frames - inputs.shape[1]))
+        real_BT1 = valid_steps(lengths_B, num_frames)[..., None]
+        loudest_B11 = inputs.masked_fill(~real_BT1, -torch.inf).amax((1, 2), keepdim=True)
+        # Features are (log10 of the energy + 4) / 4, at least 8 / 4 below the loudest one.
+        window = torch.where(real_BT1, inputs, loudest_B11 - 2.0)
+        return window, torch.full_like(lengths_B, num_frames)
 
 
 def _mask(valid_BT: Tensor) -> Tensor:

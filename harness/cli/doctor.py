@@ -46,6 +46,8 @@ def findings() -> Iterator[tuple[str, str]]:
         facts = backbone_directory(recipe) / "backbone.json"
         found = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else None
         missing = f"no weights; run: harness pretrain {recipe.name}"
+        if recipe.train == "none":
+            missing = "a pretrained model as it is"
         state = f"fingerprint {found['fingerprint'][:12]}" if found else missing
         yield f"backbone {recipe.name}", f"{recipe.recipe_id}, {state}"
 

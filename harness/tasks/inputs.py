@@ -29,12 +29,14 @@ class Inputs(ABC):
         align: the faster engines pad an item to a multiple of this many input steps before they run its frozen layers.
         cut: the keys of examples that did not fit, so that the model sees only their beginning.
         cut_as: what happened to them, for the note below a table.
+        tokenizer: of the backbone; for speech, only a decoder has one.
     """
 
     score_steps: ClassVar[int]
     align: ClassVar[int]
     cut: Collection[str] = ()
     cut_as: ClassVar[str]
+    tokenizer: Any = None
 
     @classmethod
     @abstractmethod
@@ -122,6 +124,12 @@ class SpeechInputs(Inputs):
 
     @classmethod
     def make(cls, recipe: Recipe, tokenizer: Any, corpus: Corpus, augment: AugmentSettings | None) -> SpeechInputs:
+        inputs = cls._make(recipe, corpus, augment)
+        inputs.tokenizer = tokenizer
+        return inputs
+
+    @classmethod
+    def _make(cls, recipe: Recipe, corpus: Corpus, augment: AugmentSettings | None) -> SpeechInputs:
         extractor = _extractor(recipe)
         longest_s = extractor.longest_s if isinstance(extractor, ModelFeatures) else None
         # A search's corpus has no test clips. The usual feature files hold those too, so it gets files of its own.

@@ -8,12 +8,14 @@ from harness.backbones.recipe import Recipe
 from harness.errors import UserError, must_be_in
 from harness.metrics import split_name
 from harness.tasks.ctc import CtcTask
+from harness.tasks.seq2seq import Seq2SeqTask
 from harness.tasks.task import WholeTask
 from harness.tasks.text_classification import ClassificationTask
 
 TASKS: dict[str, type[WholeTask]] = {
     "text_classification": ClassificationTask,
     "ctc": CtcTask,
+    "seq2seq": Seq2SeqTask,
 }
 
 

@@ -97,6 +97,14 @@ class Task(ABC):
         losses = [self.loss(scores[n : n + 1], valid_BT[n : n + 1], batch.row(n)) for n in range(len(scores))]
         return torch.stack(losses)
 
+    def given(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What the model's head reads besides the hidden states: nothing, but for one that reads its own targets."""
+        return ()
+
+    def answers(self, model: TaskModel, hidden_BTD: Tensor, scores: Tensor, valid_BT: Tensor) -> list[Any]:
+        """One prediction per example; by default from the scores alone (`predict`)."""
+        return self.predict(scores, valid_BT)
+
     @abstractmethod
     def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:
         """One prediction per example, comparable with `Item.reference`."""
@@ -237,9 +245,11 @@ def evaluate(
         with torch.no_grad():
             for indices in task.score_batches(items, max_frames):
                 batch = task.collate([items[i] for i in indices], None).to(device, dtype)
-                scores, valid_BT = model(batch.inputs, batch.lengths)
+                hidden_BTD, valid_BT = model.hidden(batch.inputs, batch.lengths)
+                scores = model.head(hidden_BTD, valid_BT, *task.given(batch))
                 total += float(task.loss(scores, valid_BT, batch)) * len(indices)
-                for index, prediction in zip(indices, task.predict(scores, valid_BT), strict=True):
+                answers = task.answers(model, hidden_BTD, scores, valid_BT)
+                for index, prediction in zip(indices, answers, strict=True):
                     predictions[index] = prediction
     finally:
         model.train(was_training)

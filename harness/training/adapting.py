@@ -20,7 +20,7 @@ from harness.config.trial import LayersFrom, TrialConfig
 from harness.disk import write_atomically
 from harness.errors import UserError, no_exits, text_of
 from harness.seeding import derive_seed
-from harness.tasks.task import Batch
+from harness.tasks.task import Batch, Task
 from harness.training.precision import dtype_of
 
 ADAPTER_NAME = "adapted"
@@ -197,8 +197,8 @@ def check_shape(point: InsertionPoint, config: TrialConfig) -> None:
 
 
 @torch.no_grad()
-def check_reached(adapted: Adapted, batch: Batch) -> None:
-    """Pass a batch through the model: every adapter must run.
+def check_reached(adapted: Adapted, task: Task, batch: Batch) -> None:
+    """Pass a batch of a task through the model: every adapter must run.
 
     Raises:
         UserError: some do not; one line with their places.
@@ -206,7 +206,7 @@ def check_reached(adapted: Adapted, batch: Batch) -> None:
     points = adapted.model.encoder.insertion_points
     before = {name: _num_calls(points[name]) for name in adapted.adapters}
     try:
-        adapted.model.eval()(batch.inputs, batch.lengths)
+        adapted.model.eval()(batch.inputs, batch.lengths, *task.given(batch))
     except Exception:  # a user's own code may fail on real data: that is for the trial itself to fail of, and to tell
         return
     unreached = [name for name, count in before.items() if _num_calls(points[name]) == count]

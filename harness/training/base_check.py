@@ -61,6 +61,7 @@ class BaseCheck:
     def _scores(self, model: TaskModel) -> torch.Tensor:
         data, loop, domains = self._config.data, self._config.loop, self._domains
         items = [item for name in (data.target, *data.source) for item in domains.items(name, "valid")[:NUM_PROBES]]
-        batch = domains.plain_task.collate(items, None).to(torch.device(loop.device), dtype_of(loop))
-        scores: torch.Tensor = model.eval()(batch.inputs, batch.lengths)[0]
+        task = domains.plain_task
+        batch = task.collate(items, None).to(torch.device(loop.device), dtype_of(loop))
+        scores: torch.Tensor = model.eval()(batch.inputs, batch.lengths, *task.given(batch))[0]
         return scores

@@ -203,7 +203,7 @@ class Fit:
         set_lr(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, plan.loop.precision):
-            scores, valid = self.model(batch.inputs, batch.lengths)
+            scores, valid = self.model(batch.inputs, batch.lengths, *self.task.given(batch))
             loss = self.task.loss(scores, valid, batch)
             auxiliary = self.model.collect_adapter_losses()
         total = loss if auxiliary is None else loss + auxiliary

@@ -16,6 +16,7 @@ from harness.backbones.store import Backbone, build_model, pretrained_tokenizer,
 from harness.config.trial import CONFIG_VERSION
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus
+from harness.errors import UserError
 from harness.records.provenance import package_versions
 from harness.seeding import derive_seed
 from harness.tasks.making import make_task
@@ -39,6 +40,10 @@ def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite
         UserError: the corpus, the device or the pretrained encoder is missing, or AdamW refuses its settings.
         TrialError: the training failed.
     """
+    if recipe.train == "none":
+        raise UserError(
+            f"recipe {recipe.name}: train: none takes a pretrained model as it is, so there is nothing to pretrain"
+        )
     directory = backbone_directory(recipe)
     if (directory / "backbone.json").is_file() and not overwrite:
         return directory

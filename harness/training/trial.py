@@ -154,8 +154,8 @@ class Trial:
                 where = f"corpus {self.domains.corpus.name}: domain {name!r}"
                 raise UserError(f"{where} has no examples in its test split, so no winner could be confirmed")
         shortest = min(self.domains.items(data.target, "valid"), key=lambda item: len(item.inputs))
-        batch = self.domains.plain_task.collate([shortest], None).to(self.device, self.dtype)
-        check_reached(self.adapted(), batch)
+        task = self.domains.plain_task
+        check_reached(self.adapted(), task, task.collate([shortest], None).to(self.device, self.dtype))
 
     @property
     def base(self) -> TaskModel:

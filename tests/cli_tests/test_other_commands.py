@@ -11,6 +11,7 @@ import yaml
 from tiny_text import TinyText
 
 from harness import __version__
+from harness.backbones.fetched import MODELS
 from harness.cli.doctor import package_version
 from harness.config.shipped import load_tested_versions, shipped_files
 from harness.data.corpora.registry import CORPORA
@@ -48,7 +49,7 @@ def test_data_list(cli: Cli) -> None:
     result = cli("data", "list")
     assert (result.code, result.err) == (0, "")
     words = [line.split() for line in result.out.splitlines()]
-    assert [line[0] for line in words] == list(CORPORA)
+    assert [line[0] for line in words] == [*CORPORA, *(f"fetched:{name}" for name in MODELS)]
     states = {line[0]: line[1] for line in words}
     assert states["manifest"] == "local"
     assert states["vader"] == "not"  # fetched: HARNESS_DATA is an empty folder

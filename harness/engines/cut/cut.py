@@ -173,8 +173,7 @@ class CutModel(TaskModel):
         self.cut = cut
         self.train(model.training)
 
-    def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+    def hidden(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """As TaskModel's; `inputs` is [B, T, D] and `lengths_B` counts its real steps."""
         valid_BT = valid_steps(lengths_B, inputs.shape[1])
-        hidden_BTD = self.encoder.forward_from(inputs, valid_BT, self.cut.layer)
-        return self.head(hidden_BTD, valid_BT), valid_BT
+        return self.encoder.forward_from(inputs, valid_BT, self.cut.layer), valid_BT

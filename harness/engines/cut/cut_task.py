@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.backbones.encoders import Encoder
+from harness.backbones.model import TaskModel
 from harness.data.batching import pad_sequence_batch, tight_batches
 from harness.data.corpus import Example
 from harness.engines.cut.prefix_cache import VECTOR_STEPS, PrefixStore
@@ -56,6 +57,12 @@ class CutTask(Task):
 
     def loss_rows(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
         return self.task.loss_rows(scores, valid_BT, batch)
+
+    def given(self, batch: Batch) -> tuple[Tensor, ...]:
+        return self.task.given(batch)
+
+    def answers(self, model: TaskModel, hidden_BTD: Tensor, scores: Tensor, valid_BT: Tensor) -> list[Any]:
+        return self.task.answers(model, hidden_BTD, scores, valid_BT)
 
     def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:
         return self.task.predict(scores, valid_BT)

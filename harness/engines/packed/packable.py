@@ -34,6 +34,8 @@ def why_not_packable(model: TaskModel, loop: LoopSettings) -> str | None:
     for adapter in enabled_adapters(model):
         if reason := _why_not(adapter):
             return reason
+    if reason := getattr(model.head, "why_not_packed", None):
+        return str(reason)
     head = {name for name, weight in model.head.named_parameters() if weight.requires_grad}
     if head and (head != {"output.weight", "output.bias"} or type(model.head.output) is not nn.Linear):
         return "the head is trained, and it is not a single linear layer named output"
