@@ -48,6 +48,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", GPT),
     "llama": ("llama", {**BERT, "num_key_value_heads": 2}),
     "longformer": ("longformer", {**BERT, "attention_window": 8}),
+    "mistral": ("mistral", {**BERT, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 5}),
     "modernbert": ("modernbert", {**BERT, "local_attention": 8, "pad_token_id": 0}),
     "mpnet": ("mpnet", BERT),
     "openai-gpt": ("openai-gpt", GPT),

@@ -27,6 +27,8 @@ class Encoder(nn.Module, ABC):
     dim: int
     notes: tuple[str, ...] = ()
     """What a record must tell of it."""
+    mixes_rows: bool | None = False
+    """Whether it multiplies all rows of a batch at once, so that a row's bits depend on the others; None: try it."""
 
     @property
     def insertion_points(self) -> dict[str, InsertionPoint]:

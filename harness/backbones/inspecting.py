@@ -7,7 +7,7 @@ call their layers, run one several times, pool the steps between them, put the s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,27 @@ from torch import Tensor, nn
 from harness.errors import UserError, first_line
 
 NUM_STEPS = 12  # of the sentence that is tried
+MADE = "made by the layer"
 _POSITIONS = re.compile(r"position|wpe$")  # names of tables of learnt positions
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of a layer: what it was handed, and what it gave."""
+
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    output: Any
+
+    def rest(self) -> tuple[int | str | None, ...] | None:
+        """See SeenLayer."""
+        if isinstance(self.output, Tensor):
+            return None
+        handed: list[tuple[int | str, Any]] = [*enumerate(self.args), *self.options.items()]
+        return tuple(
+            None if part is None else next((place for place, value in handed if value is part), MADE)
+            for part in self.output[1:]
+        )
 
 
 @dataclass(frozen=True)
@@ -28,10 +48,13 @@ class SeenLayer:
     Attributes:
         num_runs: more than 1 where several places of the model share its weights.
         steps_first: its output is [T, B, D], as XLNet's.
+        rest: of an output of several parts, where each part after the hidden states is from: an argument of the layer
+            by its number or name, None where it is nothing, or `MADE`. None where the output is one tensor.
     """
 
     num_runs: int
     steps_first: bool
+    rest: tuple[int | str | None, ...] | None = None
 
 
 def layers_of(model: nn.Module) -> nn.ModuleList:
@@ -99,11 +122,11 @@ def see_layers(model: nn.Module, layers: Sequence[nn.Module], dim: int, num_step
     kind = type(model).__name__
     num_rows = 2 if num_steps != 2 else 3  # so that rows and steps can be told apart
     inputs = _sentences(model, num_rows, num_steps)
-    outputs: list[list[Any]] = [[] for _ in layers]
+    runs: list[list[_Run]] = [[] for _ in layers]
     try:
-        with _watched(layers, outputs), torch.random.fork_rng(devices=[]):
+        with _watched(layers, runs), torch.random.fork_rng(devices=[]):
             whole = _last_hidden(model, inputs)
-            num_runs = [len(found) for found in outputs]
+            num_runs = [len(found) for found in runs]
             again = _last_hidden(model, inputs)
     # Whatever a model raises, it is one that takes other inputs than these.
     except Exception as error:
@@ -128,7 +151,7 @@ def see_layers(model: nn.Module, layers: Sequence[nn.Module], dim: int, num_step
     # Longformer pads what it reads on the right, to a multiple of its window, and cuts its output again.
     is_padded = hasattr(getattr(model, "config", None), "attention_window")
     shape = (num_rows, num_steps, dim)
-    return [_seen(kind, n, found[: num_runs[n]], shape, is_padded) for n, found in enumerate(outputs)]
+    return [_seen(kind, n, found[: num_runs[n]], shape, is_padded) for n, found in enumerate(runs)]
 
 
 @torch.no_grad()
@@ -141,10 +164,10 @@ def reads_beyond_mask(model: nn.Module, num_steps: int) -> bool:
     return not torch.allclose(beside, alone, rtol=1e-3, atol=1e-3)
 
 
-def _seen(kind: str, number: int, outputs: Sequence[Any], shape: tuple[int, int, int], is_padded: bool) -> SeenLayer:
+def _seen(kind: str, number: int, runs: Sequence[_Run], shape: tuple[int, int, int], is_padded: bool) -> SeenLayer:
     num_rows, num_steps, dim = shape
     seen = set()
-    for output in outputs:
+    for output in (run.output for run in runs):
         first = output[0] if isinstance(output, (tuple, list)) and output else output
         found = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
         padded = is_padded and isinstance(found, tuple) and len(found) == 3 and found[1] > num_steps
@@ -157,7 +180,7 @@ def _seen(kind: str, number: int, outputs: Sequence[Any], shape: tuple[int, int,
                 f"behind it needs [{num_rows}, {num_steps}, {dim}]"
             )
         seen.add(found == (num_steps, num_rows, dim))
-    return SeenLayer(len(outputs), seen.pop())
+    return SeenLayer(len(runs), seen.pop(), runs[0].rest())
 
 
 def _sentences(model: nn.Module, num_rows: int, num_steps: int) -> dict[str, Tensor]:
@@ -176,11 +199,14 @@ def _last_hidden(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
 
 
 @contextmanager
-def _watched(layers: Sequence[nn.Module], outputs: list[list[Any]]) -> Iterator[None]:
-    """Keep what each layer gives."""
+def _watched(layers: Sequence[nn.Module], runs: list[list[_Run]]) -> Iterator[None]:
+    """Keep what each layer is handed, and what it gives."""
+
+    def keep(found: list[_Run]) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
+        return lambda module, args, options, output: found.append(_Run(args, options, output))
+
     handles = [
-        layer.register_forward_hook(lambda module, args, output, found=found: found.append(output))
-        for layer, found in zip(layers, outputs, strict=True)
+        layer.register_forward_hook(keep(found), with_kwargs=True) for layer, found in zip(layers, runs, strict=True)
     ]
     try:
         yield

@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -29,6 +30,7 @@ from harness.backbones.inspecting import (
     see_layers,
     usable_positions,
 )
+from harness.backbones.two_parts import run_from, run_to, whole_masks
 from harness.config.places import find_path, folder_of
 from harness.errors import UserError, first_line
 
@@ -88,6 +90,8 @@ class PretrainedTextEncoder(Encoder):
         self.points = nn.ModuleList(points)
         for layer, point, found in zip(layers, points, seen, strict=True):
             attach_by_hook(layer, point, steps_first=found.steps_first)
+        self._seen = seen
+        self.mixes_rows = True if any(found.steps_first for found in seen) else None  # XLNet's products are of all rows
         self.notes = _notes(layers, seen)
         if reads_beyond_mask(self.model, min(max_length, NUM_STEPS)):
             self.notes += ("what the backbone gives for a text depends on the texts beside it in a batch",)
@@ -107,45 +111,23 @@ class PretrainedTextEncoder(Encoder):
 
     def forward_to(self, inputs: Tensor, lengths_B: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         if layer == self.num_layers:
-            return self(inputs, lengths_B)
+            with whole_masks():
+                return self(inputs, lengths_B)
         valid_BT = valid_steps(lengths_B, inputs.shape[1])
         self.tell_valid(valid_BT)
-        layers = self.layers
-        body = layers[layer].forward
-        found: list[Tensor] = []
-
-        def run_and_keep(*args: Any, **options: Any) -> Any:
-            output = body(*args, **options)
-            found.append(output[0] if isinstance(output, tuple) else output)
-            return output
-
-        replaced = {layer: run_and_keep} | {number: _pass_on for number in range(layer + 1, len(layers))}
-        with _replaced_forwards(layers, replaced):
-            self.model(input_ids=inputs, attention_mask=self._mask(valid_BT))
-        return found[0], valid_BT
+        run = partial(self.model, input_ids=inputs, attention_mask=valid_BT.long())
+        x_BTD = run_to(run, self.layers, self._seen, layer)
+        return x_BTD[:, : inputs.shape[1]], valid_BT
 
     def forward_from(self, x_BTD: Tensor, valid_BT: Tensor, layer: int) -> Tensor:
         if layer == self.num_layers:
             return x_BTD
         self.tell_valid(valid_BT)
-        layers = self.layers
-        replaced: dict[int, Any] = {number: _pass_on for number in range(layer)}
-        replaced[layer] = lambda *args, **options: x_BTD  # its hook then runs the insertion point
-        mask = self._mask(valid_BT)
-        # transformers insists on embedding something, though no layer reads it. With a 4-D mask, one step is enough.
-        embeddings_BTD = x_BTD[:, :1] if mask.ndim == 4 else x_BTD
-        with _replaced_forwards(layers, replaced):
-            hidden: Tensor = self.model(inputs_embeds=embeddings_BTD, attention_mask=mask).last_hidden_state
+        # No layer sees these tokens, but the model makes its masks and positions for as many rows and steps.
+        tokens_BT = torch.zeros_like(valid_BT, dtype=torch.int64)
+        run = partial(self.model, input_ids=tokens_BT, attention_mask=valid_BT.long())
+        hidden: Tensor = run_from(run, self.layers, self._seen, layer, x_BTD).last_hidden_state
         return hidden
-
-    def _mask(self, valid_BT: Tensor) -> Tensor:
-        """The attention mask, always a whole one: transformers would leave it out where nothing is padded.
-
-        A row must give the same bits whatever the rows beside it are.
-        """
-        if getattr(self.model.config, "_attn_implementation", None) != "sdpa":
-            return valid_BT.long()
-        return valid_BT[:, None, None, :].expand(-1, 1, valid_BT.shape[1], -1)
 
 
 def _width(model: nn.Module, directory: Path) -> int:
@@ -162,23 +144,6 @@ def _notes(layers: nn.ModuleList, seen: list[SeenLayer]) -> tuple[str, ...]:
         for number, (layer, found) in enumerate(zip(layers, seen, strict=True))
         if found.num_runs > 1
     )
-
-
-def _pass_on(x_BTD: Tensor, *args: Any, **options: Any) -> Tensor:
-    """The forward of a layer that is left out."""
-    return x_BTD
-
-
-@contextmanager
-def _replaced_forwards(layers: nn.ModuleList, replaced: Mapping[int, Any]) -> Iterator[None]:
-    """Give some layers another `forward` for a while; hooks behind them still run."""
-    try:
-        for number, forward in replaced.items():
-            layers[number].__dict__["forward"] = forward
-        yield
-    finally:
-        for number in replaced:
-            layers[number].__dict__.pop("forward", None)
 
 
 Part = Literal["encoder", "seq2seq"]

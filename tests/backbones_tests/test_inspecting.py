@@ -38,8 +38,14 @@ WITH_OFFSET = (
     "xlm-roberta",
 )  # positions from 2 upwards
 UNBOUNDED = ("t5", "xlnet")
-STRETCHED = ("deberta-v2", "llama", "modernbert")  # relative or rotary positions: a longer text runs, untrained for
-CUT = ("bart", "bert", "big_bird", "blenderbot", "camembert", "data2vec-text", "distilbert", "roberta", "xlm-roberta")
+STRETCHED = (
+    "deberta-v2",
+    "llama",
+    "mistral",
+    "modernbert",
+)  # relative or rotary positions: a longer text runs, untrained for
+WHOLE = ("convbert",)  # its convolution sees padded steps, so nothing of it can be kept
+UNPACKED = ("xlnet",)  # it multiplies raw weights with all rows at once
 BESIDE = "what the backbone gives for a text depends on the texts beside it in a batch"
 NOTES = {
     "albert": ("3 places of the backbone share layer 0 (AlbertLayerGroup), and its adapter too",),
@@ -113,6 +119,32 @@ def test_a_text_may_be_exactly_as_long_as_the_usable_positions(kind: str, folder
             encoder(*ids(expected + 1))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_two_parts_are_the_whole_at_every_layer(kind: str, folders: dict[str, Path]) -> None:
+    """Masks, positions and biases reach the second part as they are in a whole pass; so does ALBERT's layer run thrice.
+
+    An adapter that is switched on sits behind each layer, so the hooks of the second part are seen to run as well.
+    """
+    encoder = PretrainedTextEncoder(folders[kind], 16).eval().double()
+    inputs, (ids_BT, lengths_B) = ids(12), ids(12)
+    for number, point in enumerate(encoder.insertion_points.values()):
+        point.add_adapter("a", {"_target_": "harness.adapters.LinearAdapter", "dim": 4})
+        adapter: Any = point.get_adapter_module("a").double()
+        nn.init.normal_(adapter.module[-1].weight, generator=torch.Generator().manual_seed(number))
+    for layer in range(encoder.num_layers + 1):
+        for number, point in enumerate(encoder.insertion_points.values()):
+            point.set_enabled_adapters("a", enabled=number >= layer)
+        whole_BTD, valid_BT = encoder(*inputs)
+        x_BTD, _ = encoder.forward_to(ids_BT, lengths_B, layer)
+        assert x_BTD.shape == whole_BTD.shape
+        found_BTD = encoder.forward_from(x_BTD, valid_BT, layer)
+        torch.testing.assert_close(found_BTD[valid_BT], whole_BTD[valid_BT], rtol=1e-12, atol=1e-12)
+        if encoder.mixes_rows is None and kind not in WHOLE:
+            alone_BTD, _ = encoder.forward_to(ids_BT[1:], lengths_B[1:], layer)
+            torch.testing.assert_close(alone_BTD[0][valid_BT[1]], x_BTD[1][valid_BT[1]], rtol=1e-12, atol=1e-12)
+
+
 def trial(recipe: Path, corpus: TinyText) -> TrialConfig:
     return TrialConfig.model_validate(
         {
@@ -141,7 +173,8 @@ def test_every_engine_trains_it_or_says_why_not(
         one.check()
         found[name] = one.run()
         if name != "plain":
-            assert (one.executed.get("why") is None) == (kind in CUT), one.executed
+            assert one.executed["engine"] == ("plain" if kind in WHOLE else "cut" if kind in UNPACKED else name)
+            assert ("why" in one.executed) == (one.executed["engine"] != name)
         assert [note.text for note in found[name].notes if note.kind == "method"] == [*NOTES.get(kind, ())]
     for name in ("cut", "packed"):
         assert found[name].valid == pytest.approx(found["plain"].valid, abs=1e-4)

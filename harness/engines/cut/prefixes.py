@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.backbones.model import TaskModel
 from harness.config.base import content_hash
 from harness.config.trial import AugmentSettings, LoopSettings, TrialConfig
+from harness.data.batching import round_up
 from harness.data.corpus import Split
 from harness.engines.cut.cut import Cut, find_cut, reads_padded_steps, run_prefix, why_not_resumed
 from harness.engines.cut.cut_task import CutTask
@@ -48,6 +49,7 @@ class DomainPrefixes:
         self._stores: dict[tuple[object, ...], PrefixStore] = {}
         self._slotwise: dict[tuple[str, str], tuple[_OneItemEach, TaskModel]] = {}
         self._why_not: dict[tuple[Cut, str, str, str], str | None] = {}
+        self._mixes_rows: dict[tuple[str, str], bool] = {}
 
     def cut(self, config: TrialConfig) -> Cut:
         """The cut of a trial that has one (harness.engines.cut.cut.why_no_cut)."""
@@ -58,10 +60,44 @@ class DomainPrefixes:
         domains, loop = self._domains, config.loop
         key = (self.cut(config), config.data.target, loop.device, loop.precision)
         if key not in self._why_not:
-            items = sorted(domains.items(config.data.target, "valid"), key=lambda item: len(item.inputs))
-            pair = domains.plain_task.collate([items[0], items[-1]], None).to(torch.device(loop.device), dtype_of(loop))
+            pair = domains.plain_task.collate(self._shortest_and_longest(config), None)
+            pair = pair.to(torch.device(loop.device), dtype_of(loop))
             self._why_not[key] = why_not_resumed(domains.frozen_model(loop), pair.inputs, pair.lengths, key[0])
         return self._why_not[key]
+
+    def mixes_rows(self, config: TrialConfig) -> bool:
+        """Whether the bits of an item depend on the items beside it, though each layer works slot by slot.
+
+        An encoder of another library is tried on two items, once. Only processors promise bits.
+        """
+        loop = config.loop
+        known = self._domains.frozen_model(loop).encoder.mixes_rows
+        if known is not None or torch.device(loop.device).type != "cpu":
+            return bool(known)
+        key = (loop.device, loop.precision)
+        if key not in self._mixes_rows:
+            self._mixes_rows[key] = not self._rows_are_alone(config)
+        return self._mixes_rows[key]
+
+    @torch.no_grad()
+    def _rows_are_alone(self, config: TrialConfig) -> bool:
+        """Whether each of two items has the bits that it has alone, at the same padded length, behind all layers."""
+        domains, loop = self._domains, config.loop
+        task, encoder = domains.plain_task, domains.frozen_model(loop).encoder
+        compute = self._compute(Cut(encoder.num_layers, encoder.num_layers), loop, task, rounds=False)
+        items = self._shortest_and_longest(config)
+        num_steps = round_up(len(items[-1].inputs), task.align)
+        together = compute(items, num_steps)
+        lengths = encoder.output_lengths(torch.tensor([len(item.inputs) for item in items])).tolist()
+        return all(
+            torch.equal(compute([item], num_steps)[0, :length], beside[:length])
+            for item, beside, length in zip(items, together, lengths, strict=True)
+        )
+
+    def _shortest_and_longest(self, config: TrialConfig) -> list[Item]:
+        """Two items to validate on."""
+        items = sorted(self._domains.items(config.data.target, "valid"), key=lambda item: len(item.inputs))
+        return [items[0], items[-1]]
 
     def store(self, config: TrialConfig, model: TaskModel, domain: str, split: Split) -> PrefixStore:
         """What reaches a trial's cut, for the items of a split.
@@ -80,7 +116,9 @@ class DomainPrefixes:
             items, num_views = self._domains.items(domain, split), num_views_of(augment)
             items = items if num_views is None else all_views(items, num_views)
             rounds = split == "train" and loop.precision == "bfloat16"  # the plain loop scores in float32, too
-            plan = self._plan(cut, padded, loop, items, f"{domain}/{split}", augment, rounds)
+            # A processor may sum a bfloat16 product in another order where there are more of them.
+            alone = (rounds and torch.device(loop.device).type == "cpu") or self.mixes_rows(config)
+            plan = self._plan(cut, padded, loop, items, f"{domain}/{split}", augment, rounds, alone)
             self._stores[key] = PrefixStore(items, plan, self._budget)
         return self._stores[key]
 
@@ -105,6 +143,7 @@ class DomainPrefixes:
         name: str,
         augment: AugmentSettings | None,
         rounds: bool,
+        alone: bool,
     ) -> PrefixPlan:
         domains, encoder = self._domains, self._domains.frozen_model(loop).encoder
         device = torch.device(loop.device)
@@ -123,8 +162,7 @@ class DomainPrefixes:
             device=device,
             padded=padded,
             align=domains.plain_task.align,
-            # A processor may sum a bfloat16 product in another order where there are more of them.
-            alone=rounds and device.type == "cpu",
+            alone=alone,
             made_of=(domains.backbone.fingerprint, recipe, domains.corpus.fingerprint, sealed, name, *views, *how),
         )
 

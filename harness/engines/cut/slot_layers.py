@@ -47,7 +47,8 @@ class SlotLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """[K * B, ..., I] -> [K * B, ..., O]."""
         launch = self.current.launch
-        count = launch.num_slots
+        # What is not of the rows, as DeBERTa's table of distances [1, ...], is one product for any number of slots.
+        count = launch.num_slots if len(x) % launch.num_slots == 0 else 1
         # One product of all K * B rows may add in another order than that of B rows: the bits would depend on K.
         #     [K * B, I] x [I, O]  ->  K products [B, I] x [I, O], each of them as if its slot were alone
         rows_KRI = x.reshape(count, -1, self.in_features)
@@ -79,10 +80,16 @@ def slotwise(frozen: TaskModel, current: Current[Any]) -> TaskModel:
     model = copy.deepcopy(frozen, shared).eval()
     for parent in [*model.modules()]:
         for name, child in [*parent.named_children()]:
-            if type(child) is nn.Linear:
-                layer = SlotLinear(child.in_features, child.out_features, bias=child.bias is not None, device="meta")
-                layer.weight, layer.bias, layer.current = child.weight, child.bias, current
+            if type(child) is nn.Linear or _is_transposed_linear(child):
+                weight_OI = child.weight if type(child) is nn.Linear else nn.Parameter(child.weight.t(), False)
+                layer = SlotLinear(*weight_OI.shape[::-1], bias=child.bias is not None, device="meta")
+                layer.weight, layer.bias, layer.current = weight_OI, child.bias, current
                 setattr(parent, name, layer)
             elif isinstance(child, (nn.Conv1d, nn.Conv2d)):
                 setattr(parent, name, SlotConvolution(child, current))
     return model
+
+
+def _is_transposed_linear(module: nn.Module) -> bool:
+    """Whether a module is transformers' `Conv1D`, the linear layer of GPT-2, whose weight is [I, O]."""
+    return type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils"
