@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 import harness.data.audio_backend  # noqa: F401 - transformers imports torchaudio, which may need its stand-in
@@ -33,6 +34,16 @@ from harness.backbones.inspecting import (
 from harness.backbones.two_parts import run_from, run_to, whole_masks
 from harness.config.places import find_path, folder_of
 from harness.errors import UserError, first_line
+
+SAFE: Any = {"local_files_only": True, "trust_remote_code": False}  # None would ask at the terminal
+PICKLED = "pytorch_model.bin"
+VOCABULARIES: tuple[set[str], ...] = (
+    {"vocab.txt"},
+    {"vocab.json", "merges.txt"},
+    {"spiece.model"},
+    {"sentencepiece.bpe.model"},
+    {"tokenizer.model"},
+)
 
 
 def model_directory(path: str) -> Path:
@@ -77,6 +88,9 @@ class PretrainedTextEncoder(Encoder):
     def __init__(self, directory: Path, max_length: int) -> None:
         super().__init__()
         self.model = load_transformers_model(directory)
+        if getattr(self.model, "main_input_name", None) in ("input_values", "input_features"):
+            kind = type(self.model).__name__
+            raise UserError(f"encoder.path: {directory}: {kind} reads speech; set encoder.family to speech")
         self.dim = _width(self.model, directory)
         positions = usable_positions(self.model)
         if positions is not None and positions < max_length:
@@ -165,35 +179,26 @@ def load_transformers_model(directory: Path, part: Part = "encoder") -> nn.Modul
         with _quiet_transformers():
             # float32 and the plain attention path: the base must be restored exactly.
             model, report = kind.from_pretrained(
-                directory, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
+                directory, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **SAFE
             )
     # The library and its readers of files have no error in common; whatever it is, the folder is the user's.
     except Exception as error:
-        cause = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"encoder.path: {directory}: transformers cannot load it: {cause}") from error
-    missing = set(report["missing_keys"])
-    strangers = sorted(name for name in missing if "pooler" not in name.split("."))
+        if (directory / PICKLED).is_file() and not any(directory.glob("*.safetensors")):
+            raise UserError(
+                f"encoder.path: {directory}: {PICKLED} may run code when it is read, so it is not; load it where you "
+                "trust it, and write it again with save_pretrained, which makes a model.safetensors"
+            ) from error
+        raise UserError(f"encoder.path: {directory}: transformers cannot load it: {first_line(error)}") from error
+    loaded, missing = _part_of(model, part), set(report["missing_keys"])
+    needed = {id(weight) for weight in loaded.parameters()}  # a folder of T5's encoder alone has no decoder
+    unread = {name: weight for name, weight in model.named_parameters() if name in missing and id(weight) in needed}
+    strangers = sorted(name for name in unread if "pooler" not in name.split(".") and not _is_formula(model, name))
     if strangers:
         raise UserError(f"encoder.path: {directory}: {len(strangers)} weights are missing, for example {strangers[0]}")
-    for name, weight in model.named_parameters():
-        if name in missing:
+    for name, weight in unread.items():
+        if not _is_formula(model, name):
             weight.zero_()
-    return _part_of(model, config, part)
-
-
-def build_transformers_model(directory: Path, part: Part = "encoder") -> nn.Module:
-    """As `load_transformers_model`, with fresh weights.
-
-    Raises:
-        UserError: transformers cannot build it.
-    """
-    config, kind = _config_and_class(directory, part)
-    try:
-        with _quiet_transformers():
-            model = kind.from_config(config, dtype=torch.float32).eval()
-    except Exception as error:  # as in load_transformers_model
-        raise UserError(f"encoder.path: {directory}: transformers cannot build it: {first_line(error)}") from error
-    return _part_of(model, config, part)
+    return loaded
 
 
 def _config_and_class(directory: Path, part: Part) -> tuple[Any, Any]:
@@ -203,16 +208,25 @@ def _config_and_class(directory: Path, part: Part) -> tuple[Any, Any]:
 
     library: Any = transformers
     try:
-        config = library.AutoConfig.from_pretrained(directory, local_files_only=True)
+        config = library.AutoConfig.from_pretrained(directory, **SAFE)
     except Exception as error:  # as in load_transformers_model
         raise UserError(f"encoder.path: {directory}: transformers cannot load it: {first_line(error)}") from error
     return config, library.AutoModelForSpeechSeq2Seq if part == "seq2seq" else library.AutoModel
 
 
-def _part_of(model: Any, config: Any, part: Part) -> nn.Module:
-    has_decoder = getattr(config, "is_encoder_decoder", False)
-    found: nn.Module = model.get_encoder() if part == "encoder" and has_decoder else model
-    return found
+def _part_of(model: Any, part: Part) -> nn.Module:
+    """The encoder of a model that has a decoder as well; else, and where all is wanted, the model itself."""
+    if part == "seq2seq":
+        whole: nn.Module = model
+        return whole
+    encoder_alone = any(name.endswith("EncoderModel") for name in model.config.architectures or ())  # T5EncoderModel
+    encoder: nn.Module = model.get_encoder() if encoder_alone or model.config.is_encoder_decoder else model
+    return encoder
+
+
+def _is_formula(model: nn.Module, name: str) -> bool:
+    """Whether a weight is a table of sines, which a folder need not hold (Marian's positions)."""
+    return "Sinusoidal" in type(model.get_submodule(name.rpartition(".")[0])).__name__
 
 
 def model_type_of(directory: Path) -> str:
@@ -228,6 +242,43 @@ def model_type_of(directory: Path) -> str:
     if not isinstance(kind, str):
         raise UserError(f"encoder.path: {directory}: its config.json has no model_type")
     return kind
+
+
+def build_transformers_model(directory: Path, part: Part = "encoder") -> nn.Module:
+    """As `load_transformers_model`, with fresh weights.
+
+    Raises:
+        UserError: transformers cannot build it.
+    """
+    config, kind = _config_and_class(directory, part)
+    try:
+        with _quiet_transformers():
+            model = kind.from_config(config, dtype=torch.float32).eval()
+    except Exception as error:  # as in load_transformers_model
+        raise UserError(f"encoder.path: {directory}: transformers cannot build it: {first_line(error)}") from error
+    return _part_of(model, part)
+
+
+def older_tokenizer(directory: Path) -> Tokenizer:
+    """The tokenizer of a folder without tokenizer.json, made by transformers from the vocabulary that lies there.
+
+    Raises:
+        ValueError: there is no vocabulary, or transformers cannot make a tokenizer of it.
+    """
+    names = {path.name for path in directory.iterdir()}
+    # Without any of these, transformers would make a tokenizer that knows no word, and say nothing.
+    if not any(needed <= names for needed in VOCABULARIES):
+        told = ", ".join(" with ".join(sorted(needed, reverse=True)) for needed in VOCABULARIES)
+        raise ValueError(f"no tokenizer.json there, nor another vocabulary ({told})")
+    from transformers import AutoTokenizer
+
+    try:
+        with _quiet_transformers():
+            made: Any = AutoTokenizer.from_pretrained(directory, **SAFE)
+            tokenizer: Tokenizer = made.backend_tokenizer
+    except Exception as error:  # as in load_transformers_model
+        raise ValueError(f"no tokenizer.json there, and transformers cannot make one: {first_line(error)}") from error
+    return tokenizer
 
 
 @contextmanager

@@ -126,15 +126,16 @@ def pretrained_tokenizer(settings: PretrainedEncoderSettings) -> Tokenizer:
     """The tokenizer that lies beside a pretrained encoder, without padding or truncation of its own.
 
     Raises:
-        UserError: the encoder or its tokenizer.json is missing, or the file is corrupt.
+        UserError: the encoder or its tokenizer is missing, or a file is corrupt.
     """
-    from harness.backbones.pretrained import model_directory
+    from harness.backbones.pretrained import model_directory, older_tokenizer
 
-    path = model_directory(settings.path) / "tokenizer.json"
-    if not path.is_file():
-        raise UserError(f"encoder.path: {settings.path}: no tokenizer.json there")
+    directory = model_directory(settings.path)
     try:
-        tokenizer = _read_tokenizer(path)
+        if (directory / "tokenizer.json").is_file():
+            tokenizer = _read_tokenizer(directory / "tokenizer.json")
+        else:
+            tokenizer = older_tokenizer(directory)
     except ValueError as error:
         raise UserError(f"encoder.path: {settings.path}: {error}") from error
     tokenizer.no_padding()

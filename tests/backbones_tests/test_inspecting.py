@@ -27,7 +27,7 @@ REFUSED = {
     "funnel": "keeps its layers in 3 lists (encoder.blocks), between which its steps may change",
     "opt_narrow": "gives hidden states of shape [2, 12, 8] for 2 sentences of 12 tokens, and [2, 12, 16] is needed",
     "squeezebert": "adapters behind layers 0, 1, 2 (SqueezeBertModule) of SqueezeBertModel would never be reached",
-    "wav2vec2": "fails on token ids and an attention mask, so it cannot be a text encoder here",
+    "wav2vec2": "Wav2Vec2Model reads speech; set encoder.family to speech",
 }
 WITH_OFFSET = (
     "camembert",
@@ -143,6 +143,36 @@ def test_two_parts_are_the_whole_at_every_layer(kind: str, folders: dict[str, Pa
         if encoder.mixes_rows is None and kind not in WHOLE:
             alone_BTD, _ = encoder.forward_to(ids_BT[1:], lengths_B[1:], layer)
             torch.testing.assert_close(alone_BTD[0][valid_BT[1]], x_BTD[1][valid_BT[1]], rtol=1e-12, atol=1e-12)
+
+
+HEADS: dict[str, tuple[str, str]] = {  # class of the folder -> kind of CONFIGS, attribute of what is adapted
+    "BertForSequenceClassification": ("bert", "bert"),
+    "RobertaForMaskedLM": ("roberta", "roberta"),  # has no pooler
+    "GPT2LMHeadModel": ("gpt2", "transformer"),
+    "LlamaForSequenceClassification": ("llama", "model"),  # a decoder without a token for padding
+    "BartForConditionalGeneration": ("bart", "model.encoder"),
+    "T5ForConditionalGeneration": ("t5", "encoder"),
+    "T5EncoderModel": ("t5", "encoder"),  # has no decoder, and its config says so
+    "MarianMTModel": ("bart", "model.encoder"),  # its positions are sines, which the folder does not hold
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", HEADS)
+def test_a_folder_with_a_head_or_without_a_decoder(name: str, tmp_path: Path) -> None:
+    """The head is left out, and the encoder is the folder's to the bit."""
+    import transformers
+
+    kind, part = HEADS[name]
+    cls: Any = getattr(transformers, name)
+    options = CONFIGS[kind][1] | ({"pad_token_id": 0, "decoder_start_token_id": 0} if name == "MarianMTModel" else {})
+    whole = cls(cls.config_class(vocab_size=150, **options)).eval()
+    whole.save_pretrained(tmp_path)
+    encoder = PretrainedTextEncoder(tmp_path, 16).eval()
+    ids_BT, lengths_B = ids(11)
+    hidden_BTD, valid_BT = encoder(ids_BT, lengths_B)
+    expected = whole.get_submodule(part)(input_ids=ids_BT, attention_mask=valid_BT.long()).last_hidden_state
+    assert torch.equal(hidden_BTD[valid_BT], expected[valid_BT])
 
 
 def trial(recipe: Path, corpus: TinyText) -> TrialConfig:

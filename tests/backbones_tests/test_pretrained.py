@@ -242,6 +242,38 @@ def test_a_missing_or_broken_tokenizer_is_one_line(content: str | None, bert_fol
     assert "\n" not in str(caught.value)
 
 
+def test_a_vocabulary_stands_in_for_a_tokenizer(bert_folder: Path, bert: Backbone, tmp_path: Path) -> None:
+    """As older folders come: vocab.txt, or vocab.json with merges.txt. The tokens are those of the tokenizer.json."""
+    assert bert.tokenizer is not None
+    folder = without(bert_folder, tmp_path / "model", "tokenizer.json")
+    words = sorted(bert.tokenizer.get_vocab().items(), key=lambda pair: pair[1])
+    (folder / "vocab.txt").write_text("\n".join(word for word, _ in words), encoding="utf-8")
+    tokenizer = pretrained_tokenizer(settings_for(folder))
+    for text in texts():
+        assert tokenizer.encode(text).ids == bert.tokenizer.encode(text).ids
+    (folder / "vocab.txt").unlink()
+    (folder / "vocab.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match=r"nor another vocabulary \(vocab.txt, vocab.json with merges"):
+        pretrained_tokenizer(settings_for(folder))
+
+
+def test_a_file_of_somebody_else_runs_no_code(bert_folder: Path, tmp_path: Path) -> None:
+    """Neither Python beside the weights nor a pickle; and nothing is asked at the terminal."""
+    folder = without(bert_folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "own.py").write_text("raise SystemExit('run')", encoding="utf-8")
+    foreign = {"model_type": "no_such", "auto_map": {"AutoConfig": "own.Config", "AutoModel": "own.Model"}}
+    (folder / "config.json").write_text(json.dumps(config | foreign), encoding="utf-8")
+    with pytest.raises(UserError, match="contains custom code") as caught:
+        PretrainedTextEncoder(folder, 32)
+    assert "\n" not in str(caught.value)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"^encoder.path: .*model.bin may run code when it is read"):
+        PretrainedTextEncoder(folder, 32)
+
+
 @pytest.mark.parametrize("case", ["no weights", "truncated weights", "not json", "unknown architecture", "no layers"])
 def test_a_broken_model_folder_is_one_line(case: str, bert_folder: Path, tmp_path: Path) -> None:
     folder = without(bert_folder, tmp_path / "model")
