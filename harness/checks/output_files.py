@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.data.corpora.local_rows import Row, read_json_objects, read_rows
+from harness.data.corpora.layouts import read_layout
+from harness.data.corpora.local_rows import Row, read_json_objects
 from harness.errors import UserError
 
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".json")
@@ -61,7 +62,8 @@ def read_outputs(path: Path) -> SystemOutputs:
     Raises:
         UserError: a column is missing, a key occurs twice, or a line is not readable: one line with the place.
     """
-    rows, notes = read_rows(path)
+    found = read_layout(path)
+    rows, notes = found.rows, found.notes
     if "doc_id" in rows[0].columns and any(name in rows[0].columns for name in ("resps", "filtered_resps")):
         return _lm_evaluation(path, list(read_json_objects(path)))  # with its lists and numbers, which a row has not
     names = {

@@ -7,9 +7,11 @@ written twice. TSV has no quoting (IANA, text/tab-separated-values), but Excel a
 
 import codecs
 import csv
+import gzip
 import io
 import re
 import sys
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +42,13 @@ class TableRow:
 def read_file(path: Path) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark, line ends as they are.
 
-    Raises DataError where it cannot be read or decoded, or holds NUL, which no text does.
+    What a name in `.gz` says is unpacked. Raises DataError where it cannot be read or decoded, or holds NUL, which no
+    text does.
     """
     try:
-        data = path.read_bytes()
+        data = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: cannot be unpacked: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     mark, encoding = next((pair for pair in BYTE_ORDER_MARKS.items() if data.startswith(pair[0])), (b"", "utf-8"))

@@ -1,6 +1,7 @@
-"""The rows of a corpus of the user's own: from a CSV, TSV, JSON or JSONL manifest, or from a folder.
+"""The rows of a corpus of the user's own: from a CSV, TSV, JSON or JSONL file, or from a folder of our own layout.
 
-Every row is a dict of strings, with the place it came from for error messages; `manifest.py` makes a corpus of them.
+Every row is a dict of strings, with the place it came from for error messages. `layouts.py` says which file or folder
+is read by what, and `manifest.py` makes a corpus of the rows.
 """
 
 import json
@@ -12,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.corpora.delimited import lines_of, read_file, read_table
+from harness.data.corpora.lhotse_cuts import columns_of_cut, is_of_lhotse
 from harness.data.errors import DataError
 from harness.data.text_cleaning import clean_name
 
 TRANSCRIPTS = "transcripts.tsv"
 FOLDER_HELP = f"DOMAIN/LABEL.txt, DOMAIN/LABEL/*.txt, or DOMAIN/{TRANSCRIPTS} (FILE<tab>TRANSCRIPT)"
-FILE_HELP = "a .csv, .tsv, .jsonl or .json file, or a folder"
 COLUMNS = frozenset(
     {"domain", "text", "label", "path", "transcript", "group", "split", "key", "audio_filepath", "offset", "duration"}
 )
@@ -34,26 +35,6 @@ class Row:
     """The folder that a relative audio path starts from."""
 
 
-def read_rows(path: Path) -> tuple[list[Row], list[str]]:
-    """Return the rows of a manifest file or of a folder, and notes on how they were read.
-
-    Raises DataError when it is neither, cannot be read, or has no rows.
-    """
-    notes: list[str] = []
-    if path.is_dir():
-        rows = list(_read_folder(path, notes))
-    elif path.suffix.lower() in (".csv", ".tsv"):
-        rows = _read_table(path, notes)
-    elif path.suffix.lower() in (".jsonl", ".json", ".ndjson"):
-        rows = [_json_row(place, item, path) for place, item in read_json_objects(path)]
-    else:
-        raise DataError(f"{path}: not a manifest; expected {FILE_HELP}")
-    if not rows:
-        expected = f"; expected {FOLDER_HELP}" if path.is_dir() else ""
-        raise DataError(f"{path}: holds no rows{expected}")
-    return rows, notes
-
-
 def _names(place: str, written: Iterable[str]) -> list[str]:
     """Return the names of columns; raises DataError for one that occurs twice (nameless ones, of an index, may)."""
     cleaned = [clean_name(name) for name in written]
@@ -64,13 +45,19 @@ def _names(place: str, written: Iterable[str]) -> list[str]:
     return names
 
 
-def _read_table(path: Path, notes: list[str]) -> list[Row]:
+def read_table_rows(path: Path, notes: list[str]) -> list[Row]:
+    """Return the rows of a CSV or TSV file; raises DataError as `read_table`, and for a column that occurs twice."""
     header, rows, found = read_table(path)
     notes.extend(found)
     names = _names(f"{path}, line 1", header)
-    return [
-        Row(f"{path}, line {row.first_line}", dict(zip(names, row.fields, strict=True)), path.parent) for row in rows
-    ]
+    # Common Voice names the clips of its tables as seen from the folder that they lie in.
+    base = path.parent / "clips" if {"client_id", "path"} <= set(names) else path.parent
+    return [Row(f"{path}, line {row.first_line}", dict(zip(names, row.fields, strict=True)), base) for row in rows]
+
+
+def read_json_rows(path: Path, notes: list[str]) -> list[Row]:
+    """Return the rows of a JSON or JSONL file, of lhotse's cuts too; raises DataError for what is none."""
+    return [_json_row(place, item, path) for place, item in read_json_objects(path)]
 
 
 def read_json_objects(path: Path) -> Iterator[tuple[str, Any]]:
@@ -107,6 +94,8 @@ def _parse_json(place: str, text: str) -> Any:
 def _json_row(place: str, item: Any, path: Path) -> Row:
     if not isinstance(item, dict):
         raise DataError(f"{place}: expected an object with columns, got {json.dumps(item)[:40]!r}")
+    if is_of_lhotse(item):
+        item = columns_of_cut(place, item)
     for name in COLUMNS & item.keys():
         if isinstance(item[name], (list, dict)):
             raise DataError(f"{place}: column {name!r} must be a text or a number, got {json.dumps(item[name])[:60]}")
@@ -119,7 +108,17 @@ def _is_nan(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def _read_folder(root: Path, notes: list[str]) -> Iterator[Row]:
+def is_own_folder(root: Path) -> bool:
+    """Whether a folder has this project's layout: `FOLDER_HELP`."""
+    domains = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return any(
+        (domain / TRANSCRIPTS).is_file() or any(path.suffix.lower() == ".txt" for path in domain.rglob("*"))
+        for domain in domains
+    )
+
+
+def read_folder(root: Path, notes: list[str]) -> Iterator[Row]:
+    """Yield the rows of a folder of this project's layout; raises DataError for a file that cannot be read."""
     unread: list[Path] = []
     for domain in sorted(path for path in root.iterdir() if not path.name.startswith(".")):
         if not domain.is_dir():

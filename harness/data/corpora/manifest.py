@@ -1,21 +1,24 @@
 """A corpus of the user's own: rows with domain, and text and label, or path and transcript.
 
 Optional columns: `group` (what must not straddle a split; default: copies of the same text), `split` (train,
-valid or test for every row; default: by hash of the group) and `key`. docs/reference/data.md shows the formats.
+valid or test for every row; default: by hash of the group) and `key`. What others write is read by `layouts.py`;
+docs/reference/data.md shows all formats.
 """
 
 import difflib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness.data.audio_files import audio_seconds
 from harness.data.cache import sha256_file
 from harness.data.corpora.class_names import check_classes, given_classes, notes_on_classes, notes_on_twins
-from harness.data.corpora.local_rows import Row, read_rows
+from harness.data.corpora.columns import name_columns
+from harness.data.corpora.layouts import read_layout
+from harness.data.corpora.local_rows import Row
+from harness.data.corpora.split_rows import fixed_splits, group_of, official_splits
 from harness.data.corpus import (
-    SPLITS,
     Corpus,
     LeftOut,
     SpeechExample,
@@ -35,26 +38,36 @@ SAME_LENGTH_S = 0.05  # a stated duration this close to the file's is the whole 
 WORDS_OF_A_TEXT = 3
 
 
-def load_manifest(path: Path, *, labels: Sequence[str] | None = None, longest_s: float = LONGEST_S) -> Corpus:
+def load_manifest(
+    path: Path,
+    *,
+    labels: Sequence[str] | None = None,
+    longest_s: float = LONGEST_S,
+    columns: Mapping[str, str] | None = None,
+    domain: str | None = None,
+) -> Corpus:
     """Read the manifest file or folder `path`.
 
     `labels` names the classes of a text corpus in order (default: those found, sorted). Speech clips above
-    `longest_s` seconds are left out and counted. Raises DataError, with file and line, for missing columns,
-    unknown labels or splits, labels that are no classes, a group in two splits, and audio that cannot be read.
+    `longest_s` seconds are left out and counted. `columns` says which of the file's columns is meant by one of this
+    project, and `domain` names the domain of rows that have no column of it. Raises DataError, with file and line, for
+    missing columns, unknown labels or splits, labels that are no classes, a group in two splits, and audio that cannot
+    be read.
     """
-    rows, notes = read_rows(path)
-    rows = [_of_nemo(row) for row in rows]
+    found = name_columns(read_layout(path), columns, domain)
+    rows, notes = found.rows, found.notes
     is_text = "text" in rows[0].columns and not {"path", "transcript"} <= rows[0].columns.keys()
-    columns = TEXT_COLUMNS if is_text else SPEECH_COLUMNS
+    needed = TEXT_COLUMNS if is_text else SPEECH_COLUMNS
     for row in rows:
-        for column in columns:
+        for column in needed:
             if not row.columns.get(column, "").strip():
                 have = ", ".join(filter(None, row.columns)) or "none"
                 raise DataError(
-                    f"{row.place}: column {column!r} is missing or empty; needed: {', '.join(columns)}; found: {have}"
+                    f"{row.place}: column {column!r} is missing or empty; needed: {', '.join(needed)}; found: {have}"
                 )
-    rows = [_with_clean_names(row) for row in rows]
-    splits = _fixed_splits(rows)
+    found = official_splits(replace(found, rows=[_with_clean_names(row) for row in rows]))
+    rows, notes = found.rows, found.notes
+    splits = fixed_splits(rows)
     name = f"manifest:{path.stem}"
     corpus = _text_corpus(name, rows, labels, path) if is_text else _speech_corpus(name, rows, longest_s)
     noticed = (*notes, *corpus.noticed, *notes_on_twins("domains", sorted({row.columns["domain"] for row in rows})))
@@ -62,17 +75,8 @@ def load_manifest(path: Path, *, labels: Sequence[str] | None = None, longest_s:
     if splits is not None:
         fingerprint = fingerprint_rows([("contents", fingerprint), *splits.items()])
     corpus = replace(corpus, fingerprint=fingerprint, fixed_splits=splits)
-    noticed = (*noticed, *_notes_on_columns(rows, columns), *_notes_on_copies(corpus))
+    noticed = (*noticed, *_notes_on_columns(rows, needed), *_notes_on_copies(corpus))
     return replace(corpus, noticed=noticed)
-
-
-def _of_nemo(row: Row) -> Row:
-    """Return a row of a NeMo manifest (audio_filepath, text, offset, duration) with this project's columns."""
-    columns = dict(row.columns)
-    for theirs, ours in (("audio_filepath", "path"), ("text", "transcript")):
-        if "audio_filepath" in row.columns and theirs in columns and ours not in columns:
-            columns[ours] = columns.pop(theirs)
-    return replace(row, columns=columns)
 
 
 def _with_clean_names(row: Row) -> Row:
@@ -82,28 +86,6 @@ def _with_clean_names(row: Row) -> Row:
         if name in names and not names[name]:
             raise DataError(f"{row.place}: column {name!r} holds invisible characters alone")
     return replace(row, columns=row.columns | names)
-
-
-def _group(row: Row) -> str:
-    """Return the group of a row; the same for all domains, so that a shared group is held out in each of them."""
-    if group := row.columns.get("group", ""):
-        return group
-    return copy_key(row.columns.get("text") or row.columns["transcript"])
-
-
-def _fixed_splits(rows: Sequence[Row]) -> dict[str, Split] | None:
-    """Return group -> split when the rows have a split column, else None."""
-    if not any("split" in row.columns for row in rows):
-        return None
-    splits: dict[str, Split] = {}
-    for row in rows:
-        written = row.columns.get("split", "").strip().casefold()
-        split = next((s for s in SPLITS if s == written), None)
-        if split is None:
-            raise DataError(f"{row.place}: split is {row.columns.get('split')!r}; choices: {', '.join(SPLITS)}")
-        if splits.setdefault(_group(row), split) != split:
-            raise DataError(f"{row.place}: group {_group(row)!r} is in {split} and in {splits[_group(row)]}")
-    return splits
 
 
 def _key(row: Row, number: int) -> str:
@@ -131,7 +113,7 @@ def _text_corpus(name: str, rows: Sequence[Row], labels: Sequence[str] | None, p
             seen[same] = label
             domains[domain].append(
                 TextExample(
-                    key=_key(row, number), group=_group(row), domain=domain, text=text, label=symbols.index(label)
+                    key=_key(row, number), group=group_of(row), domain=domain, text=text, label=symbols.index(label)
                 )
             )
     lost = [row.place for row in rows if LOST.search(row.columns["text"])]
@@ -164,7 +146,7 @@ def _speech_corpus(name: str, rows: Sequence[Row], longest_s: float) -> Corpus:
         domains[domain].append(
             SpeechExample(
                 key=_key(row, number),
-                group=_group(row),
+                group=group_of(row),
                 domain=domain,
                 path=path,
                 seconds=seconds,
@@ -196,7 +178,7 @@ def _recording(row: Row) -> tuple[Path, float, tuple[float, float] | None]:
         path = row.base / Path(row.columns["path"].strip()).expanduser()
         whole_s = audio_seconds(path)
     except (DataError, RuntimeError) as error:  # RuntimeError: the home of an unknown user
-        raise DataError(f"{row.place}: {error}") from error
+        raise DataError(f"{row.place}: {error}{_in_a_tar(row)}") from error
     offset_s, duration_s = _seconds(row, "offset", 0.0), _seconds(row, "duration", None)
     assert offset_s is not None
     rest_s = whole_s - offset_s
@@ -207,6 +189,13 @@ def _recording(row: Row) -> tuple[Path, float, tuple[float, float] | None]:
         return path, whole_s, None
     seconds = rest_s if duration_s is None else min(duration_s, rest_s)
     return path, seconds, (offset_s, seconds)
+
+
+def _in_a_tar(row: Row) -> str:
+    """Say so where a row is one of NeMo's for audio in tar files, which have the number of the tar."""
+    if "shard_id" not in row.columns:
+        return ""
+    return "; the manifest is one for tar files (shard_id): unpack them into a folder beside it, or take the other one"
 
 
 def _seconds(row: Row, column: str, missing: float | None) -> float | None:

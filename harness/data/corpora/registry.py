@@ -91,7 +91,7 @@ CORPORA: dict[str, CorpusSource] = {
     ),
     "manifest": CorpusSource(
         modality=None,
-        summary="your own text or speech: manifest:PATH, a .csv, .tsv or .jsonl file, or a folder",
+        summary="your own text or speech: manifest:PATH, a table, JSON lines, or a data set of others in a folder",
         licence="yours",
         load=load_manifest,
     ),
