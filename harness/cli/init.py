@@ -1,4 +1,4 @@
-"""The command `harness init`: a small project of the user's own, from the template in harness/templates/project."""
+"""The command `harness init`: a small project of the user's own, from a template or for data of their own."""
 
 from __future__ import annotations
 
@@ -14,12 +14,38 @@ TEMPLATE = Path(__file__).resolve().parents[1] / "templates" / "project"
 
 def init(
     name: Annotated[Path, typer.Argument(help="The project's folder: a new or empty one.")] = Path("harness_project"),
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="With --data: options of the corpus, as columns={text: body}."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A file or folder of your own data, or a corpus: write a recipe for it.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="With --data: the folder of a pretrained model of transformers.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="With --data: the domain to adapt to; the smallest one if not given.")
+    ] = None,
 ) -> None:
-    """Write a small commented project that runs. It has an experiment, a sweep, a strategy and a few sentences."""
+    """Write a small commented project that runs: an example, or with --data a recipe and an experiment for it."""
+    if data is None and (options or model or target):
+        raise UserError("KEY=VALUE, --model and --target are about data of your own: give them with --data")
     if name.is_file() or (name.is_dir() and any(name.iterdir())):
         raise UserError(
             f"{name}: exists already and is not an empty folder; harness init never overwrites, so choose another name"
         )
+    if data is not None:
+        from harness.cli.own_project import OwnProject, write_own_project
+        from harness.config.experiment import parse_overrides
+
+        project = OwnProject(data, dict(parse_overrides(options or [])), model, target)
+        for path in write_own_project(name, project):
+            print(f"wrote {path}")
+        print(
+            f"\nNext: cd {name}, look at the comments, then harness pretrain recipe.yaml && harness run experiment.yaml"
+        )
+        return
     name.mkdir(parents=True, exist_ok=True)
     for path in sorted(TEMPLATE.glob("*.*")):
         (name / path.name).write_bytes(path.read_bytes())

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from pretrained_kinds import write_encoder
+from tiny_speech import write_corpus
+from tiny_text import corpus_rows
 
+from harness.backbones.recipe import load_recipe
 from harness.cli.init import TEMPLATE
+from harness.config.experiment import load_experiment
 from harness.data.corpora.registry import load_corpus
 
 from .conftest import Cli
@@ -69,3 +75,88 @@ def test_its_sentences_are_counted_as_its_readme_says() -> None:
         test = corpus.text(domain, "test")
         assert {example.label for example in test} == {0, 1, 2}
         assert domain == "movie" or len(test) == int(number)
+
+
+def write_sentences(path: Path, rename: dict[str, str] | None = None) -> Path:
+    rows = [{(rename or {}).get(name, name): value for name, value in row.items()} for row in corpus_rows()]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["sentences", "sentences and a model", "a saved data set", "recordings"])
+def test_data_of_ones_own_need_no_code(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """From the data alone: init, pretrain and run, as init prints them, end with a table."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    arguments = ["--data", "sentences.csv"]
+    if what == "recordings":
+        arguments[1] = str(write_corpus(tmp_path / "tones").relative_to(tmp_path))
+    elif what == "a saved data set":
+        datasets = pytest.importorskip("datasets")
+        for domain in ("home", "away"):
+            rows = [row for row in corpus_rows() if row["domain"] == domain]
+            columns = {"sentence": [row["text"] for row in rows], "label": [row["label"] for row in rows]}
+            data = datasets.Dataset.from_dict(columns)
+            data.class_encode_column("label").save_to_disk(tmp_path / "places" / domain)
+        arguments[1] = "places"
+    else:
+        write_sentences(tmp_path / "sentences.csv")
+    if what == "sentences and a model":
+        arguments += ["--model", str(write_encoder("bert", tmp_path).relative_to(tmp_path))]
+    made = cli("init", "mine", *arguments)
+    assert (made.code, made.err) == (0, "")
+    assert "harness pretrain recipe.yaml && harness run experiment.yaml" in made.out
+    monkeypatch.chdir(tmp_path / "mine")
+    recipe = Path("recipe.yaml").read_text(encoding="utf-8")
+    Path("recipe.yaml").write_text(re.sub(r"epochs: \d+", "epochs: 1", recipe), encoding="utf-8")
+    pretrained = cli("pretrain", "recipe.yaml")
+    assert (pretrained.code, pretrained.err) == (0, "")
+    ran = cli("run", "experiment.yaml", "loop.epochs=1", "seeds=[0]")
+    assert (ran.code, ran.err) == (0, "")
+    assert "residual_add_l2" in ran.out and "forgetting" in ran.out
+
+
+def test_what_is_filled_in_from_the_data(cli: Cli, tmp_path: Path) -> None:
+    write_sentences(tmp_path / "a file.csv", {"domain": "place: #1", "text": "body"})
+    arguments = ("--data", "a file.csv", "--target", "home", "columns={domain: 'place: #1', text: body}")
+    assert cli("init", "some/mine!", *arguments).code == 0
+    options = {"columns": {"domain": "place: #1", "text": "body"}}
+    recipe = load_recipe("some/mine!/recipe.yaml")
+    assert recipe.name == "mine"  # a name of letters, digits, `_`, `-` and `.`
+    assert (recipe.data.corpus, recipe.data.options) == ("manifest:../../a file.csv", options)
+    assert (recipe.data.domains, recipe.encoder.kind) == (("away",), "text")
+    experiment = load_experiment(Path("some/mine!/experiment.yaml"), [])
+    assert len(experiment.trials) == 15
+    data = experiment.trials[0].config.data
+    assert (data.source, data.target, data.options) == (("away",), "home", options)
+    text = Path("some/mine!/recipe.yaml").read_text(encoding="utf-8")
+    corpus = load_corpus("manifest", tmp_path / "a file.csv", **options)
+    counts = [len(corpus.split("away", split)) for split in ("train", "valid", "test")]
+    assert "# away: {} training, {} validation, {} test examples; in training bad ".format(*counts) in text
+    assert "# 3 classes: bad fair good" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("labels=[a]",), "KEY=VALUE, --model and --target are about data of your own: give them with --data"),
+        (("--data", "gone.csv"), "gone.csv: cannot be read: No such file or directory; looked in "),
+        (
+            ("--data", "one.csv"),
+            "corpus manifest:one has one domain, 'a', but a model that learnt one is adapted to ",
+        ),
+        (("--data", "two.csv", "--target", "c"), "--target: corpus manifest:two has no domain 'c'; choices: a, b"),
+        (("--data", "two.csv", "--model", "gone"), "gone: expected a model's folder, as transformers saves it: "),
+        (("--data", "two.csv", "label=[x]"), "corpus manifest has no option 'label' to load it; choices: labels, "),
+    ],
+)
+def test_mistakes_about_ones_own_data(cli: Cli, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    (tmp_path / "one.csv").write_text("domain,text,label\na,one,x\na,two,y\n", encoding="utf-8")
+    (tmp_path / "two.csv").write_text("domain,text,label\na,one,x\nb,two,y\n", encoding="utf-8")
+    result = cli("init", "mine", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.error.startswith(message)
+    assert not (tmp_path / "mine").exists()

@@ -1,0 +1,52 @@
+"""What a corpus holds, in a line a domain: said when a launch begins, and written into new recipes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.config.trial import DataSettings
+from harness.data.corpus import SPLITS, Corpus, Example, SpeechExample, TextExample
+
+NAMED = 6  # so many classes are counted by name
+WORDS = {"train": "training", "valid": "validation", "test": "test"}
+
+
+def describe_data(corpus: Corpus, data: DataSettings) -> list[str]:
+    """A line for the target and for each source domain of some trials."""
+    drawn = "" if data.train_limit is None else f"; each seed trains on {data.train_limit}"
+    target = f"{data.target} (target): {describe_domain(corpus, data.target)}{drawn}"
+    return [target, *(f"{name} (source): {describe_domain(corpus, name)}" for name in data.source)]
+
+
+def describe_domain(corpus: Corpus, domain: str) -> str:
+    """How many examples of each split a domain has, how long its recordings are, and its classes in training.
+
+    Raises:
+        DataError: there is no such domain.
+    """
+    examples = corpus.examples(domain)
+    splits = Counter(corpus.split_of(example.group) for example in examples)
+    told = [split for split in SPLITS if not (split == "test" and corpus.is_sealed)]
+    parts = ", ".join(f"{splits[split]} {WORDS[split]}" for split in told)
+    parts += " examples (test examples are not loaded)" if corpus.is_sealed else " examples"
+    train = [example for example in examples if corpus.split_of(example.group) == "train"]
+    return "; ".join(filter(None, [f"{parts}{_length(examples)}", _classes(corpus, train)]))
+
+
+def _length(examples: Sequence[Example]) -> str:
+    """How long some recordings are together; nothing for texts."""
+    seconds = sum(example.seconds for example in examples if isinstance(example, SpeechExample))
+    if not seconds:
+        return ""
+    return f", {seconds / 3600:.1f} h" if seconds >= 3600 else f", {seconds / 60:.1f} min"
+
+
+def _classes(corpus: Corpus, examples: Sequence[Example]) -> str:
+    """How often each class occurs in some texts; how many there are where they are many."""
+    counts = Counter(example.label for example in examples if isinstance(example, TextExample))
+    if not counts:
+        return ""
+    if len(corpus.symbols) > NAMED:
+        return f"{len(counts)} of {len(corpus.symbols)} classes in training"
+    return "in training " + ", ".join(f"{name} {counts[label]}" for label, name in enumerate(corpus.symbols))
