@@ -110,9 +110,15 @@ def build_model(
     Raises:
         UserError: the pretrained encoder is not there, or its sizes do not fit together.
     """
+    if recipe.task_name == "seq2seq" and not isinstance(recipe.encoder, SpeechModelSettings):
+        raise UserError(
+            f"recipe {recipe.name}: task: seq2seq needs a pretrained model with a decoder, as "
+            "encoder: {kind: transformers, family: speech, path: ...}"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if recipe.task_name == "seq2seq" and isinstance(recipe.encoder, SpeechModelSettings):
+        if recipe.task_name == "seq2seq":
+            assert isinstance(recipe.encoder, SpeechModelSettings)
             from harness.backbones.pretrained import model_directory
             from harness.backbones.speech_models import speech_seq2seq
 
@@ -236,9 +242,23 @@ def _load_as_it_is(recipe: Recipe, make_head: HeadMaker) -> Backbone:
             f"recipe {recipe.name}: train: none needs a model with an output layer of its own, and task "
             f"{recipe.task_name} has none here; choices: train: head, train: full"
         )
-    tokenizer = _load_tokenizer(recipe, encoder_files(recipe))
     model = build_model(recipe, make_head, (), 0, seed=0).eval()
-    return Backbone(recipe, model, (), fingerprint_of(model), tokenizer, None)
+    return Backbone(recipe, model, (), fingerprint_of(model), decoder_tokenizer(recipe), None)
+
+
+def decoder_tokenizer(recipe: Recipe) -> Tokenizer:
+    """The tokenizer of a seq2seq model, which lies beside its settings.
+
+    Raises:
+        UserError: it is not there, or corrupt.
+    """
+    path = encoder_files(recipe) / "tokenizer.json"
+    if not path.is_file():
+        raise UserError(f"encoder.path: {path.parent}: no tokenizer.json there, and a decoder's tokens need one")
+    try:
+        return _read_tokenizer(path)
+    except ValueError as error:
+        raise UserError(f"encoder.path: {path.parent}: {error}") from error
 
 
 def keeps_encoder_files(recipe: Recipe) -> bool:
@@ -272,9 +292,10 @@ def _unreadable(directory: Path, command: str, cause: Exception | str) -> UserEr
 def _load_tokenizer(recipe: Recipe, directory: Path) -> Tokenizer | None:
     if isinstance(recipe.encoder, PretrainedEncoderSettings):
         return pretrained_tokenizer(recipe.encoder)
-    needs_one = recipe.task_name == "seq2seq" or isinstance(recipe.encoder, TextEncoderSettings)
-    if needs_one:
-        path = (encoder_files(recipe) if recipe.encoder.reads == "speech" else directory) / "tokenizer.json"
+    if recipe.task_name == "seq2seq":
+        return decoder_tokenizer(recipe)
+    if isinstance(recipe.encoder, TextEncoderSettings):
+        path = directory / "tokenizer.json"
         if not path.is_file():
             raise OSError("tokenizer.json is missing")
         return _read_tokenizer(path)

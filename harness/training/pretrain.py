@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from harness.adapters import freeze_backbone
 from harness.backbones.encoder_settings import PretrainedEncoderSettings, TextEncoderSettings
 from harness.backbones.recipe import Recipe, backbone_directory
-from harness.backbones.store import Backbone, build_model, pretrained_tokenizer, save_backbone
+from harness.backbones.store import Backbone, build_model, decoder_tokenizer, pretrained_tokenizer, save_backbone
 from harness.config.trial import CONFIG_VERSION
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus
@@ -118,6 +118,8 @@ def score_sources(recipe: Recipe, domains: Domains) -> dict[str, float]:
 
 def make_tokenizer(recipe: Recipe, corpus: Corpus) -> Tokenizer | None:
     """The recipe's tokenizer: word pieces learnt from the source's training sentences, or the pretrained encoder's."""
+    if recipe.task_name == "seq2seq":
+        return decoder_tokenizer(recipe)
     if isinstance(recipe.encoder, PretrainedEncoderSettings):
         return pretrained_tokenizer(recipe.encoder)
     if not isinstance(recipe.encoder, TextEncoderSettings):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import harness.data.audio_backend  # noqa: F401 - transformers imports torchaudio, which may need its stand-in
 
@@ -26,9 +27,14 @@ def tiny_whisper(seed: int = 0) -> Any:
 
 
 def save_tiny_whisper(folder: Path, seed: int = 0) -> None:
-    """Write it as transformers does, with its feature extractor."""
+    """Write it as transformers does, with its feature extractor and a tokenizer of single letters."""
     import transformers
 
     library: Any = transformers
     tiny_whisper(seed).save_pretrained(folder)
     library.WhisperFeatureExtractor(feature_size=16).save_pretrained(folder)
+    letters = {letter: number for number, letter in enumerate(" 'abcdefghijklmnopqrstuvwxyz")}
+    tokenizer = Tokenizer(models.WordLevel(letters | {"<|endoftext|>": 50}, unk_token=" "))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.save(str(folder / "tokenizer.json"))
