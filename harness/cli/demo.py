@@ -25,7 +25,7 @@ def demo(results: Results = RESULTS, quiet: Quiet = False) -> None:
     fetch_corpus("vader")
     sweep(Path(SWEEP), jobs=jobs, results=results, yes=True, quiet=quiet)
     speech = speech_experiment()
-    run(Path(speech), jobs=jobs, results=results, quiet=quiet)
+    run(Path(speech), jobs=jobs, engine="cut", results=results, quiet=quiet)
     print("\n== Reports: one page each, with the table, the methods, figures and changed examples", flush=True)
     for name in (SWEEP, speech):
         report(name, results)
