@@ -20,7 +20,7 @@ from __future__ import annotations
 from harness.adapters.access import AccessMixin, collect_adapter_losses
 from harness.adapters.adapter_file import AdapterFileError
 from harness.adapters.freezing import freeze_backbone, unfreeze_backbone
-from harness.adapters.insertion import InsertionPoint, attach_by_hook
+from harness.adapters.insertion import BesidePoint, InsertionPoint, attach_beside, attach_by_hook
 from harness.adapters.linear import AdapterModuleUtil, LinearAdapter, LinearAdapterConfig
 from harness.adapters.model_mixin import AdapterModelMixin
 from harness.adapters.module_mixin import AdapterModuleMixin
@@ -45,6 +45,7 @@ __all__ = [
     "AdapterModelMixin",
     "AdapterModuleMixin",
     "AdapterModuleUtil",
+    "BesidePoint",
     "InsertionPoint",
     "LinearAdapter",
     "LinearAdapterConfig",
@@ -56,6 +57,7 @@ __all__ = [
     "ReturnResultAdapterStrategy",
     "ReturnResultAdapterStrategyConfig",
     "allow_in_nemo",
+    "attach_beside",
     "attach_by_hook",
     "collect_adapter_losses",
     "freeze_backbone",

@@ -207,7 +207,9 @@ def _probe_tensors(host: AdapterModuleMixin, name: str, prefix: str, probe: bool
     if isinstance(probe, Tensor):
         x = probe.detach().cpu().double()
     else:
-        width = getattr(host, "dim", None) or host.adapter_cfg[name].get("in_features")
+        width = (
+            getattr(host, "reads_dim", None) or getattr(host, "dim", None) or host.adapter_cfg[name].get("in_features")
+        )
         if not probe or not isinstance(width, int):
             return {}
         generator = torch.Generator().manual_seed(_PROBE_SEED)

@@ -1,7 +1,10 @@
 """InsertionPoint: a host that only marks a place where adapters may go, and hooks it to any module.
 
 Our own backbones call it in their forward pass. For a pretrained model, whose code stays as it is,
-`attach_by_hook` puts it behind an existing module.
+`attach_by_hook` puts it behind an existing module, and `attach_beside` a BesidePoint beside one:
+
+    behind    x -> module -> y -> adapter -> merged with y       in series, as Houlsby et al. 2019
+    beside    x -> module -> y, x -> adapter -> merged with y    in parallel, as LoRA (Hu et al. 2021)
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ class InsertionPoint(nn.Module, AdapterModuleMixin):
         dim: D, the width of what passes.
 
     Attributes:
+        reads_dim: the width of what adapters read, and so their `in_features`: D.
         valid_frames: bool [B, T], true for real frames, or None; set by the training for each batch.
         depth_fraction: (layer index + 1) / number of layers, for depth schedules.
         training_progress: share of the training that is done, for progress schedules.
@@ -35,7 +39,7 @@ class InsertionPoint(nn.Module, AdapterModuleMixin):
         super().__init__()
         if not isinstance(dim, int) or dim < 1:
             raise ValueError(f"dim has to be a whole number of at least 1, but got {dim!r}")
-        self.dim = dim
+        self.dim = self.reads_dim = dim
         self.valid_frames: Tensor | None = None
         self.depth_fraction = 1.0
         self.training_progress = 1.0
@@ -51,9 +55,9 @@ class InsertionPoint(nn.Module, AdapterModuleMixin):
             width = plain.get("in_features")
             accepted = accepted_keywords(locate(plain[TARGET_KEY], place=f"adapter `{name}`"))
             if width in (None, MISSING) and "in_features" in (accepted or ()):
-                plain["in_features"] = self.dim
-            elif isinstance(width, int) and width != self.dim:
-                raise ValueError(f"adapter `{name}`: in_features is {width}, but the host is {self.dim} wide")
+                plain["in_features"] = self.reads_dim
+            elif isinstance(width, int) and width != self.reads_dim:
+                raise ValueError(f"adapter `{name}`: in_features is {width}, but the host is {self.reads_dim} wide")
         super().add_adapter(name, plain, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,6 +78,94 @@ class InsertionPoint(nn.Module, AdapterModuleMixin):
         return f"dim={self.dim}"
 
 
+class BesidePoint(InsertionPoint):
+    """A place beside a module: adapters read what the module reads, and are merged with what the module gives.
+
+    A strategy is called as everywhere, `strategy(input, adapter, module=host)`, with the module's output for `input`;
+    the adapter that it is handed reads the module's input instead of the `input` that it is called with. So residual
+    add gives `module(x) + adapter(x)`, and its penalty and its noise are those of `adapter(x)`. In a chain, each
+    adapter reads the same.
+
+    Args:
+        reads_dim: the width of what adapters read, their `in_features`.
+        dim: the width of what they are merged with, their `out_features`, where their class has that.
+    """
+
+    def __init__(self, reads_dim: int, dim: int) -> None:
+        super().__init__(dim)
+        self.reads_dim = reads_dim
+        self._reads: Tensor | None = None  # during a pass
+        self._share: Tensor | None = None
+
+    def add_adapter(self, name: str, cfg: Any, **kwargs: Any) -> None:
+        """See InsertionPoint; `out_features` is filled in as well.
+
+        Raises:
+            ValueError: also if the class gives the width that it reads, and the two widths differ.
+        """
+        plain = to_plain(cfg)
+        if isinstance(plain, dict) and TARGET_KEY in plain:
+            accepted = accepted_keywords(locate(plain[TARGET_KEY], place=f"adapter `{name}`")) or ()
+            if "out_features" in accepted:
+                plain.setdefault("out_features", self.dim)
+            elif self.reads_dim != self.dim:
+                raise ValueError(
+                    f"adapter `{name}`: {plain[TARGET_KEY]} gives the width that it reads, but here it would read "
+                    f"{self.reads_dim} and be merged with {self.dim}"
+                )
+        super().add_adapter(name, plain, **kwargs)
+
+    def forward(self, x: Tensor, reads: Tensor | None = None, share: Tensor | None = None) -> Tensor:
+        """Merge what the enabled adapters make of `reads` with x.
+
+        Args:
+            x: what the module gave, [..., D].
+            reads: what it was given, [..., reads_dim]; zeros without, to try an adapter.
+            share: a factor of what each adapter gives, a scalar; 1 without.
+        """
+        self._reads = x.new_zeros((*x.shape[:-1], self.reads_dim)) if reads is None else reads
+        self._share = share
+        try:
+            return super().forward(x)
+        finally:
+            self._reads = self._share = None
+
+    def forward_single_enabled_adapter_(
+        self, input: Any, adapter_module: nn.Module, *, adapter_name: str, adapter_strategy: Any
+    ) -> Any:
+        reads, merged_with = self._reads, input
+        if reads is None:  # an adapter is tried by itself (checkpoint.run_probe): what it reads is all there is
+            reads, merged_with = input, input.new_zeros((*input.shape[:-1], self.dim))
+        beside: Any = _Beside(adapter_module, reads, merged_with, self._share)
+        return adapter_strategy(merged_with, beside, module=self)
+
+    def extra_repr(self) -> str:
+        return f"reads_dim={self.reads_dim}, dim={self.dim}"
+
+
+class _Beside:
+    """An adapter as a strategy is handed it beside a module: called with the module's output, it reads the input."""
+
+    def __init__(self, adapter: nn.Module, reads: Tensor, merged_with: Tensor, share: Tensor | None) -> None:
+        self.adapter, self.reads, self.merged_with, self.share = adapter, reads, merged_with, share
+
+    def __call__(self, input: Any) -> Any:
+        if input is not self.merged_with:
+            raise ValueError(
+                "beside a module, a strategy has to call its adapter with its whole input, as it is; one that runs the "
+                "adapter on some rows (skip_dropped), or on something else, works behind a module alone"
+            )
+        output = self.adapter(self.reads)
+        return output if self.share is None else output * self.share
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.adapter, name)  # parameters, access_cfg, register_accessible_tensor ...
+
+    @property
+    def __class__(self) -> type:  # NeMo's strategies ask isinstance(adapter, AccessMixin)
+        return type(self.adapter)
+
+
 class _InsertBehind:
     """A forward hook; an object, not a closure, so that a deepcopy of the model hooks the copied point."""
 
@@ -81,30 +173,57 @@ class _InsertBehind:
         self.point, self.steps_first = point, steps_first
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
-        if not self.point.get_enabled_adapters():
+        if not self.point.get_enabled_adapters() and not self.point._forward_hooks:
             return None  # leaves the output object as it is
-        if isinstance(output, Tensor):
-            return self._insert(output)
-        if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
-            replaced = (self._insert(output[0]), *output[1:])
-            if hasattr(output, "_make"):
-                return output._make(replaced)
-            return replaced if isinstance(output, tuple) else list(replaced)
-        raise TypeError(
-            f"attach_by_hook: the output of {type(module).__name__} has to be a tensor or a tuple that "
-            f"starts with one, but it is {type(output).__name__}"
-        )
+        return _with_first(output, self._insert(_first_of(output, module)))
 
-    def _insert(self, x: Tensor) -> Tensor:
-        x_BTD = x.transpose(0, 1) if self.steps_first else x
-        valid = self.point.valid_frames
+    def _insert(self, *tensors: Tensor) -> Tensor:
+        """Pass tensors [B, T, ...] (or [T, B, ...]) to the point: what the module gave, and for some what it read."""
+        if self.steps_first:
+            tensors = tuple(tensor.transpose(0, 1) for tensor in tensors)
+        x_BTD, valid = tensors[0], self.point.valid_frames
         if valid is not None and x_BTD.ndim == 3 and x_BTD.shape[1] > valid.shape[1]:
             # The module has padded its steps on the right by itself: the point is to see those of the batch alone.
-            seen, more = x_BTD[:, : valid.shape[1]], x_BTD[:, valid.shape[1] :]
-            x_BTD = torch.cat([self.point(seen), more], dim=1)
+            num_steps = valid.shape[1]
+            seen = self.point(*(tensor[:, :num_steps] for tensor in tensors))
+            x_BTD = torch.cat([seen, x_BTD[:, num_steps:]], dim=1)
         else:
-            x_BTD = self.point(x_BTD)
+            x_BTD = self.point(*tensors)
         return x_BTD.transpose(0, 1) if self.steps_first else x_BTD
+
+
+class _MergeBeside(_InsertBehind):
+    """The hook of a BesidePoint."""
+
+    def __call__(self, module: nn.Module, args: Any, options: Any, output: Any = None) -> Any:  # type: ignore[override]
+        if not self.point.get_enabled_adapters():
+            return None
+        reads = args[0] if args else next(iter(options.values()), None)
+        if not isinstance(reads, Tensor):
+            name = type(module).__name__
+            raise TypeError(f"attach_beside: the first argument of {name} has to be a tensor, but is {reads!r}")
+        return _with_first(output, self._insert(_first_of(output, module), reads))
+
+
+def _first_of(output: Any, module: nn.Module) -> Tensor:
+    """The tensor that a module gives, or the first of several."""
+    first = output[0] if isinstance(output, (tuple, list)) and output else output
+    if isinstance(first, Tensor):
+        return first
+    raise TypeError(
+        f"attach_by_hook: the output of {type(module).__name__} has to be a tensor or a tuple that "
+        f"starts with one, but it is {type(output).__name__}"
+    )
+
+
+def _with_first(output: Any, first: Tensor) -> Any:
+    """What a module gave, with another first tensor."""
+    if isinstance(output, Tensor):
+        return first
+    replaced = (first, *output[1:])
+    if hasattr(output, "_make"):
+        return output._make(replaced)
+    return replaced if isinstance(output, tuple) else list(replaced)
 
 
 def attach_by_hook(module: nn.Module, point: InsertionPoint, *, steps_first: bool = False) -> RemovableHandle:
@@ -122,3 +241,14 @@ def attach_by_hook(module: nn.Module, point: InsertionPoint, *, steps_first: boo
         The handle; `handle.remove()` takes the point out.
     """
     return module.register_forward_hook(_InsertBehind(point, steps_first))
+
+
+def attach_beside(module: nn.Module, point: BesidePoint, *, steps_first: bool = False) -> RemovableHandle:
+    """Put an insertion point beside an existing module; as `attach_by_hook`.
+
+    Args:
+        module: its first argument is [..., reads_dim], its output [..., D] or a tuple or list that starts with that.
+        point: merges what its adapters make of the argument with the output.
+        steps_first: both are [T, B, ...]; the point sees [B, T, ...].
+    """
+    return module.register_forward_hook(_MergeBeside(point, steps_first), with_kwargs=True)

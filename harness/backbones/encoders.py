@@ -1,7 +1,8 @@
 """The two small encoders: text (tokens in) and speech (log-mel frames in), both ending in [B, T, D] hidden states.
 
 An encoder names its insertion points in order, lowest layer first, and before each forward pass tells them which
-steps are real (`valid_frames`), so that a strategy can average over valid frames.
+steps are real (`valid_frames`), so that a strategy can average over valid frames. It is built with one behind each
+layer; `put_points` gives it others (harness/backbones/points.py).
 
 It can also be run in two parts: `forward_to` a layer's insertion point, and `forward_from` there. What comes before the
 first adapter never changes, so its output can be kept (harness/engines/cut/prefix_cache.py).
@@ -10,6 +11,7 @@ first adapter never changes, so its output can be kept (harness/engines/cut/pref
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +21,11 @@ from torch import Tensor, nn
 
 from harness.adapters import InsertionPoint
 from harness.backbones.blocks import ConformerBlock, TransformerBlock, valid_steps
+from harness.backbones.points import SHARES, LayerShares, Place, find_places, put_points
+from harness.backbones.survey import SeenModule, survey
+from harness.config.points import BEHIND_LAYER, Points
+
+NUM_STEPS = 12  # of the items that are tried
 
 
 class Encoder(nn.Module, ABC):
@@ -29,26 +36,80 @@ class Encoder(nn.Module, ABC):
     """What a record must tell of it."""
     mixes_rows: bool | None = False
     """Whether it multiplies all rows of a batch at once, so that a row's bits depend on the others; None: try it."""
+    layers: nn.ModuleList
+    """Its blocks, lowest first."""
+    places_taken: tuple[Place, ...] = ()
+    """Where its insertion points are."""
+    _placed: dict[str, InsertionPoint] | None = None
 
     @property
     def insertion_points(self) -> dict[str, InsertionPoint]:
-        """Name -> host of adapters, lowest layer first."""
-        return dict(self._points)
+        """Name -> host of adapters, in the order in which a pass reaches them."""
+        return dict(self._layer_points if self._placed is None else self._placed)
 
     @cached_property
-    def _points(self) -> dict[str, InsertionPoint]:
-        """The points, found once by walking over the modules. A deep copy of the encoder copies these along."""
+    def _layer_points(self) -> dict[str, InsertionPoint]:
+        """The points behind the layers, found once by walking over the modules. A deep copy copies these along."""
         return {name: module for name, module in self.named_modules() if isinstance(module, InsertionPoint)}
 
     def tell_valid(self, valid_BT: Tensor) -> None:
         """Tell each insertion point which steps are real."""
-        for point in self.insertion_points.values():
+        for point in (*self._layer_points.values(), *(self._placed or {}).values()):
             point.valid_frames = valid_BT
 
     @property
+    def shares(self) -> LayerShares | None:
+        """How much each layer adds on the way to the head; None where no points are there."""
+        return getattr(self, SHARES, None)
+
+    @property
     def num_layers(self) -> int:
-        """How many blocks, and so insertion points, it has."""
-        return len(self.insertion_points)
+        """How many blocks it has."""
+        return len(self._layer_points)
+
+    @property
+    @abstractmethod
+    def end(self) -> nn.Module:
+        """The module whose output is the encoder's, in `forward` as in `forward_from`."""
+
+    @abstractmethod
+    def example(self) -> tuple[Tensor, Tensor]:
+        """Inputs of two items (of another number where both have two steps) and their lengths, to try the encoder."""
+
+    @cached_property
+    def modules_seen(self) -> tuple[SeenModule, ...]:
+        """The modules in its layers, as a pass on the example meets them."""
+        weight = next(self.parameters())
+
+        def run() -> int:
+            inputs, lengths_B = self.example()
+            inputs = inputs.to(weight.device, weight.dtype if inputs.is_floating_point() else None)
+            self(inputs, lengths_B.to(weight.device))
+            return len(inputs)
+
+        self._layer_points  # noqa: B018 - before there are others
+        return survey(self, self.layers, self.dim, run)
+
+    def places(self, points: Points) -> tuple[Place, ...]:
+        """The places that a setting names, in all layers, in the order in which a pass reaches them.
+
+        Raises:
+            UserError: the encoder does not have them; one line.
+        """
+        if points == BEHIND_LAYER:  # as fast as without a pass
+            return tuple(Place(name, n, "layer", "", self.dim, self.dim) for n, name in enumerate(self._layer_points))
+        return find_places(self.modules_seen, [*self._layer_points], self.dim, points)
+
+    def put_points(self, places: Sequence[Place]) -> None:
+        """Take insertion points at these places instead of those behind each layer; once, and before any adapter.
+
+        An encoder's own weights and outputs stay what they are, and so do the names of its points behind layers.
+        """
+        assert self._placed is None, "an encoder takes its points once"
+        self.places_taken = self.places(BEHIND_LAYER)
+        if any(place.how != "layer" for place in places):
+            self.places_taken = tuple(places)
+            self._placed = put_points(self, self.end, [*self._layer_points.values()], places)
 
     def output_lengths(self, lengths_B: Tensor) -> Tensor:
         """Number of output steps for each number of input steps."""
@@ -65,7 +126,8 @@ class Encoder(nn.Module, ABC):
         Args:
             inputs: as for `forward`.
             lengths_B: as for `forward`.
-            layer: from 0; the number of layers stands for the end, and gives what `forward` gives.
+            layer: from 0; -1 stands for what reaches the first layer, and the number of layers for the end, which
+                gives what `forward` gives.
         """
 
     @abstractmethod
@@ -77,6 +139,11 @@ class Encoder(nn.Module, ABC):
             valid_BT: the mask of real steps.
             layer: as for `forward_to`.
         """
+
+
+def _example_ids(vocab_size: int) -> tuple[Tensor, Tensor]:
+    ids_BT = torch.arange(2 * NUM_STEPS).reshape(2, NUM_STEPS) % vocab_size
+    return ids_BT, torch.tensor([NUM_STEPS, NUM_STEPS // 2])
 
 
 class TextEncoder(Encoder):
@@ -91,6 +158,13 @@ class TextEncoder(Encoder):
         self.drop = nn.Dropout(dropout)
         self.layers = nn.ModuleList(TransformerBlock(dim, num_heads, hidden, dropout) for _ in range(num_layers))
         self.final_norm = nn.LayerNorm(dim)
+
+    @property
+    def end(self) -> nn.Module:
+        return self.final_norm
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        return _example_ids(self.embedding.num_embeddings)
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         valid_BT = valid_steps(lengths_B, inputs.shape[1])
@@ -141,6 +215,16 @@ class SpeechEncoder(Encoder):
         )
         self.final_norm = nn.LayerNorm(dim)
 
+    @property
+    def end(self) -> nn.Module:
+        return self.final_norm
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        num_frames = 2 * NUM_STEPS * self.second_stride
+        inputs = torch.randn((2, num_frames, self.first_conv.in_channels), generator=generator)
+        return inputs, torch.tensor([num_frames, num_frames // 2])
+
     def output_lengths(self, lengths_B: Tensor) -> Tensor:
         """Number of output steps for each number of input frames."""
         halved = (lengths_B + 1) // 2
@@ -173,8 +257,10 @@ class SpeechEncoder(Encoder):
 
 
 def _run_to(layers: nn.ModuleList, end: nn.Module, x_BTD: Tensor, valid_BT: Tensor, layer: int) -> Tensor:
-    for block in layers[:layer]:
+    for block in layers[: max(layer, 0)]:
         x_BTD = block(x_BTD, valid_BT)
+    if layer < 0:
+        return x_BTD
     last: Any = layers[layer] if layer < len(layers) else None
     return end(x_BTD) if last is None else last.body(x_BTD, valid_BT)
 
@@ -182,8 +268,9 @@ def _run_to(layers: nn.ModuleList, end: nn.Module, x_BTD: Tensor, valid_BT: Tens
 def _run_from(layers: nn.ModuleList, end: nn.Module, x_BTD: Tensor, valid_BT: Tensor, layer: int) -> Tensor:
     if layer == len(layers):
         return x_BTD
-    first: Any = layers[layer]
-    x_BTD = first.insertion(x_BTD)
+    if layer >= 0:
+        first: Any = layers[layer]
+        x_BTD = first.insertion(x_BTD)
     for block in layers[layer + 1 :]:
         x_BTD = block(x_BTD, valid_BT)
     return end(x_BTD)

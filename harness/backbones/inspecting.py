@@ -121,7 +121,7 @@ def see_layers(model: nn.Module, layers: Sequence[nn.Module], dim: int, num_step
     """
     kind = type(model).__name__
     num_rows = 2 if num_steps != 2 else 3  # so that rows and steps can be told apart
-    inputs = _sentences(model, num_rows, num_steps)
+    inputs = sentences(model, num_rows, num_steps)
     runs: list[list[_Run]] = [[] for _ in layers]
     try:
         with _watched(layers, runs), torch.random.fork_rng(devices=[]):
@@ -157,7 +157,7 @@ def see_layers(model: nn.Module, layers: Sequence[nn.Module], dim: int, num_step
 @torch.no_grad()
 def reads_beyond_mask(model: nn.Module, num_steps: int) -> bool:
     """Whether what a model gives for a sentence depends on the longer one beside it, in spite of the mask."""
-    inputs = _sentences(model, 2, num_steps)
+    inputs = sentences(model, 2, num_steps)
     length = int(inputs["attention_mask"][1].sum())
     beside = _last_hidden(model, inputs)[1, :length]
     alone = _last_hidden(model, {name: ids[1:, :length] for name, ids in inputs.items()})[0]
@@ -183,7 +183,7 @@ def _seen(kind: str, number: int, runs: Sequence[_Run], shape: tuple[int, int, i
     return SeenLayer(len(runs), seen.pop(), runs[0].rest())
 
 
-def _sentences(model: nn.Module, num_rows: int, num_steps: int) -> dict[str, Tensor]:
+def sentences(model: nn.Module, num_rows: int, num_steps: int) -> dict[str, Tensor]:
     """Token ids, none of them padding, and a mask by which all rows but the first are shorter."""
     config: Any = getattr(model, "config", None)
     vocabulary, padding = getattr(config, "vocab_size", None) or 2, getattr(config, "pad_token_id", None)

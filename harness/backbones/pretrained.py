@@ -29,6 +29,7 @@ from harness.backbones.inspecting import (
     layers_of,
     reads_beyond_mask,
     see_layers,
+    sentences,
     usable_positions,
 )
 from harness.backbones.two_parts import run_from, run_to, whole_masks
@@ -111,16 +112,26 @@ class PretrainedTextEncoder(Encoder):
             self.notes += ("what the backbone gives for a text depends on the texts beside it in a batch",)
         # Its name, not the list: a second reference would be a second name of every weight.
         self._layers = next(name for name, module in self.model.named_modules() if module is layers)
+        self._end = nn.Identity()  # the model's output comes from no one module
+        self._num_tried = min(max_length, NUM_STEPS)
 
     @property
-    def layers(self) -> nn.ModuleList:
+    def layers(self) -> nn.ModuleList:  # type: ignore[override]
         """The layers behind which the insertion points are."""
         return cast(nn.ModuleList, self.model.get_submodule(self._layers))
+
+    @property
+    def end(self) -> nn.Module:
+        return self._end
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        inputs = sentences(self.model, 2 if self._num_tried != 2 else 3, self._num_tried)
+        return inputs["input_ids"], inputs["attention_mask"].sum(1)
 
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         valid_BT = valid_steps(lengths_B, inputs.shape[1])
         self.tell_valid(valid_BT)
-        hidden_BTD: Tensor = self.model(input_ids=inputs, attention_mask=valid_BT.long()).last_hidden_state
+        hidden_BTD: Tensor = self.end(self.model(input_ids=inputs, attention_mask=valid_BT.long()).last_hidden_state)
         return hidden_BTD, valid_BT
 
     def forward_to(self, inputs: Tensor, lengths_B: Tensor, layer: int) -> tuple[Tensor, Tensor]:
@@ -140,7 +151,7 @@ class PretrainedTextEncoder(Encoder):
         # No layer sees these tokens, but the model makes its masks and positions for as many rows and steps.
         tokens_BT = torch.zeros_like(valid_BT, dtype=torch.int64)
         run = partial(self.model, input_ids=tokens_BT, attention_mask=valid_BT.long())
-        hidden: Tensor = run_from(run, self.layers, self._seen, layer, x_BTD).last_hidden_state
+        hidden: Tensor = self.end(run_from(run, self.layers, self._seen, layer, x_BTD).last_hidden_state)
         return hidden
 
 

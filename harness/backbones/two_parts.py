@@ -35,21 +35,22 @@ def run_to(run: Callable[[], Any], layers: Sequence[nn.Module], seen: Sequence[S
         run: a pass of the model.
         layers: of the model.
         seen: how each of them runs.
-        layer: its number.
+        layer: its number; -1 returns what the first layer is handed.
     """
-    body = layers[layer].forward
+    number = max(layer, 0)
+    body = layers[number].forward
     found: list[Any] = []
 
     def run_and_end(*args: Any, **options: Any) -> Any:
-        found.append(body(*args, **options))
+        found.append(_hidden(args, options) if layer < 0 else body(*args, **options))
         raise _Reached
 
     try:
-        with _replaced_forwards(layers, {layer: run_and_end}), whole_masks():
+        with _replaced_forwards(layers, {number: run_and_end}), whole_masks():
             run()
     except _Reached:
         output = found[0] if isinstance(found[0], Tensor) else found[0][0]
-        return output.transpose(0, 1) if seen[layer].steps_first else output
+        return output.transpose(0, 1) if seen[number].steps_first else output
     raise AssertionError(f"a pass that runs every layer has not run layer {layer}")
 
 
@@ -62,7 +63,7 @@ def run_from(
         run: a pass of the model on inputs as long as `x_BTD`; what they hold does not matter.
         layers: of the model.
         seen: how each of them runs.
-        layer: its number.
+        layer: its number; -1 hands `x_BTD` to the first layer.
         x_BTD: what `run_to` gave, at least its real steps.
     """
     is_reached = False
@@ -85,7 +86,22 @@ def run_from(
 
         return forward
 
+    def handing_over(body: Forward) -> Forward:
+        def forward(*args: Any, **options: Any) -> Any:
+            nonlocal is_reached
+            if is_reached:
+                return body(*args, **options)
+            is_reached = True
+            hidden = _as_handed(x_BTD, _hidden(args, options), seen[0].steps_first)
+            if args:
+                return body(hidden, *args[1:], **options)
+            return body(**{**options, next(iter(options)): hidden})
+
+        return forward
+
     replaced = {number: instead_of(number, module.forward) for number, module in enumerate(layers)}
+    if layer < 0:
+        replaced = {0: handing_over(layers[0].forward)}
     with _replaced_forwards(layers, replaced), whole_masks():
         return run()
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from harness.adapters import InsertionPoint, attach_by_hook
 from harness.backbones.blocks import valid_steps
-from harness.backbones.encoders import Encoder
+from harness.backbones.encoders import NUM_STEPS, Encoder
 
 
 class WhisperEncoder(Encoder):
@@ -37,6 +37,19 @@ class WhisperEncoder(Encoder):
         for layer, point in zip(model.layers, self.points, strict=True):
             attach_by_hook(layer, cast(InsertionPoint, point))
 
+    @property
+    def layers(self) -> nn.ModuleList:  # type: ignore[override]
+        return cast(nn.ModuleList, self.model.layers)
+
+    @property
+    def end(self) -> nn.Module:
+        return cast(nn.Module, self.model.layer_norm)
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.randn((2, 2 * NUM_STEPS, self.model.config.num_mel_bins), generator=generator)
+        return inputs, torch.tensor([2 * NUM_STEPS, NUM_STEPS])
+
     def output_lengths(self, lengths_B: Tensor) -> Tensor:
         return (lengths_B + 1) // 2
 
@@ -48,6 +61,8 @@ class WhisperEncoder(Encoder):
         if layer == self.num_layers:
             return self(inputs, lengths_B)
         x_BTD, valid_BT = self._subsample(inputs, lengths_B)
+        if layer < 0:
+            return x_BTD, valid_BT
         mask = _mask(valid_BT)
         layers: Any = self.model.layers
         for block in layers[:layer]:
@@ -59,7 +74,7 @@ class WhisperEncoder(Encoder):
         if layer == self.num_layers:
             return x_BTD
         self.tell_valid(valid_BT)
-        return self._run_from(self.points[layer](x_BTD), valid_BT, layer + 1)
+        return self._run_from(x_BTD if layer < 0 else self.points[layer](x_BTD), valid_BT, layer + 1)
 
     def _run_from(self, x_BTD: Tensor, valid_BT: Tensor, first: int) -> Tensor:
         mask = _mask(valid_BT)

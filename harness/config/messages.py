@@ -109,7 +109,7 @@ def _resolve_location(
     allowed: list[Any] = [model]
     for part in location:
         if len(allowed) > 1:
-            named = _named_class(allowed, str(part))
+            named = _named_class(allowed, str(part)) or _tagged_list(allowed, str(part))
             allowed = [] if named is None else [named]
             continue
         keys.append(str(part))
@@ -132,6 +132,13 @@ def _allowed_types(annotation: Any) -> list[Any]:
         return [annotation]
     members = [member for member in get_args(bare) if member is not NoneType]
     return _allowed_types(members[0]) if len(members) == 1 else members
+
+
+def _tagged_list(allowed: Sequence[Any], name: str) -> Any:
+    """The list among some types that pydantic calls by `name`; None without one."""
+    tagged = {mark.tag: get_args(member)[0] for member in allowed for mark in get_args(member)[1:] if type(mark) is Tag}
+    found = tagged.get(name)
+    return found if get_origin(found) in (list, tuple) else None
 
 
 def _named_class(allowed: Sequence[Any], name: str | None) -> type[BaseModel] | None:

@@ -38,6 +38,7 @@ from harness.config.base import (
 )
 from harness.config.design import Design
 from harness.config.places import PathText
+from harness.config.points import BEHIND_LAYER, Points
 from harness.config.table import TableSettings
 
 # Raised when the meaning of a setting changes, so that old records are not taken for new ones.
@@ -142,6 +143,18 @@ class BackboneSettings(Settings):
     the folder of the file that names it, or from the current folder."""
     layers: Layers = "all"
     """The layers that get an adapter: `all`, a list of layer numbers, or `{from: n}`."""
+    points: Points = BEHIND_LAYER
+    """Where in those layers: `behind_layer`, `after_attention` or `after_feed_forward` (before its residual is added),
+    `houlsby` (both of these), `towards_head` (each layer's output on its way to the head), or a list of kinds, of names
+    of modules and of patterns: `[q_proj, v_proj]`. A linear module named so has its adapter beside it, any other one
+    behind it; `{beside: PATTERN}` and `{behind: PATTERN}` say which. `harness adapters show` lists what a backbone
+    has."""
+
+    @model_serializer(mode="wrap")
+    def _without_usual_points(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the points out where they are the usual ones, so that ids are those from before there were others."""
+        content: dict[str, Any] = handler(self)
+        return {key: value for key, value in content.items() if (key, value) != ("points", BEHIND_LAYER)}
 
 
 class OptimSettings(Settings):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import nn
 
-from harness.adapters import InsertionPoint, freeze_backbone
+from harness.adapters import BesidePoint, InsertionPoint, freeze_backbone
 from harness.adapters.checkpoint import save_adapters
 from harness.adapters.freezing import is_frozen
 from harness.adapters.linear import AdapterModuleUtil
+from harness.backbones.encoders import Encoder
 from harness.backbones.model import TaskModel
+from harness.backbones.points import Place
+from harness.config.points import BEHIND_LAYER
 from harness.config.trial import LayersFrom, TrialConfig
 from harness.disk import write_atomically
 from harness.errors import UserError, no_exits, text_of
@@ -86,14 +90,17 @@ def adapt(model: TaskModel, config: TrialConfig) -> Adapted:
     Raises:
         UserError: a layer does not exist, or the adapter cannot be built, changes the shape, or learns nothing.
     """
-    num_base = sum(weight.numel() for weight in model.parameters())
-    points = model.encoder.insertion_points
-    for number, point in enumerate(points.values()):
-        point.depth_fraction = (number + 1) / len(points)
+    num_base, encoder = sum(weight.numel() for weight in model.parameters()), model.encoder
+    places = chosen_places(encoder, config)
+    encoder.put_points(places)
+    for place in encoder.places_taken:
+        encoder.insertion_points[place.name].depth_fraction = (place.layer + 1) / encoder.num_layers
     if config.train == "full":
         return Adapted(model, config, num_base, {})
     freeze_backbone(model)
-    adapters = insert_adapters(model, config) if config.adapter is not None else {}
+    adapters = insert_adapters(model, config, places) if config.adapter is not None else {}
+    if adapters and encoder.shares is not None:
+        encoder.shares.requires_grad_(True)
     if config.train in ("head", "adapters_and_head"):
         model.head.requires_grad_(True)
     return Adapted(model, config, num_base, adapters)
@@ -118,8 +125,34 @@ def chosen_layers(num_layers: int, config: TrialConfig) -> list[int]:
     return sorted(set(wanted))
 
 
-def insert_adapters(model: TaskModel, config: TrialConfig) -> dict[str, int]:
+def chosen_places(encoder: Encoder, config: TrialConfig) -> tuple[Place, ...]:
+    """The places that `backbone.layers` and `backbone.points` choose, in the order in which a pass reaches them.
+
+    A trial that has no adapter has the usual points, whatever it says of others.
+
+    Raises:
+        UserError: a layer or a point does not exist, or there is none in the chosen layers.
+    """
+    points = BEHIND_LAYER if config.adapter is None else config.backbone.points
+    places = encoder.places(points)
+    layers = chosen_layers(encoder.num_layers, config)
+    chosen = tuple(place for place in places if place.layer in layers)
+    if not chosen:
+        there = ", ".join(map(str, sorted({place.layer for place in places})))
+        raise UserError(
+            f"backbone.points: none is in the layers that backbone.layers chooses ({', '.join(map(str, layers))}); "
+            f"those that backbone.points names are in layers {there}"
+        )
+    return chosen
+
+
+def insert_adapters(model: TaskModel, config: TrialConfig, places: Sequence[Place]) -> dict[str, int]:
     """Add the trial's adapters, their first weights drawn from the trial's seed, lowest layer first.
+
+    Args:
+        model: its encoder has insertion points at the places.
+        config: of the trial.
+        places: where adapters go.
 
     Returns:
         Insertion point -> number of adapter weights there.
@@ -127,18 +160,18 @@ def insert_adapters(model: TaskModel, config: TrialConfig) -> dict[str, int]:
     Raises:
         UserError: an adapter cannot be built, changes the shape, or has no weight that learns.
     """
-    layers = chosen_layers(len(model.encoder.insertion_points), config)
+    points = model.encoder.insertion_points
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "init"))
         try:
             with no_exits():
-                model.add_adapter(ADAPTER_NAME, config.adapter, layers=layers)
+                model.add_adapter_to_hosts_(ADAPTER_NAME, config.adapter, [points[place.name] for place in places])
         # A user's own class may raise anything when it is built: it is their input that is wrong.
         except Exception as error:
             raise UserError(f"adapter: {' '.join(text_of(error).split()) or type(error).__name__}") from error
     dtype = dtype_of(config.loop)
     sizes = {}
-    for name, point in model.encoder.insertion_points.items():
+    for name, point in points.items():
         adapter = point.get_adapter_module(ADAPTER_NAME)
         if adapter is None:
             continue
@@ -151,6 +184,7 @@ def insert_adapters(model: TaskModel, config: TrialConfig) -> dict[str, int]:
         if sizes[name] == 0:
             raise UserError(f"adapter: {adapter_target(config)} has no weights, so the trial would train nothing")
         check_shape(point, config)
+        check_strategy(name, point, adapter)
     return sizes
 
 
@@ -193,6 +227,20 @@ def check_shape(point: InsertionPoint, config: TrialConfig) -> None:
     if not output.requires_grad:  # nothing else here has a gradient
         raise UserError(
             f"adapter: the output depends on no weight of {adapter_target(config)}, so the trial would train nothing"
+        )
+
+
+def check_strategy(name: str, point: InsertionPoint, adapter: nn.Module) -> None:
+    """Refuse what works behind a module alone, before anything is trained.
+
+    Raises:
+        UserError: the adapter is beside a module, and its strategy runs it on some rows.
+    """
+    strategy: Any = getattr(adapter, "adapter_strategy", None)
+    if isinstance(point, BesidePoint) and getattr(strategy, "skip_dropped", False):
+        raise UserError(
+            f"adapter.adapter_strategy.skip_dropped: true: {name} reads another tensor than the one it is merged with, "
+            "so rows cannot be left out; set it to false, which gives the same numbers"
         )
 
 

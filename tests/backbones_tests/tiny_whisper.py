@@ -11,14 +11,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 import harness.data.audio_backend  # noqa: F401 - transformers imports torchaudio, which may need its stand-in
 
 
-def tiny_whisper(seed: int = 0) -> Any:
-    """A WhisperForConditionalGeneration in eval mode: 16 mels, width 12, 2 + 2 layers."""
+def tiny_whisper(seed: int = 0, **changes: int) -> Any:
+    """A WhisperForConditionalGeneration in eval mode: 16 mels, width 12, 2 + 2 layers, and what `changes` say."""
     import transformers
 
     library: Any = transformers
     sizes = {"d_model": 12, "vocab_size": 60, "num_mel_bins": 16}
     for half in ("encoder", "decoder"):
         sizes |= {f"{half}_layers": 2, f"{half}_attention_heads": 2, f"{half}_ffn_dim": 24}
+    sizes |= changes
     tokens = {"pad_token_id": 50, "bos_token_id": 50, "eos_token_id": 50, "decoder_start_token_id": 51}
     config = library.WhisperConfig(**sizes, **tokens, suppress_tokens=[], begin_suppress_tokens=[])
     with torch.random.fork_rng(devices=[]):

@@ -93,6 +93,14 @@ CASES: dict[str, dict[str, Any]] = {
         if packed_strategy(instantiate(config())) is not None
     },
     "head alone": {"arm": "head_only"},
+    "after attention": {"backbone": {"points": "after_attention", "layers": [1]}},
+    "houlsby": {"backbone": {"points": "houlsby"}, "adapter": strategy(stochastic_depth=0.5, depth_schedule="linear")},
+    "beside": {"backbone": {"points": ["out_proj", {"beside": "feed_forward"}]}},
+    "beside, l2": {
+        "backbone": {"points": ["out_proj"]},
+        "adapter": strategy(stochastic_depth=0.5, l2_lambda=0.02, l2_target="adapter_output"),
+    },
+    "towards the head": {"backbone": {"points": ["towards_head", "after_feed_forward"]}},  # in no pack: cut
 }
 
 
@@ -140,6 +148,18 @@ def test_bits_do_not_depend_on_the_other_slots(
     assert_same_bits(found[configs.index(first)], expected)
     if second in configs:
         assert_same_bits(found[configs.index(second)], other)
+
+
+def test_bits_inside_layers_do_not_depend_on_the_other_slots(
+    make_config: MakeConfig, resources: Resources, tmp_path: Path
+) -> None:
+    """Points inside layers and beside linear modules, which work slot by slot in a pack."""
+    where = {"backbone": {"points": ["after_attention", "after_feed_forward", "out_proj"]}}
+    configs = [adapters(make_config, seed, stochastic_depth=0.3, l2_lambda=0.01, **where) for seed in (0, 1, 2)]
+    (expected,) = run_all(configs[:1], resources, tmp_path / "alone")
+    together = run_all(configs[::-1], resources, tmp_path / "together")
+    assert len([name for name in expected.tensors if "after_attention.0" in name]) > 0
+    assert_same_bits(together[-1], expected)
 
 
 def test_a_poisoned_slot_keeps_its_nan(
@@ -193,14 +213,16 @@ class _Killed(KeyboardInterrupt):
     """Stands for a kill: nothing takes it for a failure."""
 
 
-@pytest.mark.parametrize("killed_by", ["packed", "plain"])
+@pytest.mark.parametrize(
+    "killed_by, points",
+    [("packed", "behind_layer"), ("plain", "behind_layer"), ("packed", "houlsby"), ("plain", "towards_head")],
+)
 def test_checkpoints_pass_between_pack_and_loop(
-    killed_by: str, make_config: MakeConfig, resources: Resources, tmp_path: Path
+    killed_by: str, points: str, make_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
     """Stopped after an epoch by one, taken up by the other, in float64: what an uninterrupted training gives."""
-    config = adapters(
-        make_config, 3, 5, stochastic_depth=0.5, l2_lambda=0.02, loop={"epochs": 4, "precision": "float64"}
-    )
+    loop = {"epochs": 4, "precision": "float64"}
+    config = adapters(make_config, 3, 5, stochastic_depth=0.5, l2_lambda=0.02, loop=loop, backbone={"points": points})
     (whole,) = run_all([config], resources, tmp_path / "whole", PLAIN)
     first, then = (PACKED, PLAIN) if killed_by == "packed" else (PLAIN, PACKED)
     stop_after(config, resources, tmp_path / "0.safetensors", first, 2)

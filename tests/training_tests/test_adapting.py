@@ -17,7 +17,7 @@ from trial_configs import MakeConfig
 from harness.adapters import AdapterModuleUtil
 from harness.backbones.model import TaskModel
 from harness.errors import UserError
-from harness.training.adapting import adapt
+from harness.training.adapting import adapt, chosen_places
 from harness.training.resources import Resources
 
 POINTS = ["encoder.layers.0.insertion", "encoder.layers.1.insertion"]
@@ -95,6 +95,62 @@ def test_every_insertion_point_knows_its_depth(base: TaskModel, make_config: Mak
     assert [point.depth_fraction for point in base.encoder.insertion_points.values()] == [0.5, 1.0]
 
 
+INSIDE = ["after_attention.0", "after_feed_forward.0", "after_attention.1", "after_feed_forward.1"]
+BESIDE = [f"beside.layers/{number}/attention/out_proj" for number in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    "backbone, chosen",
+    [
+        ({"points": "houlsby"}, INSIDE),
+        ({"points": ["after_feed_forward", "after_attention"], "layers": {"from": 1}}, INSIDE[2:]),
+        ({"points": ["out_proj"]}, BESIDE),
+        ({"points": ["behind_layer", "towards_head"]}, [*POINTS, "towards_head.0", "towards_head.1"]),
+        ({"points": [{"behind": "layers.1.feed_forward"}]}, ["behind.layers/1/feed_forward"]),
+    ],
+)
+def test_places_are_chosen(backbone: Any, chosen: list[str], base: TaskModel, make_config: MakeConfig) -> None:
+    """Adapters where they are asked for, of the right depth; the base's weights keep their names and values."""
+    state = {name: weight.clone() for name, weight in base.state_dict().items()}
+    adapted = adapt(base, make_config(backbone=backbone))
+    assert adapted.adapters == {name.removeprefix("encoder."): ADAPTER_SIZE for name in chosen}
+    shares = 2 if "towards_head.0" in chosen else 0
+    assert adapted.num_trainable == len(chosen) * ADAPTER_SIZE + shares
+    for name, point in base.encoder.insertion_points.items():
+        assert point.depth_fraction == (1.0 if "1" in name else 0.5)
+    kept = {name: weight for name, weight in base.state_dict().items() if "adapter_layer" not in name}
+    assert kept.keys() - state.keys() == ({"encoder.layer_shares.logits"} if shares else set())
+    assert all(torch.equal(kept[name], weight) for name, weight in state.items())
+
+
+@pytest.mark.parametrize(
+    "backbone, expected",
+    [
+        ({"points": ["in_prj"]}, r"^backbone\.points: 'in_prj' matches no module in the layers; nearest: in_proj"),
+        (
+            {"points": ["layers.0.feed_forward"], "layers": [1]},
+            r"^backbone\.points: none is in the layers that backbone\.layers chooses \(1\); .* in layers 0$",
+        ),
+        ({"points": ["in_proj"]}, r"^adapter: .*LinearAdapter gives the width .* read 16 and be merged with 48$"),
+    ],
+)
+def test_places_that_are_not_there(backbone: Any, expected: str, base: TaskModel, make_config: MakeConfig) -> None:
+    with pytest.raises(UserError, match=expected):
+        adapt(base, make_config(backbone=backbone))
+
+
+def test_a_strategy_that_leaves_rows_out_works_behind_a_module_alone(base: TaskModel, make_config: MakeConfig) -> None:
+    skips = {"adapter_strategy": {"skip_dropped": True}}
+    adapt(copy.deepcopy(base), make_config(adapter=skips, backbone={"points": "houlsby"}))
+    with pytest.raises(UserError, match=r"^adapter\.adapter_strategy\.skip_dropped: true: beside\.layers/0/"):
+        adapt(base, make_config(adapter=skips, backbone={"points": ["out_proj"]}))
+
+
+def test_a_trial_without_adapters_has_the_usual_points(base: TaskModel, make_config: MakeConfig) -> None:
+    adapted = adapt(base, make_config("head_only", backbone={"points": ["no_such_module"]}))
+    assert [*adapted.model.encoder.insertion_points] == [name.removeprefix("encoder.") for name in POINTS]
+
+
 class Broken(nn.Module, AdapterModuleUtil):
     """An adapter that gives its input to whatever `how` names."""
 
@@ -168,25 +224,38 @@ def test_switching_off_and_on(base: TaskModel, make_config: MakeConfig) -> None:
     assert torch.equal(base(*inputs)[0], changed)
 
 
+HEAD = {"head.output.weight", "head.output.bias"}
+SHARES = {"encoder.layer_shares.logits"}
+
+
 @pytest.mark.parametrize(
-    "train, files", [("adapters", {"adapter"}), ("adapters_and_head", {"adapter", "weights"}), ("head", {"weights"})]
+    "train, points, files, others",
+    [
+        ("adapters", "behind_layer", {"adapter"}, set()),
+        ("adapters_and_head", "houlsby", {"adapter", "weights"}, HEAD),
+        ("head", "behind_layer", {"weights"}, HEAD),
+        ("adapters", ["out_proj"], {"adapter"}, set()),
+        ("adapters", "towards_head", {"adapter", "weights"}, SHARES),
+    ],
 )
 def test_what_was_trained_is_saved(
-    train: str, files: set[str], base: TaskModel, make_config: MakeConfig, tmp_path: Any
+    train: str, points: Any, files: set[str], others: set[str], base: TaskModel, make_config: MakeConfig, tmp_path: Any
 ) -> None:
     twin = copy.deepcopy(base)
     arm = "head_only" if train == "head" else "residual_add"
-    adapted = adapt(base, make_config(arm, train=train))
+    config = make_config(arm, train=train, backbone={"points": points})
+    adapted = adapt(base, config)
     with torch.no_grad():
         for number, weight in enumerate(w for w in base.parameters() if w.requires_grad):
             weight.add_(0.01 * number + 0.1)
     adapted.save(tmp_path, "fingerprint")
     assert {path.stem for path in tmp_path.iterdir()} == files
+    twin.encoder.put_points(chosen_places(twin.encoder, config))
     if "adapter" in files:
         twin.load_adapters(tmp_path / "adapter", base_fingerprint="fingerprint")
     if "weights" in files:
         saved = load_file(tmp_path / "weights.safetensors")
-        assert saved.keys() == {"head.output.weight", "head.output.bias"}
+        assert saved.keys() == others
         twin.load_state_dict(saved, strict=False)
     state = twin.state_dict()
     assert state.keys() == base.state_dict().keys()

@@ -1,6 +1,7 @@
 """The cut: the point before which a trial's frozen backbone never changes, and what computing it once is worth.
 
 An adapter behind layer f sees the output of the frozen layers 0 to f, which is the same in every step, epoch and trial.
+One inside layer f sees that of the layers below it.
 With phi the share of the frozen forward pass before the cut, P frozen weights in the blocks and a weights that learn,
 a step on N tokens costs (multiplications and additions)
 
@@ -22,7 +23,7 @@ from harness.backbones.blocks import valid_steps
 from harness.backbones.encoders import Encoder, masked_mean
 from harness.backbones.model import ClassifierHead, TaskModel
 from harness.config.trial import TrialConfig
-from harness.training.adapting import chosen_layers
+from harness.training.adapting import chosen_places
 from harness.training.memory import is_out_of_memory
 
 
@@ -31,7 +32,8 @@ class Cut:
     """Where the frozen prefix ends.
 
     Attributes:
-        layer: the insertion point that it ends at, from 0; the number of layers when all of the encoder is frozen.
+        layer: the layer that it ends behind, from 0; -1 in front of them all, and the number of layers when all of the
+            encoder is frozen.
         num_layers: of the encoder.
         pooled: whether the mean over the real steps is part of the prefix (a classifier's head learns alone).
     """
@@ -90,12 +92,13 @@ def find_cut(config: TrialConfig, model: TaskModel) -> Cut:
     """The cut of a trial that has one (`why_no_cut`).
 
     Raises:
-        UserError: `backbone.layers` names a layer that is not there.
+        UserError: `backbone.layers` or `backbone.points` names what is not there.
     """
     num_layers = model.encoder.num_layers
     if config.train == "head":
         return Cut(num_layers, num_layers, pooled=isinstance(model.head, ClassifierHead))
-    return Cut(chosen_layers(num_layers, config)[0], num_layers)
+    lowest = min(place.layer - place.is_inside for place in chosen_places(model.encoder, config))
+    return Cut(lowest, num_layers)
 
 
 def num_block_weights(encoder: Encoder) -> int:

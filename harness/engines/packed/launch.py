@@ -11,19 +11,23 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from harness.adapters.packed import PackedAdapter, PackedStrategy
+from harness.backbones.points import Place
 from harness.engines.cut.cut import Cut
 
 
 @dataclass(frozen=True)
 class PackKind:
-    """What the trials of one pack have in common; `adapter` and `strategy` are None where the head learns alone."""
+    """What the trials of one pack have in common; `adapter` and `strategy` are None where the head learns alone.
+
+    `places` are where their adapters are, in the order in which a pass reaches them.
+    """
 
     backbone: str
     device: str
     precision: str
     threads: int
     cut: Cut
-    layers: tuple[int, ...]
+    places: tuple[Place, ...]
     adapter: PackedAdapter | None
     strategy: PackedStrategy | None
     trains_head: bool

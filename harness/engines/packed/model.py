@@ -12,7 +12,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from harness.adapters import InsertionPoint
 from harness.adapters.packed import PackedAdapter, PackedCall, PackedStrategy
 from harness.backbones.model import TaskModel
 from harness.engines.cut.slot_layers import Current, slotwise
@@ -46,8 +45,11 @@ class PackPoint(nn.Module):
     def adapter_strategy(self, x: Tensor, adapter: nn.Module, *, module: Any) -> Tensor:
         """Run the slots' adapters and merge their outputs, [K * B, T, D]."""
         launch = self.current.launch
+        shape = (launch.num_slots, launch.num_rows)
+        reads = getattr(adapter, "reads", None)  # beside a module, an adapter reads another tensor than x
+        reads_KBTD = None if reads is None else reads.reshape(*shape, *reads.shape[1:])
         call = PackedCall(
-            run=self._run,
+            run=self._run if reads_KBTD is None else lambda _: self._run(reads_KBTD),
             training=launch.training,
             variant=launch.variant,
             options=launch.options,
@@ -58,7 +60,7 @@ class PackPoint(nn.Module):
             num_own_rows_K=launch.num_own_rows_K,
             penalties=launch.penalties,
         )
-        merged_KBTD = self.strategy.merge(call, x.reshape(launch.num_slots, launch.num_rows, *x.shape[1:]))
+        merged_KBTD = self.strategy.merge(call, x.reshape(*shape, *x.shape[1:]))
         return merged_KBTD.flatten(0, 1)
 
     def _run(self, x_KBTD: Tensor) -> Tensor:
@@ -82,12 +84,13 @@ class PackedModel:
         self.cut, self.width = kind.cut, frozen.encoder.dim
         self.current: Current[Launch] = Current()
         self.model = slotwise(frozen, self.current)
-        paths = [(path, module) for path, module in self.model.named_modules() if isinstance(module, InsertionPoint)]
-        self.depth_fractions = [(layer + 1) / len(paths) for layer in kind.layers]
-        for number, layer in enumerate(kind.layers):
+        encoder = self.model.encoder
+        encoder.put_points(kind.places)  # after `slotwise`, which replaces linear modules, and their hooks with them
+        self.depth_fractions = [(place.layer + 1) / encoder.num_layers for place in kind.places]
+        for number, place in enumerate(kind.places):
             assert kind.adapter is not None and kind.strategy is not None
-            path, point = paths[layer]
-            names = layout.names_below(f"{path}.adapter_layer.{ADAPTER_NAME}.")
+            point = encoder.insertion_points[place.name]
+            names = layout.names_below(f"encoder.{place.name}.adapter_layer.{ADAPTER_NAME}.")
             packed = PackPoint(self.current, kind.adapter, kind.strategy, names, number)
             point.adapter_layer = nn.ModuleDict({ADAPTER_NAME: packed})
             point.adapter_cfg = {ADAPTER_NAME: {"enabled": True}}

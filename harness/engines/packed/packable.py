@@ -41,6 +41,8 @@ def why_not_packable(model: TaskModel, loop: LoopSettings) -> str | None:
         return "the head is trained, and it is not a single linear layer named output"
     if head and any(True for _ in model.head.buffers()):
         return "the head is trained, and it has buffers"
+    if model.encoder.shares is not None:
+        return "the shares of the layers on their way to the head are learnt, and a pack has no place for them"
     points = model.encoder.insertion_points.values()
     if any(len(point.get_enabled_adapters()) > 1 for point in points):
         return "a layer has more than one adapter"
@@ -83,7 +85,7 @@ def pack_kind(model: TaskModel, backbone: str, loop: LoopSettings, cut: Cut) -> 
         loop: the trial's settings.
         cut: of the trial.
     """
-    points = list(model.encoder.insertion_points.values())
+    points, places = model.encoder.insertion_points, model.encoder.places_taken
     adapter, strategy = next(iter(_forms(model)), (None, None))
     return PackKind(
         backbone=backbone,
@@ -91,7 +93,7 @@ def pack_kind(model: TaskModel, backbone: str, loop: LoopSettings, cut: Cut) -> 
         precision=loop.precision,
         threads=loop.threads,
         cut=cut,
-        layers=tuple(number for number, point in enumerate(points) if point.get_enabled_adapters()),
+        places=tuple(place for place in places if points[place.name].get_enabled_adapters()),
         adapter=adapter,
         strategy=strategy,
         trains_head=any(weight.requires_grad for weight in model.head.parameters()),
