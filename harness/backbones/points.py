@@ -150,12 +150,8 @@ def _first_part(usable: Mapping[str, SeenModule], names: Sequence[str]) -> SeenM
 
 def _matching(seen: Sequence[SeenModule], item: str | PointsBehind | PointsBeside) -> list[Place]:
     """The modules in the layers that a name or a pattern matches."""
-    pattern, tops = pattern_of(item), _tops(seen)
-    named = [
-        module
-        for module in seen
-        if module not in tops and (fnmatchcase(module.path, pattern) or fnmatchcase(module.path, f"*.{pattern}"))
-    ]
+    pattern = pattern_of(item)
+    named = _named(seen, pattern)
     if not named:
         raise UserError(f"backbone.points: {pattern!r} matches no module in the layers; {_nearest(pattern, seen)}")
     found = []
@@ -176,6 +172,35 @@ def _matching(seen: Sequence[SeenModule], item: str | PointsBehind | PointsBesid
     return found
 
 
+def _named(seen: Sequence[SeenModule], pattern: str) -> list[SeenModule]:
+    """The modules that a pattern matches by their whole name in a layer; else by their whole path; else by the end.
+
+    BERT has `output.dense` and `attention.output.dense` in a layer: either name means that one alone, `dense` both.
+    """
+    inside = {module.path: module for module in modules_inside(seen)}
+    names = {path: name_in_layer(module, seen) for path, module in inside.items()}
+    for matches in (
+        lambda path: fnmatchcase(names[path], pattern),
+        lambda path: fnmatchcase(path, pattern),
+        lambda path: fnmatchcase(path, f"*.{pattern}"),
+    ):
+        if found := [module for path, module in inside.items() if matches(path)]:
+            return found
+    return []
+
+
+def modules_inside(seen: Sequence[SeenModule]) -> list[SeenModule]:
+    """All modules in the layers but the layers themselves."""
+    tops = {module.path for module in _tops(seen)}
+    return [module for module in seen if module.path not in tops]
+
+
+def name_in_layer(module: SeenModule, seen: Sequence[SeenModule]) -> str:
+    """The path of a module from its layer."""
+    top = next(other for other in seen if other.layer == module.layer)
+    return module.path.removeprefix(f"{top.path}.")
+
+
 def _why_unusable(module: SeenModule, is_beside: bool) -> str | None:
     if module.num_runs == 0:
         return "a pass of the model does not call it as a module"
@@ -188,8 +213,7 @@ def _why_unusable(module: SeenModule, is_beside: bool) -> str | None:
 
 def usable_modules(seen: Sequence[SeenModule], is_beside: bool) -> list[SeenModule]:
     """The modules inside the layers that an adapter can be beside, or behind."""
-    tops = _tops(seen)
-    return [module for module in seen if module not in tops and _why_unusable(module, is_beside) is None]
+    return [module for module in modules_inside(seen) if _why_unusable(module, is_beside) is None]
 
 
 def _nearest(pattern: str, seen: Sequence[SeenModule]) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cli.adapters import adapters
 from harness.cli.compare import compare
 from harness.cli.data import data
 from harness.cli.demo import demo
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(adapters, name="adapters")
 app.add_typer(data, name="data")
 
 

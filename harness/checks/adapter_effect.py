@@ -1,0 +1,208 @@
+"""Whether adapters change what a model gives: on against off, all of them, and each of them alone. Loads torch."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from harness.adapters.registry import unregistered_targets
+from harness.backbones.model import TaskModel
+from harness.backbones.store import Backbone
+from harness.config.base import content_hash
+from harness.config.messages import validated
+from harness.config.trial import TrialConfig
+from harness.data.audio_files import audio_seconds
+from harness.data.batching import pad_sequence_batch
+from harness.data.corpus import Corpus, Example, SpeechExample, TextExample
+from harness.errors import UserError
+from harness.records.store import TrialFolder
+from harness.tasks.making import make_task
+from harness.training.adapting import ADAPTER_NAME, Adapted, adapt, chosen_places
+from harness.training.resources import Resources
+
+RANDOM, CORPUS = "random", "corpus"  # inputs that need no file
+NUM_ITEMS = 4  # of the corpus
+SPREAD = 0.1  # of random weights
+
+Inputs = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What adapters change.
+
+    Attributes:
+        num_items: inputs that were tried.
+        largest: the largest difference of a score, with all adapters on and off.
+        by_point: insertion point -> the same, with the adapter there alone.
+        is_restored: whether the scores with all adapters off are the base model's, bit for bit.
+    """
+
+    num_items: int
+    largest: float
+    by_point: dict[str, float]
+    is_restored: bool
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong, one line each."""
+        lines = [
+            f"{name}: the adapter there changes nothing"
+            if change == 0.0
+            else f"{name}: the adapter there gives scores that are not finite"
+            for name, change in self.by_point.items()
+            if change == 0.0 or not math.isfinite(change)
+        ]
+        if self.largest == 0.0 or not math.isfinite(self.largest):
+            lines.append(f"all adapters together change the scores by {self.largest}")
+        return lines if self.is_restored else [*lines, "with all adapters off, the scores are not the base model's"]
+
+
+@torch.no_grad()
+def measure_effect(base: TaskModel, adapted: Adapted, inputs: Inputs) -> Effect:
+    """Compare the scores of a model with its adapters on and off.
+
+    Args:
+        base: the model without adapters, in eval mode.
+        adapted: with adapters that are not their first ones, which give nothing.
+        inputs: [B, T, ...], and lengths [B].
+    """
+    model = adapted.model.eval()
+    expected = base(*inputs)[0]
+    changed = _difference(model(*inputs)[0], expected)
+    points, alone = model.encoder.insertion_points, {}
+    with adapted.switched_off():
+        is_restored = torch.equal(model(*inputs)[0], expected)
+        for name in adapted.adapters:
+            points[name].set_enabled_adapters(ADAPTER_NAME, enabled=True)
+            alone[name] = _difference(model(*inputs)[0], expected)
+            points[name].set_enabled_adapters(ADAPTER_NAME, enabled=False)
+    return Effect(len(inputs[1]), changed, alone, is_restored)
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max())
+
+
+@torch.no_grad()
+def with_random_weights(adapted: Adapted) -> None:
+    """Move every weight of the adapters a little: those that they start with give nothing."""
+    generator = torch.Generator().manual_seed(0)
+    for name in adapted.adapters:
+        adapter = adapted.model.encoder.insertion_points[name].get_adapter_module(ADAPTER_NAME)
+        for weight in () if adapter is None else adapter.parameters():
+            weight.add_(SPREAD * torch.randn(weight.shape, generator=generator).to(weight))
+
+
+def random_adapters(base: TaskModel, config: TrialConfig) -> Adapted:
+    """A copy of a model with the adapters of a config, which have random weights.
+
+    Raises:
+        UserError: the config trains no adapter, or it does not fit.
+    """
+    if config.adapter is None:
+        raise UserError(f"train: {config.train} trains no adapter, so there is nothing to check")
+    adapted = adapt(copy.deepcopy(base), config)
+    with_random_weights(adapted)
+    return adapted
+
+
+def trained_adapters(backbone: Backbone, folder: Path, allow: Collection[str]) -> Adapted:
+    """A copy of a backbone's model with what a finished trial has trained.
+
+    Args:
+        backbone: the one that the trial adapted.
+        folder: of the trial's record.
+        allow: classes of the trial's adapter that may be built besides those of harness.adapters.
+
+    Raises:
+        UserError: the trial has no adapters, or no weights; they are of another backbone; or a class is not allowed.
+    """
+    config = trial_config(folder)
+    for target in unregistered_targets(config.adapter, allow):
+        raise UserError(f"{folder}: its adapter is built by {target!r}; if you trust that code, add --allow {target}")
+    if config.adapter is None:
+        raise UserError(f"{folder}: train: {config.train} trains no adapter, so there is nothing to check")
+    if not (folder / "adapter.safetensors").is_file():
+        raise UserError(f"{folder}: there is no adapter.safetensors; published records have no weights: train it again")
+    model = copy.deepcopy(backbone.model)
+    adapters = adapt(copy.deepcopy(model), config).adapters
+    model.encoder.put_points(chosen_places(model.encoder, config))
+    model.load_adapters(folder / "adapter", base_fingerprint=backbone.fingerprint, allow=allow)
+    others = folder / "weights.safetensors"
+    if others.is_file():  # a head, or the shares of the layers
+        try:
+            unknown = model.load_state_dict(load_file(others), strict=False).unexpected_keys
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise UserError(f"{others}: unreadable: {' '.join(str(error).split())}") from error
+        if unknown:
+            raise UserError(f"{others}: the model has no weight {unknown[0]}")
+    return Adapted(model, config, sum(weight.numel() for weight in backbone.model.parameters()), adapters)
+
+
+def trial_config(folder: Path) -> TrialConfig:
+    """The config of a trial's record, with its paths as they are seen from here, on the CPU.
+
+    Raises:
+        UserError: it is missing or corrupt.
+    """
+    record = TrialFolder(folder).record()
+    content = TrialFolder(folder).config() if record is None else record.config
+    config = validated(TrialConfig, dict(content), str(folder / "config.json"))
+    return config.model_copy(update={"loop": config.loop.model_copy(update={"device": "cpu", "precision": "float32"})})
+
+
+def inputs_for(name: str, config: TrialConfig, base: TaskModel, resources: Resources) -> Inputs:
+    """The inputs that adapters are tried on.
+
+    Args:
+        name: `random`; `corpus`, validation items of the target; or files: one of texts, a line each, or recordings,
+            separated by commas.
+        config: names backbone and corpus.
+        base: the backbone's model.
+        resources: load them where they are needed.
+
+    Raises:
+        UserError: a file cannot be read, or the corpus or the backbone's weights are not there.
+    """
+    if name == RANDOM:
+        return base.encoder.example()
+    if name == CORPUS:
+        domains = resources.domains(config)
+        items = domains.items(config.data.target, "valid")[:NUM_ITEMS]
+        batch = domains.plain_task.collate(items, None)
+        return batch.inputs, batch.lengths
+    backbone = resources.backbone(config.backbone.recipe)
+    corpus = _corpus_of(name, backbone)
+    task = make_task(backbone.recipe, backbone.symbols, backbone.tokenizer, corpus, None)
+    return pad_sequence_batch(task.inputs.prepare(corpus.domains["inputs"]))
+
+
+def _corpus_of(name: str, backbone: Backbone) -> Corpus:
+    """The texts of a file, or the recordings of several, as a corpus without right answers."""
+    reads = backbone.recipe.encoder.reads
+    paths = [Path(part.strip()) for part in name.split(",")] if reads == "speech" else [Path(name)]
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"--inputs {name!r}: there is no file {path}; choices: {RANDOM}, {CORPUS}, or a file")
+    examples: tuple[Example, ...]
+    if reads == "speech":
+        examples = tuple(SpeechExample(str(path), str(path), "inputs", path, audio_seconds(path), "") for path in paths)
+        content = [content_hash(path.read_bytes().hex()) for path in paths]
+    else:
+        try:
+            content = [line for line in paths[0].read_text(encoding="utf-8").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise UserError(f"--inputs {name!r}: {paths[0]} is no text in UTF-8: {error.reason}") from error
+        examples = tuple(TextExample(str(n), str(n), "inputs", text, 0) for n, text in enumerate(content))
+        if not examples:
+            raise UserError(f"--inputs {name!r}: {paths[0]} has no line with a text")
+    return Corpus("inputs", reads, {"inputs": examples}, backbone.symbols, content_hash(content, 64))

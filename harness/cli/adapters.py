@@ -1,0 +1,181 @@
+"""The commands `harness adapters show` and `harness adapters check`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import Overrides
+from harness.errors import TrialError, UserError, must_be_in
+
+if TYPE_CHECKING:
+    from harness.config.experiment import Experiment
+
+adapters = typer.Typer(
+    help="List where adapters may go in a backbone, and check that they change its output.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+FORMATS = ("text", "json")
+Format = Annotated[str, typer.Option(help="text or json.")]
+
+
+@adapters.command()
+def show(
+    file: Annotated[str, typer.Argument(help="Recipe or experiment file (YAML), or the name of a shipped one.")],
+    overrides: Overrides = None,
+    arm: Annotated[str | None, typer.Option(help="Whose adapter the sizes are of; the first arm that has one.")] = None,
+    format: Format = "text",
+) -> None:
+    """List a backbone's insertion points, and those that each arm of an experiment fills. Nothing is trained."""
+    must_be_in(format, FORMATS, f"--format {format}: no such format")
+    from harness.backbones.recipe import SHIPPED, load_recipe
+
+    path = Path(file)
+    if (SHIPPED / f"{file}.yaml").is_file() or (path.is_file() and _is_recipe(path)):
+        if overrides or arm is not None:
+            raise UserError(f"{file}: a recipe has no arms and no settings to change; name an experiment for that")
+        from harness.checks.adapter_points import backbone_points
+        from harness.cli.views.adapters import points_as_json, print_points
+
+        found = backbone_points(load_recipe(file), file)
+        if format == "json":
+            print(json.dumps({"backbones": [points_as_json(found)], "arms": []}, indent=1, ensure_ascii=False))
+        else:
+            print_points(found)
+        return
+    _show_experiment(_experiment(file, overrides), arm, format)
+
+
+def _show_experiment(experiment: Experiment, arm: str | None, format: str) -> None:
+    from harness.backbones.recipe import load_recipe
+    from harness.checks.adapter_points import arm_points, backbone_points, first_configs
+    from harness.cli.views.adapters import arms_as_json, points_as_json, print_arms, print_points
+
+    configs = first_configs(experiment)
+    if arm is not None:
+        must_be_in(arm, configs, f"--arm {arm!r}: no such arm")
+    with_adapter = [name for name in ([arm] if arm is not None else configs) if configs[name].adapter is not None]
+    if arm is not None and not with_adapter:
+        raise UserError(f"--arm {arm}: it trains no adapter; arms that do: {', '.join(_having(configs)) or 'none'}")
+    backbones = []
+    for asked in dict.fromkeys(config.backbone.recipe for config in configs.values()):
+        of = next((name for name in with_adapter if configs[name].backbone.recipe == asked), None)
+        found = backbone_points(load_recipe(asked), asked, configs[of].adapter if of is not None else None)
+        backbones.append((asked, found, of))
+    arms = arm_points(experiment)
+    if format == "json":
+        shown = [points_as_json(found, of) for _, found, of in backbones]
+        content = {"backbones": shown, "arms": arms_as_json(arms)}
+        print(json.dumps(content, indent=1, ensure_ascii=False))
+        return
+    for asked, found, of in backbones:
+        print_points(found, of)
+        print_arms([one for one in arms if one.recipe == asked], found)
+
+
+@adapters.command()
+def check(
+    file: Annotated[
+        str, typer.Argument(help="Experiment file (YAML) or the name of a shipped one, or the folder of a trial.")
+    ],
+    overrides: Overrides = None,
+    arm: Annotated[str | None, typer.Option(help="The arm to check; all that have an adapter if left out.")] = None,
+    inputs: Annotated[
+        str,
+        typer.Option(
+            help="What the model reads: random, corpus (validation items of the target), a file of texts, one a line, "
+            "or recordings, separated by commas."
+        ),
+    ] = "random",
+    allow: Annotated[
+        list[str] | None, typer.Option(help="A class that a trial's folder may name besides those of harness.")
+    ] = None,
+    format: Format = "text",
+) -> None:
+    """Prove that adapters change the output: on against off, all together and each point alone. Nothing is trained.
+
+    The adapters of an experiment get random weights; those of a trial's folder are what it has trained. It ends with
+    code 1 where an adapter changes nothing, or where switching all of them off does not give the base model's output.
+    """
+    must_be_in(format, FORMATS, f"--format {format}: no such format")
+    from harness.cli.views.adapters import effect_as_json, print_effect
+
+    if Path(file).is_dir():
+        effects = _check_trial(Path(file), arm, overrides, inputs, allow or [])
+    else:
+        if allow:
+            raise UserError("--allow is for the folder of a trial; an experiment's own classes need no leave")
+        effects = _check_arms(_experiment(file, overrides), arm, inputs)
+    if format == "json":
+        print(json.dumps({name: effect_as_json(effect) for name, effect in effects.items()}, indent=1))
+    else:
+        for name, effect in effects.items():
+            print_effect(name, effect)
+    faults = [f"{name}: {fault}" for name, effect in effects.items() for fault in effect.faults]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise TrialError("no_effect", f"{faults[0]}{more}")
+
+
+def _check_trial(folder: Path, arm: str | None, overrides: Any, inputs: str, allow: list[str]) -> dict[str, Any]:
+    if arm is not None or overrides:
+        raise UserError(f"{folder}: a trial has no arms and no settings to change; name an experiment for that")
+    from harness.api.inputs import add_user_code
+    from harness.checks.adapter_effect import inputs_for, measure_effect, trained_adapters, trial_config
+    from harness.training.resources import Resources
+
+    if allow:
+        add_user_code(folder)
+    config, resources = trial_config(folder), Resources(sealed=True)
+    backbone = resources.backbone(config.backbone.recipe)
+    adapted = trained_adapters(backbone, folder, allow)
+    return {folder.name: measure_effect(backbone.model, adapted, inputs_for(inputs, config, backbone.model, resources))}
+
+
+def _check_arms(experiment: Experiment, arm: str | None, inputs: str) -> dict[str, Any]:
+    from harness.backbones.recipe import load_recipe
+    from harness.checks.adapter_effect import inputs_for, measure_effect, random_adapters
+    from harness.checks.adapter_points import first_configs, model_of
+    from harness.training.resources import Resources
+
+    configs = first_configs(experiment)
+    if arm is not None:
+        must_be_in(arm, configs, f"--arm {arm!r}: no such arm")
+    names = [arm] if arm is not None else _having(configs)
+    if not names:
+        raise UserError(f"{experiment.path}: no arm trains an adapter, so there is nothing to check")
+    resources, bases, effects = Resources(sealed=True), {}, {}
+    for name in names:
+        config = configs[name]
+        asked = config.backbone.recipe
+        if asked not in bases:
+            bases[asked] = model_of(load_recipe(asked), asked)[0]
+        try:
+            adapted = random_adapters(bases[asked], config)
+        except UserError as error:
+            raise UserError(f"arm {name}: {error}") from error
+        effects[name] = measure_effect(bases[asked], adapted, inputs_for(inputs, config, bases[asked], resources))
+    return effects
+
+
+def _having(configs: Any) -> list[str]:
+    return [name for name, config in configs.items() if config.adapter is not None]
+
+
+def _experiment(file: str, overrides: list[str] | None) -> Experiment:
+    from harness.api.inputs import user_file
+    from harness.config.experiment import load_experiment
+
+    return load_experiment(user_file(file, "experiment"), overrides or [])
+
+
+def _is_recipe(path: Path) -> bool:
+    from harness.config.kinds import kinds_of
+    from harness.config.yaml import read_yaml
+
+    return kinds_of(read_yaml(path)) == ("recipe",)
