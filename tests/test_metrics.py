@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 
+import jiwer
 import pytest
 
 from harness.metrics import (
@@ -133,7 +135,7 @@ def test_macro_f1_is_over_the_classes_that_occur() -> None:
         score([0, 3], [0, 0], {"num_classes": 3})
 
 
-def edit_distance(reference: str, prediction: str) -> int:
+def edit_distance(reference: Sequence[str], prediction: Sequence[str]) -> int:
     """Levenshtein's recursion, row by row."""
     row = list(range(len(prediction) + 1))
     for i, expected in enumerate(reference, start=1):
@@ -150,6 +152,24 @@ def test_character_error_rate_against_a_plain_edit_distance() -> None:
     edits = sum(edit_distance(r, p) for r, p in zip(references, predictions, strict=True))
     expected = edits / sum(map(len, references))
     assert METRICS["cer"].score(references, predictions) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("letters", ["abc", "абвё", "漢字日", "नमस्ते", "éàñ", "שלוםָ"])
+def test_word_error_rate_is_a_ratio_of_sums_in_every_script(letters: str) -> None:
+    """Over the whole test set, as jiwer has it, and as the sum over items has it; so is that of characters."""
+    draw = random.Random(2)
+    texts = [" ".join("".join(draw.choices(letters, k=2)) for _ in range(draw.randint(1, 6))) for _ in range(40)]
+    references, predictions = texts[:20], [*texts[20:39], ""]
+    pairs = list(zip(references, predictions, strict=True))
+    for name, split in (("wer", str.split), ("cer", list)):
+        edits, lengths = [edit_distance(split(r), split(p)) for r, p in pairs], [len(split(r)) for r in references]
+        expected = sum(edits) / sum(lengths)
+        assert expected != pytest.approx(sum(e / n for e, n in zip(edits, lengths, strict=True)) / 20)
+        assert METRICS[name].score(references, predictions) == pytest.approx(expected, abs=1e-12)
+        assert {"wer": jiwer.wer, "cer": jiwer.cer}[name](references, predictions) == pytest.approx(expected, abs=1e-12)
+        items = METRICS[name].items
+        assert items is not None and [items.errors(r, p) for r, p in pairs] == edits
+        assert [items.length(r) for r in references] == lengths
 
 
 def test_direction() -> None:

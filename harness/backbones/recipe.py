@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from harness.backbones.encoder_settings import EncoderSettings
 from harness.config.base import Settings, content_hash
@@ -18,6 +18,7 @@ from harness.config.messages import validated
 from harness.config.places import PathText, find_path, folder_of, place_paths
 from harness.config.trial import LoopSettings, OptimSettings
 from harness.config.yaml import read_yaml
+from harness.data.speech_text import LATIN28, NORMALISERS
 from harness.errors import UserError
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -35,6 +36,33 @@ class RecipeData(Settings):
     """The source domains."""
 
 
+class SpeechTextSettings(Settings):
+    """How the transcripts of speech are written: as which text, and with which symbols."""
+
+    alphabet: PathText = LATIN28.name
+    """The symbols that a CTC head writes. `latin28`: a-z, apostrophe and space. `characters`: the characters of the
+    source domains' training transcripts. Or a path from the folder of the recipe's file: a `vocab.json` of a CTC model
+    of transformers (its pad token is the blank), a `tokenizer.json`, or a folder with one of them."""
+    normaliser: str | None = None
+    """What is done to transcripts before they are learnt and scored: `latin28` (lower case, accents stripped, Cyrillic
+    transliterated), `basic` (lower case, punctuation and symbols as spaces), `basic_turkish` (the same with the lower
+    case of Turkish), or `none`. null: latin28 for the alphabet latin28, else basic."""
+    language: str | None = None
+    """Whose vocabulary is used, of a `vocab.json` with one a language."""
+
+    @property
+    def normaliser_name(self) -> str:
+        """The normaliser, also where none is named."""
+        return self.normaliser or (LATIN28.name if self.alphabet == LATIN28.name else "basic")
+
+    @field_validator("normaliser")
+    @classmethod
+    def _normaliser_is_known(cls, value: str | None) -> str | None:
+        if value is not None and value not in NORMALISERS:
+            raise ValueError(f"unknown normaliser {value!r}; choices: {', '.join(NORMALISERS)}")
+        return value
+
+
 class Recipe(Settings):
     """One backbone: what `harness pretrain` trains, and what an experiment names."""
 
@@ -48,6 +76,8 @@ class Recipe(Settings):
     """The model."""
     task: str | None = None
     """What the backbone learns; the usual task of its encoder when left out."""
+    text: SpeechTextSettings = SpeechTextSettings()
+    """How the transcripts of speech are written."""
     train: Literal["full", "head", "none"] = "full"
     """full trains all weights; head trains the output layer alone, for an encoder that comes pretrained; none takes a
     pretrained model as it is, with its own output layer or decoder, and there is nothing to pretrain."""
@@ -74,6 +104,8 @@ class Recipe(Settings):
             unhashed.add("task")  # recipes that name none keep the id that they had before tasks could be named
         if self.weights == "float32":
             unhashed.add("weights")  # likewise
+        if self.text == SpeechTextSettings():
+            unhashed.add("text")  # likewise
         content = self.model_dump(mode="json", by_alias=True)
         return content_hash({key: value for key, value in content.items() if key not in unhashed})
 

@@ -28,6 +28,7 @@ from harness.backbones.encoder_settings import (
 from harness.backbones.encoders import Encoder, SpeechEncoder, TextEncoder
 from harness.backbones.model import HeadMaker, TaskModel
 from harness.backbones.recipe import Recipe, backbone_directory
+from harness.data.symbol_table import SymbolTable
 from harness.disk import write_atomically, write_json
 from harness.errors import UserError
 from harness.tensors import digest
@@ -177,11 +178,13 @@ def save_backbone(
             write_atomically(building / ENCODER_FILES / path.name, path.read_bytes())
     if tokenizer is not None and recipe.encoder.kind == "text":
         write_atomically(building / "tokenizer.json", tokenizer.to_str().encode())
+    facts_of_table = symbols.facts() if isinstance(symbols, SymbolTable) else {}
     write_json(
         building / "backbone.json",
         {
             "recipe": recipe.model_dump(mode="json", by_alias=True),
             "symbols": symbols,
+            **({"symbol_table": facts_of_table} if facts_of_table else {}),
             "fingerprint": fingerprint_of(model),
             **facts,
         },
@@ -212,6 +215,8 @@ def load_backbone(recipe: Recipe, make_head: HeadMaker, asked: str | None = None
     try:
         facts = json.loads((directory / "backbone.json").read_text(encoding="utf-8"))
         symbols, expected = tuple(facts["symbols"]), str(facts["fingerprint"])
+        if "symbol_table" in facts:
+            symbols = SymbolTable(symbols, **facts["symbol_table"])
         weights = load_file(directory / "weights.safetensors")
         tokenizer = _load_tokenizer(recipe, directory)
     except UserError:

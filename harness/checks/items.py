@@ -10,7 +10,7 @@ from harness.config.trial import which_test_set
 from harness.records.predictions import Predictions, read_predictions
 from harness.records.schema import Record
 from harness.records.store import RecordStore
-from harness.records.task import task_of
+from harness.records.task import normaliser_of, task_of
 from harness.tasks.references import ReferenceShelf
 
 
@@ -55,7 +55,7 @@ def compare_items(
         return "test items are not compared: the records belong to different tasks"
     if task.item_metric() is None:
         return "test items are not compared: no metric of this task can be computed item by item"
-    references = shelf.find(data[0], prints[0], task)
+    references = shelf.find(data[0], prints[0], task, normaliser_of(records[0]))
     if isinstance(references, str):
         return f"test items are not compared: {references}"
     outputs = [_outputs(store, trials, seeds) for store, trials in (first, second)]

@@ -25,7 +25,7 @@ from harness.records.files import first_problem
 from harness.records.predictions import PredictedItem, group_digest, read_predictions, read_test_items
 from harness.records.schema import Record, Summary
 from harness.records.store import TrialFolder
-from harness.records.task import primary_of, task_of
+from harness.records.task import normaliser_of, primary_of, task_of
 from harness.tasks.references import References, ReferenceShelf
 
 
@@ -215,7 +215,7 @@ def check_predictions(place: Place, record: Record, shelf: ReferenceShelf, findi
     fingerprint, task = record.provenance.corpus_fingerprint if record.provenance else None, task_of(record)
     if task is None:
         return  # told by check_metrics
-    references = shelf.find(record.config["data"], fingerprint, task)
+    references = shelf.find(record.config["data"], fingerprint, task, normaliser_of(record))
     if isinstance(references, str):
         findings.skip(f"scores against predictions: {references}")
         return

@@ -14,7 +14,7 @@ from harness.errors import TrialError, UserError, first_line
 from harness.records.packed import packed_records
 from harness.records.schema import Launch, Manifest, Record
 from harness.records.store import MANIFEST, RecordStore
-from harness.records.task import task_of
+from harness.records.task import normaliser_of, task_of
 from harness.tasks.references import References, ReferenceShelf
 
 UNCHECKABLE = "costs (seconds, memory): they differ from run to run, so there is no value to check against"
@@ -98,7 +98,7 @@ def check_records(
 def notes_of_corpus(record: Record, shelf: ReferenceShelf) -> tuple[str, ...]:
     """What the corpus of a record has to tell; nothing where it is not here, or as another version."""
     fingerprint, task = record.provenance.corpus_fingerprint if record.provenance else None, task_of(record)
-    found = None if task is None else shelf.find(record.config["data"], fingerprint, task)
+    found = None if task is None else shelf.find(record.config["data"], fingerprint, task, normaliser_of(record))
     return found.corpus.notes if isinstance(found, References) else ()
 
 

@@ -61,6 +61,9 @@ def show(
     options: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the corpus, as labels=[bad,good].")
     ] = None,
+    normaliser: Annotated[
+        str, typer.Option(help="What is done to transcripts: latin28, basic, basic_turkish or none.")
+    ] = "latin28",
 ) -> None:
     """Read a corpus: the examples of each domain and split, its classes, and what was noticed and left out."""
     from harness.cli.printing import print_aligned
@@ -68,7 +71,7 @@ def show(
     from harness.data.corpora.registry import load_corpus
     from harness.data.corpus import SPLITS
 
-    corpus = load_corpus(name, **dict(parse_overrides(options or [])))
+    corpus = load_corpus(name, normaliser=normaliser, **dict(parse_overrides(options or [])))
     print(f"{corpus.name}: {corpus.modality}, fingerprint {corpus.fingerprint[:12]}")
     counts = [[str(len(corpus.split(domain, split))) for split in SPLITS] for domain in corpus.domains]
     print_aligned([["domain", *SPLITS], *([domain, *row] for domain, row in zip(corpus.domains, counts, strict=True))])

@@ -32,4 +32,6 @@ def pretrain(
     facts = json.loads((directory / "backbone.json").read_text(encoding="utf-8"))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in facts["scores"].items() if name.startswith("valid/"))
     print(f"{loaded.name} ({loaded.recipe_id}): fingerprint {facts['fingerprint'][:12]}; {scores}")
+    for note in facts.get("notes", ()):
+        print(f"data: {note}")
     print(f"weights in {directory}")

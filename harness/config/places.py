@@ -16,7 +16,7 @@ from pydantic import ValidatorFunctionWrapHandler, WrapValidator
 from harness.errors import UserError
 
 LOCAL_CORPUS = "manifest:"
-KEYS = (".data.corpus", ".backbone.recipe", ".encoder.path")
+KEYS = (".data.corpus", ".backbone.recipe", ".encoder.path", ".text.alphabet")
 
 
 class PlacedText(str):

@@ -67,6 +67,8 @@ class SpeechExample(Example):
     transcript: str
     segment: tuple[float, float] | None = None
     """Where in the file it begins and how long it is, in seconds; None: it is the whole file."""
+    raw: str = ""
+    """The transcript as its source has it, before it was normalised."""
 
     @property
     def shown(self) -> str:
@@ -137,7 +139,9 @@ class Corpus:
 
     def remarks(self, domains: Iterable[str]) -> tuple[str, ...]:
         """Return what was noticed in the user's file, and what was left out of `domains`."""
-        return (*self.noticed, *(self.left_out_text(name) for name in domains if any(self.left_out.get(name, {}))))
+        names = tuple(domains)
+        left_out = (self.left_out_text(name) for name in names if any(self.left_out.get(name, {})))
+        return (*self.noticed, *left_out, *notes_on_transcripts(self, names))
 
     def split(self, domain: str, split: Split) -> tuple[Example, ...]:
         """Return the examples of `domain` that belong to `split`, in corpus order.
@@ -312,21 +316,23 @@ def check_corpus(corpus: Corpus) -> Corpus:
     return corpus
 
 
-def notes_on_transcripts(corpus: Corpus) -> tuple[str, ...]:
-    """Return what scores of a speech corpus in another alphabet than a-z mean: no words, letters that nothing teaches.
+def notes_on_transcripts(corpus: Corpus, domains: Iterable[str]) -> tuple[str, ...]:
+    """Return what scores of speech in another alphabet than a-z mean: no words, letters that nothing teaches.
 
     Chinese, Japanese and Thai are written without spaces, so that a word error rate counts whole transcripts.
     """
     if corpus.modality != "speech" or all(symbol.isascii() for symbol in corpus.symbols):
         return ()
     notes = []
-    for domain, examples in corpus.domains.items():
-        texts = [example.shown for example in examples]
-        if not any(" " in text for text in texts) and max(map(len, texts)) > LONG_WORD:
+    for domain in domains:
+        texts = [example.shown for example in corpus.domains.get(domain, ())]
+        if not any(" " in text for text in texts) and max(map(len, texts), default=0) > LONG_WORD:
             notes.append(
                 f"transcripts of {domain} have no spaces, so the word error rate counts each as one word: "
                 "read the character error rate"
             )
+        if not texts:
+            continue
         known = {letter for example in corpus.speech(domain, "train") for letter in example.transcript}
         wanted = set() if corpus.is_sealed else {c for e in corpus.speech(domain, "test") for c in e.transcript}
         if unseen := len(wanted - known):

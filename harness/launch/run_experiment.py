@@ -157,7 +157,8 @@ def preflight(plan: RunPlan, resources: Resources | None = None) -> list[str]:
         except UserError as error:
             raise UserError(f"{plan.experiment.path}: arm {task.run.arm}: {error}") from error
         domains, names = resources.domains(config), (config.data.target, *config.data.source)
-        remarks |= dict.fromkeys([*domains.corpus.remarks(names), *domains.cut_notes(config.data)])
+        of_data = (*domains.corpus.remarks(names), *domains.cut_notes(config.data), *domains.answer_notes(config.data))
+        remarks |= dict.fromkeys(of_data)
     check_fingerprints(plan, resources)
     return list(remarks)
 

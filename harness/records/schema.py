@@ -42,8 +42,9 @@ class Provenance(_Schema):
         execution: how it was trained (harness/config/execution.py); records without it: by the plain loop.
         task: what was learnt; records without it: see harness/records/task.py.
         places: dotted setting of the config -> the folder that its path starts from, as seen from the record's folder.
+        normaliser: of the transcripts, where it is not latin28.
 
-    The last six are empty in records that are older than them.
+    The last seven are empty in records that are older than them.
     """
 
     harness_version: str
@@ -62,6 +63,7 @@ class Provenance(_Schema):
     execution: dict[str, Any] | None = None
     task: str | None = None
     places: dict[str, str] = Field(default_factory=dict)
+    normaliser: str | None = None
 
 
 class Summary(_Schema):

@@ -20,6 +20,11 @@ def task_of(record: Record) -> type[WholeTask] | None:
     return task_with_metrics(scores | summary.metrics.keys()) or task_with_metrics(summary.valid)
 
 
+def normaliser_of(record: Record) -> str | None:
+    """The normaliser of a record's transcripts; None: latin28, or a task without any."""
+    return None if record.provenance is None else record.provenance.normaliser
+
+
 def primary_of(record: Record) -> str | None:
     """The primary metric of a record's task, which selection, forgetting and the score use; None without a task."""
     task = task_of(record)

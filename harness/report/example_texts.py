@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.checks.examples import Changes, find_changes
 from harness.metrics import METRICS
-from harness.records.task import task_of
+from harness.records.task import normaliser_of, task_of
 from harness.report.sources import Sources
 from harness.tasks.references import ReferenceShelf
 
@@ -46,7 +46,7 @@ def find_examples(sources: Sources) -> ExampleTexts:
         return ExampleTexts("No metric of this task can be computed item by item, so items are not compared.", ())
     record = first[2]
     fingerprint = record.provenance.corpus_fingerprint if record.provenance is not None else None
-    references = ReferenceShelf().find(record.config["data"], fingerprint, task)
+    references = ReferenceShelf().find(record.config["data"], fingerprint, task, normaliser_of(record))
     if isinstance(references, str):
         return ExampleTexts(f"The sentences are not shown: {references}.", ())
     before = sources.predictions(baseline)

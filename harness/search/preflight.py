@@ -45,8 +45,8 @@ def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> list[st
                 Trial(config, resources).check()
             except UserError as error:
                 raise UserError(f"{sweep.path}: arm {arm.name}: {error}") from error
-            corpus = resources.domains(config).corpus
-            remarks |= dict.fromkeys(corpus.remarks((config.data.target, *config.data.source)))
+            domains, names = resources.domains(config), (config.data.target, *config.data.source)
+            remarks |= dict.fromkeys([*domains.corpus.remarks(names), *domains.answer_notes(config.data)])
     return list(remarks)
 
 

@@ -34,4 +34,4 @@ def make_task(
         raise UserError(
             f"corpus {corpus.name} has outputs {list(outputs)}, but backbone {recipe.name} gives {list(symbols)}"
         )
-    return task(symbols, INPUTS[reads].make(recipe, tokenizer, corpus, augment))
+    return task.make(recipe, symbols, INPUTS[reads].make(recipe, tokenizer, corpus, augment))

@@ -14,6 +14,7 @@ from harness.config.trial import DataSettings
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus
 from harness.data.samples import test_examples
+from harness.data.speech_text import LATIN28
 from harness.errors import UserError
 from harness.metrics import METRICS
 from harness.tasks.task import WholeTask
@@ -77,12 +78,15 @@ class ReferenceShelf:
         self._corpora: dict[str, Corpus | str] = {}
         self._found: dict[tuple[str, type[WholeTask]], References] = {}
 
-    def find(self, data: Mapping[str, Any], fingerprint: str | None, task: type[WholeTask]) -> References | str:
+    def find(
+        self, data: Mapping[str, Any], fingerprint: str | None, task: type[WholeTask], normaliser: str | None = None
+    ) -> References | str:
         """The references for a trial's `data` settings.
 
         Args:
             fingerprint: of the corpus that the trial was made with.
             task: of the trial.
+            normaliser: of the trial's transcripts; None: latin28.
 
         Returns:
             the references, or why there are none: the corpus is not here, or another version of it is.
@@ -92,7 +96,7 @@ class ReferenceShelf:
         except ValidationError as error:
             return f"the records' data settings are not those of this version: {error.errors()[0]['msg']}"
         name = settings.corpus
-        corpus = self._corpus(name, settings.options)
+        corpus = self._corpus(name, settings.options, normaliser or LATIN28.name)
         if isinstance(corpus, str):
             return corpus
         if fingerprint is not None and corpus.fingerprint != fingerprint:
@@ -100,16 +104,16 @@ class ReferenceShelf:
                 f"corpus {name} here has fingerprint {corpus.fingerprint[:12]}, "
                 f"but the records were made with {fingerprint[:12]}"
             )
-        key = content_hash([settings.model_dump(mode="json"), str(folder_of(name))]), task
+        key = content_hash([settings.model_dump(mode="json"), str(folder_of(name)), normaliser]), task
         if key not in self._found:
             self._found[key] = References(corpus, task, settings)
         return self._found[key]
 
-    def _corpus(self, name: str, options: dict[str, Any]) -> Corpus | str:
-        key = content_hash([name, options, str(folder_of(name))])
+    def _corpus(self, name: str, options: dict[str, Any], normaliser: str) -> Corpus | str:
+        key = content_hash([name, options, str(folder_of(name)), normaliser])
         if key not in self._corpora:
             try:
-                self._corpora[key] = load_corpus(name, **options)
+                self._corpora[key] = load_corpus(name, normaliser=normaliser, **options)
             except UserError as error:
                 self._corpora[key] = str(error)
         return self._corpora[key]

@@ -9,9 +9,9 @@ Shape legend: B batch, T input steps, D width, C classes, V symbols (blank at 0)
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from harness.data.corpus import Corpus, Example, Modality
 from harness.metrics import METRICS
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from harness.backbones.model import TaskModel
+    from harness.backbones.recipe import Recipe
     from harness.tasks.inputs import Inputs
 
 
@@ -140,9 +141,23 @@ class WholeTask(Task):
         self.inputs = inputs
 
     @classmethod
+    def make(cls, recipe: Recipe, symbols: Sequence[str], inputs: Inputs) -> Self:
+        """The task of a recipe's backbone with these symbols."""
+        return cls(symbols, inputs)
+
+    @classmethod
     def outputs(cls, corpus: Corpus) -> tuple[str, ...]:
         """What a backbone that learns this task on a corpus can answer."""
         return corpus.symbols
+
+    @classmethod
+    def symbols_of(cls, recipe: Recipe, corpus: Corpus) -> tuple[str, ...]:
+        """The outputs of a backbone that is made by a recipe on a corpus.
+
+        Raises:
+            UserError: a setting of the recipe does not fit, or a file that it names cannot be read.
+        """
+        return cls.outputs(corpus)
 
     @classmethod
     def can_answer(cls, symbols: Sequence[str], outputs: Sequence[str]) -> bool:
@@ -192,6 +207,17 @@ class WholeTask(Task):
     def align(self) -> int:
         """The faster engines pad an item to a multiple of this many input steps before they run its frozen layers."""
         return self.inputs.align
+
+    def check_domain(self, corpus: Corpus, domain: str) -> None:
+        """Refuse a domain most of whose answers the backbone cannot give.
+
+        Raises:
+            UserError: it is such a one.
+        """
+
+    def notes_on(self, domain: str, parts: Mapping[str, Sequence[Example]]) -> list[str]:
+        """What a table must say of answers that the backbone cannot give; `parts` are `training`, `test` ..."""
+        return []
 
     def encode(self, examples: Sequence[Example]) -> list[Item]:
         return [

@@ -50,16 +50,20 @@ def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite
     check_device(recipe.loop.device)
     check_optim(recipe.optim, dtype_of(recipe.loop))
     torch.set_num_threads(recipe.loop.threads)
-    corpus = load_corpus(recipe.data.corpus, **recipe.data.options)
+    corpus = load_corpus(recipe.data.corpus, normaliser=recipe.text.normaliser_name, **recipe.data.options)
     tokenizer = make_tokenizer(recipe, corpus)
     vocab_size = tokenizer.get_vocab_size() if tokenizer is not None else 0
     task = task_of_recipe(recipe)
-    symbols = task.outputs(corpus)
+    symbols = task.symbols_of(recipe, corpus)
     model = build_model(recipe, task.head, symbols, vocab_size, derive_seed(recipe.seed, "init"))
     backbone = Backbone(recipe, model, symbols, "", tokenizer, None)
     domains = Domains(backbone, corpus)
     if recipe.train == "head":
         freeze_backbone(model.encoder)
+    notes = []
+    for domain in recipe.data.domains:
+        domains.plain_task.check_domain(corpus, domain)
+        notes += domains.plain_task.notes_on(domain, {"training": corpus.split(domain, "train")})
     checkpoint = directory.with_name(f"{directory.name}.checkpoint.safetensors")
     state = fit_backbone(recipe, domains, checkpoint, report)
     scores = state.history[state.best_epoch - 1]["metrics"]
@@ -74,6 +78,7 @@ def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite
         "packages": package_versions(),
         "config_version": CONFIG_VERSION,  # what the loop's settings meant: how validation sets were drawn, say
         "seconds": round(state.elapsed_s),
+        **({"notes": notes} if notes else {}),
     }
     model.to("cpu", torch.float32).eval()
     saved = save_backbone(recipe, model, symbols, tokenizer, facts)

@@ -20,7 +20,14 @@ from harness.config.places import folder_of
 from harness.config.trial import AugmentSettings, DataSettings, LoopSettings, TrialConfig
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus, Example, Split, limit_valid
-from harness.data.samples import data_notes, sealed_corpus, train_sample, unused_examples
+from harness.data.samples import (
+    data_notes,
+    sealed_corpus,
+    test_examples,
+    train_sample,
+    training_pool,
+    unused_examples,
+)
 from harness.errors import UserError
 from harness.tasks.making import make_task
 from harness.tasks.registry import task_of_recipe
@@ -55,8 +62,18 @@ class Domains:
         """What a table must say of the corpus and of the examples that a trial is scored on."""
         key = (data.target, data.source, data.test, data.pool_size, valid_limit)
         if key not in self._notes:
-            self._notes[key] = tuple(data_notes(self.corpus, data, valid_limit))
+            self._notes[key] = (*data_notes(self.corpus, data, valid_limit), *self.answer_notes(data))
         return self._notes[key]
+
+    def answer_notes(self, data: DataSettings) -> list[str]:
+        """What is to be said of answers that the backbone cannot give, to training examples and in the tests."""
+        notes = []
+        for domain in (data.target, *data.source):
+            parts = {"training": training_pool(self.corpus, data)} if domain == data.target else {}
+            if not self.corpus.is_sealed:
+                parts["test"] = test_examples(self.corpus, data, domain)
+            notes += self.plain_task.notes_on(domain, parts)
+        return notes
 
     def items(self, domain: str, split: Split) -> list[Item]:
         """Encoded items of a split, in corpus order.
@@ -174,14 +191,14 @@ class Resources:
         self.sealed = sealed
         self._corpora: dict[str, Corpus] = {}
         self._backbones: dict[str, Backbone] = {}
-        self._domains: dict[tuple[str, str, str], Domains] = {}
+        self._domains: dict[tuple[str, str, str, str], Domains] = {}
 
-    def corpus(self, data: DataSettings) -> Corpus:
-        """The corpus of some trials; sealed, it is without all that is test data for them."""
+    def corpus(self, data: DataSettings, normaliser: str) -> Corpus:
+        """The corpus of some trials, with normalised transcripts; sealed, without all that is test data for them."""
         more = (data.target, data.pool_size) if self.sealed and data.test != "split" else ()
-        key = content_hash([data.corpus, data.options, str(folder_of(data.corpus)), *more])
+        key = content_hash([data.corpus, data.options, str(folder_of(data.corpus)), normaliser, *more])
         if key not in self._corpora:
-            corpus = load_corpus(data.corpus, **data.options)
+            corpus = load_corpus(data.corpus, normaliser=normaliser, **data.options)
             self._corpora[key] = sealed_corpus(corpus, data) if self.sealed else corpus
         return self._corpora[key]
 
@@ -198,8 +215,8 @@ class Resources:
             UserError: the corpus or the backbone is not there, or they do not fit.
         """
         backbone = self.backbone(config.backbone.recipe)
-        corpus = self.corpus(config.data)
-        key = (backbone.fingerprint, corpus.fingerprint, corpus.hidden)
+        corpus = self.corpus(config.data, backbone.recipe.text.normaliser_name)
+        key = (backbone.recipe.recipe_id, backbone.fingerprint, corpus.fingerprint, corpus.hidden)
         if key not in self._domains:
             self._domains[key] = Domains(backbone, corpus)
         return self._domains[key]

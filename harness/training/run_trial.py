@@ -11,6 +11,7 @@ import torch
 from harness import __version__
 from harness.config.places import recorded_places
 from harness.config.trial import CONFIG_VERSION, TrialConfig
+from harness.data.speech_text import LATIN28
 from harness.disk import append_line, read_lines, write_atomically
 from harness.errors import EndedByCode, Passing, TrialError, UserError, first_line
 from harness.records.predictions import prediction_lines
@@ -166,6 +167,7 @@ def provenance(trial: Trial, starts: list[str], record: Path) -> Provenance:
     """What the trial was made with; `starts` are the times at which it was launched, `record` is its folder."""
     paths = {"data.corpus": trial.config.data.corpus, "backbone.recipe": trial.config.backbone.recipe}
     commit, dirty = git_state()
+    normaliser = trial.domains.backbone.recipe.text.normaliser_name
     return Provenance(
         harness_version=__version__,
         git_commit=commit,
@@ -182,4 +184,5 @@ def provenance(trial: Trial, starts: list[str], record: Path) -> Provenance:
         execution=trial.executed,
         task=name_of_task(type(trial.domains.plain_task)),
         places=recorded_places(paths, record),
+        normaliser=None if normaliser == LATIN28.name else normaliser,
     )

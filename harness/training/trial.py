@@ -143,7 +143,9 @@ class Trial:
             )
         if data.target in recipe.data.domains:
             raise UserError(f"data.target: backbone {recipe.name} was already trained on {data.target!r}; name another")
-        self.domains.task(self.config.loop.augment)
+        task = self.domains.task(self.config.loop.augment)
+        for name in (data.target, *data.source):
+            task.check_domain(self.domains.corpus, name)
         if self.config.train != "none":
             self.train_items()
         for name in (data.target, *data.source):
@@ -175,7 +177,7 @@ class Trial:
         return adapt(self.fresh_base(), self.config)
 
     def train_items(self) -> list[Item]:
-        """The target's training items: the few-shot sample of this seed, without clips that CTC cannot align.
+        """The target's training items: the few-shot sample of this seed, without clips that CTC cannot learn.
 
         Raises:
             UserError: no clip can be aligned, or there are fewer examples than the limit.
@@ -186,9 +188,13 @@ class Trial:
         if not usable:
             where = f"corpus {self.domains.corpus.name}: domain {data.target!r}"
             raise UserError(f"{where}: all {len(items)} training clips are too short for their transcript")
-        if len(usable) < len(items):
-            dropped = f"{len(items) - len(usable)} training clips are too short for their transcript"
-            self.notes.append(Note("data", dropped))
+        empty = sum(item.target.numel() == 0 for item in items)
+        for count, why in (
+            (empty, "have a transcript of which the backbone can write nothing"),
+            (len(items) - len(usable) - empty, "are too short for their transcript"),
+        ):
+            if count:
+                self.notes.append(Note("data", f"{count} training clips {why}"))
         return usable
 
     def _fitting(self, adapted: Adapted) -> Fitting:

@@ -41,10 +41,10 @@ def leaves(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 def another_value(path: tuple[str, ...], value: Any) -> Any:
     """A valid value that differs."""
-    if path[-1] in ("corpus", "path", "name", "description", "task"):
+    if path[-1] in ("corpus", "path", "name", "description", "task", "alphabet"):
         return f"{value}2"
-    if path[-1] == "weights":
-        return "float16"
+    if other := {"weights": "float16", "normaliser": "none", "language": "eng"}.get(path[-1]):
+        return other
     if isinstance(value, str):
         return OTHER_CHOICES[value]
     if value is None:

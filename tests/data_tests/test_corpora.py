@@ -62,7 +62,13 @@ def test_unknown_options_are_refused_with_the_choices(name: str) -> None:
     known = [p.name for p in inspect.signature(CORPORA[name].load).parameters.values() if p.kind is p.KEYWORD_ONLY]
     with pytest.raises(DataError, match=f"corpus {name} has no option 'nonsense' to load it; ") as told:
         load_corpus(name, nonsense=1)
-    assert all(option in str(told.value) for option in known)
+    # A recipe chooses the normaliser, so it is no option of data.
+    assert all((option in str(told.value)) == (option != "normaliser") for option in known)
+
+
+def test_a_normaliser_is_one_of_those_that_there_are() -> None:
+    with pytest.raises(DataError, match=r"^text\.normaliser: there is none called 'latin'; choices: latin28, basic, "):
+        load_corpus("klettres", normaliser="latin")
 
 
 def test_unknown_corpus_lists_the_choices() -> None:

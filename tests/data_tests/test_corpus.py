@@ -254,7 +254,7 @@ def test_what_scores_of_another_alphabet_mean_is_said() -> None:
         "transcripts of zh have no spaces, so the word error rate counts each as one word: read the character error"
     )
     unseen = "zh: 1 of the 5 letters of its test transcripts are in no training transcript; the alphabet has 6"
-    assert notes_on_transcripts(corpus) == (f"{spaces} rate", unseen)
-    assert notes_on_transcripts(corpus.sealed()) == (f"{spaces} rate",)
+    assert notes_on_transcripts(corpus, ("zh",)) == (f"{spaces} rate", unseen)
+    assert notes_on_transcripts(corpus.sealed(), ("zh",)) == (f"{spaces} rate",)
     latin = replace(corpus, symbols=("a", "b"), domains={"zh": clips("a" * 30)}, fixed_splits={"a" * 30: "test"})
-    assert notes_on_transcripts(latin) == ()
+    assert notes_on_transcripts(latin, ("zh",)) == ()

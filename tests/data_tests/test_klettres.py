@@ -7,6 +7,7 @@ import pytest
 
 from harness.data import DataError
 from harness.data.corpora.klettres import load_klettres
+from harness.data.speech_text import NORMALISERS
 
 INDEX = """<klettres><language code="it"><alphabet>
 <sound name="A" file="it/alpha/a.wav"/> <sound name="\u00c0" file="it/alpha/a.wav"/>
@@ -30,6 +31,20 @@ def test_index(sounds: Path) -> None:
     assert corpus.left_out["it"] == {
         "same text twice": 1, "no words": 1, "no recording": 1, "too short or too long": 1,
     }  # fmt: skip
+
+
+def test_other_scripts_and_accents_are_letters_of_their_own(sounds: Path) -> None:
+    corpus = load_klettres(sounds, languages=("it",), normaliser=NORMALISERS["none"])
+    assert [(e.key, e.group, e.raw) for e in corpus.domains["it"]] == [
+        ("it/A", "A", "A"), ("it/À", "À", "À"), ("it/GLI", "GLI", "GLI"), ("it/א", "א", "א"),
+    ]  # fmt: skip
+    assert corpus.symbols == ("A", "G", "I", "L", "\u00c0", "\u05d0")
+    with pytest.raises(
+        DataError, match=r"^klettres: he has no letters of a-z; choose another text\.normaliser, as none"
+    ):
+        load_klettres(sounds, languages=("he",))
+    with pytest.raises(DataError, match=r"klettres has no language 'xx'; choices: .*, ar, he, ml"):
+        load_klettres(sounds, languages=("xx",), normaliser=NORMALISERS["none"])
 
 
 def test_errors(sounds: Path) -> None:

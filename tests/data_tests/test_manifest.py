@@ -98,6 +98,27 @@ def test_speech_manifest_with_relative_paths_and_limits(tmp_path: Path, make_ton
     assert len(load_corpus("manifest", path).domains["a"]) == 2
     corpus = load_corpus("manifest", path, longest_s=2.0)
     assert [e.group for e in corpus.domains["a"]] == ["s2"]
+    corpus = load_corpus("manifest", path, shortest_s=1.5)
+    assert [e.group for e in corpus.domains["a"]] == ["s1"]
+    assert corpus.left_out_text("a") == "left out of a: 1 (too short: 1, first in m.csv, line 3)"
+    with pytest.raises(DataError, match=r"option longest_s must be a number of seconds, got 'long'"):
+        load_corpus("manifest", path, longest_s="long")
+
+
+def test_transcripts_have_the_text_of_the_normaliser(tmp_path: Path, make_tone: Callable[..., Path]) -> None:
+    make_tone(tmp_path / "long.wav", seconds=12.0)
+    raw = "Ёж, 你好 — IŞIK 3!"
+    path = write(tmp_path / "m.csv", f'domain,path,transcript,split\nа,long.wav,"{raw}",train\n')
+    found = {}
+    for name in ("basic", "basic_turkish", "none"):
+        corpus = load_corpus("manifest", path, normaliser=name)
+        (clip,) = corpus.speech("а", "train")
+        assert clip.raw == raw and clip.seconds == 12.0 and corpus.symbols == tuple(sorted(set(clip.transcript)))
+        assert f"the text of the normaliser {name} (" in corpus.notes[-1]
+        found[clip.transcript] = corpus.fingerprint
+    assert list(found) == ["ёж 你好 işik 3", "ёж 你好 ışık 3", raw] and len(set(found.values())) == 3
+    with pytest.raises(DataError, match=r"left out of а: 1 \(digits: 1, first in m\.csv, line 2\)"):
+        load_corpus("manifest", path)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,15 @@
-"""One alphabet for all languages, and the reasons for leaving a clip out."""
+"""The normalisers: one alphabet for all languages, or every script; and the reasons for leaving a clip out."""
+
+import random
+import sys
+import unicodedata
 
 import pytest
+from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
-from harness.data.speech_text import SPEECH_ALPHABET, normalise_transcript, rejection
+from harness.data.speech_text import NORMALISERS, SPEECH_ALPHABET, normalise_transcript, rejection
+
+BASIC, TURKISH, NONE = (NORMALISERS[name].normalise for name in ("basic", "basic_turkish", "none"))
 
 
 @pytest.mark.parametrize(
@@ -82,3 +89,77 @@ def test_signs_that_a_corpus_knows_to_be_silent() -> None:
 
 def test_longest_clip_can_be_set() -> None:
     assert rejection("a long clip", 12.0, longest_s=20.0) is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("Più tardi: perché così!", "più tardi perché così"),
+        ("Cafe\u0301", "caf\u00e9"),  # composed: one character
+        ("Этот Ёж — объём.", "этот ёж объём"),
+        ("Straße, ΟΔΟΣ", "straße οδος"),  # the sigma of a word's end
+        ("你好，世界！", "你好 世界"),
+        ("שָׁלוֹם", "שָׁלוֹם"),  # vowel points stay
+        ("مُحَمَّد، نعم؟", "مُحَمَّد نعم"),
+        ("नमस्ते दुनिया।", "नमस्ते दुनिया"),
+        ("สวัสดี", "สวัสดี"),
+        ("می\u200cخواهم", "می\u200cخواهم"),  # Persian is spelt with this joiner
+        ("co\u00adoperate\ufeff", "cooperate"),
+        ("İstanbul'da IŞIK", "istanbul da işik"),
+        ("press 1 [tones] (twice) & hold", "press 1 hold"),
+        ("ﬁn ＡＢＣ x² 1\ufe0f\u20e3", "fin abc x2 1"),
+        ("...", ""),
+    ],
+)  # fmt: skip
+def test_basic_keeps_every_script(raw: str, expected: str) -> None:
+    assert BASIC(raw) == unicodedata.normalize("NFC", expected)
+
+
+def test_basic_is_whispers_where_no_mark_stands_alone() -> None:
+    """Over a thousand texts of characters from all of Unicode; Whisper's makes spaces of marks."""
+    whispers, draw = BasicTextNormalizer(), random.Random(0)
+    common = " " * 20 + "abcXYZ0189.,;:!?'\"()[]<>%&€-äÉñçЖщ漢字가ひΩ"
+    every = [
+        chr(code)
+        for code in range(sys.maxunicode + 1)
+        if unicodedata.category(chr(code))[0] in "LNPSZ" and chr(code) != "\u0130"
+    ]
+    differences = []
+    for _ in range(1000):
+        text = "".join(draw.choice(common if draw.random() < 0.7 else every) for _ in range(40))
+        parts = unicodedata.normalize("NFKC", text.lower())
+        if any(unicodedata.category(c)[0] == "M" for c in parts):
+            continue  # a letter that Unicode takes apart for good
+        differences.append((text, BASIC(text), " ".join(whispers(text).split())))
+    assert len(differences) > 900
+    assert [found for found in differences if found[1] != found[2]] == []
+
+
+def test_turkish_has_two_kinds_of_i() -> None:
+    assert TURKISH("İSTANBUL'DA IŞIK, KIRMIZI") == "istanbul da ışık kırmızı"
+    assert TURKISH("I\u0307zmir") == "izmir" and TURKISH("ＩＳＩ") == "ısı"
+
+
+def test_none_leaves_the_text_as_it_is() -> None:
+    assert NONE("  Straße,\u00a0«Ja»!\n[x] É e\u0301 ") == "Straße, «Ja»! [x] É \u00e9"
+
+
+@pytest.mark.parametrize("name", NORMALISERS)
+def test_what_is_normalised_stays_so(name: str) -> None:
+    draw, normalise = random.Random(1), NORMALISERS[name].normalise
+    for _ in range(500):
+        text = "".join(chr(draw.choice((draw.randrange(32, 0x250), draw.randrange(32, 0xD800)))) for _ in range(30))
+        once = normalise(text)
+        assert normalise(once) == once and once == " ".join(once.split())
+        assert unicodedata.is_normalized("NFC", once)
+    assert NORMALISERS[name].alphabet(["ba b"]) == (SPEECH_ALPHABET if name == "latin28" else (" ", "a", "b"))
+
+
+def test_other_normalisers_take_what_latin28_cannot_write() -> None:
+    for raw in ("appuyez sur 1", "five € left", "你好", "Ωmega"):
+        assert rejection(raw, 2.0, normaliser=NORMALISERS["basic"]) is None
+    assert rejection("[tones]", 2.0, normaliser=NORMALISERS["basic"]) == "no words"
+    assert rejection("[tones]", 2.0, normaliser=NORMALISERS["none"]) is None
+    assert rejection("[tones]", 2.0, normaliser=NORMALISERS["none"], has_directions=True) == "stage directions"
+    assert rejection("字" * 23, 1.0, normaliser=NORMALISERS["none"]) == "too dense"
+    assert rejection("a", 0.2, normaliser=NORMALISERS["none"], shortest_s=0.1) is None

@@ -13,8 +13,11 @@ from torch import Tensor
 from harness.backbones.blocks import valid_steps
 from harness.backbones.encoders import SpeechEncoder
 from harness.backbones.model import CtcHead, TaskModel
-from harness.data.corpus import Example, SpeechExample
+from harness.backbones.recipe import Recipe
+from harness.data.corpus import Corpus, Example, SpeechExample
 from harness.data.spec_augment import SpecAugment
+from harness.data.speech_text import NORMALISERS, SPEECH_ALPHABET
+from harness.data.symbol_table import SymbolTable
 from harness.errors import UserError
 from harness.tasks.ctc import CtcTask
 from harness.tasks.inputs import SpeechInputs
@@ -103,7 +106,7 @@ def test_predictions_stop_at_the_last_real_step() -> None:
 def test_a_clip_can_be_learnt_exactly_when_its_loss_is_finite(transcript: str, num_frames: int) -> None:
     torch.manual_seed(0)
     model = TaskModel(SpeechEncoder(4, 8, 1, 2, 16, kernel=3), CtcHead, len(SYMBOLS)).eval()
-    target = torch.tensor([make_task().index[symbol] for symbol in transcript])
+    target = torch.tensor([make_task().table.indices[symbol] for symbol in transcript])
     item = Item("k", torch.zeros(num_frames, 4), target, transcript)
     batch = make_task().collate([item], None)
     scores_BTV, valid_BT = model(batch.inputs, batch.lengths)
@@ -120,9 +123,97 @@ def test_encoding_gives_indices_above_the_blank() -> None:
     assert torch.equal(item.inputs, torch.zeros(10, 4))
 
 
-def test_a_transcript_with_other_symbols_names_them_and_the_choices() -> None:
-    with pytest.raises(UserError, match=r"^k: the transcript has \['x', 'z'\], .*choices: 'ab '$"):
-        make_task().encode([example("axbz")])
+def test_a_character_without_a_symbol_is_not_learnt_but_scored() -> None:
+    task, examples = make_task(), [example("axbz"), example("zz")]
+    some, none = task.encode(examples)
+    assert some.target.tolist() == [1, 2] and some.reference == "axbz" and none.target.tolist() == []
+    model = TaskModel(SpeechEncoder(4, 8, 1, 2, 16, kernel=3), CtcHead, len(SYMBOLS))
+    assert task.can_learn(some, model) and not task.can_learn(none, model)
+    assert task.score(["axbz", "zz"], ["ab", ""]) == {"cer": 4 / 6, "wer": 1.0}
+    about = "of the 6 characters of the {} transcripts of d ('z', 'x'; 2 of 2 clips) are none of the backbone's symbols"
+    assert task.notes_on("d", {"training": examples, "test": examples}) == [
+        f"4 {about.format('training')}: CTC learns the rest",
+        f"4 {about.format('test')}: its character error rate cannot fall below 66.7 %",
+    ]
+    assert task.notes_on("d", {"test": [example("a b")]}) == []
+
+
+def test_an_empty_target_has_the_loss_of_blanks_alone() -> None:
+    """What remains of a transcript without a symbol: -log P(blank at every step), of a batch with another clip."""
+    scores_BTV = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    items = [Item(str(n), torch.zeros(3, 4), torch.tensor(t, dtype=torch.long), "") for n, t in enumerate(([], [1, 2]))]
+    task, valid_BT = make_task(), torch.ones(2, 3, dtype=torch.bool)
+    log_probs = scores_BTV.log_softmax(-1)
+    blanks, other = -float(log_probs[0, :, 0].sum()), loss_by_hand(log_probs[1], (1, 2)) / 2
+    batch = task.collate(items, None)
+    assert task.loss_rows(scores_BTV, valid_BT, batch).tolist() == pytest.approx([blanks, other], rel=1e-12)
+    assert float(task.loss(scores_BTV, valid_BT, batch)) == pytest.approx((blanks + other) / 2, rel=1e-12)
+    alone = task.collate(items[:1], None)
+    assert float(task.loss(scores_BTV[:1], valid_BT[:1], alone)) == pytest.approx(blanks, rel=1e-12)
+
+
+def test_the_blank_is_where_the_table_has_it() -> None:
+    """A vocab.json in upper case with its blank last: indices, loss, padding and text follow it."""
+    table = SymbolTable(("|", "A", "<unk>", "B"), blank=4, delimiter="|", unknown="<unk>", special=("<unk>",))
+    task = CtcTask(table, SpeechInputs(lambda examples: [torch.zeros(10, 4) for _ in examples]), NORMALISERS["basic"])
+    (item,) = task.encode([example("ab ca")])
+    assert item.target.tolist() == [1, 3, 0, 2, 1]
+    assert task.collapse([4, 1, 1, 4, 1, 0, 0, 3, 2, 4]) == "aa b"  # as references are written: in lower case
+    assert task.notes_on("d", {"training": [example("ac")]})[0].endswith(": they are learnt as <unk>")
+    scores_BTV = torch.randn(1, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    batch = Batch(torch.zeros(1, 4, 4), torch.tensor([4]), torch.tensor([[0, 3]]), torch.tensor([2]))
+    moved_BTV = scores_BTV[..., [4, 0, 1, 2, 3]]  # the blank first, as the sum by hand has it
+    expected = loss_by_hand(moved_BTV[0].log_softmax(-1), (1, 4)) / 2
+    for loss in (task.loss, task.loss_rows):
+        assert float(loss(scores_BTV, torch.ones(1, 4, dtype=torch.bool), batch)) == pytest.approx(expected, rel=1e-12)
+    one_hot_BTV = torch.nn.functional.one_hot(torch.tensor([[1, 3], [1, 3]]), 5).double()
+    assert task.predict(one_hot_BTV, valid_steps(torch.tensor([2, 1]), 2)) == ["ab", "a"]
+
+
+def clips(**texts: tuple[str, ...]) -> Corpus:
+    domains = {
+        domain: tuple(SpeechExample(f"{domain}{n}", f"{domain}{n}", domain, Path("n.wav"), 1.0, text) for n, text in
+                      enumerate(found))
+        for domain, found in texts.items()
+    }  # fmt: skip
+    groups = {clip.group: "test" if clip.transcript == "test" else "train" for c in domains.values() for clip in c}
+    return Corpus("own", "speech", domains, ("a", "б"), "f", fixed_splits=groups)  # type: ignore[arg-type]
+
+
+def recipe(**text: str) -> Recipe:
+    settings = {"kind": "speech", "num_mels": 4}
+    data = {"corpus": "own", "domains": ["en", "ru"]}
+    return Recipe.model_validate({"name": "r", "data": data, "encoder": settings, "text": text})
+
+
+def test_the_alphabet_is_that_of_the_sources_training_transcripts() -> None:
+    corpus = clips(en=("ab c", "test"), ru=("где",), uk=("ї",))
+    assert CtcTask.symbols_of(recipe(alphabet="characters"), corpus) == (" ", "a", "b", "c", "г", "д", "е")
+    assert CtcTask.symbols_of(recipe(), corpus) == ("a", "б")  # that of the corpus, as it was before
+    with pytest.raises(
+        UserError, match=r"^recipe r: text\.normaliser basic leaves more characters than .* characters$"
+    ):
+        CtcTask.symbols_of(recipe(normaliser="basic"), corpus)
+    with pytest.raises(
+        UserError, match=r"^recipe r: text\.alphabet: nowhere\.json: .*; choices: latin28, characters, or"
+    ):
+        CtcTask.symbols_of(recipe(alphabet="nowhere.json"), corpus)
+
+
+def test_another_script_than_the_backbones_is_refused_with_a_way_out() -> None:
+    task, corpus = make_task(), clips(en=("ab ab",), mixed=("ab xy", "ab"), ru=("где a",))
+    task.check_domain(corpus, "en")
+    task.check_domain(corpus, "mixed")  # 2 of 6 characters
+    with pytest.raises(
+        UserError, match=r"^corpus own: 75% of the .* of ru \('г', 'д', 'е'\) are none of the 3 .*latin28$"
+    ):
+        task.check_domain(corpus, "ru")
+
+
+def test_a_latin28_corpus_fits_an_alphabet_that_can_write_all_of_it() -> None:
+    upper = SymbolTable([*"ABCDEFGHIJKLMNOPQRSTUVWXYZ'|", "<pad>"][:-1], blank=28, delimiter="|")
+    assert CtcTask.can_answer(upper, SPEECH_ALPHABET) and CtcTask.can_answer(SPEECH_ALPHABET, SPEECH_ALPHABET)
+    assert not CtcTask.can_answer(SPEECH_ALPHABET[:-1], SPEECH_ALPHABET)
 
 
 def test_augmentation_masks_in_training_only() -> None:

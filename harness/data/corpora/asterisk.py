@@ -17,7 +17,7 @@ from harness.data.corpora.prompt_groups import prompt_group
 from harness.data.corpus import Corpus, SpeechExample, fingerprint_rows
 from harness.data.errors import DataError
 from harness.data.fetch.asterisk import LANGUAGES, ROOT_HINT, check_languages
-from harness.data.speech_text import SPEECH_ALPHABET, normalise_transcript, rejection
+from harness.data.speech_text import LATIN28, Normaliser, rejection
 
 ROOT_VARIABLE = "HARNESS_ASTERISK_ROOT"
 SOUNDS_FOLDERS = ("usr/share/asterisk/sounds", "asterisk/sounds", "sounds", "")
@@ -37,7 +37,11 @@ ITALIAN_REPAIRS = (
 
 
 def load_asterisk(
-    folder: Path, *, languages: Sequence[str] = LANGUAGES, asterisk_root: Path | str | None = None
+    folder: Path,
+    *,
+    languages: Sequence[str] = LANGUAGES,
+    asterisk_root: Path | str | None = None,
+    normaliser: Normaliser = LATIN28,
 ) -> Corpus:
     """Read the prompts of `languages`, each one domain.
 
@@ -53,7 +57,7 @@ def load_asterisk(
             f"asterisk: no prompts in {base} for {', '.join(missing)}; "
             f"run: harness data fetch asterisk, or point {ROOT_HINT}"
         )
-    read = {language: _read_language(base, language) for language in languages}
+    read = {language: _read_language(base, language, normaliser) for language in languages}
     notes: tuple[str, ...] = NOTES
     if elsewhere or any((read_record(base / language) or {}).get("other_version") for language in languages):
         notes = (
@@ -65,7 +69,7 @@ def load_asterisk(
         name="asterisk",
         modality="speech",
         domains={language: found for language, (found, _) in read.items()},
-        symbols=SPEECH_ALPHABET,
+        symbols=normaliser.alphabet(example.transcript for example in examples),
         fingerprint=fingerprint_rows((e.key, e.group, e.transcript, sha256_file(e.path)) for e in examples),
         notes=notes,
         left_out={language: reasons for language, (_, reasons) in read.items()},
@@ -127,7 +131,9 @@ def _locate(base: Path, language: str) -> tuple[Path, Path] | None:
     return None
 
 
-def _read_language(base: Path, language: str) -> tuple[tuple[SpeechExample, ...], dict[str, int]]:
+def _read_language(
+    base: Path, language: str, normaliser: Normaliser
+) -> tuple[tuple[SpeechExample, ...], dict[str, int]]:
     """Return the usable prompts of `language`, and how many were left out for what reason."""
     located = _locate(base, language)
     assert located is not None, "checked by the caller"
@@ -140,7 +146,9 @@ def _read_language(base: Path, language: str) -> tuple[tuple[SpeechExample, ...]
             reasons["no recording"] += 1  # every release lists a few prompts that it does not have
             continue
         seconds = audio_seconds(path)
-        if reason := rejection(raw, seconds, unspoken="#*"):  # keys of the telephone, named in the middle of a prompt
+        # "#*": keys of the telephone, named in the middle of a prompt
+        reason = rejection(raw, seconds, unspoken="#*", normaliser=normaliser, has_directions=True)
+        if reason:
             reasons[reason] += 1
             continue
         examples.append(
@@ -150,7 +158,8 @@ def _read_language(base: Path, language: str) -> tuple[tuple[SpeechExample, ...]
                 domain=language,
                 path=path,
                 seconds=seconds,
-                transcript=normalise_transcript(raw),
+                transcript=normaliser.normalise(raw),
+                raw=raw,
             )
         )
     return tuple(examples), dict(reasons)

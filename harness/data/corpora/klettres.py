@@ -15,15 +15,16 @@ from harness.data.cache import require_fetched, sha256_file, staging_folder, wri
 from harness.data.corpus import Corpus, SpeechExample, fingerprint_rows
 from harness.data.errors import DataError
 from harness.data.fetch.apt import download_package, unpack_deb
-from harness.data.speech_text import SPEECH_ALPHABET, normalise_transcript
+from harness.data.speech_text import LATIN28, Normaliser
 from harness.errors import must_be_in
 
 PACKAGE = "klettres-data"
 SHA256 = "1186d257a19e84230856baea0b0b1ded8be9195080fcdb2588970b5cd937f5a8"  # 4:22.12.3-1, Debian 12
 SHORTEST_S, LONGEST_S = 0.1, 7.0
-# Those in Latin or Cyrillic script: the others have no place in the alphabet of 28 symbols.
+# Those in Latin or Cyrillic script; the others have no place in the alphabet of 28 symbols.
 LANGUAGES = ("cs", "da", "de", "en", "en_GB", "es", "fr", "hu", "it", "lt", "nb", "nds", "nl", "pt_BR",
              "ru", "tn", "uk")  # fmt: skip
+OTHER_SCRIPTS = ("ar", "he", "ml")
 NOTES = ("letters and syllables, not sentences", "one voice a language: language and speaker shift together")
 
 
@@ -44,26 +45,34 @@ def fetch_klettres(folder: Path, *, allow_other_version: bool = False) -> None:
         write_record(staging, {"archives": {PACKAGE: digest}, "other_version": digest != SHA256})
 
 
-def load_klettres(folder: Path, *, languages: Sequence[str] = LANGUAGES) -> Corpus:
-    """Read `languages`, each one domain; raises DataError for an unknown one and for files that cannot be read."""
+def load_klettres(folder: Path, *, languages: Sequence[str] | None = None, normaliser: Normaliser = LATIN28) -> Corpus:
+    """Read `languages` (default: all that the normaliser can write), each one domain.
+
+    Raises DataError for an unknown one and for files that cannot be read.
+    """
+    choices = LANGUAGES if normaliser is LATIN28 else (*LANGUAGES, *OTHER_SCRIPTS)
     domains: dict[str, tuple[SpeechExample, ...]] = {}
     left_out: dict[str, dict[str, int]] = {}
-    for language in languages:
-        must_be_in(language, LANGUAGES, f"klettres has no language {language!r}", DataError)
-        domains[language], left_out[language] = _read_language(folder, language)
+    for language in choices if languages is None else languages:
+        if language in OTHER_SCRIPTS and language not in choices:
+            raise DataError(f"klettres: {language} has no letters of a-z; choose another text.normaliser, as none")
+        must_be_in(language, choices, f"klettres has no language {language!r}", DataError)
+        domains[language], left_out[language] = _read_language(folder, language, normaliser)
     examples = [example for members in domains.values() for example in members]
     return Corpus(
         name="klettres",
         modality="speech",
         domains=domains,
-        symbols=SPEECH_ALPHABET,
+        symbols=normaliser.alphabet(example.transcript for example in examples),
         fingerprint=fingerprint_rows((e.key, e.group, e.transcript, sha256_file(e.path)) for e in examples),
         notes=NOTES,
         left_out=left_out,
     )
 
 
-def _read_language(folder: Path, language: str) -> tuple[tuple[SpeechExample, ...], dict[str, int]]:
+def _read_language(
+    folder: Path, language: str, normaliser: Normaliser
+) -> tuple[tuple[SpeechExample, ...], dict[str, int]]:
     index = require_fetched(folder / language / "sounds.xml", "klettres")
     try:
         sounds = list(ElementTree.parse(index).iter("sound"))
@@ -72,7 +81,8 @@ def _read_language(folder: Path, language: str) -> tuple[tuple[SpeechExample, ..
     found: dict[str, SpeechExample] = {}
     reasons: Counter[str] = Counter()
     for sound in sounds:
-        path, text = folder / sound.get("file", ""), normalise_transcript(sound.get("name", ""))
+        path, raw = folder / sound.get("file", ""), sound.get("name", "")
+        text = normaliser.normalise(raw)
         key = f"{language}/{text}"
         if not text:
             reasons["no words"] += 1
@@ -84,6 +94,6 @@ def _read_language(folder: Path, language: str) -> tuple[tuple[SpeechExample, ..
             reasons["too short or too long"] += 1
         else:
             found[key] = SpeechExample(
-                key=key, group=text, domain=language, path=path, seconds=seconds, transcript=text
+                key=key, group=text, domain=language, path=path, seconds=seconds, transcript=text, raw=raw
             )
     return tuple(found.values()), dict(reasons)

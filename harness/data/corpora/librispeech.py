@@ -13,7 +13,7 @@ from harness.data.audio_files import audio_seconds
 from harness.data.cache import write_record
 from harness.data.corpus import Corpus, SpeechExample, Split, fingerprint_rows
 from harness.data.errors import DataError
-from harness.data.speech_text import SPEECH_ALPHABET, normalise_transcript, rejection
+from harness.data.speech_text import LATIN28, Normaliser, rejection
 from harness.errors import must_be_in
 
 SUBSETS: dict[str, tuple[str, Split]] = {
@@ -43,7 +43,7 @@ def fetch_librispeech(
     write_record(folder, {"archives": dict.fromkeys(subsets, "checked by torchaudio"), "other_version": False})
 
 
-def load_librispeech(folder: Path, *, longest_s: float = LONGEST_S) -> Corpus:
+def load_librispeech(folder: Path, *, longest_s: float = LONGEST_S, normaliser: Normaliser = LATIN28) -> Corpus:
     """Read what there is of `folder`/LibriSpeech/SUBSET, leaving out clips above `longest_s` seconds.
 
     Raises DataError when no subset is there, or a file cannot be read.
@@ -57,8 +57,8 @@ def load_librispeech(folder: Path, *, longest_s: float = LONGEST_S) -> Corpus:
     rows = []
     for subset in present:
         domain, split = SUBSETS[subset]
-        for example, raw in _read_subset(folder, subset, domain):
-            if reason := rejection(raw, example.seconds, longest_s=longest_s):
+        for example in _read_subset(folder, subset, domain, normaliser):
+            if reason := rejection(example.raw, example.seconds, longest_s=longest_s, normaliser=normaliser):
                 left_out[domain][reason] += 1
                 continue
             splits[example.group] = split
@@ -71,7 +71,7 @@ def load_librispeech(folder: Path, *, longest_s: float = LONGEST_S) -> Corpus:
         name="librispeech",
         modality="speech",
         domains={domain: tuple(members) for domain, members in found.items()},
-        symbols=SPEECH_ALPHABET,
+        symbols=normaliser.alphabet(example.transcript for members in found.values() for example in members),
         fingerprint=fingerprint_rows(rows),
         notes=(how,),
         fixed_splits=splits if complete else None,
@@ -79,21 +79,21 @@ def load_librispeech(folder: Path, *, longest_s: float = LONGEST_S) -> Corpus:
     )
 
 
-def _read_subset(folder: Path, subset: str, domain: str) -> Iterator[tuple[SpeechExample, str]]:
-    """Yield the examples of `subset`, each with its raw transcript."""
+def _read_subset(folder: Path, subset: str, domain: str, normaliser: Normaliser) -> Iterator[SpeechExample]:
+    """Yield the examples of `subset`."""
     dataset = _dataset(folder, subset)
     for number in range(len(dataset)):
         relative, _rate, raw, speaker, chapter, utterance = dataset.get_metadata(number)
         path = folder / "LibriSpeech" / relative
-        example = SpeechExample(
+        yield SpeechExample(
             key=f"{subset}/{speaker}-{chapter}-{utterance:04d}",
             group=f"speaker-{speaker}",
             domain=domain,
             path=path,
             seconds=audio_seconds(path),
-            transcript=normalise_transcript(raw),
+            transcript=normaliser.normalise(raw),
+            raw=raw,
         )
-        yield example, raw
 
 
 def _dataset(folder: Path, subset: str, **options: Any) -> Any:

@@ -28,7 +28,7 @@ from harness.data.corpus import (
     fingerprint_texts,
 )
 from harness.data.errors import DataError
-from harness.data.speech_text import OTHER_LETTERS, SPEECH_ALPHABET, normalise_transcript, rejection, unwritable
+from harness.data.speech_text import LATIN28, MIN_CLIP_S, OTHER_LETTERS, Normaliser, rejection, unwritable
 from harness.data.text_cleaning import LOST, clean_name, clean_text, copy_key
 from harness.errors import must_be_in
 
@@ -42,18 +42,23 @@ def load_manifest(
     path: Path,
     *,
     labels: Sequence[str] | None = None,
+    shortest_s: float = MIN_CLIP_S,
     longest_s: float = LONGEST_S,
+    normaliser: Normaliser = LATIN28,
     columns: Mapping[str, str] | None = None,
     domain: str | None = None,
 ) -> Corpus:
     """Read the manifest file or folder `path`.
 
-    `labels` names the classes of a text corpus in order (default: those found, sorted). Speech clips above
-    `longest_s` seconds are left out and counted. `columns` says which of the file's columns is meant by one of this
-    project, and `domain` names the domain of rows that have no column of it. Raises DataError, with file and line, for
-    missing columns, unknown labels or splits, labels that are no classes, a group in two splits, and audio that cannot
-    be read.
+    `labels` names the classes of a text corpus in order (default: those found, sorted). Speech clips below
+    `shortest_s` and above `longest_s` seconds are left out and counted. `columns` says which of the file's columns is
+    meant by one of this project, and `domain` names the domain of rows that have no column of it. Raises DataError,
+    with file and line, for missing columns, unknown labels or splits, labels that are no classes, a group in two
+    splits, and audio that cannot be read.
     """
+    for option, seconds in (("shortest_s", shortest_s), ("longest_s", longest_s)):
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            raise DataError(f"{path}: option {option} must be a number of seconds, got {seconds!r}")
     found = name_columns(read_layout(path), columns, domain)
     rows, notes = found.rows, found.notes
     is_text = "text" in rows[0].columns and not {"path", "transcript"} <= rows[0].columns.keys()
@@ -69,7 +74,8 @@ def load_manifest(
     rows, notes = found.rows, found.notes
     splits = fixed_splits(rows)
     name = f"manifest:{path.stem}"
-    corpus = _text_corpus(name, rows, labels, path) if is_text else _speech_corpus(name, rows, longest_s)
+    limits = (float(shortest_s), float(longest_s))
+    corpus = _text_corpus(name, rows, labels, path) if is_text else _speech_corpus(name, rows, normaliser, limits)
     noticed = (*notes, *corpus.noticed, *notes_on_twins("domains", sorted({row.columns["domain"] for row in rows})))
     fingerprint = corpus.fingerprint
     if splits is not None:
@@ -133,13 +139,13 @@ def _text_corpus(name: str, rows: Sequence[Row], labels: Sequence[str] | None, p
     )
 
 
-def _speech_corpus(name: str, rows: Sequence[Row], longest_s: float) -> Corpus:
+def _speech_corpus(name: str, rows: Sequence[Row], normaliser: Normaliser, limits_s: tuple[float, float]) -> Corpus:
     domains: dict[str, list[SpeechExample]] = defaultdict(list)
     left_out = LeftOut()
     for number, row in enumerate(rows, start=1):
         domain, raw = row.columns["domain"], row.columns["transcript"]
         path, seconds, segment = _recording(row)
-        if reason := rejection(raw, seconds, longest_s=longest_s):
+        if reason := rejection(raw, seconds, shortest_s=limits_s[0], longest_s=limits_s[1], normaliser=normaliser):
             letters = f" ({unwritable(raw)[:8]})" if reason == OTHER_LETTERS else ""
             left_out.add(domain, reason, f"{row.place}{letters}")
             continue
@@ -150,8 +156,9 @@ def _speech_corpus(name: str, rows: Sequence[Row], longest_s: float) -> Corpus:
                 domain=domain,
                 path=path,
                 seconds=seconds,
-                transcript=normalise_transcript(raw),
+                transcript=normaliser.normalise(raw),
                 segment=segment,
+                raw=raw,
             )
         )
     examples = [e for members in domains.values() for e in members]
@@ -160,7 +167,7 @@ def _speech_corpus(name: str, rows: Sequence[Row], longest_s: float) -> Corpus:
         name=name,
         modality="speech",
         domains={domain: tuple(domains[domain]) for domain in sorted(domains)},
-        symbols=SPEECH_ALPHABET,
+        symbols=normaliser.alphabet(e.transcript for e in examples),
         fingerprint=fingerprint_rows(
             (e.key, e.group, e.transcript, digests[e.path], *map(str, e.segment or ())) for e in examples
         ),

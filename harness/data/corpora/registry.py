@@ -16,9 +16,10 @@ from harness.data.corpora.manifest import load_manifest
 from harness.data.corpora.speechcommands import fetch_speechcommands, load_speechcommands
 from harness.data.corpora.synthetic_speech import fetch_nanotts, has_nanotts, load_nanotts
 from harness.data.corpora.vader import fetch_vader, load_vader
-from harness.data.corpus import Corpus, Modality, check_corpus, notes_on_transcripts
+from harness.data.corpus import Corpus, Modality, check_corpus
 from harness.data.errors import DataError
 from harness.data.fetch.asterisk import fetch_asterisk
+from harness.data.speech_text import LATIN28, NORMALISERS, Normaliser
 from harness.errors import UserError, must_be_in
 
 
@@ -104,8 +105,10 @@ def find_source(name: str) -> CorpusSource:
     return CORPORA[name]
 
 
-def load_corpus(name: str, root: Path | str | None = None, **options: Any) -> Corpus:
+def load_corpus(name: str, root: Path | str | None = None, normaliser: str = LATIN28.name, **options: Any) -> Corpus:
     """Read the corpus `name` from the cache, or from the folder or file `root`, with the options of its source.
+
+    `normaliser` is how its transcripts are written, if it is a speech corpus (harness/data/speech_text.py).
 
     "manifest:PATH" stands for the corpus "manifest" with that root; the path starts from the folder of the settings
     file that names it (harness/config/places.py), else from the current folder. Raises DataError for an unknown name
@@ -119,20 +122,27 @@ def load_corpus(name: str, root: Path | str | None = None, **options: Any) -> Co
         name = LOCAL_CORPUS[:-1]
     source = find_source(name)
     _check_options(name, "load", source.load, options)
+    must_be_in(normaliser, NORMALISERS, f"text.normaliser: there is none called {normaliser!r}", DataError)
+    chosen = NORMALISERS[normaliser]
+    if chosen is not LATIN28 and source.modality != "text":
+        if "normaliser" not in signature(source.load).parameters:
+            raise DataError(f"corpus {name} has transcripts of one kind, so text.normaliser cannot be {normaliser}")
+        options["normaliser"] = chosen
     if root is not None:
-        return _checked(source.load(Path(root).expanduser(), **options))
+        return _checked(source.load(Path(root).expanduser(), **options), chosen)
     if source.fetch is None:
         raise DataError(f"corpus {name} needs a file or folder: give {name}:PATH as its name, or root")
     folder = data_cache() / name
     # Where some languages of a corpus are there, its own loader says which one is missing.
     if not folder.is_dir() and not source.is_present(folder) and not options:
         raise DataError(f"corpus {name} is not in {folder}; run: harness data fetch {name}")
-    return _checked(source.load(folder, **options))
+    return _checked(source.load(folder, **options), chosen)
 
 
-def _checked(corpus: Corpus) -> Corpus:
-    notes = notes_on_transcripts(check_corpus(corpus))
-    return replace(corpus, noticed=(*corpus.noticed, *notes)) if notes else corpus
+def _checked(corpus: Corpus, normaliser: Normaliser) -> Corpus:
+    if corpus.modality == "speech" and normaliser is not LATIN28:
+        corpus = replace(corpus, notes=(*corpus.notes, normaliser.note))
+    return check_corpus(corpus)
 
 
 def fetch_corpus(name: str, *, allow_other_version: bool = False, root: Path | None = None, **options: Any) -> Path:
@@ -159,7 +169,7 @@ def is_fetched(name: str, *, root: Path | None = None) -> bool:
 def _check_options(name: str, verb: str, function: Callable[..., object], options: Mapping[str, object]) -> None:
     """Raise DataError, with the choices, when `function` does not take one of `options`."""
     known = [p.name for p in signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    choices = [option for option in known if option != "allow_other_version"]
+    choices = [option for option in known if option not in ("allow_other_version", "normaliser")]
     for option in options:
         if option not in choices:
             listed = f"choices: {', '.join(choices)}" if choices else "it has none"

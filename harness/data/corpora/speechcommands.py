@@ -11,7 +11,7 @@ from typing import Any
 from harness.data.cache import write_record
 from harness.data.corpus import Corpus, SpeechExample, Split, fingerprint_rows
 from harness.data.errors import DataError
-from harness.data.speech_text import SPEECH_ALPHABET
+from harness.data.speech_text import LATIN28, Normaliser
 
 VERSION = "speech_commands_v0.02"
 DOMAINS: dict[str, tuple[str, ...]] = {
@@ -37,7 +37,7 @@ def fetch_speechcommands(folder: Path, *, allow_other_version: bool = False) -> 
     write_record(folder, {"archives": {VERSION: "checked by torchaudio"}, "other_version": False})
 
 
-def load_speechcommands(folder: Path) -> Corpus:
+def load_speechcommands(folder: Path, *, normaliser: Normaliser = LATIN28) -> Corpus:
     """Read a local copy: `folder`/SpeechCommands/speech_commands_v0.02/WORD/SPEAKER_nohash_N.wav.
 
     The two lists of the archive (validation_list.txt, testing_list.txt) give the split. Raises DataError when
@@ -60,7 +60,7 @@ def load_speechcommands(folder: Path) -> Corpus:
         name="speechcommands",
         modality="speech",
         domains={domain: tuple(found[domain]) for domain in DOMAINS if found[domain]},
-        symbols=SPEECH_ALPHABET,
+        symbols=normaliser.alphabet(DOMAIN_OF_WORD),
         fingerprint=fingerprint_rows(rows),
         notes=("single words by many speakers; domains are sets of words; official split, by speaker",),
         fixed_splits=splits,
@@ -89,6 +89,7 @@ def _example(
         domain=DOMAIN_OF_WORD[word],
         path=path,
         seconds=max(0, size - HEADER_BYTES) / BYTES_PER_S,  # reading 100,000 headers would take minutes
-        transcript=word,
+        transcript=word,  # lower case and a-z, whatever the normaliser
+        raw=word,
     )
     return example, size

@@ -19,7 +19,7 @@ from harness.data.cache import has_record, sha256_file, staging_folder, write_re
 from harness.data.corpora.synthetic_prompts import LANGUAGES, Prompt, synthetic_prompts
 from harness.data.corpus import Corpus, SpeechExample, fingerprint_rows
 from harness.data.errors import DataError
-from harness.data.speech_text import SPEECH_ALPHABET, normalise_transcript
+from harness.data.speech_text import LATIN28, Normaliser
 from harness.errors import must_be_in
 from harness.seeding import derive_seed
 
@@ -101,7 +101,7 @@ def has_nanotts(folder: Path) -> bool:
     return has_record(folder / recipe())
 
 
-def load_nanotts(folder: Path, *, languages: Sequence[str] = LANGUAGES) -> Corpus:
+def load_nanotts(folder: Path, *, languages: Sequence[str] = LANGUAGES, normaliser: Normaliser = LATIN28) -> Corpus:
     """Read the rendered corpus, one domain a language; raises DataError when it was not rendered."""
     for language in languages:
         must_be_in(language, LANGUAGES, f"nanotts has no language {language!r}", DataError)
@@ -119,7 +119,8 @@ def load_nanotts(folder: Path, *, languages: Sequence[str] = LANGUAGES) -> Corpu
                     domain=prompt.language,
                     path=path,
                     seconds=audio_seconds(path),
-                    transcript=normalise_transcript(prompt.text),
+                    transcript=normaliser.normalise(prompt.text),
+                    raw=prompt.text,
                 )
             )
     examples = [example for members in domains.values() for example in members]
@@ -127,7 +128,7 @@ def load_nanotts(folder: Path, *, languages: Sequence[str] = LANGUAGES) -> Corpu
         name="nanotts",
         modality="speech",
         domains={language: tuple(members) for language, members in domains.items()},
-        symbols=SPEECH_ALPHABET,
+        symbols=normaliser.alphabet(example.transcript for example in examples),
         fingerprint=fingerprint_rows((e.key, e.group, e.transcript, sha256_file(e.path)) for e in examples),
         notes=NOTES,
     )
