@@ -1,7 +1,7 @@
 """Speech recognition with an encoder and a decoder (Whisper): a recording in, tokens out, greedy decoding.
 
-The decoder writes text as it was trained to, with capitals and stops; answers are compared with the transcripts in the
-transcripts' own alphabet.
+The decoder writes text as it was trained to, with capitals and stops; the recipe's normaliser (`text.normaliser`) is
+used on its answers as it was on the transcripts.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.data.corpus import Corpus, Example, SpeechExample
-from harness.data.speech_text import normalise_transcript
+from harness.data.speech_text import LATIN28, NORMALISERS, Normaliser
 from harness.tasks.task import Batch, Item, WholeTask
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from harness.backbones.model import TaskModel
+    from harness.backbones.recipe import Recipe
+    from harness.tasks.inputs import Inputs
 
 SCORED_TOGETHER = 8  # clips: each is a whole window of 30 s
 
@@ -29,6 +31,14 @@ class Seq2SeqTask(WholeTask):
     primary = "wer"
     columns = ("target_wer", "target_cer", "source_wer")
     why_not_captured = "a decoder's targets differ in length from step to step"
+
+    def __init__(self, symbols: Sequence[str], inputs: Inputs, normaliser: Normaliser = LATIN28) -> None:
+        super().__init__(symbols, inputs)
+        self.normaliser = normaliser
+
+    @classmethod
+    def make(cls, recipe: Recipe, symbols: Sequence[str], inputs: Inputs) -> Seq2SeqTask:
+        return cls(symbols, inputs, NORMALISERS[recipe.text.normaliser_name])
 
     @classmethod
     def outputs(cls, corpus: Corpus) -> tuple[str, ...]:
@@ -85,7 +95,7 @@ class Seq2SeqTask(WholeTask):
 
     def answers(self, model: TaskModel, hidden_BTD: Tensor, scores: Tensor, valid_BT: Tensor) -> list[Any]:
         decode = self.inputs.tokenizer.decode
-        return [normalise_transcript(decode(ids)) for ids in model.head.greedy(hidden_BTD)]
+        return [self.normaliser.normalise(decode(ids)) for ids in model.head.greedy(hidden_BTD)]
 
     def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:
         raise AssertionError("a decoder's answers are no function of the scores of the right tokens; see `answers`")
