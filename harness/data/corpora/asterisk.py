@@ -76,6 +76,20 @@ def load_asterisk(
     )
 
 
+def read_prompts(folder: Path, language: str) -> dict[str, str]:
+    """Return key -> raw transcript of all prompts of `language`, recorded or not.
+
+    They are looked for under the environment's HARNESS_ASTERISK_ROOT, else under `folder` where fetching puts them.
+    Raises DataError when they are not there.
+    """
+    elsewhere = os.environ.get(ROOT_VARIABLE)
+    base = Path(elsewhere).expanduser() if elsewhere else folder
+    located = _locate(base, language)
+    if located is None:
+        raise DataError(f"asterisk: no prompts in {base} for {language}; run: harness data fetch asterisk")
+    return read_transcripts(located[0], language)
+
+
 def has_asterisk(folder: Path) -> bool:
     """Return whether all languages can be read from `folder`, or from where HARNESS_ASTERISK_ROOT points."""
     elsewhere = os.environ.get(ROOT_VARIABLE)

