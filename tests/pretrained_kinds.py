@@ -116,3 +116,72 @@ def write_recipe(encoder: Path, corpus: TinyText, path: Path) -> Path:
     }
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
+
+
+WAV2VEC2: dict[str, Any] = {
+    **BERT, "vocab_size": 32, "conv_dim": [8, 8], "conv_stride": [10, 16], "conv_kernel": [20, 24],
+    "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2,
+}  # fmt: skip
+STABLE: dict[str, Any] = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+CONFORMER: dict[str, Any] = {"conv_depthwise_kernel_size": 5}
+SUBSAMPLED: dict[str, Any] = {
+    "vocab_size": 32,
+    "encoder_config": {
+        **BERT, "num_mel_bins": 16, "subsampling_conv_channels": 4, "conv_kernel_size": 5, "subsampling_factor": 4,
+        "subsampling_conv_kernel_size": 3, "max_position_embeddings": 400,
+    },
+}  # fmt: skip
+MOONSHINE: dict[str, Any] = {
+    **{f"{part}_num_{what}": size for part in ("encoder", "decoder") for what, size in
+       (("hidden_layers", 2), ("attention_heads", 2))},
+    "hidden_size": 16, "intermediate_size": 32, "vocab_size": 32,
+}  # fmt: skip
+SPEECH: dict[str, tuple[str, str, dict[str, Any]]] = {  # kind -> (class, feature extractor, settings)
+    "data2vec-audio": ("Data2VecAudioModel", "Wav2Vec2", {**WAV2VEC2, "conv_pos_kernel_size": 5}),
+    "hubert": ("HubertModel", "Wav2Vec2", WAV2VEC2),
+    "hubert_layer": ("HubertForCTC", "Wav2Vec2", WAV2VEC2 | STABLE),
+    "lasr": ("LasrForCTC", "Lasr", SUBSAMPLED),
+    "moonshine": ("MoonshineModel", "Wav2Vec2", MOONSHINE),
+    "parakeet": ("ParakeetForCTC", "Parakeet", SUBSAMPLED),
+    "sew": ("SEWModel", "Wav2Vec2", WAV2VEC2),
+    "sew-d": ("SEWDModel", "Wav2Vec2", WAV2VEC2),
+    "unispeech": ("UniSpeechModel", "Wav2Vec2", WAV2VEC2),
+    "unispeech-sat": ("UniSpeechSatModel", "Wav2Vec2", WAV2VEC2),
+    "wav2vec2": ("Wav2Vec2ForCTC", "Wav2Vec2", WAV2VEC2),
+    "wav2vec2_layer": ("Wav2Vec2ForCTC", "Wav2Vec2", WAV2VEC2 | STABLE | {"adapter_attn_dim": 4}),
+    "wav2vec2-bert": ("Wav2Vec2BertModel", "SeamlessM4T", {**BERT, **CONFORMER, "feature_projection_input_dim": 20}),
+    "wav2vec2-conformer": ("Wav2Vec2ConformerModel", "Wav2Vec2", WAV2VEC2 | CONFORMER),
+    "wavlm": ("WavLMModel", "Wav2Vec2", WAV2VEC2),
+    "wavlm_layer": ("WavLMModel", "Wav2Vec2", WAV2VEC2 | STABLE),
+    "whisper": ("WhisperForConditionalGeneration", "Whisper",
+                {**SEQ2SEQ, "vocab_size": 60, "num_mel_bins": 16, "pad_token_id": 50, "bos_token_id": 50,
+                 "eos_token_id": 50, "decoder_start_token_id": 51}),
+}  # fmt: skip
+EXTRACTORS: dict[str, dict[str, Any]] = {
+    "Lasr": {"feature_size": 16},
+    "Parakeet": {"feature_size": 16},
+    "SeamlessM4T": {"feature_size": 10, "num_mel_bins": 10},
+    "Wav2Vec2": {"do_normalize": True},
+    "Whisper": {"feature_size": 16},
+}
+
+
+def write_speech_encoder(kind: str, folder: Path) -> Path:
+    """Write a random speech model of a kind, with its feature extractor; returns its folder."""
+    import transformers
+
+    name, extractor, options = SPEECH[kind]
+    library: Any = transformers
+    folder = folder / kind
+    cls = getattr(library, name)
+    settings = {
+        key: value for key, value in options.items() if key != "max_position_embeddings" or "Whisper" not in name
+    }
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = cls(cls.config_class(**settings))
+        for weight in model.parameters():
+            weight.add_(torch.randn(weight.shape) * 0.1)
+        model.save_pretrained(folder)
+    getattr(library, f"{extractor}FeatureExtractor")(**EXTRACTORS[extractor]).save_pretrained(folder)
+    return folder

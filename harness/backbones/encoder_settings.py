@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer
 
 from harness.config.base import PositiveInt, Settings
 from harness.config.places import PathText
@@ -100,7 +100,15 @@ class SpeechModelSettings(Settings):
     `harness data list`. The directory is a path from the folder of the recipe's file, or from the current folder."""
     tail_s: Annotated[float, Field(ge=0, le=30)] = 0.3
     """Seconds of silence behind each clip. Whisper was trained on clips in 30 s of silence, and misses the last word of
-    one that ends at once."""
+    one that ends at once. Only Whisper's clips have it."""
+    layers_at: str | None = None
+    """The name of the list of layers in the model, such as `encoder.layers`, where another one would be taken."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the later field out where it says nothing, so that ids are those from before it existed."""
+        content: dict[str, Any] = handler(self)
+        return {key: value for key, value in content.items() if (key, value) != ("layers_at", None)}
 
 
 def kind(value: Any) -> str | None:

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UserError, first_line
+from harness.errors import UserError, first_line, must_be_in
 
 NUM_STEPS = 12  # of the sentence that is tried
 MADE = "made by the layer"
+LISTS = (".encoder.layers", ".encoder.layer", ".layers")  # names of the layers of speech models
 _POSITIONS = re.compile(r"position|wpe$")  # names of tables of learnt positions
 
 
@@ -57,8 +58,15 @@ class SeenLayer:
     rest: tuple[int | str | None, ...] | None = None
 
 
-def layers_of(model: nn.Module) -> nn.ModuleList:
+def layers_of(model: nn.Module, at: str | None = None) -> nn.ModuleList:
     """The model's list of layers: of its `ModuleList`s of one class, the one with the most weights.
+
+    In a speech model the convolutions before the encoder may have more weights than its layers, so a list with one of
+    `LISTS` as its name goes before others.
+
+    Args:
+        model: of transformers.
+        at: its name in the model, where it is known.
 
     Raises:
         UserError: there is none, or the layers are in several lists, as Funnel's, which pools the steps between them.
@@ -72,6 +80,11 @@ def layers_of(model: nn.Module) -> nn.ModuleList:
     }
     if not lists:
         raise UserError(f"{type(model).__name__} has no list of layers, so adapters cannot be inserted")
+    if at is not None:
+        must_be_in(at, lists, f"encoder.layers_at: {type(model).__name__} has no list of layers {at!r}")
+        lists = {at: lists[at]}
+    if getattr(model, "main_input_name", None) != "input_ids":
+        lists = {name: module for name, module in lists.items() if f".{name}".endswith(LISTS)} or lists
     name, layers = max(lists.items(), key=lambda item: sum(weight.numel() for weight in item[1].parameters()))
     if isinstance(layers[0], nn.ModuleList):
         raise UserError(
@@ -105,9 +118,8 @@ def _looks_up(module: nn.Module) -> bool:
     return isinstance(module, nn.Embedding) or "Embedding" in type(module).__name__
 
 
-@torch.no_grad()
-def see_layers(model: nn.Module, layers: Sequence[nn.Module], dim: int, num_steps: int) -> list[SeenLayer]:
-    """Run a model, in eval mode, on two sentences and watch its layers.
+def see_text_layers(model: nn.Module, layers: Sequence[nn.Module], dim: int, num_steps: int) -> list[SeenLayer]:
+    """Run a text model, in eval mode, on two sentences and watch its layers.
 
     Args:
         model: of transformers.
@@ -116,42 +128,82 @@ def see_layers(model: nn.Module, layers: Sequence[nn.Module], dim: int, num_step
         num_steps: of the longer sentence.
 
     Raises:
-        UserError: it fails, gives other outputs for the same input, or an output of another shape than [B, T, D]; or an
-            adapter behind one of the layers would not be reached. One line, which names the layers.
+        UserError: see `see_layers`; or the model takes other inputs than token ids and a mask.
     """
-    kind = type(model).__name__
     num_rows = 2 if num_steps != 2 else 3  # so that rows and steps can be told apart
     inputs = sentences(model, num_rows, num_steps)
+    # Longformer pads what it reads on the right, to a multiple of its window, and cuts its output again.
+    is_padded = hasattr(getattr(model, "config", None), "attention_window")
+    shape = (num_rows, num_steps, dim)
+    expected = Expected(type(model).__name__, "sentences", "tokens", "token ids and an attention mask", shape)
+    return see_layers(lambda: _last_hidden(model, inputs), layers, expected, is_padded)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a model is tried on.
+
+    Attributes:
+        kind: its class.
+        items: what it reads: sentences of tokens, or clips of frames.
+        steps: those.
+        inputs: as what.
+        shape: [B, T, D] that its layers must give.
+    """
+
+    kind: str
+    items: str
+    steps: str
+    inputs: str
+    shape: tuple[int, int, int]
+
+    @property
+    def tried(self) -> str:
+        """What was tried, for a message."""
+        return f"{self.shape[0]} {self.items} of {self.shape[1]} {self.steps}"
+
+
+@torch.no_grad()
+def see_layers(
+    run: Callable[[], Tensor], layers: Sequence[nn.Module], expected: Expected, is_padded: bool = False
+) -> list[SeenLayer]:
+    """Run a model twice, in eval mode, and watch its layers.
+
+    Args:
+        run: a pass, which gives the last hidden states.
+        layers: behind which adapters are to go.
+        expected: what it runs on, and what its layers must give.
+        is_padded: its layers may give more steps, behind the real ones.
+
+    Raises:
+        UserError: it fails, gives other outputs for the same input, or an output of another shape; or an adapter behind
+            one of the layers would not be reached. One line, which names the layers.
+    """
+    kind, shape = expected.kind, expected.shape
     runs: list[list[_Run]] = [[] for _ in layers]
     try:
         with _watched(layers, runs), torch.random.fork_rng(devices=[]):
-            whole = _last_hidden(model, inputs)
+            whole = run()
             num_runs = [len(found) for found in runs]
-            again = _last_hidden(model, inputs)
+            again = run()
     # Whatever a model raises, it is one that takes other inputs than these.
     except Exception as error:
         raise UserError(
-            f"{kind} fails on token ids and an attention mask, so it cannot be a text encoder here: {first_line(error)}"
+            f"{kind} fails on {expected.inputs}, so it cannot be an encoder here: {first_line(error)}"
         ) from error
-    if tuple(whole.shape) != (num_rows, num_steps, dim):
+    if whole.shape[2] != shape[2] or (expected.items == "sentences" and tuple(whole.shape) != shape):
         raise UserError(
-            f"{kind} gives hidden states of shape {list(whole.shape)} for {num_rows} sentences of {num_steps} tokens, "
-            f"and [{num_rows}, {num_steps}, {dim}] is needed"
+            f"{kind} gives hidden states of shape {list(whole.shape)} for {expected.tried}, and {list(shape)} is needed"
         )
     if not torch.equal(whole, again):
-        raise UserError(
-            f"{kind} gives other outputs when the same sentences are read again, so nothing could be compared"
-        )
+        raise UserError(f"{kind} gives other outputs when the same {expected.items} are read again")
     unreached = [str(number) for number, count in enumerate(num_runs) if count == 0]
     if unreached:
         raise UserError(
             f"adapters behind layers {', '.join(unreached)} ({type(layers[0]).__name__}) of {kind} would never be "
             "reached: a pass of the model does not call these layers as modules"
         )
-    # Longformer pads what it reads on the right, to a multiple of its window, and cuts its output again.
-    is_padded = hasattr(getattr(model, "config", None), "attention_window")
-    shape = (num_rows, num_steps, dim)
-    return [_seen(kind, n, found[: num_runs[n]], shape, is_padded) for n, found in enumerate(runs)]
+    return [_seen(expected, n, found[: num_runs[n]], is_padded) for n, found in enumerate(runs)]
 
 
 @torch.no_grad()
@@ -164,8 +216,8 @@ def reads_beyond_mask(model: nn.Module, num_steps: int) -> bool:
     return not torch.allclose(beside, alone, rtol=1e-3, atol=1e-3)
 
 
-def _seen(kind: str, number: int, runs: Sequence[_Run], shape: tuple[int, int, int], is_padded: bool) -> SeenLayer:
-    num_rows, num_steps, dim = shape
+def _seen(expected: Expected, number: int, runs: Sequence[_Run], is_padded: bool) -> SeenLayer:
+    num_rows, num_steps, dim = shape = expected.shape
     seen = set()
     for output in (run.output for run in runs):
         first = output[0] if isinstance(output, (tuple, list)) and output else output
@@ -176,8 +228,8 @@ def _seen(kind: str, number: int, runs: Sequence[_Run], shape: tuple[int, int, i
         if found not in (shape, (num_steps, num_rows, dim)):
             what = list(found) if isinstance(found, tuple) else f"a {found}"
             raise UserError(
-                f"layer {number} of {kind} gives {what} for {num_rows} sentences of {num_steps} tokens, and an adapter "
-                f"behind it needs [{num_rows}, {num_steps}, {dim}]"
+                f"layer {number} of {expected.kind} gives {what} for {expected.tried}, and an adapter behind it needs "
+                f"{list(shape)}"
             )
         seen.add(found == (num_steps, num_rows, dim))
     return SeenLayer(len(runs), seen.pop(), runs[0].rest())

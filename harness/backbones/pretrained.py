@@ -28,7 +28,7 @@ from harness.backbones.inspecting import (
     SeenLayer,
     layers_of,
     reads_beyond_mask,
-    see_layers,
+    see_text_layers,
     sentences,
     usable_positions,
 )
@@ -38,6 +38,7 @@ from harness.errors import UserError, first_line
 
 SAFE: Any = {"local_files_only": True, "trust_remote_code": False}  # None would ask at the terminal
 PICKLED = "pytorch_model.bin"
+UNUSED = {"pooler", "masked_spec_embed"}  # parts that the last hidden state of a frozen model does not depend on
 VOCABULARIES: tuple[set[str], ...] = (
     {"vocab.txt"},
     {"vocab.json", "merges.txt"},
@@ -98,7 +99,7 @@ class PretrainedTextEncoder(Encoder):
             raise UserError(f"encoder.max_length: {max_length}, but {directory} has {positions} positions")
         try:
             layers = layers_of(self.model)
-            seen = see_layers(self.model, list(layers), self.dim, min(max_length, NUM_STEPS))
+            seen = see_text_layers(self.model, list(layers), self.dim, min(max_length, NUM_STEPS))
         except UserError as error:
             raise UserError(f"encoder.path: {directory}: {error}") from error
         points = [InsertionPoint(self.dim) for _ in layers]
@@ -203,7 +204,7 @@ def load_transformers_model(directory: Path, part: Part = "encoder") -> nn.Modul
     loaded, missing = _part_of(model, part), set(report["missing_keys"])
     needed = {id(weight) for weight in loaded.parameters()}  # a folder of T5's encoder alone has no decoder
     unread = {name: weight for name, weight in model.named_parameters() if name in missing and id(weight) in needed}
-    strangers = sorted(name for name in unread if "pooler" not in name.split(".") and not _is_formula(model, name))
+    strangers = sorted(name for name in unread if not UNUSED & {*name.split(".")} and not _is_formula(model, name))
     if strangers:
         raise UserError(f"encoder.path: {directory}: {len(strangers)} weights are missing, for example {strangers[0]}")
     for name, weight in unread.items():
@@ -230,8 +231,11 @@ def _part_of(model: Any, part: Part) -> nn.Module:
     if part == "seq2seq":
         whole: nn.Module = model
         return whole
-    encoder_alone = any(name.endswith("EncoderModel") for name in model.config.architectures or ())  # T5EncoderModel
-    encoder: nn.Module = model.get_encoder() if encoder_alone or model.config.is_encoder_decoder else model
+    # T5EncoderModel has the config of a T5 without a decoder; AutoModel knows nothing smaller than ParakeetForCTC.
+    within = type(model).__name__.endswith("ForCTC") or any(
+        name.endswith("EncoderModel") for name in model.config.architectures or ()
+    )
+    encoder: nn.Module = model.get_encoder() if within or model.config.is_encoder_decoder else model
     return encoder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,23 @@ from harness.backbones.encoder_settings import SpeechModelSettings
 from harness.backbones.encoders import Encoder
 from harness.backbones.fetched import PREFIX, find_model
 from harness.backbones.pretrained import build_transformers_model, load_transformers_model, model_type_of
+from harness.backbones.pretrained_speech import PretrainedSpeechEncoder
+from harness.backbones.speech_families import SPEECH_FAMILIES
 from harness.backbones.whisper import WhisperEncoder, WindowedWhisperEncoder
 from harness.backbones.whisper_decoder import WhisperDecoderHead
 from harness.errors import UserError, first_line, must_be_in
 
-SPEECH_MODELS: dict[str, Callable[[nn.Module, tuple[str, ...]], Encoder]] = {
-    "whisper": WhisperEncoder,
+
+def _encoder_of_family(kind: str, model: nn.Module, layers_at: str | None, notes: tuple[str, ...]) -> Encoder:
+    return PretrainedSpeechEncoder(model, SPEECH_FAMILIES[kind], layers_at, notes)
+
+
+Make = Callable[[nn.Module, str | None, tuple[str, ...]], Encoder]
+SPEECH_MODELS: dict[str, Make] = {
+    **{kind: partial(_encoder_of_family, kind) for kind in SPEECH_FAMILIES},
+    "whisper": lambda model, layers_at, notes: WhisperEncoder(model, notes),
 }
-"""`model_type` of a config.json -> (the model's encoder, notes) -> the encoder here."""
+"""`model_type` of a config.json -> (the model's encoder, name of its layers, notes) -> the encoder here."""
 
 
 def speech_encoder(settings: SpeechModelSettings, directory: Path, with_weights: bool) -> Encoder:
@@ -37,7 +47,10 @@ def speech_encoder(settings: SpeechModelSettings, directory: Path, with_weights:
     kind = model_type_of(directory)
     must_be_in(kind, SPEECH_MODELS, f"encoder.path: {directory}: no speech model of type {kind!r}")
     model = load_transformers_model(directory) if with_weights else build_transformers_model(directory)
-    return SPEECH_MODELS[kind](model, weights_notes(settings))
+    try:
+        return SPEECH_MODELS[kind](model, settings.layers_at, weights_notes(settings))
+    except UserError as error:
+        raise UserError(f"encoder.path: {directory}: {error}") from error
 
 
 def speech_seq2seq(

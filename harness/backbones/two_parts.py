@@ -22,35 +22,53 @@ from torch import Tensor, nn
 from harness.backbones.inspecting import MADE, SeenLayer
 
 Forward = Callable[..., Any]
+INPUT = -1  # the place before the first layer
 
 
 class _Reached(Exception):
     """Ends a pass at the layer that it was run for."""
 
 
-def run_to(run: Callable[[], Any], layers: Sequence[nn.Module], seen: Sequence[SeenLayer], layer: int) -> Tensor:
+def run_to(
+    run: Callable[[], Any],
+    layers: Sequence[nn.Module],
+    seen: Sequence[SeenLayer],
+    layer: int,
+    x_BTD: Tensor | None = None,
+) -> Tensor:
     """Return what a layer gives at its first run, [B, T, D]; what follows is not run.
 
     Args:
         run: a pass of the model.
         layers: of the model.
         seen: how each of them runs.
-        layer: its number; -1 returns what the first layer is handed.
+        layer: its number; `INPUT` stands for what the first layer is handed.
+        x_BTD: handed to the first layer instead of what the model hands to it.
     """
-    number = max(layer, 0)
-    body = layers[number].forward
     found: list[Any] = []
 
-    def run_and_end(*args: Any, **options: Any) -> Any:
-        found.append(_hidden(args, options) if layer < 0 else body(*args, **options))
+    def end(output: Any) -> None:
+        found.append(output)
         raise _Reached
 
+    def instead_of(number: int, body: Forward) -> Forward:
+        def forward(*args: Any, **options: Any) -> Any:
+            if layer == INPUT:
+                end(_hidden(args, options))
+            if x_BTD is not None and number == 0:
+                args, options = _handing(x_BTD, args, options)
+            output = body(*args, **options)
+            if number == layer:
+                end(output)
+            return output
+
+        return forward
+
     try:
-        with _replaced_forwards(layers, {number: run_and_end}), whole_masks():
-            run()
+        _run_with(run, layers, instead_of)
     except _Reached:
         output = found[0] if isinstance(found[0], Tensor) else found[0][0]
-        return output.transpose(0, 1) if seen[number].steps_first else output
+        return output.transpose(0, 1) if seen and seen[max(layer, 0)].steps_first else output
     raise AssertionError(f"a pass that runs every layer has not run layer {layer}")
 
 
@@ -63,7 +81,7 @@ def run_from(
         run: a pass of the model on inputs as long as `x_BTD`; what they hold does not matter.
         layers: of the model.
         seen: how each of them runs.
-        layer: its number; -1 hands `x_BTD` to the first layer.
+        layer: its number; `INPUT` hands `x_BTD` to the first layer.
         x_BTD: what `run_to` gave, at least its real steps.
     """
     is_reached = False
@@ -73,7 +91,11 @@ def run_from(
             nonlocal is_reached
             if is_reached:
                 return body(*args, **options)
-            is_reached = number == layer
+            is_reached = layer in (number, INPUT)
+            if layer == INPUT:
+                hidden = _as_handed(x_BTD, _hidden(args, options), seen[0].steps_first)
+                args, options = _handing(hidden, args, options)
+                return body(*args, **options)
             handed = _hidden(args, options)
             hidden = _as_handed(x_BTD, handed, seen[number].steps_first) if is_reached else handed
             rest = seen[number].rest
@@ -86,24 +108,21 @@ def run_from(
 
         return forward
 
-    def handing_over(body: Forward) -> Forward:
-        def forward(*args: Any, **options: Any) -> Any:
-            nonlocal is_reached
-            if is_reached:
-                return body(*args, **options)
-            is_reached = True
-            hidden = _as_handed(x_BTD, _hidden(args, options), seen[0].steps_first)
-            if args:
-                return body(hidden, *args[1:], **options)
-            return body(**{**options, next(iter(options)): hidden})
+    return _run_with(run, layers, instead_of)
 
-        return forward
 
-    replaced = {number: instead_of(number, module.forward) for number, module in enumerate(layers)}
-    if layer < 0:
-        replaced = {0: handing_over(layers[0].forward)}
-    with _replaced_forwards(layers, replaced), whole_masks():
-        return run()
+def _run_with(
+    run: Callable[[], Any], layers: Sequence[nn.Module], instead_of: Callable[[int, Forward], Forward]
+) -> Any:
+    """Run a model whose layers have another `forward` for a while; hooks behind them still run."""
+    for number, layer in enumerate(layers):
+        layer.__dict__["forward"] = instead_of(number, layer.forward)
+    try:
+        with whole_masks():
+            return run()
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)
 
 
 def _argument(args: Sequence[Any], options: Mapping[str, Any], place: int | str) -> Any:
@@ -114,6 +133,11 @@ def _hidden(args: Sequence[Any], options: Mapping[str, Any]) -> Tensor:
     """The hidden states that a layer was handed: its first argument, whether it is named or not."""
     first: Tensor = args[0] if args else next(iter(options.values()))
     return first
+
+
+def _handing(x_BTD: Tensor, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a layer with other hidden states."""
+    return ((x_BTD, *args[1:]), options) if args else ((), {**options, next(iter(options)): x_BTD})
 
 
 def _as_handed(x_BTD: Tensor, handed: Tensor, steps_first: bool) -> Tensor:
@@ -141,15 +165,3 @@ def whole_masks() -> Iterator[None]:
         yield
     finally:
         del masks["sdpa"]
-
-
-@contextmanager
-def _replaced_forwards(layers: Sequence[nn.Module], replaced: Mapping[int, Forward]) -> Iterator[None]:
-    """Give some layers another `forward` for a while; hooks behind them still run."""
-    try:
-        for number, forward in replaced.items():
-            layers[number].__dict__["forward"] = forward
-        yield
-    finally:
-        for number in replaced:
-            layers[number].__dict__.pop("forward", None)

@@ -1,6 +1,6 @@
 """What a pretrained speech model reads, by its own feature extractor: the settings lie beside the model.
 
-transformers computes the features; here the settings are read, and clips get their tail of silence.
+transformers computes the features; here the settings are read, and Whisper's clips get their tail of silence.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from harness.data.errors import DataError
 from harness.errors import must_be_in
 
 SETTINGS_FILE = "preprocessor_config.json"
-EXTRACTORS = ("WhisperFeatureExtractor",)
+PROCESSOR_FILE = "processor_config.json"  # newer folders keep the settings in there
+TYPE = "feature_extractor_type"
+WHISPER, SAMPLES = "WhisperFeatureExtractor", "Wav2Vec2FeatureExtractor"
+EXTRACTORS = (WHISPER, SAMPLES, "LasrFeatureExtractor", "ParakeetFeatureExtractor", "SeamlessM4TFeatureExtractor")
+
+FEWEST_SAMPLES = 900  # give four frames of 25 ms, of which a mean and a spread can be taken
 
 
 @dataclass(frozen=True)
@@ -44,36 +49,51 @@ class ModelFeatures:
             DataError: it has no settings of a feature extractor, or one that is not known here.
         """
         path = folder / SETTINGS_FILE
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise DataError(f"{path}: the settings of the feature extractor cannot be read: {reason}") from error
-        kind = str(settings.get("feature_extractor_type") if isinstance(settings, dict) else None)
-        must_be_in(kind, EXTRACTORS, f"{path}: unknown feature_extractor_type {kind!r}", DataError)
+        if not path.is_file() and (folder / PROCESSOR_FILE).is_file():
+            path = folder / PROCESSOR_FILE
+        settings = _read(path)
+        if path.name == PROCESSOR_FILE:
+            settings = settings.get("feature_extractor", settings)
+        if TYPE not in settings:  # older folders leave it to the type of the model
+            settings[TYPE] = _usual_extractor(folder)
+        kind = str(settings[TYPE])
+        must_be_in(kind, EXTRACTORS, f"{path}: unknown {TYPE} {kind!r}", DataError)
         return cls(json.dumps(settings, sort_keys=True), tail_s)
+
+    @property
+    def kind(self) -> str:
+        """The class of the feature extractor."""
+        return str(json.loads(self.settings)[TYPE])
+
+    @property
+    def reads_samples(self) -> bool:
+        """Whether the features are the samples themselves, [samples, 1]."""
+        return self.kind == SAMPLES
 
     @cached_property
     def _extractor(self) -> Any:
         import transformers
 
         settings = json.loads(self.settings)
-        return getattr(transformers, settings.pop("feature_extractor_type"))(**settings)
+        return getattr(transformers, settings.pop(TYPE))(**settings)
 
     @property
-    def longest_s(self) -> float:
-        """The longest clip that the model can read whole, in seconds."""
-        return float(self._extractor.chunk_length) - self.tail_s
+    def longest_s(self) -> float | None:
+        """The longest clip that the model can read whole, in seconds; None: any."""
+        return float(self._extractor.chunk_length) - self.tail_s if self.kind == WHISPER else None
 
     def __call__(self, waveform: Tensor, rate: int) -> Tensor:
-        """The features [frames, channels] of `waveform` [samples], sampled at `rate` Hz, and of its tail.
+        """The features [frames, channels] of `waveform` [samples], sampled at `rate` Hz, and of Whisper's tail.
 
         A clip longer than `longest_s` is cut. Raises DataError for an empty or many-dimensional waveform.
         """
         if waveform.dim() != 1 or len(waveform) == 0:
             raise DataError(f"features need samples in one dimension, got shape {list(waveform.shape)}")
         extractor = self._extractor
-        samples = resample(waveform, rate, extractor.sampling_rate)[: int(self.longest_s * extractor.sampling_rate)]
+        samples = resample(waveform, rate, extractor.sampling_rate)
+        if self.kind != WHISPER:
+            return self._of_whole_clip(samples)
+        samples = samples[: int((extractor.chunk_length - self.tail_s) * extractor.sampling_rate)]
         # Whole frames, so that the clip's features do not depend on where between two frames it ends.
         missing = max(extractor.n_fft - len(samples), round(self.tail_s * extractor.sampling_rate))
         missing += -(len(samples) + missing) % extractor.hop_length
@@ -86,3 +106,39 @@ class ModelFeatures:
             return_tensors="np",
         )
         return torch.from_numpy(np.ascontiguousarray(found["input_features"][0].T, dtype=np.float32))
+
+    def _of_whole_clip(self, samples: Tensor) -> Tensor:
+        """Features of a clip as it is; frames that the extractor adds to fill a multiple are left out."""
+        extractor = self._extractor
+        if not self.reads_samples and len(samples) < FEWEST_SAMPLES:
+            samples = torch.nn.functional.pad(samples, (0, FEWEST_SAMPLES - len(samples)))
+        found = extractor(
+            samples.numpy().astype(np.float32),
+            sampling_rate=extractor.sampling_rate,
+            padding=True,
+            return_tensors="np",
+            return_attention_mask=True,
+        )
+        if self.reads_samples:
+            return torch.from_numpy(np.asarray(found["input_values"][0], dtype=np.float32))[:, None]
+        features = np.asarray(found["input_features"][0], dtype=np.float32)
+        real = np.asarray(found["attention_mask"][0], dtype=bool)
+        return torch.from_numpy(np.ascontiguousarray(features[: len(real)][real[: len(features)]]))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: the settings of the feature extractor cannot be read: {reason}") from error
+    if not isinstance(settings, dict):
+        raise DataError(f"{path}: the settings of the feature extractor cannot be read: no mapping")
+    return settings
+
+
+def _usual_extractor(folder: Path) -> str | None:
+    """The feature extractor that transformers takes for the type of a folder's model, if it has one."""
+    from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING_NAMES
+
+    return FEATURE_EXTRACTOR_MAPPING_NAMES.get(str(_read(folder / "config.json").get("model_type")))

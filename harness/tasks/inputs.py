@@ -20,6 +20,8 @@ from harness.data.model_features import ModelFeatures
 from harness.data.spec_augment import AugmentedViews, SpecAugment
 from harness.errors import UserError
 
+SAMPLES_A_FRAME = 160  # of 16,000 in a second, beside 100 frames
+
 
 class Inputs(ABC):
     """What prepares examples of one modality.
@@ -32,8 +34,8 @@ class Inputs(ABC):
         tokenizer: of the backbone; for speech, only a decoder has one.
     """
 
-    score_steps: ClassVar[int]
-    align: ClassVar[int]
+    score_steps: int
+    align: int
     cut: Collection[str] = ()
     cut_as: ClassVar[str]
     tokenizer: Any = None
@@ -124,13 +126,19 @@ class SpeechInputs(Inputs):
 
     @classmethod
     def make(cls, recipe: Recipe, tokenizer: Any, corpus: Corpus, augment: AugmentSettings | None) -> SpeechInputs:
-        inputs = cls._make(recipe, corpus, augment)
+        extractor = _extractor(recipe)
+        inputs = cls._make(extractor, corpus, augment)
         inputs.tokenizer = tokenizer
+        if isinstance(extractor, ModelFeatures) and extractor.reads_samples:
+            if augment is not None:
+                raise UserError(
+                    "loop.augment: SpecAugment masks features, and this model reads samples; set it to null"
+                )
+            inputs.score_steps, inputs.align = SAMPLES_A_FRAME * cls.score_steps, SAMPLES_A_FRAME * cls.align
         return inputs
 
     @classmethod
-    def _make(cls, recipe: Recipe, corpus: Corpus, augment: AugmentSettings | None) -> SpeechInputs:
-        extractor = _extractor(recipe)
+    def _make(cls, extractor: LogMel | ModelFeatures, corpus: Corpus, augment: AugmentSettings | None) -> SpeechInputs:
         longest_s = extractor.longest_s if isinstance(extractor, ModelFeatures) else None
         # A search's corpus has no test clips. The usual feature files hold those too, so it gets files of its own.
         cache = FeatureCache(corpus, extractor, data_cache() / "sealed" / corpus.hidden if corpus.is_sealed else None)

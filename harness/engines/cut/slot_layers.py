@@ -68,6 +68,15 @@ class SlotConvolution(nn.Module):
     def __init__(self, inner: nn.Module, current: Current[Any]) -> None:
         super().__init__()
         self.inner, self.current = inner, current
+        # What is hooked in front of it sees all rows, as before.
+        inner._forward_pre_hooks, self._forward_pre_hooks = self._forward_pre_hooks, inner._forward_pre_hooks
+
+    def __getattr__(self, name: str) -> Any:
+        """Its own attributes, or those of the convolution: models read kernel sizes and dtypes."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("inner"), name)
 
     def forward(self, x: Tensor) -> Tensor:
         """[K * B, channels, ...] -> [K * B, channels, ...]."""
