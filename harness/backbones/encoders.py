@@ -38,6 +38,8 @@ class Encoder(nn.Module, ABC):
     """Whether it multiplies all rows of a batch at once, so that a row's bits depend on the others; None: try it."""
     layers: nn.ModuleList
     """Its blocks, lowest first."""
+    repeats_layers: bool = False
+    """Whether a pass runs a layer, and so the adapters there, several times, as ALBERT's does."""
     places_taken: tuple[Place, ...] = ()
     """Where its insertion points are."""
     _placed: dict[str, InsertionPoint] | None = None
@@ -273,7 +275,8 @@ def _run_from(layers: nn.ModuleList, end: nn.Module, x_BTD: Tensor, valid_BT: Te
         x_BTD = first.insertion(x_BTD)
     for block in layers[layer + 1 :]:
         x_BTD = block(x_BTD, valid_BT)
-    return end(x_BTD)
+    out_BTD: Tensor = end(x_BTD)
+    return out_BTD
 
 
 def masked_mean(hidden_BTD: Tensor, valid_BT: Tensor) -> Tensor:

@@ -179,12 +179,12 @@ def _named(seen: Sequence[SeenModule], pattern: str) -> list[SeenModule]:
     """
     inside = {module.path: module for module in modules_inside(seen)}
     names = {path: name_in_layer(module, seen) for path, module in inside.items()}
-    for matches in (
-        lambda path: fnmatchcase(names[path], pattern),
-        lambda path: fnmatchcase(path, pattern),
-        lambda path: fnmatchcase(path, f"*.{pattern}"),
+    for known, wanted in (
+        (names, pattern),
+        ({path: path for path in inside}, pattern),
+        ({path: path for path in inside}, f"*.{pattern}"),
     ):
-        if found := [module for path, module in inside.items() if matches(path)]:
+        if found := [module for path, module in inside.items() if fnmatchcase(known[path], wanted)]:
             return found
     return []
 

@@ -108,6 +108,7 @@ class PretrainedTextEncoder(Encoder):
             attach_by_hook(layer, point, steps_first=found.steps_first)
         self._seen = seen
         self.mixes_rows = True if any(found.steps_first for found in seen) else None  # XLNet's products are of all rows
+        self.repeats_layers = any(found.num_runs > 1 for found in seen)
         self.notes = _notes(layers, seen)
         if reads_beyond_mask(self.model, min(max_length, NUM_STEPS)):
             self.notes += ("what the backbone gives for a text depends on the texts beside it in a batch",)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AfterValidator, Discriminator, Tag
 
@@ -11,9 +11,9 @@ from harness.config.base import OneLine, Settings
 
 KindOfPoint = Literal["behind_layer", "after_attention", "after_feed_forward", "towards_head"]
 KINDS: tuple[str, ...] = get_args(KindOfPoint)
-BEHIND_LAYER = "behind_layer"  # where adapters go if nothing else is said
-TOWARDS_HEAD = "towards_head"
-SETS = {"houlsby": ("after_attention", "after_feed_forward")}  # a name for several kinds
+BEHIND_LAYER: Final = "behind_layer"  # where adapters go if nothing else is said
+TOWARDS_HEAD: Final = "towards_head"
+SETS: Mapping[str, tuple[str, ...]] = {"houlsby": ("after_attention", "after_feed_forward")}  # a name for several kinds
 
 
 class PointsBehind(Settings):
@@ -72,10 +72,9 @@ def _one_form(points: Any) -> Any:
         twice = next(item for item in kinds if kinds.count(item) > 1)
         raise ValueError(f"{pattern_of(twice)} is named twice, so nothing would be there a second time")
     ordered = sorted(kinds, key=lambda item: (KINDS.index(item) if item in KINDS else len(KINDS), repr(item)))
-    named = {kinds: name for name, kinds in SETS.items()}
     if len(ordered) == 1 and ordered[0] in KINDS:
         return ordered[0]
-    return named.get(tuple(ordered), tuple(ordered))
+    return next((name for name, kinds in SETS.items() if list(kinds) == ordered), tuple(ordered))
 
 
 def pattern_of(item: str | PointsBehind | PointsBeside) -> str:

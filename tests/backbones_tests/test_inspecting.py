@@ -45,7 +45,7 @@ STRETCHED = (
     "modernbert",
 )  # relative or rotary positions: a longer text runs, untrained for
 WHOLE = ("convbert",)  # its convolution sees padded steps, so nothing of it can be kept
-UNPACKED = ("xlnet",)  # it multiplies raw weights with all rows at once
+UNPACKED = ("xlnet", "albert")  # multiplies raw weights with all rows at once; runs an adapter several times
 BESIDE = "what the backbone gives for a text depends on the texts beside it in a batch"
 NOTES = {
     "albert": ("3 places of the backbone share layer 0 (AlbertLayerGroup), and its adapter too",),

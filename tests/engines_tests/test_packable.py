@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from trial_configs import MakeConfig
 
+from harness.backbones.encoders import Encoder
 from harness.config.execution import ENGINE_NAMES, Execution
 from harness.config.trial import TrialConfig
 from harness.engines.registry import ENGINES
@@ -71,6 +72,33 @@ def test_what_is_not_declared_trains_behind_its_cut(
     change: dict[str, Any], why: str, make_config: MakeConfig, resources: Resources
 ) -> None:
     assert chosen(with_adapter(make_config(), **change), resources, PACKED) == ("cut", why)
+
+
+@pytest.mark.parametrize(
+    ("points", "why"),
+    [
+        (["after_attention", "out_proj", {"beside": "feed_forward"}], None),
+        (
+            "towards_head",
+            "the shares of the layers on their way to the head are learnt, and a pack has no place for them",
+        ),
+    ],
+)
+def test_which_points_can_be_packed(
+    points: Any, why: str | None, make_config: MakeConfig, resources: Resources
+) -> None:
+    engine = "packed" if why is None else "cut"
+    assert chosen(make_config(backbone={"points": points}), resources, PACKED) == (engine, why)
+
+
+def test_a_layer_that_runs_several_times_is_not_packed(
+    make_config: MakeConfig, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its adapters draw noise, and add their penalty, in each run."""
+    monkeypatch.setattr(Encoder, "repeats_layers", True)
+    engine, why = chosen(make_config(), resources, PACKED)
+    assert engine == "cut" and why is not None and "several times" in why
+    assert chosen(make_config("head_only"), resources, PACKED) == ("packed", None)
 
 
 def test_an_adapter_with_state_trains_the_same_behind_its_cut(

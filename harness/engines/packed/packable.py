@@ -41,6 +41,8 @@ def why_not_packable(model: TaskModel, loop: LoopSettings) -> str | None:
         return "the head is trained, and it is not a single linear layer named output"
     if head and any(True for _ in model.head.buffers()):
         return "the head is trained, and it has buffers"
+    if model.encoder.repeats_layers and enabled_adapters(model):
+        return "a pass of the encoder runs an adapter several times, and a pack draws noise for one run"
     if model.encoder.shares is not None:
         return "the shares of the layers on their way to the head are learnt, and a pack has no place for them"
     points = model.encoder.insertion_points.values()
