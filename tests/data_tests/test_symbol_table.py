@@ -29,7 +29,8 @@ def write(path: Path, content: object) -> Path:
 
 def of_transformers(path: Path, vocabulary: dict[str, int]) -> Wav2Vec2CTCTokenizer:
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]"} if "[PAD]" in vocabulary else {}
-    return Wav2Vec2CTCTokenizer(str(path), **names)  # type: ignore[arg-type]
+    make: Any = Wav2Vec2CTCTokenizer  # untyped
+    return make(str(path), **names)
 
 
 @pytest.mark.parametrize("vocabulary, texts", [
@@ -82,10 +83,10 @@ def test_a_head_may_have_more_outputs_than_there_are_tokens(tmp_path: Path) -> N
     added = {"4": {"content": "[PAD]"}, "5": {"content": "<s>"}}  # as newer versions write tokens added later
     write(tmp_path / "tokenizer_config.json", {"pad_token": {"content": "[PAD]"}, "added_tokens_decoder": added})
     table = read_symbol_table(tmp_path)  # <s> is no output: without a model nothing says that there is one
-    assert table == ("|", "a", "<unused 2>", "b") and table.blank == 4 and table.special == {"<unused 2>"}
+    assert list(table) == ["|", "a", "<unused 2>", "b"] and table.blank == 4 and table.special == {"<unused 2>"}
     write(tmp_path / "config.json", {"architectures": ["Wav2Vec2ForCTC"], "vocab_size": 7, "pad_token_id": 4})
     table = read_symbol_table(tmp_path)
-    assert table == ("|", "a", "<unused 2>", "b", "<s>", "<unused 6>") and table.indices["<s>"] == 5
+    assert list(table) == ["|", "a", "<unused 2>", "b", "<s>", "<unused 6>"] and table.indices["<s>"] == 5
     assert table.write("ab") == [1, 3] and table.lacking("<s>") == ["<", "s", ">"]
     write(tmp_path / "config.json", {"architectures": ["Wav2Vec2Model"], "vocab_size": 2})  # of no head
     assert len(read_symbol_table(tmp_path)) == 4
@@ -126,7 +127,11 @@ def learn(path: Path, model: Any, trainer: Any, decoder: Any, pre_tokenizer: Any
 def test_pieces_of_a_tokenizer_are_symbols(kind: str, has_pad: bool, tmp_path: Path) -> None:
     special = ["<unk>", *(["<pad>"] if has_pad else [])]
     space, bytes_ = pre_tokenizers.Metaspace(), pre_tokenizers.ByteLevel(add_prefix_space=False)
-    show = {"vocab_size": 300 if kind == "bytes" else 40, "special_tokens": special, "show_progress": False}
+    show: dict[str, Any] = {
+        "vocab_size": 300 if kind == "bytes" else 40,
+        "special_tokens": special,
+        "show_progress": False,
+    }
     model, trainer, decoder, splitter = {
         "unigram": (models.Unigram(), trainers.UnigramTrainer(unk_token="<unk>", **show), decoders.Metaspace(), space),
         "bpe": (models.BPE(unk_token="<unk>"), trainers.BpeTrainer(**show), decoders.Metaspace(), space),
@@ -144,7 +149,7 @@ def test_pieces_of_a_tokenizer_are_symbols(kind: str, has_pad: bool, tmp_path: P
     for text in ("привет", "мир вам и привет"):
         assert table.write(text) == theirs.encode(text).ids and table.read(table.write(text)) == text
         assert table.lacking(text) == []
-        assert all(table.indices[theirs.id_to_token(number)] == number for number in table.write(text))
+        assert all(table.indices[str(theirs.id_to_token(number))] == number for number in table.write(text))
     assert table.lacking("мир, щ") == ([] if kind == "bytes" else [",", "щ"])
     kept = json.loads(json.dumps(table.facts()))
     for other in (SymbolTable(list(table), **kept), copy.deepcopy(table), pickle.loads(pickle.dumps(table))):
