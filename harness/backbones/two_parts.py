@@ -31,7 +31,7 @@ class _Reached(Exception):
 
 def run_to(
     run: Callable[[], Any],
-    layers: Sequence[nn.Module],
+    layers: Sequence[nn.Module] | nn.ModuleList,
     seen: Sequence[SeenLayer],
     layer: int,
     x_BTD: Tensor | None = None,
@@ -73,7 +73,11 @@ def run_to(
 
 
 def run_from(
-    run: Callable[[], Any], layers: Sequence[nn.Module], seen: Sequence[SeenLayer], layer: int, x_BTD: Tensor
+    run: Callable[[], Any],
+    layers: Sequence[nn.Module] | nn.ModuleList,
+    seen: Sequence[SeenLayer],
+    layer: int,
+    x_BTD: Tensor,
 ) -> Any:
     """Run a model as if a layer had given `x_BTD` at its first run; hooks behind that layer run. Returns its output.
 
@@ -112,7 +116,7 @@ def run_from(
 
 
 def _run_with(
-    run: Callable[[], Any], layers: Sequence[nn.Module], instead_of: Callable[[int, Forward], Forward]
+    run: Callable[[], Any], layers: Sequence[nn.Module] | nn.ModuleList, instead_of: Callable[[int, Forward], Forward]
 ) -> Any:
     """Run a model whose layers have another `forward` for a while; hooks behind them still run."""
     for number, layer in enumerate(layers):

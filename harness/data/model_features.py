@@ -139,6 +139,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _usual_extractor(folder: Path) -> str | None:
     """The feature extractor that transformers takes for the type of a folder's model, if it has one."""
-    from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING_NAMES
+    from transformers.models.auto import feature_extraction_auto
 
-    return FEATURE_EXTRACTOR_MAPPING_NAMES.get(str(_read(folder / "config.json").get("model_type")))
+    names: Any = feature_extraction_auto
+    found: str | None = names.FEATURE_EXTRACTOR_MAPPING_NAMES.get(str(_read(folder / "config.json").get("model_type")))
+    return found

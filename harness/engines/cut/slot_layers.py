@@ -90,9 +90,11 @@ def slotwise(frozen: TaskModel, current: Current[Any]) -> TaskModel:
     for parent in [*model.modules()]:
         for name, child in [*parent.named_children()]:
             if type(child) is nn.Linear or _is_transposed_linear(child):
-                weight_OI = child.weight if type(child) is nn.Linear else nn.Parameter(child.weight.t(), False)
-                layer = SlotLinear(*weight_OI.shape[::-1], bias=child.bias is not None, device="meta")
-                layer.weight, layer.bias, layer.current = weight_OI, child.bias, current
+                linear: Any = child
+                weight_OI = linear.weight if type(child) is nn.Linear else nn.Parameter(linear.weight.t(), False)
+                out_features, in_features = weight_OI.shape
+                layer = SlotLinear(in_features, out_features, bias=linear.bias is not None, device="meta")
+                layer.weight, layer.bias, layer.current = weight_OI, linear.bias, current
                 setattr(parent, name, layer)
             elif isinstance(child, (nn.Conv1d, nn.Conv2d)):
                 setattr(parent, name, SlotConvolution(child, current))
