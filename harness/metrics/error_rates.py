@@ -50,6 +50,7 @@ CER = ScoredMetric(
         case(["ab cd"], ["abcd"], 1 / 5),  # the space is a character
     ),
     items=ItemErrors(lambda reference, text: num_edits(reference, text, "character"), len, "character"),
+    answers="text",
 )
 
 WER = ScoredMetric(
@@ -69,4 +70,5 @@ WER = ScoredMetric(
         lambda reference, text: num_edits(reference, text, "word"), lambda reference: len(reference.split()), "word"
     ),
     reduction="WERR",
+    answers="text",
 )

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 Direction = Literal["higher", "lower"]
 Unit = Literal["character", "word"]
+Answer = int | float | str
+"""What a task predicts: the number of a class, a number, or a text."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class ItemErrors:
     length: Callable[[Any], int]
     unit: Unit | None = None
 
-    def rate(self, reference: int | str, prediction: int | str) -> float:
+    def rate(self, reference: Answer, prediction: Answer) -> float:
         """The item's own error rate."""
         return self.errors(reference, prediction) / max(1, self.length(reference))
 
@@ -49,8 +51,8 @@ class ItemErrors:
 class SmallCase:
     """References and predictions that are scored by hand; the contract tests hold every metric to its own."""
 
-    references: tuple[int | str, ...]
-    predictions: tuple[int | str, ...]
+    references: tuple[Answer, ...]
+    predictions: tuple[Answer, ...]
     value: float
     arguments: Mapping[str, Any]
 
@@ -69,6 +71,7 @@ class ScoredMetric(Metric):
         items: how the metric is a sum over items; None where it is not (the F1 of a class belongs to no item).
         linearised: (references, predictions) -> the influence of each item, for a metric that is no sum over items.
         reduction: what a relative reduction of it is called.
+        answers: what it scores: numbers of classes, numbers, or texts.
     """
 
     label: str
@@ -78,6 +81,7 @@ class ScoredMetric(Metric):
     items: ItemErrors | None = None
     linearised: Callable[[Sequence[Any], Sequence[Any]], NDArray[np.float64]] | None = None
     reduction: str = "error reduction"
+    answers: Literal["class", "number", "text"] = "class"
 
     def score(
         self, references: Sequence[Any], predictions: Sequence[Any], known: Mapping[str, Any] | None = None
@@ -118,8 +122,6 @@ class ScoredMetric(Metric):
         return np.asarray(sign * (errors - errors.sum() / total * lengths) / total)
 
 
-def case(
-    references: Sequence[int | str], predictions: Sequence[int | str], value: float, **arguments: Any
-) -> SmallCase:
+def case(references: Sequence[Answer], predictions: Sequence[Answer], value: float, **arguments: Any) -> SmallCase:
     """A small case: `case([0, 1], [0, 0], 0.5)`."""
     return SmallCase(tuple(references), tuple(predictions), value, arguments)

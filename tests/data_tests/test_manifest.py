@@ -139,7 +139,7 @@ def test_transcripts_have_the_text_of_the_normaliser(tmp_path: Path, make_tone: 
         ("m.jsonl", "[1, 2]\n", r"m\.jsonl, line 1: expected an object with columns"),
         ("m.json", "{}", r"m\.json, line 1: column 'domain' is missing or empty; .*; found: none"),
         ("m.json", '[{"domain": "a"}, 3]', r"m\.json, object 2: expected an object with columns, got '3'"),
-        ("m.xlsx", "", r"m\.xlsx: not a manifest; expected a \.csv, \.tsv, \.jsonl, \.json or \.parquet file"),
+        ("m.xlsx", "", r"m\.xlsx: not a manifest; expected a \.csv, \.tsv, \.jsonl, \.json, \.parquet or \.conll f"),
         ("m.jsonl", '{"domain": "a", "domain": "b"}\n', r"line 1: the column 'domain' occurs 2 times"),
         ("m.jsonl", '{"domain": "a", "text": ["b"], "label": "c"}\n', r"line 1: column 'text' must be a text or a num"),
         ("m.jsonl", '{"domain": "a", "text": "b", "label": NaN}\n', r"line 1: column 'label' is missing or empty"),

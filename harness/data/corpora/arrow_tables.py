@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,14 @@ def _rows(path: Path, batches: Iterator[Any], features: Mapping[str, Any]) -> It
 def _values(batch: Any, name: str, feature: Any) -> list[Any]:
     """The values of a column as Python has them; the numbers of a ClassLabel as the names of their classes."""
     values = batch.column(batch.schema.get_field_index(name)).to_pylist()
-    if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
-        return list(values)
-    names = feature.get("names")
+    of_item = feature.get("feature") if isinstance(feature, dict) else None
+    if isinstance(of_item, dict):  # a list of classes: tags
+        return [value if value is None else _named(value, of_item) for value in values]
+    return _named(values, feature)
+
+
+def _named(values: Sequence[Any], feature: Any) -> list[Any]:
+    names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
     if not isinstance(names, list):
         return list(values)
     # -1 stands for a class that is not told, as in the test sets of benchmarks.

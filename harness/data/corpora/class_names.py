@@ -62,7 +62,8 @@ def check_classes(texts: Sequence[str], labels: Sequence[str], place: str) -> No
     is_score = len(numbers) == len(classes) > MANY_NUMBERS and any(number % 1 for number in numbers)
     if is_score:
         raise DataError(
-            f"{where} holds {len(classes)} different numbers, as {classes[0]}: scores rather than classes; {WAY_OUT}"
+            f"{where} holds {len(classes)} different numbers, as {classes[0]}: scores rather than classes; "
+            f"to learn them as numbers, set data.options.answer: value; {WAY_OUT}"
         )
     if len(labels) >= MANY_ROWS and 2 * len(classes) > len(labels):
         raise DataError(f"{where} holds {len(classes)} classes in {len(labels)} rows, as {classes[0]!r}; {WAY_OUT}")

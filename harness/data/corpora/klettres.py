@@ -1,13 +1,17 @@
 """Letters and syllables spoken in many languages: very short recordings, from KDE's KLettres (GPL-2+).
 
 A second small speech set beside asterisk: one voice a language, a few dozen to a hundred clips each. What is spoken is
-the name of a letter, so only the syllables sound as they are written. A label is held out in every language at once.
+the name of a letter, so only the syllables sound as they are written. A text is held out in every language at once.
+
+With `answer: label` it is a corpus of classes: the letters a to z alone, each spoken once a language. Held out in every
+language, a letter could not be learnt at all, so each recording is a group of its own there.
 """
 
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.data.audio_files import audio_seconds
@@ -25,7 +29,12 @@ SHORTEST_S, LONGEST_S = 0.1, 7.0
 LANGUAGES = ("cs", "da", "de", "en", "en_GB", "es", "fr", "hu", "it", "lt", "nb", "nds", "nl", "pt_BR",
              "ru", "tn", "uk")  # fmt: skip
 OTHER_SCRIPTS = ("ar", "he", "ml")
-NOTES = ("letters and syllables, not sentences", "one voice a language: language and speaker shift together")
+LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
+ONE_VOICE = "one voice a language: language and speaker shift together"
+NOTES = {
+    "transcript": ("letters and syllables, not sentences", ONE_VOICE),
+    "label": ("the names of the letters a to z; a letter that one language tests, others may train on", ONE_VOICE),
+}
 
 
 def fetch_klettres(folder: Path, *, allow_other_version: bool = False) -> None:
@@ -45,11 +54,19 @@ def fetch_klettres(folder: Path, *, allow_other_version: bool = False) -> None:
         write_record(staging, {"archives": {PACKAGE: digest}, "other_version": digest != SHA256})
 
 
-def load_klettres(folder: Path, *, languages: Sequence[str] | None = None, normaliser: Normaliser = LATIN28) -> Corpus:
+def load_klettres(
+    folder: Path,
+    *,
+    languages: Sequence[str] | None = None,
+    normaliser: Normaliser = LATIN28,
+    answer: str = "transcript",
+) -> Corpus:
     """Read `languages` (default: all that the normaliser can write), each one domain.
 
-    Raises DataError for an unknown one and for files that cannot be read.
+    Their clips have transcripts or (`answer: label`) letters as classes. Raises DataError for an unknown language or
+    answer, and for files that cannot be read.
     """
+    must_be_in(answer, NOTES, f"klettres: answer: {answer!r} is no kind of answer", DataError)
     choices = LANGUAGES if normaliser is LATIN28 else (*LANGUAGES, *OTHER_SCRIPTS)
     domains: dict[str, tuple[SpeechExample, ...]] = {}
     left_out: dict[str, dict[str, int]] = {}
@@ -58,6 +75,10 @@ def load_klettres(folder: Path, *, languages: Sequence[str] | None = None, norma
             raise DataError(f"klettres: {language} has no letters of a-z; choose another text.normaliser, as none")
         must_be_in(language, choices, f"klettres has no language {language!r}", DataError)
         domains[language], left_out[language] = _read_language(folder, language, normaliser)
+        if answer == "label":
+            letters = tuple(_as_letter(clip) for clip in domains[language] if clip.transcript.casefold() in LETTERS)
+            left_out[language]["no single letter of a to z"] = len(domains[language]) - len(letters)
+            domains[language] = letters
     examples = [example for members in domains.values() for example in members]
     return Corpus(
         name="klettres",
@@ -65,9 +86,14 @@ def load_klettres(folder: Path, *, languages: Sequence[str] | None = None, norma
         domains=domains,
         symbols=normaliser.alphabet(example.transcript for example in examples),
         fingerprint=fingerprint_rows((e.key, e.group, e.transcript, sha256_file(e.path)) for e in examples),
-        notes=NOTES,
+        notes=NOTES[answer],
+        clip_classes=LETTERS if answer == "label" else (),
         left_out=left_out,
     )
+
+
+def _as_letter(clip: SpeechExample) -> SpeechExample:
+    return replace(clip, label=LETTERS.index(clip.transcript.casefold()), group=clip.key)
 
 
 def _read_language(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.data.corpora.arrow_tables import is_saved_dataset, read_parquet, read_saved_dataset
+from harness.data.corpora.class_folders import is_class_folders, read_class_folders
+from harness.data.corpora.conll import read_column_rows
 from harness.data.corpora.kaldi import is_kaldi, read_kaldi
 from harness.data.corpora.local_rows import (
     FOLDER_HELP,
@@ -33,14 +35,16 @@ READERS: dict[str, Reader] = {
     ".jsonl.gz": read_json_rows,
     ".json.gz": read_json_rows,
     ".parquet": read_parquet,
+    **dict.fromkeys((".conll", ".iob", ".iob2", ".bio", ".bioes"), read_column_rows),
 }
 """Files by how their names end. To add a format, write its reader, and add it here."""
 FOLDERS: dict[str, tuple[Callable[[Path], bool], Reader]] = {
     "a saved data set of Hugging Face's datasets": (is_saved_dataset, read_saved_dataset),
     "a data folder of Kaldi": (is_kaldi, read_kaldi),
+    "folders of recordings by class": (is_class_folders, read_class_folders),
 }
 """Folders that are read as one, and what tells them from others."""
-FILE_HELP = "a .csv, .tsv, .jsonl, .json or .parquet file, or a folder"
+FILE_HELP = "a .csv, .tsv, .jsonl, .json, .parquet or .conll file, or a folder"
 SPLIT_WORDS: dict[Split, frozenset[str]] = {
     "train": frozenset({"train", "training"}),
     "valid": frozenset({"valid", "validation", "val", "dev"}),

@@ -18,10 +18,14 @@ from harness.data.errors import DataError
 from harness.data.text_cleaning import clean_name
 
 TRANSCRIPTS = "transcripts.tsv"
+CLASS_LISTS = ("validation_list.txt", "testing_list.txt")  # of Speech Commands; they hold no texts
 FOLDER_HELP = f"DOMAIN/LABEL.txt, DOMAIN/LABEL/*.txt, or DOMAIN/{TRANSCRIPTS} (FILE<tab>TRANSCRIPT)"
-COLUMNS = frozenset(
-    {"domain", "text", "label", "path", "transcript", "group", "split", "key", "audio_filepath", "offset", "duration"}
-)
+LISTS = frozenset({"tokens", "tags"})
+"""The columns that hold a list, which is kept as JSON."""
+COLUMNS = LISTS | {
+    "domain", "text", "text_2", "label", "value", "path", "transcript", "group", "split", "key", "audio_filepath",
+    "offset", "duration",
+}  # fmt: skip
 """The columns that are read. Their names may differ in case, and have blanks around them."""
 
 
@@ -96,12 +100,16 @@ def _json_row(place: str, item: Any, path: Path) -> Row:
         raise DataError(f"{place}: expected an object with columns, got {json.dumps(item)[:40]!r}")
     if is_of_lhotse(item):
         item = columns_of_cut(place, item)
-    for name in COLUMNS & item.keys():
+    for name in (COLUMNS - LISTS) & item.keys():
         if isinstance(item[name], (list, dict)):
             raise DataError(f"{place}: column {name!r} must be a text or a number, got {json.dumps(item[name])[:60]}")
     # A missing value is null; Python and pandas also write NaN, which is none of JSON's.
     values = {name: value for name, value in item.items() if value is not None and not _is_nan(value)}
-    return Row(place, {name: str(value) for name, value in values.items()}, path.parent)
+    return Row(place, {name: _as_text(value) for name, value in values.items()}, path.parent)
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
 
 
 def _is_nan(value: object) -> bool:
@@ -109,10 +117,11 @@ def _is_nan(value: object) -> bool:
 
 
 def is_own_folder(root: Path) -> bool:
-    """Whether a folder has this project's layout: `FOLDER_HELP`."""
+    """Whether a folder has this project's layout: `FOLDER_HELP`, but for classes of recordings (class_folders.py)."""
     domains = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
     return any(
-        (domain / TRANSCRIPTS).is_file() or any(path.suffix.lower() == ".txt" for path in domain.rglob("*"))
+        (domain / TRANSCRIPTS).is_file()
+        or any(path.suffix.lower() == ".txt" and path.name not in CLASS_LISTS for path in domain.rglob("*"))
         for domain in domains
     )
 

@@ -7,12 +7,14 @@ docs/reference/data.md shows all formats.
 
 import difflib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from harness.data.audio_files import audio_seconds
 from harness.data.cache import sha256_file
+from harness.data.corpora.answers import Layout, completed, layout_of, read_tags, read_value
 from harness.data.corpora.class_names import check_classes, given_classes, notes_on_classes, notes_on_twins
 from harness.data.corpora.columns import name_columns
 from harness.data.corpora.layouts import read_layout
@@ -32,10 +34,13 @@ from harness.data.speech_text import LATIN28, MIN_CLIP_S, OTHER_LETTERS, Normali
 from harness.data.text_cleaning import LOST, clean_name, clean_text, copy_key
 from harness.errors import must_be_in
 
-TEXT_COLUMNS, SPEECH_COLUMNS = ("domain", "text", "label"), ("domain", "path", "transcript")
 LONGEST_S = 20.0
 SAME_LENGTH_S = 0.05  # a stated duration this close to the file's is the whole file: manifests round
 WORDS_OF_A_TEXT = 3
+OTHER_WORDS = {"value": "number"}
+LONE_CLIPS = (
+    "there is no column group, so each recording is a group of its own, and a speaker may be in training and in test"
+)
 
 
 def load_manifest(
@@ -47,41 +52,47 @@ def load_manifest(
     normaliser: Normaliser = LATIN28,
     columns: Mapping[str, str] | None = None,
     domain: str | None = None,
+    answer: str | None = None,
 ) -> Corpus:
     """Read the manifest file or folder `path`.
 
-    `labels` names the classes of a text corpus in order (default: those found, sorted). Speech clips below
-    `shortest_s` and above `longest_s` seconds are left out and counted. `columns` says which of the file's columns is
-    meant by one of this project, and `domain` names the domain of rows that have no column of it. Raises DataError,
-    with file and line, for missing columns, unknown labels or splits, labels that are no classes, a group in two
-    splits, and audio that cannot be read.
+    `labels` names the classes (or tags) in order (default: those found, sorted). Speech clips below `shortest_s` and
+    above `longest_s` seconds are left out and counted. `columns` says which of the file's columns is meant by one of
+    this project, and `domain` names the domain of rows that have no column of it. `answer` chooses between several
+    columns of answers (harness/data/corpora/answers.py). Raises DataError, with file and line, for missing columns,
+    unknown labels or splits, labels that are no classes, a group in two splits, and audio that cannot be read.
     """
     for option, seconds in (("shortest_s", shortest_s), ("longest_s", longest_s)):
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
             raise DataError(f"{path}: option {option} must be a number of seconds, got {seconds!r}")
-    found = name_columns(read_layout(path), columns, domain)
-    rows, notes = found.rows, found.notes
-    is_text = "text" in rows[0].columns and not {"path", "transcript"} <= rows[0].columns.keys()
-    needed = TEXT_COLUMNS if is_text else SPEECH_COLUMNS
+    found = name_columns(read_layout(path), columns, domain, answer)
+    rows = found.rows
+    layout = layout_of(rows[0].columns, answer, rows[0].place)
     for row in rows:
-        for column in needed:
+        for column in layout.columns:
             if not row.columns.get(column, "").strip():
                 have = ", ".join(filter(None, row.columns)) or "none"
-                raise DataError(
-                    f"{row.place}: column {column!r} is missing or empty; needed: {', '.join(needed)}; found: {have}"
-                )
-    found = official_splits(replace(found, rows=[_with_clean_names(row) for row in rows]))
+                needed = f"needed: {', '.join(layout.columns)}; found: {have}"
+                raise DataError(f"{row.place}: column {column!r} is missing or empty; {needed}")
+    has_groups = any(row.columns.get("group") for row in rows)
+    found = official_splits(replace(found, rows=[completed(_with_clean_names(row), layout) for row in rows]))
     rows, notes = found.rows, found.notes
     splits = fixed_splits(rows)
     name = f"manifest:{path.stem}"
-    limits = (float(shortest_s), float(longest_s))
-    corpus = _text_corpus(name, rows, labels, path) if is_text else _speech_corpus(name, rows, normaliser, limits)
+    if layout.modality == "text":
+        corpus = _text_corpus(name, rows, layout, labels, path)
+    else:
+        classes, of_classes = _symbols(rows, layout, labels, path) if layout.answer == "label" else (None, [])
+        corpus = _speech_corpus(name, rows, normaliser, (float(shortest_s), float(longest_s)), classes)
+        corpus = replace(corpus, noticed=tuple(of_classes))
     noticed = (*notes, *corpus.noticed, *notes_on_twins("domains", sorted({row.columns["domain"] for row in rows})))
     fingerprint = corpus.fingerprint
     if splits is not None:
         fingerprint = fingerprint_rows([("contents", fingerprint), *splits.items()])
     corpus = replace(corpus, fingerprint=fingerprint, fixed_splits=splits)
-    noticed = (*noticed, *_notes_on_columns(rows, needed), *_notes_on_copies(corpus))
+    noticed = (*noticed, *_notes_on_columns(rows, layout), *_notes_on_copies(corpus))
+    if layout.modality == "speech" and layout.answer == "label" and not has_groups:
+        noticed = (*noticed, LONE_CLIPS)
     return replace(corpus, noticed=noticed)
 
 
@@ -98,32 +109,25 @@ def _key(row: Row, number: int) -> str:
     return f"{row.columns['domain']}/{row.columns.get('key') or number}"
 
 
-def _text_corpus(name: str, rows: Sequence[Row], labels: Sequence[str] | None, path: Path) -> Corpus:
-    found = [row.columns["label"] for row in rows]
-    if labels is None:
-        check_classes([row.columns["text"] for row in rows], found, str(path))
-    symbols = tuple(sorted(set(found))) if labels is None else given_classes(labels, found)
+def _text_corpus(name: str, rows: Sequence[Row], layout: Layout, labels: Sequence[str] | None, path: Path) -> Corpus:
+    symbols, notes = _symbols(rows, layout, labels, path)
     domains: dict[str, list[TextExample]] = defaultdict(list)
     left_out = LeftOut()
-    seen: dict[tuple[str, str], str] = {}
+    seen: dict[tuple[str, ...], Any] = {}
     for number, row in enumerate(rows, start=1):
-        domain, text, label = row.columns["domain"], clean_text(row.columns["text"]), row.columns["label"]
-        must_be_in(label, symbols, f"{row.place}: unknown label {label!r}", DataError)
-        same = (domain, text.casefold())
-        if not text:
+        example = _text_example(row, number, layout, symbols, labels)
+        domain, contents = example.domain, [text.casefold() for text in (example.text, example.second or "")]
+        said = (example.label, example.value, example.tags)
+        same = (domain, *contents)
+        if not example.text or example.second == "":
             left_out.add(domain, "no text", row.place)
         elif same in seen:
-            other = "" if seen[same] == label else ", with another label"
+            other = "" if seen[same] == said else f", with another {OTHER_WORDS.get(layout.answer, layout.answer)}"
             left_out.add(domain, f"same text twice{other}", row.place)
         else:
-            seen[same] = label
-            domains[domain].append(
-                TextExample(
-                    key=_key(row, number), group=group_of(row), domain=domain, text=text, label=symbols.index(label)
-                )
-            )
+            seen[same] = said
+            domains[domain].append(example)
     lost = [row.place for row in rows if LOST.search(row.columns["text"])]
-    notes = notes_on_classes(symbols, found)
     if lost:
         where = Path(lost[0]).name
         notes.append(f"texts with lost characters (U+FFFD, half an emoji): {len(lost)}, first in {where}")
@@ -139,41 +143,108 @@ def _text_corpus(name: str, rows: Sequence[Row], labels: Sequence[str] | None, p
     )
 
 
-def _speech_corpus(name: str, rows: Sequence[Row], normaliser: Normaliser, limits_s: tuple[float, float]) -> Corpus:
+def _symbols(
+    rows: Sequence[Row], layout: Layout, labels: Sequence[str] | None, path: Path
+) -> tuple[tuple[str, ...], list[str]]:
+    """What a model of these rows can answer, and what a reader must know of it: classes or tags, none for numbers."""
+    if layout.answer == "value":
+        if labels is not None:
+            raise DataError(f"{path}: labels names classes, but the answers of these rows are numbers; leave it out")
+        return (), []
+    if layout.answer == "tags":
+        found = [tag for row in rows for tag in read_tags(row, labels)[1]]
+    else:
+        found = [row.columns["label"] for row in rows]
+        if labels is None:
+            check_classes([row.columns.get("text", "") for row in rows], found, str(path))
+    symbols = tuple(sorted(set(found))) if labels is None else given_classes(labels, found)
+    return symbols, notes_on_classes(symbols, found) if layout.answer == "label" else []
+
+
+def _text_example(
+    row: Row, number: int, layout: Layout, symbols: Sequence[str], labels: Sequence[str] | None
+) -> TextExample:
+    """A row's example; raises DataError for an answer that it cannot have."""
+    columns, domain = row.columns, row.columns["domain"]
+    example = TextExample(key=_key(row, number), group=group_of(row), domain=domain, text=clean_text(columns["text"]))
+    if layout.is_pair:
+        example = replace(example, second=clean_text(columns["text_2"]))
+    if layout.answer == "value":
+        return replace(example, value=read_value(row, layout))
+    if layout.answer == "label":
+        must_be_in(columns["label"], symbols, f"{row.place}: unknown label {columns['label']!r}", DataError)
+        return replace(example, label=symbols.index(columns["label"]))
+    words, tags = read_tags(row, labels)
+    for tag in tags:
+        must_be_in(tag, symbols, f"{row.place}: unknown tag {tag!r}", DataError)
+    return replace(example, text=" ".join(words) if any(words) else "", words=words, tags=tags)
+
+
+def _speech_corpus(
+    name: str,
+    rows: Sequence[Row],
+    normaliser: Normaliser,
+    limits_s: tuple[float, float],
+    classes: Sequence[str] | None = None,
+) -> Corpus:
+    """The corpus of recordings; their classes, where there are some, are what is learnt of them."""
     domains: dict[str, list[SpeechExample]] = defaultdict(list)
     left_out = LeftOut()
     for number, row in enumerate(rows, start=1):
-        domain, raw = row.columns["domain"], row.columns["transcript"]
-        path, seconds, segment = _recording(row)
-        if reason := rejection(raw, seconds, shortest_s=limits_s[0], longest_s=limits_s[1], normaliser=normaliser):
-            letters = f" ({unwritable(raw)[:8]})" if reason == OTHER_LETTERS else ""
-            left_out.add(domain, reason, f"{row.place}{letters}")
-            continue
-        domains[domain].append(
-            SpeechExample(
-                key=_key(row, number),
-                group=group_of(row),
-                domain=domain,
-                path=path,
-                seconds=seconds,
-                transcript=normaliser.normalise(raw),
-                segment=segment,
-                raw=raw,
-            )
-        )
+        found = _clip(row, number, normaliser, limits_s, classes)
+        if isinstance(found, SpeechExample):
+            domains[found.domain].append(found)
+        else:
+            letters = f" ({unwritable(row.columns['transcript'])[:8]})" if found == OTHER_LETTERS else ""
+            left_out.add(row.columns["domain"], found, f"{row.place}{letters}")
     examples = [e for members in domains.values() for e in members]
     digests = {path: sha256_file(path) for path in {e.path for e in examples}}
     return Corpus(
         name=name,
         modality="speech",
         domains={domain: tuple(domains[domain]) for domain in sorted(domains)},
-        symbols=normaliser.alphabet(e.transcript for e in examples),
+        symbols=() if classes else normaliser.alphabet(e.transcript for e in examples),
         fingerprint=fingerprint_rows(
-            (e.key, e.group, e.transcript, digests[e.path], *map(str, e.segment or ())) for e in examples
+            (e.key, e.group, *_said(e, classes), digests[e.path], *map(str, e.segment or ())) for e in examples
         ),
+        clip_classes=tuple(classes or ()),
         left_out=left_out.counts,
         first_left_out=left_out.firsts,
     )
+
+
+def _clip(
+    row: Row, number: int, normaliser: Normaliser, limits_s: tuple[float, float], classes: Sequence[str] | None
+) -> SpeechExample | str:
+    """A row's example, or why it is left out; raises DataError for what cannot be read."""
+    raw = row.columns.get("transcript", "")
+    path, seconds, segment = _recording(row)
+    shortest_s, longest_s = limits_s
+    if classes is None:
+        reason = rejection(raw, seconds, shortest_s=shortest_s, longest_s=longest_s, normaliser=normaliser)
+    else:  # whatever a transcript beside the class holds, it is not learnt
+        reason = "too short" if seconds < shortest_s else "too long" if seconds > longest_s else None
+    if reason:
+        return reason
+    example = SpeechExample(
+        key=_key(row, number),
+        group=group_of(row),
+        domain=row.columns["domain"],
+        path=path,
+        seconds=seconds,
+        transcript=normaliser.normalise(raw) if classes is None else clean_text(raw),
+        segment=segment,
+        raw=raw,
+    )
+    if classes is None:
+        return example
+    label = row.columns["label"]
+    must_be_in(label, classes, f"{row.place}: unknown label {label!r}", DataError)
+    return replace(example, label=classes.index(label))
+
+
+def _said(example: SpeechExample, classes: Sequence[str] | None) -> tuple[str, ...]:
+    return (example.transcript,) if example.label is None or not classes else ("label", classes[example.label])
 
 
 def _recording(row: Row) -> tuple[Path, float, tuple[float, float] | None]:
@@ -213,23 +284,34 @@ def _seconds(row: Row, column: str, missing: float | None) -> float | None:
         raise DataError(f"{row.place}: {column} must be a number of seconds, got {written!r}") from error
 
 
-def _notes_on_columns(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
-    """Return notes on the columns that are not read: further texts, misspelt names, and all others."""
-    optional = ("group", "split", "key", *(("offset", "duration") if columns == SPEECH_COLUMNS else ()))
+def _notes_on_columns(rows: Sequence[Row], layout: Layout) -> list[str]:
+    """Return notes on the columns that are not read: other answers, further texts, misspelt names, and all others."""
+    optional = ("group", "split", "key", *(("offset", "duration") if layout.modality == "speech" else ()))
+    made = {"tags": ("text",), "label": ("transcript",) if layout.modality == "speech" else ()}.get(layout.answer, ())
     names = dict.fromkeys(name for row in rows for name in row.columns if name)
-    unread = [name for name in names if name not in (*columns, *optional)]
+    unread = [name for name in names if name not in (*layout.columns, *optional, *made)]
     notes = []
     for name in unread:
+        if _is_answer(name, names, layout):
+            notes.append(f"the column {name!r} is not read; data.options.answer: {name} would take it for the answers")
+            continue
         if near := difflib.get_close_matches(name.casefold(), optional, 1, 0.8):
             notes.append(f"the column {name!r} is not read; if it is the {near[0]}, call it {near[0]}")
         elif _holds_texts([row.columns.get(name, "") for row in rows]):
-            read = "text" if columns == TEXT_COLUMNS else "transcript"
+            read = "text" if layout.modality == "text" else "transcript"
             notes.append(f"the column {name!r} holds texts too, and is not read: an example is its {read} alone")
     others = [name[:40] for name in unread if not any(f"column {name!r}" in note for note in notes)]
     if others:
         more = f" and {len(others) - 8} more" if len(others) > 8 else ""
         notes.append(f"columns that are not read: {', '.join(others[:8])}{more}")
     return notes
+
+
+def _is_answer(name: str, names: Collection[str], layout: Layout) -> bool:
+    """Whether a column that is not read holds other answers to the same texts or recordings."""
+    if layout.modality == "speech":
+        return name in ("label", "transcript")
+    return name in ("label", "value") or (name == "tags" and "tokens" in names)
 
 
 def _holds_texts(values: Sequence[str]) -> bool:

@@ -2,7 +2,8 @@
 
 The sentences come with the source distribution of vaderSentiment 3.3.2: Hutto and Gilbert, "VADER: A Parsimonious
 Rule-based Model for Sentiment Analysis of Social Media Text", ICWSM 2014. A mean rating on -4..4 becomes one of three
-classes. Product reviews and editorials are split by document, because sentences of one document resemble each other.
+classes, or stays a number (`answer: value`). Product reviews and editorials are split by document, because sentences of
+one document resemble each other.
 """
 
 import shutil
@@ -13,6 +14,7 @@ from harness.data.corpus import Corpus, TextExample, fingerprint_texts
 from harness.data.errors import DataError
 from harness.data.fetch.pip import PipArchive, download_archive, unpack
 from harness.data.text_cleaning import ascii_copy_key, clean_text
+from harness.errors import must_be_in
 
 SENTIMENTS = ("negative", "neutral", "positive")
 NEUTRAL_BELOW = 0.5  # |mean rating| at which a sentence stops being neutral
@@ -22,6 +24,10 @@ FILES = {
     "movie": "movieReviewSnippets_GroundTruth.txt",
     "product": "amazonReviewSnippets_GroundTruth.txt",
     "news": "nytEditorialSnippets_GroundTruth.txt",
+}
+NOTES = {
+    "label": "sentiment of sentences: the mean of 20 or more raters, cut at -0.5 and 0.5 into three classes",
+    "value": "sentiment of sentences: the mean of 20 or more raters, from -4 to 4",
 }
 BY_DOCUMENT = frozenset({"product", "news"})  # ids are DOCUMENT_SENTENCE
 
@@ -49,17 +55,22 @@ def fetch_vader(folder: Path, *, allow_other_version: bool = False) -> None:
         write_record(staging, {"archives": {path.name: digest}, "other_version": digest != ARCHIVE.sha256})
 
 
-def load_vader(folder: Path) -> Corpus:
-    """Read the corpus from `folder`; raises DataError with file and line when a line cannot be read."""
-    read = {domain: _read_domain(require_fetched(folder / name, "vader"), domain) for domain, name in FILES.items()}
+def load_vader(folder: Path, *, answer: str = "label") -> Corpus:
+    """Read the corpus from `folder`, with classes (`answer: label`) or mean ratings (`answer: value`).
+
+    Raises DataError with file and line when a line cannot be read, and for another answer.
+    """
+    must_be_in(answer, NOTES, f"vader: answer: {answer!r} is no kind of answer", DataError)
+    paths = {domain: require_fetched(folder / name, "vader") for domain, name in FILES.items()}
+    read = {domain: _read_domain(path, domain, answer) for domain, path in paths.items()}
     domains = {domain: examples for domain, (examples, _) in read.items()}
     return Corpus(
         name="vader",
         modality="text",
         domains=domains,
-        symbols=SENTIMENTS,
+        symbols=SENTIMENTS if answer == "label" else (),
         fingerprint=fingerprint_texts(e for examples in domains.values() for e in examples),
-        notes=("sentiment of sentences: the mean of 20 or more raters, cut at -0.5 and 0.5 into three classes",),
+        notes=(NOTES[answer],),
         left_out={domain: {"same text twice": copies} for domain, (_, copies) in read.items() if copies},
     )
 
@@ -71,7 +82,7 @@ def sentiment_of(rating: float) -> int:
     return 2 if rating >= NEUTRAL_BELOW else 1
 
 
-def _read_domain(path: Path, domain: str) -> tuple[tuple[TextExample, ...], int]:
+def _read_domain(path: Path, domain: str, answer: str) -> tuple[tuple[TextExample, ...], int]:
     """Return the examples of one file, and how many lines repeated the text of another."""
     examples: dict[str, TextExample] = {}
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -87,7 +98,8 @@ def _read_domain(path: Path, domain: str) -> tuple[tuple[TextExample, ...], int]
             group=f"{domain}/{document}",
             domain=domain,
             text=text,
-            label=sentiment_of(rating),
+            label=sentiment_of(rating) if answer == "label" else None,
+            value=rating if answer == "value" else None,
         )
         # A copy may stand in another document, so it could end up on the other side of a split: the first one
         # stays.
