@@ -12,20 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from harness.adapters import AdapterModelMixin
-from harness.backbones.encoders import Encoder, masked_mean
+from harness.backbones.encoders import Encoder
+from harness.backbones.pooling import MeanPool
 
 HeadMaker = Callable[[int, int], nn.Module]  # (width, number of outputs) -> a fresh head
 
 
 class ClassifierHead(nn.Module):
-    """Mean over the real steps, then class scores [B, C]."""
+    """The mean over the real steps, or another pooling (pooling.py), then class scores [B, C]."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()
+        self.pool: nn.Module = MeanPool()
         self.output = nn.Linear(dim, num_classes)
 
     def forward(self, hidden_BTD: Tensor, valid_BT: Tensor) -> Tensor:
-        scores_BC: Tensor = self.output(masked_mean(hidden_BTD, valid_BT))
+        scores_BC: Tensor = self.output(self.pool(hidden_BTD, valid_BT))
         return scores_BC
 
 
@@ -35,6 +37,18 @@ class CtcHead(nn.Module):
     def __init__(self, dim: int, num_symbols: int) -> None:
         super().__init__()
         self.output = nn.Linear(dim, num_symbols + 1)
+
+    def forward(self, hidden_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+        scores_BTV: Tensor = self.output(hidden_BTD)
+        return scores_BTV
+
+
+class TaggerHead(nn.Module):
+    """Tag scores for each step [B, T, V]."""
+
+    def __init__(self, dim: int, num_tags: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(dim, num_tags)
 
     def forward(self, hidden_BTD: Tensor, valid_BT: Tensor) -> Tensor:
         scores_BTV: Tensor = self.output(hidden_BTD)

@@ -133,7 +133,8 @@ class PretrainedTextEncoder(Encoder):
     def forward(self, inputs: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         valid_BT = valid_steps(lengths_B, inputs.shape[1])
         self.tell_valid(valid_BT)
-        hidden_BTD: Tensor = self.end(self.model(input_ids=inputs, attention_mask=valid_BT.long()).last_hidden_state)
+        read = self.model(**self._read(inputs), attention_mask=valid_BT.long())
+        hidden_BTD: Tensor = self.end(read.last_hidden_state)
         return hidden_BTD, valid_BT
 
     def forward_to(self, inputs: Tensor, lengths_B: Tensor, layer: int) -> tuple[Tensor, Tensor]:
@@ -142,7 +143,7 @@ class PretrainedTextEncoder(Encoder):
                 return self(inputs, lengths_B)
         valid_BT = valid_steps(lengths_B, inputs.shape[1])
         self.tell_valid(valid_BT)
-        run = partial(self.model, input_ids=inputs, attention_mask=valid_BT.long())
+        run = partial(self.model, **self._read(inputs), attention_mask=valid_BT.long())
         x_BTD = run_to(run, self.layers, self._seen, layer)
         return x_BTD[:, : inputs.shape[1]], valid_BT
 
@@ -155,6 +156,17 @@ class PretrainedTextEncoder(Encoder):
         run = partial(self.model, input_ids=tokens_BT, attention_mask=valid_BT.long())
         hidden: Tensor = self.end(run_from(run, self.layers, self._seen, layer, x_BTD).last_hidden_state)
         return hidden
+
+    def _read(self, inputs: Tensor) -> dict[str, Tensor]:
+        """What the model gets: token ids [B, T]; of pairs, [B, T, 2], also the numbers of the texts they are of.
+
+        Those are left out where the model was made without them (RoBERTa, DistilBERT, T5): there, the tokens between
+        the two texts part them.
+        """
+        if inputs.ndim == 2:
+            return {"input_ids": inputs}
+        has_kinds = getattr(self.model.config, "type_vocab_size", 0) > 1
+        return {"input_ids": inputs[..., 0]} | ({"token_type_ids": inputs[..., 1]} if has_kinds else {})
 
 
 def _width(model: nn.Module, directory: Path) -> int:

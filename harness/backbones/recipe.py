@@ -78,6 +78,9 @@ class Recipe(Settings):
     """What the backbone learns; the usual task of its encoder when left out."""
     text: SpeechTextSettings = SpeechTextSettings()
     """How the transcripts of speech are written."""
+    pooling: Literal["mean", "first", "last", "attention"] = "mean"
+    """What the head of a classifier or a regression answers from: the mean over the text or recording, its first or
+    last step, or a mean with learnt weights (attention). `first` is the token [CLS] of BERT and its kind."""
     train: Literal["full", "head", "none"] = "full"
     """full trains all weights; head trains the output layer alone, for an encoder that comes pretrained; none takes a
     pretrained model as it is, with its own output layer or decoder, and there is nothing to pretrain."""
@@ -100,6 +103,8 @@ class Recipe(Settings):
     def recipe_id(self) -> str:
         """Hash of everything that shapes the weights (so not of the name and the description)."""
         unhashed = {"name", "description"}
+        if self.pooling == "mean":
+            unhashed.add("pooling")  # as every recipe had it before others could be chosen
         if self.task_name == self.encoder.usual_task:
             unhashed.add("task")  # recipes that name none keep the id that they had before tasks could be named
         if self.weights == "float32":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from harness.checks.alignment import Piece, align
-from harness.metrics import METRICS
+from harness.metrics import METRICS, Answer
 from harness.records.predictions import Predictions
 from harness.tasks.references import References, TestItem
 
@@ -97,7 +97,7 @@ def find_changes(
     return Changes(arm[0], baseline[0], seeds, len(items), len(better), len(worse), *shown)
 
 
-def item_error(item: TestItem, prediction: int | str, metric: str) -> float:
+def item_error(item: TestItem, prediction: Answer, metric: str) -> float:
     """An item's own error rate, by a metric that is a sum over items."""
     counted = METRICS[metric].items
     assert counted is not None, f"{metric} cannot be computed item by item"
@@ -107,7 +107,7 @@ def item_error(item: TestItem, prediction: int | str, metric: str) -> float:
 def _example(
     references: References,
     item: TestItem,
-    outputs: Sequence[Sequence[int | str]],
+    outputs: Sequence[Sequence[Answer]],
     errors: tuple[float, float],
     metric: str,
 ) -> Example:
@@ -115,7 +115,7 @@ def _example(
     return Example(item.key, item.shown, references.answer_text(item.reference), *both)
 
 
-def _output(references: References, item: TestItem, answers: Sequence[int | str], error: float, metric: str) -> Output:
+def _output(references: References, item: TestItem, answers: Sequence[Answer], error: float, metric: str) -> Output:
     counted = METRICS[metric].items
     if counted is not None and counted.unit is not None:
         pieces = align(str(item.reference), str(answers[0]), counted.unit)

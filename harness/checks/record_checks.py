@@ -20,7 +20,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from harness.checks.findings import Findings, cell_name, same_number
 from harness.config.trial import describe_old, is_deterministic, trial_id_of, version_of
 from harness.errors import TrialError, UserError
-from harness.metrics import METRICS, constrained_score, forgetting
+from harness.metrics import METRICS, Answer, constrained_score, forgetting
 from harness.records.files import first_problem
 from harness.records.predictions import PredictedItem, group_digest, read_predictions, read_test_items
 from harness.records.schema import Record, Summary
@@ -240,7 +240,7 @@ def _check_domain(
     record: Record,
     domain: str,
     scores: dict[str, float],
-    predictions: dict[str, int | str],
+    predictions: dict[str, Answer],
     references: References,
     findings: Findings,
 ) -> bool:

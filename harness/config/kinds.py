@@ -13,7 +13,10 @@ from harness.config.table import TableSpec
 from harness.config.trial import ExperimentConfig, TrialConfig
 from harness.errors import UserError
 
-RECIPE_KEYS = ("name", "description", "data", "encoder", "task", "text", "train", "weights", "optim", "loop", "seed")
+RECIPE_KEYS = (
+    *("name", "description", "data", "encoder", "task", "text", "pooling"),
+    *("train", "weights", "optim", "loop", "seed"),
+)
 KEYS: Mapping[str, Collection[str]] = {
     "experiment": tuple(ExperimentConfig.model_fields),
     "sweep": tuple(SweepConfig.model_fields),

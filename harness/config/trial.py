@@ -7,7 +7,6 @@ holds the base once and, per arm, only what differs. Importing this module loads
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -23,15 +22,10 @@ from pydantic import (
 )
 
 from harness.config.base import (
-    NUMBER,
-    Fraction,
-    FractionBelowOne,
     Name,
-    NonNegativeFloat,
     NonNegativeInt,
     OneLine,
     PlainSettings,
-    PositiveFloat,
     PositiveInt,
     Settings,
     content_hash,
@@ -40,6 +34,12 @@ from harness.config.design import Design
 from harness.config.places import PathText
 from harness.config.points import BEHIND_LAYER, Points
 from harness.config.table import TableSettings
+from harness.config.training import VIEW_FIELDS as VIEW_FIELDS
+from harness.config.training import AugmentSettings as AugmentSettings
+from harness.config.training import GroupSettings as GroupSettings
+from harness.config.training import LoopSettings as LoopSettings
+from harness.config.training import OptimSettings as OptimSettings
+from harness.config.training import without
 
 # Raised when the meaning of a setting changes, so that old records are not taken for new ones.
 # 1: a limited validation set was the head of the corpus's file, and macro F1 counted a class that does not occur as 0.
@@ -89,8 +89,7 @@ class DataSettings(Settings):
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave the later fields out where they change nothing, so that ids are those from before they existed."""
-        content: dict[str, Any] = handler(self)
-        return {key: value for key, value in content.items() if POOL_FIELDS.get(key, ...) != value}
+        return without(handler(self), POOL_FIELDS)
 
     @model_validator(mode="after")
     def _target_is_not_source(self) -> DataSettings:
@@ -155,94 +154,6 @@ class BackboneSettings(Settings):
         """Leave the points out where they are the usual ones, so that ids are those from before there were others."""
         content: dict[str, Any] = handler(self)
         return {key: value for key, value in content.items() if (key, value) != ("points", BEHIND_LAYER)}
-
-
-class OptimSettings(Settings):
-    """The optimizer: AdamW with a linear warm-up and a decay to zero."""
-
-    lr: PositiveFloat = 1e-3
-    """The highest learning rate, reached at the end of the warm-up."""
-    weight_decay: NonNegativeFloat = 0.01
-    """AdamW's decoupled weight decay, on all weights that learn."""
-    betas: tuple[FractionBelowOne, FractionBelowOne] = (0.9, 0.999)
-    """AdamW's decay rates of the running means of the gradient and of its square."""
-    eps: PositiveFloat = 1e-8
-    """What AdamW adds to its denominator."""
-    warmup: Fraction = 0.1
-    """The share of all steps in which the learning rate rises from 0."""
-    decay: Literal["none", "linear", "cosine"] = "linear"
-    """How the learning rate falls to 0 after the warm-up; `none` keeps it."""
-    clip_norm: PositiveFloat | None = 1.0
-    """The largest norm of the gradient over all weights; null never clips."""
-
-
-class AugmentSettings(Settings):
-    """SpecAugment: random masks on the log-mel features of training clips (speech only).
-
-    View v of a clip follows from the mask settings, `view_seed`, the clip's key and v, and is the same for every trial.
-    A trial meets each view of a clip once in N epochs, in an order of its own.
-    """
-
-    num_time_masks: NonNegativeInt = 2
-    """How many masks along time."""
-    time_mask: PositiveInt = 20
-    """The longest time mask, in frames."""
-    num_mel_masks: NonNegativeInt = 2
-    """How many masks along the mel channels."""
-    mel_mask: PositiveInt = 8
-    """The widest mel mask, in channels."""
-    max_time_share: Fraction = 0.2
-    """The largest share of a clip that one time mask may cover."""
-    views: PositiveInt | None = None
-    """null masks a clip anew each time. N masks each clip N times, once and for all, which the faster engines need."""
-    view_seed: NonNegativeInt = 0
-    """The seed of the fixed views; it is used only with `views`."""
-
-    @model_validator(mode="after")
-    def _view_seed_is_used(self) -> AugmentSettings:
-        if self.views is None and self.view_seed != 0:
-            raise ValueError(f"view_seed {self.view_seed} has no effect without views; set a number of views, too")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _without_unused_views(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave the fields out where no views are used, so that ids are those from before the fields existed."""
-        content: dict[str, Any] = handler(self)
-        return content if self.views is not None else {k: v for k, v in content.items() if k not in VIEW_FIELDS}
-
-
-VIEW_FIELDS = ("views", "view_seed")
-
-
-class LoopSettings(Settings):
-    """How long and how a trial trains."""
-
-    epochs: PositiveInt = 10
-    """The most passes over the training examples; the best epoch's weights are kept."""
-    batch_size: PositiveInt = 16
-    """The most examples in a batch."""
-    max_frames: PositiveInt | None = None
-    """The most tokens or feature frames in a batch, padding included; null sets no such bound."""
-    patience: PositiveInt | None = None
-    """After how many epochs without a better validation score a training stops; null trains all epochs."""
-    valid_limit: PositiveInt | None = 300
-    """How many validation examples of each domain are scored after an epoch: a sample with all classes, spread over the
-    groups, the same for all arms and seeds. null scores all. The final scores are of the whole test set."""
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """The numbers that training computes with; bfloat16 keeps weights, moments and scores in float32."""
-    device: str = "cpu"
-    """Where to train: cpu, cuda, cuda:N or mps."""
-    threads: Annotated[int, Field(gt=0, le=1024), NUMBER] = 1  # many more, and torch ends the process without a word
-    """Threads of a training. They are part of the trial: with another number, sums have other last bits."""
-    augment: AugmentSettings | None = None
-    """SpecAugment of the training clips (speech only); null trains on clips as they are."""
-
-    @field_validator("device")
-    @classmethod
-    def _device_is_known(cls, value: str) -> str:
-        if not re.fullmatch(r"(cpu|cuda|mps)(:[0-9]{1,2})?", value):
-            raise ValueError(f"unknown device {value!r}; choices: cpu, cuda, cuda:N, mps")
-        return value
 
 
 class TrialConfig(Settings):

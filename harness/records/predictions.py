@@ -16,10 +16,11 @@ from pydantic_core import from_json
 
 from harness.disk import parse_lines
 from harness.errors import TrialError, UserError
+from harness.metrics import Answer
 from harness.records.packed import PREDICTIONS_FILE
 from harness.records.store import TrialFolder
 
-Predictions = dict[str, dict[str, int | str]]
+Predictions = dict[str, dict[str, Answer]]
 """Domain -> key of an example -> prediction."""
 
 
@@ -28,14 +29,14 @@ class PredictedItem(NamedTuple):
 
     Attributes:
         key: of the example.
-        prediction: what the trial answered: the index of a class, or a transcript.
+        prediction: what the trial answered: the index of a class, a number, or a text.
         reference: the right answer, of the same kind.
         group: `group_digest` of the example's group. Items of a group are not independent observations.
     """
 
     key: str
-    prediction: int | str
-    reference: int | str
+    prediction: Answer
+    reference: Answer
     group: str
 
 

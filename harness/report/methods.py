@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.backbones.recipe import load_recipe
+from harness.config.training import LOOP_FIELDS, OPTIM_FIELDS
 from harness.config.trees import flatten, show
 from harness.data.corpora.registry import CORPORA
 from harness.errors import UserError
@@ -158,15 +159,16 @@ def backbone_text(configs: Mapping[str, Mapping[str, Any]]) -> str:
 
 def training_text(configs: Mapping[str, Mapping[str, Any]], primary: str | None) -> str:
     """Optimiser, schedule, length, which epoch is kept."""
-    common = _Common(configs)
+    common = _Common({arm: _with_later_fields(config) for arm, config in configs.items()})
     clip = common.value("optim.clip_norm")
     text = (
-        f"AdamW with learning rate {common.text('optim.lr')}, weight decay {common.text('optim.weight_decay')}, "
-        f"betas {common.text('optim.betas')}; warm-up over {_percent(common, 'optim.warmup')} of the steps, "
+        f"{_optimizer(common)}; warm-up over {_percent(common, 'optim.warmup')} of the steps, "
         f"then {_decay(common)}"
         + (f"; gradients clipped at norm {common.text('optim.clip_norm')}" if clip is not None else "")
         + f". At most {common.text('loop.epochs')} epochs in batches of {common.text('loop.batch_size')}"
     )
+    if common.text("loop.accumulate") != "1":
+        text += f", {common.text('loop.accumulate')} of them for a step of the optimizer"
     if common.value("loop.patience") is not None:
         text += f", stopped after {common.text('loop.patience')} epochs without a better validation score"
     metric = metric_words(primary) if primary else "primary metric"
@@ -177,9 +179,44 @@ def training_text(configs: Mapping[str, Mapping[str, Any]], primary: str | None)
             f"{common.text('loop.augment.time_mask')} frames, {common.text('loop.augment.num_mel_masks')} mel masks of "
             f"at most {common.text('loop.augment.mel_mask')} channels{_views(common)}."
         )
+    text += _loss(common)
     threads = common.text("loop.threads")
     text += f" Precision {common.text('loop.precision')} on {common.text('loop.device')}, "
     return text + f"{threads} thread{'' if threads == '1' else 's'}."
+
+
+def _with_later_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with the fields that are not recorded where they have their defaults."""
+    later: dict[str, Mapping[str, Any]] = {"optim": OPTIM_FIELDS, "loop": LOOP_FIELDS}
+    return {**config, **{part: {**fields, **config[part]} for part, fields in later.items()}}
+
+
+def _optimizer(common: _Common) -> str:
+    names = common.text("optim.name")
+    for name, written in (("adamw", "AdamW"), ("sgd", "SGD"), ("adafactor", "Adafactor")):
+        names = names.replace(name, written)
+    text = f"{names} with learning rate {common.text('optim.lr')}, weight decay {common.text('optim.weight_decay')}"
+    if "AdamW" in names or names == BY_ARM:
+        text += f", betas {common.text('optim.betas')}"
+    if "SGD" in names:
+        text += f", momentum {common.text('optim.momentum')}"
+    for part in ("head", "adapters", "encoder"):
+        for field, words in (("lr", "learning rate"), ("weight_decay", "weight decay")):
+            key = f"optim.groups.{part}.{field}"
+            if common.value(key) is not None or key in common.different:
+                text += f", {words} of the {part} {common.text(key)}"
+    return text
+
+
+def _loss(common: _Common) -> str:
+    text = ""
+    if common.value("loop.label_smoothing") or "loop.label_smoothing" in common.different:
+        text += f" Label smoothing: {common.text('loop.label_smoothing')}."
+    keys = [key for key in {**common.flat, **common.different} if key.startswith("loop.class_weights")]
+    if told := [key for key in keys if common.value(key) is not None or key in common.different]:
+        weights = [f"{key.removeprefix('loop.class_weights').lstrip('.')} {common.text(key)}".strip() for key in told]
+        text += f" Weights of the classes in the loss: {', '.join(weights)}."
+    return text
 
 
 def _percent(common: _Common, key: str) -> str:

@@ -12,6 +12,7 @@ from harness.data.corpus import Corpus, Example, SpeechExample
 from harness.data.speech_text import LATIN28, NORMALISERS, SPEECH_ALPHABET, Normaliser
 from harness.data.symbol_table import SymbolTable, read_symbol_table
 from harness.errors import UserError
+from harness.metrics import Answer
 from harness.tasks.task import Batch, Item, WholeTask
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class CtcTask(WholeTask):
     reads = "speech"
     metrics = ("cer", "wer")
     primary = "cer"
+    needs = ("transcript",)
     columns = ("target_cer", "target_wer", "source_cer")
     why_not_captured = "torch reads the lengths for a CTC loss on the processor"
 
@@ -107,12 +109,12 @@ class CtcTask(WholeTask):
         return CtcHead(dim, num_symbols)
 
     @staticmethod
-    def reference(example: Example, outputs: Sequence[str]) -> int | str:
+    def reference(example: Example, outputs: Sequence[str]) -> Answer:
         assert isinstance(example, SpeechExample)
         return example.transcript
 
     @staticmethod
-    def answer_text(answer: int | str, outputs: Sequence[str]) -> str:
+    def answer_text(answer: Answer, outputs: Sequence[str]) -> str:
         return str(answer)
 
     def target(self, example: Example) -> Tensor:
@@ -159,7 +161,7 @@ class CtcTask(WholeTask):
         )
         return losses / batch.target_lengths.clamp(min=1)
 
-    def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:
+    def predict(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> list[Any]:
         import torch
 
         best_BT = torch.where(valid_BT, scores.argmax(-1), self.table.blank).tolist()

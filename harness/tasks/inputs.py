@@ -51,7 +51,11 @@ class Inputs(ABC):
 
     @abstractmethod
     def prepare(self, examples: Sequence[Example]) -> list[Tensor]:
-        """One tensor an example, [T] token ids or [T, mels] features."""
+        """One tensor an example, [T] token ids, [T, 2] of pairs for some encoders, or [T, mels] features."""
+
+    def word_places(self, example: Example) -> list[int | None]:
+        """The step of each word's first piece; None for a word that the model does not see."""
+        raise AssertionError(f"{type(self).__name__} has no words")
 
     def augment(self, inputs: Tensor, lengths_B: Tensor, generator: torch.Generator) -> Tensor:
         """Augment a training batch's inputs (nothing by default)."""
@@ -68,15 +72,17 @@ class TextInputs(Inputs):
     Args:
         tokenizer: a `tokenizers.Tokenizer` (or anything whose `encode(text).ids` gives token ids).
         max_length: longer token sequences are cut.
+        has_kinds: pairs come as [T, 2]: token ids, and the number of the text that each is of (0 or 1).
     """
 
     score_steps = 4096
     align = 4
     cut_as = "texts have too many tokens and are cut"
 
-    def __init__(self, tokenizer: Any, max_length: int) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, has_kinds: bool = False) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.has_kinds = has_kinds
         self.cut: set[str] = set()
 
     @classmethod
@@ -84,17 +90,49 @@ class TextInputs(Inputs):
         assert not isinstance(recipe.encoder, SpeechEncoderSettings | SpeechModelSettings)
         if augment is not None:
             raise UserError("loop.augment: SpecAugment masks speech features; for text set it to null")
-        return cls(tokenizer, recipe.encoder.max_length)
+        max_length = recipe.encoder.max_length
+        if not has_pairs(corpus):
+            return cls(tokenizer, max_length)
+        if tokenizer.num_special_tokens_to_add(True) == 0:
+            raise UserError(
+                f"recipe {recipe.name}: the tokenizer of encoder.kind {recipe.encoder.kind} puts nothing between two "
+                "texts, so a model could not tell them apart; choose an encoder whose tokenizer.json joins pairs"
+            )
+        tokenizer.enable_truncation(max_length)  # of the longer text, so that none of the two is cut off whole
+        return cls(tokenizer, max_length, has_kinds=recipe.encoder.kind == "transformers")
 
     def prepare(self, examples: Sequence[Example]) -> list[Tensor]:
         return [self._token_ids(example) for example in examples if isinstance(example, TextExample)]
 
+    def word_places(self, example: Example) -> list[int | None]:
+        assert isinstance(example, TextExample)
+        # Offsets rather than words given one by one: the tokenizer sees the text as people write it, with its spaces.
+        offsets = self.tokenizer.encode(example.text).offsets[: self.max_length]
+        places: list[int | None] = []
+        start = piece = 0
+        for word in example.words:
+            while piece < len(offsets) and offsets[piece][1] <= start:  # special tokens end at 0
+                piece += 1
+            is_there = piece < len(offsets) and offsets[piece][0] < start + len(word)
+            places.append(piece if is_there else None)
+            start += len(word) + 1
+        return places
+
     def _token_ids(self, example: TextExample) -> Tensor:
-        encoding = self.tokenizer.encode(example.text)
+        pair = () if example.second is None else (example.second,)
+        encoding = self.tokenizer.encode(example.text, *pair)
         taken_away = getattr(encoding, "overflowing", None)  # by a tokenizer that cuts by itself
         if taken_away or len(encoding.ids) > self.max_length:
             self.cut.add(example.key)
+        if self.has_kinds:
+            return torch.tensor([encoding.ids, encoding.type_ids]).T[: self.max_length]
         return torch.tensor(encoding.ids[: self.max_length] or [0])
+
+
+def has_pairs(corpus: Corpus) -> bool:
+    """Whether the examples of a corpus are pairs of texts."""
+    first = next((example for examples in corpus.domains.values() for example in examples), None)
+    return isinstance(first, TextExample) and first.second is not None
 
 
 class SpeechInputs(Inputs):

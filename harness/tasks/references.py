@@ -16,7 +16,7 @@ from harness.data.corpus import Corpus
 from harness.data.samples import test_examples
 from harness.data.speech_text import LATIN28
 from harness.errors import UserError
-from harness.metrics import METRICS
+from harness.metrics import METRICS, Answer
 from harness.tasks.task import WholeTask
 
 
@@ -29,7 +29,7 @@ class TestItem:
 
     key: str
     shown: str
-    reference: int | str
+    reference: Answer
     group: str
 
     __test__ = False  # no test class, whatever its name says to pytest
@@ -56,7 +56,7 @@ class References:
             )
         return self._items[domain]
 
-    def score(self, metric: str, domain: str, predictions: Mapping[str, int | str]) -> float:
+    def score(self, metric: str, domain: str, predictions: Mapping[str, Answer]) -> float:
         """A metric of predictions (by key) on a domain's test examples.
 
         Raises:
@@ -66,7 +66,7 @@ class References:
         answers = [predictions[item.key] for item in items]
         return METRICS[metric].score([item.reference for item in items], answers, known)
 
-    def answer_text(self, answer: int | str) -> str:
+    def answer_text(self, answer: Answer) -> str:
         """A prediction or reference as a person reads it."""
         return self.task.answer_text(answer, self.outputs)
 

@@ -8,14 +8,22 @@ from harness.backbones.recipe import Recipe
 from harness.errors import UserError, must_be_in
 from harness.metrics import split_name
 from harness.tasks.ctc import CtcTask
+from harness.tasks.regression import RegressionTask
 from harness.tasks.seq2seq import Seq2SeqTask
+from harness.tasks.speech_classification import SpeechClassificationTask
 from harness.tasks.task import WholeTask
 from harness.tasks.text_classification import ClassificationTask
+from harness.tasks.text_pair_classification import PairClassificationTask
+from harness.tasks.token_tagging import TaggingTask
 
 TASKS: dict[str, type[WholeTask]] = {
     "text_classification": ClassificationTask,
+    "text_pair_classification": PairClassificationTask,
+    "regression": RegressionTask,
+    "token_tagging": TaggingTask,
     "ctc": CtcTask,
     "seq2seq": Seq2SeqTask,
+    "speech_classification": SpeechClassificationTask,
 }
 
 
@@ -41,6 +49,11 @@ def task_of_recipe(recipe: Recipe) -> type[WholeTask]:
         raise UserError(
             f"recipe {recipe.name}: task: {recipe.task_name} reads {task.reads}, but encoder.kind "
             f"{recipe.encoder.kind} reads {recipe.encoder.reads}; choices: {fitting}"
+        )
+    if recipe.pooling != "mean" and not task.pools:
+        raise UserError(
+            f"recipe {recipe.name}: pooling: {recipe.pooling}: {recipe.task_name} answers each step, so nothing is "
+            "pooled; leave pooling out"
         )
     return task
 

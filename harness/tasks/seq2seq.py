@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.corpus import Corpus, Example, SpeechExample
 from harness.data.speech_text import LATIN28, NORMALISERS, Normaliser
+from harness.metrics import Answer
 from harness.tasks.task import Batch, Item, WholeTask
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Seq2SeqTask(WholeTask):
     reads = "speech"
     metrics = ("wer", "cer")
     primary = "wer"
+    needs = ("transcript",)
     columns = ("target_wer", "target_cer", "source_wer")
     why_not_captured = "a decoder's targets differ in length from step to step"
 
@@ -49,12 +51,12 @@ class Seq2SeqTask(WholeTask):
         raise AssertionError("the head of a seq2seq model is its own decoder (harness/backbones/speech_models.py)")
 
     @staticmethod
-    def reference(example: Example, outputs: Sequence[str]) -> int | str:
+    def reference(example: Example, outputs: Sequence[str]) -> Answer:
         assert isinstance(example, SpeechExample)
         return example.transcript
 
     @staticmethod
-    def answer_text(answer: int | str, outputs: Sequence[str]) -> str:
+    def answer_text(answer: Answer, outputs: Sequence[str]) -> str:
         return str(answer)
 
     def target(self, example: Example) -> Tensor:
@@ -93,9 +95,11 @@ class Seq2SeqTask(WholeTask):
         losses_BS = F.cross_entropy(scores.transpose(1, 2), wanted_BS, reduction="none")
         return torch.where(real_BS, losses_BS, 0.0).sum(1) / real_BS.sum(1)
 
-    def answers(self, model: TaskModel, hidden_BTD: Tensor, scores: Tensor, valid_BT: Tensor) -> list[Any]:
+    def answers(
+        self, model: TaskModel, hidden_BTD: Tensor, scores: Tensor, valid_BT: Tensor, batch: Batch
+    ) -> list[Any]:
         decode = self.inputs.tokenizer.decode
         return [self.normaliser.normalise(decode(ids)) for ids in model.head.greedy(hidden_BTD)]
 
-    def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:
+    def predict(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> list[Any]:
         raise AssertionError("a decoder's answers are no function of the scores of the right tokens; see `answers`")

@@ -8,13 +8,17 @@ Shape legend: B batch, T input steps, D width, C classes, V symbols (blank at 0)
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from harness.config.trial import LoopSettings
 from harness.data.corpus import Corpus, Example, Modality
-from harness.metrics import METRICS
+from harness.errors import UserError
+from harness.metrics import METRICS, Answer
+from harness.tasks.losses import PLAIN_LOSS, LossOptions, loss_options
 
 if TYPE_CHECKING:
     import torch
@@ -35,13 +39,13 @@ class Item:
     key: str
     inputs: Tensor
     target: Tensor
-    reference: int | str
+    reference: Answer
     view: int | None = None
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded inputs [B, T, ...] with lengths [B], and targets ([B, 1] classes or [B, S] symbols with lengths [B])."""
+    """Padded inputs [B, T, ...] with lengths [B], and targets: [B, 1] classes or numbers, [B, S] symbols or words."""
 
     inputs: Tensor
     lengths: Tensor
@@ -49,9 +53,10 @@ class Batch:
     target_lengths: Tensor
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
-        """Move to a device; floating-point inputs also to a dtype."""
+        """Move to a device; floating-point inputs and targets also to a dtype."""
         inputs = self.inputs.to(device, dtype if self.inputs.is_floating_point() else None)
-        return Batch(inputs, self.lengths.to(device), self.targets.to(device), self.target_lengths.to(device))
+        targets = self.targets.to(device, dtype if self.targets.is_floating_point() else None)
+        return Batch(inputs, self.lengths.to(device), targets, self.target_lengths.to(device))
 
     def row(self, number: int) -> Batch:
         """One example's batch, padded as here."""
@@ -66,11 +71,13 @@ class Task(ABC):
         metrics: the scores it gives.
         primary: the metric that selection, forgetting and the constrained score look at.
         why_not_captured: why a CUDA graph cannot have the task's losses in it; None where it can.
+        loss_options: what the loss differs by from the plain one, while it trains.
     """
 
     metrics: tuple[str, ...]
     primary: str
     why_not_captured: str | None = None
+    loss_options: LossOptions = PLAIN_LOSS
 
     @abstractmethod
     def encode(self, examples: Sequence[Example]) -> list[Item]:
@@ -102,13 +109,19 @@ class Task(ABC):
         """What the model's head reads besides the hidden states: nothing, but for one that reads its own targets."""
         return ()
 
-    def answers(self, model: TaskModel, hidden_BTD: Tensor, scores: Tensor, valid_BT: Tensor) -> list[Any]:
+    def answers(
+        self, model: TaskModel, hidden_BTD: Tensor, scores: Tensor, valid_BT: Tensor, batch: Batch
+    ) -> list[Any]:
         """One prediction per example; by default from the scores alone (`predict`)."""
-        return self.predict(scores, valid_BT)
+        return self.predict(scores, valid_BT, batch)
 
     @abstractmethod
-    def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:
-        """One prediction per example, comparable with `Item.reference`."""
+    def predict(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> list[Any]:
+        """One prediction per example, comparable with `Item.reference`.
+
+        Args:
+            batch: whose scores they are; of its targets a task may read where the answers go, not the answers.
+        """
 
     def can_learn(self, item: Item, model: TaskModel) -> bool:
         """Whether the loss of a training item is finite (CTC cannot align a clip shorter than its transcript)."""
@@ -127,6 +140,8 @@ class WholeTask(Task):
     Attributes:
         reads: what examples it learns from: `text` or `speech`.
         columns: the scores that a table shows by default.
+        needs, lacks: what every example of a corpus must have, and must not have, by the names of its fields.
+        pools: whether its head answers from one vector of a text or recording (Recipe.pooling).
 
     Args:
         symbols: the backbone's outputs: names of classes, or an alphabet.
@@ -135,6 +150,9 @@ class WholeTask(Task):
 
     reads: ClassVar[Modality]
     columns: ClassVar[tuple[str, ...]]
+    needs: ClassVar[tuple[str, ...]] = ()
+    lacks: ClassVar[tuple[str, ...]] = ()
+    pools: ClassVar[bool] = False
 
     def __init__(self, symbols: Sequence[str], inputs: Inputs) -> None:
         self.symbols = tuple(symbols)
@@ -182,12 +200,12 @@ class WholeTask(Task):
 
     @staticmethod
     @abstractmethod
-    def reference(example: Example, outputs: Sequence[str]) -> int | str:
+    def reference(example: Example, outputs: Sequence[str]) -> Answer:
         """The right answer to an example, comparable with a prediction."""
 
     @staticmethod
     @abstractmethod
-    def answer_text(answer: int | str, outputs: Sequence[str]) -> str:
+    def answer_text(answer: Answer, outputs: Sequence[str]) -> str:
         """A prediction or reference as a person reads it."""
 
     @abstractmethod
@@ -197,6 +215,35 @@ class WholeTask(Task):
         Raises:
             UserError: the backbone cannot give this answer.
         """
+
+    def classes_in(self, item: Item) -> list[int]:
+        """The classes that an item is to be answered with, as numbers of its symbols; options of the loss count these.
+
+        Raises:
+            NotImplementedError: its answers are no classes.
+        """
+        raise NotImplementedError
+
+    def for_training(self, loop: LoopSettings, items: Sequence[Item]) -> Self:
+        """This task with the loss that a training's settings ask for.
+
+        Args:
+            items: the training's.
+
+        Raises:
+            UserError: the task's loss has no such option, or there is no such class.
+        """
+        asked = {"label_smoothing": loop.label_smoothing or None, "class_weights": loop.class_weights}
+        names = [name for name, value in asked.items() if value is not None]
+        if not names:
+            return self
+        if type(self).classes_in is WholeTask.classes_in:
+            raise UserError(
+                f"loop.{names[0]}: this task's answers are no classes (it is scored by {self.primary}); leave it out"
+            )
+        task = copy.copy(self)
+        task.loss_options = loss_options(loop, self.symbols, (n for item in items for n in self.classes_in(item)))
+        return task
 
     @property
     def score_steps(self) -> int:
@@ -254,7 +301,7 @@ class Evaluation:
 
     scores: dict[str, float]
     loss: float
-    predictions: tuple[int | str, ...]
+    predictions: tuple[Answer, ...]
 
 
 def evaluate(
@@ -265,7 +312,7 @@ def evaluate(
 
     was_training = model.training
     model.eval()
-    predictions: list[int | str] = [""] * len(items)
+    predictions: list[Answer] = [""] * len(items)
     total = 0.0
     try:
         with torch.no_grad():
@@ -274,7 +321,7 @@ def evaluate(
                 hidden_BTD, valid_BT = model.hidden(batch.inputs, batch.lengths)
                 scores = model.head(hidden_BTD, valid_BT, *task.given(batch))
                 total += float(task.loss(scores, valid_BT, batch)) * len(indices)
-                answers = task.answers(model, hidden_BTD, scores, valid_BT)
+                answers = task.answers(model, hidden_BTD, scores, valid_BT, batch)
                 for index, prediction in zip(indices, answers, strict=True):
                     predictions[index] = prediction
     finally:
@@ -282,7 +329,7 @@ def evaluate(
     return evaluation_of(task, items, predictions, total)
 
 
-def evaluation_of(task: Task, items: Sequence[Item], predictions: Sequence[int | str], total_loss: float) -> Evaluation:
+def evaluation_of(task: Task, items: Sequence[Item], predictions: Sequence[Answer], total_loss: float) -> Evaluation:
     """The evaluation of predictions, in item order, and the sum of the items' losses."""
     scored = task.score([item.reference for item in items], predictions)
     return Evaluation(scored, total_loss / len(items), tuple(predictions))

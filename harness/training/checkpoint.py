@@ -89,7 +89,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str], t
     for name, parameter in zip(names, parameters, strict=True):
         fields = {key.rsplit("/", 1)[1]: tensor for key, tensor in tensors.items() if key.rsplit("/", 1)[0] == name}
         if fields:
-            # AdamW keeps `step` on the CPU whatever the parameter's device.
+            # Optimizers keep `step` on the CPU whatever the parameter's device.
             optimizer.state[parameter] = {
                 key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in fields.items()
             }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,7 +28,7 @@ from harness.data.batching import bucketed_batches
 from harness.errors import TrialError, first_line
 from harness.metrics import METRICS
 from harness.seeding import derive_seed, torch_generator
-from harness.tasks.task import Item, Task
+from harness.tasks.task import Batch, Item, Task
 from harness.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -36,7 +36,7 @@ from harness.training.checkpoint import (
     optimizer_tensors,
     save_checkpoint,
 )
-from harness.training.optim import lr_at, make_adamw, set_lr
+from harness.training.optim import in_order, lr_at, make_optimizer, set_lr
 from harness.training.precision import autocast, dtype_of
 from harness.training.state import ChangingState, Snapshot
 from harness.training.views import num_views_of, views_of_epoch
@@ -128,10 +128,11 @@ class Fit:
         self.model, self.task, self.items, self.plan = model, task, items, plan
         self.device = torch.device(plan.loop.device)
         self.dtype = dtype_of(plan.loop)
-        named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+        trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+        named = in_order(trained, plan.optim)
         self.names = [name for name, _ in named]
         self.weights = [weight for _, weight in named]
-        self.optimizer = make_adamw(self.weights, plan.optim)
+        self.optimizer = make_optimizer(named, plan.optim)
         self.state = FitState()
         self.other = ChangingState(model)
         self.best, self.best_other = self._copy_weights(), self.other.take()
@@ -185,35 +186,48 @@ class Fit:
         self.model.train()
         self.model.set_strategy_generator(self.noise_generator(epoch))
         batches, items = self.batches_of(epoch), self.items_in(epoch)
+        steps = [batches[first : first + loop.accumulate] for first in range(0, len(batches), loop.accumulate)]
         augmentation = torch_generator(seed, "augmentation", epoch)
         task_sum = auxiliary_sum = 0.0
-        for number, indices in enumerate(batches):
-            progress = (epoch + number / len(batches)) / loop.epochs
-            batch = self.task.collate([items[i] for i in indices], augmentation).to(self.device, self.dtype)
-            lr = lr_at(self.plan.optim, progress, loop.epochs * len(batches))
-            task_loss, auxiliary_loss = self._step(batch, progress, lr, f"epoch {epoch + 1}, step {number + 1}")
+        for number, parts in enumerate(steps):
+            progress = (epoch + number / len(steps)) / loop.epochs
+            lr = lr_at(self.plan.optim, progress, loop.epochs * len(steps))
+            collated = (self.task.collate([items[i] for i in indices], augmentation) for indices in parts)
+            where = f"epoch {epoch + 1}, step {number + 1}"
+            task_loss, auxiliary_loss = self._step(collated, [len(part) for part in parts], progress, lr, where)
             task_sum += task_loss
             auxiliary_sum += auxiliary_loss
-        return {"train/loss": task_sum / len(batches), "train/auxiliary_loss": auxiliary_sum / len(batches)}
+        return {"train/loss": task_sum / len(steps), "train/auxiliary_loss": auxiliary_sum / len(steps)}
 
-    def _step(self, batch: Any, progress: float, lr: float, where: str) -> tuple[float, float]:
-        """One optimizer step; the task's loss and the strategies' auxiliary loss."""
+    def _step(
+        self, batches: Iterable[Batch], sizes: Sequence[int], progress: float, lr: float, where: str
+    ) -> tuple[float, float]:
+        """One optimizer step on batches of some sizes; the task's mean loss and the strategies' auxiliary loss."""
         plan = self.plan
         self.model.set_training_progress(progress)
         set_lr(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.device, plan.loop.precision):
+        losses = [0.0, 0.0]
+        for batch, size in zip(batches, sizes, strict=True):
+            # Its share of the step's examples: the sum of the gradients is that of one batch of all of them.
+            found = self._add_gradient(batch.to(self.device, self.dtype), size / sum(sizes), where)
+            losses = [before + loss for before, loss in zip(losses, found, strict=True)]
+        if plan.optim.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.weights, plan.optim.clip_norm)
+        self.optimizer.step()
+        return losses[0], losses[1]
+
+    def _add_gradient(self, batch: Batch, share: float, where: str) -> tuple[float, float]:
+        """Add the gradient of a batch's loss, by its share in the step; that share of both losses."""
+        with autocast(self.device, self.plan.loop.precision):
             scores, valid = self.model(batch.inputs, batch.lengths, *self.task.given(batch))
             loss = self.task.loss(scores, valid, batch)
             auxiliary = self.model.collect_adapter_losses()
         total = loss if auxiliary is None else loss + auxiliary
         if not torch.isfinite(total):
             raise TrialError("nan", f"the loss is {float(total.detach())} at {where}")
-        total.backward()  # type: ignore[no-untyped-call]
-        if plan.optim.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.weights, plan.optim.clip_norm)
-        self.optimizer.step()
-        return float(loss.detach()), 0.0 if auxiliary is None else float(auxiliary.detach())
+        (total * share).backward()  # type: ignore[no-untyped-call]
+        return share * float(loss.detach()), 0.0 if auxiliary is None else share * float(auxiliary.detach())
 
     def finish_epoch(self, losses: Scores, scores: Scores, elapsed_s: Callable[[], float]) -> None:
         """Take an epoch's numbers: keep the best weights, save a checkpoint, report (which may prune).

@@ -6,13 +6,17 @@ The schedule is a pure function of progress, so a resumed trial needs no schedul
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from harness.config.trial import OptimSettings
 from harness.errors import UserError, first_line
+
+Named = tuple[str, nn.Parameter]
+CLASSES = {"adamw": "AdamW", "sgd": "SGD", "adafactor": "Adafactor"}
 
 
 def lr_scale(progress: float, warmup: float, decay: str) -> float:
@@ -38,32 +42,79 @@ def lr_at(settings: OptimSettings, progress: float, num_steps: int) -> float:
     return settings.lr * lr_scale(progress, 0.0 if is_short else settings.warmup, settings.decay)
 
 
-def make_adamw(parameters: Iterable[nn.Parameter], settings: OptimSettings) -> torch.optim.AdamW:
-    """AdamW over the trainable weights; weight decay applies to all of them, as NeMo's adapter recipes do."""
-    return torch.optim.AdamW(
-        list(parameters), lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
-    )
+PARTS = ("encoder", "adapters", "head")  # of the weights; groups of them lie in this order
+
+
+def part_of(name: str) -> str:
+    """The part that a weight is of, by its name in the model."""
+    if name.startswith("head."):
+        return "head"
+    return "adapters" if "adapter_layer" in name.split(".") else "encoder"
+
+
+def in_order(named: Sequence[Named], settings: OptimSettings) -> list[Named]:
+    """Weights in the order that an optimizer has them in: those of a group side by side, where there are groups."""
+    return sorted(named, key=lambda pair: PARTS.index(part_of(pair[0]))) if settings.groups else list(named)
+
+
+def make_optimizer(named: Sequence[Named], settings: OptimSettings) -> torch.optim.Optimizer:
+    """The optimizer over the trainable weights; weight decay applies to all of them, as NeMo's adapter recipes do.
+
+    Args:
+        named: the weights, by their names in the model, in their order (`in_order`).
+
+    Raises:
+        UserError: a group has no weights.
+    """
+    if not settings.groups:
+        return _make([weight for _, weight in named], settings)
+    groups: list[dict[str, Any]] = []
+    for part in PARTS:
+        own, weights = settings.groups.get(part), [weight for name, weight in named if part_of(name) == part]  # type: ignore[call-overload]
+        if own is not None and not weights:
+            trained = ", ".join(dict.fromkeys(part_of(name) for name, _ in named))
+            raise UserError(f"optim.groups: {part}: no weight of it is trained here; trained: {trained}")
+        if weights:
+            lr, decay = (None, None) if own is None else (own.lr, own.weight_decay)
+            groups.append(
+                {
+                    "params": weights,
+                    "share": 1.0 if lr is None else lr / settings.lr,  # of the learning rate, at any time
+                    "weight_decay": settings.weight_decay if decay is None else decay,
+                }
+            )
+    return _make(groups, settings)
+
+
+def _make(weights: Any, settings: OptimSettings) -> torch.optim.Optimizer:
+    lr, decay = settings.lr, settings.weight_decay
+    if settings.name == "sgd":
+        return torch.optim.SGD(weights, lr=lr, momentum=settings.momentum, weight_decay=decay)
+    if settings.name == "adafactor":
+        return torch.optim.Adafactor(weights, lr=lr, weight_decay=decay)
+    return torch.optim.AdamW(weights, lr=lr, betas=settings.betas, eps=settings.eps, weight_decay=decay)
 
 
 def check_optim(settings: OptimSettings, dtype: torch.dtype) -> None:
-    """Take a step of AdamW on two weights, one of them without a gradient, as a trial's first step may be.
+    """Take a step of the optimizer on two weights, one of them without a gradient, as a trial's first step may be.
 
     Raises:
-        UserError: AdamW refuses a setting, or the weights are not finite afterwards.
+        UserError: the optimizer refuses a setting, or the weights are not finite afterwards.
     """
     weights = nn.Parameter(torch.zeros(2, dtype=dtype))
     weights.grad = torch.tensor([0.0, 1.0], dtype=dtype)
     try:
-        make_adamw([weights], settings).step()
+        _make([weights], settings).step()
         cause = None if weights.isfinite().all() else f"in {dtype} they give weights that are not finite"
     except (RuntimeError, ValueError, OverflowError) as error:
         cause = first_line(error)
     if cause is not None:
-        given = ", ".join(f"{name} {getattr(settings, name)}" for name in ("lr", "betas", "eps", "weight_decay"))
-        raise UserError(f"optim: AdamW cannot train with {given}: {cause}")
+        names = {"adamw": ("betas", "eps"), "sgd": ("momentum",)}.get(settings.name, ())
+        given = ", ".join(f"{name} {getattr(settings, name)}" for name in ("lr", *names, "weight_decay"))
+        raise UserError(f"optim: {CLASSES[settings.name]} cannot train with {given}: {cause}")
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every parameter group."""
+    """Set the learning rate of every parameter group: this one, or the group's share of it."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("share", 1.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from harness.adapters import freeze_backbone
 from harness.backbones.encoder_settings import PretrainedEncoderSettings, TextEncoderSettings
@@ -19,7 +19,8 @@ from harness.data.corpus import Corpus
 from harness.errors import UserError
 from harness.records.provenance import package_versions
 from harness.seeding import derive_seed
-from harness.tasks.making import make_task
+from harness.tasks.inputs import has_pairs
+from harness.tasks.making import head_maker
 from harness.tasks.registry import task_of_recipe
 from harness.training.device import check_device
 from harness.training.loop import FitPlan, FitState, fit
@@ -28,6 +29,7 @@ from harness.training.precision import dtype_of
 from harness.training.resources import Domains
 
 UNKNOWN = "[UNK]"
+SEPARATOR = "[SEP]"  # between the two texts of a pair
 
 
 def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite: bool = False) -> Path:
@@ -37,7 +39,7 @@ def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite
     epoch; the test split is never read.
 
     Raises:
-        UserError: the corpus, the device or the pretrained encoder is missing, or AdamW refuses its settings.
+        UserError: the corpus, the device or the pretrained encoder is missing, or the optimizer refuses its settings.
         TrialError: the training failed.
     """
     if recipe.train == "none":
@@ -55,7 +57,7 @@ def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite
     vocab_size = tokenizer.get_vocab_size() if tokenizer is not None else 0
     task = task_of_recipe(recipe)
     symbols = task.symbols_of(recipe, corpus)
-    model = build_model(recipe, task.head, symbols, vocab_size, derive_seed(recipe.seed, "init"))
+    model = build_model(recipe, head_maker(recipe), symbols, vocab_size, derive_seed(recipe.seed, "init"))
     backbone = Backbone(recipe, model, symbols, "", tokenizer, None)
     domains = Domains(backbone, corpus)
     if recipe.train == "head":
@@ -93,7 +95,7 @@ def fit_backbone(
     model, loop = domains.backbone.model, recipe.loop
     model.to(torch.device(loop.device), dtype_of(loop))
     items = [item for domain in recipe.data.domains for item in domains.items(domain, "train")]
-    task = make_task(recipe, domains.backbone.symbols, domains.backbone.tokenizer, domains.corpus, loop.augment)
+    task = domains.task(loop.augment).for_training(loop, items)
 
     plan = FitPlan(
         optim=recipe.optim,
@@ -129,19 +131,26 @@ def make_tokenizer(recipe: Recipe, corpus: Corpus) -> Tokenizer | None:
         return pretrained_tokenizer(recipe.encoder)
     if not isinstance(recipe.encoder, TextEncoderSettings):
         return None
-    sentences = [example.text for domain in recipe.data.domains for example in corpus.text(domain, "train")]
+    examples = [example for domain in recipe.data.domains for example in corpus.text(domain, "train")]
+    sentences = [text for example in examples for text in (example.text, example.second) if text is not None]
+    special = [UNKNOWN, SEPARATOR] if has_pairs(corpus) else [UNKNOWN]
     learner = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
     _prepare(learner)
     trainer = trainers.WordPieceTrainer(
         vocab_size=recipe.encoder.vocab_size,
-        special_tokens=[UNKNOWN, *_letters(learner, sentences)],
+        special_tokens=[*special, *_letters(learner, sentences)],
         min_frequency=2,
         show_progress=False,
     )
     learner.train_from_iterator(sentences, trainer)
-    pieces = [UNKNOWN, *sorted(set(learner.get_vocab()) - {UNKNOWN})]
+    pieces = [*special, *sorted(set(learner.get_vocab()) - set(special))]
     tokenizer = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token=UNKNOWN))
     _prepare(tokenizer)
+    if has_pairs(corpus):
+        place = (SEPARATOR, pieces.index(SEPARATOR))
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A", pair=f"$A {SEPARATOR} $B:1", special_tokens=[place]
+        )
     return tokenizer
 
 

@@ -29,8 +29,7 @@ from harness.data.samples import (
     unused_examples,
 )
 from harness.errors import UserError
-from harness.tasks.making import make_task
-from harness.tasks.registry import task_of_recipe
+from harness.tasks.making import head_maker, make_task
 from harness.tasks.task import Evaluation, Item, Task, WholeTask, evaluate
 from harness.training.precision import dtype_of
 
@@ -205,7 +204,7 @@ class Resources:
     def backbone(self, recipe_name: str) -> Backbone:
         recipe = load_recipe(recipe_name)
         if recipe.recipe_id not in self._backbones:
-            self._backbones[recipe.recipe_id] = load_backbone(recipe, task_of_recipe(recipe).head, recipe_name)
+            self._backbones[recipe.recipe_id] = load_backbone(recipe, head_maker(recipe), recipe_name)
         return self._backbones[recipe.recipe_id]
 
     def domains(self, config: TrialConfig) -> Domains:

@@ -28,7 +28,7 @@ from harness.training.base_check import BaseCheck
 from harness.training.device import check_device
 from harness.training.engine import PLAIN_ENGINE, Engine, Fitting, drive
 from harness.training.loop import FitPlan, FitState
-from harness.training.optim import check_optim
+from harness.training.optim import check_optim, in_order, make_optimizer
 from harness.training.precision import dtype_of
 from harness.training.resources import Domains, Resources
 from harness.training.validation import Validation
@@ -147,7 +147,7 @@ class Trial:
         for name in (data.target, *data.source):
             task.check_domain(self.domains.corpus, name)
         if self.config.train != "none":
-            self.train_items()
+            task.for_training(self.config.loop, self.train_items())
         for name in (data.target, *data.source):
             self.domains.items(name, "valid")
             if not self.sealed:
@@ -156,8 +156,10 @@ class Trial:
                 where = f"corpus {self.domains.corpus.name}: domain {name!r}"
                 raise UserError(f"{where} has no examples in its test split, so no winner could be confirmed")
         shortest = min(self.domains.items(data.target, "valid"), key=lambda item: len(item.inputs))
-        task = self.domains.plain_task
-        check_reached(self.adapted(), task, task.collate([shortest], None).to(self.device, self.dtype))
+        task, adapted = self.domains.plain_task, self.adapted()
+        check_reached(adapted, task, task.collate([shortest], None).to(self.device, self.dtype))
+        if trained := [pair for pair in adapted.model.named_parameters() if pair[1].requires_grad]:
+            make_optimizer(in_order(trained, self.config.optim), self.config.optim)
 
     @property
     def base(self) -> TaskModel:
@@ -199,7 +201,8 @@ class Trial:
 
     def _fitting(self, adapted: Adapted) -> Fitting:
         config, domains, validation = self.config, self.domains, self.validation
-        task = domains.task(config.loop.augment)
+        items = self.train_items()
+        task = domains.task(config.loop.augment).for_training(config.loop, items)
         plan = FitPlan(
             optim=config.optim,
             loop=config.loop,
@@ -213,7 +216,6 @@ class Trial:
         )
         engine, why_other = self.engine.choose(config, domains, adapted.model)
         self.executed = self.engine.execution.record(engine.execution.engine, why_other)
-        items = self.train_items()
         return Fitting(config, domains, adapted.model, task, items, plan, validation, self.notes, engine)
 
     def _score(self, model: TaskModel, items: list[Item]) -> Evaluation:

@@ -20,13 +20,28 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "transformers": {"kind": "transformers", "path": "/models/bert"},
     "transformers_speech": {"kind": "transformers", "family": "speech", "path": "/models/whisper"},
 }
-OTHER_CHOICES = {"linear": "cosine", "float32": "float64", "cpu": "cuda", "full": "head"}
+MORE: dict[str, dict[str, Any]] = {
+    "text": {"loop": {"accumulate": 3, "label_smoothing": 0.1, "class_weights": {"good": 2.0}}, "pooling": "first"},
+    "sgd": {"optim": {"name": "sgd", "momentum": 0.5, "groups": {"head": {"lr": 0.1, "weight_decay": 0.2}}}},
+    "adafactor": {"optim": {"name": "adafactor"}},
+}
+"""Fields that are left out where they have their default."""
+OTHER_CHOICES = {
+    "first": "last",
+    "adafactor": "sgd",
+    "linear": "cosine",
+    "float32": "float64",
+    "cpu": "cuda",
+    "full": "head",
+}
 
 
 def recipe_content(kind: str = "text") -> dict[str, Any]:
     """A recipe with every field written out, SpecAugment's included."""
     data = {"corpus": "vader", "domains": ["movie"], "options": {"a": 1}}
-    content = {"name": "r", "data": data, "encoder": ENCODERS[kind], "loop": {"augment": {"views": 2}, "patience": 3}}
+    more = MORE.get(kind, {})
+    loop = {"augment": {"views": 2}, "patience": 3, **more.get("loop", {})}
+    content = {"name": "r", "data": data, "encoder": ENCODERS.get(kind, ENCODERS["text"]), **more, "loop": loop}
     return Recipe.model_validate(content).model_dump(mode="json", by_alias=True)
 
 
@@ -41,7 +56,8 @@ def leaves(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 def another_value(path: tuple[str, ...], value: Any) -> Any:
     """A valid value that differs."""
-    if path[-1] in ("corpus", "path", "name", "description", "task", "alphabet"):
+    named = ("corpus", "path", "name", "description", "task", "alphabet")
+    if path[-1] in named and path != ("optim", "name"):
         return f"{value}2"
     if other := {"weights": "float16", "normaliser": "none", "language": "eng"}.get(path[-1]):
         return other
@@ -61,6 +77,11 @@ ALL_LEAVES = [
     for kind in ENCODERS
     for path, _ in leaves(recipe_content(kind))
     if path not in (("encoder", "kind"), ("encoder", "family")) and (kind == "text" or path[0] == "encoder")
+] + [
+    pytest.param(kind, path, id=f"{kind}:{'.'.join(path)}")
+    for kind, name in (("sgd", "momentum"), ("sgd", "groups"), ("adafactor", "name"))
+    for path, _ in leaves(recipe_content(kind))
+    if path[:2] == ("optim", name)
 ]
 
 
@@ -79,7 +100,8 @@ def test_the_hash_ignores_name_and_description_and_nothing_else(kind: str, path:
 
 def test_every_field_of_every_settings_class_is_tried() -> None:
     """So that a new field cannot be forgotten by the test above."""
-    tried = {path for kind in ENCODERS for path, _ in leaves(recipe_content(kind))}
+    tried = {path[:2] for kind in MORE for path, _ in leaves(recipe_content(kind))}
+    tried |= {path for kind in ENCODERS for path, _ in leaves(recipe_content(kind))}
     expected: set[tuple[str, ...]] = {("loop", "augment", name) for name in AugmentSettings.model_fields}
     for name, field in Recipe.model_fields.items():
         nested = getattr(field.annotation, "model_fields", None)

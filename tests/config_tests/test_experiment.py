@@ -335,7 +335,7 @@ class TestErrors:
         assert refusal(edited(path, tabel={})) == f"{path}: {message}"
 
     def test_unknown_key_in_an_arm_and_in_the_base(self, path: Path) -> None:
-        choices = "lr, weight_decay, betas, eps, warmup, decay, clip_norm"
+        choices = "name, lr, weight_decay, betas, eps, momentum, warmup, decay, clip_norm, groups"
         message = f"optim.warmpu: unknown key 'warmpu'; choices: {choices}. Did you mean warmup?"
         assert refusal(edited(path, arms={"a": {"optim": {"warmpu": 1}}})) == f"{path}: arms.a: {message}"
         assert refusal(edited_base(path, optim={"warmpu": 1})) == f"{path}: arms.frozen: {message}"

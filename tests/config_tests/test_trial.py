@@ -191,6 +191,43 @@ def test_views_that_are_not_used_leave_the_id() -> None:
     assert config.model_dump(mode="json")["loop"]["augment"] == TRIAL["loop"]["augment"]
 
 
+@pytest.mark.parametrize(
+    "path, default, other",
+    [
+        (("optim", "name"), "adamw", "sgd"),
+        (("optim", "momentum"), 0.9, None),
+        (("optim", "groups"), {}, {"head": {"lr": 0.5}}),
+        (("loop", "accumulate"), 1, 2),
+        (("loop", "label_smoothing"), 0.0, 0.1),
+        (("loop", "class_weights"), None, "balanced"),
+        (("loop", "class_weights"), None, {"good": 2}),
+    ],
+)
+def test_later_fields_are_kept_where_they_change_something(path: tuple[str, ...], default: Any, other: Any) -> None:
+    config = TrialConfig.model_validate(changed(path, default))
+    assert config.trial_id == TrialConfig.model_validate(TRIAL).trial_id
+    assert path[1] not in config.model_dump(mode="json")[path[0]]
+    if other is not None:
+        different = TrialConfig.model_validate(changed(path, other))
+        assert different.trial_id != config.trial_id
+        assert TrialConfig.model_validate(different.model_dump(mode="json", by_alias=True)) == different
+
+
+@pytest.mark.parametrize(
+    "optim, expected",
+    [
+        ({"name": "sgd", "betas": [0.8, 0.9]}, "betas has no effect with name: sgd; leave it out, or set name: adamw"),
+        ({"momentum": 0.5}, "momentum has no effect with name: adamw; leave it out, or set name: sgd"),
+        ({"name": "lion"}, "optim.name: Input should be 'adamw', 'sgd' or 'adafactor'"),
+        ({"groups": {"body": {"lr": 1}}}, "Input should be 'head', 'adapters' or 'encoder'"),
+    ],
+)
+def test_optimizers_that_cannot_be(optim: dict[str, Any], expected: str) -> None:
+    tree = copy.deepcopy(TRIAL)
+    tree["optim"] = optim
+    assert expected in refusal(tree)
+
+
 def test_a_view_seed_is_part_of_the_id_and_needs_views() -> None:
     views = changed(("loop", "augment", "views"), 4)
     seeded = copy.deepcopy(views)
@@ -273,7 +310,7 @@ def test_order_of_keys_does_not_matter_and_of_layers_does() -> None:
         (("train",), "none", ": Value error, train: none "),
         (("train",), "all", "train: Input should be 'none', 'head', 'adapters', 'adapters_and_head' or 'full'"),
         (("seed",), -1, "seed: Input should be greater than or equal to 0"),
-        (("optim", "momentum"), 0.9, "optim.momentum: Extra inputs are not permitted"),
+        (("optim", "nesterov"), 0.9, "optim.nesterov: Extra inputs are not permitted"),
     ],
 )  # fmt: skip
 def test_wrong_values_are_refused(path: tuple[str, ...], value: Any, message: str) -> None:

@@ -97,7 +97,8 @@ def test_collapse(path: list[int], expected: str) -> None:
 
 def test_predictions_stop_at_the_last_real_step() -> None:
     scores_BTV = torch.nn.functional.one_hot(torch.tensor([[1, 2, 1], [2, 2, 1]]), 4).double()
-    predicted = make_task().predict(scores_BTV, valid_steps(torch.tensor([3, 2]), 3))
+    batch = Batch(torch.zeros(2, 3, 4), torch.tensor([3, 2]), torch.zeros(2, 1), torch.tensor([1, 1]))
+    predicted = make_task().predict(scores_BTV, valid_steps(torch.tensor([3, 2]), 3), batch)
     assert predicted == ["aba", "b"]
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_speech import TinySpeech
-from tiny_text import TinyText
+from made_once import made_once
+from tiny_tasks import corpus_of, tiny_task
 
 from harness.backbones.blocks import valid_steps
 from harness.backbones.recipe import Recipe
 from harness.data.corpora.registry import load_corpus
-from harness.data.corpus import Corpus, Example
+from harness.data.corpus import Corpus, Example, TextExample
 from harness.errors import UserError
 from harness.metrics import METRICS, describe_metric
 from harness.tasks.inputs import INPUTS, Inputs
@@ -26,11 +26,13 @@ from harness.tasks.task import Item, WholeTask
 DIM, NUM_STEPS = 8, 40
 
 
-@pytest.fixture
-def corpora(tiny_text_files: TinyText, tiny_speech_files: TinySpeech) -> dict[str, Corpus]:
-    """A small corpus of each modality."""
-    files = {"text": tiny_text_files.corpus, "speech": tiny_speech_files.manifest}
-    return {modality: load_corpus(f"manifest:{file}") for modality, file in files.items()}
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Corpus]:
+    """A small corpus for each task."""
+    root = made_once(
+        tmp_path_factory, "task_corpora", lambda folder: [tiny_task(name, folder / name) for name in TASKS]
+    )
+    return {name: load_corpus(f"manifest:{corpus_of(name, root / name)}") for name in TASKS}
 
 
 class StepsInputs(Inputs):
@@ -45,9 +47,13 @@ class StepsInputs(Inputs):
     def prepare(self, examples: Sequence[Example]) -> list[torch.Tensor]:
         return [torch.zeros(NUM_STEPS, 2) for _ in examples]
 
+    def word_places(self, example: Example) -> list[int | None]:
+        assert isinstance(example, TextExample)
+        return [2 * number for number in range(len(example.words))]
+
 
 def task_and_items(name: str, corpora: dict[str, Corpus]) -> tuple[WholeTask, list[Item]]:
-    corpus = corpora[TASKS[name].reads]
+    corpus = corpora[name]
     task = TASKS[name](TASKS[name].outputs(corpus), StepsInputs())
     domain = next(iter(corpus.domains))
     return task, task.encode(corpus.split(domain, "train")[:6])
@@ -85,8 +91,8 @@ def test_right_answers_score_full_marks_and_read_well(name: str, corpora: dict[s
     scores = task.score(references, references)
     assert tuple(scores) == task.metrics
     assert all(isinstance(task.answer_text(reference, task.symbols), str) for reference in references)
-    examples = corpora[task.reads].split(next(iter(corpora[task.reads].domains)), "train")[:6]
-    assert references == [task.reference(example, task.outputs(corpora[task.reads])) for example in examples]
+    examples = corpora[name].split(next(iter(corpora[name].domains)), "train")[:6]
+    assert references == [task.reference(example, task.outputs(corpora[name])) for example in examples]
     assert all(example.shown for example in examples)
 
 
@@ -118,7 +124,7 @@ def test_the_loss_falls_along_its_gradient(name: str, corpora: dict[str, Corpus]
 def test_predictions_are_comparable_with_references(name: str, corpora: dict[str, Corpus]) -> None:
     task, items = task_and_items(name, corpora)
     scores, valid_BT = scores_of(task, len(items))
-    predictions = task.predict(scores, valid_BT)
+    predictions = task.predict(scores, valid_BT, task.collate(items, None))
     assert len(predictions) == len(items)
     assert {type(prediction) for prediction in predictions} == {type(items[0].reference)}
     assert task.score([item.reference for item in items], predictions).keys() == set(task.metrics)
@@ -146,7 +152,7 @@ def test_a_recipe_has_its_encoders_usual_task_or_names_one() -> None:
     assert recipe("speech", task="ctc").recipe_id == recipe("speech").recipe_id  # which it was before tasks had names
     assert recipe("speech", task="another").recipe_id != recipe("speech").recipe_id
     with pytest.raises(
-        UserError, match=r"^recipe r: task: no task 'another'; choices: text_classification, ctc"
+        UserError, match=r"^recipe r: task: no task 'another'; choices: text_classification, text_"
     ) as told:
         task_of_recipe(recipe("text", task="another"))
     assert "\n" not in str(told.value)

@@ -62,7 +62,11 @@ def test_loss_is_the_mean_cross_entropy() -> None:
 
 
 def test_the_highest_score_is_predicted() -> None:
-    assert make_task().predict(torch.tensor([[0.1, 0.3, 0.2], [2.0, 1.0, 0.0]]), torch.ones(2, 1)) == [1, 0]
+    scores_BC, batch = (
+        torch.tensor([[0.1, 0.3, 0.2], [2.0, 1.0, 0.0]]),
+        make_task().collate(make_task().encode([example("a")] * 2), None),
+    )
+    assert make_task().predict(scores_BC, torch.ones(2, 1), batch) == [1, 0]
 
 
 def test_scores() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from harness.config.trial import OptimSettings
 from harness.errors import UserError
-from harness.training.optim import check_optim, lr_at, lr_scale, make_adamw, set_lr
+from harness.training.optim import check_optim, lr_at, lr_scale, make_optimizer, set_lr
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_adamw_is_its_formula() -> None:
     """Three steps by hand (Loshchilov & Hutter 2019, algorithm 2), decay included, on every kind of weight."""
     settings = OptimSettings(lr=0.1, weight_decay=0.2, betas=(0.8, 0.95), eps=1e-3)
     norm = nn.LayerNorm(3).double()  # a weight and a bias: both decay
-    optimizer = make_adamw(norm.parameters(), settings)
+    optimizer = make_optimizer(list(norm.named_parameters()), settings)
     expected = [parameter.detach().clone() for parameter in norm.parameters()]
     first = [torch.zeros(3, dtype=torch.float64) for _ in expected]
     second = [torch.zeros(3, dtype=torch.float64) for _ in expected]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from harness.adapters import InsertionPoint
 from harness.adapters.packed import reads_padding
 from harness.backbones.blocks import valid_steps
-from harness.backbones.encoders import Encoder, masked_mean
+from harness.backbones.encoders import Encoder
 from harness.backbones.model import ClassifierHead, TaskModel
 from harness.config.trial import TrialConfig
 from harness.training.adapting import chosen_places
@@ -35,7 +35,7 @@ class Cut:
         layer: the layer that it ends behind, from 0; -1 in front of them all, and the number of layers when all of the
             encoder is frozen.
         num_layers: of the encoder.
-        pooled: whether the mean over the real steps is part of the prefix (a classifier's head learns alone).
+        pooled: whether the pooling over the real steps is part of the prefix (a classifier's head learns alone).
     """
 
     layer: int
@@ -96,7 +96,9 @@ def find_cut(config: TrialConfig, model: TaskModel) -> Cut:
     """
     num_layers = model.encoder.num_layers
     if config.train == "head":
-        return Cut(num_layers, num_layers, pooled=isinstance(model.head, ClassifierHead))
+        # A pooling that learns with the head is no part of what stays the same.
+        pooled = isinstance(model.head, ClassifierHead) and not list(model.head.pool.parameters())
+        return Cut(num_layers, num_layers, pooled)
     lowest = min(place.layer - place.is_inside for place in chosen_places(model.encoder, config))
     return Cut(lowest, num_layers)
 
@@ -116,7 +118,7 @@ def _holds_points(modules: nn.ModuleList) -> bool:
 
 @torch.no_grad()
 def run_prefix(model: TaskModel, cut: Cut, inputs: Tensor, lengths_B: Tensor) -> Tensor:
-    """What reaches the cut: [B, T, D], or [B, 1, D] where the mean over the steps is part of the prefix.
+    """What reaches the cut: [B, T, D], or [B, 1, D] where the pooling over the steps is part of the prefix.
 
     Args:
         model: the base model, or one whose adapters all lie behind the cut; in eval mode.
@@ -125,7 +127,7 @@ def run_prefix(model: TaskModel, cut: Cut, inputs: Tensor, lengths_B: Tensor) ->
         lengths_B: their real steps.
     """
     x_BTD, valid_BT = model.encoder.forward_to(inputs, lengths_B, cut.layer)
-    return masked_mean(x_BTD, valid_BT)[:, None] if cut.pooled else x_BTD
+    return model.head.pool(x_BTD, valid_BT)[:, None] if cut.pooled else x_BTD
 
 
 @torch.no_grad()

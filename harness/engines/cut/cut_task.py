@@ -61,11 +61,13 @@ class CutTask(Task):
     def given(self, batch: Batch) -> tuple[Tensor, ...]:
         return self.task.given(batch)
 
-    def answers(self, model: TaskModel, hidden_BTD: Tensor, scores: Tensor, valid_BT: Tensor) -> list[Any]:
-        return self.task.answers(model, hidden_BTD, scores, valid_BT)
+    def answers(
+        self, model: TaskModel, hidden_BTD: Tensor, scores: Tensor, valid_BT: Tensor, batch: Batch
+    ) -> list[Any]:
+        return self.task.answers(model, hidden_BTD, scores, valid_BT, batch)
 
-    def predict(self, scores: Tensor, valid_BT: Tensor) -> list[Any]:
-        return self.task.predict(scores, valid_BT)
+    def predict(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> list[Any]:
+        return self.task.predict(scores, valid_BT, batch)
 
     def score(self, references: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
         return self.task.score(references, predictions)

@@ -91,12 +91,12 @@ class PrefixPlan:
 def prefix_code() -> str:
     """SHA-256 over the source files that compute a prefix."""
     from harness.adapters import insertion, module_mixin
-    from harness.backbones import blocks, encoders, inspecting, pretrained, two_parts
+    from harness.backbones import blocks, encoders, inspecting, pooling, pretrained, two_parts
     from harness.data import spec_augment
     from harness.engines.cut import cut, slot_layers
     from harness.training import precision
 
-    of_model = [insertion, module_mixin, blocks, encoders, inspecting, pretrained, two_parts]
+    of_model = [insertion, module_mixin, blocks, encoders, inspecting, pooling, pretrained, two_parts]
     modules = [*of_model, spec_augment, precision, cut, slot_layers]
     state = hashlib.sha256(Path(__file__).read_bytes())
     for module in (*modules, inspect.getmodule(Item)):

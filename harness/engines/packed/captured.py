@@ -196,7 +196,7 @@ def _empty_inputs(pack: Pack, kind: StepKind) -> StepInputs:
     return StepInputs(
         x_RTD=rows.new_zeros((num_rows, kind.num_steps, pack.model.width), dtype=kind.dtype),
         lengths_R=whole.new_zeros(num_rows),
-        targets_RS=whole.new_zeros((num_rows, kind.num_targets)),
+        targets_RS=whole.new_zeros((num_rows, kind.num_targets), dtype=kind.target_dtype),
         target_lengths_R=whole.new_zeros(num_rows),
         values_KC=rows.new_zeros((kind.num_slots, OPTIONS + len(pack.kind.options) + num_layers)),
         noise_L=[] if kind.noise is None else [rows.new_zeros(noise_shape) for _ in range(num_layers)],

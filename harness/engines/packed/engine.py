@@ -31,7 +31,7 @@ class PackedEngine(Engine):
 
     def choose(self, config: TrialConfig, domains: Domains, model: TaskModel) -> tuple[Engine, str | None]:
         nearest, reason = self._cut.choose(config, domains, model)
-        if reason is None and (reason := why_not_packable(model, config.loop)) is None:
+        if reason is None and (reason := why_not_packable(model, config.loop, config.optim)) is None:
             if not self.prefixes.of(domains).mixes_rows(config):
                 return self, None
             reason = "the bits that the encoder gives for an item depend on the items beside it"

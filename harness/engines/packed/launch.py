@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.adapters.packed import PackedAdapter, PackedStrategy
 from harness.backbones.points import Place
 from harness.engines.cut.cut import Cut
+from harness.tasks.losses import LossOptions
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class PackKind:
     adapter: PackedAdapter | None
     strategy: PackedStrategy | None
     trains_head: bool
+    loss: LossOptions
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ class Pack:
 
     Attributes:
         rows_3RP: weights, exp_avg, exp_avg_sq; another tensor when rows were added.
+        task: what scores; `training_task` has the loss that the trials of this kind train with.
         captured: what runs the steps from static buffers; None where they run directly (on a CPU).
     """
 
@@ -46,6 +47,7 @@ class Pack:
     def __init__(self, kind: PackKind, fitting: Fitting) -> None:
         self.kind = kind
         self.task: Task = fitting.domains.plain_task
+        self.training_task = fitting.task
         frozen = fitting.domains.frozen_model(fitting.plan.loop)
         self.layout: Layout = layout_of(fitting.model)
         self.model = PackedModel(frozen, kind, self.layout)

@@ -13,21 +13,28 @@ from torch import nn
 
 from harness.adapters.packed import PackedAdapter, PackedStrategy, packed_adapter, packed_strategy
 from harness.backbones.model import TaskModel
-from harness.config.trial import LoopSettings
+from harness.config.trial import LoopSettings, OptimSettings
 from harness.engines.cut.cut import Cut, enabled_adapters
 from harness.engines.packed.launch import PackKind
 from harness.instantiate import target_of
+from harness.tasks.losses import LossOptions
 
 BFLOAT16_DEVICES = ("cuda",)  # elsewhere packs promise bits, and products of bfloat16 are not known to keep them
 
 
-def why_not_packable(model: TaskModel, loop: LoopSettings) -> str | None:
+def why_not_packable(model: TaskModel, loop: LoopSettings, optim: OptimSettings) -> str | None:
     """Why a trial cannot be part of a pack; None when it can.
 
     Args:
         model: adapted.
-        loop: the trial's settings.
+        loop, optim: the trial's settings.
     """
+    if optim.name != "adamw":
+        return f"optim.name: {optim.name}: a pack trains with AdamW"
+    if optim.groups:
+        return "optim.groups: a pack has one learning rate and one weight decay for all weights of a trial"
+    if loop.accumulate > 1:
+        return "loop.accumulate: a pack takes a step of the optimizer for each batch"
     device = loop.device.partition(":")[0]
     if loop.precision == "bfloat16" and device not in BFLOAT16_DEVICES:
         return f"loop.precision: bfloat16 on a {device}: the results may depend on how many trials share a step"
@@ -78,7 +85,7 @@ def _why_state(adapter: nn.Module) -> str | None:
     return None
 
 
-def pack_kind(model: TaskModel, backbone: str, loop: LoopSettings, cut: Cut) -> PackKind:
+def pack_kind(model: TaskModel, backbone: str, loop: LoopSettings, cut: Cut, loss: LossOptions) -> PackKind:
     """The kind of pack that a packable trial can be in.
 
     Args:
@@ -86,6 +93,7 @@ def pack_kind(model: TaskModel, backbone: str, loop: LoopSettings, cut: Cut) -> 
         backbone: its fingerprint.
         loop: the trial's settings.
         cut: of the trial.
+        loss: its task's options.
     """
     points, places = model.encoder.insertion_points, model.encoder.places_taken
     adapter, strategy = next(iter(_forms(model)), (None, None))
@@ -99,6 +107,7 @@ def pack_kind(model: TaskModel, backbone: str, loop: LoopSettings, cut: Cut) -> 
         adapter=adapter,
         strategy=strategy,
         trains_head=any(weight.requires_grad for weight in model.head.parameters()),
+        loss=loss,
     )
 
 

@@ -106,7 +106,8 @@ class PackScheduler:
 
     def _pack(self, fitting: Fitting) -> Pack:
         cut = self.prefixes.of(fitting.domains).cut(fitting.config)
-        kind = pack_kind(fitting.model, fitting.domains.backbone.fingerprint, fitting.plan.loop, cut)
+        loop, loss = fitting.plan.loop, fitting.task.loss_options
+        kind = pack_kind(fitting.model, fitting.domains.backbone.fingerprint, loop, cut, loss)
         if kind not in self._packs:
             pack = self._packs[kind] = Pack(kind, fitting)
             pack.captured = self.make_captured(pack)

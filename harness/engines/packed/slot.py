@@ -25,6 +25,7 @@ from harness.engines.cut.prefixes import Prefixes
 from harness.engines.packed.optimizer import RowStep
 from harness.engines.packed.packable import variant_of
 from harness.errors import TrialError
+from harness.metrics import Answer
 from harness.tasks.task import Evaluation, Item, evaluation_of
 from harness.training.engine import Fitting
 from harness.training.loop import Fit
@@ -126,7 +127,7 @@ class ScoreSet:
 class Scoring:
     """The predictions and the loss of one domain, as far as a slot has scored it."""
 
-    predictions: list[int | str]
+    predictions: list[Answer]
     total_loss: float = 0.0
 
 
@@ -277,7 +278,7 @@ class Slot:
         self.task_sum += task_loss
         self.auxiliary_sum += auxiliary_loss
 
-    def take_scores(self, step: ScoreStep, predictions: Sequence[int | str], mean_loss: float) -> None:
+    def take_scores(self, step: ScoreStep, predictions: Sequence[Answer], mean_loss: float) -> None:
         """Take a scored batch."""
         scoring, indices = self.scorings[step.domain], self.score_sets[step.domain].batches[step.number]
         scoring.total_loss += mean_loss * len(indices)

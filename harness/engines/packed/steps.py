@@ -42,6 +42,7 @@ class StepKind:
         num_steps: T.
         num_targets: S.
         dtype: of what reaches the cut.
+        target_dtype: of the targets.
         variant: of the slots' strategies, or None.
         noise: whether noise is drawn ("batch"), and for single rows ("row"); None where nothing is dropped.
         clips: whether any slot's gradients are clipped.
@@ -52,6 +53,7 @@ class StepKind:
     num_steps: int
     num_targets: int
     dtype: torch.dtype
+    target_dtype: torch.dtype
     variant: Hashable | None
     noise: str | None
     clips: bool
@@ -95,6 +97,7 @@ class HostStep:
             num_steps=num_steps,
             num_targets=max(step.targets_BS.shape[1] for step in self.steps),
             dtype=slots[0].items.store.plan.dtype,
+            target_dtype=self.steps[0].targets_BS.dtype,
             variant=common_variant(slots),
             noise=None if not is_noisy else "row" if "row" in self.drop_units else "batch",
             clips=any(step.settings.clip_norm is not None for step in self.row_steps),
@@ -222,7 +225,7 @@ def take_step(pack: Pack, kind: StepKind, inputs: StepInputs, rows_3KP: Tensor) 
     x_KBTD = inputs.x_RTD.reshape(*attended_KBT.shape, -1)
     with pack.autocast():
         scores, valid_BT = pack.model.forward(launch, x_KBTD, attended_KBT)
-        losses_KB = pack.task.loss_rows(scores, valid_BT, batch).reshape(kind.num_slots, -1)
+        losses_KB = pack.training_task.loss_rows(scores, valid_BT, batch).reshape(kind.num_slots, -1)
     real_KB = torch.arange(kind.num_rows, device=losses_KB.device) < launch.num_own_rows_K[:, None]
     # A padded row repeats the slot's first one, so that nothing in it is NaN that is not NaN there; it must not count.
     losses_K = torch.where(real_KB, losses_KB, 0.0).sum(1) / launch.num_own_rows_K
@@ -297,7 +300,7 @@ def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float
         items.target_lengths_N[indices].repeat(count),
     )
     losses = pack.task.loss_rows(scores, valid, batch).reshape(count, num_rows).mean(1).tolist()
-    predictions = pack.task.predict(scores, valid)
+    predictions = pack.task.predict(scores, valid, batch)
     return [(predictions[k * num_rows : (k + 1) * num_rows], losses[k]) for k in range(count)]
 
 
