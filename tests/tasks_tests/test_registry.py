@@ -24,6 +24,7 @@ from harness.tasks.registry import TASKS, find_task, name_of_task, task_of_recip
 from harness.tasks.task import Item, WholeTask
 
 DIM, NUM_STEPS = 8, 40
+WITH_HEAD = [name for name in TASKS if name != "seq2seq"]  # whose head is a pretrained decoder (test_seq2seq.py)
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +85,7 @@ def test_what_a_task_says_of_itself(name: str) -> None:
     assert item_metric is None or METRICS[item_metric].items is not None
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", WITH_HEAD)
 def test_right_answers_score_full_marks_and_read_well(name: str, corpora: dict[str, Corpus]) -> None:
     task, items = task_and_items(name, corpora)
     references = [item.reference for item in items]
@@ -96,7 +97,7 @@ def test_right_answers_score_full_marks_and_read_well(name: str, corpora: dict[s
     assert all(example.shown for example in examples)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", WITH_HEAD)
 def test_the_loss_is_the_mean_of_the_rows(name: str, corpora: dict[str, Corpus]) -> None:
     """Trials are packed by their rows; a task's own loss by rows is that of one row after another."""
     task, items = task_and_items(name, corpora)
@@ -109,7 +110,7 @@ def test_the_loss_is_the_mean_of_the_rows(name: str, corpora: dict[str, Corpus])
     assert torch.allclose(rows_B, one_by_one_B, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", WITH_HEAD)
 def test_the_loss_falls_along_its_gradient(name: str, corpora: dict[str, Corpus]) -> None:
     task, items = task_and_items(name, corpora)
     batch = task.collate(items, None)
@@ -120,7 +121,7 @@ def test_the_loss_falls_along_its_gradient(name: str, corpora: dict[str, Corpus]
     assert float(task.loss((scores - 0.1 * gradient).detach(), valid_BT, batch)) < float(loss.detach())
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", WITH_HEAD)
 def test_predictions_are_comparable_with_references(name: str, corpora: dict[str, Corpus]) -> None:
     task, items = task_and_items(name, corpora)
     scores, valid_BT = scores_of(task, len(items))
