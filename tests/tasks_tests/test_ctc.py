@@ -168,7 +168,7 @@ def test_the_blank_is_where_the_table_has_it() -> None:
     for loss in (task.loss, task.loss_rows):
         assert float(loss(scores_BTV, torch.ones(1, 4, dtype=torch.bool), batch)) == pytest.approx(expected, rel=1e-12)
     one_hot_BTV = torch.nn.functional.one_hot(torch.tensor([[1, 3], [1, 3]]), 5).double()
-    assert task.predict(one_hot_BTV, valid_steps(torch.tensor([2, 1]), 2)) == ["ab", "a"]
+    assert task.predict(one_hot_BTV, valid_steps(torch.tensor([2, 1]), 2), batch) == ["ab", "a"]
 
 
 def clips(**texts: tuple[str, ...]) -> Corpus:

@@ -79,7 +79,7 @@ def test_loss_and_answers_are_those_of_transformers(domains: Domains, model_fold
     hidden, valid = model.hidden(batch.inputs, batch.lengths)
     scores = model.head(hidden, valid, *task.given(batch))
     rows = task.loss_rows(scores, valid, batch)
-    answers = task.answers(model, hidden, scores, valid)
+    answers = task.answers(model, hidden, scores, valid, batch)
     for number, item in enumerate(items):
         window = torch.full((1, 16, 3000), float(item.inputs.max()) - 2.0)
         window[0, :, : len(item.inputs)] = item.inputs.T
