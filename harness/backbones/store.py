@@ -8,7 +8,6 @@ kept whole, with its settings.
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from harness.backbones.encoder_settings import (
     TextEncoderSettings,
 )
 from harness.backbones.encoders import Encoder, SpeechEncoder, TextEncoder
+from harness.backbones.facts import pretrain_command, read_facts, unreadable
 from harness.backbones.model import HeadMaker, TaskModel
 from harness.backbones.recipe import Recipe, backbone_directory
 from harness.data.symbol_table import SymbolTable
@@ -207,29 +207,25 @@ def load_backbone(recipe: Recipe, make_head: HeadMaker, asked: str | None = None
             that the folder's fingerprint was taken of.
     """
     directory = backbone_directory(recipe)
-    command = f"harness pretrain {asked or recipe.name}"
+    command = pretrain_command(recipe, asked)
     if recipe.train == "none":
         return _load_as_it_is(recipe, make_head)
-    if not (directory / "backbone.json").is_file():
-        raise UserError(f"backbone {recipe.name} ({recipe.recipe_id}) has no weights yet; run: {command}")
+    facts = read_facts(recipe, asked)
+    symbols, expected = facts["symbols"], facts["fingerprint"]
     try:
-        facts = json.loads((directory / "backbone.json").read_text(encoding="utf-8"))
-        symbols, expected = tuple(facts["symbols"]), str(facts["fingerprint"])
-        if "symbol_table" in facts:
-            symbols = SymbolTable(symbols, **facts["symbol_table"])
         weights = load_file(directory / "weights.safetensors")
         tokenizer = _load_tokenizer(recipe, directory)
     except UserError:
         raise  # of a pretrained encoder's own files: training the backbone again would not mend them
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-        raise _unreadable(directory, command, error) from error
+        raise unreadable(directory, command, error) from error
     vocab_size = tokenizer.get_vocab_size() if tokenizer else 0
     files = encoder_files(recipe) if keeps_encoder_files(recipe) else None
     model = build_model(recipe, make_head, symbols, vocab_size, seed=0, files=files)
     try:
         model.load_state_dict(weights, strict=recipe.train == "full")
     except RuntimeError as error:
-        raise _unreadable(directory, command, "its weights are not those of the recipe's model") from error
+        raise unreadable(directory, command, "its weights are not those of the recipe's model") from error
     model.eval()
     found = fingerprint_of(model)
     if found != expected:
@@ -287,11 +283,6 @@ def encoder_files(recipe: Recipe) -> Path:
 def _setting_files(recipe: Recipe) -> list[Path]:
     folder = encoder_files(recipe)
     return [folder / name for name in SETTING_FILES if (folder / name).is_file()]
-
-
-def _unreadable(directory: Path, command: str, cause: Exception | str) -> UserError:
-    reason = f"{cause!r}" if isinstance(cause, KeyError) else str(cause).partition("\n")[0]
-    return UserError(f"{directory}: unreadable backbone ({reason}); delete the folder and run: {command}")
 
 
 def _load_tokenizer(recipe: Recipe, directory: Path) -> Tokenizer | None:

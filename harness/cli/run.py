@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,7 +63,7 @@ def run(
     print(f"{loaded.name}: {len(trials)} trials{same}, {len(plan.reused)} finished, {len(plan.pending)} to train")
     if plan.outdated:
         print(plan.outdated)
-    tell_remarks(preflight(plan))
+    tell_data(preflight(plan).lines(quiet))
     with following(plan.store.path, tracker):
         with run_progress(plan.pending, quiet) as progress:
             report = run_experiment(plan, jobs, progress.hear, launcher)
@@ -70,10 +71,10 @@ def run(
     end_with(report.failures, 2 if report.user_error else 1)
 
 
-def tell_remarks(remarks: list[str]) -> None:
-    """Print what the user must know of the data before anything is trained; every table has it as a footnote too."""
-    for remark in remarks:
-        print(f"data: {remark}", flush=True)
+def tell_data(lines: Iterable[str]) -> None:
+    """Print what the data hold and what must be known of them, before anything is trained."""
+    for line in lines:
+        print(f"data: {line}", flush=True)
 
 
 def end_with(failures: list[str], code: int = 1) -> None:

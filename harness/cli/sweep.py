@@ -62,7 +62,7 @@ def sweep(
     add_user_code(loaded.experiment.path)
     plan = plan_sweep(loaded, results, jobs)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
-    print_plan(plan)
+    print_plan(plan, quiet=quiet)
     if outdated := describe_outdated(loaded, results):
         print(outdated)
     ask_before(plan, yes)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from harness.config.trial import DataSettings
 from harness.data.corpus import SPLITS, Corpus, Example, SpeechExample, TextExample
@@ -12,11 +13,38 @@ NAMED = 6  # so many classes are counted by name
 WORDS = {"train": "training", "valid": "validation", "test": "test"}
 
 
+@dataclass
+class ToldOfData:
+    """What a launch says of its data before it begins, each line once.
+
+    Attributes:
+        described: what each domain holds, which may be left unsaid.
+        remarks: what was left out or noticed in a file of the user's own, which may not.
+    """
+
+    described: dict[str, None] = field(default_factory=dict)
+    remarks: dict[str, None] = field(default_factory=dict)
+
+    def add(self, described: Iterable[str], remarks: Iterable[str]) -> None:
+        """Take some more lines."""
+        self.described |= dict.fromkeys(described)
+        self.remarks |= dict.fromkeys(remarks)
+
+    def lines(self, quiet: bool = False) -> tuple[str, ...]:
+        """All that is said, or what must be."""
+        return (*(() if quiet else self.described), *self.remarks)
+
+
 def describe_data(corpus: Corpus, data: DataSettings) -> list[str]:
     """A line for the target and for each source domain of some trials."""
     drawn = "" if data.train_limit is None else f"; each seed trains on {data.train_limit}"
     target = f"{data.target} (target): {describe_domain(corpus, data.target)}{drawn}"
-    return [target, *(f"{name} (source): {describe_domain(corpus, name)}" for name in data.source)]
+    return [target, *describe_domains(corpus, data.source)]
+
+
+def describe_domains(corpus: Corpus, domains: Iterable[str]) -> list[str]:
+    """A line for each source domain; raises DataError where there is no such domain."""
+    return [f"{name} (source): {describe_domain(corpus, name)}" for name in domains]
 
 
 def describe_domain(corpus: Corpus, domain: str) -> str:

@@ -13,6 +13,8 @@ from harness.config.design import describe_design
 from harness.config.execution import PLAIN, Execution
 from harness.config.experiment import Experiment, PlannedTrial
 from harness.config.trial import CONFIG_VERSION, describe_old, trial_id_of
+from harness.data.describe import ToldOfData, describe_data
+from harness.data.loaded import LoadedCorpora
 from harness.errors import UserError
 from harness.launch.events import Done, Failed, TrialEvent
 from harness.launch.launcher import launch
@@ -24,6 +26,7 @@ from harness.records.launches import declare_launch
 from harness.records.schema import Manifest, Summary
 from harness.records.store import RecordStore
 from harness.records.trial_run import TrialRun
+from harness.tasks.fitting import check_fits
 
 if TYPE_CHECKING:  # torch is loaded only when there is something to train
     from harness.training.resources import Resources
@@ -127,25 +130,27 @@ def manifest_of(experiment: Experiment) -> Manifest:
     )
 
 
-def preflight(plan: RunPlan, resources: Resources | None = None) -> list[str]:
+def preflight(plan: RunPlan, resources: Resources | None = None) -> ToldOfData:
     """Check everything that can be wrong before anything is trained: data, audio, backbones, layers, adapters.
 
     Args:
         resources: for a caller that goes on to use what is loaded here.
 
-    Returns what the user must know of the data: what was left out, and what was noticed in a file of their own.
+    Returns what the data hold, and what the user must know of them.
 
     Raises:
         UserError: one line about the first problem.
     """
+    told = ToldOfData()
     if not plan.pending:
-        return []
+        return told
+    corpora = LoadedCorpora() if resources is None else resources.corpora
+    check_run_fits(plan, corpora)
     from harness.training.resources import Resources
     from harness.training.trial import Trial
 
-    resources = resources or Resources()
+    resources = resources or Resources(corpora=corpora)
     checked: set[str] = set()
-    remarks: dict[str, None] = {}
     for task in plan.pending:
         config = task.config
         known = config.model_copy(update={"seed": 0}).trial_id  # seeds change nothing that is checked here
@@ -157,10 +162,15 @@ def preflight(plan: RunPlan, resources: Resources | None = None) -> list[str]:
         except UserError as error:
             raise UserError(f"{plan.experiment.path}: arm {task.run.arm}: {error}") from error
         domains, names = resources.domains(config), (config.data.target, *config.data.source)
-        of_data = (*domains.corpus.remarks(names), *domains.cut_notes(config.data), *domains.answer_notes(config.data))
-        remarks |= dict.fromkeys(of_data)
+        remarks = (*domains.corpus.remarks(names), *domains.cut_notes(config.data), *domains.answer_notes(config.data))
+        told.add(describe_data(domains.corpus, config.data), remarks)
     check_fingerprints(plan, resources)
-    return list(remarks)
+    return told
+
+
+def check_run_fits(plan: RunPlan, corpora: LoadedCorpora) -> None:
+    """Check, before torch is loaded, that each arm's corpus fits its backbone; raises UserError as `check_fits`."""
+    check_fits(((task.run.arm, task.config) for task in plan.pending), str(plan.experiment.path), corpora)
 
 
 def check_fingerprints(plan: RunPlan, resources: Resources) -> None:

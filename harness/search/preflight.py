@@ -10,44 +10,62 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.config.trial import TrialConfig
+from harness.data.describe import ToldOfData, describe_data
+from harness.data.loaded import LoadedCorpora
 from harness.errors import UserError
 from harness.records.search import Value
 from harness.search import space
 from harness.search.declaration import Arm, Sweep
+from harness.tasks.fitting import check_fits
 
 if TYPE_CHECKING:  # torch is loaded only when there is something to check
     from harness.training.resources import Resources
 
 
-def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> list[str]:
+def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> ToldOfData:
     """Check each arm's trial at the ends of its space, on training and validation data only.
 
     Args:
         resources: sealed ones, for a caller that goes on to use what is loaded here.
 
-    Returns what the user must know of the data: what was left out, and what was noticed in a file of their own.
+    Returns what the data hold, and what the user must know of them.
 
     Raises:
         UserError: one line about the first problem: `SWEEPFILE: arm NAME: ...`.
     """
+    corpora = LoadedCorpora(sealed=True) if resources is None else resources.corpora
+    check_sweep_fits(sweep, corpora)
     from harness.training.resources import Resources
     from harness.training.trial import Trial
 
-    resources = resources or Resources(sealed=True)
+    resources = resources or Resources(sealed=True, corpora=corpora)
     checked: set[str] = set()
-    remarks: dict[str, None] = {}
-    for arm in sweep.arms:
-        for config in ends(sweep, arm):
-            if config.trial_id in checked:
-                continue
-            checked.add(config.trial_id)
-            try:
-                Trial(config, resources).check()
-            except UserError as error:
-                raise UserError(f"{sweep.path}: arm {arm.name}: {error}") from error
-            domains, names = resources.domains(config), (config.data.target, *config.data.source)
-            remarks |= dict.fromkeys([*domains.corpus.remarks(names), *domains.answer_notes(config.data)])
-    return list(remarks)
+    told = ToldOfData()
+    for arm, config in _all_ends(sweep):
+        if config.trial_id in checked:
+            continue
+        checked.add(config.trial_id)
+        try:
+            Trial(config, resources).check()
+        except UserError as error:
+            raise UserError(f"{sweep.path}: arm {arm}: {error}") from error
+        domains, names = resources.domains(config), (config.data.target, *config.data.source)
+        remarks = (*domains.corpus.remarks(names), *domains.answer_notes(config.data))
+        told.add(describe_data(domains.corpus, config.data), remarks)
+    return told
+
+
+def check_sweep_fits(sweep: Sweep, corpora: LoadedCorpora) -> None:
+    """Check, before torch is loaded, that each arm's corpus fits its backbone; raises UserError as `check_fits`.
+
+    Args:
+        corpora: sealed ones, which keep what is read.
+    """
+    check_fits(_all_ends(sweep), str(sweep.path), corpora)
+
+
+def _all_ends(sweep: Sweep) -> list[tuple[str, TrialConfig]]:
+    return [(arm.name, config) for arm in sweep.arms for config in ends(sweep, arm)]
 
 
 def ends(sweep: Sweep, arm: Arm) -> Iterator[TrialConfig]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,11 @@ from harness.config.experiment import Experiment, PlannedTrial
 from harness.config.rows import RowId
 from harness.config.sweep import Parameter
 from harness.config.trial import TrialConfig
+from harness.data.describe import ToldOfData
+from harness.data.loaded import LoadedCorpora
 from harness.engines.prices import Price, PriceMeter, Prices, RecordedPrices, disk_mb
 from harness.errors import UserError
-from harness.launch.run_experiment import plan_run, preflight
+from harness.launch.run_experiment import check_run_fits, plan_run, preflight
 from harness.launch.task import RETRIED_REASONS
 from harness.records.frozen import read_frozen
 from harness.records.search import SearchPoint, Value
@@ -28,7 +30,7 @@ from harness.records.store import RecordStore, TrialFolder
 from harness.search import reach, space
 from harness.search.arm_search import search_folder
 from harness.search.declaration import Arm, Sweep, plan_confirm
-from harness.search.preflight import preflight_sweep
+from harness.search.preflight import check_sweep_fits, preflight_sweep
 from harness.search.stored_study import read_study
 from harness.sweep.searched import ENDED, is_kept, is_search_of, points_by_arm, study_place
 
@@ -99,8 +101,8 @@ class SweepPlan:
     path: Path
     arms: tuple[ArmPlan, ...]
     num_jobs: int
-    remarks: tuple[str, ...] = ()
-    """What was noticed in the data, and left out of it."""
+    data: ToldOfData = field(default_factory=ToldOfData)
+    """What the data hold, and what was noticed in it and left out of it."""
     search_remarks: tuple[str, ...] = ()
     """What the budget does not let samplers and pruners do (harness.search.reach)."""
 
@@ -161,11 +163,13 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
         _count_arm(sweep, arm, points.get(arm.name, []), confirm[arm.name], frozen is not None, results)
         for arm in sweep.arms
     ]
-    remarks: list[str] = []
+    told = ToldOfData()
     if any(arm.is_left for arm in arms):
         RecordStore(results, sweep.name).check_place()
-        resources = _load(sealed=True)
-        remarks = preflight_sweep(sweep, resources)
+        corpora = LoadedCorpora(sealed=True)
+        check_sweep_fits(sweep, corpora)
+        resources = _load(corpora)
+        told = preflight_sweep(sweep, resources)
         prices = _prices(results, (sweep.name, sweep.experiment.name), resources)
         for number, arm in enumerate(sweep.arms):
             trial = sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0])
@@ -173,7 +177,7 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
             known = None if begun is None else Execution.model_validate(begun)
             arms[number] = _price_arm(arms[number], trial, prices, f"{sweep.path}: arm {arm.name}", known)
     counts = {arm.name: config.budget.trials for arm in sweep.searched if config.budget.trials is not None}
-    return SweepPlan(sweep.name, sweep.path, tuple(arms), num_jobs, tuple(remarks), tuple(reach.remarks(sweep, counts)))
+    return SweepPlan(sweep.name, sweep.path, tuple(arms), num_jobs, told, tuple(reach.remarks(sweep, counts)))
 
 
 def plan_experiment(experiment: Experiment, trials: Sequence[PlannedTrial], results: Path, num_jobs: int) -> SweepPlan:
@@ -190,15 +194,17 @@ def plan_experiment(experiment: Experiment, trials: Sequence[PlannedTrial], resu
         ArmPlan(name, "", Count(), Count(), _count_records(store, found), 1, found[0].loop.epochs)
         for name, found in configs.items()
     ]
-    remarks: list[str] = []
+    told = ToldOfData()
     if any(arm.is_left for arm in arms):
-        resources = _load(sealed=False)
-        remarks = preflight(plan_run(experiment, trials, results), resources)
+        planned, corpora = plan_run(experiment, trials, results), LoadedCorpora()
+        check_run_fits(planned, corpora)
+        resources = _load(corpora)
+        told = preflight(planned, resources)
         prices = _prices(results, (experiment.name,), resources)
         arms = [
             _price_arm(arm, configs[arm.name][0], prices, f"{experiment.path}: arm {arm.name}", None) for arm in arms
         ]
-    return SweepPlan(experiment.name, experiment.path, tuple(arms), num_jobs, tuple(remarks))
+    return SweepPlan(experiment.name, experiment.path, tuple(arms), num_jobs, told)
 
 
 def _count_arm(
@@ -236,11 +242,11 @@ def _price_arm(arm: ArmPlan, config: TrialConfig, prices: Prices, where: str, kn
     return replace(arm, price=price, speed=speed, search=search)
 
 
-def _load(sealed: bool) -> Resources:
+def _load(corpora: LoadedCorpora) -> Resources:
     """What checks and probes share, so that a corpus is read and encoded once."""
     from harness.training.resources import Resources  # it loads torch
 
-    return Resources(sealed=sealed)
+    return Resources(corpora.sealed, corpora)
 
 
 def _prices(results: Path, names: tuple[str, ...], resources: Resources) -> Prices:

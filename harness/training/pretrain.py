@@ -16,6 +16,7 @@ from harness.backbones.store import Backbone, build_model, decoder_tokenizer, pr
 from harness.config.trial import CONFIG_VERSION
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus
+from harness.data.describe import ToldOfData, describe_domains
 from harness.errors import UserError
 from harness.records.provenance import package_versions
 from harness.seeding import derive_seed
@@ -32,7 +33,12 @@ UNKNOWN = "[UNK]"
 SEPARATOR = "[SEP]"  # between the two texts of a pair
 
 
-def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite: bool = False) -> Path:
+def pretrain(
+    recipe: Recipe,
+    report: Callable[[dict[str, Any]], None],
+    overwrite: bool = False,
+    tell: Callable[[ToldOfData], None] = lambda told: None,
+) -> Path:
     """Train and save the recipe's backbone; returns its folder. Does nothing when it is there already.
 
     Training goes on from its checkpoint after a kill. Validation scores (mean over the source domains) choose the
@@ -53,6 +59,9 @@ def pretrain(recipe: Recipe, report: Callable[[dict[str, Any]], None], overwrite
     check_optim(recipe.optim, dtype_of(recipe.loop))
     torch.set_num_threads(recipe.loop.threads)
     corpus = load_corpus(recipe.data.corpus, normaliser=recipe.text.normaliser_name, **recipe.data.options)
+    told = ToldOfData()
+    told.add(describe_domains(corpus, recipe.data.domains), corpus.remarks(recipe.data.domains))
+    tell(told)
     tokenizer = make_tokenizer(recipe, corpus)
     vocab_size = tokenizer.get_vocab_size() if tokenizer is not None else 0
     task = task_of_recipe(recipe)

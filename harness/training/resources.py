@@ -15,14 +15,11 @@ from torch import Tensor
 from harness.backbones.model import TaskModel
 from harness.backbones.recipe import load_recipe
 from harness.backbones.store import Backbone, load_backbone
-from harness.config.base import content_hash
-from harness.config.places import folder_of
 from harness.config.trial import AugmentSettings, DataSettings, LoopSettings, TrialConfig
-from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus, Example, Split, limit_valid
+from harness.data.loaded import LoadedCorpora
 from harness.data.samples import (
     data_notes,
-    sealed_corpus,
     test_examples,
     train_sample,
     training_pool,
@@ -184,22 +181,18 @@ class Resources:
 
     Args:
         sealed: for the search: corpora come without their test examples.
+        corpora: those that were read already, sealed alike.
     """
 
-    def __init__(self, sealed: bool = False) -> None:
+    def __init__(self, sealed: bool = False, corpora: LoadedCorpora | None = None) -> None:
         self.sealed = sealed
-        self._corpora: dict[str, Corpus] = {}
+        self.corpora = corpora or LoadedCorpora(sealed)
         self._backbones: dict[str, Backbone] = {}
         self._domains: dict[tuple[str, str, str, str], Domains] = {}
 
     def corpus(self, data: DataSettings, normaliser: str) -> Corpus:
         """The corpus of some trials, with normalised transcripts; sealed, without all that is test data for them."""
-        more = (data.target, data.pool_size) if self.sealed and data.test != "split" else ()
-        key = content_hash([data.corpus, data.options, str(folder_of(data.corpus)), normaliser, *more])
-        if key not in self._corpora:
-            corpus = load_corpus(data.corpus, normaliser=normaliser, **data.options)
-            self._corpora[key] = sealed_corpus(corpus, data) if self.sealed else corpus
-        return self._corpora[key]
+        return self.corpora.corpus(data, normaliser)
 
     def backbone(self, recipe_name: str) -> Backbone:
         recipe = load_recipe(recipe_name)

@@ -22,6 +22,7 @@ from harness.data.samples import test_examples
 from harness.errors import UserError, no_exits
 from harness.metrics import constrained_score, forgetting
 from harness.records.predictions import PredictedItem, group_digest
+from harness.tasks.fitting import check_domains
 from harness.tasks.task import Evaluation, Item
 from harness.training.adapting import Adapted, adapt, check_reached
 from harness.training.base_check import BaseCheck
@@ -135,14 +136,7 @@ class Trial:
         check_device(self.config.loop.device)
         check_optim(self.config.optim, self.dtype)
         data, recipe = self.config.data, self.domains.backbone.recipe
-        foreign = [name for name in data.source if name not in recipe.data.domains]
-        if foreign:
-            raise UserError(
-                f"data.source: backbone {recipe.name} was not trained on {foreign[0]!r}; "
-                f"choices: {', '.join(recipe.data.domains)}"
-            )
-        if data.target in recipe.data.domains:
-            raise UserError(f"data.target: backbone {recipe.name} was already trained on {data.target!r}; name another")
+        check_domains(recipe, data)
         task = self.domains.task(self.config.loop.augment)
         for name in (data.target, *data.source):
             task.check_domain(self.domains.corpus, name)

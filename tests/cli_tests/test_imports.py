@@ -23,8 +23,8 @@ finally:
 """
 
 
-def loaded_by(*arguments: str, cwd: Path) -> set[str]:
-    """The top-level modules that are loaded when a command ends well."""
+def loaded_by(*arguments: str, cwd: Path, code: int = 0) -> set[str]:
+    """The top-level modules that are loaded when a command ends with an exit code."""
     result = subprocess.run(
         [sys.executable, "-c", CODE, *arguments],
         cwd=cwd,
@@ -33,9 +33,10 @@ def loaded_by(*arguments: str, cwd: Path) -> set[str]:
         text=True,
         timeout=60,
     )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout
-    (line,) = result.stderr.splitlines()
+    assert result.returncode == code, result.stderr
+    assert result.stdout or code
+    line = result.stderr.splitlines()[-1]
+    assert len(result.stderr.splitlines()) == (1 if code == 0 else 2), "a failed command says one line more"
     return set(line.removeprefix("LOADED ").split())
 
 
@@ -48,6 +49,18 @@ def test_a_table_loads_no_torch(tmp_path: Path, format: str) -> None:
     loaded = loaded_by("table", "mine", "--format", format, cwd=tmp_path)
     assert "harness" in loaded
     assert loaded & (HEAVY | {"pandas", "scipy", "optuna", "matplotlib"}) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_corpus_that_does_not_fit_is_refused_before_torch_is_loaded(tmp_path: Path, command: str) -> None:
+    (tmp_path / "s.csv").write_text("domain,text,label\na,one,x\nmovie,two,y\n", encoding="utf-8")
+    (tmp_path / "e.yaml").write_text(
+        "name: e\nbase: {data: {corpus: 'manifest:s.csv', source: [movie], target: a}, backbone: {recipe: text_small}, "
+        "train: head}\narms: {head: {}}\nseeds: [0]\n",
+        encoding="utf-8",
+    )
+    assert loaded_by(command, "e.yaml", cwd=tmp_path, code=2) & HEAVY == set()
 
 
 @pytest.mark.slow

@@ -39,14 +39,15 @@ def test_run_prints_progress_and_the_table(cli: Cli, short: Path, tmp_path: Path
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
     assert lines[0] == "tiny_strategies: 6 trials (5 distinct), 0 finished, 5 to train"
+    assert [line.partition(")")[0] for line in lines[1:3]] == ["data: away (target", "data: home (source"]
     titles = [f"{arm}/seed{seed}" for arm in ARMS for seed in (0, 1) if (arm, seed) != ("frozen", 1)]
-    for number, (line, title) in enumerate(zip(lines[1:6], titles, strict=True), start=1):
+    for number, (line, title) in enumerate(zip(lines[3:8], titles, strict=True), start=1):
         assert line.startswith(f"[{number}/5] {title}: target_macro_f1 ")
         assert re.search(r"about \d+ s left$", line)
     assert [row.split("|")[0] for row in rows(result)] == list(ARMS)
     assert len(summaries(tmp_path / "results" / "tiny_strategies")) == 5
     # the same table, from the records alone, and kept beside them
-    assert cli("table", "tiny_strategies").out == "\n".join(lines[6:]) + "\n"
+    assert cli("table", "tiny_strategies").out == "\n".join(lines[8:]) + "\n"
     kept = tmp_path / "results" / "tiny_strategies" / "table.md"
     assert kept.read_text(encoding="utf-8") == cli("table", "tiny_strategies", "--format", "md").out
 
@@ -78,7 +79,11 @@ def test_what_is_left_out_of_the_data_is_said_everywhere(cli: Cli, tiny_text_fil
     planned = " ".join(cli("plan", path).out.split())
     assert all(f"data: {remark}" in planned for remark in remarks)
     result = cli("run", path, "--arm", "frozen", "--seed", "0")
-    assert result.out.splitlines()[1:4] == [f"data: {remark}" for remark in remarks], "before anything is trained"
+    said = [line.removeprefix("data: ") for line in result.out.splitlines()[1:6]]  # before anything is trained
+    assert said[0].startswith("away (target): ") and said[1].startswith("home (source): ")
+    assert said[2:] == remarks
+    quiet = cli("run", path, "--arm", "head_only", "--seed", "0", "loop.epochs=1", "--quiet").out.splitlines()
+    assert [line.removeprefix("data: ") for line in quiet[1:4]] == remarks, "what must be known is said all the same"
     assert cli("verify", "tiny_strategies").code == 0
     assert cli("report", "tiny_strategies").code == 0
     folder = tmp_path / "results" / "tiny_strategies"

@@ -16,8 +16,8 @@ ASK_S = 3600  # a longer sweep is not started without asking
 COSTS = ("one training", "in all", "memory (MB)", "weights that learn")
 
 
-def print_plan(plan: SweepPlan, console: Console | None = None) -> None:
-    """Print; in a pipe the table is as wide as it needs to be."""
+def print_plan(plan: SweepPlan, console: Console | None = None, quiet: bool = False) -> None:
+    """Print; in a pipe the table is as wide as it needs to be. Quietly, what the data hold is left out."""
     console = open_console(console)
     is_sweep = any(arm.searches for arm in plan.arms)
     counts = ("searches", "search (trials)", "race (trainings)", "confirm (trainings)") if is_sweep else ("trainings",)
@@ -28,7 +28,7 @@ def print_plan(plan: SweepPlan, console: Console | None = None) -> None:
     console.print(make_grid(("arm", *counts, *COSTS, "priced by"), rows, f"Plan of {plan.name}", right=COSTS))
     noticed = [
         *(f"search: {remark}" for remark in plan.search_remarks),
-        *(f"data: {remark}" for remark in plan.remarks),
+        *(f"data: {remark}" for remark in plan.data.lines(quiet)),
     ]
     for line in (*total_lines(plan), *noticed):
         console.print(f"  {escape(line)}", highlight=False)
