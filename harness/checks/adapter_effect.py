@@ -41,9 +41,9 @@ class Effect:
 
     Attributes:
         num_items: inputs that were tried.
-        largest: the largest difference of a score, with all adapters on and off.
+        largest: the largest difference of a number that the head reads, with all adapters on and off.
         by_point: insertion point -> the same, with the adapter there alone.
-        is_restored: whether the scores with all adapters off are the base model's, bit for bit.
+        is_restored: whether the output with all adapters off is the base model's, bit for bit.
     """
 
     num_items: int
@@ -57,18 +57,18 @@ class Effect:
         lines = [
             f"{name}: the adapter there changes nothing"
             if change == 0.0
-            else f"{name}: the adapter there gives scores that are not finite"
+            else f"{name}: the adapter there gives an output that is not finite"
             for name, change in self.by_point.items()
             if change == 0.0 or not math.isfinite(change)
         ]
         if self.largest == 0.0 or not math.isfinite(self.largest):
-            lines.append(f"all adapters together change the scores by {self.largest}")
-        return lines if self.is_restored else [*lines, "with all adapters off, the scores are not the base model's"]
+            lines.append(f"all adapters together change the output by {self.largest}")
+        return lines if self.is_restored else [*lines, "with all adapters off, the output is not the base model's"]
 
 
 @torch.no_grad()
 def measure_effect(base: TaskModel, adapted: Adapted, inputs: Inputs) -> Effect:
-    """Compare the scores of a model with its adapters on and off.
+    """Compare what the head of a model reads with the adapters on and off.
 
     Args:
         base: the model without adapters, in eval mode.
@@ -76,16 +76,22 @@ def measure_effect(base: TaskModel, adapted: Adapted, inputs: Inputs) -> Effect:
         inputs: [B, T, ...], and lengths [B].
     """
     model = adapted.model.eval()
-    expected = base(*inputs)[0]
-    changed = _difference(model(*inputs)[0], expected)
+    expected = _real_output(base, inputs)
+    changed = _difference(_real_output(model, inputs), expected)
     points, alone = model.encoder.insertion_points, {}
     with adapted.switched_off():
-        is_restored = torch.equal(model(*inputs)[0], expected)
+        is_restored = torch.equal(_real_output(model, inputs), expected)
         for name in adapted.adapters:
             points[name].set_enabled_adapters(ADAPTER_NAME, enabled=True)
-            alone[name] = _difference(model(*inputs)[0], expected)
+            alone[name] = _difference(_real_output(model, inputs), expected)
             points[name].set_enabled_adapters(ADAPTER_NAME, enabled=False)
     return Effect(len(inputs[1]), changed, alone, is_restored)
+
+
+def _real_output(model: TaskModel, inputs: Inputs) -> Tensor:
+    """What a model's head reads, of the steps that are no padding, [N, D]."""
+    hidden_BTD, valid_BT = model.hidden(*inputs)
+    return hidden_BTD[valid_BT]
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:
