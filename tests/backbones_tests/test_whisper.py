@@ -162,7 +162,8 @@ def test_settings_that_are_missing_or_foreign_are_one_line(tmp_path: Path) -> No
     with pytest.raises(DataError, match="cannot be read: No such file"):
         ModelFeatures.of_folder(tmp_path, 0.3)
     path = tmp_path / "preprocessor_config.json"
-    for content, told in (('{"feature_extractor_type": "os.system"}', "'os.system'"), ("[1]", "no mapping"), ("{", "read")):
+    foreign = '{"feature_extractor_type": "os.system"}'
+    for content, told in ((foreign, "'os.system'"), ("[1]", "no mapping"), ("{", "read")):
         path.write_text(content)
         with pytest.raises(DataError, match=told):
             ModelFeatures.of_folder(tmp_path, 0.3)
