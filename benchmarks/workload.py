@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.backbones.pretrained import model_directory
 from harness.backbones.encoder_settings import PretrainedEncoderSettings
+from harness.backbones.pretrained import model_directory
 from harness.config.experiment import resolve_trial
 from harness.config.trial import TrialConfig
 from harness.search.sweep_files import load_sweep
