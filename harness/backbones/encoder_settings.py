@@ -69,7 +69,7 @@ class SpeechEncoderSettings(Settings):
 
 
 class PretrainedEncoderSettings(Settings):
-    """A text encoder that transformers loads from disk, never from a hub."""
+    """A text encoder that transformers loads from disk."""
 
     reads: ClassVar[Modality] = "text"
     usual_task: ClassVar[str] = "text_classification"
@@ -86,7 +86,7 @@ class PretrainedEncoderSettings(Settings):
 
 
 class SpeechModelSettings(Settings):
-    """A speech encoder that transformers loads from disk, never from a hub."""
+    """A speech encoder that transformers loads from disk: wav2vec2 and its kin, Whisper, Moonshine, Parakeet ..."""
 
     reads: ClassVar[Modality] = "speech"
     usual_task: ClassVar[str] = "ctc"

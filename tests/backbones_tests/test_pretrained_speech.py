@@ -240,9 +240,7 @@ def test_points_inside_the_layers_are_found(kind: str, folders: dict[str, Path])
     plain = encoder(inputs.float(), lengths_B)[0]
     assert len(encoder.places("after_feed_forward")) == encoder.num_layers
     if kind in SQUEEZED:
-        with pytest.raises(
-            UserError, match=r"^backbone\.points: towards_head: the layers of SEWD?Model have fewer steps"
-        ):
+        with pytest.raises(UserError, match=r"^backbone\.points: towards_head: .* have fewer steps"):
             encoder.places("towards_head")
         return
     encoder.put_points(encoder.places("towards_head"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.cache import RECORD_NAME, data_cache
+from harness.data import CORPORA, is_fetched
 
 from .blocks import blocks_of
 from .following import ROOT, corpora_fetched_by, follow_page, pages
@@ -21,7 +21,7 @@ MOST_SKIPPED = 8  # blocks that no test runs, over all pages
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT).with_suffix("")))
 def test_page_can_be_followed(page: Path, tmp_path: Path) -> None:
     for corpus in corpora_fetched_by(blocks_of(page)):
-        if not (data_cache() / corpus / RECORD_NAME).is_file():
+        if corpus in CORPORA and not is_fetched(corpus):
             pytest.skip(f"the corpus {corpus} is not fetched here (harness data fetch {corpus})")
     follow_page(page, tmp_path)
 

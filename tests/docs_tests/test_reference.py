@@ -17,15 +17,26 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 _LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
 
-@pytest.fixture(scope="module")
-def generate() -> ModuleType:
-    """docs/generate.py."""
-    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+def program(name: str) -> ModuleType:
+    """A program in docs."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    """docs/generate.py."""
+    return program("generate")
+
+
+@pytest.mark.slow
+def test_the_page_of_pretrained_models_is_what_they_do() -> None:
+    models = program("generate_models")
+    assert models.build_page() == models.PAGE.read_text(encoding="utf-8"), "python docs/generate_models.py writes it"
 
 
 def test_generated_files_are_up_to_date(generate: ModuleType) -> None:

@@ -91,13 +91,24 @@ class PrefixPlan:
 def prefix_code() -> str:
     """SHA-256 over the source files that compute a prefix."""
     from harness.adapters import insertion, module_mixin
-    from harness.backbones import blocks, encoders, inspecting, pooling, pretrained, two_parts
-    from harness.data import spec_augment
+    from harness.backbones import (
+        blocks,
+        encoders,
+        inspecting,
+        pooling,
+        pretrained,
+        pretrained_speech,
+        speech_families,
+        two_parts,
+        whisper,
+    )
+    from harness.data import model_features, spec_augment
     from harness.engines.cut import cut, slot_layers
     from harness.training import precision
 
     of_model = [insertion, module_mixin, blocks, encoders, inspecting, pooling, pretrained, two_parts]
-    modules = [*of_model, spec_augment, precision, cut, slot_layers]
+    of_speech = [pretrained_speech, speech_families, whisper, model_features]
+    modules = [*of_model, *of_speech, spec_augment, precision, cut, slot_layers]
     state = hashlib.sha256(Path(__file__).read_bytes())
     for module in (*modules, inspect.getmodule(Item)):
         state.update(Path(str(module.__file__)).read_bytes())  # type: ignore[union-attr]
