@@ -56,8 +56,12 @@ class Encoder(nn.Module, ABC):
 
     def tell_valid(self, valid_BT: Tensor) -> None:
         """Tell each insertion point which steps are real."""
-        for point in (*self._layer_points.values(), *(self._placed or {}).values()):
+        for point in self.points_told():
             point.valid_frames = valid_BT
+
+    def points_told(self) -> list[InsertionPoint]:
+        """The insertion points whose steps are the encoder's."""
+        return [*self._layer_points.values(), *(self._placed or {}).values()]
 
     @property
     def shares(self) -> LayerShares | None:

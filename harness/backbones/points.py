@@ -93,12 +93,13 @@ def find_places(seen: Sequence[SeenModule], layer_points: Sequence[str], dim: in
         UserError: a kind that this encoder does not have, a pattern that matches nothing, or a module that no adapter
             can be at.
     """
-    placed: dict[tuple[str, str], tuple[float, Place]] = {}
-    ends = {module.path: float(module.order) for module in seen}
+    placed: dict[tuple[str, str], tuple[tuple[int, int], Place]] = {}
+    ends = {module.path: module.order for module in seen}
     tops = _tops(seen)
     for item in items_of(points):
-        if item == BEHIND_LAYER:
-            found = [Place(name, n, "layer", tops[n].path, dim, dim) for n, name in enumerate(layer_points)]
+        if item == BEHIND_LAYER:  # those of a decoder come behind the layers
+            paths = [top.path for top in tops] + [""] * (len(layer_points) - len(tops))
+            found = [Place(name, n, "layer", paths[n], dim, dim) for n, name in enumerate(layer_points)]
         elif item == TOWARDS_HEAD:
             found = [Place(f"{item}.{n}", n, "head", tops[n].path, dim, dim) for n in range(len(tops))]
         elif item in PARTS:
@@ -106,9 +107,10 @@ def find_places(seen: Sequence[SeenModule], layer_points: Sequence[str], dim: in
         else:
             found = _matching(seen, item)
         for place in found:
-            when = ends[place.module] + (float("inf") if place.how == "head" else 0.0)
-            placed.setdefault((place.module, place.how), (when, place))
-    return tuple(place for _, place in sorted(placed.values(), key=lambda one: (one[0], one[1].layer)))
+            inside = (0, ends.get(place.module, 0))
+            when = (1, place.layer) if place.how == "head" else inside if place.module else (2, place.layer)
+            placed.setdefault((place.module or place.name, place.how), (when, place))
+    return tuple(place for _, place in sorted(placed.values(), key=lambda one: one[0]))
 
 
 def _tops(seen: Sequence[SeenModule]) -> list[SeenModule]:

@@ -113,9 +113,9 @@ class WindowedWhisperEncoder(WhisperEncoder):
         """The insertion points of the decoder, lowest layer first."""
         return tuple(cast(InsertionPoint, point) for point in self.points[self.num_own_layers :])
 
-    def tell_valid(self, valid_BT: Tensor) -> None:
-        for point in self.points[: self.num_own_layers]:  # the decoder's steps are others: the head tells them
-            cast(InsertionPoint, point).valid_frames = valid_BT
+    def points_told(self) -> list[InsertionPoint]:
+        decoder = {id(point) for point in self.decoder_points}  # its steps are others: the head tells them
+        return [point for point in super().points_told() if id(point) not in decoder]
 
     def output_lengths(self, lengths_B: Tensor) -> Tensor:
         return torch.full_like(lengths_B, self.model.max_source_positions)

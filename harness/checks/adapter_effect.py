@@ -16,6 +16,7 @@ from torch import Tensor
 from harness.adapters.registry import unregistered_targets
 from harness.backbones.model import TaskModel
 from harness.backbones.store import Backbone
+from harness.backbones.whisper_decoder import WhisperDecoderHead
 from harness.config.base import content_hash
 from harness.config.messages import validated
 from harness.config.trial import TrialConfig
@@ -89,9 +90,13 @@ def measure_effect(base: TaskModel, adapted: Adapted, inputs: Inputs) -> Effect:
 
 
 def _real_output(model: TaskModel, inputs: Inputs) -> Tensor:
-    """What a model's head reads, of the steps that are no padding, [N, D]."""
+    """What a model's head reads, of the steps that are no padding, [N, D]; the scores of a decoder that has points."""
     hidden_BTD, valid_BT = model.hidden(*inputs)
-    return hidden_BTD[valid_BT]
+    if not isinstance(model.head, WhisperDecoderHead):
+        return hidden_BTD[valid_BT]
+    tokens_BS = torch.zeros((len(hidden_BTD), NUM_ITEMS), dtype=torch.int64)
+    scores: Tensor = model.head(hidden_BTD, valid_BT, tokens_BS, torch.full((len(hidden_BTD),), NUM_ITEMS))
+    return scores
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:
