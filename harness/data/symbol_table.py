@@ -176,9 +176,12 @@ def read_symbol_table(path: Path, language: str | None = None) -> SymbolTable:
     if not content:
         raise DataError(f"{file}: expected a mapping of tokens to indices, or a tokenizer.json; it is empty")
     beside = _Beside(file)
-    if isinstance(content.get("model"), dict):
+    is_tokenizer = isinstance(content.get("model"), dict)
+    is_nested = not is_tokenizer and any(isinstance(value, dict) for value in content.values())
+    if language is not None and not is_nested:
+        raise DataError(f"{file}: it has one vocabulary for all languages; leave out text.language, {language!r}")
+    if is_tokenizer:
         return _of_tokenizer(file, content, beside)
-    is_nested = any(isinstance(value, dict) for value in content.values())
     found = _of_language(file, content, language or beside.language) if is_nested else content
     return _of_vocabulary(file, found, beside, {} if is_nested else beside.added)
 

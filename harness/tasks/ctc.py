@@ -35,6 +35,7 @@ class CtcTask(WholeTask):
     primary = "cer"
     needs = ("transcript",)
     columns = ("target_cer", "target_wer", "source_cer")
+    text_keys = ("alphabet", "normaliser", "language")
     why_not_captured = "torch reads the lengths for a CTC loss on the processor"
 
     def __init__(self, symbols: Sequence[str], inputs: Inputs, normaliser: Normaliser = LATIN28) -> None:
@@ -49,6 +50,8 @@ class CtcTask(WholeTask):
     @classmethod
     def symbols_of(cls, recipe: Recipe, corpus: Corpus) -> tuple[str, ...]:
         text = recipe.text
+        if text.language is not None and text.alphabet in (LATIN28.name, CHARACTERS):
+            raise UserError(f"recipe {recipe.name}: text.language: the alphabet {text.alphabet} is of no language")
         if text.alphabet == LATIN28.name:
             if text.normaliser_name != LATIN28.name:
                 raise UserError(

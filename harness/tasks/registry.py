@@ -41,7 +41,8 @@ def task_of_recipe(recipe: Recipe) -> type[WholeTask]:
     """The task that a backbone is made for.
 
     Raises:
-        UserError: the recipe names no task that there is, or one that cannot use what its encoder reads.
+        UserError: the recipe names no task that there is, or one that cannot use what its encoder reads, or a
+            key of `text` that the task does not heed.
     """
     task = find_task(recipe.task_name, f"recipe {recipe.name}: task")
     if task.reads != recipe.encoder.reads:
@@ -55,6 +56,14 @@ def task_of_recipe(recipe: Recipe) -> type[WholeTask]:
             f"recipe {recipe.name}: pooling: {recipe.pooling}: {recipe.task_name} answers each step, so nothing is "
             "pooled; leave pooling out"
         )
+    usual = type(recipe.text)()
+    for key in type(recipe.text).model_fields:
+        if key not in task.text_keys and getattr(recipe.text, key) != getattr(usual, key):
+            heeded = ", ".join(task.text_keys) or "none"
+            raise UserError(
+                f"recipe {recipe.name}: text.{key} changes nothing for the task {recipe.task_name}; keys that it "
+                f"heeds: {heeded}"
+            )
     return task
 
 

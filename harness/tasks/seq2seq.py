@@ -32,6 +32,7 @@ class Seq2SeqTask(WholeTask):
     primary = "wer"
     needs = ("transcript",)
     columns = ("target_wer", "target_cer", "source_wer")
+    text_keys = ("normaliser",)
     why_not_captured = "a decoder's targets differ in length from step to step"
 
     def __init__(self, symbols: Sequence[str], inputs: Inputs, normaliser: Normaliser = LATIN28) -> None:

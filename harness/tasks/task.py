@@ -142,6 +142,7 @@ class WholeTask(Task):
         columns: the scores that a table shows by default.
         needs, lacks: what every example of a corpus must have, and must not have, by the names of its fields.
         pools: whether its head answers from one vector of a text or recording (Recipe.pooling).
+        text_keys: the keys of a recipe's `text` that it heeds.
 
     Args:
         symbols: the backbone's outputs: names of classes, or an alphabet.
@@ -153,6 +154,7 @@ class WholeTask(Task):
     needs: ClassVar[tuple[str, ...]] = ()
     lacks: ClassVar[tuple[str, ...]] = ()
     pools: ClassVar[bool] = False
+    text_keys: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, symbols: Sequence[str], inputs: Inputs) -> None:
         self.symbols = tuple(symbols)

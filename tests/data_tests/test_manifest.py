@@ -105,6 +105,14 @@ def test_speech_manifest_with_relative_paths_and_limits(tmp_path: Path, make_ton
         load_corpus("manifest", path, longest_s="long")
 
 
+def test_small_letters_of_turkish_are_noticed(tmp_path: Path, make_tone: Callable[..., Path]) -> None:
+    make_tone(tmp_path / "a.wav", seconds=3.0)
+    path = write(tmp_path / "m.csv", "domain,path,transcript\ntr,a.wav,IŞIK kırmızı\n")
+    (note,) = load_corpus("manifest", path, normaliser="basic").noticed
+    assert note.endswith("whose capital the normaliser basic reads as i; basic_turkish reads it as ı")
+    assert load_corpus("manifest", path, normaliser="basic_turkish").noticed == ()
+
+
 def test_transcripts_have_the_text_of_the_normaliser(tmp_path: Path, make_tone: Callable[..., Path]) -> None:
     make_tone(tmp_path / "long.wav", seconds=12.0)
     raw = "Ёж, 你好 — IŞIK 3!"
@@ -116,6 +124,7 @@ def test_transcripts_have_the_text_of_the_normaliser(tmp_path: Path, make_tone: 
         assert clip.raw == raw and clip.seconds == 12.0 and corpus.symbols == tuple(sorted(set(clip.transcript)))
         assert f"the text of the normaliser {name} (" in corpus.notes[-1]
         found[clip.transcript] = corpus.fingerprint
+        assert not corpus.noticed
     assert list(found) == ["ёж 你好 işik 3", "ёж 你好 ışık 3", raw] and len(set(found.values())) == 3
     with pytest.raises(DataError, match=r"left out of а: 1 \(digits: 1, first in m\.csv, line 2\)"):
         load_corpus("manifest", path)

@@ -75,6 +75,8 @@ def test_a_vocabulary_of_many_languages(tmp_path: Path) -> None:
         read_symbol_table(path)
     write(tmp_path / "tokenizer_config.json", {"target_lang": "eng"})
     assert "H" in read_symbol_table(tmp_path)
+    with pytest.raises(DataError, match=r"vocab\.json: it has one vocabulary for all languages; leave out .* 'rus'$"):
+        read_symbol_table(write(path, UPPER), "rus")
 
 
 def test_a_head_may_have_more_outputs_than_there_are_tokens(tmp_path: Path) -> None:

@@ -195,6 +195,8 @@ def test_the_alphabet_is_that_of_the_sources_training_transcripts() -> None:
         UserError, match=r"^recipe r: text\.normaliser basic leaves more characters than .* characters$"
     ):
         CtcTask.symbols_of(recipe(normaliser="basic"), corpus)
+    with pytest.raises(UserError, match=r"^recipe r: text\.language: the alphabet characters is of no language$"):
+        CtcTask.symbols_of(recipe(alphabet="characters", language="eng"), corpus)
     with pytest.raises(
         UserError, match=r"^recipe r: text\.alphabet: nowhere\.json: .*; choices: latin28, characters, or"
     ):

@@ -147,6 +147,21 @@ def recipe(kind: str, **more: Any) -> Recipe:
     )
 
 
+@pytest.mark.parametrize("kind, task, text, key", [
+    ("text", "text_classification", {"alphabet": "characters"}, "alphabet"),
+    ("text", "text_classification", {"normaliser": "none"}, "normaliser"),
+    ("speech", "seq2seq", {"normaliser": "basic", "alphabet": "characters"}, "alphabet"),
+])  # fmt: skip
+def test_a_choice_of_text_that_a_task_does_not_heed_is_refused(
+    kind: str, task: str, text: dict[str, str], key: str
+) -> None:
+    with pytest.raises(
+        UserError, match=rf"^recipe r: text\.{key} changes nothing for the task {task}; keys that it heeds"
+    ):
+        task_of_recipe(recipe(kind, task=task, text=text))
+    assert task_of_recipe(recipe("speech", text={"alphabet": "characters", "normaliser": "none"})) is TASKS["ctc"]
+
+
 def test_a_recipe_has_its_encoders_usual_task_or_names_one() -> None:
     assert name_of_task(task_of_recipe(recipe("text"))) == "text_classification"
     assert name_of_task(task_of_recipe(recipe("speech"))) == "ctc"

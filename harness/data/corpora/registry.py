@@ -23,6 +23,8 @@ from harness.data.fetch.asterisk import fetch_asterisk
 from harness.data.speech_text import LATIN28, NORMALISERS, Normaliser
 from harness.errors import UserError, must_be_in
 
+TURKISH = "transcripts have the letter ı, whose capital the normaliser basic reads as i; basic_turkish reads it as ı"
+
 
 @dataclass(frozen=True)
 class CorpusSource:
@@ -151,6 +153,8 @@ def load_corpus(name: str, root: Path | str | None = None, normaliser: str = LAT
 def _checked(corpus: Corpus, normaliser: Normaliser) -> Corpus:
     if corpus.modality == "speech" and normaliser is not LATIN28:
         corpus = replace(corpus, notes=(*corpus.notes, normaliser.note))
+        if normaliser.name == "basic" and "ı" in corpus.symbols:
+            corpus = replace(corpus, noticed=(*corpus.noticed, TURKISH))
     return check_corpus(corpus)
 
 
