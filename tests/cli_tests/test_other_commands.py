@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny_speech import write_clip
 from tiny_text import TinyText
 
 from harness import __version__
@@ -75,6 +76,16 @@ def test_data_show(cli: Cli, tmp_path: Path) -> None:
     for wrong in (["manifest:gone.csv"], ["manifest:m.csv", "labels=[no, yes]"], ["manifest:m.csv", "x=1"], ["vadar"]):
         result = cli("data", "show", *wrong)
         assert result.code == 2 and result.error
+
+
+def test_data_show_has_the_text_of_a_normaliser(cli: Cli, tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.wav", "aeou", "low")
+    (tmp_path / "m.csv").write_text("domain,path,transcript,split\nru,a.wav,Ёж 3,train\n", encoding="utf-8")
+    shown = cli("data", "show", "manifest:m.csv", "--normaliser", "basic")
+    assert (shown.code, shown.err) == (0, "")
+    assert "4 letters: ' ', '3', 'ж', 'ё'" in shown.out and "the text of the normaliser basic (" in shown.out
+    assert "left out of ru: 1 (digits: 1, first in m.csv, line 2)" in cli("data", "show", "manifest:m.csv").error
+    assert "there is none called 'latin'; choices: " in cli("data", "show", "vader", "--normaliser", "latin").error
 
 
 def test_doctor(cli: Cli) -> None:

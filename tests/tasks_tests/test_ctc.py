@@ -213,10 +213,11 @@ def test_another_script_than_the_backbones_is_refused_with_a_way_out() -> None:
         task.check_domain(corpus, "ru")
 
 
-def test_a_latin28_corpus_fits_an_alphabet_that_can_write_all_of_it() -> None:
+def test_a_latin28_corpus_fits_an_alphabet_that_can_write_most_of_it() -> None:
     upper = SymbolTable([*"ABCDEFGHIJKLMNOPQRSTUVWXYZ'|", "<pad>"][:-1], blank=28, delimiter="|")
     assert CtcTask.can_answer(upper, SPEECH_ALPHABET) and CtcTask.can_answer(SPEECH_ALPHABET, SPEECH_ALPHABET)
-    assert not CtcTask.can_answer(SPEECH_ALPHABET[:-1], SPEECH_ALPHABET)
+    assert CtcTask.can_answer(SPEECH_ALPHABET[:-1], SPEECH_ALPHABET)  # a source without a z; `notes_on` tells of it
+    assert not CtcTask.can_answer(SPEECH_ALPHABET[:13], SPEECH_ALPHABET)
 
 
 def test_augmentation_masks_in_training_only() -> None:
