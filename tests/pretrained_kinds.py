@@ -74,7 +74,9 @@ def write_tokenizer(folder: Path) -> Tokenizer:
     )
     tokenizer.train_from_iterator([row["text"] for row in corpus_rows()], trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer.enable_padding(length=12)  # as many tokenizers come; the task pads by itself
     tokenizer.enable_truncation(max_length=5)
