@@ -76,7 +76,12 @@ ROWS: Mapping[str, Callable[[], Rows]] = {
 
 def corpus_of(name: str, root: Path) -> Path:
     """Where a task's corpus lies below the folder that `tiny_task` wrote it to; CTC has that of `tiny_speech`."""
-    return root / "corpus.jsonl" if name in ROWS else tiny_speech.files_in(root).manifest
+    return root / "corpus.jsonl" if rows_of(name) else tiny_speech.files_in(root).manifest
+
+
+def rows_of(name: str) -> Callable[[], Rows] | None:
+    """What makes the rows of a task; those of text classification for a text task that has none of its own."""
+    return ROWS.get(name, ROWS["text_classification"] if TASKS[name].reads == "text" else None)
 
 
 def tiny_task(name: str, root: Path) -> dict[str, Any]:
@@ -87,7 +92,7 @@ def tiny_task(name: str, root: Path) -> dict[str, Any]:
         root.mkdir()
         settings = tiny_text.recipe_settings(root / "corpus.jsonl")
     path = corpus_of(name, root)
-    if name in ROWS:
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS[name]()), encoding="utf-8")
+    if rows := rows_of(name):
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows()), encoding="utf-8")
     data = {**settings["data"], "corpus": f"manifest:{path}"}
     return {**settings, "name": f"tiny_{name}", "task": name, "data": data}
