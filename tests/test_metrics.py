@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import jiwer
+import numpy as np
 import pytest
+from scipy import stats
 
 from harness.metrics import (
     DERIVED_METRICS,
@@ -23,6 +26,7 @@ from harness.metrics import (
     scored_metric,
     validation_metrics,
 )
+from harness.metrics.spans import spans_of
 
 ROLES = ("target", "source")
 
@@ -253,3 +257,63 @@ def test_validation_metrics_and_their_directions() -> None:
         "valid_forgetting": "lower",
         "valid_constrained_score": "higher",
     }
+
+
+def spans_by_seqeval(tags: list[str]) -> set[tuple[str, int, int]]:
+    """`get_entities` of seqeval 1.2.2 in its default mode, rule by rule (B, I, E, S and O)."""
+    spans, begin, before, kind_before = set(), 0, "O", ""
+    for number, written in enumerate([*tags, "O"]):
+        tag, kind = written[0], written[1:].split("-", maxsplit=1)[-1] or "_"
+        ends = before in "ES" or (before in "BI" and tag in "BSO") or (before != "O" and kind_before != kind)
+        starts = tag in "BS" or (before in "ESO" and tag in "EI") or (tag != "O" and kind_before != kind)
+        if before != "O" and ends:
+            spans.add((kind_before, begin, number - 1))
+        if starts:
+            begin = number
+        before, kind_before = tag, kind
+    return spans
+
+
+def test_spans_are_those_of_seqeval() -> None:
+    """On random sentences of all tags: what seqeval's rules find, and the F1 of the pooled counts."""
+    draw = random.Random(0)
+    tags = ["O", *(f"{position}-{kind}" for position in "BIES" for kind in ("A", "B-C"))]
+    sentences = [[draw.choice(tags) for _ in range(draw.randrange(1, 9))] for _ in range(3000)]
+    assert all(spans_of(sentence) == spans_by_seqeval(sentence) for sentence in sentences)
+    answers = [[tag if draw.random() < 0.7 else draw.choice(tags) for tag in sentence] for sentence in sentences]
+    pairs = [(spans_by_seqeval(one), spans_by_seqeval(other)) for one, other in zip(sentences, answers, strict=True)]
+    true, wanted, given = (sum(map(len, found)) for found in zip(*((a & b, a, b) for a, b in pairs), strict=True))
+    precision, recall = true / given, true / wanted
+    found = METRICS["span_f1"].score([" ".join(s) for s in sentences], [" ".join(a) for a in answers])
+    assert found == pytest.approx(2 * precision * recall / (precision + recall), rel=1e-12)
+
+
+def test_correlations_are_those_of_scipy() -> None:
+    """With many equal values, and whatever the unit of the numbers."""
+    draw = np.random.default_rng(0)
+    for size, scale in ((3, 1.0), (50, 1e-200), (50, 1e150)):
+        x = draw.integers(-3, 4, size).astype(float)
+        y = x + draw.integers(-2, 3, size)
+        assert METRICS["pearson"].score([*(x * scale)], [*y]) == pytest.approx(
+            stats.pearsonr(x, y).statistic, abs=1e-12
+        )
+        found = METRICS["spearman"].score([*(x * scale)], [*y])
+        assert found == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["pearson", "spearman", "mae", "span_f1", "tag_accuracy"])
+def test_influences_are_what_an_item_more_changes(name: str) -> None:
+    """Each item once more, in a test set of so many copies that one more is a small change."""
+    draw, copies = np.random.default_rng(1), 4000
+    if METRICS[name].answers == "number":
+        references: list[Any] = [*draw.integers(-3, 4, 12).astype(float)]
+        predictions: list[Any] = [reference + draw.integers(-2, 3) for reference in references]
+    else:
+        tags = np.array(["O", "B-A", "I-A", "B-B"])
+        references, predictions = ([" ".join(draw.choice(tags, 4)) for _ in range(12)] for _ in range(2))
+    found = METRICS[name].influences(references, predictions)
+    assert found is not None
+    score = METRICS[name].score(references, predictions)
+    for number in range(12):
+        more = [references * copies + [references[number]], predictions * copies + [predictions[number]]]
+        assert (METRICS[name].score(*more) - score) * copies == pytest.approx(found[number], abs=2e-4)

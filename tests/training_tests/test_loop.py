@@ -300,6 +300,64 @@ def test_whatever_an_adapter_or_its_strategy_keeps_is_resumed_and_goes_with_the_
         assert torch.equal(outputs(resumed), at_epoch[1])
 
 
+PLAINLY: dict[str, Any] = {"dim": 4, **strategy(stochastic_depth=0.0, l2_lambda=0.0)}
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "adafactor"])
+def test_accumulated_batches_are_one_large_batch(name: str, make_config: MakeConfig, resources: Resources) -> None:
+    """24 items as 7, 7, 7 and 3, each with the weight of its examples, against all of them at once."""
+    found = []
+    for size, accumulate in ((NUM_ITEMS, 1), (7, 4), (5, 99)):
+        loop = {"epochs": 3, "batch_size": size, "accumulate": accumulate, "precision": "float64"}
+        config = make_config(adapter=PLAINLY, loop=loop, optim={"name": name, "lr": 0.01, "clip_norm": 0.1})
+        fitting = prepare(config, resources, rising())
+        history = fitting.run().history
+        found.append((fitting.weights(), [entry["metrics"]["train/loss"] for entry in history]))
+    (whole, losses), *parts = found
+    for weights, own_losses in parts:
+        assert own_losses == pytest.approx(losses, rel=1e-12)
+        for weight_name, weight in whole.items():
+            torch.testing.assert_close(weights[weight_name], weight, rtol=1e-12, atol=1e-14)
+
+
+def test_a_step_is_taken_for_so_many_batches_and_for_those_that_are_left(
+    make_config: MakeConfig, resources: Resources, tmp_path: Path
+) -> None:
+    loop = {"epochs": 2, "batch_size": 5, "accumulate": 2}  # five batches an epoch: steps of 2, 2 and 1 of them
+    path = tmp_path / "checkpoint.safetensors"
+    prepare(make_config(adapter=PLAINLY, loop=loop), resources, rising(), checkpoint=path).run()
+    steps = {float(value) for name, value in load_checkpoint(path).tensors.items() if name.endswith("/step")}
+    assert NUM_ITEMS == 24 and steps == {6.0}
+
+
+@pytest.mark.parametrize(
+    "optim",
+    [
+        {"name": "sgd", "momentum": 0.5},
+        {"name": "sgd", "momentum": 0.0},
+        {"name": "adafactor"},
+        {"groups": {"head": {"lr": 0.001}, "adapters": {"weight_decay": 0.5}}},
+    ],
+)
+def test_every_optimizer_is_resumed_to_the_same_bits(
+    optim: dict[str, Any], make_config: MakeConfig, resources: Resources, tmp_path: Path
+) -> None:
+    loop = {"epochs": 3, "batch_size": 4, "accumulate": 2}
+    config = make_config(train="adapters_and_head", adapter=NOISY, loop=loop, optim={"lr": 0.01, **optim})
+    path = tmp_path / "checkpoint.safetensors"
+
+    def keep(entry: dict[str, Any]) -> None:
+        shutil.copy(path, tmp_path / f"{entry['epoch']}.safetensors")
+
+    whole = prepare(config, resources, rising(), checkpoint=path, report=keep)
+    whole.run()
+    for epoch in (1, 2):
+        shutil.copy(tmp_path / f"{epoch}.safetensors", path)
+        resumed = prepare(config, resources, scripted(*(0.5 + 0.01 * n for n in range(epoch, 9))), checkpoint=path)
+        resumed.run()
+        assert_same_bits(resumed.weights(), whole.weights())
+
+
 def test_state_that_no_checkpoint_can_hold_is_told(
     make_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:

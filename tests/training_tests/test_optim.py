@@ -10,7 +10,7 @@ from torch import nn
 
 from harness.config.trial import OptimSettings
 from harness.errors import UserError
-from harness.training.optim import check_optim, lr_at, lr_scale, make_optimizer, set_lr
+from harness.training.optim import check_optim, in_order, lr_at, lr_scale, make_optimizer, set_lr
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,40 @@ def test_setting_the_rate_reaches_every_group() -> None:
     optimizer = torch.optim.AdamW(groups)
     set_lr(optimizer, 0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
+
+
+def weights_of(*names: str) -> list[tuple[str, nn.Parameter]]:
+    return [(name, nn.Parameter(torch.ones(2))) for name in names]
+
+
+def test_groups_have_their_own_rate_and_decay_at_any_time() -> None:
+    """Adapters stand before the head, wherever the model has them; what no group names has the common settings."""
+    adapter = "encoder.layers.0.insertion.adapter_layer.adapted.module.0.weight"
+    settings = OptimSettings.model_validate(
+        {"lr": 0.2, "weight_decay": 0.1, "groups": {"head": {"lr": 0.05}, "adapters": {"weight_decay": 0.3}}}
+    )
+    named = in_order(weights_of("head.output.weight", adapter, "encoder.final_norm.weight"), settings)
+    assert [name for name, _ in named] == ["encoder.final_norm.weight", adapter, "head.output.weight"]
+    optimizer = make_optimizer(named, settings)
+    set_lr(optimizer, 0.1)
+    found = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+    assert found == [(0.1, 0.1), (0.1, 0.3), (pytest.approx(0.025), 0.1)]
+    assert [group["params"][0] for group in optimizer.param_groups] == [weight for _, weight in named]
+    with pytest.raises(UserError, match=r"^optim\.groups: adapters: no weight of it is trained here; trained: head$"):
+        make_optimizer(weights_of("head.output.weight"), settings)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_is_its_formula(momentum: float) -> None:
+    settings = OptimSettings(name="sgd", lr=0.1, weight_decay=0.2, momentum=momentum)
+    (named,) = weights_of("head.output.weight")
+    optimizer, expected, velocity = make_optimizer([named], settings), torch.ones(2), torch.zeros(2)
+    for step in (1.0, 2.0, 3.0):
+        named[1].grad = torch.tensor([step, -step])
+        velocity = momentum * velocity + named[1].grad + 0.2 * expected
+        expected = expected - 0.1 * velocity
+        optimizer.step()
+    torch.testing.assert_close(named[1].detach(), expected)
 
 
 @pytest.mark.parametrize(
