@@ -16,10 +16,13 @@ from harness.data.audio_files import read_audio
 from harness.data.corpora.registry import CORPORA, load_corpus
 from harness.data.corpus import Corpus, SpeechExample
 from harness.data.describe import describe_domain
+from harness.data.speech_text import LATIN28
+from harness.data.symbol_table import VOCAB, read_symbol_table
 from harness.errors import UserError, must_be_in
 
+MOST_LACKING = 0.05  # of the characters of the transcripts; a vocabulary that lacks more is another language's
 MAX_LENGTH = 128  # word pieces; more of a text costs time, so that is for the user to choose
-LISTED = 12  # domains or symbols that a comment lists
+LISTED, CHARACTERS = 12, 100  # so many domains or classes, and so many characters, are listed in a comment
 PACKAGED = ("package:", "fetched:")
 
 # Shown in the recipe: what the model is, and how it learns the source. The numbers are those of the shipped recipes.
@@ -36,7 +39,7 @@ optim: {lr: 1e-3} # 2e-5 or so for train: full
 loop: {epochs: 3, batch_size: 32}
 """,
     ("speech", False): """\
-encoder: {kind: speech, sample_rate: $rate, num_mels: $mels, dim: 144, num_layers: 4} # trained here from nothing
+${text}encoder: {kind: speech, sample_rate: $rate, num_mels: $mels, dim: 144, num_layers: 4} # trained here from nothing
 optim: {lr: 2e-3, weight_decay: 0.05, decay: cosine}
 loop:
   epochs: 40 # an hour of speech wants 50 or more
@@ -44,7 +47,7 @@ loop:
   augment: {num_time_masks: 3, time_mask: 25, num_mel_masks: 2, mel_mask: 10} # SpecAugment; null for none
 """,
     ("speech", True): """\
-encoder: {kind: transformers, family: speech, path: $model}
+${text}encoder: {kind: transformers, family: speech, path: $model}
 train: head # the encoder stays as it is, and an output layer for these letters is trained; full trains it all
 optim: {lr: 2e-3} # 1e-4 or so for train: full
 loop: {epochs: 10, batch_size: 8}
@@ -108,8 +111,8 @@ def write_own_project(folder: Path, project: OwnProject) -> list[Path]:
     name = project.corpus
     if name not in CORPORA and not name.startswith(LOCAL_CORPUS):
         name = f"{LOCAL_CORPUS}{name}"
-    corpus = load_corpus(name, **project.options)
     model = None if project.model is None else _config_of(project.model)
+    corpus, text = _read(name, project, folder, model or {})
     target = _target(corpus, project.target)
     source = [domain for domain in corpus.domains if domain != target]
     values = {
@@ -124,6 +127,7 @@ def write_own_project(folder: Path, project: OwnProject) -> list[Path]:
         "facts": "".join(f"# {line}\n" for line in _facts(corpus)),
         "batch_size": "16" if corpus.modality == "text" else "8",
         "model": _yaml(_seen_from(folder, project.model) if project.model else None),
+        "text": text,
         **_sizes(corpus, model),
     }
     values["encoder"] = _filled(ENCODERS[corpus.modality, model is not None], values)
@@ -134,6 +138,36 @@ def write_own_project(folder: Path, project: OwnProject) -> list[Path]:
         (folder / file).write_text(_filled(template, values), encoding="utf-8")
         written.append(folder / file)
     return written
+
+
+def _read(name: str, project: OwnProject, folder: Path, model: Mapping[str, Any]) -> tuple[Corpus, str]:
+    """The corpus, and the recipe's line about its text: how transcripts are written, which is asked of speech alone."""
+    is_own = name.startswith(LOCAL_CORPUS)
+    corpus = load_corpus(name, normaliser="basic" if is_own else LATIN28.name, **project.options)
+    if corpus.modality == "text" or not is_own:
+        return corpus, ""
+    transcripts = [example.shown for examples in corpus.domains.values() for example in examples]
+    if _has_vocabulary(project.model, model):
+        table = read_symbol_table(Path(str(project.model)).expanduser())
+        lacking = sum(len(table.lacking(text)) for text in transcripts)
+        if lacking <= MOST_LACKING * sum(map(len, transcripts)):
+            path = _yaml(_seen_from(folder, str(project.model)))
+            return (
+                corpus,
+                f"text: {{alphabet: {path}}} # the model's vocabulary; characters: that of the transcripts\n",
+            )
+    letters = {character for text in transcripts for character in text if character.isalpha()}
+    if not letters <= set(LATIN28.symbols or ()):
+        return corpus, "text: {alphabet: characters} # those of the transcripts; latin28 writes all with a-z\n"
+    line = "text: {alphabet: latin28} # a-z; clips with digits or signs are left out, unless it is characters\n"
+    return load_corpus(name, **project.options), line
+
+
+def _has_vocabulary(folder: str | None, model: Mapping[str, Any]) -> bool:
+    """Whether a model's folder is one of a CTC model with its vocabulary."""
+    architectures = model.get("architectures")
+    is_ctc = isinstance(architectures, list) and any(str(name).endswith("ForCTC") for name in architectures)
+    return is_ctc and (Path(str(folder)).expanduser() / VOCAB).is_file()
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:
@@ -185,9 +219,8 @@ def _facts(corpus: Corpus) -> list[str]:
     lines = [f"{_one_line(domain)}: {_one_line(describe_domain(corpus, domain))}" for domain in domains[:LISTED]]
     if len(domains) > LISTED:
         lines.append(f"and {len(domains) - LISTED} more domains: harness data show {corpus.name.partition(':')[0]}:...")
-    what = "classes" if corpus.modality == "text" else "letters"
-    symbols = " ".join(_one_line(symbol) for symbol in corpus.symbols) if corpus.modality == "text" else ""
-    listed = f": {symbols}" if symbols and len(corpus.symbols) <= LISTED else ""
+    what, most = ("classes", LISTED) if corpus.modality == "text" else ("characters", CHARACTERS)
+    listed = f": {' '.join(map(_one_line, corpus.symbols)).strip()}" if len(corpus.symbols) <= most else ""
     return [*lines, f"{len(corpus.symbols)} {what}{listed}"]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
-from pretrained_kinds import write_encoder
+from pretrained_kinds import write_encoder, write_speech_encoder
 from tiny_speech import write_corpus
 from tiny_text import corpus_rows
 
@@ -86,14 +87,42 @@ def write_sentences(path: Path, rename: dict[str, str] | None = None) -> Path:
     return path
 
 
+def write_cyrillic(root: Path) -> Path:
+    """Tones with transcripts in Cyrillic letters."""
+    manifest = write_corpus(root)
+    rows = list(csv.DictReader(manifest.read_text(encoding="utf-8").splitlines()))
+    for row in rows:
+        row["transcript"] = row["transcript"].translate(str.maketrans("aeou", "аеоу")).title()
+    with manifest.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return manifest
+
+
+def write_ctc_model(root: Path, letters: str) -> Path:
+    """A wav2vec2 folder with a vocabulary of these letters."""
+    folder = write_speech_encoder("wav2vec2", root)
+    vocabulary = {token: number for number, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *letters])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": len(vocabulary)}), encoding="utf-8")
+    return folder
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["sentences", "sentences and a model", "a saved data set", "recordings"])
+@pytest.mark.parametrize(
+    "what", ["sentences", "sentences and a model", "a saved data set", "recordings", "Cyrillic and a model"]
+)
 def test_data_of_ones_own_need_no_code(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """From the data alone: init, pretrain and run, as init prints them, end with a table."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     arguments = ["--data", "sentences.csv"]
     if what == "recordings":
         arguments[1] = str(write_corpus(tmp_path / "tones").relative_to(tmp_path))
+    elif what == "Cyrillic and a model":
+        arguments[1] = str(write_cyrillic(tmp_path / "tones").relative_to(tmp_path))
+        arguments += ["--model", str(write_ctc_model(tmp_path, "аеоуъ").relative_to(tmp_path))]
     elif what == "a saved data set":
         datasets = pytest.importorskip("datasets")
         for domain in ("home", "away"):
@@ -137,6 +166,26 @@ def test_what_is_filled_in_from_the_data(cli: Cli, tmp_path: Path) -> None:
     counts = [len(corpus.split("away", split)) for split in ("train", "valid", "test")]
     assert "# away: {} training, {} validation, {} test examples; in training bad ".format(*counts) in text
     assert "# 3 classes: bad fair good" in text
+
+
+@pytest.mark.slow
+def test_the_text_of_speech_follows_from_transcripts_and_model(cli: Cli, tmp_path: Path) -> None:
+    latin, cyrillic = write_corpus(tmp_path / "latin"), write_cyrillic(tmp_path / "cyrillic")
+    model, foreign = write_ctc_model(tmp_path / "own", "аеоуъ"), write_ctc_model(tmp_path / "foreign", "xyz")
+    for number, (data, folder, alphabet) in enumerate(
+        [
+            (latin, None, "latin28"),
+            (latin, model, "latin28"),
+            (cyrillic, None, "characters"),
+            (cyrillic, model, "../own/wav2vec2"),
+            (cyrillic, foreign, "characters"),
+        ]
+    ):
+        chosen = () if folder is None else ("--model", folder.relative_to(tmp_path))
+        assert cli("init", f"p{number}", "--data", data.relative_to(tmp_path), *chosen).code == 0
+        recipe = load_recipe(f"p{number}/recipe.yaml")
+        assert (recipe.text.alphabet, recipe.encoder.reads) == (alphabet, "speech")
+    assert "# 4 characters: а е о у\n" in Path("p2/recipe.yaml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
