@@ -63,7 +63,7 @@ def speech_items() -> Speech:
     lengths: list[int] = []
     for arm in ARMS:
         errors = []
-        for predictions in predictions_of("speech_strategies", arm):
+        for predictions in predictions_of("speech_whisper_strategies", arm):
             for key, text in predictions.items():
                 edits = process_characters(transcripts[key], str(text))
                 errors.append(edits.substitutions + edits.deletions + edits.insertions)

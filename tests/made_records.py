@@ -15,7 +15,7 @@ from typing import Any
 
 from harness import metrics
 from harness.checks.record_checks import derive_metrics
-from harness.config.trial import TrialConfig
+from harness.config.trial import TrialConfig, trial_id_of
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus, TextExample, split_of_group
 from harness.records.predictions import PredictedItem, group_digest, prediction_lines
@@ -175,3 +175,19 @@ def _provenance(corpus: Corpus) -> Provenance:
         finished_at="2026-01-01T00:01:00+00:00",
         num_starts=1,
     )
+
+
+def age_results(experiment: Path) -> None:
+    """Make an experiment's records those of version 1 of what settings mean: each has the id that it had then."""
+    folders = sorted((experiment / "records").iterdir())
+    new_ids = {}
+    for folder in folders:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        new_ids[folder.name] = trial_id_of(config, 1)
+    for path in [*experiment.rglob("*.json"), *experiment.rglob("*.jsonl")]:
+        text = path.read_text(encoding="utf-8")
+        for old, new in new_ids.items():
+            text = text.replace(old, new)
+        path.write_text(text, encoding="utf-8")
+    for folder in folders:
+        folder.rename(folder.with_name(new_ids[folder.name]))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli_tests.conftest import Cli, cli
+from made_records import age_results
 
 from harness.records.store import RecordStore
 
@@ -90,10 +91,9 @@ def test_data_that_has_changed(store: RecordStore, cli: Cli) -> None:
     assert "made with corpus 000000000000" in result.error
 
 
-def test_a_record_of_an_older_version_is_not_trained_again(cli: Cli, tmp_path: Path) -> None:
+def test_a_record_of_an_older_version_is_not_trained_again(store: RecordStore, cli: Cli) -> None:
     """It would choose its epoch by other validation sets, and every number would differ."""
-    published = Path(__file__).parents[2] / "results" / "speech_strategies"
-    shutil.copytree(published, tmp_path / "results" / "speech_strategies")
-    result = cli("verify", "speech_strategies", "--retrain", "--cell", "residual_add/1")
+    age_results(store.path)
+    result = cli("verify", "tiny_strategies", "--retrain", "--cell", "residual_add/1")
     assert result.code == 2
     assert "validation was the head of the file" in result.error and "cannot be repeated" in result.error

@@ -41,6 +41,7 @@ def write_records(
     config_of: Mapping[str, Mapping[str, Any]] | None = None,
     by_domain_of: DomainTables | None = None,
     items_of: Mapping[str, Mapping[str, Sequence[PredictedItem]]] | None = None,
+    task: str | None = None,
     **manifest: Any,
 ) -> RecordStore:
     """Write an experiment's records: arm -> seed -> outcome.
@@ -50,6 +51,7 @@ def write_records(
         config_of: the config of each arm, seed aside.
         by_domain_of: trial id -> (base, by_domain) of its summary.
         items_of: trial id -> its test items by domain.
+        task: what the records name as their task; older ones name none.
         manifest: further fields of the manifest.
     """
     store = RecordStore(results, name)
@@ -66,7 +68,7 @@ def write_records(
                 (folder.path / "predictions.jsonl").write_bytes(prediction_lines((items_of or {})[trial_id]))
             folder.finish(
                 _summary(trial_id, outcome, _data_notes((notes or {}).get(trial_id, ())), by_domain_of),
-                provenance((corpus_of or {}).get(trial_id, "corpus")),
+                provenance((corpus_of or {}).get(trial_id, "corpus"), task),
             )
     return store
 
@@ -98,7 +100,7 @@ def _summary(
     )
 
 
-def provenance(corpus: str) -> Provenance:
+def provenance(corpus: str, task: str | None = None) -> Provenance:
     """What a record was made with, the same for all."""
     return Provenance(
         harness_version="0.1.0",
@@ -111,4 +113,5 @@ def provenance(corpus: str) -> Provenance:
         started_at="2026-01-01T00:00:00+00:00",
         finished_at="2026-01-01T00:01:00+00:00",
         num_starts=1,
+        task=task,
     )

@@ -227,7 +227,7 @@ def test_records_made_with_other_data_are_shouted_about(tmp_path: Path) -> None:
 def test_columns_of_the_task(tmp_path: Path, name: str) -> None:
     columns, primary = (*TASKS[name].columns, *COMMON), f"target_{TASKS[name].primary}"
     found = dict.fromkeys(columns, 0.25)
-    table = table_of(tmp_path, {"a": {0: found}, "b": {0: found | {primary: 0.2}}})
+    table = build_table(write_records(tmp_path, {"a": {0: found}, "b": {0: found | {primary: 0.2}}}, task=name))
     assert tuple(column.metric for column in table.columns) == columns
     assert best(table, primary) == ["a" if RECORDED[primary].direction == "higher" else "b"]
 

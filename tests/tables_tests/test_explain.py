@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cli_tests.conftest import Cli, cli
-from made_records import make_experiment, write_sentences
+from made_records import age_results, make_experiment, write_sentences
 
 from harness.errors import UserError
 from harness.records.store import RecordStore
@@ -120,7 +120,12 @@ def test_the_experiment_file_is_named_where_it_gives_the_trial(tmp_path: Path, c
 
 def test_a_record_of_an_older_version_is_given_by_no_experiment_file(tmp_path: Path, cli: Cli) -> None:
     """Whoever ran the file today would get a trial with other validation sets."""
-    shutil.copytree(ROOT / "results" / "speech_strategies", tmp_path / "results" / "speech_strategies")
+    results = ROOT / "results" / "text_strategies"
+    shutil.copytree(results, tmp_path / "results" / "text_strategies")
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
-    result = cli("table", "speech_strategies", "--explain", "residual_add", "forgetting")
+    arguments = ("table", "text_strategies", "--explain", "residual_add", "forgetting")
+    assert "harness run" in cli(*arguments).out
+    cli("publish", "text_strategies", "--unpack")
+    age_results(tmp_path / "results" / "text_strategies")
+    result = cli(*arguments)
     assert result.code == 0 and "harness run" not in result.out
