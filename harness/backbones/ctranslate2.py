@@ -24,12 +24,14 @@ TYPES = (np.float32, np.int8, np.int16, np.int32, np.float16)  # by their number
 MOST_WEIGHTS = 100_000  # far beyond any model: a damaged count ends here
 
 
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
+class Reader:
+    """Reads a file of little-endian numbers; to read behind its end is a ValueError or a struct.error."""
+
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        self.data, self.at = data, at
 
     def number(self, form: str) -> int:
-        """The next whole number: `B`, `H` or `I` of 1, 2 or 4 bytes."""
+        """The next whole number: `B`, `H`, `I` or `Q` of 1, 2, 4 or 8 bytes, `i` with a sign."""
         (value,) = struct.unpack_from(f"<{form}", self.data, self.at)
         self.at += struct.calcsize(form)
         return int(value)
@@ -50,7 +52,7 @@ def read_ctranslate2(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: it is no such file, or damaged.
     """
-    reader = _Reader(path.read_bytes())
+    reader = Reader(path.read_bytes())
     try:
         version = reader.number("I")
         if version != 6:

@@ -79,10 +79,18 @@ class PretrainedEncoderSettings(Settings):
     family: Literal["text", "speech"] = Field(default="text", exclude=True, json_schema_extra={"enum": ["text"]})
     """What the model reads."""
     path: PathText
-    """The model's directory, or `package:NAME/SUBDIR` for one inside an installed package. The directory is a path from
-    the folder of the recipe's file, or from the current folder."""
+    """The model's directory, `package:NAME/SUBDIR` for one inside an installed package, or `fetched:NAME` for one of
+    `harness data list`. The directory is a path from the folder of the recipe's file, or from the current folder."""
     max_length: PositiveInt = 64
-    """The most word pieces of a text; longer texts are cut."""
+    """The most word pieces of a text, with those of the prefix; longer texts are cut."""
+    prefix: str = ""
+    """What stands before each text. Models of the E5 family were trained with `"query: "` there."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the later field out where it changes nothing, so that ids are those from before it existed."""
+        content: dict[str, Any] = handler(self)
+        return {key: value for key, value in content.items() if (key, value) != ("prefix", "")}
 
 
 class SpeechModelSettings(Settings):

