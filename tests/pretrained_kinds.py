@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +182,12 @@ def write_speech_encoder(kind: str, folder: Path) -> Path:
     }
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        model = cls(cls.config_class(**settings))
+        model = cls(cls.config_class(**settings, **({"pad_token_id": 5} if name.endswith("ForCTC") else {})))
         for weight in model.parameters():
             weight.add_(torch.randn(weight.shape) * 0.1)
         model.save_pretrained(folder)
+    if name.endswith("ForCTC"):  # the blank is not the first, and letters are in upper case
+        tokens = [*"AEOU", "|", "<pad>", "<s>", "</s>", "<unk>", *(f"<more {n}>" for n in range(23))]
+        (folder / "vocab.json").write_text(json.dumps({token: n for n, token in enumerate(tokens)}), encoding="utf-8")
     getattr(library, f"{extractor}FeatureExtractor")(**EXTRACTORS[extractor]).save_pretrained(folder)
     return folder

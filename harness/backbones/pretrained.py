@@ -185,8 +185,13 @@ def _notes(layers: nn.ModuleList, seen: list[SeenLayer]) -> tuple[str, ...]:
     )
 
 
-Part = Literal["encoder", "seq2seq"]
+Part = Literal["encoder", "ctc", "seq2seq"]
 """What is taken of a model: its encoder (all of a model that has no decoder), or all with its output layer."""
+CLASSES: dict[Part, str] = {
+    "encoder": "AutoModel",
+    "ctc": "AutoModelForCTC",
+    "seq2seq": "AutoModelForSpeechSeq2Seq",
+}
 
 
 @torch.no_grad()
@@ -236,12 +241,12 @@ def _config_and_class(directory: Path, part: Part) -> tuple[Any, Any]:
         config = library.AutoConfig.from_pretrained(directory, **SAFE)
     except Exception as error:  # as in load_transformers_model
         raise UserError(f"encoder.path: {directory}: transformers cannot load it: {first_line(error)}") from error
-    return config, library.AutoModelForSpeechSeq2Seq if part == "seq2seq" else library.AutoModel
+    return config, getattr(library, CLASSES[part])
 
 
 def _part_of(model: Any, part: Part) -> nn.Module:
     """The encoder of a model that has a decoder as well; else, and where all is wanted, the model itself."""
-    if part == "seq2seq":
+    if part != "encoder":
         whole: nn.Module = model
         return whole
     # T5EncoderModel has the config of a T5 without a decoder; AutoModel knows nothing smaller than ParakeetForCTC.
@@ -263,13 +268,24 @@ def model_type_of(directory: Path) -> str:
     Raises:
         UserError: it cannot be read, or has none.
     """
-    try:
-        kind = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"encoder.path: {directory}: its config.json cannot be read: {first_line(error)}") from error
+    kind = _config_of(directory).get("model_type")
     if not isinstance(kind, str):
         raise UserError(f"encoder.path: {directory}: its config.json has no model_type")
     return kind
+
+
+def architectures_of(directory: Path) -> tuple[str, ...]:
+    """The classes that a folder's config.json names; raises UserError as `model_type_of`."""
+    return tuple(map(str, _config_of(directory).get("architectures") or ()))
+
+
+def _config_of(directory: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        found.get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"encoder.path: {directory}: its config.json cannot be read: {first_line(error)}") from error
+    return found
 
 
 def build_transformers_model(directory: Path, part: Part = "encoder") -> nn.Module:

@@ -8,12 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from harness.backbones.encoder_settings import SpeechModelSettings
 from harness.backbones.encoders import Encoder
 from harness.backbones.fetched import weights_notes
-from harness.backbones.pretrained import build_transformers_model, load_transformers_model, model_type_of
+from harness.backbones.model import CtcHead
+from harness.backbones.pretrained import (
+    architectures_of,
+    build_transformers_model,
+    load_transformers_model,
+    model_type_of,
+)
 from harness.backbones.pretrained_speech import PretrainedSpeechEncoder
 from harness.backbones.speech_families import SPEECH_FAMILIES
 from harness.backbones.whisper import WhisperEncoder, WindowedWhisperEncoder
@@ -47,10 +54,39 @@ def speech_encoder(settings: SpeechModelSettings, directory: Path, with_weights:
     kind = model_type_of(directory)
     must_be_in(kind, SPEECH_MODELS, f"encoder.path: {directory}: no speech model of type {kind!r}")
     model = load_transformers_model(directory) if with_weights else build_transformers_model(directory)
+    return make_encoder(kind, model, settings, directory)
+
+
+def make_encoder(kind: str, model: nn.Module, settings: SpeechModelSettings, directory: Path) -> Encoder:
+    """The encoder here of one of transformers, of a folder."""
     try:
         return SPEECH_MODELS[kind](model, settings.layers_at, weights_notes(settings.path))
     except UserError as error:
         raise UserError(f"encoder.path: {directory}: {error}") from error
+
+
+def speech_ctc(settings: SpeechModelSettings, directory: Path) -> tuple[Encoder, CtcHead]:
+    """The encoder of a folder's CTC model, and its own output layer.
+
+    Raises:
+        UserError: transformers cannot load it, its kind is not known here, or it has no such output layer.
+    """
+    kind, said = model_type_of(directory), architectures_of(directory)
+    must_be_in(kind, SPEECH_FAMILIES, f"encoder.path: {directory}: no model of type {kind!r} with a CTC output layer")
+    if not any(name.endswith("ForCTC") for name in said):
+        raise UserError(
+            f"encoder.path: {directory}: train: none needs a model with a CTC output layer of its own, and this is "
+            f"{', '.join(said) or 'one without a class'}; choices: train: head, train: full"
+        )
+    model: Any = load_transformers_model(directory, part="ctc")
+    within = model.get_encoder() if hasattr(model, "encoder") else getattr(model, model.base_model_prefix)
+    own = model.ctc_head if hasattr(model, "ctc_head") else model.lm_head
+    encoder = make_encoder(kind, within, settings, directory)
+    head = CtcHead(encoder.dim, own.weight.shape[0] - 1)
+    with torch.no_grad():
+        head.output.weight.copy_(own.weight.flatten(1))  # a convolution of width 1 in some
+        head.output.bias.copy_(own.bias)
+    return encoder, head
 
 
 def speech_seq2seq(

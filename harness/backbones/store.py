@@ -28,7 +28,9 @@ from harness.backbones.encoders import Encoder, SpeechEncoder, TextEncoder
 from harness.backbones.facts import pretrain_command, read_facts, unreadable
 from harness.backbones.model import HeadMaker, TaskModel
 from harness.backbones.recipe import Recipe, backbone_directory
-from harness.data.symbol_table import SymbolTable
+from harness.config.places import find_path, folder_of
+from harness.data.speech_text import LATIN28
+from harness.data.symbol_table import SymbolTable, read_symbol_table
 from harness.disk import write_atomically, write_json
 from harness.errors import UserError
 from harness.tensors import digest
@@ -240,6 +242,8 @@ def load_backbone(recipe: Recipe, make_head: HeadMaker, asked: str | None = None
 
 def _load_as_it_is(recipe: Recipe, make_head: HeadMaker) -> Backbone:
     """A pretrained model with its own output layer or decoder."""
+    if recipe.task_name == "ctc" and isinstance(recipe.encoder, SpeechModelSettings):
+        return _load_own_ctc(recipe, recipe.encoder)
     if recipe.task_name != "seq2seq":
         raise UserError(
             f"recipe {recipe.name}: train: none needs a model with an output layer of its own, and task "
@@ -247,6 +251,29 @@ def _load_as_it_is(recipe: Recipe, make_head: HeadMaker) -> Backbone:
         )
     model = build_model(recipe, make_head, (), 0, seed=0).eval()
     return Backbone(recipe, model, (), fingerprint_of(model), decoder_tokenizer(recipe), None)
+
+
+def _load_own_ctc(recipe: Recipe, settings: SpeechModelSettings) -> Backbone:
+    """A CTC model with its own output layer and vocabulary."""
+    from harness.backbones.pretrained import model_directory
+    from harness.backbones.speech_models import speech_ctc
+
+    text = recipe.text
+    if text.alphabet in (LATIN28.name, "characters"):
+        raise UserError(
+            f"recipe {recipe.name}: train: none keeps the model's output layer, which writes its own symbols; set "
+            "text.alphabet to the model's folder or its vocab.json"
+        )
+    symbols = read_symbol_table(find_path(text.alphabet, folder_of(text.alphabet)), text.language)
+    encoder, head = speech_ctc(settings, model_directory(settings.path))
+    num_outputs = head.output.out_features
+    if num_outputs != len(symbols) + 1:
+        raise UserError(
+            f"recipe {recipe.name}: text.alphabet: {text.alphabet} has {len(symbols) + 1} symbols with the blank, and "
+            f"the model's output layer {num_outputs}"
+        )
+    model = TaskModel(encoder, lambda dim, num_symbols: head, len(symbols)).eval()
+    return Backbone(recipe, model, symbols, fingerprint_of(model), None, None)
 
 
 def decoder_tokenizer(recipe: Recipe) -> Tokenizer:

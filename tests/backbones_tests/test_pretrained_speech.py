@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from harness.backbones.pretrained import load_transformers_model
 from harness.backbones.recipe import load_recipe
 from harness.backbones.speech_families import SPEECH_FAMILIES
 from harness.backbones.speech_models import SPEECH_MODELS, speech_encoder
+from harness.backbones.store import load_backbone
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.data.errors import DataError
@@ -30,6 +32,7 @@ from harness.data.model_features import ModelFeatures
 from harness.engines.cut.slot_layers import Current, slotwise
 from harness.engines.registry import Engines
 from harness.errors import UserError
+from harness.tasks.ctc import CtcTask
 from harness.training.pretrain import pretrain
 from harness.training.resources import Resources
 from harness.training.trial import Trial
@@ -276,6 +279,50 @@ def trial(recipe: Path, corpus: TinySpeech) -> TrialConfig:
             "seed": 0,
         }
     )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [kind for kind, (name, _, _) in SPEECH.items() if name.endswith("ForCTC")])
+def test_a_ctc_model_keeps_its_own_output_layer_and_vocabulary(
+    kind: str, folders: dict[str, Path], tiny_speech_files: TinySpeech, tmp_path: Path
+) -> None:
+    """What it writes without any training is what transformers' own scores say, decoded greedily by hand."""
+    import transformers
+
+    own_text = {"train": "none", "text": {"alphabet": str(folders[kind]), "normaliser": "none"}}
+    recipe = load_recipe(str(write_recipe(folders[kind], tiny_speech_files, tmp_path / "recipe.yaml", **own_text)))
+    backbone = load_backbone(recipe, CtcTask.head)
+    assert backbone.symbols[:5] == ("A", "E", "O", "U", "|") and getattr(backbone.symbols, "blank", 0) == 5
+    whole: Any = getattr(transformers, SPEECH[kind][0]).from_pretrained(folders[kind]).eval()
+    items, inputs, lengths_B = batch_for(folders[kind])
+    scores, valid_BT = backbone.model(inputs.float(), lengths_B)
+    texts = CtcTask.make(recipe, backbone.symbols, None).predict(scores, valid_BT, None)  # type: ignore[arg-type]
+    tokens = {number: token for token, number in json.loads((folders[kind] / "vocab.json").read_text()).items()}
+    for row, item in enumerate(items[:3]):
+        item = item.float()
+        said = whole(item[None, :, 0] if item.shape[1] == 1 else item[None]).logits[0]
+        torch.testing.assert_close(scores[row][valid_BT[row]], said, rtol=1e-4, atol=1e-4)
+        path = [number for number, _ in groupby(said.argmax(-1).tolist()) if number not in (5, 6, 7, 8)]
+        assert texts[row] == " ".join("".join(tokens[number] for number in path).replace("|", " ").split())
+        assert path, "nothing was written"
+
+
+def test_train_none_says_what_a_model_lacks(
+    folders: dict[str, Path], tiny_speech_files: TinySpeech, tmp_path: Path
+) -> None:
+    def load(kind: str, alphabet: str) -> None:
+        more = {"train": "none", "text": {"alphabet": alphabet}}
+        recipe = load_recipe(str(write_recipe(folders[kind], tiny_speech_files, tmp_path / "recipe.yaml", **more)))
+        load_backbone(recipe, CtcTask.head)
+
+    with pytest.raises(UserError, match=r"set text\.alphabet to the model's folder or its vocab\.json$"):
+        load("wav2vec2", "latin28")
+    with pytest.raises(UserError, match=r"of its own, and this is HubertModel; choices: train: head, train: full$"):
+        load("hubert", str(folders["wav2vec2"]))
+    few = tmp_path / "vocab.json"
+    few.write_text('{"<pad>": 0, "a": 1}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"has 2 symbols with the blank, and the model's output layer 32$"):
+        load("wav2vec2", str(few))
 
 
 @pytest.mark.slow
