@@ -21,7 +21,7 @@ from harness.adapters import AdapterModuleUtil, InsertionPoint, freeze_backbone
 from harness.adapters.linear import LinearAdapter
 from harness.backbones.encoders import Encoder, SpeechEncoder, TextEncoder
 from harness.backbones.pretrained import PretrainedTextEncoder
-from harness.backbones.whisper import WhisperEncoder
+from harness.backbones.whisper import WhisperEncoder, WindowedWhisperEncoder
 from harness.config.points import PointsBehind, PointsBeside
 from harness.data.batching import pad_sequence_batch
 from harness.errors import UserError
@@ -240,6 +240,21 @@ def test_order_is_that_of_the_pass_and_not_of_the_names() -> None:
     encoder(*encoder.example())
     found = [place.module.rpartition(".")[2] for place in encoder.places(("[qkv]_proj", "out_proj")) if not place.layer]
     assert found == ends[:4] and sorted(found) == ["k_proj", "out_proj", "q_proj", "v_proj"]
+
+
+@torch.no_grad()
+def test_a_decoders_points_come_behind_the_layers() -> None:
+    """They are no places of the encoder, whose steps are others; the sum towards the head is in front of them."""
+    model = tiny_whisper(max_source_positions=20)
+    encoder = WindowedWhisperEncoder(model.get_encoder(), 2).eval()
+    encoder.put_points(encoder.places(("behind_layer", "after_attention", "towards_head")))
+    assert list(encoder.insertion_points) == [
+        *("after_attention.0", "points.0", "after_attention.1", "points.1", "towards_head.0", "towards_head.1"),
+        *("points.2", "points.3"),
+    ]
+    encoder(*encoder.example())
+    told = [point.valid_frames is not None for point in encoder.insertion_points.values()]
+    assert told == [True] * 6 + [False] * 2
 
 
 # --- encoders of transformers -----------------------------------------------------------------------------------------

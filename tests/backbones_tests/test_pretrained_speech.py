@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +26,7 @@ from harness.backbones.recipe import load_recipe
 from harness.backbones.speech_families import SPEECH_FAMILIES
 from harness.backbones.speech_models import SPEECH_MODELS, speech_encoder
 from harness.backbones.store import load_backbone
+from harness.backbones.two_parts import INPUT
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.data.errors import DataError
@@ -237,21 +239,40 @@ def test_layers_behind_the_encoder_are_refused(tmp_path: Path) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", SPEECH)
-def test_points_inside_the_layers_are_found(kind: str, folders: dict[str, Path]) -> None:
+@pytest.mark.parametrize("points", ["houlsby", "towards_head"])
+def test_points_inside_the_layers_are_exact(points: Any, kind: str, folders: dict[str, Path]) -> None:
+    """Nothing before training and when switched off; each point alone changes the output; two parts are the whole."""
     encoder = encoder_of(folders[kind])
-    _, inputs, lengths_B = batch_for(folders[kind])
-    plain = encoder(inputs.float(), lengths_B)[0]
-    assert len(encoder.places("after_feed_forward")) == encoder.num_layers
-    if kind in SQUEEZED:
-        with pytest.raises(UserError, match=r"^backbone\.points: towards_head: .* have fewer steps"):
-            encoder.places("towards_head")
+    freeze_backbone(encoder)
+    plain, inputs = copy.deepcopy(encoder), encoder.example()
+    if kind in SQUEEZED and points == "towards_head":
+        with pytest.raises(
+            UserError, match=r"^backbone\.points: towards_head: the layers of SEWD?Model have fewer steps"
+        ):
+            encoder.places(points)
         return
-    encoder.put_points(encoder.places("towards_head"))
-    for point in encoder.insertion_points.values():
+    expected, valid_BT = plain(*inputs)
+    encoder.put_points(encoder.places(points))
+    found = encoder.insertion_points.values()
+    assert len(found) == encoder.num_layers * (2 if points == "houlsby" else 1)
+    for point in found:
         point.add_adapter("a", {"_target_": "harness.adapters.LinearAdapter", "dim": 4})
+    assert torch.equal(encoder(*inputs)[0], expected)
+    put_adapters(encoder, len(found))
+    for number, point in enumerate(found):
         last: Any = point.get_adapter_module("a")
-        nn.init.normal_(last.module[-1].weight)
-    assert not torch.allclose(encoder(inputs.float(), lengths_B)[0], plain, atol=1e-2)
+        nn.init.normal_(last.module[-1].weight, generator=torch.Generator().manual_seed(number))
+    assert torch.equal(encoder(*inputs)[0], expected)
+    for point in found:
+        point.set_enabled_adapters("a", enabled=True)
+        assert not torch.allclose(encoder(*inputs)[0][valid_BT], expected[valid_BT], atol=1e-2)
+        point.set_enabled_adapters("a", enabled=False)
+    put_adapters(encoder)
+    whole = encoder(*inputs)[0]
+    if kind not in SQUEEZED:
+        lowest = INPUT if points == "houlsby" else 0
+        x_BTD, _ = plain.forward_to(*inputs, lowest)
+        assert torch.equal(encoder.forward_from(x_BTD, valid_BT, lowest)[valid_BT], whole[valid_BT])
 
 
 def write_recipe(folder: Path, corpus: TinySpeech, path: Path, **more: Any) -> Path:
