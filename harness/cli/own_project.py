@@ -19,6 +19,7 @@ from harness.data.describe import describe_domain
 from harness.data.speech_text import LATIN28
 from harness.data.symbol_table import VOCAB, read_symbol_table
 from harness.errors import UserError, must_be_in
+from harness.tasks.fitting import fitting_tasks
 
 MOST_LACKING = 0.05  # of the characters of the transcripts; a vocabulary that lacks more is another language's
 MAX_LENGTH = 128  # word pieces; more of a text costs time, so that is for the user to choose
@@ -28,18 +29,18 @@ PACKAGED = ("package:", "fetched:")
 # Shown in the recipe: what the model is, and how it learns the source. The numbers are those of the shipped recipes.
 ENCODERS = {
     ("text", False): """\
-encoder: {kind: text, max_length: $max_length, dim: 128, num_layers: 4, hidden: 256} # trained here from nothing
+${task}encoder: {kind: text, max_length: $max_length, dim: 128, num_layers: 4, hidden: 256} # trained here from nothing
 optim: {lr: 1e-3}
 loop: {epochs: 8, batch_size: 32} # more epochs for less data; the best one by validation is kept
 """,
     ("text", True): """\
-encoder: {kind: transformers, path: $model, max_length: $max_length} # longer texts are cut, and counted
+${task}encoder: {kind: transformers, path: $model, max_length: $max_length} # longer texts are cut, and counted
 train: head # the encoder stays as it is, and an output layer for these classes is trained; full trains it all
 optim: {lr: 1e-3} # 2e-5 or so for train: full
 loop: {epochs: 3, batch_size: 32}
 """,
     ("speech", False): """\
-${text}encoder: {kind: speech, sample_rate: $rate, num_mels: $mels, dim: 144, num_layers: 4} # trained here from nothing
+${task}${text}encoder: {kind: speech, sample_rate: $rate, num_mels: $mels, num_layers: 4} # trained here from nothing
 optim: {lr: 2e-3, weight_decay: 0.05, decay: cosine}
 loop:
   epochs: 40 # an hour of speech wants 50 or more
@@ -47,7 +48,7 @@ loop:
   augment: {num_time_masks: 3, time_mask: 25, num_mel_masks: 2, mel_mask: 10} # SpecAugment; null for none
 """,
     ("speech", True): """\
-${text}encoder: {kind: transformers, family: speech, path: $model}
+${task}${text}encoder: {kind: transformers, family: speech, path: $model}
 train: head # the encoder stays as it is, and an output layer for these letters is trained; full trains it all
 optim: {lr: 2e-3} # 1e-4 or so for train: full
 loop: {epochs: 10, batch_size: 8}
@@ -128,6 +129,7 @@ def write_own_project(folder: Path, project: OwnProject) -> list[Path]:
         "batch_size": "16" if corpus.modality == "text" else "8",
         "model": _yaml(_seen_from(folder, project.model) if project.model else None),
         "text": text,
+        "task": _task(corpus),
         **_sizes(corpus, model),
     }
     values["encoder"] = _filled(ENCODERS[corpus.modality, model is not None], values)
@@ -144,7 +146,7 @@ def _read(name: str, project: OwnProject, folder: Path, model: Mapping[str, Any]
     """The corpus, and the recipe's line about its text: how transcripts are written, which is asked of speech alone."""
     is_own = name.startswith(LOCAL_CORPUS)
     corpus = load_corpus(name, normaliser="basic" if is_own else LATIN28.name, **project.options)
-    if corpus.modality == "text" or not is_own:
+    if corpus.modality == "text" or corpus.classes or not is_own:
         return corpus, ""
     transcripts = [example.shown for examples in corpus.domains.values() for example in examples]
     if _has_vocabulary(project.model, model):
@@ -203,6 +205,15 @@ def _target(corpus: Corpus, asked: str | None) -> str:
     return asked or min(corpus.domains, key=lambda domain: len(corpus.domains[domain]))
 
 
+def _task(corpus: Corpus) -> str:
+    """The recipe's line about its task, where that is not the usual one of what the corpus holds."""
+    fitting = fitting_tasks(corpus)
+    if not fitting:
+        raise UserError(f"corpus {corpus.name}: its examples have no class, number, tags or transcript to learn")
+    others = f" # or {', '.join(fitting[1:])}" if fitting[1:] else ""
+    return "" if fitting[0] in ("text_classification", "ctc") else f"task: {fitting[0]}{others}\n"
+
+
 def _sizes(corpus: Corpus, model: Mapping[str, Any] | None) -> dict[str, str]:
     """The settings that follow from the data or from the model."""
     positions = (model or {}).get("max_position_embeddings")
@@ -219,9 +230,12 @@ def _facts(corpus: Corpus) -> list[str]:
     lines = [f"{_one_line(domain)}: {_one_line(describe_domain(corpus, domain))}" for domain in domains[:LISTED]]
     if len(domains) > LISTED:
         lines.append(f"and {len(domains) - LISTED} more domains: harness data show {corpus.name.partition(':')[0]}:...")
-    what, most = ("classes", LISTED) if corpus.modality == "text" else ("characters", CHARACTERS)
-    listed = f": {' '.join(map(_one_line, corpus.symbols)).strip()}" if len(corpus.symbols) <= most else ""
-    return [*lines, f"{len(corpus.symbols)} {what}{listed}"]
+    if corpus.classes:
+        what, most, names = "classes", LISTED, corpus.classes
+    else:
+        what, most, names = "characters" if corpus.modality == "speech" else "tags", CHARACTERS, corpus.symbols
+    listed = f": {' '.join(map(_one_line, names)).strip()}" if len(names) <= most else ""
+    return [*lines, f"{len(names)} {what}{listed}"] if names else lines
 
 
 def _name(folder: Path) -> str:

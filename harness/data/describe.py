@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from harness.config.trial import DataSettings
-from harness.data.corpus import SPLITS, Corpus, Example, SpeechExample, TextExample
+from harness.data.corpus import SPLITS, Corpus
+from harness.data.examples import Example, SpeechExample, TextExample, label_of
 
 NAMED = 6  # so many classes are counted by name
 WORDS = {"train": "training", "valid": "validation", "test": "test"}
@@ -59,7 +60,7 @@ def describe_domain(corpus: Corpus, domain: str) -> str:
     parts = ", ".join(f"{splits[split]} {WORDS[split]}" for split in told)
     parts += " examples (test examples are not loaded)" if corpus.is_sealed else " examples"
     train = [example for example in examples if corpus.split_of(example.group) == "train"]
-    return "; ".join(filter(None, [f"{parts}{_length(examples)}", _classes(corpus, train)]))
+    return "; ".join(filter(None, [f"{parts}{_length(examples)}", _answers(corpus, train)]))
 
 
 def _length(examples: Sequence[Example]) -> str:
@@ -70,11 +71,14 @@ def _length(examples: Sequence[Example]) -> str:
     return f", {seconds / 3600:.1f} h" if seconds >= 3600 else f", {seconds / 60:.1f} min"
 
 
-def _classes(corpus: Corpus, examples: Sequence[Example]) -> str:
-    """How often each class occurs in some texts; how many there are where they are many."""
-    counts = Counter(example.label for example in examples if isinstance(example, TextExample))
-    if not counts:
+def _answers(corpus: Corpus, examples: Sequence[Example]) -> str:
+    """How often each class occurs, or how many there are where they are many; of numbers, between which they lie."""
+    values = [e.value for e in examples if isinstance(e, TextExample) and e.value is not None]
+    if values:
+        return f"in training from {min(values):g} to {max(values):g}"
+    counts = Counter(label_of(example) for example in examples)
+    if not corpus.classes or not examples:
         return ""
-    if len(corpus.symbols) > NAMED:
-        return f"{len(counts)} of {len(corpus.symbols)} classes in training"
-    return "in training " + ", ".join(f"{name} {counts[label]}" for label, name in enumerate(corpus.symbols))
+    if len(corpus.classes) > NAMED:
+        return f"{len(counts)} of {len(corpus.classes)} classes in training"
+    return "in training " + ", ".join(f"{name} {counts[label]}" for label, name in enumerate(corpus.classes))

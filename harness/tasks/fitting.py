@@ -46,17 +46,9 @@ def check_outputs(recipe: Recipe, symbols: Sequence[str] | None, corpus: Corpus)
 
 def _check_examples(recipe: Recipe, corpus: Corpus) -> None:
     """Look at one example, which the corpus's others are like; raises UserError where the task cannot learn it."""
-    example = next(example for examples in corpus.domains.values() for example in examples)
-    has = {name for name in FIELDS if getattr(example, name, None) not in (None, "", ())}
-    task = task_of_recipe(recipe)
-    if set(task.needs) <= has and not has & set(task.lacks):
+    task, fitting, has = task_of_recipe(recipe), fitting_tasks(corpus), _fields(corpus)
+    if task in [TASKS[name] for name in fitting]:
         return
-    # A class, a transcript or tags of a corpus: which tasks would learn these.
-    fitting = [
-        name
-        for name, other in TASKS.items()
-        if other.reads == corpus.modality and set(other.needs) <= has and not has & set(other.lacks)
-    ]
     found = ", ".join(FIELDS[name] for name in FIELDS if name in has) or "nothing to learn"
     needed = " and ".join(FIELDS[name] for name in task.needs)
     raise UserError(
@@ -64,6 +56,22 @@ def _check_examples(recipe: Recipe, corpus: Corpus) -> None:
         f"{' and no ' + ' and no '.join(FIELDS[name] for name in task.lacks) if task.lacks else ''}, but examples of "
         f"corpus {corpus.name} have {found}; choices: {', '.join(fitting) or 'another data.options.answer'}"
     )
+
+
+def fitting_tasks(corpus: Corpus) -> list[str]:
+    """The tasks that learn what a corpus has: a class, a transcript, tags ... of a text, of two, or of a recording."""
+    has = _fields(corpus)
+    return [
+        name
+        for name, task in TASKS.items()
+        if task.reads == corpus.modality and set(task.needs) <= has and not has & set(task.lacks)
+    ]
+
+
+def _fields(corpus: Corpus) -> set[str]:
+    """Which of `FIELDS` the examples of a corpus have, of which one is like the others."""
+    example = next(example for examples in corpus.domains.values() for example in examples)
+    return {name for name in FIELDS if getattr(example, name, None) not in (None, "", ())}
 
 
 def check_domains(recipe: Recipe, data: DataSettings) -> None:

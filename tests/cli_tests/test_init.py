@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from pretrained_kinds import write_encoder, write_speech_encoder
-from tiny_speech import write_corpus
+from tiny_speech import write_clip, write_corpus
 from tiny_text import corpus_rows
 
 from harness.backbones.recipe import load_recipe
@@ -162,7 +162,7 @@ def test_what_is_filled_in_from_the_data(cli: Cli, tmp_path: Path) -> None:
     data = experiment.trials[0].config.data
     assert (data.source, data.target, data.options) == (("away",), "home", options)
     text = Path("some/mine!/recipe.yaml").read_text(encoding="utf-8")
-    corpus = load_corpus("manifest", tmp_path / "a file.csv", **options)
+    corpus = load_corpus("manifest", tmp_path / "a file.csv", columns=options["columns"])
     counts = [len(corpus.split("away", split)) for split in ("train", "valid", "test")]
     assert "# away: {} training, {} validation, {} test examples; in training bad ".format(*counts) in text
     assert "# 3 classes: bad fair good" in text
@@ -186,6 +186,33 @@ def test_the_text_of_speech_follows_from_transcripts_and_model(cli: Cli, tmp_pat
         recipe = load_recipe(f"p{number}/recipe.yaml")
         assert (recipe.text.alphabet, recipe.encoder.reads) == (alphabet, "speech")
     assert "# 4 characters: а е о у\n" in Path("p2/recipe.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("header", "answer", "task"),
+    [
+        ("domain,text,label", "x", "text_classification"),
+        ("domain,premise,hypothesis,label", "another,x", "text_pair_classification"),
+        ("domain,text,value", "0.5", "regression"),
+    ],
+)
+def test_the_task_follows_from_the_columns(cli: Cli, tmp_path: Path, header: str, answer: str, task: str) -> None:
+    rows = [f"{domain},text {number},{answer}" for domain in "ab" for number in range(3)]
+    (tmp_path / "x.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+    assert cli("init", "mine", "--data", "x.csv").code == 0
+    assert load_recipe("mine/recipe.yaml").task_name == task
+
+
+def test_the_task_of_recordings_with_classes(cli: Cli, tmp_path: Path) -> None:
+    for domain in ("low", "high"):
+        for label in ("yes", "no"):
+            (tmp_path / domain / label).mkdir(parents=True)
+            for number in range(2):
+                write_clip(tmp_path / domain / label / f"{number}.wav", "aeo", domain)
+    assert cli("init", "mine", "--data", ".").code == 0
+    recipe = load_recipe("mine/recipe.yaml")
+    assert (recipe.task_name, recipe.text.alphabet) == ("speech_classification", "latin28")
+    assert "2 classes: no yes" in Path("mine/recipe.yaml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,18 @@ def test_texts() -> None:
     assert describe_domain(text_corpus(7), "a").endswith("; 2 of 7 classes in training")
     with pytest.raises(DataError, match="corpus mine has no domain 'c'; choices: a, b"):
         describe_domain(corpus, "c")
+
+
+def test_numbers_and_classes_of_clips() -> None:
+    corpus = text_corpus()
+    numbers = tuple(replace(e, label=None, value=float(e.group)) for e in corpus.text("a", "train"))
+    ratings = replace(corpus, domains={"a": numbers}, symbols=())
+    assert describe_domain(ratings, "a") == "2 training, 0 validation, 0 test examples; in training from 1 to 2"
+    clips = tuple(
+        SpeechExample(g, g, "a", Path("x.wav"), seconds=60.0, transcript="", label=int(g) % 2) for g in SPLITS
+    )
+    spoken = Corpus("mine", "speech", {"a": clips}, (), "", fixed_splits=SPLITS, clip_classes=("no", "yes"))
+    assert describe_domain(spoken, "a").endswith(" examples, 4.0 min; in training no 1, yes 1")
 
 
 @pytest.mark.parametrize(("seconds", "length"), [(3.0, "0.2 min"), (1800.0, "2.0 h")])
