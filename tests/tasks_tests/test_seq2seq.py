@@ -13,11 +13,15 @@ import yaml
 from tiny_speech import TinySpeech
 from trial_configs import MakeConfig
 
+from harness.backbones.fetched import fetched_folder, is_fetched_model
 from harness.backbones.recipe import load_recipe
 from harness.backbones.store import Backbone, load_backbone
 from harness.config.execution import Execution
-from harness.data.corpora.registry import load_corpus
+from harness.data.audio_backend import load_audio, resample
+from harness.data.corpora.registry import is_fetched, load_corpus
+from harness.data.speech_text import normalise_transcript
 from harness.errors import UserError
+from harness.tasks.making import head_maker
 from harness.tasks.registry import task_of_recipe
 from harness.tasks.task import Batch, Item
 from harness.training.pretrain import pretrain
@@ -202,3 +206,29 @@ def test_a_model_that_was_trained_further_is_kept_whole_in_float16(
     domains = Domains(backbone, load_corpus(backbone.recipe.data.corpus))
     scored = domains.score(backbone.model, domains.valid_items("low", None), backbone.recipe.loop)
     assert scored.scores == {name: told["scores"][f"valid_low/{name}"] for name in scored.scores}
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_whisper_writes_what_transformers_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real weights, real recordings: the same words, and few of them wrong."""
+    monkeypatch.undo()  # the real caches
+    if not (is_fetched_model("whisper_tiny_en") and is_fetched("asterisk")):
+        pytest.skip("Whisper or the recordings are not fetched; run: harness data fetch whisper_tiny_en asterisk")
+    import transformers
+
+    library: Any = transformers
+    recipe = load_recipe("speech_whisper_seq2seq")
+    domains = Domains(load_backbone(recipe, head_maker(recipe)), load_corpus("asterisk", languages=("en",)))
+    examples = domains.corpus.speech("en", "test")[:6]
+    items = domains.items_of(examples, "en", "test")
+    found = domains.score(domains.backbone.model, items, recipe.loop)
+    folder = fetched_folder("whisper_tiny_en")
+    theirs = library.WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    extractor = library.WhisperFeatureExtractor.from_pretrained(folder)
+    for example, answer in zip(examples, found.predictions, strict=True):
+        clip = resample(*load_audio(example.path), extractor.sampling_rate).numpy()
+        window = extractor(clip, sampling_rate=extractor.sampling_rate, return_tensors="pt").input_features
+        tokens = theirs.generate(window, do_sample=False)[0].tolist()
+        assert answer == normalise_transcript(domains.backbone.tokenizer.decode(tokens))
+    assert found.scores["wer"] < 0.15
