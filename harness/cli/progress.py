@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from harness.launch.events import Done, Epoch, Failed, Note, TrialEvent
 from harness.launch.task import TrialTask
+from harness.metrics import scored_metric
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -186,9 +187,7 @@ def outcome_line(event: Done | Failed) -> str:
     if summary.state != "complete":
         return f"{summary.state.value}: {summary.reason}: {summary.message}"
     numbers = [
-        f"{name} {100 * value:.1f} %"
-        for name, value in summary.metrics.items()
-        if name.startswith(("target_", "source_"))
+        score_text(name, value) for name, value in summary.metrics.items() if name.startswith(("target_", "source_"))
     ]
     return f"{', '.join(numbers)}  ({summary.epochs_run} epochs, {summary.costs['seconds']:.0f} s)"
 
@@ -206,7 +205,9 @@ def search_line(event: Done | Failed, objectives: Sequence[Objective]) -> str:
 
 
 def score_text(name: str, value: float) -> str:
-    """A validation metric for people: percent or points, and a loss as it is."""
+    """A metric for people: percent or points, and a loss, or what has a unit of its own, as it is."""
     if name.endswith("forgetting"):
         return f"forgetting {100 * value:.1f} points"
-    return f"{name} {value:.3f}" if name.endswith("loss") else f"{name} {100 * value:.1f} %"
+    known = scored_metric(name)
+    is_share = not name.endswith("loss") and (known is None or known.unit == "%")
+    return f"{name} {100 * value:.1f} %" if is_share else f"{name} {value:.3f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from harness.config.table import MetricSettings, TableSettings
+from harness.metrics import scored_metric
 from harness.tables.cells import ResolvedMetric, resolve_metric
 from harness.tables.layouts import default_metrics
 from harness.tables.load import Loaded
@@ -59,5 +60,6 @@ def _decimals(entry: MetricSettings, metric: ResolvedMetric, smallest: float) ->
     if entry.decimals is not None:
         return entry.decimals
     if not metric.metric.unit or metric.metric.unit == "MB":
-        return 3 if metric.concrete.endswith("/loss") else 0
+        is_number = metric.concrete.endswith("/loss") or scored_metric(metric.concrete) is not None
+        return 3 if is_number else 0  # a loss or a mean error in a unit of its own; the others are counts
     return 2 if metric.name == "trainable_share" and smallest < 0.0005 else 1
