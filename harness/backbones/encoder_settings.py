@@ -80,7 +80,9 @@ class PretrainedEncoderSettings(Settings):
     """What the model reads."""
     path: PathText
     """The model's directory, `package:NAME/SUBDIR` for one inside an installed package, or `fetched:NAME` for one of
-    `harness data list`. The directory is a path from the folder of the recipe's file, or from the current folder."""
+    `harness data list`. The directory is a path from the folder of the recipe's file, or from the current folder. Where
+    there is no such directory, `org/name` and `org/name@REVISION` are a model of the Hugging Face hub, from its cache
+    or fetched into it."""
     max_length: PositiveInt = 64
     """The most word pieces of a text, with those of the prefix; longer texts are cut."""
     prefix: str = ""
@@ -105,7 +107,9 @@ class SpeechModelSettings(Settings):
     """What the model reads."""
     path: PathText
     """The model's directory, `package:NAME/SUBDIR` for one inside an installed package, or `fetched:NAME` for one of
-    `harness data list`. The directory is a path from the folder of the recipe's file, or from the current folder."""
+    `harness data list`. The directory is a path from the folder of the recipe's file, or from the current folder. Where
+    there is no such directory, `org/name` and `org/name@REVISION` are a model of the Hugging Face hub, from its cache
+    or fetched into it."""
     tail_s: Annotated[float, Field(ge=0, le=30)] = 0.3
     """Seconds of silence behind each clip. Whisper was trained on clips in 30 s of silence, and misses the last word of
     one that ends at once. Only Whisper's clips have it."""

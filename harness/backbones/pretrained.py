@@ -1,4 +1,4 @@
-"""Real pretrained text encoders through transformers: from a folder or an installed package, never from a hub.
+"""Real pretrained text encoders through transformers: from a folder, an installed package, or the hub and its cache.
 
 Adapters are hooked behind each layer of the model, so any encoder with a list of layers can be adapted as it is.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +22,7 @@ from harness.adapters import InsertionPoint, attach_by_hook
 from harness.backbones.blocks import valid_steps
 from harness.backbones.encoders import Encoder
 from harness.backbones.fetched import PREFIX, fetched_folder
+from harness.backbones.hub import hub_folder, hub_note, is_hub_id
 from harness.backbones.inspecting import (
     NUM_STEPS,
     SeenLayer,
@@ -49,11 +49,11 @@ VOCABULARIES: tuple[set[str], ...] = (
 
 
 def model_directory(path: str) -> Path:
-    """Resolve `package:NAME/SUBDIR`, `fetched:NAME` or a folder.
+    """Resolve `package:NAME/SUBDIR`, `fetched:NAME`, a folder, or else the id of a model in the hub.
 
     Raises:
         UserError: the package is not installed, the model was not fetched, or there is no such folder with a
-            config.json.
+            config.json, nor such a model in the hub or its cache.
     """
     if path.startswith(PREFIX):
         return fetched_folder(path.removeprefix(PREFIX))
@@ -68,6 +68,8 @@ def model_directory(path: str) -> Path:
         try:
             directory = find_path(path, folder_of(path))
         except UserError as error:
+            if is_hub_id(path):
+                return hub_folder(path)
             raise UserError(f"encoder.path: {error}") from error
     if not (directory / "config.json").is_file():
         raise UserError(f"encoder.path: {path}: no config.json there, so it is not a transformers model folder")
@@ -109,7 +111,7 @@ class PretrainedTextEncoder(Encoder):
         self._seen = seen
         self.mixes_rows = True if any(found.steps_first for found in seen) else None  # XLNet's products are of all rows
         self.repeats_layers = any(found.num_runs > 1 for found in seen)
-        self.notes = (*notes, *_notes(layers, seen))
+        self.notes = (*hub_note(directory), *notes, *_notes(layers, seen))
         if reads_beyond_mask(self.model, min(max_length, NUM_STEPS)):
             self.notes += ("what the backbone gives for a text depends on the texts beside it in a batch",)
         # Its name, not the list: a second reference would be a second name of every weight.
@@ -233,7 +235,6 @@ def load_transformers_model(directory: Path, part: Part = "encoder") -> nn.Modul
 
 def _config_and_class(directory: Path, part: Part) -> tuple[Any, Any]:
     """A folder's configuration, and what makes a model of it."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is first imported: never ask a hub
     import transformers
 
     library: Any = transformers

@@ -14,6 +14,7 @@ from torch import nn
 from harness.backbones.encoder_settings import SpeechModelSettings
 from harness.backbones.encoders import Encoder
 from harness.backbones.fetched import weights_notes
+from harness.backbones.hub import hub_note
 from harness.backbones.model import CtcHead
 from harness.backbones.pretrained import (
     architectures_of,
@@ -60,7 +61,7 @@ def speech_encoder(settings: SpeechModelSettings, directory: Path, with_weights:
 def make_encoder(kind: str, model: nn.Module, settings: SpeechModelSettings, directory: Path) -> Encoder:
     """The encoder here of one of transformers, of a folder."""
     try:
-        return SPEECH_MODELS[kind](model, settings.layers_at, weights_notes(settings.path))
+        return SPEECH_MODELS[kind](model, settings.layers_at, (*hub_note(directory), *weights_notes(settings.path)))
     except UserError as error:
         raise UserError(f"encoder.path: {directory}: {error}") from error
 

@@ -232,6 +232,52 @@ def test_a_model_that_is_not_there_is_one_line(path: str, expected: str) -> None
     assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache as the hub's library lays it out, with one model, while the hub is out of reach; returns the model."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    repository = tmp_path / "hub" / "models--some-org--tiny_bert"
+    shutil.copytree(bert_folder, repository / "snapshots" / REVISION)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(REVISION, encoding="utf-8")
+    return repository / "snapshots" / REVISION
+
+
+def test_a_model_of_the_hub_is_taken_from_its_cache(hub: Path) -> None:
+    for path in ("some-org/tiny_bert", "some-org/tiny_bert@main", f"some-org/tiny_bert@{REVISION}"):
+        assert model_directory(path) == hub
+    assert PretrainedTextEncoder(hub, 16).notes == (
+        "the backbone's first weights are some-org/tiny_bert of the hub, revision 0123456789ab",
+    )
+    assert pretrained_tokenizer(settings_for("some-org/tiny_bert")).encode("sofa").ids
+
+
+@pytest.mark.parametrize("case", ["unknown", "revision", "pickled"])
+def test_a_model_that_the_hub_does_not_give_is_one_line(case: str, hub: Path) -> None:
+    path = {"unknown": "some-org/other", "revision": "some-org/tiny_bert@v2"}.get(case, "some-org/tiny_bert")
+    if case == "pickled":
+        (hub / "model.safetensors").rename(hub / "pytorch_model.bin")
+    with pytest.raises(UserError) as caught:
+        model_directory(path)
+    message = str(caught.value)
+    told = "no config.json with weights in safetensors" if case == "pickled" else "is not in the cache"
+    assert message.startswith(f"encoder.path: {path}: ") and "\n" not in message
+    assert told in message or "cannot be fetched" in message
+
+
+def test_a_folder_goes_before_a_model_of_the_hub(
+    hub: Path, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(bert_folder, tmp_path / "here" / "some-org" / "tiny_bert")
+    monkeypatch.chdir(tmp_path / "here")
+    assert model_directory("some-org/tiny_bert").resolve() == tmp_path / "here" / "some-org" / "tiny_bert"
+
+
 @pytest.mark.parametrize("content", [None, "", '{"truncated'])
 def test_a_missing_or_broken_tokenizer_is_one_line(content: str | None, bert_folder: Path, tmp_path: Path) -> None:
     folder = without(bert_folder, tmp_path / "model", "tokenizer.json")
