@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from backbones_tests.tiny_whisper import save_tiny_whisper, tiny_whisper
 from harness.backbones.ctranslate2 import read_ctranslate2, whisper_weights
 from harness.backbones.whisper import WhisperEncoder
 from harness.data.errors import DataError
 from harness.data.model_features import ModelFeatures
 from harness.errors import UserError
-from tests.backbones_tests.tiny_whisper import save_tiny_whisper, tiny_whisper
 
 SECOND = 16000
 

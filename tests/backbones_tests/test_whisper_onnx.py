@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from backbones_tests.tiny_whisper import tiny_whisper
 from harness.backbones.whisper import WhisperEncoder
 from harness.backbones.whisper_onnx import OnnxGraph, encoder_weights, write_whisper_encoder
 from harness.data.model_features import ModelFeatures
 from harness.errors import UserError
-from tests.backbones_tests.tiny_whisper import tiny_whisper
 
 ENCODER = "inner.encoder."
 Array = np.ndarray[Any, Any]

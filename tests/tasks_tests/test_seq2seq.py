@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from backbones_tests.tiny_whisper import save_tiny_whisper
+from engines_tests.packs import largest_difference, run_all
 from tiny_speech import TinySpeech
 from trial_configs import MakeConfig
 
@@ -26,8 +28,6 @@ from harness.tasks.registry import task_of_recipe
 from harness.tasks.task import Batch, Item
 from harness.training.pretrain import pretrain
 from harness.training.resources import Domains, Resources
-from tests.backbones_tests.tiny_whisper import save_tiny_whisper
-from tests.engines_tests.packs import largest_difference, run_all
 
 
 @pytest.fixture(scope="module")
