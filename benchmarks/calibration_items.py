@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import SpeechExample, TextExample
+from harness.metrics import Answer
 from harness.metrics.macro_f1 import macro_f1_influences
 from harness.records.predictions import read_predictions
 from harness.records.store import RecordStore
@@ -85,7 +86,7 @@ def text_items(domain: str) -> Text:
     return Text(np.array([examples[key].label for key in keys]), (both[0], both[1]))
 
 
-def predictions_of(experiment: str, arm: str) -> list[dict[str, int | str]]:
+def predictions_of(experiment: str, arm: str) -> list[dict[str, Answer]]:
     """Key -> prediction of each seed of an arm."""
     store = RecordStore(RESULTS, experiment)
     runs = []

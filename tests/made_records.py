@@ -17,7 +17,7 @@ from harness import metrics
 from harness.checks.record_checks import derive_metrics
 from harness.config.trial import TrialConfig, trial_id_of
 from harness.data.corpora.registry import load_corpus
-from harness.data.corpus import Corpus, TextExample, split_of_group
+from harness.data.corpus import Corpus, TextExample, class_of, split_of_group
 from harness.records.predictions import PredictedItem, group_digest, prediction_lines
 from harness.records.schema import Manifest, Provenance, Summary, TrialState
 from harness.records.store import RecordStore, TrialFolder
@@ -102,8 +102,8 @@ def _predictions(corpus: Corpus, wrong: float, stream: random.Random, trained: b
     def answer(example: Any) -> int:
         assert isinstance(example, TextExample)
         if f"/{EXTRA}" in example.key:
-            return example.label if trained else (example.label + 1) % 3
-        return (example.label + stream.choice((1, 2))) % 3 if stream.random() < wrong else example.label
+            return class_of(example) if trained else (class_of(example) + 1) % 3
+        return (class_of(example) + stream.choice((1, 2))) % 3 if stream.random() < wrong else class_of(example)
 
     return {domain: {e.key: answer(e) for e in corpus.split(domain, "test")} for domain in ("away", "home")}
 
@@ -137,7 +137,7 @@ def _write(
     folder.restart_log(log if trained else [])
     items = {
         domain: [
-            PredictedItem(e.key, given[e.key], e.label, group_digest(e.group)) for e in corpus.text(domain, "test")
+            PredictedItem(e.key, given[e.key], class_of(e), group_digest(e.group)) for e in corpus.text(domain, "test")
         ]
         for domain, given in predictions.items()
     }

@@ -315,5 +315,5 @@ def test_influences_are_what_an_item_more_changes(name: str) -> None:
     assert found is not None
     score = METRICS[name].score(references, predictions)
     for number in range(12):
-        more = [references * copies + [references[number]], predictions * copies + [predictions[number]]]
-        assert (METRICS[name].score(*more) - score) * copies == pytest.approx(found[number], abs=2e-4)
+        truth, answers = references * copies + [references[number]], predictions * copies + [predictions[number]]
+        assert (METRICS[name].score(truth, answers) - score) * copies == pytest.approx(found[number], abs=2e-4)

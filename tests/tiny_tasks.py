@@ -39,7 +39,8 @@ def tagged() -> Rows:
     """Spans: what is judged, with its article (`B-THING I-THING`), and the judging word."""
     rows: Rows = []
     for row in tiny_text.corpus_rows():
-        words, tags = row["text"].split(), []
+        words: list[str] = row["text"].split()
+        tags: list[str] = []
         things, judging = tiny_text.THINGS[row["domain"]], [word for of in tiny_text.WORDS.values() for word in of]
         for number, word in enumerate(words):
             behind = tags[number - 1] if number else "O"

@@ -130,7 +130,8 @@ def test_two_parts_are_the_whole_at_every_layer(kind: str, folders: dict[str, Pa
     inputs, (ids_BT, lengths_B) = ids(12), ids(12)
     for number, point in enumerate(encoder.insertion_points.values()):
         point.add_adapter("a", {"_target_": "harness.adapters.LinearAdapter", "dim": 4})
-        adapter: Any = point.get_adapter_module("a").double()
+        adapter: Any = point.get_adapter_module("a")
+        adapter.double()
         nn.init.normal_(adapter.module[-1].weight, generator=torch.Generator().manual_seed(number))
     for layer in range(encoder.num_layers + 1):
         for number, point in enumerate(encoder.insertion_points.values()):

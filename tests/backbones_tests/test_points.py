@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -171,7 +171,8 @@ def adapter_of(point: InsertionPoint, x: Tensor) -> Tensor:
     """x plus what a LinearAdapter makes of it, by hand."""
     module: Any = point.get_adapter_module(NAME)
     assert isinstance(module, LinearAdapter)
-    norm, down, _, up = module.module
+    parts: Any = module.module
+    norm, down, _, up = parts
     return F.silu(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias) @ down.weight.T) @ up.weight.T
 
 
@@ -290,13 +291,14 @@ def test_the_parts_of_transformers_layers_are_those_before_the_residual(kind: st
     """Without what attention and feed-forward parts add, no step knows of another one, and each still of itself: a
     point behind a residual would leave nothing of the input, and one beside the part would leave something of it."""
     encoder = PretrainedTextEncoder(folders[kind], 16).eval()
-    places = []
-    for part in ("after_attention", "after_feed_forward"):
+    places: list[Any] = []
+    parts: tuple[Literal["after_attention", "after_feed_forward"], ...] = ("after_attention", "after_feed_forward")
+    for part in parts:
         if (kind, part) in NO_PART:
             with pytest.raises(UserError, match=rf"^backbone\.points: {part}: .*{NO_PART[kind, part]}$"):
-                encoder.places(part)  # type: ignore[arg-type]
+                encoder.places(part)
         else:
-            places += encoder.places(part)  # type: ignore[arg-type]
+            places += encoder.places(part)
     if any(kind == other for other, _ in NO_PART):
         return
     assert [place.layer for place in places] == 2 * [*range(encoder.num_layers)]

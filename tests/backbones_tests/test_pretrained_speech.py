@@ -146,7 +146,8 @@ def put_adapters(encoder: Encoder, first: int = 0) -> None:
     for number, point in enumerate(encoder.insertion_points.values()):
         if not point.is_adapter_available():
             point.add_adapter("a", {"_target_": "harness.adapters.LinearAdapter", "dim": 4})
-            adapter: Any = point.get_adapter_module("a").double()
+            adapter: Any = point.get_adapter_module("a")
+            adapter.double()
             nn.init.normal_(adapter.module[-1].weight, generator=torch.Generator().manual_seed(number))
         point.set_enabled_adapters("a", enabled=number >= first)
 
@@ -161,9 +162,8 @@ def test_adapters_start_as_nothing_learn_at_every_layer_and_switch_off(kind: str
     shapes = []
     for point in encoder.insertion_points.values():
         point.add_adapter("a", {"_target_": "harness.adapters.LinearAdapter", "dim": 4})
-        point.get_adapter_module("a").double().register_forward_hook(
-            lambda module, args, output: shapes.append(tuple(output.shape))
-        )
+        adapter: Any = point.get_adapter_module("a")
+        adapter.double().register_forward_hook(lambda module, args, output: shapes.append(tuple(output.shape)))
     with torch.no_grad():  # torch may take another kernel where something learns
         assert torch.equal(encoder(inputs, lengths_B)[0], plain)
     layer_steps = plain.shape[1] // (2 if kind in SQUEEZED else 1)

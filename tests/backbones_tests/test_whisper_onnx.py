@@ -106,23 +106,23 @@ def write_onnx(state: dict[str, Tensor], num_layers: int) -> Writer:
         writer.weights[f"{name}.bias"] = torch.from_numpy(whole * np.float32(1e-4))
         writer.tensors += [tensor(f"{name}_b", whole), tensor(f"{name}_bs", np.full(len(whole), 1e-4, np.float32))]
         writer.nodes.append(node("DequantizeLinear", [f"{name}_b", f"{name}_bs"], f"{ENCODER}{name}.bias", 0))
-        weight = writer.rounded(f"{ENCODER}{name}.weight", f"{name}.weight", state[f"{name}.weight"].numpy(), 0)
-        inputs = [writer.there_and_back(f"{name}_in"), weight, f"{ENCODER}{name}.bias"]
+        rounded = writer.rounded(f"{ENCODER}{name}.weight", f"{name}.weight", state[f"{name}.weight"].numpy(), 0)
+        inputs = [writer.there_and_back(f"{name}_in"), rounded, f"{ENCODER}{name}.bias"]
         writer.nodes.append(node("Conv", inputs, f"{name}_out"))
     for layer in range(num_layers):
         inner = writer.there_and_back(f"in{layer}")
         for name in ("k_proj", "q_proj", "v_proj", "out_proj", "fc1", "fc2"):
             key = f"layers.{layer}.{name if name.startswith('fc') else f'self_attn.{name}'}"
             matrix = np.ascontiguousarray(state[f"{key}.weight"].numpy().T)
-            weight = writer.rounded(f"val{layer}{name}", f"{key}.weight", matrix, 1)
-            writer.nodes.append(node("MatMul", [inner if name[0] in "kqv" else f"{name}{layer}", weight], f"{key}_p"))
+            rounded = writer.rounded(f"val{layer}{name}", f"{key}.weight", matrix, 1)
+            writer.nodes.append(node("MatMul", [inner if name[0] in "kqv" else f"{name}{layer}", rounded], f"{key}_p"))
             product = writer.there_and_back(f"{key}_p")
             if name != "k_proj":
                 writer.nodes.append(node("Add", [product, f"{ENCODER}{key}.bias"], f"{key}_out"))
         writer.nodes.append(node("MatMul", [f"q{layer}", f"k{layer}"], f"scores{layer}"))  # of two values: no weight
-    weight = writer.rounded("other", "other", np.ones((4, 2), np.float32), 1)
+    rounded = writer.rounded("other", "other", np.ones((4, 2), np.float32), 1)
     del writer.weights["other"]
-    writer.nodes.append(node("MatMul", ["somewhere", weight], "pooled"))
+    writer.nodes.append(node("MatMul", ["somewhere", rounded], "pooled"))
     return writer
 
 

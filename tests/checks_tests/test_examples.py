@@ -8,6 +8,7 @@ import pytest
 from made_records import NASTY, make_experiment, write_sentences
 
 from harness.checks.examples import find_changes, item_error
+from harness.metrics import Answer
 from harness.report.example_texts import find_examples
 from harness.report.sources import load_sources
 from harness.tasks.references import References, ReferenceShelf, TestItem
@@ -23,7 +24,7 @@ def references(tmp_path: Path) -> References:
     return found
 
 
-def right(references: References) -> dict[str, int | str]:
+def right(references: References) -> dict[str, Answer]:
     return {item.key: item.reference for item in references.items("away")}
 
 

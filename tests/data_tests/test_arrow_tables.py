@@ -13,7 +13,7 @@ import pytest
 
 from harness.data import Corpus, DataError, SpeechExample, load_corpus
 from harness.data.audio_files import read_audio
-from harness.data.corpus import SPLITS
+from harness.data.corpus import SPLITS, class_of
 
 datasets = pytest.importorskip("datasets", reason="datasets is not installed (pip install -e '.[dev]')")
 
@@ -45,7 +45,7 @@ def recordings(folder: Path, make_tone: Callable[..., Path]) -> Any:
 
 
 def contents(corpus: Corpus, domain: str) -> dict[str, list[tuple[str, str]]]:
-    return {s: [(e.text, corpus.symbols[e.label]) for e in corpus.text(domain, s)] for s in SPLITS}
+    return {s: [(e.text, corpus.symbols[class_of(e)]) for e in corpus.text(domain, s)] for s in SPLITS}
 
 
 def expected(data: Any, label: str = "mood") -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.data import CORPORA, Corpus, DataError, SpeechExample, TextExample, fetch_corpus, is_fetched, load_corpus
 from harness.data.cache import data_cache, write_record
-from harness.data.corpus import SPLIT_FRACTIONS, SPLITS, check_corpus
+from harness.data.corpus import SPLIT_FRACTIONS, SPLITS, check_corpus, class_of
 from harness.errors import TrialError
 
 EXAMPLES = {"text": TextExample, "speech": SpeechExample}
@@ -115,7 +115,7 @@ def test_examples_are_usable(fetched_corpus: Corpus) -> None:
             assert isinstance(example, EXAMPLES[fetched_corpus.modality]) and example.domain == domain
             assert example.shown == " ".join(example.shown.split()) != ""
             if isinstance(example, TextExample):
-                assert 0 <= example.label < len(fetched_corpus.symbols)
+                assert 0 <= class_of(example) < len(fetched_corpus.symbols)
             if isinstance(example, SpeechExample):
                 assert set(example.transcript) <= set(fetched_corpus.symbols)
                 assert example.seconds > 0
@@ -157,8 +157,8 @@ def test_topics_of_prompts_are_told_by_their_keys_in_every_language() -> None:
     corpus = load_corpus("prompt_topics")
     by_key = {e.key: e for domain in corpus.domains for split in SPLITS for e in corpus.text(domain, split)}
     for language in ("en", "es", "fr", "it", "ru"):
-        assert corpus.symbols[by_key[f"{language}/vm-newpassword"].label] == "voicemail"
-        assert corpus.symbols[by_key[f"{language}/digits/17"].label] == "numbers"
+        assert corpus.symbols[class_of(by_key[f"{language}/vm-newpassword"])] == "voicemail"
+        assert corpus.symbols[class_of(by_key[f"{language}/digits/17"])] == "numbers"
     assert by_key["ru/digits/17"].shown == "семнадцать"
     assert "it/activated" not in by_key and corpus.left_out["it"]["no topic"] == 93
     assert not any(mark in example.shown for example in by_key.values() for mark in "[]")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.data import Corpus, DataError, SpeechExample, load_corpus
-from harness.data.corpus import SPLITS
+from harness.data.corpus import SPLITS, class_of
 from harness.data.features import FeatureCache, LogMel
 
 CSV = """domain,text,label,group
@@ -26,7 +26,7 @@ def write(path: Path, text: str) -> Path:
 
 def texts(corpus: Corpus, domain: str) -> list[tuple[str, str]]:
     found = [e for split in SPLITS for e in corpus.text(domain, split)]
-    return sorted((e.text, corpus.symbols[e.label]) for e in found)
+    return sorted((e.text, corpus.symbols[class_of(e)]) for e in found)
 
 
 def test_csv(tmp_path: Path) -> None:

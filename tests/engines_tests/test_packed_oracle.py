@@ -154,7 +154,7 @@ def test_bits_inside_layers_do_not_depend_on_the_other_slots(
     make_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
     """Points inside layers and beside linear modules, which work slot by slot in a pack."""
-    where = {"backbone": {"points": ["after_attention", "after_feed_forward", "out_proj"]}}
+    where: dict[str, Any] = {"backbone": {"points": ["after_attention", "after_feed_forward", "out_proj"]}}
     configs = [adapters(make_config, seed, stochastic_depth=0.3, l2_lambda=0.01, **where) for seed in (0, 1, 2)]
     (expected,) = run_all(configs[:1], resources, tmp_path / "alone")
     together = run_all(configs[::-1], resources, tmp_path / "together")

@@ -22,7 +22,7 @@ from harness.config.notes import Note
 from harness.config.trial import TrialConfig
 from harness.data import corpus as corpus_module
 from harness.data.corpora.registry import load_corpus
-from harness.data.corpus import SpeechExample, TextExample
+from harness.data.corpus import SpeechExample, TextExample, class_of
 from harness.engines.registry import Engines
 from harness.errors import TrialError, UserError
 from harness.records.schema import Summary
@@ -70,7 +70,7 @@ def text_scores(corpus: Path, predictions: Mapping[str, Mapping[str, int]]) -> d
     for domain, found in predictions.items():
         examples = [e for e in loaded.split(domain, "test") if isinstance(e, TextExample)]
         assert list(found) == [example.key for example in examples]
-        pairs = [(example.label, found[example.key]) for example in examples]
+        pairs = [(class_of(example), found[example.key]) for example in examples]
         right = sum(reference == prediction for reference, prediction in pairs)
         scores[domain] = {"accuracy": right / len(pairs), "macro_f1": macro_f1_by_hand(pairs, 3)}
     return scores
