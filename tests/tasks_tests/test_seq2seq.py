@@ -152,7 +152,10 @@ def test_the_frozen_model_needs_no_pretraining(recipe_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"task": "ctc"}, "train: none needs a model with an output layer of its own"),
+        (
+            {"task": "ctc"},
+            "train: none keeps the model's output layer, which writes its own symbols; set text.alphabet",
+        ),
         ({"task": "seq2seq", "encoder": {"kind": "speech"}}, "seq2seq"),
     ],
 )
