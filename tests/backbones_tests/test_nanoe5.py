@@ -42,7 +42,7 @@ def tiny_pieces() -> list[tuple[str, float]]:
     words = [f"▁{word}" for sentence in SENTENCES for word in normalised(sentence).split()]
     parts = {word[start:end] for word in words for start in range(len(word)) for end in range(start + 1, start + 6)}
     known = (part for part in sorted(parts) if part and not {"🙂", "Ё"} & {*part})
-    chosen = [part for part in known if generator.random() < 0.7]
+    chosen = [part for part in known if generator.random() < 0.7 or part == "▁"]  # every such vocabulary has it
     return [*((piece, 0.0) for piece in SPECIAL), *((part, float(-generator.uniform(2, 12))) for part in chosen)]
 
 
