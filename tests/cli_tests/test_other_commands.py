@@ -95,6 +95,7 @@ def test_doctor(cli: Cli) -> None:
     assert found["harness"].strip().startswith(__version__)
     assert found["W&B mode"].strip() == "disabled"
     assert found["corpus vader"].strip() == "not here; run: harness data fetch vader"
+    assert found["model e5_small_q4"].strip() == "not here; run: harness data fetch e5_small_q4"
     assert {"python", "torch", "GPU", "audio", "backbone text_small"} <= set(found)
 
 

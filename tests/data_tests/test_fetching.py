@@ -47,6 +47,13 @@ def test_pip_downloads_one_pinned_archive(tmp_path: Path, monkeypatch: pytest.Mo
     assert calls[0][calls[0].index("--no-binary") + 1] == "thing"
 
 
+def test_a_wheel_of_other_machines_can_be_read_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = fake_pip(monkeypatch, b"abc")
+    download_archive(PipArchive("thing", "1.0", SHA256_OF_ABC, platform="manylinux2014_x86_64"), tmp_path)
+    options = calls[0][calls[0].index("--only-binary") :]
+    assert options == ["--only-binary", ":all:", "--platform", "manylinux2014_x86_64", "thing==1.0"]
+
+
 def test_other_contents_are_refused_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_pip(monkeypatch, b"abd")
     with pytest.raises(DataError, match=rf"thing-1\.0\.tar\.gz: sha256 expected {SHA256_OF_ABC}, got "):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from harness.data.corpus import TextExample
 from harness.tasks.inputs import TextInputs
@@ -32,6 +33,23 @@ def make_task(max_length: int = 4) -> ClassificationTask:
 
 def example(text: str, label: int = 0) -> TextExample:
     return TextExample(f"k{text}", "g", "d", text=text, label=label)
+
+
+def test_a_prefix_stands_before_each_text_and_its_words_keep_their_places() -> None:
+    tokenizer = Tokenizer(
+        models.WordLevel({word: number for number, word in enumerate(["[U]", "q", ":", "a", "b", "c", "[S]"])})
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[S] $A", pair="[S] $A [S] $B:1", special_tokens=[("[S]", 6)]
+    )
+    inputs = TextInputs(tokenizer, 7, has_kinds=True, prefix="q: ")
+    pair = TextExample("k", "g", "d", text="a b", second="c", words=("a", "b"))
+    (found,) = inputs.prepare([pair])
+    assert found.T.tolist() == [[6, 1, 2, 3, 4, 6, 1], [0, 0, 0, 0, 0, 0, 1]]  # cut at 7, the prefix counted
+    assert inputs.cut == {"k"}
+    assert inputs.word_places(pair) == [3, 4]
+    assert TextInputs(tokenizer, 7).word_places(pair) == [1, 2]
 
 
 def test_texts_are_cut_and_an_empty_one_is_one_token() -> None:
