@@ -15,6 +15,7 @@ from harness.backbones.encoder_settings import SpeechModelSettings
 from harness.backbones.encoders import Encoder
 from harness.backbones.fetched import weights_notes
 from harness.backbones.hub import hub_note
+from harness.backbones.mms import load_language
 from harness.backbones.model import CtcHead
 from harness.backbones.pretrained import (
     architectures_of,
@@ -66,8 +67,13 @@ def make_encoder(kind: str, model: nn.Module, settings: SpeechModelSettings, dir
         raise UserError(f"encoder.path: {directory}: {error}") from error
 
 
-def speech_ctc(settings: SpeechModelSettings, directory: Path) -> tuple[Encoder, CtcHead]:
+def speech_ctc(settings: SpeechModelSettings, directory: Path, language: str | None = None) -> tuple[Encoder, CtcHead]:
     """The encoder of a folder's CTC model, and its own output layer.
+
+    Args:
+        settings: of the recipe.
+        directory: the model's folder.
+        language: whose adapters and output layer are taken, of a model with one file a language (MMS).
 
     Raises:
         UserError: transformers cannot load it, its kind is not known here, or it has no such output layer.
@@ -80,6 +86,8 @@ def speech_ctc(settings: SpeechModelSettings, directory: Path) -> tuple[Encoder,
             f"{', '.join(said) or 'one without a class'}; choices: train: head, train: full"
         )
     model: Any = load_transformers_model(directory, part="ctc")
+    if language is not None and getattr(model.config, "adapter_attn_dim", None) is not None:
+        load_language(model, directory, language)
     within = model.get_encoder() if hasattr(model, "encoder") else getattr(model, model.base_model_prefix)
     own = model.ctc_head if hasattr(model, "ctc_head") else model.lm_head
     encoder = make_encoder(kind, within, settings, directory)

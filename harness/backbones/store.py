@@ -265,7 +265,7 @@ def _load_own_ctc(recipe: Recipe, settings: SpeechModelSettings) -> Backbone:
             "text.alphabet to the model's folder or its vocab.json"
         )
     symbols = read_symbol_table(find_path(text.alphabet, folder_of(text.alphabet)), text.language)
-    encoder, head = speech_ctc(settings, model_directory(settings.path))
+    encoder, head = speech_ctc(settings, model_directory(settings.path), text.language)
     num_outputs = head.output.out_features
     if num_outputs != len(symbols) + 1:
         raise UserError(

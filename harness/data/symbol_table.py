@@ -182,6 +182,8 @@ def read_symbol_table(path: Path, language: str | None = None) -> SymbolTable:
         raise DataError(f"{file}: it has one vocabulary for all languages; leave out text.language, {language!r}")
     if is_tokenizer:
         return _of_tokenizer(file, content, beside)
+    if is_nested:
+        beside.outputs = None  # each language has an output layer of its own size
     found = _of_language(file, content, language or beside.language) if is_nested else content
     return _of_vocabulary(file, found, beside, {} if is_nested else beside.added)
 

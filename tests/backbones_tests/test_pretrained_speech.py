@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from harness.adapters.freezing import freeze_backbone
 from harness.backbones.encoder_settings import SpeechModelSettings
 from harness.backbones.encoders import Encoder
+from harness.backbones.mms import write_mms_adapter
 from harness.backbones.model import CtcHead, TaskModel
 from harness.backbones.pretrained import load_transformers_model
 from harness.backbones.recipe import load_recipe
@@ -326,6 +328,50 @@ def test_a_ctc_model_keeps_its_own_output_layer_and_vocabulary(
         path = [number for number, _ in groupby(said.argmax(-1).tolist()) if number not in (5, 6, 7, 8)]
         assert texts[row] == " ".join("".join(tokens[number] for number in path).replace("|", " ").split())
         assert path, "nothing was written"
+
+
+@torch.no_grad()
+def test_adapters_of_mms_go_out_and_in(folders: dict[str, Path], tiny_speech_files: TinySpeech, tmp_path: Path) -> None:
+    """Ours, written to a file, are transformers' own; and what transformers loads is what a recipe's language loads."""
+    from transformers import Wav2Vec2ForCTC
+
+    base = write_speech_encoder("wav2vec2_layer", tmp_path)
+    config = json.loads((base / "config.json").read_text())
+    (tmp_path / "without").mkdir()
+    without = tmp_path / "without" / "wav2vec2_layer"
+    shutil.copytree(base, without)
+    (without / "config.json").write_text(json.dumps(config | {"adapter_attn_dim": None}))
+    more = {"train": "none", "text": {"alphabet": str(base), "normaliser": "none"}}
+    recipe = load_recipe(str(write_recipe(without, tiny_speech_files, tmp_path / "recipe.yaml", **more)))
+    backbone = load_backbone(recipe, CtcTask.head)
+    adapters: list[Any] = []
+    for number, point in enumerate(backbone.model.encoder.insertion_points.values()):
+        point.add_adapter("a", {"_target_": "harness.adapters.LinearAdapter", "dim": 4, "activation": "relu"})
+        adapters.append(point.get_adapter_module("a"))
+        nn.init.normal_(adapters[-1].module[-1].weight, generator=torch.Generator().manual_seed(number))
+    backbone.model.head.output.weight.add_(0.1)
+    path = write_mms_adapter(base, "ita", adapters, backbone.model.head)
+    assert path.name == "adapter.ita.safetensors"
+    _, inputs, lengths_B = batch_for(base)
+    inputs = inputs.float()
+    scores, valid_BT = backbone.model.eval()(inputs, lengths_B)
+
+    library: Any = Wav2Vec2ForCTC
+    theirs = library.from_pretrained(base).eval()
+    theirs.load_adapter("ita", local_files_only=True)
+    said = theirs(inputs[:1, : lengths_B[0], 0]).logits[0]
+    torch.testing.assert_close(scores[0][valid_BT[0]], said, rtol=1e-4, atol=1e-4)
+
+    vocabulary = json.loads((base / "vocab.json").read_text())
+    (base / "vocab.json").write_text(json.dumps({"eng": vocabulary, "ita": vocabulary}))
+    more["text"] = {"alphabet": str(base), "language": "ita"}
+    recipe = load_recipe(str(write_recipe(base, tiny_speech_files, tmp_path / "recipe.yaml", **more)))
+    ours = load_backbone(recipe, CtcTask.head).model(inputs, lengths_B)[0]
+    torch.testing.assert_close(ours[valid_BT], scores[valid_BT], rtol=1e-4, atol=1e-4)
+    more["text"] = {"alphabet": str(base), "language": "eng"}
+    recipe = load_recipe(str(write_recipe(base, tiny_speech_files, tmp_path / "recipe.yaml", **more)))
+    with pytest.raises(UserError, match=r"^text\.language: .*adapter\.eng\..* cannot be read: .*languages there: ita$"):
+        load_backbone(recipe, CtcTask.head)
 
 
 def test_train_none_says_what_a_model_lacks(
