@@ -75,7 +75,7 @@ def test_base_scores_are_measured_once_for_each_precision(resources: Resources, 
     def watch(module: torch.nn.Module, args: Any, output: Any) -> None:
         calls.append(output[0].dtype)
 
-    model.register_forward_hook(watch)
+    model.encoder.register_forward_hook(watch)
     items = domains.items("away", "test")
     first = domains.base_scores(model, items, single)
     num_calls = len(calls)
