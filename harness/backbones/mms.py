@@ -46,15 +46,16 @@ def load_language(model: Any, folder: Path, language: str) -> None:
         told = f"; languages there: {', '.join(there[:8])}" if there else ""
         raise UserError(f"text.language: {path}: cannot be read: {first_line(error)}{told}") from error
     wanted = {name: weight for name, weight in model.state_dict().items() if ".adapter_layer." in name}
-    head = {name: found.pop(name, None) for name in ("lm_head.weight", "lm_head.bias")}
-    if None in head.values() or {name: w.shape for name, w in found.items()} != {n: w.shape for n, w in wanted.items()}:
+    weight, bias = (found.pop(name, None) for name in ("lm_head.weight", "lm_head.bias"))
+    shapes = {name: tensor.shape for name, tensor in wanted.items()}
+    if weight is None or bias is None or {name: tensor.shape for name, tensor in found.items()} != shapes:
         raise UserError(f"text.language: {path}: its weights are not those of adapters for the model in {folder}")
     with torch.no_grad():
-        for name, weight in found.items():
-            wanted[name].copy_(weight)
-        model.lm_head = nn.Linear(model.lm_head.in_features, len(head["lm_head.bias"]))
-        model.lm_head.weight.copy_(head["lm_head.weight"])
-        model.lm_head.bias.copy_(head["lm_head.bias"])
+        for name, tensor in found.items():
+            wanted[name].copy_(tensor)
+        model.lm_head = nn.Linear(weight.shape[1], len(bias))
+        model.lm_head.weight.copy_(weight)
+        model.lm_head.bias.copy_(bias)
 
 
 def write_mms_adapter(folder: Path, language: str, adapters: Sequence[nn.Module], head: CtcHead) -> Path:
