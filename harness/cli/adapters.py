@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.config.experiment import Experiment
 
 adapters = typer.Typer(
-    help="List where adapters may go in a backbone, and check that they change its output.",
+    help="List where adapters may go, and check what they change.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

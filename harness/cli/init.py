@@ -28,7 +28,7 @@ def init(
         str | None, typer.Option(help="With --data: the domain to adapt to; the smallest one if not given.")
     ] = None,
 ) -> None:
-    """Write a small commented project that runs: an example, or with --data a recipe and an experiment for it."""
+    """Write a small commented project: an example, or for your data."""
     if data is None and (options or model or target):
         raise UserError("KEY=VALUE, --model and --target are about data of your own: give them with --data")
     if name.is_file() or (name.is_dir() and any(name.iterdir())):

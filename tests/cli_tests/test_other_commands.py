@@ -28,12 +28,12 @@ def test_pretrain_reports_epochs_and_does_nothing_the_second_time(
     first = cli("pretrain", tiny_text_files.recipe)
     assert (first.code, first.err) == (0, "")
     lines = first.out.splitlines()
-    assert [line.split(":")[0] for line in lines[:2]] == ["epoch 1/2", "epoch 2/2"]
-    assert lines[2].startswith("tiny (")
+    assert [line.split(":")[0] for line in lines[:3]] == ["data", "epoch 1/2", "epoch 2/2"]
+    assert lines[3].startswith("tiny (")
     (folder,) = (tmp_path / "cache" / "backbones").iterdir()
-    assert lines[3] == f"weights in {folder}"
+    assert lines[4] == f"weights in {folder}"
     second = cli("pretrain", tiny_text_files.recipe, "--quiet")
-    assert (second.code, second.out.splitlines()) == (0, lines[2:])
+    assert (second.code, second.out.splitlines()) == (0, lines[3:])
 
 
 def test_pretrain_without_its_corpus(cli: Cli, tiny_text_files: TinyText, tmp_path: Path) -> None:
