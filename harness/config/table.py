@@ -304,7 +304,10 @@ def check_metrics(names: Sequence[str], where: str) -> None:
             continue
         near = difflib.get_close_matches(name, TABLE_METRICS, n=1)
         hint = f". Did you mean {near[0]}?" if near else ""
-        choices = ", ".join(name for name in TABLE_METRICS if name in RECORDED)
+        recorded = [name for name in TABLE_METRICS if name in RECORDED and not name.startswith("source_")]
+        scores = [name.removeprefix("target_") for name in recorded if name.startswith("target_")]
+        others = [name for name in recorded if not name.startswith("target_")]
+        choices = f"target_X or source_X, where X is {', '.join(scores)}; {', '.join(others)}"
         raise UserError(
             f"{where}: unknown metric {name!r}; choices: {choices}, more in docs/reference/metrics.md{hint}"
         )

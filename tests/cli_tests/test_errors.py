@@ -17,7 +17,7 @@ from .conftest import Cli
 WRONG_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown key": (
         ("optim.lrr=1",),
-        r"EXPERIMENT: arms\.frozen: optim\.lrr: unknown key 'lrr'; choices: lr, weight_decay, .*\. Did you mean lr\?$",
+        r"EXPERIMENT: arms\.frozen: optim\.lrr: unknown key 'lrr'; choices: name, lr, weight_decay, .*\. Did you mean lr\?$",
     ),
     "unknown key at the top": (("optom.lr=1",), r"override optom\.lr: unknown key 'optom'; .* Did you mean optim\?$"),
     "wrong type": (("loop.epochs=many",), r"arms\.frozen: loop\.epochs: expected a number, got 'many'$"),
@@ -56,7 +56,7 @@ WRONG_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     "seed": (("--seed", "9"), r"no seed 9 in EXPERIMENT; choices: 0, 1$"),
     "layers": (
         ("backbone.layers=[7]",),
-        r"arm residual_add: backbone\.layers: \[7\] matches no layer; backbone .* has layers 0 to 1$",
+        r"arm frozen: backbone\.layers: \[7\] matches no layer; backbone .* has layers 0 to 1$",
     ),
     "layers from": (("backbone.layers={from: 9}",), r"backbone\.layers: \{from: 9\} matches no layer; .* 0 to 1$"),
     "no layers": (("backbone.layers=[]",), r"backbone\.layers: \[\] matches no layer; .* has layers 0 to 1$"),

@@ -106,7 +106,9 @@ def write_ctc_model(root: Path, letters: str) -> Path:
     vocabulary = {token: number for number, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *letters])}
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": len(vocabulary)}), encoding="utf-8")
+    (folder / "config.json").write_text(
+        json.dumps(config | {"vocab_size": len(vocabulary), "pad_token_id": 0}), encoding="utf-8"
+    )
     return folder
 
 

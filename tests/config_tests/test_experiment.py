@@ -397,7 +397,9 @@ class TestErrors:
 
     def test_unknown_metric_is_found_before_anything_is_trained(self, path: Path) -> None:
         message = refusal(edited(path, table={"metrics": ["target_accuracy", "forgeting"]}))
-        assert message.startswith(f"{path}: table.metrics: unknown metric 'forgeting'; choices: target_accuracy, ")
+        assert message.startswith(
+            f"{path}: table.metrics: unknown metric 'forgeting'; choices: target_X or source_X, where X is accuracy, "
+        )
         assert message.endswith(". Did you mean forgetting?")
 
     @pytest.mark.parametrize(
