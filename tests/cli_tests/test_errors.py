@@ -17,7 +17,7 @@ from .conftest import Cli
 WRONG_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown key": (
         ("optim.lrr=1",),
-        r"EXPERIMENT: arms\.frozen: optim\.lrr: unknown key 'lrr'; choices: name, lr, weight_decay, .*\. Did you mean lr\?$",
+        r"EXPERIMENT: arms\.frozen: optim\.lrr: unknown key 'lrr'; choices: name, lr, .*\. Did you mean lr\?$",
     ),
     "unknown key at the top": (("optom.lr=1",), r"override optom\.lr: unknown key 'optom'; .* Did you mean optim\?$"),
     "wrong type": (("loop.epochs=many",), r"arms\.frozen: loop\.epochs: expected a number, got 'many'$"),
