@@ -22,6 +22,7 @@ from harness.records.search import Axis, SearchPoint, Value
 
 ZERO_GAP = 0.2  # of the logarithmic range: how far left of it the zero stands
 PAD = 0.05  # of the whole range, on either side
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")  # labels are plain text, so no formula can raise them
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Scale:
         decades = range(math.ceil(self.low - slack), math.floor(self.high + slack) + 1)
         if len(decades) >= 2:
             step = math.ceil(len(decades) / num)
-            return {float(decade): f"$10^{{{decade}}}$" for decade in decades[::step]}
+            return {float(decade): f"10{str(decade).translate(RAISED)}" for decade in decades[::step]}
         places: dict[float, str] = {}
         for decade in range(math.floor(self.low) - 1, math.ceil(self.high) + 1):
             for digit in (1, 2, 5):
