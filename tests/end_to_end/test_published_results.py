@@ -97,6 +97,8 @@ def test_records_are_verified_down_to_their_predictions(name: str) -> None:
     records = check_records(store, store.manifest(), ReferenceShelf(), found)
     check_bases(records, found)
     assert found.drifts == []
-    assert found.held["trial ids are the hash of their config"] == 40
+    num_trials = sum(len(seeds) for seeds in store.manifest().arms.values())
+    assert num_trials >= 12 and found.held["trial ids are the hash of their config"] == num_trials
     if not any("predictions against references" in reason for reason in found.unchecked):  # the corpus is here
-        assert found.held["scores by domain follow from the predictions"] >= 240
+        # of each trial: two metrics on the target and on one source at least
+        assert found.held["scores by domain follow from the predictions"] >= 4 * num_trials
