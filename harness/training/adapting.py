@@ -128,13 +128,14 @@ def chosen_layers(num_layers: int, config: TrialConfig) -> list[int]:
 def chosen_places(encoder: Encoder, config: TrialConfig) -> tuple[Place, ...]:
     """The places that `backbone.layers` and `backbone.points` choose, in the order in which a pass reaches them.
 
-    A trial that has no adapter has the usual points, whatever it says of others.
+    A trial that has no adapter has the usual points behind all layers, whatever it says of others.
 
     Raises:
         UserError: a layer or a point does not exist, or there is none in the chosen layers.
     """
-    points = BEHIND_LAYER if config.adapter is None else config.backbone.points
-    places = encoder.places(points)
+    if config.adapter is None:
+        return encoder.places(BEHIND_LAYER)
+    places = encoder.places(config.backbone.points)
     layers = chosen_layers(encoder.num_layers, config)
     chosen = tuple(place for place in places if place.layer in layers)
     if not chosen:

@@ -56,7 +56,7 @@ WRONG_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     "seed": (("--seed", "9"), r"no seed 9 in EXPERIMENT; choices: 0, 1$"),
     "layers": (
         ("backbone.layers=[7]",),
-        r"arm frozen: backbone\.layers: \[7\] matches no layer; backbone .* has layers 0 to 1$",
+        r"arm residual_add: backbone\.layers: \[7\] matches no layer; backbone .* has layers 0 to 1$",
     ),
     "layers from": (("backbone.layers={from: 9}",), r"backbone\.layers: \{from: 9\} matches no layer; .* 0 to 1$"),
     "no layers": (("backbone.layers=[]",), r"backbone\.layers: \[\] matches no layer; .* has layers 0 to 1$"),
