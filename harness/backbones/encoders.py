@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -150,6 +150,29 @@ class Encoder(nn.Module, ABC):
 def _example_ids(vocab_size: int) -> tuple[Tensor, Tensor]:
     ids_BT = torch.arange(2 * NUM_STEPS).reshape(2, NUM_STEPS) % vocab_size
     return ids_BT, torch.tensor([NUM_STEPS, NUM_STEPS // 2])
+
+
+class LibraryEncoder(Encoder):
+    """Around a model of another library, in which the layers are found by the name of their list."""
+
+    model: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._end = nn.Identity()  # the model's output comes from no one module
+
+    def find_layers(self, layers: nn.ModuleList) -> None:
+        """Keep the list's name, not the list: a second reference would be a second name of every weight."""
+        self._layers = next(name for name, module in self.model.named_modules() if module is layers)
+
+    @property
+    def layers(self) -> nn.ModuleList:  # type: ignore[override]
+        """The layers behind which the insertion points are."""
+        return cast(nn.ModuleList, self.model.get_submodule(self._layers))
+
+    @property
+    def end(self) -> nn.Module:
+        return self._end
 
 
 class TextEncoder(Encoder):

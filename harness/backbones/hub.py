@@ -48,7 +48,7 @@ def hub_folder(path: str) -> Path:
         folder = Path(snapshot_download(name, local_files_only=True, **options))
         if _is_whole(folder):
             return folder
-    except Exception:
+    except OSError:  # it is not in the cache, or not whole: the hub has it, or says why not
         pass
     try:
         folder = Path(snapshot_download(name, **options))

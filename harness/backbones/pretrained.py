@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import harness.data.audio_backend  # noqa: F401 - transformers imports torchaudio, which may need its stand-in
 from harness.adapters import InsertionPoint, attach_by_hook
 from harness.backbones.blocks import valid_steps
-from harness.backbones.encoders import Encoder
+from harness.backbones.encoders import LibraryEncoder
 from harness.backbones.fetched import PREFIX, fetched_folder
 from harness.backbones.hub import hub_folder, hub_note, is_hub_id
 from harness.backbones.inspecting import (
@@ -76,7 +76,7 @@ def model_directory(path: str) -> Path:
     return directory
 
 
-class PretrainedTextEncoder(Encoder):
+class PretrainedTextEncoder(LibraryEncoder):
     """A transformers encoder (BERT-like: token ids and an attention mask in, last hidden state out).
 
     Of a model with encoder and decoder (T5, BART), it is the encoder.
@@ -114,19 +114,8 @@ class PretrainedTextEncoder(Encoder):
         self.notes = (*hub_note(directory), *notes, *_notes(layers, seen))
         if reads_beyond_mask(self.model, min(max_length, NUM_STEPS)):
             self.notes += ("what the backbone gives for a text depends on the texts beside it in a batch",)
-        # Its name, not the list: a second reference would be a second name of every weight.
-        self._layers = next(name for name, module in self.model.named_modules() if module is layers)
-        self._end = nn.Identity()  # the model's output comes from no one module
+        self.find_layers(layers)
         self._num_tried = min(max_length, NUM_STEPS)
-
-    @property
-    def layers(self) -> nn.ModuleList:  # type: ignore[override]
-        """The layers behind which the insertion points are."""
-        return cast(nn.ModuleList, self.model.get_submodule(self._layers))
-
-    @property
-    def end(self) -> nn.Module:
-        return self._end
 
     def example(self) -> tuple[Tensor, Tensor]:
         inputs = sentences(self.model, 2 if self._num_tried != 2 else 3, self._num_tried)

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from harness.adapters import InsertionPoint, attach_by_hook
 from harness.backbones.blocks import valid_steps
-from harness.backbones.encoders import Encoder
+from harness.backbones.encoders import LibraryEncoder
 from harness.backbones.inspecting import Expected, layers_of, see_layers
 from harness.backbones.points import Place
 from harness.backbones.speech_families import SpeechFamily
@@ -29,7 +29,7 @@ STEPS = 8  # a batch has a multiple of so many steps: they fill whole vectors of
 TRIED_STEPS = 25  # of the clip that a model is tried on
 
 
-class PretrainedSpeechEncoder(Encoder):
+class PretrainedSpeechEncoder(LibraryEncoder):
     """Samples [B, samples, 1] or features [B, frames, channels] in, hidden states [B, T, D] out.
 
     Args:
@@ -48,14 +48,13 @@ class PretrainedSpeechEncoder(Encoder):
     ) -> None:
         super().__init__()
         self.model, self.family = model, family
-        self._end = nn.Identity()  # the model's output comes from no one module
         self.mixes_rows = None
         if getattr(model, "adapter", None) is not None:
             raise UserError(
                 f"{type(model).__name__} has layers behind its encoder (add_adapter), which change its steps"
             )
         layers = layers_of(model, layers_at)
-        self._layers = next(name for name, module in model.named_modules() if module is layers)
+        self.find_layers(layers)
         self._fewest = family.fewest_inputs(model)
         clips = self._two_clips()
         run = partial(self._run_alone, clips[0][0])
@@ -72,15 +71,6 @@ class PretrainedSpeechEncoder(Encoder):
             family.shield(block, cast(InsertionPoint, point))
         self.notes = notes
         self._refuse_other_outputs(clips)
-
-    @property
-    def layers(self) -> nn.ModuleList:  # type: ignore[override]
-        """The layers behind which the insertion points are."""
-        return cast(nn.ModuleList, self.model.get_submodule(self._layers))
-
-    @property
-    def end(self) -> nn.Module:
-        return self._end
 
     def example(self) -> tuple[Tensor, Tensor]:
         return self._two_clips()

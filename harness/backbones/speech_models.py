@@ -62,9 +62,14 @@ def speech_encoder(settings: SpeechModelSettings, directory: Path, with_weights:
 def make_encoder(kind: str, model: nn.Module, settings: SpeechModelSettings, directory: Path) -> Encoder:
     """The encoder here of one of transformers, of a folder."""
     try:
-        return SPEECH_MODELS[kind](model, settings.layers_at, (*hub_note(directory), *weights_notes(settings.path)))
+        return SPEECH_MODELS[kind](model, settings.layers_at, _origin_notes(settings, directory))
     except UserError as error:
         raise UserError(f"encoder.path: {directory}: {error}") from error
+
+
+def _origin_notes(settings: SpeechModelSettings, directory: Path) -> tuple[str, ...]:
+    """What every table must say of where a model's first weights come from."""
+    return (*hub_note(directory), *weights_notes(settings.path))
 
 
 def speech_ctc(settings: SpeechModelSettings, directory: Path, language: str | None = None) -> tuple[Encoder, CtcHead]:
@@ -110,7 +115,8 @@ def speech_seq2seq(
     must_be_in(kind, ("whisper",), f"encoder.path: {directory}: no model with a decoder of type {kind!r}")
     load = load_transformers_model if with_weights else build_transformers_model
     model: Any = load(directory, part="seq2seq")
-    encoder = WindowedWhisperEncoder(model.get_encoder(), len(model.get_decoder().layers), weights_notes(settings.path))
+    notes = _origin_notes(settings, directory)
+    encoder = WindowedWhisperEncoder(model.get_encoder(), len(model.get_decoder().layers), notes)
     said = _generation_settings(directory)
     # Prompts of multilingual models name a language and what to do with it: they would be chosen here.
     forced = [token for _, token in sorted(said.get("forced_decoder_ids") or [])]

@@ -36,8 +36,6 @@ from harness.errors import UserError
 from harness.tensors import digest
 
 ENCODER_FILES = "encoder"  # the folder of a pretrained encoder's settings beside its weights
-
-
 SETTING_FILES = ("config.json", "preprocessor_config.json", "generation_config.json", "tokenizer.json")
 
 

@@ -60,7 +60,7 @@ class ModelFeatures:
         must_be_in(kind, EXTRACTORS, f"{path}: unknown {TYPE} {kind!r}", DataError)
         return cls(json.dumps(settings, sort_keys=True), tail_s)
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """The class of the feature extractor."""
         return str(json.loads(self.settings)[TYPE])

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.places import find_path, folder_of
 from harness.data.corpus import Corpus, Example, SpeechExample
-from harness.data.speech_text import LATIN28, NORMALISERS, SPEECH_ALPHABET, Normaliser
+from harness.data.speech_text import LATIN28, SPEECH_ALPHABET, Normaliser
 from harness.data.symbol_table import SymbolTable, read_symbol_table
 from harness.errors import UserError
-from harness.metrics import Answer
-from harness.tasks.task import Batch, Item, WholeTask
+from harness.tasks.task import Batch, Item
+from harness.tasks.transcripts import TranscriptTask
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,25 +27,18 @@ MOST_LACKING = 0.5  # where more characters than this share have no symbol, the 
 NAMED = 8  # so many characters are named in a message
 
 
-class CtcTask(WholeTask):
+class CtcTask(TranscriptTask):
     """Character error rate (primary) and word error rate; the backbone's symbol table has the indices."""
 
-    reads = "speech"
     metrics = ("cer", "wer")
     primary = "cer"
-    needs = ("transcript",)
     columns = ("target_cer", "target_wer", "source_cer")
     text_keys = ("alphabet", "normaliser", "language")
     why_not_captured = "torch reads the lengths for a CTC loss on the processor"
 
     def __init__(self, symbols: Sequence[str], inputs: Inputs, normaliser: Normaliser = LATIN28) -> None:
-        super().__init__(symbols, inputs)
+        super().__init__(symbols, inputs, normaliser)
         self.table = symbols if isinstance(symbols, SymbolTable) else SymbolTable(symbols)
-        self.normaliser = normaliser
-
-    @classmethod
-    def make(cls, recipe: Recipe, symbols: Sequence[str], inputs: Inputs) -> CtcTask:
-        return cls(symbols, inputs, NORMALISERS[recipe.text.normaliser_name])
 
     @classmethod
     def symbols_of(cls, recipe: Recipe, corpus: Corpus) -> tuple[str, ...]:
@@ -110,15 +103,6 @@ class CtcTask(WholeTask):
         from harness.backbones.model import CtcHead
 
         return CtcHead(dim, num_symbols)
-
-    @staticmethod
-    def reference(example: Example, outputs: Sequence[str]) -> Answer:
-        assert isinstance(example, SpeechExample)
-        return example.transcript
-
-    @staticmethod
-    def answer_text(answer: Answer, outputs: Sequence[str]) -> str:
-        return str(answer)
 
     def target(self, example: Example) -> Tensor:
         import torch

@@ -9,39 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.data.corpus import Corpus, Example, SpeechExample
-from harness.data.speech_text import LATIN28, NORMALISERS, Normaliser
-from harness.metrics import Answer
-from harness.tasks.task import Batch, Item, WholeTask
+from harness.data.corpus import Corpus, Example
+from harness.tasks.task import Batch, Item
+from harness.tasks.transcripts import TranscriptTask
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from harness.backbones.model import TaskModel
-    from harness.backbones.recipe import Recipe
-    from harness.tasks.inputs import Inputs
 
 SCORED_TOGETHER = 8  # clips: each is a whole window of 30 s
 
 
-class Seq2SeqTask(WholeTask):
+class Seq2SeqTask(TranscriptTask):
     """Word error rate (primary: it is what recognisers are compared by) and character error rate."""
 
-    reads = "speech"
     metrics = ("wer", "cer")
     primary = "wer"
-    needs = ("transcript",)
     columns = ("target_wer", "target_cer", "source_wer")
     text_keys = ("normaliser",)
     why_not_captured = "a decoder's targets differ in length from step to step"
-
-    def __init__(self, symbols: Sequence[str], inputs: Inputs, normaliser: Normaliser = LATIN28) -> None:
-        super().__init__(symbols, inputs)
-        self.normaliser = normaliser
-
-    @classmethod
-    def make(cls, recipe: Recipe, symbols: Sequence[str], inputs: Inputs) -> Seq2SeqTask:
-        return cls(symbols, inputs, NORMALISERS[recipe.text.normaliser_name])
 
     @classmethod
     def outputs(cls, corpus: Corpus) -> tuple[str, ...]:
@@ -50,15 +37,6 @@ class Seq2SeqTask(WholeTask):
     @staticmethod
     def head(dim: int, num_symbols: int) -> nn.Module:
         raise AssertionError("the head of a seq2seq model is its own decoder (harness/backbones/speech_models.py)")
-
-    @staticmethod
-    def reference(example: Example, outputs: Sequence[str]) -> Answer:
-        assert isinstance(example, SpeechExample)
-        return example.transcript
-
-    @staticmethod
-    def answer_text(answer: Answer, outputs: Sequence[str]) -> str:
-        return str(answer)
 
     def target(self, example: Example) -> Tensor:
         import torch
