@@ -1,4 +1,4 @@
-"""Files that are either there whole or not at all."""
+"""Files that are either there whole or not at all; and JSON of others, read with care."""
 
 from __future__ import annotations
 
@@ -11,9 +11,26 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from harness.errors import TrialError
+from harness.errors import TrialError, first_line
 
 NUM_SYNCED_AT_ONCE = 4
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A JSON object from a file that somebody else wrote.
+
+    Raises:
+        ValueError: it cannot be read, or is something else; the reason in one line, without the path.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(error.strerror or type(error).__name__) from error
+    except (ValueError, RecursionError) as error:  # no JSON, or brackets in brackets in brackets
+        raise ValueError(first_line(error)) from error
+    if not isinstance(content, dict):
+        raise ValueError("no mapping")
+    return content
 
 
 def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:

@@ -12,7 +12,7 @@ from textwrap import dedent
 
 import pytest
 
-from harness.disk import append_line, read_lines, write_atomically, write_json, write_together
+from harness.disk import append_line, read_lines, read_mapping, write_atomically, write_json, write_together
 from harness.errors import TrialError
 
 
@@ -202,3 +202,24 @@ def test_appending_on_a_full_disk_and_again_when_there_is_room(tmp_path: Path) -
     assert path.stat().st_size == 1000  # it ends in the middle of a line
     append_line(path, {"number": "last"})
     assert [entry["number"] for entry in read_lines(path)] == [*range(7), "last"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "No such file"),
+        ("[1]", "no mapping"),
+        ("{", "Expecting"),
+        ("[" * 100_000, "recursion"),
+        (b"\xff", "decode"),
+    ],
+)
+def test_what_is_no_mapping_is_one_line(content: str | bytes | None, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=told) as caught:
+        read_mapping(path)
+    assert str(caught.value) and "\n" not in str(caught.value)
+    path.write_text('{"a": [1]}', encoding="utf-8")
+    assert read_mapping(path) == {"a": [1]}

@@ -6,7 +6,6 @@ Adapters are hooked behind each layer of the model, so any encoder with a list o
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -34,6 +33,7 @@ from harness.backbones.inspecting import (
 )
 from harness.backbones.two_parts import run_from, run_to, whole_masks
 from harness.config.places import find_path, folder_of
+from harness.disk import read_mapping
 from harness.errors import UserError, first_line
 
 SAFE: Any = {"local_files_only": True, "trust_remote_code": False}  # None would ask at the terminal
@@ -271,11 +271,9 @@ def architectures_of(directory: Path) -> tuple[str, ...]:
 
 def _config_of(directory: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        found.get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"encoder.path: {directory}: its config.json cannot be read: {first_line(error)}") from error
-    return found
+        return read_mapping(directory / "config.json")
+    except ValueError as error:
+        raise UserError(f"encoder.path: {directory}: its config.json cannot be read: {error}") from error
 
 
 def build_transformers_model(directory: Path, part: Part = "encoder") -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from harness.backbones.pretrained_speech import PretrainedSpeechEncoder
 from harness.backbones.speech_families import SPEECH_FAMILIES
 from harness.backbones.whisper import WhisperEncoder, WindowedWhisperEncoder
 from harness.backbones.whisper_decoder import WhisperDecoderHead
+from harness.disk import read_mapping
 from harness.errors import UserError, first_line, must_be_in
 
 
@@ -134,13 +134,13 @@ def speech_seq2seq(
 def _generation_settings(directory: Path) -> dict[str, Any]:
     path = directory / "generation_config.json"
     try:
-        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        said = read_mapping(path)
         int(said["decoder_start_token_id"]), int(said["eos_token_id"])
         if any(None in pair for pair in said.get("forced_decoder_ids") or []):
             raise UserError(
                 f"encoder.path: {path}: forced_decoder_ids leaves the language open, as a multilingual Whisper's do; "
                 "write the language's token there"
             )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"encoder.path: {path}: the decoder's settings cannot be read: {first_line(error)}") from error
     return said

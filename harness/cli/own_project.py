@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from harness.data.corpus import Corpus, SpeechExample
 from harness.data.describe import describe_domain
 from harness.data.speech_text import LATIN28
 from harness.data.symbol_table import VOCAB, read_symbol_table
+from harness.disk import read_mapping
 from harness.errors import UserError, must_be_in
 from harness.tasks.fitting import fitting_tasks
 
@@ -184,12 +184,9 @@ def _config_of(model: str) -> dict[str, Any]:
         return {}
     path = Path(model).expanduser() / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return read_mapping(path)
+    except ValueError as error:
         raise UserError(f"{model}: expected a model's folder, as transformers saves it: {path}: {error}") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: expected an object, as transformers writes it")
-    return config
 
 
 def _target(corpus: Corpus, asked: str | None) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 import harness.data.audio_backend  # noqa: F401 - transformers imports torchaudio, which may need its stand-in
 from harness.data.audio_backend import resample
 from harness.data.errors import DataError
+from harness.disk import read_mapping
 from harness.errors import must_be_in
 
 SETTINGS_FILE = "preprocessor_config.json"
@@ -129,13 +130,9 @@ class ModelFeatures:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: the settings of the feature extractor cannot be read: {reason}") from error
-    if not isinstance(settings, dict):
-        raise DataError(f"{path}: the settings of the feature extractor cannot be read: no mapping")
-    return settings
+        return read_mapping(path)
+    except ValueError as error:
+        raise DataError(f"{path}: the settings of the feature extractor cannot be read: {error}") from error
 
 
 def _usual_extractor(folder: Path) -> str | None:

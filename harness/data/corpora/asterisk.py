@@ -49,8 +49,7 @@ def load_asterisk(
     where fetching puts them. Raises DataError for an unknown or missing language, and for files that cannot be read.
     """
     check_languages(languages)
-    elsewhere = asterisk_root or os.environ.get(ROOT_VARIABLE)
-    base = Path(elsewhere).expanduser() if elsewhere else folder
+    base = _base(folder, asterisk_root)
     missing = [language for language in languages if _locate(base, language) is None]
     if missing:
         raise DataError(
@@ -58,12 +57,6 @@ def load_asterisk(
             f"run: harness data fetch asterisk, or point {ROOT_HINT}"
         )
     read = {language: _read_language(base, language, normaliser) for language in languages}
-    notes: tuple[str, ...] = NOTES
-    if elsewhere or any((read_record(base / language) or {}).get("other_version") for language in languages):
-        notes = (
-            *NOTES,
-            "another version of the Asterisk sounds than 1.6.1-1 of Debian 12 may have been used",
-        )
     examples = [example for found, _ in read.values() for example in found]
     return Corpus(
         name="asterisk",
@@ -71,7 +64,7 @@ def load_asterisk(
         domains={language: found for language, (found, _) in read.items()},
         symbols=normaliser.alphabet(example.transcript for example in examples),
         fingerprint=fingerprint_rows((e.key, e.group, e.transcript, sha256_file(e.path)) for e in examples),
-        notes=notes,
+        notes=(*NOTES, *version_notes(folder, languages, asterisk_root)),
         left_out={language: reasons for language, (_, reasons) in read.items()},
     )
 
@@ -82,8 +75,7 @@ def read_prompts(folder: Path, language: str) -> dict[str, str]:
     They are looked for under the environment's HARNESS_ASTERISK_ROOT, else under `folder` where fetching puts them.
     Raises DataError when they are not there.
     """
-    elsewhere = os.environ.get(ROOT_VARIABLE)
-    base = Path(elsewhere).expanduser() if elsewhere else folder
+    base = _base(folder)
     located = _locate(base, language)
     if located is None:
         raise DataError(f"asterisk: no prompts in {base} for {language}; run: harness data fetch asterisk")
@@ -92,9 +84,22 @@ def read_prompts(folder: Path, language: str) -> dict[str, str]:
 
 def has_asterisk(folder: Path) -> bool:
     """Return whether all languages can be read from `folder`, or from where HARNESS_ASTERISK_ROOT points."""
-    elsewhere = os.environ.get(ROOT_VARIABLE)
-    base = Path(elsewhere).expanduser() if elsewhere else folder
+    base = _base(folder)
     return all(_locate(base, language) is not None for language in LANGUAGES)
+
+
+def version_notes(folder: Path, languages: Sequence[str], asterisk_root: Path | str | None = None) -> tuple[str, ...]:
+    """Return the note on prompts that may be of another version than the one that results were made with."""
+    base, elsewhere = _base(folder, asterisk_root), asterisk_root or os.environ.get(ROOT_VARIABLE)
+    if not elsewhere and not any((read_record(base / name) or {}).get("other_version") for name in languages):
+        return ()
+    return ("another version of the Asterisk sounds than 1.6.1-1 of Debian 12 may have been used",)
+
+
+def _base(folder: Path, asterisk_root: Path | str | None = None) -> Path:
+    """Return where the prompts are looked for: see `load_asterisk`."""
+    elsewhere = asterisk_root or os.environ.get(ROOT_VARIABLE)
+    return Path(elsewhere).expanduser() if elsewhere else folder
 
 
 def read_transcripts(path: Path, language: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.data.cache import data_cache
-from harness.data.corpora.asterisk import has_asterisk, read_prompts
+from harness.data.corpora.asterisk import has_asterisk, read_prompts, version_notes
 from harness.data.corpora.prompt_groups import prompt_group
 from harness.data.corpus import Corpus, LeftOut, TextExample, fingerprint_texts
 from harness.data.fetch.asterisk import LANGUAGES, check_languages, fetch_asterisk
@@ -71,6 +71,6 @@ def load_prompt_topics(folder: Path, *, languages: Sequence[str] = LANGUAGES) ->
         domains=domains,
         symbols=symbols,
         fingerprint=fingerprint_texts(e for examples in domains.values() for e in examples),
-        notes=NOTES,
+        notes=(*NOTES, *version_notes(data_cache() / "asterisk", languages)),
         left_out=left_out.counts,
     )
