@@ -8,7 +8,7 @@ import pytest
 
 from harness.data import CORPORA, is_fetched
 
-from .blocks import blocks_of
+from .blocks import blocks_of, edited
 from .following import ROOT, corpora_fetched_by, follow_page, pages
 
 MOST_SKIPPED = 8  # blocks that no test runs, over all pages
@@ -36,3 +36,24 @@ def test_few_blocks_are_not_run_and_each_says_why() -> None:
     print("\n".join(skipped))
     assert len(skipped) <= MOST_SKIPPED
     assert all(len(line.split(": ")[1].split()) >= 3 for line in skipped), "a reason is a few words"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT).with_suffix("")))
+def test_edits_of_a_page_fit_their_files(page: Path) -> None:
+    """What following a page in full finds after minutes: a file that has moved, a line that reads otherwise by now."""
+    written: dict[str, str] = {}
+    ran_commands = False
+    for block in blocks_of(page):
+        place = f"{page.name}:{block.line}"
+        if block.action == "write":
+            assert block.file is not None
+            written[block.file] = block.text
+        elif block.action == "edit":
+            assert block.file is not None
+            path = ROOT / block.file
+            if block.file not in written and not path.exists():
+                assert ran_commands, f"{place}: {block.file} does not exist, and nothing before has made it"
+                continue  # made by a command of the page
+            before = written[block.file] if block.file in written else path.read_text(encoding="utf-8")
+            written[block.file] = edited(before, block.text, place)
+        ran_commands = ran_commands or block.action == "console"
