@@ -36,6 +36,8 @@ class Encoder(nn.Module, ABC):
     """What a record must tell of it."""
     mixes_rows: bool | None = False
     """Whether it multiplies all rows of a batch at once, so that a row's bits depend on the others; None: try it."""
+    step_multiple: int = 1
+    """A pass has a multiple of so many steps, where the encoder makes its batches itself; those behind are padding."""
     layers: nn.ModuleList
     """Its blocks, lowest first."""
     repeats_layers: bool = False

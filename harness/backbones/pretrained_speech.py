@@ -25,7 +25,6 @@ from harness.config.points import TOWARDS_HEAD, Points, items_of
 from harness.data.batching import round_up
 from harness.errors import UserError
 
-STEPS = 8  # a batch has a multiple of so many steps: they fill whole vectors of a processor, see whole_steps
 TRIED_STEPS = 25  # of the clip that a model is tried on
 
 
@@ -117,7 +116,7 @@ class PretrainedSpeechEncoder(LibraryEncoder):
             for row, length in zip(inputs, lengths_B.tolist(), strict=True)
         ]
         # As many steps as the padded inputs have room for: they depend on the batch's shape alone, not on its rows.
-        most = round_up(int(self._layer_lengths(torch.tensor(inputs.shape[1]))), STEPS)
+        most = round_up(int(self._layer_lengths(torch.tensor(inputs.shape[1]))), self.step_multiple)
         x_BTD = pad_sequence(rows, batch_first=True)
         x_BTD = nn.functional.pad(x_BTD, (0, 0, 0, most - x_BTD.shape[1]))
         valid_BT = valid_steps(self._layer_lengths(lengths_B), most)

@@ -33,7 +33,7 @@ from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.data.errors import DataError
 from harness.data.model_features import ModelFeatures
-from harness.engines.cut.slot_layers import Current, slotwise
+from harness.engines.cut.slot_layers import STEPS, Current, slotwise
 from harness.engines.registry import Engines
 from harness.errors import UserError
 from harness.tasks.ctc import CtcTask
@@ -132,7 +132,10 @@ def test_slot_by_slot_each_clip_has_its_own_bits(kind: str, folders: dict[str, P
     copied = slotwise(TaskModel(encoder, CtcHead, 4).eval(), slots).encoder
     _, inputs, lengths_B = batch_for(folders[kind])
     inputs = inputs.float()
+    alone_BTD, alone_valid = encoder.forward_to(inputs, lengths_B, 1)
+    encoder.step_multiple = STEPS
     x_BTD, valid_BT = encoder.forward_to(inputs, lengths_B, 1)
+    torch.testing.assert_close(x_BTD[:, : alone_BTD.shape[1]][alone_valid], alone_BTD[alone_valid])
     slots.launch.num_slots = len(inputs)
     together = copied.forward_to(inputs, lengths_B, 1)[0], copied.forward_from(x_BTD, valid_BT, 1)
     torch.testing.assert_close(together, (x_BTD, encoder.forward_from(x_BTD, valid_BT, 1)), rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Every task on our own encoder and on one of transformers: the loop, the cut and packs train it alike."""
+"""Every task on our own encoder and on one of transformers that reads the same: loop, cut and packs train it alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pretrained_kinds import write_encoder
+from pretrained_kinds import write_encoder, write_speech_encoder
 from tiny_tasks import tiny_task
 
 from harness.backbones.recipe import load_recipe
@@ -24,9 +24,8 @@ from .packs import PACKED, chosen, largest_difference, run_all, strategy
 
 PLAIN, CUT = Execution(engine="plain"), Execution(engine="cut")
 WITH_HEAD = [name for name in TASKS if name != "seq2seq"]  # whose head is a pretrained decoder
-ENCODERS = [
-    (name, kind) for name in WITH_HEAD for kind in ("own", "bert") if kind == "own" or TASKS[name].reads == "text"
-]
+PRETRAINED = {"text": "bert", "speech": "wav2vec2_layer"}  # what a task reads -> a kind of transformers' encoders
+ENCODERS = [(name, kind) for name in WITH_HEAD for kind in ("own", PRETRAINED[TASKS[name].reads])]
 CLASSES = [name for name in WITH_HEAD if TASKS[name].primary in ("macro_f1", "span_f1")]
 
 MakeBackbone = Callable[..., Path]
@@ -43,8 +42,7 @@ def make_backbone(data_cache: Path, tmp_path_factory: pytest.TempPathFactory) ->
             root = tmp_path_factory.mktemp("tasks")
             recipe = tiny_task(name, root / "data") | changes
             if kind != "own":
-                encoder = write_encoder(kind, root)
-                recipe |= {"encoder": {"kind": "transformers", "path": str(encoder), "max_length": 24}, "train": "head"}
+                recipe |= {"encoder": encoder_of(name, kind, root), "train": "head"}
             recipe["loop"] = {"epochs": 2, "batch_size": 8, "valid_limit": 12}
             recipe["optim"] = {"lr": 0.01}
             path = root / "recipe.yaml"
@@ -56,6 +54,13 @@ def make_backbone(data_cache: Path, tmp_path_factory: pytest.TempPathFactory) ->
         return made[key]
 
     return make
+
+
+def encoder_of(name: str, kind: str, root: Path) -> dict[str, Any]:
+    """The settings of a random encoder of transformers, written below a folder."""
+    if TASKS[name].reads == "speech":
+        return {"kind": "transformers", "family": "speech", "path": str(write_speech_encoder(kind, root))}
+    return {"kind": "transformers", "path": str(write_encoder(kind, root)), "max_length": 24}
 
 
 def trial(recipe: Path, train: str = "adapters_and_head", seed: int = 0, **changes: Any) -> TrialConfig:

@@ -31,20 +31,10 @@ from harness.records.provenance import package_versions
 from harness.tasks.task import Item
 
 LIMIT_MB = 1024.0  # of all rows that a process keeps in memory; $HARNESS_PREFIX_MB
-STEPS = 8
 GROUP_ITEMS = 32  # computed together, at most
 GROUP_STEPS = 4096  # input steps of those
 VECTOR_STEPS = 4  # so many steps of any number of rows fill whole vectors, where the width is a multiple of 4
 NUMBERED_BY = ("torch", "torchaudio", "transformers", "tokenizers", "numpy")  # versions that may change the numbers
-
-
-def whole_steps(num_steps: int) -> int:
-    """Round up to STEPS, so that a slot's numbers fill whole vectors of the processor.
-
-    torch computes the last few numbers of an array, those that fill none, by another exponential than the rest. Which
-    numbers these are would depend on how many slots there are.
-    """
-    return round_up(num_steps, STEPS)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from harness.data.batching import round_up
 from harness.data.corpus import Split
 from harness.engines.cut.cut import Cut, find_cut, reads_padded_steps, run_prefix, why_not_resumed
 from harness.engines.cut.cut_task import CutTask
-from harness.engines.cut.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore, whole_steps
-from harness.engines.cut.slot_layers import Current, slotwise
+from harness.engines.cut.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore
+from harness.engines.cut.slot_layers import Current, slotwise, whole_steps
 from harness.tasks.task import Item, Task, WholeTask
 from harness.training.precision import autocast, dtype_of
 from harness.training.resources import Domains

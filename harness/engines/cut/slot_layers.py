@@ -17,6 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.backbones.model import TaskModel
+from harness.data.batching import round_up
+
+STEPS = 8  # of each slot: whole vectors of the processor, see whole_steps
 
 
 class Slots(Protocol):
@@ -83,6 +86,15 @@ class SlotConvolution(nn.Module):
         return torch.cat([self.inner(part) for part in torch.chunk(x, self.current.launch.num_slots)])
 
 
+def whole_steps(num_steps: int) -> int:
+    """Round up to STEPS, so that a slot's numbers fill whole vectors of the processor.
+
+    torch computes the last few numbers of an array, those that fill none, by another exponential than the rest. Which
+    numbers these are would depend on how many slots there are.
+    """
+    return round_up(num_steps, STEPS)
+
+
 def slotwise(frozen: TaskModel, current: Current[Any]) -> TaskModel:
     """A copy of a model in eval mode whose layers work slot by slot; its weights are shared, not copied."""
     shared: dict[int, Any] = {id(weight): weight for weight in (*frozen.parameters(), *frozen.buffers())}
@@ -98,6 +110,8 @@ def slotwise(frozen: TaskModel, current: Current[Any]) -> TaskModel:
                 setattr(parent, name, layer)
             elif isinstance(child, (nn.Conv1d, nn.Conv2d)):
                 setattr(parent, name, SlotConvolution(child, current))
+    # For the bits of a slot alone. The whole model has no such padding, as NeMo's l2 would sum over it, too.
+    model.encoder.step_multiple = STEPS
     return model
 
 
