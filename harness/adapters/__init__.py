@@ -4,6 +4,8 @@
     functional     the maths, for one trial or a pack of them
     strategies/    how an adapter's output is merged with its input, one strategy a file, all of them in STRATEGIES
     linear         the bottleneck adapter; registry has all adapter types, in ADAPTERS
+    lora           a low-rank update beside a linear module
+    vectors        IA3 and BitFit: one scale or one shift for each feature
     packed         what a strategy or an adapter declares to be computed for several trials at once
     kinds          which classes a config may build
     module_mixin   adapters for one module (the host); model_mixin for a whole model, `module:name`
@@ -22,6 +24,7 @@ from harness.adapters.adapter_file import AdapterFileError
 from harness.adapters.freezing import freeze_backbone, unfreeze_backbone
 from harness.adapters.insertion import BesidePoint, InsertionPoint, attach_beside, attach_by_hook
 from harness.adapters.linear import AdapterModuleUtil, LinearAdapter, LinearAdapterConfig
+from harness.adapters.lora import LoRA, LoRAConfig
 from harness.adapters.model_mixin import AdapterModelMixin
 from harness.adapters.module_mixin import AdapterModuleMixin
 from harness.adapters.nemo_bridge import allow_in_nemo
@@ -35,9 +38,11 @@ from harness.adapters.strategies import (
     ReturnResultAdapterStrategy,
     ReturnResultAdapterStrategyConfig,
 )
+from harness.adapters.vectors import IA3, BitFit, BitFitConfig, IA3Config
 
 __all__ = [
     "ADAPTERS",
+    "IA3",
     "STRATEGIES",
     "AbstractAdapterStrategy",
     "AccessMixin",
@@ -46,9 +51,14 @@ __all__ = [
     "AdapterModuleMixin",
     "AdapterModuleUtil",
     "BesidePoint",
+    "BitFit",
+    "BitFitConfig",
+    "IA3Config",
     "InsertionPoint",
     "LinearAdapter",
     "LinearAdapterConfig",
+    "LoRA",
+    "LoRAConfig",
     "PackedAdapter",
     "PackedCall",
     "PackedStrategy",

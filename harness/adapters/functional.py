@@ -77,6 +77,18 @@ def bottleneck(
     return layer_norm(project(activation(project(x, down)), up), norm_weight, norm_bias, eps)
 
 
+def low_rank(x: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """`scale * B A x`, the update of LoRA (Hu et al. 2021).
+
+    Args:
+        x: [..., I], or [K, ..., I] for a pack.
+        a: [r, I] or [K, r, I].
+        b: [O, r] or [K, O, r].
+        scale: a number, the same for all trials of a pack.
+    """
+    return project(project(x, a), b) * scale
+
+
 def drop_probability(
     p: PerTrial,
     *,

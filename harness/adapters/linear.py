@@ -176,7 +176,9 @@ class LinearAdapter(nn.Module, AdapterModuleUtil):
         adapter_strategy: Any = None,
     ) -> None:
         super().__init__()
-        _check(in_features, dim, activation, norm_position, dropout)
+        check_sizes(in_features=in_features, dim=dim)
+        check_choices(OPTIONS, activation=activation, norm_position=norm_position)
+        check_dropout(dropout)
         self.norm_position = norm_position
         act = ACTIVATIONS[activation]()
         if hasattr(act, "inplace"):
@@ -239,12 +241,21 @@ class LinearAdapterConfig:
     _target_: str = target_of(LinearAdapter)
 
 
-def _check(in_features: int, dim: int, activation: str, norm_position: str, dropout: float) -> None:
-    for name, size in (("in_features", in_features), ("dim", dim)):
-        if not isinstance(size, int) or size < 1:
+def check_sizes(**sizes: Any) -> None:
+    """Raise ValueError unless each argument of these names is a whole number of at least 1."""
+    for name, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise ValueError(f"{name} has to be a whole number of at least 1, but got {size!r}")
-    for name, value in (("activation", activation), ("norm_position", norm_position)):
-        if value not in OPTIONS[name]:
-            raise ValueError(f"{name} has to be one of {', '.join(OPTIONS[name])}, but got {value!r}")
-    if not 0.0 <= dropout <= 1.0:
+
+
+def check_choices(options: Mapping[str, tuple[Any, ...]], **values: Any) -> None:
+    """Raise ValueError unless each argument of these names has one of its choices."""
+    for name, value in values.items():
+        if value not in options[name]:
+            raise ValueError(f"{name} has to be one of {', '.join(map(str, options[name]))}, but got {value!r}")
+
+
+def check_dropout(dropout: Any) -> None:
+    """Raise ValueError unless a probability of dropping is in [0, 1]."""
+    if not isinstance(dropout, (int, float)) or isinstance(dropout, bool) or not 0.0 <= dropout <= 1.0:
         raise ValueError(f"dropout has to be between 0 and 1, but got {dropout}")

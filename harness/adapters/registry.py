@@ -7,11 +7,16 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from harness.adapters.linear import LinearAdapterConfig
+from harness.adapters.lora import LoRAConfig
 from harness.adapters.strategies import STRATEGIES
+from harness.adapters.vectors import BitFitConfig, IA3Config
 from harness.instantiate import TARGET_KEY, locate, target_of
 
 ADAPTERS: dict[str, type] = {
     "linear": LinearAdapterConfig,
+    "lora": LoRAConfig,
+    "ia3": IA3Config,
+    "bitfit": BitFitConfig,
 }
 """Short name -> config dataclass; its `_target_` is the adapter."""
 
