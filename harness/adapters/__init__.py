@@ -22,7 +22,7 @@ from __future__ import annotations
 from harness.adapters.access import AccessMixin, collect_adapter_losses
 from harness.adapters.adapter_file import AdapterFileError
 from harness.adapters.freezing import freeze_backbone, unfreeze_backbone
-from harness.adapters.insertion import BesidePoint, InsertionPoint, attach_beside, attach_by_hook
+from harness.adapters.insertion import BesidePoint, InsertionPoint, attach_before, attach_beside, attach_by_hook
 from harness.adapters.linear import AdapterModuleUtil, LinearAdapter, LinearAdapterConfig
 from harness.adapters.lora import LoRA, LoRAConfig
 from harness.adapters.model_mixin import AdapterModelMixin
@@ -67,6 +67,7 @@ __all__ = [
     "ReturnResultAdapterStrategy",
     "ReturnResultAdapterStrategyConfig",
     "allow_in_nemo",
+    "attach_before",
     "attach_beside",
     "attach_by_hook",
     "collect_adapter_losses",

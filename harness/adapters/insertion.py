@@ -1,9 +1,11 @@
 """InsertionPoint: a host that only marks a place where adapters may go, and hooks it to any module.
 
 Our own backbones call it in their forward pass. For a pretrained model, whose code stays as it is,
-`attach_by_hook` puts it behind an existing module, and `attach_beside` a BesidePoint beside one:
+`attach_by_hook` puts it behind an existing module, `attach_before` before one, and `attach_beside` a BesidePoint beside
+one:
 
     behind    x -> module -> y -> adapter -> merged with y       in series, as Houlsby et al. 2019
+    before    x -> adapter -> merged with x -> module -> y       in series, as (IA)^3 (Liu et al. 2022) in the FFN
     beside    x -> module -> y, x -> adapter -> merged with y    in parallel, as LoRA (Hu et al. 2021)
 """
 
@@ -193,17 +195,34 @@ class _InsertBehind:
         return x_BTD.transpose(0, 1) if self.steps_first else x_BTD
 
 
+class _InsertBefore(_InsertBehind):
+    """A hook in front of a module: its first argument passes through the point."""
+
+    def __call__(self, module: nn.Module, args: Any, options: Any) -> Any:
+        if not self.point.get_enabled_adapters():
+            return None
+        read = self._insert(_first_argument(module, args, options, "attach_before"))
+        if args:
+            return (read, *args[1:]), options
+        return args, {**options, next(iter(options)): read}
+
+
 class _MergeBeside(_InsertBehind):
     """The hook of a BesidePoint."""
 
     def __call__(self, module: nn.Module, args: Any, options: Any, output: Any = None) -> Any:  # type: ignore[override]
         if not self.point.get_enabled_adapters():
             return None
-        reads = args[0] if args else next(iter(options.values()), None)
-        if not isinstance(reads, Tensor):
-            name = type(module).__name__
-            raise TypeError(f"attach_beside: the first argument of {name} has to be a tensor, but is {reads!r}")
+        reads = _first_argument(module, args, options, "attach_beside")
         return _with_first(output, self._insert(_first_of(output, module), reads))
+
+
+def _first_argument(module: nn.Module, args: Any, options: Any, caller: str) -> Tensor:
+    """The tensor that a module is called with first."""
+    first = args[0] if args else next(iter(options.values()), None)
+    if isinstance(first, Tensor):
+        return first
+    raise TypeError(f"{caller}: the first argument of {type(module).__name__} has to be a tensor, but is {first!r}")
 
 
 def _first_of(output: Any, module: nn.Module) -> Tensor:
@@ -242,6 +261,17 @@ def attach_by_hook(module: nn.Module, point: InsertionPoint, *, steps_first: boo
         The handle; `handle.remove()` takes the point out.
     """
     return module.register_forward_hook(_InsertBehind(point, steps_first))
+
+
+def attach_before(module: nn.Module, point: InsertionPoint, *, steps_first: bool = False) -> RemovableHandle:
+    """Put an insertion point before an existing module; as `attach_by_hook`.
+
+    Args:
+        module: its first argument is [..., D].
+        point: the point that this argument passes through.
+        steps_first: the argument is [T, B, D]; the point sees [B, T, D].
+    """
+    return module.register_forward_pre_hook(_InsertBefore(point, steps_first), with_kwargs=True)
 
 
 def attach_beside(module: nn.Module, point: BesidePoint, *, steps_first: bool = False) -> RemovableHandle:

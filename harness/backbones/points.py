@@ -5,14 +5,14 @@
     after_feed_forward   behind its (last) feed-forward part, before its residual is added
     towards_head         each layer's output on its way to the head: the layers stay as they are, and the head gets
                          the last one's output + the sum over layers of share x adapter(output of the layer)
-    a name or pattern    of modules in the layers: beside a linear one, behind any other
+    a name or pattern    of modules in the layers: beside a linear one, behind any other; {before: PATTERN}: before them
 
 The shares are a softmax over one learnt number a layer. As an adapter's output is 0 at first, so is the whole sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.adapters import BesidePoint, InsertionPoint, attach_beside, attach_by_hook
+from harness.adapters import BesidePoint, InsertionPoint, attach_before, attach_beside, attach_by_hook
 from harness.backbones.survey import SeenModule
 from harness.config.points import (
     BEHIND_LAYER,
@@ -29,8 +29,8 @@ from harness.config.points import (
     SETS,
     TOWARDS_HEAD,
     Points,
-    PointsBehind,
-    PointsBeside,
+    PointsAt,
+    how_of,
     items_of,
     pattern_of,
 )
@@ -59,7 +59,7 @@ class Place:
     Attributes:
         name: of its insertion point, as a path in the encoder; records have it.
         layer: that it is in, from 0.
-        how: "layer" for a point that the encoder is built with, "behind", "beside", or "head".
+        how: "layer" for a point that the encoder is built with, "behind", "beside", "before", or "head".
         module: the path of the module that it is at.
         reads: the width of what an adapter reads.
         gives: the width of what it is merged with.
@@ -77,7 +77,7 @@ class Place:
     @property
     def is_inside(self) -> bool:
         """Whether it changes what happens in its layer: what can be kept ends before the layer then."""
-        return self.how in ("behind", "beside")
+        return self.how in ("behind", "beside", "before")
 
 
 def find_places(seen: Sequence[SeenModule], layer_points: Sequence[str], dim: int, points: Points) -> tuple[Place, ...]:
@@ -94,7 +94,7 @@ def find_places(seen: Sequence[SeenModule], layer_points: Sequence[str], dim: in
             can be at.
     """
     placed: dict[tuple[str, str], tuple[tuple[int, int], Place]] = {}
-    ends = {module.path: module.order for module in seen}
+    at = {(module.path, how): number for module in seen for how, number in _moments(module)}
     tops = _tops(seen)
     for item in items_of(points):
         if item == BEHIND_LAYER:  # those of a decoder come behind the layers
@@ -107,10 +107,16 @@ def find_places(seen: Sequence[SeenModule], layer_points: Sequence[str], dim: in
         else:
             found = _matching(seen, item)
         for place in found:
-            inside = (0, ends.get(place.module, 0))
+            inside = (0, at.get((place.module, place.how), 0))
             when = (1, place.layer) if place.how == "head" else inside if place.module else (2, place.layer)
             placed.setdefault((place.module or place.name, place.how), (when, place))
     return tuple(place for _, place in sorted(placed.values(), key=lambda one: one[0]))
+
+
+def _moments(module: SeenModule) -> Iterator[tuple[str, int]]:
+    """When a pass reaches the places at a module: the one before it as it begins, the others as it ends."""
+    yield "before", module.begins
+    yield from ((how, module.order) for how in ("layer", "behind", "beside"))
 
 
 def _tops(seen: Sequence[SeenModule]) -> list[SeenModule]:
@@ -150,7 +156,7 @@ def _first_part(usable: Mapping[str, SeenModule], names: Sequence[str]) -> SeenM
     return None
 
 
-def _matching(seen: Sequence[SeenModule], item: str | PointsBehind | PointsBeside) -> list[Place]:
+def _matching(seen: Sequence[SeenModule], item: str | PointsAt) -> list[Place]:
     """The modules in the layers that a name or a pattern matches."""
     pattern = pattern_of(item)
     named = _named(seen, pattern)
@@ -160,13 +166,14 @@ def _matching(seen: Sequence[SeenModule], item: str | PointsBehind | PointsBesid
     for module in named:
         if module.num_runs == 0 and not module.is_leaf:
             continue  # a list of modules, say: what is in it has names of its own
-        is_beside = isinstance(item, PointsBeside) or (isinstance(item, str) and module.is_linear)
-        if reason := _why_unusable(module, is_beside):
+        how = ("beside" if module.is_linear else "behind") if isinstance(item, str) else how_of(item)
+        if reason := _why_unusable(module, how):
             raise UserError(
                 f"backbone.points: {pattern!r}: no adapter can be at {module.path} ({module.kind}): {reason}"
             )
-        how, path = "beside" if is_beside else "behind", module.path.replace(".", "/")
-        reads, gives = (module.reads if is_beside else module.gives), module.gives
+        path = module.path.replace(".", "/")
+        reads = module.gives if how == "behind" else module.reads
+        gives = module.reads if how == "before" else module.gives
         assert reads is not None and gives is not None
         found.append(Place(f"{how}.{path}", module.layer, how, module.path, reads, gives, module.steps_first))
     if not found:
@@ -203,24 +210,26 @@ def name_in_layer(module: SeenModule, seen: Sequence[SeenModule]) -> str:
     return module.path.removeprefix(f"{top.path}.")
 
 
-def _why_unusable(module: SeenModule, is_beside: bool) -> str | None:
+def _why_unusable(module: SeenModule, how: str) -> str | None:
     if module.num_runs == 0:
         return "a pass of the model does not call it as a module"
     if module.num_runs != 1:
         return f"a pass of its layer calls it {module.num_runs:g} times"
-    if module.gives is None:
+    if module.gives is None and how != "before":
         return f"it gives {module.shape}, and one vector for each step of the layer is needed"
-    return "it does not read one vector for each step of the layer" if is_beside and module.reads is None else None
+    if module.reads is None and how != "behind":
+        return "it does not read one vector for each step of the layer"
+    return None
 
 
-def usable_modules(seen: Sequence[SeenModule], is_beside: bool) -> list[SeenModule]:
-    """The modules inside the layers that an adapter can be beside, or behind."""
-    return [module for module in modules_inside(seen) if _why_unusable(module, is_beside) is None]
+def usable_modules(seen: Sequence[SeenModule]) -> list[SeenModule]:
+    """The modules inside the layers that an adapter can be behind."""
+    return [module for module in modules_inside(seen) if _why_unusable(module, "behind") is None]
 
 
 def _nearest(pattern: str, seen: Sequence[SeenModule]) -> str:
     """The choices that come nearest to a pattern, for a message."""
-    usable = usable_modules(seen, is_beside=False)
+    usable = usable_modules(seen)
     tails = [".".join(module.path.split(".")[-size:]) for module in usable for size in (1, 2, 3)]
     choices = list(dict.fromkeys([*KINDS, *SETS, *tails]))
     near = get_close_matches(pattern.replace("*", "").strip("."), choices, n=SHOWN, cutoff=0.5)
@@ -288,9 +297,10 @@ def put_points(
         if place.how == "layer":
             points[place.name] = layer_points[place.layer]
             continue
-        if place.how == "behind":
+        if place.how in ("behind", "before"):
             points[place.name] = point = InsertionPoint(place.gives)
-            attach_by_hook(root.get_submodule(place.module), point, steps_first=place.steps_first)
+            attach = attach_by_hook if place.how == "behind" else attach_before
+            attach(root.get_submodule(place.module), point, steps_first=place.steps_first)
         else:
             points[place.name] = point = BesidePoint(place.reads, place.gives)
             if place.how == "beside":

@@ -29,7 +29,8 @@ class SeenModule:
         is_leaf: whether it has no modules of its own.
         has_norm: whether it holds a norm of the encoder's width, as a part that adds its residual itself does.
         num_runs: how often the pass called it, over how often it called its layer.
-        order: of its end, among all.
+        begins: when its last run began, among all beginnings and ends.
+        order: when that ended.
         reads: the width of its first argument, if that is [B, T, D] with the steps of its layer.
         gives: the width of its output, in the same way.
         steps_first: whether its layer has [T, B, D].
@@ -43,6 +44,7 @@ class SeenModule:
     is_leaf: bool
     has_norm: bool
     num_runs: float = 0.0
+    begins: int = -1
     order: int = -1
     reads: int | None = None
     gives: int | None = None
@@ -55,6 +57,7 @@ class _Watched:
     """What a pass shows of one module."""
 
     num_runs: int = 0
+    begins: int = -1
     order: int = -1
     reads: tuple[int, ...] = ()
     gives: tuple[int, ...] = ()
@@ -83,9 +86,13 @@ def survey(root: nn.Module, layers: nn.ModuleList, dim: int, run: Callable[[], i
         watched.order = next(counter)  # of its last end
         watched.reads, watched.gives = _shape(args[0] if args else next(iter(options.values()), None)), _shape(output)
 
+    def begin(watched: _Watched, module: nn.Module, args: Any) -> None:
+        watched.begins = next(counter)
+
     handles = [
         module.register_forward_hook(partial(watch, watched), with_kwargs=True) for _, module, watched in found.values()
     ]
+    handles += [module.register_forward_pre_hook(partial(begin, watched)) for _, module, watched in found.values()]
     try:
         with torch.random.fork_rng(devices=[]):
             num_rows = run()
@@ -127,6 +134,7 @@ def _seen(
         is_leaf=next(module.children(), None) is None,
         has_norm=any(tuple(weight.shape) == (dim,) for norm in norms for weight in norm.parameters(recurse=False)),
         num_runs=watched.num_runs / max(top.num_runs, 1),
+        begins=watched.begins,
         order=watched.order,
         reads=width(watched.reads),
         gives=width(watched.gives),

@@ -132,7 +132,7 @@ def backbone_points(recipe: Recipe, asked: str, adapter: Mapping[str, Any] | Non
 def _modules(encoder: Encoder) -> Iterator[tuple[str, Place]]:
     """Each module in the layers by its name in a layer: beside it if it is linear, else behind it."""
     seen = encoder.modules_seen
-    for module in usable_modules(seen, is_beside=False):
+    for module in usable_modules(seen):
         if module.is_linear and module.reads is None:
             continue
         item = PointsBeside(beside=module.path) if module.is_linear else PointsBehind(behind=module.path)

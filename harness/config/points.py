@@ -32,21 +32,35 @@ class PointsBeside(Settings):
     """The name of a module in a layer, its end, or a pattern."""
 
 
+class PointsBefore(Settings):
+    """`{before: PATTERN}`: before modules, in series: an adapter reads what a module is about to read, and the module
+    reads what its strategy makes of that."""
+
+    before: OneLine
+    """The name of a module in a layer, its end, or a pattern."""
+
+
+PointsAt = PointsBehind | PointsBeside | PointsBefore
+
+
 def _kind_of_item(value: Any) -> str | None:
-    if isinstance(value, (PointsBehind, PointsBeside)):
-        return "behind" if isinstance(value, PointsBehind) else "beside"
+    if isinstance(value, PointsAt):
+        return how_of(value)
     if isinstance(value, Mapping):
-        return "behind" if "behind" in value else "beside"
+        return next((how for how in ("behind", "before") if how in value), "beside")
     return "name" if isinstance(value, str) else None
 
 
 Item = Annotated[
-    Annotated[OneLine, Tag("name")] | Annotated[PointsBehind, Tag("behind")] | Annotated[PointsBeside, Tag("beside")],
+    Annotated[OneLine, Tag("name")]
+    | Annotated[PointsBehind, Tag("behind")]
+    | Annotated[PointsBeside, Tag("beside")]
+    | Annotated[PointsBefore, Tag("before")],
     Discriminator(
         _kind_of_item,
         custom_error_type="points",
-        custom_error_message="Input should be a kind of point, the name of a module, a pattern, {behind: PATTERN} or "
-        "{beside: PATTERN}",
+        custom_error_message="Input should be a kind of point, the name of a module, a pattern, {behind: PATTERN}, "
+        "{beside: PATTERN} or {before: PATTERN}",
     ),
 ]
 
@@ -77,12 +91,18 @@ def _one_form(points: Any) -> Any:
     return next((name for name, kinds in SETS.items() if list(kinds) == ordered), tuple(ordered))
 
 
-def pattern_of(item: str | PointsBehind | PointsBeside) -> str:
+def how_of(item: PointsAt) -> str:
+    """Where an item puts adapters at a module: "behind", "beside" or "before"."""
+    (how,) = type(item).model_fields
+    return how
+
+
+def pattern_of(item: str | PointsAt) -> str:
     """What an item names: a kind of point, or modules."""
-    return item if isinstance(item, str) else item.behind if isinstance(item, PointsBehind) else item.beside
+    return item if isinstance(item, str) else str(getattr(item, how_of(item)))
 
 
-def items_of(points: Points) -> tuple[str | PointsBehind | PointsBeside, ...]:
+def items_of(points: Points) -> tuple[str | PointsAt, ...]:
     """The items of the setting: kinds, and patterns of modules."""
     return SETS.get(points, (points,)) if isinstance(points, str) else points
 

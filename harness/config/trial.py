@@ -146,8 +146,8 @@ class BackboneSettings(Settings):
     """Where in those layers: `behind_layer`, `after_attention` or `after_feed_forward` (before its residual is added),
     `houlsby` (both of these), `towards_head` (each layer's output on its way to the head), or a list of kinds, of names
     of modules and of patterns: `[q_proj, v_proj]`. A linear module named so has its adapter beside it, any other one
-    behind it; `{beside: PATTERN}` and `{behind: PATTERN}` say which. `harness adapters show` lists what a backbone
-    has."""
+    behind it; `{beside: PATTERN}`, `{behind: PATTERN}` and `{before: PATTERN}` say which. `harness adapters show` lists
+    what a backbone has."""
 
     @model_serializer(mode="wrap")
     def _without_usual_points(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from harness.adapters.linear import LinearAdapter
 from harness.backbones.encoders import Encoder, SpeechEncoder, TextEncoder
 from harness.backbones.pretrained import PretrainedTextEncoder
 from harness.backbones.whisper import WhisperEncoder, WindowedWhisperEncoder
-from harness.config.points import PointsBehind, PointsBeside
+from harness.config.points import PointsBefore, PointsBehind, PointsBeside
 from harness.data.batching import pad_sequence_batch
 from harness.errors import UserError
 
@@ -62,14 +62,18 @@ MAKERS: dict[str, Callable[[], Encoder]] = {
     "whisper": whisper,
 }
 LINEARS = {"text": "out_proj", "conformer": "out_proj", "transformer": "attention.out_proj", "whisper": "[qv]_proj"}
-KINDS: tuple[Any, ...] = ("after_attention", "after_feed_forward", "houlsby", "towards_head", "linear", "everywhere")
+KINDS: tuple[Any, ...] = ("after_attention", "after_feed_forward", "houlsby", "towards_head", "linear", "before", "everywhere")
 
 
 def points_of(kind: str, encoder: str) -> Any:
     """The setting; `everywhere` has every kind at once."""
     if kind == "linear":
         return (LINEARS[encoder],)
-    more = (PointsBeside(beside="fc1") if encoder == "whisper" else PointsBeside(beside="attention"),)
+    feed_forward = {"conformer": "second_feed_forward", "whisper": "fc2"}.get(encoder, "feed_forward")
+    before = (PointsBefore(before=feed_forward), PointsBefore(before=LINEARS[encoder]))
+    if kind == "before":
+        return before
+    more = (PointsBeside(beside="fc1") if encoder == "whisper" else PointsBeside(beside="attention"), *before)
     return (
         ("behind_layer", "after_attention", "after_feed_forward", "towards_head", *more)
         if kind == "everywhere"
@@ -244,6 +248,42 @@ def test_order_is_that_of_the_pass_and_not_of_the_names() -> None:
 
 
 @torch.no_grad()
+def test_order_is_that_in_which_points_are_reached(made: tuple[str, Encoder]) -> None:
+    """At every kind of place at once, also before a module that has other points in it."""
+    name, encoder = made
+    points = filled(encoder, (*points_of("everywhere", name), *points_of("linear", name)))
+    reached: list[str] = []
+    for path, point in points.items():
+        point.register_forward_hook(lambda *_, path=path: reached.append(path))
+    encoder(*pad_sequence_batch(items(encoder, [12, 30])))
+    assert len(reached) == len(points) and reached == list(points)
+
+
+@torch.no_grad()
+def test_ia3_can_be_merged_into_the_modules_that_it_scales() -> None:
+    """Behind a projection it scales the rows of its weight and its bias; before one, the columns of its weight."""
+    torch.manual_seed(0)
+    encoder = TextEncoder(30, **SIZES).double().eval()
+    merged = copy.deepcopy(encoder)
+    where: Any = (PointsBehind(behind="in_proj"), PointsBefore(before="feed_forward.4"))
+    points = filled(encoder, where, {"_target_": "harness.adapters.IA3"})
+    assert [point.dim for point in points.values()] == [48, 32] * 3
+    train(points)
+    for place in encoder.places_taken:
+        adapter: Any = points[place.name].get_adapter_module(NAME)
+        module: Any = merged.get_submodule(place.module)
+        factor = 1 + adapter.scale
+        if place.how == "before":
+            module.weight.mul_(factor)
+        else:
+            module.weight.mul_(factor[:, None])
+            module.bias.mul_(factor)
+    ids, lengths_B = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 0, 0]]), torch.tensor([5, 3])
+    found, valid_BT = encoder(ids, lengths_B)
+    torch.testing.assert_close(found[valid_BT], merged(ids, lengths_B)[0][valid_BT], rtol=1e-12, atol=1e-12)
+
+
+@torch.no_grad()
 def test_a_decoders_points_come_behind_the_layers() -> None:
     """They are no places of the encoder, whose steps are others; the sum towards the head is in front of them."""
     model = tiny_whisper(max_source_positions=20)
@@ -377,6 +417,7 @@ def test_houlsby_in_bert_by_hand(folders: dict[str, Path]) -> None:
         ("layers.[01].attention", ["behind.layers/0/attention", "behind.layers/1/attention"]),
         (PointsBehind(behind="0.attention.out_proj"), ["behind.layers/0/attention/out_proj"]),
         (PointsBeside(beside="1.feed_forward"), ["beside.layers/1/feed_forward"]),
+        (PointsBefore(before="feed_forward.4"), [f"before.layers/{n}/feed_forward/4" for n in (0, 1)]),
     ],
 )
 def test_modules_are_named(pattern: Any, expected: list[str]) -> None:

@@ -10,7 +10,7 @@ from harness.checks.adapter_effect import Effect
 from harness.checks.adapter_points import ArmPoints, BackbonePoints, OfferedPoint
 from harness.cli.printing import print_aligned
 
-WHERE = {"layer": "behind layer", "behind": "behind", "beside": "beside", "head": "from layer"}
+WHERE = {"layer": "behind layer", "behind": "behind", "beside": "beside", "before": "before", "head": "from layer"}
 
 
 def print_points(found: BackbonePoints, arm: str | None = None) -> None:
