@@ -5,6 +5,7 @@
     strategies/    how an adapter's output is merged with its input, one strategy a file, all of them in STRATEGIES
     linear         the bottleneck adapter; registry has all adapter types, in ADAPTERS
     lora           a low-rank update beside a linear module
+    across_steps   TinyAttention and Convolution: a step's output depends on other steps
     vectors        IA3 and BitFit: one scale or one shift for each feature
     packed         what a strategy or an adapter declares to be computed for several trials at once
     kinds          which classes a config may build
@@ -20,6 +21,7 @@ Signatures, numbers and state-dict keys are NVIDIA NeMo's.
 from __future__ import annotations
 
 from harness.adapters.access import AccessMixin, collect_adapter_losses
+from harness.adapters.across_steps import Convolution, ConvolutionConfig, TinyAttention, TinyAttentionConfig
 from harness.adapters.adapter_file import AdapterFileError
 from harness.adapters.freezing import freeze_backbone, unfreeze_backbone
 from harness.adapters.insertion import BesidePoint, InsertionPoint, attach_before, attach_beside, attach_by_hook
@@ -53,6 +55,8 @@ __all__ = [
     "BesidePoint",
     "BitFit",
     "BitFitConfig",
+    "Convolution",
+    "ConvolutionConfig",
     "IA3Config",
     "InsertionPoint",
     "LinearAdapter",
@@ -66,6 +70,8 @@ __all__ = [
     "ResidualAddAdapterStrategyConfig",
     "ReturnResultAdapterStrategy",
     "ReturnResultAdapterStrategyConfig",
+    "TinyAttention",
+    "TinyAttentionConfig",
     "allow_in_nemo",
     "attach_before",
     "attach_beside",

@@ -179,7 +179,27 @@ class AdapterModuleMixin:
         Raises:
             AttributeError: an adapter has no `adapter_strategy`.
         """
-        for name in self.get_enabled_adapters():
+        names = self.get_enabled_adapters()
+        told = self.tell_valid_frames_() if names else []
+        try:
+            return self._run_in_chain(names, input)
+        finally:  # they keep no tensor of a batch: they may be copied or saved between two passes
+            for adapter in told:
+                adapter.valid_frames = None
+
+    def tell_valid_frames_(self) -> list[Any]:
+        """Tell the modules in adapters that ask for it which steps are real; returns them.
+
+        A module asks by an attribute of its class: `valid_frames: Tensor | None = None`.
+        """
+        valid_BT = getattr(self, "valid_frames", None)
+        told = [module for module in self.adapter_layer.modules() if hasattr(type(module), "valid_frames")]
+        for adapter in told:
+            adapter.valid_frames = valid_BT
+        return told
+
+    def _run_in_chain(self, names: Sequence[str], input: Any) -> Any:
+        for name in names:
             adapter = self.adapter_layer[name]
             strategy = getattr(adapter, "adapter_strategy", None)
             if strategy is None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from harness.adapters.across_steps import ConvolutionConfig, TinyAttentionConfig
 from harness.adapters.linear import LinearAdapterConfig
 from harness.adapters.lora import LoRAConfig
 from harness.adapters.strategies import STRATEGIES
@@ -17,6 +18,8 @@ ADAPTERS: dict[str, type] = {
     "lora": LoRAConfig,
     "ia3": IA3Config,
     "bitfit": BitFitConfig,
+    "tiny_attention": TinyAttentionConfig,
+    "convolution": ConvolutionConfig,
 }
 """Short name -> config dataclass; its `_target_` is the adapter."""
 

@@ -235,13 +235,18 @@ def check_strategy(name: str, point: InsertionPoint, adapter: nn.Module) -> None
     """Refuse what works behind a module alone, before anything is trained.
 
     Raises:
-        UserError: the adapter is beside a module, and its strategy runs it on some rows.
+        UserError: the adapter is beside a module or reads the mask of a batch, and its strategy runs it on some rows.
     """
     strategy: Any = getattr(adapter, "adapter_strategy", None)
-    if isinstance(point, BesidePoint) and getattr(strategy, "skip_dropped", False):
+    if not getattr(strategy, "skip_dropped", False):
+        return
+    why = "reads another tensor than the one it is merged with" if isinstance(point, BesidePoint) else None
+    if any(hasattr(type(module), "valid_frames") for module in adapter.modules()):
+        why = "has an adapter that reads which steps of the whole batch are real"
+    if why is not None:
         raise UserError(
-            f"adapter.adapter_strategy.skip_dropped: true: {name} reads another tensor than the one it is merged with, "
-            "so rows cannot be left out; set it to false, which gives the same numbers"
+            f"adapter.adapter_strategy.skip_dropped: true: {name} {why}, so rows cannot be left out; set it to false, "
+            "which gives the same numbers"
         )
 
 

@@ -44,7 +44,9 @@ def variants(config: type) -> Iterator[dict[str, Any]]:
     Options that the class refuses together are left out.
     """
     numbers = {field.name: AMOUNT for field in dataclasses.fields(config) if field.type in (float, "float")}
-    choices = getattr(sys.modules[class_of(config).__module__], "OPTIONS", {})
+    accepted = {field.name for field in dataclasses.fields(config)}
+    of_file = getattr(sys.modules[class_of(config).__module__], "OPTIONS", {})
+    choices = {name: values for name, values in of_file.items() if name in accepted}
     for chosen in ({}, *({name: value} for name, values in choices.items() for value in values)):
         for options in (chosen, numbers | chosen) if numbers else (chosen,):
             try:
