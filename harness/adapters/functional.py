@@ -20,8 +20,10 @@ from torch import Tensor
 
 PerTrial = float | Tensor  # one value, or one for each trial: [K]
 
-DROP_UNITS = ("batch", "row")
+DROP_UNITS = ("batch", "row", "frame")  # the later ones are smaller
 L2_REDUCTIONS = ("sum", "valid_frame_mean", "valid_element_mean")
+L2_FORMS = ("squared", "norm", "relative", "relative_norm")
+RELATIVE_EPS = 1e-6  # added to the squared norm of an input, which may be 0
 SCHEDULES = ("constant", "linear")
 
 
@@ -117,7 +119,9 @@ def drop_probability(
 
 
 def noise_shape(shape: Sequence[int], drop: str = "batch") -> list[int]:
-    """Shape of the noise for an output of that shape: all ones, or one value a row (first axis)."""
+    """Shape of the noise for an output of that shape: all ones, one value a row (first axis), or one a frame."""
+    if drop == "frame":
+        return [*shape[:-1], 1]
     ones = [1] * len(shape)
     return ones if drop == "batch" else [shape[0], *ones[1:]]
 
@@ -127,23 +131,33 @@ def draw_noise(
     keep_prob: float,
     *,
     drop: str = "batch",
+    valid_frames: Tensor | None = None,
     generator: torch.Generator | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """Draw which parts of an adapter's output are kept: 1 with probability `keep_prob`, else 0.
 
+    Padded frames are not drawn, so the draws of real ones do not depend on how wide a batch is padded. Their noise is
+    `keep_prob` itself: `stochastic_depth` divides by it, and so leaves a padded frame's output as it is.
+
     Args:
         shape: of the output, [B, ..., D] (no trial axis).
         keep_prob: 1 - drop probability.
-        drop: "batch" makes one draw for the whole output, as NeMo does; "row" one for each row.
+        drop: "batch" makes one draw for the whole output, as NeMo does; "row" one for each row; "frame" one for each
+            real frame, row by row.
+        valid_frames: bool, of shape[:-1], true for real frames, read by "frame" alone; None: all of them are.
         generator: torch's default one if None. One on another device draws there.
         dtype: of the output (the draw may depend on it).
         device: of the output.
     """
     where = device if generator is None else generator.device
-    noise = torch.empty(noise_shape(shape, drop), dtype=dtype, device=where)
-    return noise.bernoulli_(keep_prob, generator=generator).to(device)
+    if drop != "frame" or valid_frames is None:
+        noise = torch.empty(noise_shape(shape, drop), dtype=dtype, device=where)
+        return noise.bernoulli_(keep_prob, generator=generator).to(device)
+    draws = torch.empty(int(valid_frames.sum()), dtype=dtype, device=where).bernoulli_(keep_prob, generator=generator)
+    noise = torch.full(noise_shape(shape, drop), keep_prob, dtype=dtype, device=device)
+    return noise.masked_scatter_(valid_frames.to(device)[..., None], draws.to(device))
 
 
 def draw_packed_noise(
@@ -153,6 +167,7 @@ def draw_packed_noise(
     *,
     drop: str | Sequence[str] = "batch",
     num_rows: Sequence[int] | None = None,
+    valid_frames: Sequence[Tensor | None] | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
@@ -164,23 +179,37 @@ def draw_packed_noise(
         shape: of the packed output, [K, B, ..., D].
         keep_probs: K values.
         generators: K of them.
-        drop: one for all, or K values; rows and batches may be mixed.
+        drop: one for all, or K values, which may be mixed.
         num_rows: K values, rows of each trial's own batch where the pack has more; the others are kept.
+        valid_frames: K values, the real frames of each trial's own rows, [own rows, ...] as wide as the pack; see
+            `draw_noise`. A trial that drops no frames has None.
         dtype: of the output.
         device: of the output.
 
     Returns:
-        [K, 1, ..., 1], or [K, B, 1, ..., 1] if any trial drops rows.
+        [K, 1, ..., 1], or [K, B, 1, ..., 1] if any trial drops rows, or [K, B, ..., 1] if any drops frames.
     """
     drops = [drop] * shape[0] if isinstance(drop, str) else list(drop)
-    common = noise_shape(shape[1:], "row" if "row" in drops else "batch")
     counts = [shape[1]] * shape[0] if num_rows is None else num_rows
-    noise = torch.ones((shape[0], *common), dtype=dtype, device=device)
-    for own_noise, keep, generator, unit, count in zip(noise, keep_probs, generators, drops, counts, strict=True):
-        if keep != 1.0:
-            own = [count, *shape[2:]]  # drawn at the trial's own size, so that its generator moves as when alone
-            own_noise[:count] = draw_noise(own, keep, drop=unit, generator=generator, dtype=dtype, device=device)
+    frames = [None] * shape[0] if valid_frames is None else valid_frames
+    noise = torch.ones((shape[0], *noise_shape(shape[1:], smallest_unit(drops))), dtype=dtype, device=device)
+    for k, own_noise in enumerate(noise):
+        if keep_probs[k] != 1.0:
+            own_noise[: counts[k]] = draw_noise(
+                [counts[k], *shape[2:]],  # the trial's own size, so that its generator moves as when alone
+                keep_probs[k],
+                drop=drops[k],
+                valid_frames=frames[k],
+                generator=generators[k],
+                dtype=dtype,
+                device=device,
+            )
     return noise
+
+
+def smallest_unit(drops: Sequence[str]) -> str:
+    """The smallest of some trials' units of dropping, whose noise has a place for that of the others."""
+    return max(drops, key=DROP_UNITS.index)
 
 
 def stochastic_depth(output: Tensor, noise: Tensor, keep_prob: PerTrial) -> Tensor:
@@ -212,21 +241,30 @@ def l2_penalty(
     l2_lambda: PerTrial,
     *,
     reduction: str = "sum",
+    form: str = "squared",
+    x: Tensor | None = None,
     valid_frames: Tensor | None = None,
     packed: bool = False,
     own_frames: Tensor | None = None,
     num_rows: Tensor | None = None,
 ) -> Tensor:
-    """The penalty on how far an adapter moves its input.
+    """The penalty on how far an adapter moves its input, with d the difference in a frame and x the input there.
 
-    "sum" is NeMo's: per row the sum of squares over frames and features, padded frames included, then
-    the mean over rows. "valid_frame_mean" is the mean over valid frames of the squared norm, so that it
-    does not grow with length or padding; "valid_element_mean" also divides by D.
+        squared        |d|^2, NeMo's          relative        |d|^2 / (|x|^2 + eps)
+        norm           |d|                    relative_norm   |d| / sqrt(|x|^2 + eps)
+
+    eps is RELATIVE_EPS. |x| counts as a constant: its gradient would grow the input instead of shrinking d. Where d is
+    0, as with an adapter that starts as the identity, the gradient of |d| is 0, one of its subgradients.
+
+    "sum" is NeMo's: per row the sum over frames, padded ones included, then the mean over rows. "valid_frame_mean" is
+    the mean over valid frames, so that it does not grow with length or padding; "valid_element_mean" also divides by D.
 
     Args:
         difference: input minus result (the sign is irrelevant), [B, ..., D] or [K, B, ..., D].
         l2_lambda: weight, >= 0; a float, or [K] for a pack.
         reduction: one of L2_REDUCTIONS.
+        form: one of L2_FORMS.
+        x: the input, as `difference`; read by the relative forms alone.
         valid_frames: bool, true for real frames, broadcasting to difference.shape[:-1]; not read by "sum".
         packed: whether there is a trial axis.
         own_frames: bool, broadcasting to difference.shape[:-1], read by "sum" alone: the frames of the trial's own
@@ -236,26 +274,34 @@ def l2_penalty(
     Returns:
         A scalar, or [K] for a pack.
     """
+    frames, lead = difference.shape[:-1], difference.shape[: int(packed)]
+    counted = own_frames if reduction == "sum" else valid_frames
     if isinstance(l2_lambda, Tensor):  # a trial without the penalty must not see its own infinities either
-        difference = torch.where(per_trial(l2_lambda, difference) > 0, difference, 0.0)
-    lead = difference.shape[:1] if packed else difference.shape[:0]
+        has_penalty = per_trial(l2_lambda, difference[..., 0]) > 0
+        difference = torch.where(has_penalty.unsqueeze(-1), difference, 0.0)
+    else:
+        has_penalty = None
+    if counted is not None:
+        # Before squaring, so that the gradient of a padded frame is 0 too, even if the frame is NaN.
+        difference = torch.where(counted.unsqueeze(-1), difference, 0.0)
+    if form in ("relative", "relative_norm"):
+        assert x is not None
+        norms = (x.detach().square().sum(dim=-1) + RELATIVE_EPS).sqrt()
+        for kept in (counted, has_penalty):
+            norms = norms if kept is None else torch.where(kept, norms, 1.0)  # 0 / NaN is NaN
+        difference = difference / norms.unsqueeze(-1)
+    is_norm = form in ("norm", "relative_norm")
+    amounts = torch.linalg.vector_norm(difference, dim=-1) if is_norm else difference.square()
     if reduction == "sum":
-        if own_frames is not None:  # before squaring, as below
-            difference = torch.where(own_frames.unsqueeze(-1), difference, 0.0)
-        rows = difference.shape[: len(lead) + 1]
-        sums = difference.square().reshape(*rows, -1).sum(dim=-1)
+        sums = amounts.reshape(*frames[: len(lead) + 1], -1).sum(dim=-1)
         return l2_lambda * (sums.mean(dim=-1) if num_rows is None else sums.sum(dim=-1) / num_rows)
-    frames = difference.shape[:-1]
-    if valid_frames is None:
+    if counted is None:
         count = difference.new_full(lead, float(frames[len(lead) :].numel()))
     else:
-        valid = valid_frames.expand(frames)
-        # Before squaring, so that the gradient of a padded frame is 0 too, even if the frame is NaN.
-        difference = torch.where(valid.unsqueeze(-1), difference, 0.0)
-        count = valid.reshape(*lead, -1).sum(dim=-1).clamp(min=1).to(difference.dtype)
+        count = counted.expand(frames).reshape(*lead, -1).sum(dim=-1).clamp(min=1).to(difference.dtype)
     if reduction == "valid_element_mean":
         count = count * difference.shape[-1]
-    return l2_lambda * difference.square().reshape(*lead, -1).sum(dim=-1) / count
+    return l2_lambda * amounts.reshape(*lead, -1).sum(dim=-1) / count
 
 
 def per_trial(value: PerTrial, like: Tensor) -> Any:

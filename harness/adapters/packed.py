@@ -32,8 +32,8 @@ class PackedCall:
         training: noise and penalties belong to training alone.
         variant: of the trials (PackedStrategy.variant).
         options: each name in PackedStrategy.options -> the trials' values, [K].
-        noise: 1 where a trial keeps its adapter's output and 0 where it drops it, [K, 1, 1, 1] or [K, B, 1, 1];
-            None where no trial drops anything.
+        noise: 1 where a trial keeps its adapter's output and 0 where it drops it, [K, 1, 1, 1], [K, B, 1, 1] or
+            [K, B, T, 1]; None where no trial drops anything.
         keep_K: the probabilities of keeping that the noise was drawn with; None where there is no noise.
         valid_KBT: real steps of real rows; None in training where there is no variant.
         own_KBT: steps and rows of each trial's own batch, where the pack is padded wider; None where that is all.
@@ -65,6 +65,10 @@ class PackedStrategy(ABC):
 
     options: tuple[str, ...] = ()
 
+    def why_not(self, strategy: Any) -> str | None:
+        """Why a strategy with these options cannot be packed; None when it can."""
+        return None
+
     def variant(self, strategy: Any, training: bool) -> Hashable | None:
         """The options of a strategy that choose the operations: only trials of one variant share a pass.
 
@@ -80,7 +84,7 @@ class PackedStrategy(ABC):
         return 0.0
 
     def drop_unit(self, strategy: Any) -> str:
-        """What one draw drops: the "batch" or each "row" (functional.DROP_UNITS)."""
+        """What one draw drops: the "batch", each "row" or each real "frame" (functional.DROP_UNITS)."""
         return "batch"
 
     @abstractmethod

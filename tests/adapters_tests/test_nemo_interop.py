@@ -18,10 +18,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from trial_configs import MakeConfig
 
 import harness.adapters as ours
 from harness.adapters import AdapterModelMixin, AdapterModuleMixin, InsertionPoint, collect_adapter_losses
 from harness.adapters.nemo_files import read_nemo_adapters
+from harness.training.resources import Resources
+from harness.training.trial import Trial
 
 from .test_golden import CASES, run
 from .tiny_models import DIM, TinyModel, randomize
@@ -166,6 +169,63 @@ def test_bit_equal_to_nemo_on_this_machine(case: dict[str, Any], monkeypatch: py
     found = run(case)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], expected[key]) for key in found)
+
+
+def train(hosts: list[Any], x: Tensor, settings: dict[str, Any]) -> list[Tensor]:
+    """Twelve steps of AdamW through a chain of hosts: every loss, then every weight."""
+    for host in hosts:
+        host.add_adapter("an4", settings)
+        host.train()
+        for adapter in host.adapter_layer.values():  # as harness/training/loop.py does
+            adapter.adapter_strategy.generator = torch.Generator().manual_seed(99)
+    model = nn.ModuleList(hosts)
+    randomize(model, seed=2)
+    optimizer, found = torch.optim.AdamW(model.parameters(), lr=0.05), []
+    torch.manual_seed(5)
+    for _ in range(12):
+        result = x
+        for host in hosts:
+            result = host(result)
+        auxiliary = collect_adapter_losses(model)
+        assert auxiliary is not None
+        loss = (result - 1).square().mean() + auxiliary
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        found.append(loss.detach())
+    return [*found, *(weight.detach() for weight in model.parameters())]
+
+
+@pytest.mark.usefixtures("allowed")
+def test_global_noise_gives_nemos_own_training(x: Tensor) -> None:
+    """The same seed, adapters with dropout: the same losses and weights to the bit; our own generator gives others."""
+
+    def settings(linear: str, residual: str, **options: Any) -> dict[str, Any]:
+        return {**config(linear, residual, **options), "dropout": 0.2}
+
+    nemos = train([NemoHost(), NemoHost(), NemoHost()], x, settings(NEMO_LINEAR, NEMO_RESIDUAL))
+    ours_settings = settings(OUR_LINEAR, OUR_RESIDUAL, noise="global")
+    mine = train([InsertionPoint(DIM) for _ in range(3)], x, ours_settings)
+    assert all(torch.equal(found, expected) for found, expected in zip(mine, nemos, strict=True))
+    other = train([InsertionPoint(DIM) for _ in range(3)], x, settings(OUR_LINEAR, OUR_RESIDUAL))
+    assert not all(torch.equal(found, expected) for found, expected in zip(other, nemos, strict=True))
+
+
+def test_global_noise_gives_nemos_own_trial(make_config: MakeConfig, resources: Resources) -> None:
+    """A trial of ours with NeMo's strategy in it, and with ours: losses, scores and weights to the bit."""
+    found = []
+    for name, options in ((NEMO_RESIDUAL, {}), (OUR_RESIDUAL, {"noise": "global"}), (OUR_RESIDUAL, {})):
+        strategy = {"_target_": name, "stochastic_depth": 0.4, "l2_lambda": 0.01, **options}
+        trial = make_config().model_copy(
+            update={"adapter": {"_target_": OUR_LINEAR, "dim": 4, "dropout": 0.1, "adapter_strategy": strategy}}
+        )
+        entries: list[dict[str, Any]] = []
+        outcome = Trial(trial, resources, report=entries.append).run()
+        found.append(([entry["metrics"] for entry in entries], outcome.adapted.model.state_dict()))
+    (nemos, theirs), (mine, same), (_, other) = found
+    assert mine == nemos
+    assert all(torch.equal(same[name], theirs[name]) for name in theirs)
+    assert not all(torch.equal(other[name], theirs[name]) for name in theirs)
 
 
 def test_a_file_saved_by_nemo_loads(tmp_path: Path, x: Tensor) -> None:

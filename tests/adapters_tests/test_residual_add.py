@@ -65,11 +65,16 @@ def test_probability_out_of_range(p: Any, x: Tensor) -> None:
         ({"l2_lambda": float("inf")}, "l2_lambda has to be a finite number"),
         ({"l2_target": "x"}, "l2_target has to be one of result, adapter_output, but got 'x'"),
         ({"l2_reduction": "mean"}, "l2_reduction has to be one of sum, valid_frame_mean"),
-        ({"drop": "frame"}, "drop has to be one of batch, row, but got 'frame'"),
+        ({"l2_form": "cubed"}, "l2_form has to be one of squared, norm, relative, relative_norm, but got 'cubed'"),
+        ({"drop": "token"}, "drop has to be one of batch, row, frame, but got 'token'"),
+        ({"noise": "nemo"}, "noise has to be one of own, global, but got 'nemo'"),
         ({"skip_dropped": "yes"}, "skip_dropped has to be one of False, True"),
         ({"depth_schedule": "cosine"}, "depth_schedule has to be one of constant, linear"),
         ({"progress_schedule": "cosine"}, "progress_schedule has to be one of constant, linear"),
         ({"skip_dropped": True, "l2_target": "adapter_output", "l2_lambda": 0.1}, "change one of the three"),
+        ({"skip_dropped": True, "drop": "frame"}, "drop='frame' drops parts of rows"),
+        ({"skip_dropped": True, "noise": "global"}, "noise='global' draws after, as NeMo"),
+        ({"l2_form": "norm", "l2_reduction": "valid_element_mean"}, "choose valid_frame_mean or sum"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:
@@ -156,6 +161,45 @@ def test_row_drop_keeps_some_rows(x: Tensor) -> None:
     kept = difference.abs().amax(dim=(1, 2)) > 0
     assert 16 < kept.sum() < 48
     torch.testing.assert_close(difference[kept][0], 2 * adapter(x[0]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_frame_drop_draws_real_frames_alone(seed: int, x: Tensor) -> None:
+    """One draw for each real frame, row by row: x + f m / keep. Padded frames have x + f, however many there are."""
+    lengths, adapter, found = torch.tensor([3, 1]), random_adapter(), []
+    strategy = ResidualAddAdapterStrategy(0.6, drop="frame")
+    drawn = torch.empty(4).bernoulli_(0.4, generator=torch.Generator().manual_seed(seed))
+    for num_steps in (3, 4, 9):
+        strategy.generator, host = torch.Generator().manual_seed(seed), InsertionPoint(DIM)
+        wide = torch.zeros(2, num_steps, DIM)
+        wide[:, : min(4, num_steps)] = x[:, :num_steps]
+        host.valid_frames = torch.arange(num_steps) < lengths[:, None]
+        found.append([strategy(wide, adapter, module=host) for _ in range(3)])
+        scale = torch.ones(2, num_steps, 1)
+        scale[0, :3, 0], scale[1, 0, 0] = drawn[:3] / 0.4, drawn[3] / 0.4
+        torch.testing.assert_close(found[-1][0], wide + scale * adapter(wide))
+    for calls in found[1:]:  # the generator has moved as far in each call, whatever the padding
+        for wide_result, result in zip(calls, found[0], strict=True):
+            torch.testing.assert_close(wide_result[0, :3], result[0, :3])
+            torch.testing.assert_close(wide_result[1, :1], result[1, :1])
+
+
+@pytest.mark.parametrize("drop", ["batch", "row", "frame"])
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_every_unit_of_dropping_has_the_same_ends(drop: str, probability: float, x: Tensor) -> None:
+    strategy, adapter, host = ResidualAddAdapterStrategy(probability, drop=drop), random_adapter(), InsertionPoint(DIM)
+    host.valid_frames = torch.arange(4) < torch.tensor([[3], [1]])
+    assert torch.equal(strategy(x, adapter, module=host), x if probability else x + adapter(x))
+
+
+def test_global_noise_is_that_of_torch_whatever_generator_is_set(x: Tensor) -> None:
+    strategy, adapter = ResidualAddAdapterStrategy(0.5, noise="global"), random_adapter()
+    strategy.generator = torch.Generator().manual_seed(3)
+    torch.manual_seed(7)
+    found = [bool((strategy(x, adapter, module=Host()) != x).any()) for _ in range(12)]
+    torch.manual_seed(7)
+    assert found == [bool(torch.empty(1, 1, 1).bernoulli_(0.5)) for _ in range(12)]
+    assert set(found) == {True, False}
 
 
 def test_adapter_output_target_is_free_of_the_noise(x: Tensor) -> None:

@@ -14,7 +14,7 @@ from harness.config.trial import TrialConfig
 from harness.engines.registry import ENGINES
 from harness.training.resources import Resources
 
-from .packs import PACKED, chosen, largest_difference, run_all
+from .packs import PACKED, chosen, largest_difference, run_all, strategy
 
 PLAIN = Execution()
 OPTIONS: list[dict[str, Any]] = [
@@ -56,6 +56,10 @@ def test_a_users_own_packed_form_is_used(make_config: MakeConfig, resources: Res
             "strategy misbehaving.Misbehaving has no packed form",
         ),
         ({"_target_": "own_adapter.Wider"}, "adapter own_adapter.Wider has no packed form"),
+        (
+            strategy(stochastic_depth=0.5, noise="global"),
+            "adapter.adapter_strategy: noise: global draws from torch's global generator, and a pack has one a trial",
+        ),
         ({"dropout": 0.1}, "adapter.dropout draws from torch's global generator"),
         (
             {"_target_": "own_adapter.Counting"},

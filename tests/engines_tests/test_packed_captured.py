@@ -110,6 +110,7 @@ CASES: dict[str, dict[str, Any]] = {
     "valid frames": {"adapter": strategy(l2_lambda=0.02, l2_reduction="valid_frame_mean")},
     "l2 of the output": {"adapter": strategy(stochastic_depth=0.5, l2_lambda=0.02, l2_target="adapter_output")},
     "replaced": {"adapter": {"adapter_strategy": {"_target_": "harness.adapters.ReturnResultAdapterStrategy"}}},
+    "dropped frames": {"adapter": strategy(stochastic_depth=0.5, drop="frame", l2_lambda=0.02, l2_form="norm")},
     "float64": {"loop": {"precision": "float64"}},
 }
 

@@ -56,7 +56,7 @@ def mixed(make: MakeConfig, **loop: Any) -> list[TrialConfig]:
         adapters(make, 2, 3, 0.03, l2_lambda=0.01, loop=loop),
         adapters(make, 3, 8, 0.01, stochastic_depth=0.3, l2_lambda=0.02, optim={"clip_norm": None}, loop=loop),
         adapters(make, 3, 8, 0.01, stochastic_depth=0.9, drop="row", optim={"clip_norm": 0.05}, loop=loop),
-        adapters(make, 0, stochastic_depth=0.2, l2_lambda=1e-3, optim={"weight_decay": 0.3}, loop=loop),
+        adapters(make, 0, stochastic_depth=0.2, l2_lambda=1e-3, drop="frame", optim={"weight_decay": 0.3}, loop=loop),
         adapters(
             make, 5, l2_lambda=0.05, stochastic_depth=0.5, optim={"decay": "cosine"}, loop=loop,
             depth_schedule="linear", progress_schedule="linear",
@@ -86,6 +86,8 @@ CASES: dict[str, dict[str, Any]] = {
     "head too": {"train": "adapters_and_head"},
     "valid frames": {"adapter": strategy(l2_lambda=0.02, l2_reduction="valid_frame_mean")},
     "valid elements": {"adapter": strategy(l2_lambda=0.05, l2_reduction="valid_element_mean")},
+    "l2, relative": {"adapter": strategy(l2_lambda=0.5, l2_reduction="valid_frame_mean", l2_form="relative")},
+    "l2, norm": {"adapter": strategy(stochastic_depth=0.3, l2_lambda=0.02, l2_form="norm", drop="frame")},
     "l2 of the output": {"adapter": strategy(stochastic_depth=0.5, l2_lambda=0.02, l2_target="adapter_output")},
     **{
         f"strategy {name}": {"adapter": {"adapter_strategy": to_plain(config())}}

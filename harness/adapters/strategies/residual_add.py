@@ -7,7 +7,9 @@ further option changes one thing and has its own name, so that each can be ablat
                        adapter_output: it sees f itself, and p and lambda are no longer confounded
     l2_reduction       sum: over frames and features, padding included; valid_frame_mean,
                        valid_element_mean: see functional.l2_penalty
-    drop               batch: one draw an adapter call; row: one draw a row
+    l2_form            squared: |f|^2; norm: |f|; relative: |f|^2 / |x|^2; relative_norm: |f| / |x|
+    drop               batch: one draw an adapter call; row: one draw a row; frame: one draw a real frame
+    noise              own: drawn from the strategy's generator; global: from torch's, as NeMo does
     skip_dropped       do not compute what is dropped
     depth_schedule     constant, or linear in the layer (Huang et al. 2016, arXiv 1603.09382)
     progress_schedule  constant, or linear in the share of training done
@@ -26,12 +28,15 @@ from harness.adapters import functional
 from harness.adapters.access import ADAPTER_LOSS
 from harness.adapters.packed import PackedCall, PackedStrategy
 from harness.adapters.strategies.abstract import AbstractAdapterStrategy
+from harness.adapters.strategies.host import check_probability, fraction_of, is_number, valid_frames_of
 from harness.instantiate import target_of
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "l2_target": ("result", "adapter_output"),
     "l2_reduction": functional.L2_REDUCTIONS,
+    "l2_form": functional.L2_FORMS,
     "drop": functional.DROP_UNITS,
+    "noise": ("own", "global"),
     "skip_dropped": (False, True),
     "depth_schedule": functional.SCHEDULES,
     "progress_schedule": functional.SCHEDULES,
@@ -40,7 +45,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class PackedResidualAdd(PackedStrategy):
-    """ResidualAddAdapterStrategy for K trials at once; its variant is (l2_target, l2_reduction) of a penalty.
+    """ResidualAddAdapterStrategy for K trials at once; its variant says which penalty they have.
 
     `skip_dropped` changes nothing here: the output is computed and then dropped, which gives the same values and
     gradients.
@@ -48,9 +53,15 @@ class PackedResidualAdd(PackedStrategy):
 
     options = ("l2_lambda",)
 
-    def variant(self, strategy: ResidualAddAdapterStrategy, training: bool) -> tuple[str, str] | None:
+    def why_not(self, strategy: ResidualAddAdapterStrategy) -> str | None:
+        """See PackedStrategy."""
+        draws_own = strategy.noise == "own" or strategy.stochastic_depth == 0.0
+        return None if draws_own else "noise: global draws from torch's global generator, and a pack has one a trial"
+
+    def variant(self, strategy: ResidualAddAdapterStrategy, training: bool) -> tuple[str, str, str] | None:
         """See PackedStrategy; a trial without a penalty goes with any, as its lambda of 0 leaves it out."""
-        return (strategy.l2_target, strategy.l2_reduction) if training and strategy.l2_lambda > 0.0 else None
+        has_penalty = training and strategy.l2_lambda > 0.0
+        return (strategy.l2_target, strategy.l2_reduction, strategy.l2_form) if has_penalty else None
 
     def drop_probability(
         self, strategy: ResidualAddAdapterStrategy, depth_fraction: float, training_progress: float
@@ -69,11 +80,13 @@ class PackedResidualAdd(PackedStrategy):
             noised_KBTD = functional.stochastic_depth(clean_KBTD, call.noise, call.keep_K)
         result_KBTD = functional.residual_add(x_KBTD, noised_KBTD)
         if call.variant is not None:
-            target, reduction = call.variant
+            target, reduction, form = call.variant
             penalty_K = functional.l2_penalty(
                 clean_KBTD if target == "adapter_output" else x_KBTD - result_KBTD,
                 call.options["l2_lambda"],
                 reduction=reduction,
+                form=form,
+                x=x_KBTD,
                 valid_frames=call.valid_KBT,
                 packed=True,
                 own_frames=call.own_KBT,
@@ -92,7 +105,12 @@ class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
         l2_target: "result" penalises the adapter's output after dropping, "adapter_output" the output itself.
         l2_reduction: "sum" over frames and features, padding included, or the mean over what is no padding:
             "valid_frame_mean" or "valid_element_mean".
-        drop: "batch" draws once for a whole batch, "row" once for each example.
+        l2_form: what is summed of the output f and the input x of a frame: "squared" |f|^2, "norm" |f|, "relative"
+            |f|^2 / |x|^2 or "relative_norm" |f| / |x| (functional.l2_penalty has the formulas in full).
+        drop: "batch" draws once for a whole batch, "row" once for each example, "frame" once for each real frame of
+            each example (needs `module.valid_frames` where there is padding, which is left as it is).
+        noise: "own" draws from `generator`, "global" always from torch's global one, in NeMo's order, so that one seed
+            gives NeMo's own training.
         skip_dropped: do not run the adapter on what is dropped. Gradients are those of a dropped output
             (zeros), so only an adapter with noise of its own can tell: the draw comes before it.
         depth_schedule: "constant", or "linear": upper layers are dropped more (needs `module.depth_fraction`).
@@ -112,7 +130,9 @@ class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
         *,
         l2_target: str = "result",
         l2_reduction: str = "sum",
+        l2_form: str = "squared",
         drop: str = "batch",
+        noise: str = "own",
         skip_dropped: bool = False,
         depth_schedule: str = "constant",
         progress_schedule: str = "constant",
@@ -122,7 +142,9 @@ class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
         self.l2_lambda = l2_lambda
         self.l2_target = l2_target
         self.l2_reduction = l2_reduction
+        self.l2_form = l2_form
         self.drop = drop
+        self.noise = noise
         self.skip_dropped = skip_dropped
         self.depth_schedule = depth_schedule
         self.progress_schedule = progress_schedule
@@ -131,7 +153,7 @@ class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
     def check_options(self) -> None:
         """Raise ValueError if any option is out of range; called at construction and at each use."""
         check_probability(self.stochastic_depth)
-        if not _is_number(self.l2_lambda) or not 0.0 <= self.l2_lambda < math.inf:
+        if not is_number(self.l2_lambda) or not 0.0 <= self.l2_lambda < math.inf:
             raise ValueError(f"l2_lambda has to be a finite number and at least 0, but got {self.l2_lambda}")
         for name, choices in OPTIONS.items():
             value = getattr(self, name)
@@ -141,6 +163,15 @@ class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
             raise ValueError(
                 "skip_dropped=True leaves dropped outputs uncomputed, but l2_target='adapter_output' with "
                 f"l2_lambda={self.l2_lambda} needs them: change one of the three"
+            )
+        if self.skip_dropped and self.drop == "frame":
+            raise ValueError("skip_dropped=True leaves out whole rows, but drop='frame' drops parts of rows")
+        if self.skip_dropped and self.noise == "global":
+            raise ValueError("skip_dropped=True draws before the adapter runs, but noise='global' draws after, as NeMo")
+        if self.l2_form != "squared" and self.l2_reduction == "valid_element_mean":
+            raise ValueError(
+                f"l2_form={self.l2_form!r} is a number of a frame, but l2_reduction='valid_element_mean' is the mean "
+                "of squared elements: choose valid_frame_mean or sum"
             )
 
     def reads_padding(self, training: bool) -> bool:
@@ -176,12 +207,12 @@ class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
     def apply_stochastic_depth(self, output: Tensor, input: Tensor, adapter: nn.Module, *, module: Any) -> Tensor:
         """Draw the noise and apply it to the adapter's output, [B, ..., D] (override point)."""
         keep_prob = 1.0 - self.drop_probability_in(module)
-        return functional.stochastic_depth(output, self._draw(output, keep_prob), keep_prob)
+        return functional.stochastic_depth(output, self._draw(output, keep_prob, module), keep_prob)
 
     def compute_kept_output(self, input: Tensor, adapter: nn.Module, *, module: Any) -> Tensor:
         """Draw first, run the adapter on the kept rows only, and return the noised output, [B, ..., D]."""
         keep_prob = 1.0 - self.drop_probability_in(module)
-        noise = self._draw(input, keep_prob)
+        noise = self._draw(input, keep_prob, module)
         kept = noise.flatten().expand(input.shape[0]).nonzero().squeeze(-1)
         if len(kept) == 0:
             trained = [p for p in adapter.parameters() if p.requires_grad]
@@ -229,7 +260,9 @@ class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
             input - output if adapter_output is None else adapter_output,
             self.l2_lambda,
             reduction=self.l2_reduction,
-            valid_frames=None if self.l2_reduction == "sum" else _valid_frames(module, input),
+            form=self.l2_form,
+            x=input,
+            valid_frames=None if self.l2_reduction == "sum" else valid_frames_of(module, input),
         )
         access.register_accessible_tensor(name=ADAPTER_LOSS, tensor=penalty)
 
@@ -242,9 +275,9 @@ class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
         check_probability(self.stochastic_depth)
         depth, progress = 1.0, 1.0
         if self.depth_schedule == "linear":
-            depth = _fraction(module, "depth_fraction", "depth_schedule")
+            depth = fraction_of(module, "depth_fraction", "depth_schedule")
         if self.progress_schedule == "linear":
-            progress = _fraction(module, "training_progress", "progress_schedule")
+            progress = fraction_of(module, "training_progress", "progress_schedule")
         return self.drop_probability_at(depth, progress)
 
     def drop_probability_at(self, depth_fraction: float, training_progress: float) -> float:
@@ -259,12 +292,13 @@ class ResidualAddAdapterStrategy(AbstractAdapterStrategy):
             )
         )
 
-    def _draw(self, output: Tensor, keep_prob: float) -> Tensor:
+    def _draw(self, output: Tensor, keep_prob: float, module: Any) -> Tensor:
         return functional.draw_noise(
             output.shape,
             keep_prob,
             drop=self.drop,
-            generator=self.generator,
+            valid_frames=valid_frames_of(module, output) if self.drop == "frame" else None,
+            generator=self.generator if self.noise == "own" else None,
             dtype=output.dtype,
             device=output.device,
         )
@@ -278,37 +312,10 @@ class ResidualAddAdapterStrategyConfig:
     l2_lambda: float = 0.0
     l2_target: str = "result"
     l2_reduction: str = "sum"
+    l2_form: str = "squared"
     drop: str = "batch"
+    noise: str = "own"
     skip_dropped: bool = False
     depth_schedule: str = "constant"
     progress_schedule: str = "constant"
     _target_: str = target_of(ResidualAddAdapterStrategy)
-
-
-def check_probability(p: Any) -> None:
-    """Raise NeMo's ValueError unless p is a number in [0, 1]."""
-    if not _is_number(p) or not 0.0 <= p <= 1.0:
-        raise ValueError(f"Stochastic depth probability has to be between 0 and 1, but got {p}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _fraction(module: Any, attribute: str, option: str) -> float:
-    value: Any = getattr(module, attribute, None)
-    if not _is_number(value) or not 0.0 <= value <= 1.0:
-        raise ValueError(
-            f"{option}='linear' needs `{attribute}` in [0, 1] on the host {type(module).__name__}, but got {value}"
-        )
-    return float(value)
-
-
-def _valid_frames(module: Any, input: Tensor) -> Tensor | None:
-    valid: Tensor | None = getattr(module, "valid_frames", None)
-    if valid is not None and valid.shape != input.shape[:-1]:
-        raise ValueError(
-            f"valid_frames of the host {type(module).__name__} has shape {list(valid.shape)}, "
-            f"but the adapter's input has frames {list(input.shape[:-1])}"
-        )
-    return valid

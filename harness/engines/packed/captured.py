@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.adapters import functional
 from harness.engines.packed.pack import Pack
 from harness.engines.packed.steps import OPTIONS, ROW, HostStep, StepInputs, StepKind, inputs_of, take_step
 from harness.errors import first_line
@@ -190,8 +191,8 @@ def captured_on(pack: Pack) -> CapturedSteps | None:
 
 def _empty_inputs(pack: Pack, kind: StepKind) -> StepInputs:
     rows, num_rows = pack.rows_3RP, kind.num_slots * kind.num_rows
-    num_layers, unit_rows = len(pack.model.depth_fractions), kind.num_rows if kind.noise == "row" else 1
-    noise_shape = (kind.num_slots, unit_rows, 1, 1)
+    num_layers = len(pack.model.depth_fractions)
+    drawn = functional.noise_shape((kind.num_rows, kind.num_steps, 1), kind.noise or "batch")
     whole = rows.new_zeros(0, dtype=torch.int64)
     return StepInputs(
         x_RTD=rows.new_zeros((num_rows, kind.num_steps, pack.model.width), dtype=kind.dtype),
@@ -199,5 +200,5 @@ def _empty_inputs(pack: Pack, kind: StepKind) -> StepInputs:
         targets_RS=whole.new_zeros((num_rows, kind.num_targets), dtype=kind.target_dtype),
         target_lengths_R=whole.new_zeros(num_rows),
         values_KC=rows.new_zeros((kind.num_slots, OPTIONS + len(pack.kind.options) + num_layers)),
-        noise_L=[] if kind.noise is None else [rows.new_zeros(noise_shape) for _ in range(num_layers)],
+        noise_L=[] if kind.noise is None else [rows.new_zeros((kind.num_slots, *drawn)) for _ in range(num_layers)],
     )

@@ -66,8 +66,11 @@ def _why_not(adapter: Any) -> str | None:
         return f"adapter {target_of(type(adapter))} has no packed form"
     if reason := form.why_not(adapter):
         return reason
-    if packed_strategy(adapter.adapter_strategy) is None:
+    strategy = packed_strategy(adapter.adapter_strategy)
+    if strategy is None:
         return f"strategy {target_of(type(adapter.adapter_strategy))} has no packed form"
+    if reason := strategy.why_not(adapter.adapter_strategy):
+        return f"adapter.adapter_strategy: {reason}"
     if reason := _why_state(adapter):
         return reason
     if not getattr(adapter, "access_cfg", {}).get("compute_adapter_loss", True):

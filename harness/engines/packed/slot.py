@@ -38,7 +38,7 @@ ROWS = 4  # where batches have no fixed number of rows, theirs is padded to a mu
 
 @dataclass
 class ItemSet:
-    """Items with their places in a store, their real steps at the cut, and their targets.
+    """Items with their places in a store, their real steps at the cut (on the device and on the host), and targets.
 
     Where training uses `num_views` augmented views of each, view v of item i is at i `num_views` + v.
     """
@@ -49,6 +49,7 @@ class ItemSet:
     lengths_N: Tensor
     targets_NS: Tensor
     target_lengths_N: Tensor
+    lengths: list[int]
     input_lengths: list[int]
     num_views: int | None = None
 
@@ -68,14 +69,15 @@ def make_item_set(task: CutTask, items: Sequence[Item], num_views: int | None = 
         items = all_views(items, num_views)
         places = task.store.places(items)
     targets, target_lengths = pad_sequence_batch([item.target.reshape(-1) for item in items])
-    device = places.device
+    device, lengths = places.device, task.lengths(items)
     return ItemSet(
         items,
         task.store,
         places,
-        task.lengths(items).to(device),
+        lengths.to(device),
         targets.to(device),
         target_lengths.to(device),
+        lengths.tolist(),
         [len(item.inputs) for item in items],
         num_views,
     )
@@ -92,7 +94,7 @@ class TrainStep:
         lengths_B: real steps at the cut.
         targets_BS: padded.
         target_lengths_B: of the targets.
-        num_own_rows: rows that are no padding.
+        own_lengths: real steps at the cut of the rows that are no padding, on the host.
         num_steps: of the trial's own batch.
         shape: rows and steps, padded.
     """
@@ -101,9 +103,14 @@ class TrainStep:
     lengths_B: Tensor
     targets_BS: Tensor
     target_lengths_B: Tensor
-    num_own_rows: int
+    own_lengths: tuple[int, ...]
     num_steps: int
     shape: tuple[int, int]
+
+    @property
+    def num_own_rows(self) -> int:
+        """Rows that are no padding."""
+        return len(self.own_lengths)
 
 
 @dataclass(frozen=True)
@@ -202,8 +209,9 @@ class Slot:
             torch.split(of_items[chosen], sizes)
             for of_items in (items.places_N, items.lengths_N, items.targets_NS, items.target_lengths_N)
         )
+        own_lengths = [tuple(items.lengths[index] for index in indices) for indices in batches]
         return [
-            TrainStep(places[n], lengths[n], targets[n], target_lengths[n], len(batches[n]), *shapes[n])
+            TrainStep(places[n], lengths[n], targets[n], target_lengths[n], own_lengths[n], *shapes[n])
             for n in range(len(batches))
         ]
 
@@ -230,7 +238,7 @@ class Slot:
 
     @property
     def drop_unit(self) -> str:
-        """What one draw of its noise drops: the "batch" or each "row"."""
+        """What one draw of its noise drops (functional.DROP_UNITS)."""
         return "batch" if self.form is None else self.form.drop_unit(self.strategies[0])
 
     def keep_probability(self, depth_fraction: float) -> float:

@@ -44,7 +44,7 @@ class StepKind:
         dtype: of what reaches the cut.
         target_dtype: of the targets.
         variant: of the slots' strategies, or None.
-        noise: whether noise is drawn ("batch"), and for single rows ("row"); None where nothing is dropped.
+        noise: the smallest unit that any slot drops (functional.DROP_UNITS); None where nothing is dropped.
         clips: whether any slot's gradients are clipped.
     """
 
@@ -69,7 +69,7 @@ class StepInputs:
         targets_RS: of the rows.
         target_lengths_R: of the rows.
         values_KC: each slot's own numbers; whole ones too, which a float32 holds exactly up to 2**24.
-        noise_L: for each layer, [K, 1, 1, 1] or [K, B, 1, 1]; empty where nothing is dropped.
+        noise_L: for each layer, [K, 1, 1, 1], [K, B, 1, 1] or [K, B, T, 1]; empty where nothing is dropped.
     """
 
     x_RTD: Tensor
@@ -99,7 +99,7 @@ class HostStep:
             dtype=slots[0].items.store.plan.dtype,
             target_dtype=self.steps[0].targets_BS.dtype,
             variant=common_variant(slots),
-            noise=None if not is_noisy else "row" if "row" in self.drop_units else "batch",
+            noise=functional.smallest_unit(self.drop_units) if is_noisy else None,
             clips=any(step.settings.clip_norm is not None for step in self.row_steps),
         )
 
@@ -192,15 +192,21 @@ def draw_noise(host: HostStep, dtype: torch.dtype, device: torch.device) -> list
     """The noise of all layers, lowest first: each slot's from its own generator, in the order of its plain loop.
 
     Returns:
-        for each layer [K, 1, 1, 1], or [K, B, 1, 1] where any slot drops rows.
+        for each layer [K, 1, 1, 1], or [K, B, 1, 1] where any slot drops rows, or [K, B, T, 1] where any drops frames.
     """
+    num_steps = host.kind.num_steps
+    valid_frames = [
+        torch.arange(num_steps) < torch.tensor(step.own_lengths)[:, None] if unit == "frame" else None
+        for step, unit in zip(host.steps, host.drop_units, strict=True)
+    ]
     return [
         functional.draw_packed_noise(
-            (len(host.slots), host.kind.num_rows, 1, 1),
+            (len(host.slots), host.kind.num_rows, num_steps, 1),
             keeps_K,
             [slot.noise for slot in host.slots],
             drop=host.drop_units,
             num_rows=[step.num_own_rows for step in host.steps],
+            valid_frames=valid_frames,
             dtype=dtype,
             device=device,
         )
