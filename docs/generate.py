@@ -19,7 +19,7 @@ from typing import Any
 import typer
 
 import harness.adapters
-from harness.adapters import ADAPTERS, STRATEGIES
+from harness.adapters import ADAPTERS, FUSIONS, STRATEGIES
 from harness.backbones.recipe import Recipe
 from harness.cli.main import app
 from harness.config.schemas import SCHEMAS, schema_of, text_of
@@ -263,7 +263,7 @@ def _metrics() -> Iterator[str]:
 
 def _classes() -> Iterator[str]:
     """A section for each adapter and strategy: what its class says of itself and of each argument."""
-    for kind, registry in (("adapter", ADAPTERS), ("strategy", STRATEGIES)):
+    for kind, registry in (("adapter", ADAPTERS), ("fusion", FUSIONS), ("strategy", STRATEGIES)):
         for name, config in registry.items():
             target = _default_of(config, "_target_")
             about, meanings = _docstring(locate(target))

@@ -7,6 +7,8 @@
     lora           a low-rank update beside a linear module
     across_steps   TinyAttention and Convolution: a step's output depends on other steps
     vectors        IA3 and BitFit: one scale or one shift for each feature
+    fusion         AdapterFusion, which learns to merge other adapters; sim_adapter: SimAdapter; both in FUSIONS
+    merging        their maths; attention_mean: what they attend to, for heat maps
     packed         what a strategy or an adapter declares to be computed for several trials at once
     kinds          which classes a config may build
     module_mixin   adapters for one module (the host); model_mixin for a whole model, `module:name`
@@ -23,7 +25,9 @@ from __future__ import annotations
 from harness.adapters.access import AccessMixin, collect_adapter_losses
 from harness.adapters.across_steps import Convolution, ConvolutionConfig, TinyAttention, TinyAttentionConfig
 from harness.adapters.adapter_file import AdapterFileError
+from harness.adapters.attention_mean import watched_attention
 from harness.adapters.freezing import freeze_backbone, unfreeze_backbone
+from harness.adapters.fusion import AdapterFusion, AdapterFusionConfig
 from harness.adapters.insertion import BesidePoint, InsertionPoint, attach_before, attach_beside, attach_by_hook
 from harness.adapters.linear import AdapterModuleUtil, LinearAdapter, LinearAdapterConfig
 from harness.adapters.lora import LoRA, LoRAConfig
@@ -31,10 +35,15 @@ from harness.adapters.model_mixin import AdapterModelMixin
 from harness.adapters.module_mixin import AdapterModuleMixin
 from harness.adapters.nemo_bridge import allow_in_nemo
 from harness.adapters.packed import PackedAdapter, PackedCall, PackedStrategy
-from harness.adapters.registry import ADAPTERS
+from harness.adapters.registry import ADAPTERS, FUSIONS
+from harness.adapters.sim_adapter import SimAdapter, SimAdapterConfig
 from harness.adapters.strategies import (
     STRATEGIES,
     AbstractAdapterStrategy,
+    AverageStrategy,
+    AverageStrategyConfig,
+    FusionStrategy,
+    FusionStrategyConfig,
     ResidualAddAdapterStrategy,
     ResidualAddAdapterStrategyConfig,
     ReturnResultAdapterStrategy,
@@ -44,19 +53,26 @@ from harness.adapters.vectors import IA3, BitFit, BitFitConfig, IA3Config
 
 __all__ = [
     "ADAPTERS",
+    "FUSIONS",
     "IA3",
     "STRATEGIES",
     "AbstractAdapterStrategy",
     "AccessMixin",
     "AdapterFileError",
+    "AdapterFusion",
+    "AdapterFusionConfig",
     "AdapterModelMixin",
     "AdapterModuleMixin",
     "AdapterModuleUtil",
+    "AverageStrategy",
+    "AverageStrategyConfig",
     "BesidePoint",
     "BitFit",
     "BitFitConfig",
     "Convolution",
     "ConvolutionConfig",
+    "FusionStrategy",
+    "FusionStrategyConfig",
     "IA3Config",
     "InsertionPoint",
     "LinearAdapter",
@@ -70,6 +86,8 @@ __all__ = [
     "ResidualAddAdapterStrategyConfig",
     "ReturnResultAdapterStrategy",
     "ReturnResultAdapterStrategyConfig",
+    "SimAdapter",
+    "SimAdapterConfig",
     "TinyAttention",
     "TinyAttentionConfig",
     "allow_in_nemo",
@@ -79,4 +97,5 @@ __all__ = [
     "collect_adapter_losses",
     "freeze_backbone",
     "unfreeze_backbone",
+    "watched_attention",
 ]

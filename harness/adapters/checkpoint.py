@@ -120,6 +120,11 @@ def load_adapters(
                 if wanted is None or member in wanted:
                     check_classes(stem, member, described["config"], allow)
                     _restore(model, stem, member, described, tensors, map_location, strict, loaded)
+        hosts = model.adapter_hosts_by_path_()
+        for stem, (header, tensors) in files.items():  # last: a fusion runs others, which may come after it
+            for member in [name for name in header["adapters"] if name in loaded]:
+                for place in [place for place, entry in header["adapters"][member]["hosts"].items() if entry["probe"]]:
+                    _check_probe(hosts[place], member, place, tensors, stem)
     return loaded
 
 
@@ -303,8 +308,6 @@ def _restore(
             raise AdapterFileError(f"{stem}: adapter `{name}` in {path}: corrupt extra state: {error!r}") from error
         load_state(adapter, state, device, strict, f"{stem}: adapter `{name}` in {path}")
         hosts[path].set_enabled_adapters(name, entry["enabled"])
-        if entry["probe"]:
-            _check_probe(hosts[path], name, path, tensors, stem)
 
 
 def load_state(adapter: nn.Module, state: Mapping[str, Any], device: Any, strict: bool, place: str) -> None:

@@ -135,11 +135,19 @@ class BesidePoint(InsertionPoint):
     def forward_single_enabled_adapter_(
         self, input: Any, adapter_module: nn.Module, *, adapter_name: str, adapter_strategy: Any
     ) -> Any:
-        reads, merged_with = self._reads, input
-        if reads is None:  # an adapter is tried by itself (checkpoint.run_probe): what it reads is all there is
-            reads, merged_with = input, input.new_zeros((*input.shape[:-1], self.dim))
-        beside: Any = _Beside(adapter_module, reads, merged_with, self._share)
-        return adapter_strategy(merged_with, beside, module=self)
+        if self._reads is not None:
+            beside: Any = _Beside(adapter_module, self._reads, input, self._share)
+            return adapter_strategy(input, beside, module=self)
+        # An adapter is tried by itself (checkpoint.run_probe): what it reads is all there is, for it and for others
+        # that its strategy runs.
+        self._reads = input
+        try:
+            zeros = input.new_zeros((*input.shape[:-1], self.dim))
+            return self.forward_single_enabled_adapter_(
+                zeros, adapter_module, adapter_name=adapter_name, adapter_strategy=adapter_strategy
+            )
+        finally:
+            self._reads = None
 
     def extra_repr(self) -> str:
         return f"reads_dim={self.reads_dim}, dim={self.dim}"

@@ -7,8 +7,10 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from harness.adapters.across_steps import ConvolutionConfig, TinyAttentionConfig
+from harness.adapters.fusion import AdapterFusionConfig
 from harness.adapters.linear import LinearAdapterConfig
 from harness.adapters.lora import LoRAConfig
+from harness.adapters.sim_adapter import SimAdapterConfig
 from harness.adapters.strategies import STRATEGIES
 from harness.adapters.vectors import BitFitConfig, IA3Config
 from harness.instantiate import TARGET_KEY, locate, target_of
@@ -22,6 +24,12 @@ ADAPTERS: dict[str, type] = {
     "convolution": ConvolutionConfig,
 }
 """Short name -> config dataclass; its `_target_` is the adapter."""
+
+FUSIONS: dict[str, type] = {
+    "adapter_fusion": AdapterFusionConfig,
+    "sim_adapter": SimAdapterConfig,
+}
+"""Modules that learn to merge several adapters; as ADAPTERS. They have no use without the adapters that they merge."""
 
 
 def unregistered_targets(config: Any, allow: Collection[str | type] = ()) -> Iterator[Any]:
@@ -45,12 +53,12 @@ def unregistered_targets(config: Any, allow: Collection[str | type] = ()) -> Ite
 def _is_allowed(target: Any, allow: Collection[str | type]) -> bool:
     if not isinstance(target, str):
         return False
-    registered = {
-        field.default
-        for entry in (*ADAPTERS.values(), *STRATEGIES.values())
-        for field in dataclasses.fields(entry)
-        if field.name == TARGET_KEY
-    }
+    entries: list[Any] = [*ADAPTERS.values(), *STRATEGIES.values(), *FUSIONS.values()]
+    fields = [field for entry in entries for field in dataclasses.fields(entry)]
+    registered = {field.default for field in fields if field.name == TARGET_KEY}
+    # The strategy that a config has when none is given: a fusion's own is registered nowhere else.
+    defaults = [field.default_factory for field in fields if field.default_factory is not dataclasses.MISSING]
+    registered |= {getattr(make(), TARGET_KEY, None) for make in defaults}
     if target in registered or target in {item if isinstance(item, str) else target_of(item) for item in allow}:
         return True
     package = __package__ or ""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from harness.adapters.strategies.abstract import AbstractAdapterStrategy
+from harness.adapters.strategies.average import AverageStrategy, AverageStrategyConfig
+from harness.adapters.strategies.fusion import FusionStrategy, FusionStrategyConfig
 from harness.adapters.strategies.residual_add import ResidualAddAdapterStrategy, ResidualAddAdapterStrategyConfig
 from harness.adapters.strategies.return_result import ReturnResultAdapterStrategy, ReturnResultAdapterStrategyConfig
 
 STRATEGIES: dict[str, type] = {
+    "average": AverageStrategyConfig,
     "residual_add": ResidualAddAdapterStrategyConfig,
     "return_result": ReturnResultAdapterStrategyConfig,
 }
@@ -15,6 +18,10 @@ STRATEGIES: dict[str, type] = {
 __all__ = [
     "STRATEGIES",
     "AbstractAdapterStrategy",
+    "AverageStrategy",
+    "AverageStrategyConfig",
+    "FusionStrategy",
+    "FusionStrategyConfig",
     "ResidualAddAdapterStrategy",
     "ResidualAddAdapterStrategyConfig",
     "ReturnResultAdapterStrategy",

@@ -76,7 +76,10 @@ def reads_padded_steps(model: TaskModel, training: bool) -> bool:
         model: adapted.
         training: there is no penalty in scoring.
     """
-    return any(reads_padding(adapter, training) for adapter in enabled_adapters(model))
+    points = model.encoder.insertion_points.values()
+    # Also those that are not enabled: another one's strategy may run them (AdapterFusion).
+    there = [adapter for point in points if point.get_enabled_adapters() for adapter in point.adapter_layer.values()]
+    return any(reads_padding(adapter, training) for adapter in there)
 
 
 def enabled_adapters(model: TaskModel) -> list[Any]:

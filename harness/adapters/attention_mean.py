@@ -1,0 +1,47 @@
+"""The mean attention of a model's fusions over what passes through it: what a heat map shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class AttentionMean:
+    """The mean attention weight of each member over the valid frames that have passed, [N]."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.total = torch.zeros(len(self.names), dtype=torch.float64)
+        self.num_frames = 0
+
+    @torch.no_grad()
+    def add(self, attention: Tensor, valid_frames: Tensor | None) -> None:
+        """Take the weights [..., N] of a pass, of which those of padded frames are left out."""
+        flat = attention.reshape(-1, attention.shape[-1])
+        kept = flat if valid_frames is None else flat[valid_frames.reshape(-1)]
+        self.total += kept.double().sum(dim=0).cpu()
+        self.num_frames += len(kept)
+
+    @property
+    def mean(self) -> list[float]:
+        """NaN where nothing has passed."""
+        return (self.total / self.num_frames if self.num_frames else self.total * float("nan")).tolist()
+
+
+@contextmanager
+def watched_attention(model: nn.Module) -> Iterator[dict[str, AttentionMean]]:
+    """Average the attention of every fusion of a model over all that passes inside the block, by the fusion's path."""
+    fusions: dict[str, Any] = {
+        path: module for path, module in model.named_modules() if hasattr(module, "take_attention")
+    }
+    for fusion in fusions.values():
+        fusion.watcher = AttentionMean(fusion.members)
+    try:
+        yield {path: fusion.watcher for path, fusion in fusions.items()}
+    finally:
+        for fusion in fusions.values():
+            fusion.watcher = None
