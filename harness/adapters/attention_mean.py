@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class AttentionMean:
@@ -33,15 +33,29 @@ class AttentionMean:
 
 
 @contextmanager
-def watched_attention(model: nn.Module) -> Iterator[dict[str, AttentionMean]]:
-    """Average the attention of every fusion of a model over all that passes inside the block, by the fusion's path."""
+def watched_attention(hosts: Mapping[str, Any]) -> Iterator[dict[str, AttentionMean]]:
+    """Average the attention of the enabled fusions over all that passes inside the block.
+
+    Args:
+        hosts: by name; those without a fusion are left out of what is yielded.
+    """
     fusions: dict[str, Any] = {
-        path: module for path, module in model.named_modules() if hasattr(module, "take_attention")
+        name: host.adapter_layer[adapter]
+        for name, host in hosts.items()
+        for adapter in host.get_enabled_adapters()
+        if hasattr(host.adapter_layer[adapter], "take_attention")
     }
     for fusion in fusions.values():
         fusion.watcher = AttentionMean(fusion.members)
     try:
-        yield {path: fusion.watcher for path, fusion in fusions.items()}
+        yield {name: fusion.watcher for name, fusion in fusions.items()}
     finally:
         for fusion in fusions.values():
             fusion.watcher = None
+
+
+def attention_content(means: Mapping[str, AttentionMean]) -> dict[str, Any]:
+    """What `attention.json` of a record holds: the members, and each insertion point's mean weights of them."""
+    names = {mean.names for mean in means.values()}
+    assert len(names) == 1, "one fusion a trial, with the same members everywhere"
+    return {"adapters": list(*names), "layers": {name: mean.mean for name, mean in means.items()}}

@@ -77,7 +77,7 @@ class WhisperDecoderHead(nn.Module):
         is_over = torch.zeros(num_rows, dtype=torch.bool, device=hidden_BTD.device)
         cache = None
         for number in range(self.longest):
-            self._tell_valid(torch.ones_like(given, dtype=torch.bool))
+            self._tell_valid((~is_over)[:, None].expand_as(given))
             states = self.decoder(input_ids=given, encoder_hidden_states=hidden_BTD, cache=cache, use_cache=True)
             cache = states.cache
             scores_BV = self._scores(states.last_hidden_state[:, -1])

@@ -27,7 +27,10 @@ from harness.records.schema import Manifest
 from harness.records.store import MANIFEST, RecordStore, TrialFolder
 
 DIGESTS = "digests.json"
-RECORD_FILES = ("config.json", "log.jsonl", "predictions.jsonl", "summary.json", "provenance.json")
+RECORD_FILES = (
+    *("config.json", "log.jsonl", "predictions.jsonl", "attention.json"),
+    *("summary.json", "provenance.json"),
+)
 PLAN_FILES = (MANIFEST, "search.json", "frozen.json")
 Source = Literal["launch", "later"]
 

@@ -1,7 +1,8 @@
 """The records of one experiment on disk: `RESULTS/EXPERIMENT/records/TRIAL_ID/`, those of a search in `search/`.
 
 Files of a record: config.json (first), log.jsonl (one line an epoch), summary.json (last: a trial with a summary is
-finished), provenance.json, predictions.jsonl, the weights that were trained, and while it runs checkpoint.safetensors.
+finished), provenance.json, predictions.jsonl, attention.json of a fusion, the weights that were trained, and while it
+runs checkpoint.safetensors.
 
 A published record is a line of `RESULTS/EXPERIMENT/records.jsonl` instead (packed.py). `TrialFolder` reads both forms:
 no other code needs to know which one a record has. Training always writes a folder.
@@ -28,7 +29,7 @@ from harness.records.schema import Manifest, Provenance, Record, Summary, check_
 __all__ = ["MANIFEST", "RecordStore", "TrialFolder", "read_json"]
 
 MANIFEST = "experiment.json"
-KEPT_FILES = ("config.json", "log.jsonl", "predictions.jsonl", "adapter.json")  # and weights; see `TrialFolder.finish`
+KEPT_FILES = ("config.json", "log.jsonl", "predictions.jsonl", "attention.json", "adapter.json")  # weights: `finish`
 FORGOTTEN_FILES = ("summary.json", "traceback.txt")  # how a trial ended
 
 

@@ -12,7 +12,7 @@ from harness import __version__
 from harness.config.places import recorded_places
 from harness.config.trial import CONFIG_VERSION, TrialConfig
 from harness.data.speech_text import LATIN28
-from harness.disk import append_line, read_lines, write_atomically
+from harness.disk import append_line, read_lines, write_atomically, write_json
 from harness.errors import EndedByCode, Passing, TrialError, UserError, first_line
 from harness.records.predictions import prediction_lines
 from harness.records.provenance import git_state, machine, package_versions, user_code, utc_now
@@ -161,6 +161,8 @@ def save_weights(folder: TrialFolder, outcome: Outcome, trial: Trial) -> None:
     """Write the trained weights (adapters in their own file format) and the test predictions."""
     outcome.adapted.save(folder.path, trial.domains.backbone.fingerprint)
     write_atomically(folder.path / "predictions.jsonl", prediction_lines(outcome.predictions))
+    if outcome.attention is not None:
+        write_json(folder.path / "attention.json", outcome.attention)
 
 
 def provenance(trial: Trial, starts: list[str], record: Path) -> Provenance:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from harness.adapters.attention_mean import attention_content, watched_attention
 from harness.backbones.model import TaskModel
 from harness.config.notes import Note
 from harness.config.trial import TrialConfig
@@ -46,7 +47,7 @@ class Outcome:
     """What a finished training gives the record.
 
     In a search, or when pruned, no test number is known: `metrics` are parameter counts, and `by_domain`, `base` and
-    `predictions` are empty.
+    `predictions` are empty. `attention` is that of a fusion over its members, on the target's test set.
     """
 
     metrics: dict[str, float]
@@ -62,6 +63,7 @@ class Outcome:
     elapsed_s: float
     adapted: Adapted
     pruned: bool = False
+    attention: dict[str, Any] | None = None
 
 
 class Trial:
@@ -245,7 +247,9 @@ class Trial:
         data, primary = self.config.data, self.domains.plain_task.primary
         names = self.validation.names
         items = {name: self.domains.test_items(data, name) for name in names}
-        scored = {name: self._score(adapted.model, items[name]) for name in names}
+        with watched_attention(adapted.model.encoder.insertion_points) as attention:
+            scored = {data.target: self._score(adapted.model, items[data.target])}
+        scored |= {name: self._score(adapted.model, items[name]) for name in data.source}
         bases = {name: self.domains.base_scores(self.base, items[name], self.config.loop).scores for name in names}
         target = scored[data.target].scores
         metrics = {f"target_{name}": value for name, value in target.items()}
@@ -265,6 +269,7 @@ class Trial:
             by_domain={name: evaluation.scores for name, evaluation in scored.items()},
             base=bases,
             predictions=predictions,
+            attention=attention_content(attention) if attention else None,
         )
 
     def _predicted(self, domain: str, evaluation: Evaluation) -> tuple[PredictedItem, ...]:

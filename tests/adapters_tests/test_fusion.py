@@ -87,12 +87,12 @@ def close(one: Any, other: Any, tolerance: float = 1e-12) -> None:
 def test_adapter_fusion_is_the_papers() -> None:
     """arXiv 2005.00247: s = softmax((h Q) . (z_n K)), o = s^T [z_n V], and the residual is added after."""
     point, x = fused(FUSION), inputs()
-    with watched_attention(point) as seen:
+    with watched_attention({"point": point}) as seen:
         result = point(x)
     merged, attention = transcribed(point, array(x), outputs_of(point, x), tau=1.0)
     close(array(result), array(x) + merged)
-    close(seen["adapter_layer.fusion"].mean, attention.mean(axis=(0, 1)))
-    assert seen["adapter_layer.fusion"].names == MEMBERS
+    close(seen["point"].mean, attention.mean(axis=(0, 1)))
+    assert seen["point"].names == MEMBERS
 
 
 @pytest.mark.parametrize("with_self", [False, True])
@@ -102,12 +102,12 @@ def test_sim_adapter_is_the_papers(with_self: bool) -> None:
     members = array(x)[:, :, None] + outputs_of(point, x)
     if with_self:
         members = np.concatenate([members, array(x)[:, :, None]], axis=2)
-    with watched_attention(point) as seen:
+    with watched_attention({"point": point}) as seen:
         result = point(x)
     merged, attention = transcribed(point, array(x), members, tau=2.5)
     close(array(result), merged)
-    close(seen["adapter_layer.fusion"].mean, attention.mean(axis=(0, 1)))
-    assert seen["adapter_layer.fusion"].names == (*MEMBERS, *(["self"] if with_self else []))
+    close(seen["point"].mean, attention.mean(axis=(0, 1)))
+    assert seen["point"].names == (*MEMBERS, *(["self"] if with_self else []))
 
 
 def test_average_is_the_weighted_mean_of_the_outputs() -> None:
@@ -227,20 +227,20 @@ def test_padding_changes_nothing(config: dict[str, Any]) -> None:
     found = []
     for padding in (0.0, 7.0, float("inf")):
         x = torch.where(VALID_BT[..., None], inputs(), padding)
-        with watched_attention(point) as seen:
+        with watched_attention({"point": point}) as seen:
             result = point(x)[VALID_BT]
         loss = collect_adapter_losses(point)
         assert loss is not None and bool(torch.isfinite(loss))
-        found.append((result, loss, torch.tensor(seen["adapter_layer.fusion"].mean)))
+        found.append((result, loss, torch.tensor(seen["point"].mean)))
     for other in found[1:]:
         assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
     assert not reads_padding(point.adapter_layer["fusion"], training=True)
 
 
 def test_attention_of_nothing_is_no_number() -> None:
-    with watched_attention(fused(FUSION)) as seen:
+    with watched_attention({"point": fused(FUSION)}) as seen:
         pass
-    assert np.isnan(seen["adapter_layer.fusion"].mean).all()
+    assert np.isnan(seen["point"].mean).all()
 
 
 # --- files and hosts --------------------------------------------------------------------------------------------------
