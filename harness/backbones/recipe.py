@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from harness.backbones.encoder_settings import EncoderSettings
 from harness.config.base import Settings, content_hash
@@ -93,6 +93,12 @@ class Recipe(Settings):
     """Epochs, batches, precision, device and augmentation."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds the first weights, the order of the data, dropout and masks."""
+
+    @model_validator(mode="after")
+    def _loop_is_plain(self) -> Recipe:
+        if self.loop.meta is not None:
+            raise ValueError("loop.meta is a setting of trials: a backbone learns from all of data.domains at once")
+        return self
 
     @property
     def task_name(self) -> str:

@@ -131,6 +131,26 @@ Weights = Annotated[
 ]
 
 
+class MetaSettings(Settings):
+    """Meta-learning (MetaAdapter): a training on several domains by turns, for an adapter that others start from."""
+
+    over: tuple[str, ...] = Field(min_length=1)
+    """The domains that are trained on, in place of the target; the epoch that does best on their validation examples is
+    kept. Each step takes a batch of each domain and splits it in half. What a step of the optimizer on the second half
+    changes, taken after one on the first half, is averaged over the domains."""
+    lr: PositiveFloat = 1.0
+    """How much of that mean change each step makes; it falls linearly to 0 over the training."""
+    limit: PositiveInt | None = None
+    """How many training examples of each of the domains are used, drawn anew for each seed; null uses all."""
+
+    @field_validator("over")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError(f"{list(value)} names a domain twice")
+        return value
+
+
 class LoopSettings(Settings):
     """How long and how a trial trains."""
 
@@ -162,6 +182,15 @@ class LoopSettings(Settings):
     """What the loss of an example is multiplied by in training, by its class: `{good: 2}` (1 for the others), or
     `balanced`: the number of examples, by the number of classes and that of the class's examples."""
 
+    meta: MetaSettings | None = None
+    """Meta-learning on several domains instead of a training on the target; null trains on the target."""
+
+    @model_validator(mode="after")
+    def _accumulate_is_used(self) -> LoopSettings:
+        if self.meta is not None and self.accumulate != 1:
+            raise ValueError(f"accumulate {self.accumulate} has no effect with meta, which takes a step for each half")
+        return self
+
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave the later fields out where they change nothing, so that ids are those from before they existed."""
@@ -175,4 +204,4 @@ class LoopSettings(Settings):
         return value
 
 
-LOOP_FIELDS = {"accumulate": 1, "label_smoothing": 0.0, "class_weights": None}  # the later ones, with their defaults
+LOOP_FIELDS = {"accumulate": 1, "label_smoothing": 0.0, "class_weights": None, "meta": None}  # later, with defaults

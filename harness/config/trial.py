@@ -192,6 +192,24 @@ class TrialConfig(Settings):
             raise ValueError(f"adapter: _target_ is missing (the import path of an adapter class); its keys: {keys}")
         return self
 
+    @model_validator(mode="after")
+    def _meta_is_used(self) -> TrialConfig:
+        meta, data = self.loop.meta, self.data
+        if meta is None:
+            return self
+        if self.train == "none":
+            raise ValueError("loop.meta has no effect with train: none")
+        if data.target in meta.over:
+            raise ValueError(
+                f"loop.meta.over has the target {data.target!r}, which its adapter is adapted to afterwards"
+            )
+        if data.train_limit is not None:
+            raise ValueError(
+                f"data.train_limit {data.train_limit} has no effect with loop.meta, which trains on other domains than "
+                "the target; set it to null, and loop.meta.limit for those"
+            )
+        return self
+
     @property
     def is_deterministic(self) -> bool:
         """Whether every seed gives the same numbers, so that all of an experiment's seeds name one trial."""

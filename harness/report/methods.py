@@ -180,6 +180,10 @@ def training_text(configs: Mapping[str, Mapping[str, Any]], primary: str | None)
             f"at most {common.text('loop.augment.mel_mask')} channels{_views(common)}."
         )
     text += _loss(common)
+    for arm, config in configs.items():
+        if meta := config["loop"].get("meta"):
+            over = join([quoted(name) for name in meta["over"]])
+            text += f" {quoted(arm)} is meta-trained on {over} instead of the target; its best epoch is that on these."
     threads = common.text("loop.threads")
     text += f" Precision {common.text('loop.precision')} on {common.text('loop.device')}, "
     return text + f"{threads} thread{'' if threads == '1' else 's'}."

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar, cast
 
 from harness.backbones.model import TaskModel
@@ -19,6 +20,7 @@ from harness.config.trial import TrialConfig
 from harness.errors import as_failure
 from harness.tasks.task import Item, Task
 from harness.training.loop import FitPlan, FitState, fit
+from harness.training.meta import MetaFit
 from harness.training.resources import Domains
 from harness.training.validation import Validation
 
@@ -63,6 +65,7 @@ class Fitting:
         validation: what `plan.score_epoch` scores by; for an engine that scores in its own way.
         notes: what the record should tell; an engine may add to them.
         engine: the one that was chosen for it.
+        sizes: of the parts of the items that are of one domain each, for a training by turns (meta.py); or None.
     """
 
     config: TrialConfig
@@ -74,6 +77,7 @@ class Fitting:
     validation: Validation
     notes: list[Note]
     engine: Engine
+    sizes: tuple[int, ...] | None = None
 
     def fit(self) -> FitState:
         """Train it by its engine: see Engine.fit."""
@@ -89,7 +93,8 @@ class PlainEngine(Engine):
         return self, None
 
     def fit(self, fitting: Fitting) -> FitState:
-        return fit(fitting.model, fitting.task, fitting.items, fitting.plan)
+        make = partial(MetaFit, sizes=fitting.sizes) if fitting.sizes is not None else None
+        return fit(fitting.model, fitting.task, fitting.items, fitting.plan, make)
 
 
 PLAIN_ENGINE = PlainEngine()

@@ -76,7 +76,9 @@ class FitPlan:
     made_with: str = ""
 
 
-def fit(model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan) -> FitState:
+def fit(
+    model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan, make: Callable[..., Fit] | None = None
+) -> FitState:
     """Train the weights of `model` that require a gradient and leave it as it was after its best epoch.
 
     Args:
@@ -84,6 +86,7 @@ def fit(model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan) -> F
         items: the training examples, ready for the model.
         plan: settings, scoring and reporting; `plan.report` gets one entry per epoch, repeated for the epochs that a
             checkpoint already holds. True stops the training at that entry, a repeated one too.
+        make: what takes the steps, from the four above; Fit if None.
 
     Returns:
         the state; where `pruned`, as it was after the epoch that stopped it. (After a resume the model may then have
@@ -92,7 +95,7 @@ def fit(model: TaskModel, task: Task, items: Sequence[Item], plan: FitPlan) -> F
     Raises:
         TrialError: a loss or score is not finite (`nan`), a checkpoint is corrupt (`checkpoint`), or the disk is full.
     """
-    fitting = Fit(model, task, items, plan)
+    fitting = (make or Fit)(model, task, items, plan)
     with _own_global_generator(torch.device(plan.loop.device)):
         fitting.run()
     return fitting.state
@@ -110,7 +113,7 @@ def _own_global_generator(device: torch.device) -> Iterator[None]:
         np.random.set_state(of_numpy)
 
 
-def _seed_global(seed: int, epoch: int) -> None:
+def seed_global(seed: int, epoch: int) -> None:
     """Seed the global generators for an epoch, so that a resumed training draws what an uninterrupted one does."""
     derived = derive_seed(seed, "global", epoch)
     torch.manual_seed(derived)
@@ -182,7 +185,7 @@ class Fit:
     def _train_epoch(self, epoch: int) -> Scores:
         """One pass over the data; the mean training losses."""
         loop, seed = self.plan.loop, self.plan.seed
-        _seed_global(seed, epoch)
+        seed_global(seed, epoch)
         self.model.train()
         self.model.set_strategy_generator(self.noise_generator(epoch))
         batches, items = self.batches_of(epoch), self.items_in(epoch)

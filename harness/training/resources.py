@@ -16,7 +16,7 @@ from harness.backbones.model import TaskModel
 from harness.backbones.recipe import load_recipe
 from harness.backbones.store import Backbone, load_backbone
 from harness.config.trial import AugmentSettings, DataSettings, LoopSettings, TrialConfig
-from harness.data.corpus import Corpus, Example, Split, limit_valid
+from harness.data.corpus import Corpus, Example, Split, limit_train, limit_valid
 from harness.data.loaded import LoadedCorpora
 from harness.data.samples import (
     data_notes,
@@ -119,6 +119,18 @@ class Domains:
         if key not in self._samples:
             self._samples[key] = self.items_of(train_sample(self.corpus, data, seed), data.target, "train")
         return self._samples[key]
+
+    def meta_sample(self, domain: str, limit: int | None, seed: int) -> list[Item]:
+        """The encoded training items of a domain that `loop.meta` is trained on: all, or a seed's sample.
+
+        Raises:
+            UserError: the domain is unknown, or has no training examples.
+            DataError: there are fewer examples than the limit.
+        """
+        items = self.items(domain, "train")
+        if limit is None:
+            return items
+        return self.items_of(limit_train(self.corpus.split(domain, "train"), limit, seed), domain, "train")
 
     def test_items(self, data: DataSettings, domain: str) -> list[Item]:
         """The encoded items that a domain is tested on, in corpus order, the test split's first.

@@ -140,10 +140,13 @@ class Trial:
         data, recipe = self.config.data, self.domains.backbone.recipe
         check_domains(recipe, data)
         task = self.domains.task(self.config.loop.augment)
-        for name in (data.target, *data.source):
+        more = self.config.loop.meta.over if self.config.loop.meta else ()
+        for name in (data.target, *data.source, *more):
             task.check_domain(self.domains.corpus, name)
         if self.config.train != "none":
             task.for_training(self.config.loop, self.train_items())
+        for name in more:
+            self.domains.items(name, "valid")
         for name in (data.target, *data.source):
             self.domains.items(name, "valid")
             if not self.sealed:
@@ -180,11 +183,20 @@ class Trial:
         Raises:
             UserError: no clip can be aligned, or there are fewer examples than the limit.
         """
-        data = self.config.data
-        items = self.domains.train_sample(data, self.config.seed)
+        return [item for items in self.train_parts() for item in items]
+
+    def train_parts(self) -> list[list[Item]]:
+        """The training items of each domain that is trained on: the target's, or those of `loop.meta.over`."""
+        data, meta = self.config.data, self.config.loop.meta
+        if meta is None:
+            return [self._usable(data.target, self.domains.train_sample(data, self.config.seed))]
+        samples = {name: self.domains.meta_sample(name, meta.limit, self.config.seed) for name in meta.over}
+        return [self._usable(name, items) for name, items in samples.items()]
+
+    def _usable(self, domain: str, items: list[Item]) -> list[Item]:
         usable = [item for item in items if self.domains.plain_task.can_learn(item, self.domains.backbone.model)]
         if not usable:
-            where = f"corpus {self.domains.corpus.name}: domain {data.target!r}"
+            where = f"corpus {self.domains.corpus.name}: domain {domain!r}"
             raise UserError(f"{where}: all {len(items)} training clips are too short for their transcript")
         empty = sum(item.target.numel() == 0 for item in items)
         for count, why in (
@@ -197,14 +209,15 @@ class Trial:
 
     def _fitting(self, adapted: Adapted) -> Fitting:
         config, domains, validation = self.config, self.domains, self.validation
-        items = self.train_items()
+        parts = self.train_parts()
+        items = [item for part in parts for item in part]
         task = domains.task(config.loop.augment).for_training(config.loop, items)
         plan = FitPlan(
             optim=config.optim,
             loop=config.loop,
             seed=config.seed,
             score_epoch=lambda model: validation.epoch(lambda domain: validation.score(model, domain)),
-            select=f"valid_target/{task.primary}",
+            select=f"valid_{'target' if config.loop.meta is None else 'meta'}/{task.primary}",
             metric=task.primary,
             checkpoint=self.checkpoint,
             report=self.report,
@@ -212,7 +225,8 @@ class Trial:
         )
         engine, why_other = self.engine.choose(config, domains, adapted.model)
         self.executed = self.engine.execution.record(engine.execution.engine, why_other)
-        return Fitting(config, domains, adapted.model, task, items, plan, validation, self.notes, engine)
+        sizes = None if config.loop.meta is None else tuple(map(len, parts))
+        return Fitting(config, domains, adapted.model, task, items, plan, validation, self.notes, engine, sizes)
 
     def _score(self, model: TaskModel, items: list[Item]) -> Evaluation:
         return self.domains.score(model, items, self.config.loop)

@@ -42,17 +42,20 @@ class Validation:
         return self.domains.score(model, self.items(domain), self.config.loop, task)
 
     def epoch(self, score: Callable[[str], Evaluation]) -> dict[str, float]:
-        """The scores of an epoch, by name: target, mean over the sources, and what was forgotten.
+        """The scores of an epoch, by name: target, mean over the sources (and `loop.meta.over`), what was forgotten.
 
         Args:
             score: a domain -> its evaluation on `items`.
         """
-        target = score(self.config.data.target)
-        sources = [score(name) for name in self.config.data.source]
+        meta = self.config.loop.meta
+        found = {name: score(name) for name in dict.fromkeys((*self.names, *(meta.over if meta else ())))}
+        target, sources = found[self.config.data.target], [found[name] for name in self.config.data.source]
         entry = {f"valid_target/{name}": value for name, value in target.scores.items()}
         entry["valid_target/loss"] = target.loss
         for name in target.scores:
             entry[f"valid_source/{name}"] = fmean(source.scores[name] for source in sources)
+            if meta is not None:
+                entry[f"valid_meta/{name}"] = fmean(found[domain].scores[name] for domain in meta.over)
         return entry | self._against_base(target, sources)
 
     def _against_base(self, target: Evaluation, sources: Sequence[Evaluation]) -> dict[str, float]:

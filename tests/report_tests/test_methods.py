@@ -45,6 +45,16 @@ def test_published_speech() -> None:
     assert "stopped after" not in found["Training"]
 
 
+def test_meta_learning_is_told() -> None:
+    config = load_sources(ROOT / "results", "text_strategies").configs["residual_add"]
+    config["loop"]["meta"] = {"over": ["movie", "product"], "lr": 1.0, "limit": None}
+    text = training_text({"meta": config}, "accuracy")
+    assert (
+        "“meta” is meta-trained on “movie” and “product” instead of the target; its best epoch is that on these."
+        in text
+    )
+
+
 def test_augmented_views() -> None:
     config = load_sources(ROOT / "results", "speech_whisper_strategies").configs["residual_add"]
     config["loop"]["augment"] = {k: v for k, v in config["loop"]["augment"].items() if k not in ("views", "view_seed")}

@@ -64,6 +64,8 @@ def why_no_cut(config: TrialConfig) -> str | None:
         return "nothing is trained"
     if config.train == "full":
         return "train: full changes every layer"
+    if config.loop.meta is not None:
+        return "loop.meta trains on several domains by turns, and a cut keeps the prefixes of one"
     if config.loop.augment is not None and config.loop.augment.views is None:
         return "loop.augment draws new masks in each step; loop.augment.views: N would use N fixed masks of each item"
     return None
