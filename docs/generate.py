@@ -149,6 +149,8 @@ def _named_below(path: str, field: Schema, defs: Schema) -> Iterator[tuple[str, 
         yield from _named_below(f"{path}[]", field["items"], defs)
     if isinstance(field.get("additionalProperties"), Mapping):
         yield from _named_below(f"{path}.NAME", field["additionalProperties"], defs)
+    for value in field.get("patternProperties", {}).values():
+        yield from _named_below(f"{path}.NAME", value, defs)
 
 
 def _tag(node: Schema) -> str:

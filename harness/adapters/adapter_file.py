@@ -10,6 +10,7 @@ Header fields:
     base_fingerprint          of the frozen model it was trained on
     tensor_sha256             of all tensors: names, types, shapes and values
     adapters                  name -> module, config, hosts: path -> enabled, keys, probe
+    order                     their names in the order in which they run, where there are several
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def write_adapter_file(
         "base_fingerprint": base_fingerprint,
         "tensor_sha256": digest(own),
         "adapters": adapters,
+        **({"order": list(adapters)} if len(adapters) > 1 else {}),  # the keys of a header are sorted
     }
     try:
         text = json.dumps(header, indent=1)
@@ -89,6 +91,10 @@ def read_adapter_file(stem: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise AdapterFileError(f"{path}: not an adapter file: the header `{_HEADER_KEY}` is missing")
     header = _parse_header(raw, path)
     _check_adapters(header["adapters"], tensors, path)
+    order = header.get("order", list(header["adapters"]))
+    if not isinstance(order, list) or sorted(map(str, order)) != sorted(header["adapters"]):
+        raise AdapterFileError(f"{path}: the header's order is not one of its adapters: {order!r}")
+    header["adapters"] = {name: header["adapters"][name] for name in order}
     if digest(tensors) != header["tensor_sha256"]:
         raise AdapterFileError(f"{path}: corrupt: the tensors do not have the hash {header['tensor_sha256']}")
     _check_json(_with_suffix(stem, ".json"), header)

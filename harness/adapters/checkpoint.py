@@ -7,7 +7,6 @@ something else from the same weights, loading says so instead of giving other re
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,14 +21,14 @@ from harness.adapters.adapter_file import (
     read_adapter_file,
     write_adapter_file,
 )
+from harness.adapters.filling import check_probes, fill_adapter, run_probe
 from harness.adapters.model_adapters import ModelAdapters
 from harness.adapters.module_mixin import AdapterModuleMixin
-from harness.adapters.plain_values import decode, encode, is_plain
+from harness.adapters.plain_values import encode, is_plain
 from harness.tensors import digest
 
 _SUFFIXES = (".safetensors", ".json", ".pt")
 _PROBE_SEED = 20250920
-_PROBE_TOLERANCE = 1e-7  # relative to the largest output; float64 rounding stays far below
 Names = str | Sequence[str] | None
 
 
@@ -115,7 +114,7 @@ def load_adapters(
         for stem, (header, tensors) in files.items():
             if not allow_other_base:
                 fingerprint = fingerprint or fingerprint_base_model(cast(nn.Module, model))
-                _check_base(stem, header, fingerprint)
+                check_base(stem, header, fingerprint)
             for member, described in header["adapters"].items():
                 if wanted is None or member in wanted:
                     check_classes(stem, member, described["config"], allow)
@@ -123,8 +122,7 @@ def load_adapters(
         hosts = model.adapter_hosts_by_path_()
         for stem, (header, tensors) in files.items():  # last: a fusion runs others, which may come after it
             for member in [name for name in header["adapters"] if name in loaded]:
-                for place in [place for place, entry in header["adapters"][member]["hosts"].items() if entry["probe"]]:
-                    _check_probe(hosts[place], member, place, tensors, stem)
+                check_probes(hosts, stem, member, member, header["adapters"][member], tensors)
     return loaded
 
 
@@ -229,35 +227,8 @@ def _probe_tensors(host: AdapterModuleMixin, name: str, prefix: str, probe: bool
         ) from error
 
 
-@torch.no_grad()
-def run_probe(host: AdapterModuleMixin, name: str, x: Tensor) -> Tensor:
-    """Run a float64 copy of the adapters of a host, on the CPU and in eval mode, through one strategy.
-
-    float64, because in float32 the rounding of another processor can hide a change of the code.
-
-    Args:
-        host: it is left as it was.
-        name: the adapter to run.
-        x: its input, [B, ..., D], float64.
-    """
-    module: Any = host
-    layer = host.adapter_layer
-    registries = [m._registry for m in layer.modules() if isinstance(getattr(m, "_registry", None), dict)]
-    empty: dict[int, Any] = {id(registry): {} for registry in registries}  # graphs cannot be copied
-    twin = copy.deepcopy(layer, empty).to("cpu", torch.float64).eval()
-    mode = module.training
-    module._modules["adapter_layer"], module.training = twin, False
-    try:
-        adapter: Any = twin[name]
-        output: Tensor = host.forward_single_enabled_adapter_(
-            x, adapter, adapter_name=name, adapter_strategy=adapter.adapter_strategy
-        )
-    finally:
-        module._modules["adapter_layer"], module.training = layer, mode
-    return output
-
-
-def _check_base(stem: Path, header: Mapping[str, Any], fingerprint: str) -> None:
+def check_base(stem: Path, header: Mapping[str, Any], fingerprint: str) -> None:
+    """Refuse an adapter file of another base model; raises AdapterFileError."""
     if header["base_fingerprint"] != fingerprint:
         raise AdapterFileError(
             f"{stem}: trained on another base model (fingerprint {header['base_fingerprint'][:12]}, "
@@ -299,52 +270,6 @@ def _restore(
     model.add_adapter_to_hosts_(full_name, described["config"], list(hosts.values()))
     loaded.append(name)
     device = map_location or next((p.device for p in cast(nn.Module, model).parameters()), "cpu")
+    fill_adapter(hosts, stem, name, name, described, tensors, device, strict)
     for path, entry in described["hosts"].items():
-        adapter = hosts[path].adapter_layer[name]
-        state: dict[str, Any] = {key.removeprefix(f"{name}/{path}/"): tensors[key] for key in entry["keys"]}
-        try:
-            state |= {key: decode(value, tensors, None) for key, value in entry.get("extra", {}).items()}
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise AdapterFileError(f"{stem}: adapter `{name}` in {path}: corrupt extra state: {error!r}") from error
-        load_state(adapter, state, device, strict, f"{stem}: adapter `{name}` in {path}")
         hosts[path].set_enabled_adapters(name, entry["enabled"])
-
-
-def load_state(adapter: nn.Module, state: Mapping[str, Any], device: Any, strict: bool, place: str) -> None:
-    """Load an adapter's tensors, in their own type, and its extra state; and move it to a device.
-
-    Raises:
-        AdapterFileError: the tensors do not fit the adapter.
-    """
-    floats = (value for value in state.values() if isinstance(value, Tensor) and value.is_floating_point())
-    dtype = next((value.dtype for value in floats), None)
-    adapter.to(device=device, dtype=dtype)
-    left = dict(state)
-    for path, module in adapter.named_modules():
-        for name, buffer in module._buffers.items():
-            key = f"{path}.{name}" if path else name
-            is_unknown = name in module._non_persistent_buffers_set  # to load_state_dict
-            if key in left and (buffer is None or is_unknown):
-                module._buffers[name] = left[key].to(device, copy=True)
-                left = {other: value for other, value in left.items() if other != key or not is_unknown}
-    try:
-        adapter.load_state_dict(left, strict=strict)
-    except RuntimeError as error:
-        raise AdapterFileError(f"{place}: {' '.join(str(error).split())}") from error
-
-
-def _check_probe(host: AdapterModuleMixin, name: str, path: str, tensors: Mapping[str, Tensor], stem: Path) -> None:
-    prefix = f"probe/{name}/{path}"
-    expected = tensors[f"{prefix}/output"]
-    output = run_probe(host, name, tensors[f"{prefix}/input"])
-    drift = f"in shape: {list(output.shape)} instead of {list(expected.shape)}"
-    if output.shape == expected.shape:
-        scale = expected.abs().nan_to_num().max().clamp(min=1.0)
-        if torch.allclose(output / scale, expected / scale, rtol=0.0, atol=_PROBE_TOLERANCE, equal_nan=True):
-            return
-        drift = f"by up to {float((output - expected).abs().max()):.3g}"
-    raise AdapterFileError(
-        f"{stem}: adapter `{name}` in {path} no longer computes what it did when it was saved: its output "
-        f"for the stored probe differs {drift}; code that it depends on has changed, or its output depends on what "
-        "is neither weight nor buffer nor extra state"
-    )

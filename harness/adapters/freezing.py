@@ -48,6 +48,12 @@ def freeze_backbone(model: nn.Module, *, trainable: Iterable[nn.Module] = ()) ->
             _freeze(module, kept, eval_mode=not is_adapter_host(module))
 
 
+def freeze_module(module: nn.Module) -> None:
+    """Freeze a module with all that it contains, such as an adapter that is kept as it is."""
+    for part in module.modules():
+        _freeze(part, set(), eval_mode=True)
+
+
 def unfreeze_backbone(model: nn.Module) -> None:
     """Undo `freeze_backbone` and `freeze_batchnorm_layers`.
 

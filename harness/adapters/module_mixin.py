@@ -13,7 +13,7 @@ from typing import Any, cast
 from torch import nn
 
 from harness.adapters import nemo_bridge
-from harness.adapters.freezing import freeze_batchnorm_layers
+from harness.adapters.freezing import freeze_batchnorm_layers, is_frozen
 from harness.adapters.kinds import adapter_kind
 from harness.instantiate import TARGET_KEY, InstantiationError, instantiate, locate, to_plain
 
@@ -182,7 +182,9 @@ class AdapterModuleMixin:
         names = self.get_enabled_adapters()
         told = self.tell_valid_frames_() if names else []
         try:
-            return self._run_in_chain(names, input)
+            for name in names:
+                input = self.run_adapter_(name, input)
+            return input
         finally:  # they keep no tensor of a batch: they may be copied or saved between two passes
             for adapter in told:
                 adapter.valid_frames = None
@@ -198,20 +200,30 @@ class AdapterModuleMixin:
             adapter.valid_frames = valid_BT
         return told
 
-    def _run_in_chain(self, names: Sequence[str], input: Any) -> Any:
-        for name in names:
-            adapter = self.adapter_layer[name]
-            strategy = getattr(adapter, "adapter_strategy", None)
-            if strategy is None:
-                path = f"{type(adapter).__module__}.{type(adapter).__name__}"
-                raise AttributeError(
-                    f"Adapter module `{name}` does not set the value `adapter_strategy` ! "
-                    f"Please set the value of the adapter's strategy with the class {path}."
-                )
-            nemo_bridge.connect_loaded_nemo()  # the strategy may be NeMo's, and ask for its own AccessMixin
-            input = self.forward_single_enabled_adapter_(input, adapter, adapter_name=name, adapter_strategy=strategy)
-            self.count_adapter_call_(name)
-        return input
+    def run_adapter_(self, name: str, input: Any) -> Any:
+        """Run one adapter through its own strategy, enabled or not; a frozen one as after training, without noise.
+
+        Raises:
+            AttributeError: it has no `adapter_strategy`.
+        """
+        adapter = self.adapter_layer[name]
+        strategy = getattr(adapter, "adapter_strategy", None)
+        if strategy is None:
+            path = f"{type(adapter).__module__}.{type(adapter).__name__}"
+            raise AttributeError(
+                f"Adapter module `{name}` does not set the value `adapter_strategy` ! "
+                f"Please set the value of the adapter's strategy with the class {path}."
+            )
+        nemo_bridge.connect_loaded_nemo()  # the strategy may be NeMo's, and ask for its own AccessMixin
+        host = cast(nn.Module, self)
+        training = host.training
+        host.training = training and not is_frozen(adapter)  # strategies ask the host whether they draw noise
+        try:
+            result = self.forward_single_enabled_adapter_(input, adapter, adapter_name=name, adapter_strategy=strategy)
+        finally:
+            host.training = training
+        self.count_adapter_call_(name)
+        return result
 
     def forward_single_enabled_adapter_(
         self, input: Any, adapter_module: nn.Module, *, adapter_name: str, adapter_strategy: Any

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.adapters.adapter_file import AdapterFileError, check_classes
-from harness.adapters.checkpoint import all_or_none, load_state
+from harness.adapters.checkpoint import all_or_none
+from harness.adapters.filling import load_state
 from harness.adapters.model_adapters import ModelAdapters
 from harness.instantiate import to_plain
 
@@ -142,7 +143,7 @@ def load_nemo_adapters(
             check_classes(path, item, config, allow if translate else [*allow, *NEMO_TARGETS])
             model.add_adapter(f"{module}:{item}" if module else item, config)
             loaded.append(item)
-            _fill(model, item, source.states, device, strict, str(path))
+            fill_hosts(model, item, source.states, device, strict, str(path))
     return loaded
 
 
@@ -155,7 +156,7 @@ def translate_targets(config: Any) -> Any:
     return NEMO_TARGETS.get(config, config) if isinstance(config, str) else config
 
 
-def _fill(
+def fill_hosts(
     model: ModelAdapters,
     name: str,
     states: Sequence[Mapping[str, Tensor]],

@@ -26,8 +26,9 @@ from harness.data.corpus import Corpus, Example, SpeechExample, TextExample
 from harness.errors import UserError
 from harness.records.store import TrialFolder
 from harness.tasks.making import make_task
-from harness.training.adapting import ADAPTER_NAME, Adapted, adapt, chosen_places
+from harness.training.adapting import Adapted, adapt, chosen_places
 from harness.training.resources import Resources
+from harness.training.taking import Sources
 
 RANDOM, CORPUS = "random", "corpus"  # inputs that need no file
 NUM_ITEMS = 4  # of the corpus
@@ -83,9 +84,12 @@ def measure_effect(base: TaskModel, adapted: Adapted, inputs: Inputs) -> Effect:
     with adapted.switched_off():
         is_restored = torch.equal(_real_output(model, inputs), expected)
         for name in adapted.adapters:
-            points[name].set_enabled_adapters(ADAPTER_NAME, enabled=True)
+            there = [one for one in adapted.chain if points[name].get_adapter_module(one) is not None]
+            for one in there:
+                points[name].set_enabled_adapters(one, enabled=True)
             alone[name] = _difference(_real_output(model, inputs), expected)
-            points[name].set_enabled_adapters(ADAPTER_NAME, enabled=False)
+            for one in there:
+                points[name].set_enabled_adapters(one, enabled=False)
     return Effect(len(inputs[1]), changed, alone, is_restored)
 
 
@@ -108,8 +112,7 @@ def with_random_weights(adapted: Adapted) -> None:
     """Move every weight of the adapters a little: those that they start with give nothing."""
     generator = torch.Generator().manual_seed(0)
     for name in adapted.adapters:
-        adapter = adapted.model.encoder.insertion_points[name].get_adapter_module(ADAPTER_NAME)
-        for weight in () if adapter is None else adapter.parameters():
+        for weight in adapted.model.encoder.insertion_points[name].adapter_layer.parameters():
             weight.add_(SPREAD * torch.randn(weight.shape, generator=generator).to(weight))
 
 
@@ -119,7 +122,7 @@ def random_adapters(base: TaskModel, config: TrialConfig) -> Adapted:
     Raises:
         UserError: the config trains no adapter, or it does not fit.
     """
-    if config.adapter is None:
+    if not config.members:
         raise UserError(f"train: {config.train} trains no adapter, so there is nothing to check")
     adapted = adapt(copy.deepcopy(base), config)
     with_random_weights(adapted)
@@ -138,14 +141,14 @@ def trained_adapters(backbone: Backbone, folder: Path, allow: Collection[str]) -
         UserError: the trial has no adapters, or no weights; they are of another backbone; or a class is not allowed.
     """
     config = trial_config(folder)
-    for target in unregistered_targets(config.adapter, allow):
+    for target in unregistered_targets([member.settings for member in config.members], allow):
         raise UserError(f"{folder}: its adapter is built by {target!r}; if you trust that code, add --allow {target}")
-    if config.adapter is None:
+    if not config.members:
         raise UserError(f"{folder}: train: {config.train} trains no adapter, so there is nothing to check")
     if not (folder / "adapter.safetensors").is_file():
         raise UserError(f"{folder}: there is no adapter.safetensors; published records have no weights: train it again")
     model = copy.deepcopy(backbone.model)
-    adapters = adapt(copy.deepcopy(model), config).adapters
+    adapters = adapt(copy.deepcopy(model), config, Sources(backbone.fingerprint)).adapters
     model.encoder.put_points(chosen_places(model.encoder, config))
     model.load_adapters(folder / "adapter", base_fingerprint=backbone.fingerprint, allow=allow)
     others = folder / "weights.safetensors"

@@ -59,13 +59,15 @@ def _show_experiment(experiment: Experiment, arm: str | None, format: str) -> No
     configs = first_configs(experiment)
     if arm is not None:
         must_be_in(arm, configs, f"--arm {arm!r}: no such arm")
-    with_adapter = [name for name in ([arm] if arm is not None else configs) if configs[name].adapter is not None]
+    with_adapter = [name for name in ([arm] if arm is not None else configs) if configs[name].members]
     if arm is not None and not with_adapter:
         raise UserError(f"--arm {arm}: it trains no adapter; arms that do: {', '.join(_having(configs)) or 'none'}")
     backbones = []
     for asked in dict.fromkeys(config.backbone.recipe for config in configs.values()):
         of = next((name for name in with_adapter if configs[name].backbone.recipe == asked), None)
-        found = backbone_points(load_recipe(asked), asked, configs[of].adapter if of is not None else None)
+        found = backbone_points(
+            load_recipe(asked), asked, dict(configs[of].members[-1].settings) if of is not None else None
+        )
         backbones.append((asked, found, of))
     arms = arm_points(experiment)
     if format == "json":
@@ -164,7 +166,7 @@ def _check_arms(experiment: Experiment, arm: str | None, inputs: str) -> dict[st
 
 
 def _having(configs: Any) -> list[str]:
-    return [name for name, config in configs.items() if config.adapter is not None]
+    return [name for name, config in configs.items() if config.members]
 
 
 def _experiment(file: str, overrides: list[str] | None) -> Experiment:

@@ -39,22 +39,22 @@ Fraction = Annotated[float, Field(ge=0, le=1), NUMBER]
 FractionBelowOne = Annotated[float, Field(ge=0, lt=1), NUMBER]
 
 
-def _refuse_unplain(value: Any, place: str = "") -> Any:
+def refuse_unplain(value: Any, place: str = "") -> Any:
     """Raise ValueError at the first value that JSON does not have: it could not be hashed, nor recorded."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            _refuse_unplain(item, f"{place}.{key}" if place else str(key))
+            refuse_unplain(item, f"{place}.{key}" if place else str(key))
     elif not place:
         return value  # not a mapping; pydantic's own type check, which follows, says so
     elif isinstance(value, (list, tuple)):
         for number, item in enumerate(value):
-            _refuse_unplain(item, f"{place}.{number}")
+            refuse_unplain(item, f"{place}.{number}")
     elif not (value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))):
         raise ValueError(f"{place}: expected a finite number, a text, a list or a mapping, got {value!r}")
     return value
 
 
-PlainSettings = Annotated[dict[str, Any], BeforeValidator(_refuse_unplain)]  # for a class that checks them itself
+PlainSettings = Annotated[dict[str, Any], BeforeValidator(refuse_unplain)]  # for a class that checks them itself
 
 
 def content_hash(content: Any, length: int = 12) -> str:

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from harness.config.adapters import with_digests
 from harness.config.base import Settings, content_hash
 from harness.config.design import Design, design_arms, expand_design
 from harness.config.kinds import refuse_other_kind
@@ -201,9 +202,9 @@ def resolve_trial(settings: Mapping[str, Any], where: str) -> TrialConfig:
     """Validate one trial.
 
     Raises:
-        UserError: a key, type or value is wrong; one line.
+        UserError: a key, type or value is wrong, or a file with weights is not there; one line.
     """
-    return validated(TrialConfig, settings, where)
+    return validated(TrialConfig, with_digests(settings, where), where)
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:

@@ -16,7 +16,7 @@ from pydantic import ValidatorFunctionWrapHandler, WrapValidator
 from harness.errors import UserError
 
 LOCAL_CORPUS = "manifest:"
-KEYS = (".data.corpus", ".backbone.recipe", ".encoder.path", ".text.alphabet")
+KEYS = (".data.corpus", ".backbone.recipe", ".encoder.path", ".text.alphabet", ".from.file")
 
 
 class PlacedText(str):
@@ -72,11 +72,14 @@ def place_recorded(config: dict[str, Any], places: Mapping[str, str], record: Pa
     """A recorded config whose paths know their folders again."""
     placed = dict(config)
     for key, folder in places.items():
-        section, _, name = key.partition(".")
-        settings = placed.get(section)
-        if isinstance(settings, dict) and isinstance(settings.get(name), str):
+        *parents, name = key.split(".")
+        settings = placed
+        for parent in parents:
+            below = settings.get(parent)
+            settings[parent] = settings = dict(below) if isinstance(below, Mapping) else {}
+        if isinstance(settings.get(name), str):
             start = Path(os.path.normpath(record / folder))  # that of a published record need not exist
-            placed[section] = {**settings, name: PlacedText(settings[name], start)}
+            settings[name] = PlacedText(settings[name], start)
     return placed
 
 

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from harness.config.adapters import Adapters, Member, check_adapters, deciding, members_of
 from harness.config.base import (
     Name,
     NonNegativeInt,
@@ -167,6 +168,9 @@ class TrialConfig(Settings):
     """The weights that learn: none, the output layer (head), adapters in a frozen model, both, or all (full)."""
     adapter: PlainSettings | None = None
     """The adapter: its class (`_target_`) and the class's arguments. `in_features` follows from the backbone."""
+    adapters: Adapters | None = None
+    """Several adapters instead of one, by name, in the order in which they run: the output of one is the input of the
+    next. An arm sets one to null to leave it out."""
     optim: OptimSettings = OptimSettings()
     """The optimizer and its schedule."""
     loop: LoopSettings = LoopSettings()
@@ -182,14 +186,7 @@ class TrialConfig(Settings):
 
     @model_validator(mode="after")
     def _adapter_is_used(self) -> TrialConfig:
-        wants = self.train in ("adapters", "adapters_and_head")
-        if wants and self.adapter is None:
-            raise ValueError(f"train: {self.train} needs an adapter (a mapping with _target_)")
-        if not wants and self.adapter is not None:
-            raise ValueError(f"train: {self.train} trains no adapter; set adapter: null")
-        if self.adapter is not None and "_target_" not in self.adapter:
-            keys = ", ".join(map(str, self.adapter)) or "none"
-            raise ValueError(f"adapter: _target_ is missing (the import path of an adapter class); its keys: {keys}")
+        check_adapters(self.train, self.adapter, self.adapters)
         return self
 
     @model_validator(mode="after")
@@ -210,6 +207,16 @@ class TrialConfig(Settings):
             )
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_later_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the later fields out where they say nothing, so that ids are those from before they existed."""
+        return without(handler(self), LATER_FIELDS)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Its adapters, in the order in which they run."""
+        return members_of(self.adapter, self.adapters)
+
     @property
     def is_deterministic(self) -> bool:
         """Whether every seed gives the same numbers, so that all of an experiment's seeds name one trial."""
@@ -221,6 +228,9 @@ class TrialConfig(Settings):
         return trial_id_of(self.model_dump(mode="json", by_alias=True))
 
 
+LATER_FIELDS = {"adapters": None}  # with their defaults
+
+
 def is_deterministic(config: Mapping[str, Any]) -> bool:
     """Whether a config, as a record has it, gives the same numbers with every seed: nothing is trained."""
     return config.get("train") == "none"
@@ -228,7 +238,7 @@ def is_deterministic(config: Mapping[str, Any]) -> bool:
 
 def trial_id_of(config: Mapping[str, Any], version: int = CONFIG_VERSION) -> str:
     """The id of a resolved config, as JSON has it, under a version of what its settings mean."""
-    return content_hash({"version": version, **config})
+    return content_hash({"version": version, **deciding(config)})
 
 
 def version_of(trial_id: str, config: Mapping[str, Any]) -> int | None:

@@ -51,14 +51,20 @@ class Price:
 
 def shape_of(content: Mapping[str, Any]) -> str:
     """The shape of a trial's config (as dumped to JSON): trials of one shape cost the same, epoch by epoch."""
-    adapter = content["adapter"]
-    if adapter is not None:
-        strategy = adapter.get("adapter_strategy")
-        target = strategy.get("_target_") if isinstance(strategy, Mapping) else strategy
-        adapter = {**adapter, "adapter_strategy": target}
+    adapter, several = content["adapter"], content.get("adapters")
+    shapes = _adapter_shape(adapter) if several is None else [_adapter_shape(one) for one in several.values()]
     loop = {key: value for key, value in content["loop"].items() if key not in ("epochs", "patience")}
     kept = {key: content[key] for key in ("data", "backbone", "train")}
-    return content_hash({**kept, "adapter": adapter, "loop": loop})
+    return content_hash({**kept, "adapter": shapes, "loop": loop})
+
+
+def _adapter_shape(adapter: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if adapter is None:
+        return None
+    strategy = adapter.get("adapter_strategy")
+    target = strategy.get("_target_") if isinstance(strategy, Mapping) else strategy
+    taken = {key: value for key, value in (adapter.get("from") or {}).items() if key not in ("trial", "arm")}
+    return {**adapter, "adapter_strategy": target, **({"from": taken} if "from" in adapter else {})}
 
 
 def config_shape(config: TrialConfig) -> str:

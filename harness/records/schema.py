@@ -43,8 +43,9 @@ class Provenance(_Schema):
         task: what was learnt; records without it: see harness/records/task.py.
         places: dotted setting of the config -> the folder that its path starts from, as seen from the record's folder.
         normaliser: of the transcripts, where it is not latin28.
+        taken: `ID/FILE` of another trial's record that weights were taken from -> the file's SHA-256.
 
-    The last seven are empty in records that are older than them.
+    The last eight are empty in records that are older than them.
     """
 
     harness_version: str
@@ -64,6 +65,7 @@ class Provenance(_Schema):
     task: str | None = None
     places: dict[str, str] = Field(default_factory=dict)
     normaliser: str | None = None
+    taken: dict[str, str] = Field(default_factory=dict)
 
 
 class Summary(_Schema):
@@ -77,7 +79,7 @@ class Summary(_Schema):
         valid: validation metrics at the best epoch.
         costs: `seconds`, `peak_memory_mb`.
         checks: name -> what was checked and held.
-        adapters: insertion point -> number of adapter weights there.
+        adapters: insertion point -> number of adapter weights there that learn.
         notes: facts that a table made from this record must state; in old records texts without a kind.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.config.adapters import ADAPTER_KEYS
 from harness.config.sweep import PrunerSettings, regularisation_keys
 from harness.errors import UserError, must_be_in
 from harness.search import samplers, space
@@ -27,8 +28,8 @@ def _check_space(sweep: Sweep) -> None:
         sweep.trial(arm, {}, 0)
         start = {key: space.extremes(parameter)[0] for key, parameter in arm.space.items()}
         for key, parameter in arm.space.items():
-            if arm.settings.get("adapter") is None and key.startswith("adapter"):
-                raise UserError(f"{sweep.path}: space.{key}: arm {arm.name} has no adapter; give space.{key}.arms")
+            if (first := key.split(".")[0]) in ADAPTER_KEYS and arm.settings.get(first) is None:
+                raise UserError(f"{sweep.path}: space.{key}: arm {arm.name} has no {first}; give space.{key}.arms")
             if arm.settings.get("train") == "none" and "train" not in arm.space:
                 raise UserError(f"{sweep.path}: space.{key}.arms: arm {arm.name} trains nothing (train: none)")
             between = space.inner(parameter)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.backbones.recipe import load_recipe
+from harness.config.adapters import ADAPTER_KEYS, with_digests
 from harness.config.base import content_hash
 from harness.config.experiment import (
     Experiment,
@@ -149,10 +150,10 @@ def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm,
             raise UserError(f"{path}: settings.{key}: seeds belong to search.seeds, race.seeds and confirm.seeds")
     arms = []
     for name in names:
-        settings = merge(experiment.config.base, known[name])
+        settings = with_digests(merge(experiment.config.base, known[name]), f"{path}: arm {name}")
         for key, value in config.settings.items():
             settings = unshared(settings)
-            if key.startswith("adapter") and settings.get("adapter") is None:
+            if (first := key.split(".")[0]) in ADAPTER_KEYS and settings.get(first) is None:
                 continue  # an arm without an adapter keeps none
             _set_merged(settings, key, value, f"{path}: settings.{key}")
         searched = {
@@ -162,7 +163,7 @@ def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm,
         }
         arms.append(Arm(name, settings, searched))
     for key in config.settings:
-        if key.startswith("adapter") and not any(arm.settings.get("adapter") is not None for arm in arms):
+        if (first := key.split(".")[0]) in ADAPTER_KEYS and all(arm.settings.get(first) is None for arm in arms):
             raise UserError(f"{path}: settings.{key}: no arm has an adapter, so it would change nothing")
         if all(key in arm.space for arm in arms if arm.settings.get("train") != "none"):
             raise UserError(f"{path}: settings.{key}: every arm that trains searches it, so it would change nothing")

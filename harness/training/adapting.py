@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from harness.adapters import BesidePoint, InsertionPoint, freeze_backbone
 from harness.adapters.checkpoint import save_adapters
-from harness.adapters.freezing import is_frozen
+from harness.adapters.freezing import freeze_module, is_frozen
 from harness.adapters.linear import AdapterModuleUtil
 from harness.backbones.encoders import Encoder
 from harness.backbones.model import TaskModel
 from harness.backbones.points import Place
+from harness.config.adapters import Member
 from harness.config.points import BEHIND_LAYER
 from harness.config.trial import LayersFrom, TrialConfig
 from harness.disk import write_atomically
@@ -26,8 +27,7 @@ from harness.errors import UserError, no_exits, text_of
 from harness.seeding import derive_seed
 from harness.tasks.task import Batch, Task
 from harness.training.precision import dtype_of
-
-ADAPTER_NAME = "adapted"
+from harness.training.taking import Sources, add_member
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,20 @@ class Adapted:
     """A model ready to train.
 
     Attributes:
-        adapters: insertion point -> number of adapter weights there; empty when the trial has no adapters.
+        adapters: insertion point -> number of adapter weights there that learn; empty when the trial has no adapters.
+        taken: file of another trial's record (`ID/adapter.safetensors`) -> SHA-256, of what it took weights from.
     """
 
     model: TaskModel
     config: TrialConfig
     num_base: int
     adapters: dict[str, int]
+    taken: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Names of the adapters that run, in their order."""
+        return tuple(member.name for member in self.config.members if member.in_chain)
 
     @property
     def num_trainable(self) -> int:
@@ -55,13 +62,13 @@ class Adapted:
     @contextmanager
     def switched_off(self) -> Iterator[None]:
         """The model with its adapters disabled."""
-        if self.adapters:
-            self.model.set_enabled_adapters(ADAPTER_NAME, enabled=False)
+        for name in self.chain:
+            self.model.set_enabled_adapters(name, enabled=False)
         try:
             yield
         finally:
-            if self.adapters:
-                self.model.set_enabled_adapters(ADAPTER_NAME, enabled=True)
+            for name in self.chain:
+                self.model.set_enabled_adapters(name, enabled=True)
 
     def save(self, directory: Path, base_fingerprint: str) -> None:
         """Write what was trained: adapters in their file format, other weights and buffers as plain safetensors.
@@ -84,12 +91,18 @@ class Adapted:
             write_atomically(directory / "weights.safetensors", save(others))
 
 
-def adapt(model: TaskModel, config: TrialConfig) -> Adapted:
+def adapt(model: TaskModel, config: TrialConfig, sources: Sources | None = None) -> Adapted:
     """Turn a copy of the base model into what the trial trains.
+
+    Args:
+        sources: where weights of other trials are; by default those that the trial takes are drawn anew, which is
+            enough to try, to count and to time it.
 
     Raises:
         UserError: a layer does not exist, or the adapter cannot be built, changes the shape, or learns nothing.
+        TrialError: weights that it takes are not there (reason `dependency`).
     """
+    sources = sources or Sources()
     num_base, encoder = sum(weight.numel() for weight in model.parameters()), model.encoder
     places = chosen_places(encoder, config)
     encoder.put_points(places)
@@ -98,12 +111,12 @@ def adapt(model: TaskModel, config: TrialConfig) -> Adapted:
     if config.train == "full":
         return Adapted(model, config, num_base, {})
     freeze_backbone(model)
-    adapters = insert_adapters(model, config, places) if config.adapter is not None else {}
+    adapters = insert_adapters(model, config, places, sources) if config.members else {}
     if adapters and encoder.shares is not None:
         encoder.shares.requires_grad_(True)
     if config.train in ("head", "adapters_and_head"):
         model.head.requires_grad_(True)
-    return Adapted(model, config, num_base, adapters)
+    return Adapted(model, config, num_base, adapters, sources.taken)
 
 
 def chosen_layers(num_layers: int, config: TrialConfig) -> list[int]:
@@ -133,7 +146,7 @@ def chosen_places(encoder: Encoder, config: TrialConfig) -> tuple[Place, ...]:
     Raises:
         UserError: a layer or a point does not exist, or there is none in the chosen layers.
     """
-    if config.adapter is None:
+    if not config.members:
         return encoder.places(BEHIND_LAYER)
     places = encoder.places(config.backbone.points)
     layers = chosen_layers(encoder.num_layers, config)
@@ -147,46 +160,56 @@ def chosen_places(encoder: Encoder, config: TrialConfig) -> tuple[Place, ...]:
     return chosen
 
 
-def insert_adapters(model: TaskModel, config: TrialConfig, places: Sequence[Place]) -> dict[str, int]:
-    """Add the trial's adapters, their first weights drawn from the trial's seed, lowest layer first.
+def insert_adapters(model: TaskModel, config: TrialConfig, places: Sequence[Place], sources: Sources) -> dict[str, int]:
+    """Add the trial's adapters, in the order of their chain; each draws first weights from the trial's seed.
 
     Args:
         model: its encoder has insertion points at the places.
         config: of the trial.
         places: where adapters go.
+        sources: where weights come from that are not drawn.
 
     Returns:
-        Insertion point -> number of adapter weights there.
+        Insertion point -> number of adapter weights there that learn.
 
     Raises:
         UserError: an adapter cannot be built, changes the shape, or has no weight that learns.
+        TrialError: weights that it takes are not there (reason `dependency`).
     """
     points = model.encoder.insertion_points
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, "init"))
-        try:
-            with no_exits():
-                model.add_adapter_to_hosts_(ADAPTER_NAME, config.adapter, [points[place.name] for place in places])
-        # A user's own class may raise anything when it is built: it is their input that is wrong.
-        except Exception as error:
-            raise UserError(f"adapter: {' '.join(text_of(error).split()) or type(error).__name__}") from error
-    dtype = dtype_of(config.loop)
+    for member in config.members:
+        # Of several, each has first weights of its own, whatever stands beside it.
+        names = () if config.adapter is not None else (member.name,)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(config.seed, "init", *names))
+            add_member(model, member, [points[place.name] for place in places], sources)
+    sources.check_outputs()
     sizes = {}
     for name, point in points.items():
-        adapter = point.get_adapter_module(ADAPTER_NAME)
-        if adapter is None:
-            continue
-        adapter.to(torch.device(config.loop.device), dtype)
-        if _says_what_learns(adapter):
-            adapter.adapter_unfreeze()  # type: ignore[operator]
-        if ADAPTER_NAME not in point.get_enabled_adapters():
-            raise UserError("adapter: enabled: false: the adapter would never run, so the trial would train nothing")
-        sizes[name] = sum(weight.numel() for weight in adapter.parameters())
-        if sizes[name] == 0:
-            raise UserError(f"adapter: {adapter_target(config)} has no weights, so the trial would train nothing")
-        check_shape(point, config)
-        check_strategy(name, point, adapter)
+        there = [member for member in config.members if point.get_adapter_module(member.name) is not None]
+        if there:
+            sizes[name] = sum(_prepare(name, point, member, config) for member in there)
+            check_shape(point, there)
     return sizes
+
+
+def _prepare(name: str, point: InsertionPoint, member: Member, config: TrialConfig) -> int:
+    """Move an adapter to its device, and choose which of its weights learn; returns how many it has if it learns."""
+    adapter = point.get_adapter_module(member.name)
+    assert adapter is not None
+    adapter.to(torch.device(config.loop.device), dtype_of(config.loop))
+    check_strategy(name, point, member, adapter)
+    if not member.trainable:
+        freeze_module(adapter)
+        return 0
+    if _says_what_learns(adapter):
+        adapter.adapter_unfreeze()  # type: ignore[operator]
+    if member.in_chain and member.name not in point.get_enabled_adapters():
+        raise UserError("adapter: enabled: false: the adapter would never run, so the trial would train nothing")
+    size = sum(weight.numel() for weight in adapter.parameters())
+    if size == 0:
+        raise UserError(f"{member.place}: {member.called} has no weights, so the trial would train nothing")
+    return size
 
 
 def _says_what_learns(adapter: nn.Module) -> bool:
@@ -195,18 +218,19 @@ def _says_what_learns(adapter: nn.Module) -> bool:
     return callable(own) and own is not AdapterModuleUtil.adapter_unfreeze
 
 
-def adapter_target(config: TrialConfig) -> str:
-    """The import path of the trial's adapter class."""
-    return str((config.adapter or {}).get("_target_"))
-
-
 @torch.enable_grad()
-def check_shape(point: InsertionPoint, config: TrialConfig) -> None:
-    """Pass a small input through a new adapter: it must run, and give the input's shape.
+def check_shape(point: InsertionPoint, members: Sequence[Member]) -> None:
+    """Pass a small input through new adapters: they must run, and give the input's shape.
+
+    Args:
+        point: where they are.
+        members: of the point, in their order.
 
     Raises:
-        UserError: it fails, gives another shape, or its strategy never runs it.
+        UserError: they fail, give another shape, or a strategy never runs one that is to learn.
     """
+    place = members[0].place if len(members) == 1 else "adapters"
+    called = ", ".join(member.called for member in members)
     weight = next(point.parameters())
     probe = torch.zeros(2, 3, point.dim, dtype=weight.dtype, device=weight.device)
     valid, point.valid_frames = point.valid_frames, torch.ones(2, 3, dtype=torch.bool, device=weight.device)
@@ -218,20 +242,31 @@ def check_shape(point: InsertionPoint, config: TrialConfig) -> None:
     # A user's own class may raise anything: it is told as their mistake, with the class and the cause.
     except Exception as error:
         cause = " ".join(f"{type(error).__name__}: {text_of(error)}".split())
-        raise UserError(f"adapter: {adapter_target(config)} fails on a [2, 3, {point.dim}] input: {cause}") from error
+        raise UserError(f"{place}: {called} fails on a [2, 3, {point.dim}] input: {cause}") from error
     finally:
         point.train(was_training)
         point.valid_frames = valid
     if output.shape != probe.shape:
         shapes = f"{list(output.shape)} for an input of shape {list(probe.shape)}"
-        raise UserError(f"adapter: {adapter_target(config)} returns shape {shapes}; both must be equal")
-    if not output.requires_grad:  # nothing else here has a gradient
-        raise UserError(
-            f"adapter: the output depends on no weight of {adapter_target(config)}, so the trial would train nothing"
-        )
+        raise UserError(f"{place}: {called} returns shape {shapes}; both must be equal")
+    for member in members:
+        learnt = [weight for weight in point.adapter_layer[member.name].parameters() if weight.requires_grad]
+        if member.trainable and not _reaches(output, learnt):
+            raise UserError(
+                f"{member.place}: the output depends on no weight of {member.called}, so the trial would train nothing"
+                + ("" if member.in_chain else " there (in_chain: false, and no other adapter's strategy reaches it)")
+            )
 
 
-def check_strategy(name: str, point: InsertionPoint, adapter: nn.Module) -> None:
+def _reaches(output: Tensor, weights: Sequence[Tensor]) -> bool:
+    """Whether a gradient gets from an output to one of some weights."""
+    if not output.requires_grad or not weights:
+        return False
+    found = torch.autograd.grad(output.sum(), weights, allow_unused=True, retain_graph=True)
+    return any(gradient is not None for gradient in found)
+
+
+def check_strategy(name: str, point: InsertionPoint, member: Member, adapter: nn.Module) -> None:
     """Refuse what works behind a module alone, before anything is trained.
 
     Raises:
@@ -245,8 +280,8 @@ def check_strategy(name: str, point: InsertionPoint, adapter: nn.Module) -> None
         why = "has an adapter that reads which steps of the whole batch are real"
     if why is not None:
         raise UserError(
-            f"adapter.adapter_strategy.skip_dropped: true: {name} {why}, so rows cannot be left out; set it to false, "
-            "which gives the same numbers"
+            f"{member.place}.adapter_strategy.skip_dropped: true: {name} {why}, so rows cannot be left out; set it to "
+            "false, which gives the same numbers"
         )
 
 
@@ -272,4 +307,4 @@ def check_reached(adapted: Adapted, task: Task, batch: Batch) -> None:
 
 
 def _num_calls(point: InsertionPoint) -> int:
-    return int(getattr(point, "adapter_calls", {}).get(ADAPTER_NAME, 0))
+    return sum(getattr(point, "adapter_calls", {}).values())

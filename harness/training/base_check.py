@@ -31,7 +31,12 @@ class BaseCheck:
         key = (data.target, *data.source, loop.device, loop.precision, loop.threads)
         if key not in domains.base_probes:
             domains.base_probes[key] = self._scores(domains.frozen_model(loop))
-        self._before = domains.base_probes[key]
+        self._before = self._at_start = domains.base_probes[key]
+
+    def note_start(self, adapted: Adapted) -> None:
+        """Keep the outputs that a trial starts with, where weights from elsewhere make them others than the base's."""
+        if any(member.source is not None for member in self._config.members):
+            self._at_start = self._scores(adapted.model)
 
     def check(self, adapted: Adapted, fresh_base: Callable[[], TaskModel]) -> dict[str, str]:
         """Switch the adapters off (or, where the base's own weights learn, copy the shared backbone) and compare.
@@ -54,8 +59,8 @@ class BaseCheck:
         return {"base_restored": how}
 
     def is_as_before(self, adapted: Adapted) -> bool:
-        """Whether the trained model gives the base model's outputs, bit for bit: its training changed nothing."""
-        return torch.equal(self._before, self._scores(adapted.model))
+        """Whether the trained model gives the outputs that it started with, bit for bit: training changed nothing."""
+        return torch.equal(self._at_start, self._scores(adapted.model))
 
     @torch.no_grad()
     def _scores(self, model: TaskModel) -> torch.Tensor:

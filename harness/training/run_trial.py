@@ -83,7 +83,7 @@ def trial_steps(
         except Exception as error:
             raise _Stopped(error) from error
 
-    trial = Trial(config, resources, folder.checkpoint, log, engine)
+    trial = Trial(config, resources, folder.checkpoint, log, engine, folder.path.parent)
     try:
         summary = yield from attempt(trial, folder, memory)
     except _Stopped as stopped:
@@ -167,7 +167,12 @@ def save_weights(folder: TrialFolder, outcome: Outcome, trial: Trial) -> None:
 
 def provenance(trial: Trial, starts: list[str], record: Path) -> Provenance:
     """What the trial was made with; `starts` are the times at which it was launched, `record` is its folder."""
+    members = trial.config.members
     paths = {"data.corpus": trial.config.data.corpus, "backbone.recipe": trial.config.backbone.recipe}
+    for member in members:
+        if member.source is not None and member.source.file is not None:
+            paths[f"{member.place}.from.file"] = member.source.file
+    allowed = [{"_target_": path} for m in members if m.source is not None for path in m.source.allow]
     commit, dirty = git_state()
     normaliser = trial.domains.backbone.recipe.text.normaliser_name
     return Provenance(
@@ -181,7 +186,8 @@ def provenance(trial: Trial, starts: list[str], record: Path) -> Provenance:
         started_at=starts[0],
         finished_at=utc_now(),
         num_starts=len(starts),
-        user_code=user_code(trial.config.adapter),
+        user_code=user_code([*(member.settings for member in members), *allowed]),
+        taken=trial.taken,
         config_version=CONFIG_VERSION,
         execution=trial.executed,
         task=name_of_task(type(trial.domains.plain_task)),

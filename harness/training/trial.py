@@ -33,6 +33,7 @@ from harness.training.loop import FitPlan, FitState
 from harness.training.optim import check_optim, in_order, make_optimizer
 from harness.training.precision import dtype_of
 from harness.training.resources import Domains, Resources
+from harness.training.taking import Sources
 from harness.training.validation import Validation
 
 UNMOVED = (
@@ -75,9 +76,11 @@ class Trial:
         checkpoint: where to keep the checkpoint, or None for none.
         report: called with each epoch's entry; True prunes the trial.
         engine: what trains it, or names what does (Engine.choose).
+        records: the folder with the records of the trials that it takes weights from; see Sources.
 
     Attributes:
         executed: which engine trained it, and why not the one that was asked for, as provenance tells it.
+        taken: the files of other trials that it took weights from, with their SHA-256.
 
     Raises (from `run`):
         UserError: data, backbone, layers or adapter do not fit together; nothing was trained.
@@ -91,8 +94,10 @@ class Trial:
         checkpoint: Path | None = None,
         report: Report = lambda entry: None,
         engine: Engine = PLAIN_ENGINE,
+        records: Path | None = None,
     ) -> None:
         self.config = config
+        self.records = records
         self.engine = engine
         self.sealed = resources.sealed
         self.domains: Domains = resources.domains(config)
@@ -103,6 +108,7 @@ class Trial:
         self.dtype = dtype_of(config.loop)
         self.notes = [Note("method", text) for text in self.domains.backbone.model.encoder.notes]
         self.executed = engine.execution.record("plain", "nothing is trained")  # until a training is due
+        self.taken: dict[str, str] = {}  # until its model is made
 
     def run(self) -> Outcome:
         """Train and score, alone."""
@@ -116,6 +122,8 @@ class Trial:
             self.notes += [Note("data", text) for text in notes]
             base_check = BaseCheck(self.config, self.domains)
             adapted = self.adapted()
+            self.taken = dict(adapted.taken)
+            base_check.note_start(adapted)
             fitting = self._fitting(adapted) if adapted.num_trainable else None
         state = FitState() if fitting is None else (yield fitting)
         torch.set_num_threads(self.config.loop.threads)  # others may have trained meanwhile
@@ -174,8 +182,9 @@ class Trial:
 
         Raises:
             UserError: layers or adapter do not fit the backbone.
+            TrialError: weights that it takes are not there (reason `dependency`).
         """
-        return adapt(self.fresh_base(), self.config)
+        return adapt(self.fresh_base(), self.config, Sources(self.domains.backbone.fingerprint, self.records))
 
     def train_items(self) -> list[Item]:
         """The target's training items: the few-shot sample of this seed, without clips that CTC cannot learn.

@@ -147,7 +147,11 @@ def test_an_adapter_in_another_one_is_told_too(kind: str) -> None:
     [
         (TinyAttention, {"num_heads": 0}, "num_heads has to be a whole number of at least 1"),
         (TinyAttention, {"dropout": 1.5}, "dropout has to be between 0 and 1, but got 1.5"),
-        (Convolution, {"kernel": 4}, "kernel has to be odd, so that a step is in the middle of what it reads, but got 4"),
+        (
+            Convolution,
+            {"kernel": 4},
+            "kernel has to be odd, so that a step is in the middle of what it reads, but got 4",
+        ),
         (Convolution, {"activation": "tanh"}, "activation has to be one of identity, .* but got 'tanh'"),
     ],
 )

@@ -57,6 +57,17 @@ def test_round_trip(filled: TinyModel, tmp_path: Path, x: Tensor) -> None:
     assert fresh.state_dict().keys() == filled.state_dict().keys()
 
 
+def test_adapters_come_back_in_the_order_in_which_they_ran(model: TinyModel, tmp_path: Path, x: Tensor) -> None:
+    for seed, name in enumerate(("second", "first")):
+        model.add_adapter(f"encoder:{name}", LINEAR)
+        for host in model.adapter_hosts("encoder").values():
+            randomize(host.adapter_layer[name], seed)
+    model.eval().save_adapters(tmp_path / "both")
+    fresh = emptied(model)
+    assert fresh.load_adapters(tmp_path / "both") == ["second", "first"]
+    assert torch.equal(fresh(x), model(x))
+
+
 def test_header(filled: TinyModel, tmp_path: Path) -> None:
     filled.save_adapters(tmp_path / "one.pt", name="encoder:an4", base_fingerprint="abc")
     header = json.loads((tmp_path / "one.json").read_text())

@@ -62,7 +62,15 @@ MAKERS: dict[str, Callable[[], Encoder]] = {
     "whisper": whisper,
 }
 LINEARS = {"text": "out_proj", "conformer": "out_proj", "transformer": "attention.out_proj", "whisper": "[qv]_proj"}
-KINDS: tuple[Any, ...] = ("after_attention", "after_feed_forward", "houlsby", "towards_head", "linear", "before", "everywhere")
+KINDS: tuple[Any, ...] = (
+    "after_attention",
+    "after_feed_forward",
+    "houlsby",
+    "towards_head",
+    "linear",
+    "before",
+    "everywhere",
+)
 
 
 def points_of(kind: str, encoder: str) -> Any:

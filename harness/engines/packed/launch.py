@@ -20,7 +20,7 @@ from harness.tasks.losses import LossOptions
 class PackKind:
     """What the trials of one pack have in common; `adapter` and `strategy` are None where the head learns alone.
 
-    `places` are where their adapters are, in the order in which a pass reaches them.
+    `places` are where their adapters are, in the order in which a pass reaches them; `name` is what these are called.
     """
 
     backbone: str
@@ -29,6 +29,7 @@ class PackKind:
     threads: int
     cut: Cut
     places: tuple[Place, ...]
+    name: str
     adapter: PackedAdapter | None
     strategy: PackedStrategy | None
     trains_head: bool

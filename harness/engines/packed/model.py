@@ -17,7 +17,6 @@ from harness.backbones.model import TaskModel
 from harness.engines.cut.slot_layers import Current, slotwise
 from harness.engines.packed.launch import Launch, PackKind
 from harness.engines.packed.layout import Layout
-from harness.training.adapting import ADAPTER_NAME
 
 
 class PackPoint(nn.Module):
@@ -90,10 +89,10 @@ class PackedModel:
         for number, place in enumerate(kind.places):
             assert kind.adapter is not None and kind.strategy is not None
             point = encoder.insertion_points[place.name]
-            names = layout.names_below(f"encoder.{place.name}.adapter_layer.{ADAPTER_NAME}.")
+            names = layout.names_below(f"encoder.{place.name}.adapter_layer.{kind.name}.")
             packed = PackPoint(self.current, kind.adapter, kind.strategy, names, number)
-            point.adapter_layer = nn.ModuleDict({ADAPTER_NAME: packed})
-            point.adapter_cfg = {ADAPTER_NAME: {"enabled": True}}
+            point.adapter_layer = nn.ModuleDict({kind.name: packed})
+            point.adapter_cfg = {kind.name: {"enabled": True}}
         if kind.trains_head:
             output: Any = self.model.head.output
             output.learnt = "head.output"

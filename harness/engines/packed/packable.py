@@ -38,6 +38,11 @@ def why_not_packable(model: TaskModel, loop: LoopSettings, optim: OptimSettings)
     device = loop.device.partition(":")[0]
     if loop.precision == "bfloat16" and device not in BFLOAT16_DEVICES:
         return f"loop.precision: bfloat16 on a {device}: the results may depend on how many trials share a step"
+    names = _names(model)
+    if any(len(there) > 1 for there in names):
+        return "a layer has more than one adapter"
+    if len(set(names)) > 1:
+        return "its layers have adapters of different names"
     for adapter in enabled_adapters(model):
         if reason := _why_not(adapter):
             return reason
@@ -52,9 +57,6 @@ def why_not_packable(model: TaskModel, loop: LoopSettings, optim: OptimSettings)
         return "a pass of the encoder runs an adapter several times, and a pack draws noise for one run"
     if model.encoder.shares is not None:
         return "the shares of the layers on their way to the head are learnt, and a pack has no place for them"
-    points = model.encoder.insertion_points.values()
-    if any(len(point.get_enabled_adapters()) > 1 for point in points):
-        return "a layer has more than one adapter"
     if len(_forms(model)) > 1:
         return "its layers have adapters with different packed forms"
     return None
@@ -107,6 +109,7 @@ def pack_kind(model: TaskModel, backbone: str, loop: LoopSettings, cut: Cut, los
         threads=loop.threads,
         cut=cut,
         places=tuple(place for place in places if points[place.name].get_enabled_adapters()),
+        name=next((names[0] for names in _names(model)), ""),
         adapter=adapter,
         strategy=strategy,
         trains_head=any(weight.requires_grad for weight in model.head.parameters()),
@@ -122,6 +125,12 @@ def _forms(model: TaskModel) -> set[tuple[PackedAdapter, PackedStrategy]]:
         assert form is not None and strategy is not None, "only packable trials are packed"
         found.add((form.of(adapter), strategy))
     return found
+
+
+def _names(model: TaskModel) -> list[tuple[str, ...]]:
+    """The names of the adapters at each point that has any, of those that do not run by themselves as well."""
+    points = model.encoder.insertion_points.values()
+    return [tuple(point.adapter_layer) for point in points if point.is_adapter_available()]
 
 
 def variant_of(strategies: Sequence[Any], training: bool) -> Hashable | None:

@@ -1,0 +1,208 @@
+"""Put an adapter in place with the weights that its trial says: drawn anew, of a file, or of another trial's record.
+
+A file is data that somebody else may have written: it names classes, and only those of harness or those that the
+settings allow are built. What another trial trained is read from its record, which has to be complete and unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.adapters import InsertionPoint
+from harness.adapters.adapter_file import AdapterFileError, check_classes, read_adapter_file
+from harness.adapters.checkpoint import check_base
+from harness.adapters.filling import check_probes, fill_adapter
+from harness.adapters.module_mixin import ENABLED_KEY, AdapterModuleMixin
+from harness.adapters.nemo_files import fill_hosts, read_nemo_adapters, translate_targets
+from harness.backbones.model import TaskModel
+from harness.config.adapters import STRATEGY, Member, digest_of, file_of
+from harness.errors import TrialError, UserError, no_exits, text_of
+from harness.records.store import TrialFolder
+
+ADAPTER_FILE = "adapter.safetensors"
+
+
+@dataclass
+class Sources:
+    """Where weights are that a trial takes.
+
+    Attributes:
+        fingerprint: of the base model; None: files of any base model will do (to count weights before one is trained).
+        records: the folder with the records of other trials, by id; None: nothing is read from them, and adapters that
+            come from there have first weights of their own.
+        taken: filled: file in that folder -> SHA-256.
+        checks: filled: see `check_outputs`.
+    """
+
+    fingerprint: str | None = None
+    records: Path | None = None
+    taken: dict[str, str] = field(default_factory=dict)
+    checks: list[Callable[[], None]] = field(default_factory=list)
+
+    def check_outputs(self) -> None:
+        """Check that adapters that were read compute what they did; once all adapters are in place.
+
+        Raises:
+            AdapterFileError: one does not.
+        """
+        for check in self.checks:
+            check()
+
+    def file_of_trial(self, trial_id: str, name: str) -> Path:
+        """A file of a trial's record that weights are taken from.
+
+        Raises:
+            TrialError: the trial did not complete, or the file is not there or was changed (reason `dependency`).
+        """
+        assert self.records is not None
+        folder = TrialFolder(self.records / trial_id)
+        record, what = folder.record(), f"it takes weights from trial {trial_id}"
+        if record is None:
+            raise TrialError("dependency", f"{what}, which has not been trained")
+        summary, made = record.summary, record.provenance
+        if summary.state != "complete":
+            why = (
+                f"{summary.state.value}: {summary.reason}: {summary.message}" if summary.reason else summary.state.value
+            )
+            raise TrialError("dependency", f"{what}, which has none: {why}")
+        path = folder.path / name
+        if not path.is_file():
+            raise TrialError("dependency", f"{what}, but {path} is not there; launch again to train it anew")
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if made is not None and made.files.get(name) not in (None, found):
+            raise TrialError("dependency", f"{what}, but {path} was changed since it was trained")
+        self.taken[f"{trial_id}/{name}"] = found
+        return path
+
+
+def add_member(model: TaskModel, member: Member, points: Sequence[InsertionPoint], sources: Sources) -> None:
+    """Add an adapter to insertion points, enabled if it is in the chain, with the weights that it is to start from.
+
+    Args:
+        model: its encoder has the points.
+        member: of the trial.
+        points: all places where adapters of the trial go. One that comes from a file goes where the file says.
+
+    Raises:
+        UserError: it cannot be built, or the file does not fit.
+        TrialError: another trial's weights are not there (reason `dependency`).
+    """
+    source = member.source
+    try:
+        if source is None or source.trial is not None:
+            config = member.settings if member.in_chain else {**member.settings, ENABLED_KEY: False}
+            with no_exits():
+                model.add_adapter_to_hosts_(member.name, config, points)
+        else:
+            with no_exits():
+                _add_from_file(model, member, points, sources)
+    # A user's own class may raise anything when it is built: it is their input that is wrong.
+    except Exception as error:
+        text = " ".join(text_of(error).split()) or type(error).__name__
+        raise UserError(text if text.startswith(f"{member.place}.") else f"{member.place}: {text}") from error
+    if source is not None and source.trial is not None and sources.records is not None:
+        if model.encoder.shares is not None:
+            raise UserError(_SHARES.format(member.place))
+        path = sources.file_of_trial(source.trial, ADAPTER_FILE)
+        try:
+            name, described, tensors = _read(path, member, sources.fingerprint)
+            _fill(model, member, path, name, described, tensors, _hosts(model, points), sources)
+        except AdapterFileError as error:
+            raise TrialError("dependency", str(error)) from error
+
+
+_SHARES = (
+    "{}.from: at backbone.points: towards_head, the shares of the layers are learnt anew, so weights from elsewhere "
+    "would not give what they gave; choose other points"
+)
+
+
+def _add_from_file(model: TaskModel, member: Member, points: Sequence[InsertionPoint], sources: Sources) -> None:
+    assert member.source is not None and member.source.file is not None
+    if model.encoder.shares is not None:
+        raise UserError(_SHARES.format(member.place))
+    place = f"{member.place}.from.file"
+    path = file_of(member.source.file, place)
+    digest_of(member.source.file, member.source.sha256, place)  # the trial's id names the content
+    hosts = _hosts(model, points)
+    if path.suffix == ".pt":
+        _add_from_nemo(model, member, path, hosts)
+        return
+    name, described, tensors = _read(path, member, sources.fingerprint)
+    check_classes(path, name, described["config"], member.source.allow)
+    absent = [where for where in described["hosts"] if where not in hosts]
+    if absent:
+        raise AdapterFileError(
+            f"{path}: adapter `{name}` belongs in {', '.join(absent)}, but the trial has adapters in "
+            f"{', '.join(hosts)} (backbone.layers and backbone.points)"
+        )
+    model.add_adapter_to_hosts_(
+        member.name, _config(described["config"], member), [hosts[h] for h in described["hosts"]]
+    )
+    _fill(model, member, path, name, described, tensors, hosts, sources)
+
+
+def _add_from_nemo(model: TaskModel, member: Member, path: Path, hosts: Mapping[str, AdapterModuleMixin]) -> None:
+    """NeMo's file names no layers: its adapter has one state for each place, from the lowest one up."""
+    assert member.source is not None
+    found = read_nemo_adapters(path)
+    name = _chosen(path, member, list(found))
+    config = translate_targets(found[name].config)
+    check_classes(path, name, config, member.source.allow)
+    model.add_adapter_to_hosts_(member.name, _config(config, member), list(hosts.values()))
+    device = next(model.parameters()).device
+    fill_hosts(model, member.name, found[name].states, device, True, str(path))
+
+
+def _read(path: Path, member: Member, fingerprint: str | None) -> tuple[str, dict[str, Any], Mapping[str, Any]]:
+    """The adapter of one of our files that a member takes: its name there, what is said of it, and the tensors."""
+    header, tensors = read_adapter_file(path.with_name(path.name.removesuffix(".safetensors")))
+    name = _chosen(path, member, list(header["adapters"]))
+    if fingerprint is not None:
+        check_base(path, header, fingerprint)
+    return name, header["adapters"][name], tensors
+
+
+def _chosen(path: Path, member: Member, names: Sequence[str]) -> str:
+    """Which adapter of a file is meant: the one that is named, the only one, or that of the same name."""
+    assert member.source is not None
+    asked = member.source.adapter or (names[0] if len(names) == 1 else member.name)
+    if asked in names:
+        return asked
+    raise AdapterFileError(f"{path}: no adapter named {asked}; choices for from.adapter: {', '.join(names)}")
+
+
+def _config(config: Mapping[str, Any], member: Member) -> dict[str, Any]:
+    return {**config, **member.settings, ENABLED_KEY: member.in_chain}
+
+
+def _hosts(model: TaskModel, points: Sequence[InsertionPoint]) -> dict[str, AdapterModuleMixin]:
+    """Path -> host, of the insertion points of a trial."""
+    ours = set(map(id, points))
+    return {path: host for path, host in model.adapter_hosts_by_path_().items() if id(host) in ours}
+
+
+def _fill(
+    model: TaskModel,
+    member: Member,
+    path: Path,
+    name: str,
+    described: Mapping[str, Any],
+    tensors: Mapping[str, Any],
+    hosts: Mapping[str, AdapterModuleMixin],
+    sources: Sources,
+) -> None:
+    there = model.hosts_of_adapter(member.name).keys()
+    if described["hosts"].keys() != there:
+        raise AdapterFileError(
+            f"{path}: adapter `{name}` is in {', '.join(described['hosts'])}, not in {', '.join(there)}"
+        )
+    device = next(model.parameters()).device
+    fill_adapter(hosts, path, name, member.name, described, tensors, device)
+    was = described["config"].get(STRATEGY)
+    if member.settings.get(STRATEGY, was) == was:  # with another strategy it gives something else
+        sources.checks.append(lambda: check_probes(hosts, path, name, member.name, described, tensors))
