@@ -6,6 +6,7 @@
     linear         the bottleneck adapter; registry has all adapter types, in ADAPTERS
     lora           a low-rank update beside a linear module
     across_steps   TinyAttention and Convolution: a step's output depends on other steps
+    gated          a gate on the output of another adapter
     vectors        IA3 and BitFit: one scale or one shift for each feature
     fusion         AdapterFusion, which learns to merge other adapters; sim_adapter: SimAdapter; both in FUSIONS
     merging        their maths; attention_mean: what they attend to, for heat maps
@@ -28,6 +29,7 @@ from harness.adapters.adapter_file import AdapterFileError
 from harness.adapters.attention_mean import watched_attention
 from harness.adapters.freezing import freeze_backbone, unfreeze_backbone
 from harness.adapters.fusion import AdapterFusion, AdapterFusionConfig
+from harness.adapters.gated import Gated, GatedConfig
 from harness.adapters.insertion import BesidePoint, InsertionPoint, attach_before, attach_beside, attach_by_hook
 from harness.adapters.linear import AdapterModuleUtil, LinearAdapter, LinearAdapterConfig
 from harness.adapters.lora import LoRA, LoRAConfig
@@ -73,6 +75,8 @@ __all__ = [
     "ConvolutionConfig",
     "FusionStrategy",
     "FusionStrategyConfig",
+    "Gated",
+    "GatedConfig",
     "IA3Config",
     "InsertionPoint",
     "LinearAdapter",

@@ -11,6 +11,7 @@ one:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -54,12 +55,12 @@ class InsertionPoint(nn.Module, AdapterModuleMixin):
         """
         plain = to_plain(cfg)
         if isinstance(plain, dict) and TARGET_KEY in plain and "in_features" not in kwargs:
-            width = plain.get("in_features")
-            accepted = accepted_keywords(locate(plain[TARGET_KEY], place=f"adapter `{name}`"))
-            if width in (None, MISSING) and "in_features" in (accepted or ()):
-                plain["in_features"] = self.reads_dim
-            elif isinstance(width, int) and width != self.reads_dim:
-                raise ValueError(f"adapter `{name}`: in_features is {width}, but the host is {self.reads_dim} wide")
+            for config, accepted in _configs_in(plain, f"adapter `{name}`"):
+                width = config.get("in_features")
+                if width in (None, MISSING) and "in_features" in accepted:
+                    config["in_features"] = self.reads_dim
+                elif isinstance(width, int) and width != self.reads_dim:
+                    raise ValueError(f"adapter `{name}`: in_features is {width}, but the host is {self.reads_dim} wide")
         super().add_adapter(name, plain, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,6 +79,14 @@ class InsertionPoint(nn.Module, AdapterModuleMixin):
     def extra_repr(self) -> str:
         """Shown by `print(model)`."""
         return f"dim={self.dim}"
+
+
+def _configs_in(plain: dict[str, Any], place: str) -> Iterator[tuple[dict[str, Any], Sequence[str]]]:
+    """An adapter's config, and those of the adapters in it (key `adapter`), with the arguments that each accepts."""
+    config: Any = plain
+    while isinstance(config, dict) and TARGET_KEY in config:
+        yield config, accepted_keywords(locate(config[TARGET_KEY], place=place)) or ()
+        config, place = config.get("adapter"), f"{place}.adapter"
 
 
 class BesidePoint(InsertionPoint):
@@ -107,14 +116,14 @@ class BesidePoint(InsertionPoint):
         """
         plain = to_plain(cfg)
         if isinstance(plain, dict) and TARGET_KEY in plain:
-            accepted = accepted_keywords(locate(plain[TARGET_KEY], place=f"adapter `{name}`")) or ()
-            if "out_features" in accepted:
-                plain.setdefault("out_features", self.dim)
-            elif self.reads_dim != self.dim:
-                raise ValueError(
-                    f"adapter `{name}`: {plain[TARGET_KEY]} gives the width that it reads, but here it would read "
-                    f"{self.reads_dim} and be merged with {self.dim}"
-                )
+            for config, accepted in _configs_in(plain, f"adapter `{name}`"):
+                if "out_features" in accepted:
+                    config.setdefault("out_features", self.dim)
+                elif self.reads_dim != self.dim:
+                    raise ValueError(
+                        f"adapter `{name}`: {config[TARGET_KEY]} gives the width that it reads, but here it would read "
+                        f"{self.reads_dim} and be merged with {self.dim}"
+                    )
         super().add_adapter(name, plain, **kwargs)
 
     def forward(self, x: Tensor, reads: Tensor | None = None, share: Tensor | None = None) -> Tensor:

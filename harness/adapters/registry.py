@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.adapters.across_steps import ConvolutionConfig, TinyAttentionConfig
 from harness.adapters.fusion import AdapterFusionConfig
+from harness.adapters.gated import GatedConfig
 from harness.adapters.linear import LinearAdapterConfig
 from harness.adapters.lora import LoRAConfig
 from harness.adapters.sim_adapter import SimAdapterConfig
@@ -22,6 +23,7 @@ ADAPTERS: dict[str, type] = {
     "bitfit": BitFitConfig,
     "tiny_attention": TinyAttentionConfig,
     "convolution": ConvolutionConfig,
+    "gated": GatedConfig,
 }
 """Short name -> config dataclass; its `_target_` is the adapter."""
 

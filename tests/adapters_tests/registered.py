@@ -26,11 +26,18 @@ def class_of(config: type) -> type:
     return cls
 
 
-def sizes_of(config: type) -> dict[str, int]:
-    """What a config has to be told, all of it sizes."""
+def sizes_of(config: type) -> dict[str, Any]:
+    """What a config has to be told: sizes, and what its `example` says."""
     missing = dataclasses.MISSING
     fields = [f for f in dataclasses.fields(config) if f.default is missing and f.default_factory is missing]
-    return {field.name: DIM if field.name == "in_features" else 3 for field in fields}
+    example = getattr(config, "example", {})
+    sizes: dict[str, Any] = {field.name: DIM if field.name == "in_features" else 3 for field in fields}
+    return {**sizes, **{name: _with_width(value) for name, value in example.items()}}
+
+
+def _with_width(value: Any) -> Any:
+    """The config of an adapter in an adapter, as a host fills it in."""
+    return {**value, "in_features": DIM} if isinstance(value, dict) and "_target_" in value else value
 
 
 def build(config: type, **options: Any) -> Any:

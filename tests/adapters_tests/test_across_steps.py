@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import sys
+import types
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,7 +15,6 @@ import torch
 from torch import Tensor
 
 from harness.adapters import Convolution, InsertionPoint, TinyAttention
-from harness.instantiate import target_of
 
 from .registered import host, seeded
 from .tiny_models import DIM, randomize
@@ -150,7 +153,7 @@ def test_an_adapter_in_another_one_is_told_too(kind: str) -> None:
         (
             Convolution,
             {"kernel": 4},
-            "kernel has to be odd, so that a step is in the middle of what it reads, but got 4",
+            "kernel has to be odd, so that a step is in the middle of .* got 4",
         ),
         (Convolution, {"activation": "tanh"}, "activation has to be one of identity, .* but got 'tanh'"),
     ],
@@ -161,17 +164,21 @@ def test_bad_values(cls: Any, options: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.nemo
-def test_attention_is_nemos_on_the_same_weights() -> None:
+def test_attention_is_nemos_on_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the bias of NeMo's keys is, which ours has not."""
-    nemo: Any = pytest.importorskip(
-        "nemo.collections.asr.parts.submodules.adapters.multi_head_attention_adapter_module",
-        reason="nemo-toolkit is not installed",
-    )
-    theirs = nemo.MultiHeadAttentionAdapter(n_head=3, n_feat=DIM, dropout_rate=0.0, proj_dim=6)
+    nemo: Any = pytest.importorskip("nemo", reason="nemo-toolkit is not installed")
+    for name in ("", ".parts", ".parts.submodules", ".parts.submodules.adapters"):
+        name = f"collections.asr{name}"
+        package = types.ModuleType(f"nemo.{name}")  # whose own code would import what the adapter does not need
+        package.__path__ = [f"{nemo.__path__[0]}/{name.replace('.', '/')}"]
+        monkeypatch.setitem(sys.modules, package.__name__, package)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NeMo's own imports warn
+        path = "nemo.collections.asr.parts.submodules.adapters.multi_head_attention_adapter_module"
+        module: Any = importlib.import_module(path)
+    theirs = module.MultiHeadAttentionAdapter(n_head=3, n_feat=DIM, dropout_rate=0.0, proj_dim=6)
     theirs = randomize(theirs, seed=1).double().eval()
-    point = filled("attention")
-    ours = adapter_of(point)
-    assert target_of(type(ours)) == "harness.adapters.across_steps.TinyAttention"
+    ours = adapter_of(filled("attention"))
     missing, unexpected = ours.load_state_dict(theirs.state_dict(), strict=False)
     assert (missing, unexpected) == ([], ["linear_k.bias"])
     ours.valid_frames, x = VALID_BT, batch()
