@@ -57,7 +57,9 @@ PAGES = {
         " The shipped recipes lie in `harness/backbones/shipped/`.",
     ),
 }
-FILLED_IN = {"in_features": "from the backbone"}  # arguments that an experiment leaves out
+FILLED_IN = dict.fromkeys(
+    ("in_features", "out_features"), "from the backbone"
+)  # arguments that an experiment leaves out
 ELSEWHERE = {"TableSettings": "table.md"}  # settings that have a page of their own
 
 

@@ -195,7 +195,7 @@ class AdapterModuleMixin:
         A module asks by an attribute of its class: `valid_frames: Tensor | None = None`.
         """
         valid_BT = getattr(self, "valid_frames", None)
-        told = [module for module in self.adapter_layer.modules() if hasattr(type(module), "valid_frames")]
+        told: list[Any] = [module for module in self.adapter_layer.modules() if hasattr(type(module), "valid_frames")]
         for adapter in told:
             adapter.valid_frames = valid_BT
         return told

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from harness.adapters import ADAPTERS, BesidePoint, Gated, InsertionPoint, LinearAdapter, attach_beside
 from harness.adapters.packed import packed_adapter
+from harness.instantiate import target_of
 
-from .registered import sizes_of
+from .registered import class_of, sizes_of
 from .tiny_models import DIM, LINEAR, randomize
 
 TARGET = "harness.adapters.Gated"
@@ -50,7 +51,7 @@ def test_a_gate_of_zero_learns_around_every_adapter(name: str, gate: str, x: Ten
     """ReZero: the output is 0, the gate has a gradient from the first step on, and all else once it has moved."""
     sizes = {key: value for key, value in sizes_of(ADAPTERS[name]).items() if key != "in_features"}
     start = {"start": 1.0} if name == "gated" else {}
-    adapter = gated({"_target_": ADAPTERS[name]._target_, **sizes, **start}, gate=gate)
+    adapter = gated({"_target_": target_of(class_of(ADAPTERS[name])), **sizes, **start}, gate=gate)
     output = adapter(x)
     assert not output.any()
     torch.autograd.backward(output.sum())

@@ -41,16 +41,18 @@ def test_bitfit_takes_the_steps_of_training_the_bias(x: Tensor) -> None:
         return nn.Sequential(nn.Linear(DIM, DIM), nn.LayerNorm(DIM), nn.GELU(), nn.Linear(DIM, 2)).double()
 
     x = x.double()
-    trained, frozen = model(), model().requires_grad_(False)
+    trained, frozen = model(), model()
+    frozen.requires_grad_(False)
     points = [point_with("BitFit") for _ in range(2)]
     for number, point in enumerate(points):
         attach_by_hook(frozen[number], point)
     shifts: list[Any] = [weight for point in points for weight in point.parameters()]
-    biases = [trained[number].bias for number in range(2)]
+    modules: list[Any] = [trained[number] for number in range(2)]
+    biases: list[Any] = [module.bias for module in modules]
     first = [bias.detach().clone() for bias in biases]
     optimizers = [torch.optim.SGD(weights, lr=0.1, momentum=0.9) for weights in (biases, shifts)]
     for _ in range(3):
-        losses = [(module(x) ** 2).sum() for module in (trained, frozen)]
+        losses = [trained(x).square().sum(), frozen(x).square().sum()]
         torch.testing.assert_close(losses[0], losses[1], rtol=1e-12, atol=1e-12)
         for optimizer, loss in zip(optimizers, losses, strict=True):
             optimizer.zero_grad()
