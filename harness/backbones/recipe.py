@@ -98,6 +98,11 @@ class Recipe(Settings):
     def _loop_is_plain(self) -> Recipe:
         if self.loop.meta is not None:
             raise ValueError("loop.meta is a setting of trials: a backbone learns from all of data.domains at once")
+        for name in ("l2_sp", "kl_to_base"):
+            if getattr(self.loop, name) is not None:
+                raise ValueError(
+                    f"loop.{name} pulls a trial back to its base model, and a recipe makes one; leave it out"
+                )
         return self
 
     @property

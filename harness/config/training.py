@@ -151,6 +151,31 @@ class MetaSettings(Settings):
         return value
 
 
+class L2SpSettings(Settings):
+    """L2-SP (Li et al. 2018, arXiv 1802.01483): `alpha / 2 |w - w_start|^2 + beta / 2 |v|^2` is added to the loss."""
+
+    alpha: NonNegativeFloat
+    """How strongly the weights w that came with the base model and learn are pulled to their values at the start."""
+    beta: NonNegativeFloat = 0.0
+    """How strongly the new weights v (those of adapters) are pulled to 0."""
+
+
+class KlSettings(Settings):
+    """`weight T^2 mean KL(base || model)` is added to the loss, both softened by the temperature T (Li and Hoiem 2016,
+    arXiv 1606.09282): the trained model is to answer as the base model does.
+
+    The mean is over examples; where an answer has several steps, an example's is the mean over its real frames (CTC),
+    words (tagging) or tokens (seq2seq). For regression it is half the squared difference."""
+
+    weight: NonNegativeFloat
+    """The factor; 0 leaves it out."""
+    on: Literal["target", "source"] = "target"
+    """The examples on which the two are compared. target: each batch that is learnt from. source: with each of those, a
+    batch of the sources' training examples, whose answers are not learnt from; the domains take turns."""
+    temperature: PositiveFloat = 1.0
+    """T: what the scores of both are divided by. More than 1 makes answers that are not the best one count more."""
+
+
 class LoopSettings(Settings):
     """How long and how a trial trains."""
 
@@ -184,11 +209,19 @@ class LoopSettings(Settings):
 
     meta: MetaSettings | None = None
     """Meta-learning on several domains instead of a training on the target; null trains on the target."""
+    l2_sp: L2SpSettings | None = None
+    """A pull of the weights to where they start; null pulls none. It takes the place of `optim.weight_decay`, which
+    pulls them to 0: set that to 0 beside it. A recipe has none, as it has no base model."""
+    kl_to_base: KlSettings | None = None
+    """A pull of the outputs to those of the base model; null pulls none. Each step then also runs the base model.
+    A recipe has none."""
 
     @model_validator(mode="after")
-    def _accumulate_is_used(self) -> LoopSettings:
+    def _meta_heeds_them(self) -> LoopSettings:
         if self.meta is not None and self.accumulate != 1:
             raise ValueError(f"accumulate {self.accumulate} has no effect with meta, which takes a step for each half")
+        if self.meta is not None and self.kl_to_base is not None and self.kl_to_base.on == "source":
+            raise ValueError("kl_to_base.on: source has no batches with meta; set on: target, the domains of meta.over")
         return self
 
     @model_serializer(mode="wrap")
@@ -204,4 +237,11 @@ class LoopSettings(Settings):
         return value
 
 
-LOOP_FIELDS = {"accumulate": 1, "label_smoothing": 0.0, "class_weights": None, "meta": None}  # later, with defaults
+LOOP_FIELDS = {  # the later ones, with their defaults
+    "accumulate": 1,
+    "label_smoothing": 0.0,
+    "class_weights": None,
+    "l2_sp": None,
+    "kl_to_base": None,
+    "meta": None,
+}

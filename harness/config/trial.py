@@ -38,6 +38,8 @@ from harness.config.table import TableSettings
 from harness.config.training import VIEW_FIELDS as VIEW_FIELDS
 from harness.config.training import AugmentSettings as AugmentSettings
 from harness.config.training import GroupSettings as GroupSettings
+from harness.config.training import KlSettings as KlSettings
+from harness.config.training import L2SpSettings as L2SpSettings
 from harness.config.training import LoopSettings as LoopSettings
 from harness.config.training import OptimSettings as OptimSettings
 from harness.config.training import without

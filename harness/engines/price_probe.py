@@ -20,6 +20,7 @@ from harness.tasks.task import Item
 from harness.training.adapting import adapt
 from harness.training.loop import FitPlan, fit
 from harness.training.memory import PeakMemory
+from harness.training.pulls import output_pull
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 
@@ -110,6 +111,7 @@ def _fit_s(trial: Trial, model: TaskModel, items: Sequence[Item]) -> float:
         score_epoch=lambda model: {"valid": 0.0},
         select="valid",
         metric=task.primary,
+        output_pull=output_pull(config, trial.domains),
     )
     return fit(model, task, list(items), plan).elapsed_s
 

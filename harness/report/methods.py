@@ -184,6 +184,7 @@ def training_text(configs: Mapping[str, Mapping[str, Any]], primary: str | None)
         if meta := config["loop"].get("meta"):
             over = join([quoted(name) for name in meta["over"]])
             text += f" {quoted(arm)} is meta-trained on {over} instead of the target; its best epoch is that on these."
+        text += _pulls(arm, config["loop"])
     threads = common.text("loop.threads")
     text += f" Precision {common.text('loop.precision')} on {common.text('loop.device')}, "
     return text + f"{threads} thread{'' if threads == '1' else 's'}."
@@ -220,6 +221,19 @@ def _loss(common: _Common) -> str:
     if told := [key for key in keys if common.value(key) is not None or key in common.different]:
         weights = [f"{key.removeprefix('loop.class_weights').lstrip('.')} {common.text(key)}".strip() for key in told]
         text += f" Weights of the classes in the loss: {', '.join(weights)}."
+    return text
+
+
+def _pulls(arm: str, loop: Mapping[str, Any]) -> str:
+    """What holds an arm's training back at where it began."""
+    text = ""
+    if pull := loop.get("l2_sp"):
+        strengths = f"alpha {show(pull['alpha'])}, beta {show(pull['beta'])}"
+        text += f" {quoted(arm)} pulls its weights to their values at the start (L2-SP, {strengths})."
+    if pull := loop.get("kl_to_base"):
+        strengths = f"KL, weight {show(pull['weight'])}, temperature {show(pull['temperature'])}"
+        of = "the target's batches" if pull["on"] == "target" else "batches of the sources"
+        text += f" {quoted(arm)} pulls its answers to the base model's on {of} ({strengths})."
     return text
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.data.corpus import Corpus, Example, label_of
 from harness.metrics import Answer
-from harness.tasks.losses import PLAIN_LOSS, class_losses, in_float32
+from harness.tasks.losses import PLAIN_LOSS, class_losses, in_float32, kl_divergence
 from harness.tasks.task import Batch, Item, WholeTask
 
 if TYPE_CHECKING:
@@ -64,6 +64,9 @@ class ClassTask(WholeTask):
 
     def loss_rows(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
         return class_losses(scores, batch.targets[:, 0], self.loss_options)
+
+    def kl_rows(self, scores: Tensor, base: Tensor, valid_BT: Tensor, batch: Batch, temperature: float) -> Tensor:
+        return kl_divergence(scores, base, temperature)
 
     def predict(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> list[Any]:
         return scores.argmax(-1).tolist()

@@ -12,6 +12,7 @@ from harness.data.corpus import Corpus, Example, SpeechExample
 from harness.data.speech_text import LATIN28, SPEECH_ALPHABET, Normaliser
 from harness.data.symbol_table import SymbolTable, read_symbol_table
 from harness.errors import UserError
+from harness.tasks.losses import mean_kl
 from harness.tasks.task import Batch, Item
 from harness.tasks.transcripts import TranscriptTask
 
@@ -147,6 +148,9 @@ class CtcTask(TranscriptTask):
             zero_infinity=True,
         )
         return losses / batch.target_lengths.clamp(min=1)
+
+    def kl_rows(self, scores: Tensor, base: Tensor, valid_BT: Tensor, batch: Batch, temperature: float) -> Tensor:
+        return mean_kl(scores, base, valid_BT, temperature)
 
     def predict(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> list[Any]:
         import torch

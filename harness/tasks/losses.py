@@ -72,6 +72,22 @@ def class_losses(scores_RC: Tensor, targets_R: Tensor, options: LossOptions) -> 
     return losses_R * _tensor_of(options.class_weights, scores_RC.dtype, scores_RC.device)[targets_R]
 
 
+def kl_divergence(scores: Tensor, base_scores: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(softmax(base / T) || softmax(scores / T)) over the last axis, in float32 at least.
+
+    T^2 gives the gradient the size that it has at T = 1 (Hinton et al. 2015, arXiv 1503.02531).
+    """
+    log_p, log_q = ((in_float32(s) / temperature).log_softmax(-1) for s in (base_scores, scores))
+    return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def mean_kl(scores_BTV: Tensor, base_BTV: Tensor, chosen_BT: Tensor, temperature: float) -> Tensor:
+    """Each row's mean of `kl_divergence` over its chosen steps, [B]; 0 for a row without any."""
+    # Before any logarithm, so that the gradient of what is not chosen is 0, whatever padding holds.
+    scores_BTV, base_BTV = (scores.where(chosen_BT[..., None], 0.0) for scores in (scores_BTV, base_BTV))
+    return kl_divergence(scores_BTV, base_BTV, temperature).sum(1) / chosen_BT.sum(1).clamp(min=1)
+
+
 def in_float32(scores: Tensor) -> Tensor:
     """The scores in float32 at least, because a bfloat16 loss would have only three digits."""
     import torch

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.config.trial import KlSettings
 from harness.data.corpus import Corpus, Example, TextExample
+from harness.errors import UserError
 from harness.metrics import Answer
 from harness.tasks.losses import in_float32
 from harness.tasks.task import Batch, WholeTask
@@ -54,6 +56,17 @@ class RegressionTask(WholeTask):
     def loss_rows(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
         scores = in_float32(scores)
         return (scores[:, 0] - batch.targets[:, 0].to(scores.dtype)).square()
+
+    def kl_rows(self, scores: Tensor, base: Tensor, valid_BT: Tensor, batch: Batch, temperature: float) -> Tensor:
+        """KL between normal distributions of variance 1 around the two numbers: half their squared difference."""
+        return (in_float32(scores) - in_float32(base))[:, 0].square() / 2
+
+    def check_kl(self, settings: KlSettings) -> None:
+        if settings.temperature != 1.0:
+            raise UserError(
+                f"loop.kl_to_base.temperature: {settings.temperature}: a regression's answers are no classes, so there "
+                "is nothing to soften; leave it out"
+            )
 
     def predict(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> list[Any]:
         return scores[:, 0].tolist()

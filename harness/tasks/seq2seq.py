@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.data.corpus import Corpus, Example
+from harness.tasks.losses import mean_kl
 from harness.tasks.task import Batch, Item
 from harness.tasks.transcripts import TranscriptTask
 
@@ -73,6 +74,12 @@ class Seq2SeqTask(TranscriptTask):
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         losses_BS = F.cross_entropy(scores.transpose(1, 2), wanted_BS, reduction="none")
         return torch.where(real_BS, losses_BS, 0.0).sum(1) / real_BS.sum(1)
+
+    def kl_rows(self, scores: Tensor, base: Tensor, valid_BT: Tensor, batch: Batch, temperature: float) -> Tensor:
+        from harness.backbones.blocks import valid_steps
+
+        real_BS = valid_steps(batch.target_lengths + 1, scores.shape[1])  # the tokens and the end, as the loss
+        return mean_kl(scores, base, real_BS, temperature)
 
     def answers(
         self, model: TaskModel, hidden_BTD: Tensor, scores: Tensor, valid_BT: Tensor, batch: Batch

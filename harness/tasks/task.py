@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from harness.config.trial import LoopSettings
+from harness.config.trial import KlSettings, LoopSettings
 from harness.data.corpus import Corpus, Example, Modality
 from harness.errors import UserError
 from harness.metrics import METRICS, Answer
@@ -104,6 +104,10 @@ class Task(ABC):
 
         losses = [self.loss(scores[n : n + 1], valid_BT[n : n + 1], batch.row(n)) for n in range(len(scores))]
         return torch.stack(losses)
+
+    def kl_rows(self, scores: Tensor, base: Tensor, valid_BT: Tensor, batch: Batch, temperature: float) -> Tensor:
+        """How far each example's scores are from the base model's, [B] (`loop.kl_to_base`); not every task has it."""
+        raise NotImplementedError
 
     def given(self, batch: Batch) -> tuple[Tensor, ...]:
         """What the model's head reads besides the hidden states: nothing, but for one that reads its own targets."""
@@ -235,6 +239,8 @@ class WholeTask(Task):
         Raises:
             UserError: the task's loss has no such option, or there is no such class.
         """
+        if loop.kl_to_base is not None:
+            self.check_kl(loop.kl_to_base)
         asked = {"label_smoothing": loop.label_smoothing or None, "class_weights": loop.class_weights}
         names = [name for name, value in asked.items() if value is not None]
         if not names:
@@ -246,6 +252,11 @@ class WholeTask(Task):
         task = copy.copy(self)
         task.loss_options = loss_options(loop, self.symbols, (n for item in items for n in self.classes_in(item)))
         return task
+
+    def check_kl(self, settings: KlSettings) -> None:
+        """Raise UserError where the task has no use for `loop.kl_to_base`, or for one of its settings."""
+        if type(self).kl_rows is Task.kl_rows:
+            raise UserError(f"loop.kl_to_base: the task {type(self).__name__} defines no kl_rows; leave it out")
 
     @property
     def score_steps(self) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.data.corpus import Example, TextExample
 from harness.metrics import Answer
 from harness.metrics.spans import OUTSIDE
-from harness.tasks.losses import class_losses
+from harness.tasks.losses import class_losses, mean_kl
 from harness.tasks.task import Batch, Item, WholeTask
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ class TaggingTask(WholeTask):
         scores_BWV = _at(scores, places_BW)
         losses_BW = class_losses(scores_BWV.flatten(0, 1), tags_BW.flatten(), self.loss_options).view_as(seen_BW)
         return losses_BW.where(seen_BW, 0.0).sum(1) / seen_BW.sum(1).clamp(min=1)
+
+    def kl_rows(self, scores: Tensor, base: Tensor, valid_BT: Tensor, batch: Batch, temperature: float) -> Tensor:
+        places_BW, _, seen_BW = self._words(batch)
+        return mean_kl(_at(scores, places_BW), _at(base, places_BW), seen_BW, temperature)
 
     def predict(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> list[Any]:
         places_BW, _, seen_BW = self._words(batch)

@@ -9,16 +9,13 @@ killed trial goes on to the same bits. Nothing outside the loop sees a seeded gl
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +24,7 @@ from harness.config.trial import LoopSettings, OptimSettings
 from harness.data.batching import bucketed_batches
 from harness.errors import TrialError, first_line
 from harness.metrics import METRICS
-from harness.seeding import derive_seed, torch_generator
+from harness.seeding import torch_generator
 from harness.tasks.task import Batch, Item, Task
 from harness.training.checkpoint import (
     Checkpoint,
@@ -38,6 +35,8 @@ from harness.training.checkpoint import (
 )
 from harness.training.optim import in_order, lr_at, make_optimizer, set_lr
 from harness.training.precision import autocast, dtype_of
+from harness.training.pulls import OutputPull, WeightPull
+from harness.training.randomness import device_generator, own_global_generator, seed_global
 from harness.training.state import ChangingState, Snapshot
 from harness.training.views import num_views_of, views_of_epoch
 
@@ -63,6 +62,7 @@ class FitPlan:
     `score_epoch` gives the epoch's scores, by name; `select` is the one that early stopping and the choice of the
     best epoch look at, and `metric` its metric (for the direction). `made_with` names data and base model (their
     fingerprints): a checkpoint made with others is refused. `report` may answer True: the training stops there, pruned.
+    `output_pull` is what `loop.kl_to_base` asks for.
     """
 
     optim: OptimSettings
@@ -74,6 +74,7 @@ class FitPlan:
     checkpoint: Path | None = None
     report: Callable[[dict[str, Any]], bool | None] = lambda entry: None
     made_with: str = ""
+    output_pull: OutputPull | None = None
 
 
 def fit(
@@ -96,29 +97,9 @@ def fit(
         TrialError: a loss or score is not finite (`nan`), a checkpoint is corrupt (`checkpoint`), or the disk is full.
     """
     fitting = (make or Fit)(model, task, items, plan)
-    with _own_global_generator(torch.device(plan.loop.device)):
+    with own_global_generator(torch.device(plan.loop.device)):
         fitting.run()
     return fitting.state
-
-
-@contextmanager
-def _own_global_generator(device: torch.device) -> Iterator[None]:
-    """Give the global generators back as they were: dropout and strategies of other libraries draw from them."""
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)
-
-
-def seed_global(seed: int, epoch: int) -> None:
-    """Seed the global generators for an epoch, so that a resumed training draws what an uninterrupted one does."""
-    derived = derive_seed(seed, "global", epoch)
-    torch.manual_seed(derived)
-    random.seed(derived)
-    np.random.seed(derived % 2**32)
 
 
 class Fit:
@@ -136,6 +117,7 @@ class Fit:
         self.names = [name for name, _ in named]
         self.weights = [weight for _, weight in named]
         self.optimizer = make_optimizer(named, plan.optim)
+        self.weight_pull = None if plan.loop.l2_sp is None else WeightPull(named, plan.loop.l2_sp)
         self.state = FitState()
         self.other = ChangingState(model)
         self.best, self.best_other = self._copy_weights(), self.other.take()
@@ -180,7 +162,7 @@ class Fit:
 
     def noise_generator(self, epoch: int) -> torch.Generator:
         """The generator that the strategies draw from in an epoch, on the device."""
-        return _device_generator(self.device, self.plan.seed, "stochastic_depth", epoch)
+        return device_generator(self.device, self.plan.seed, "stochastic_depth", epoch)
 
     def _train_epoch(self, epoch: int) -> Scores:
         """One pass over the data; the mean training losses."""
@@ -188,6 +170,8 @@ class Fit:
         seed_global(seed, epoch)
         self.model.train()
         self.model.set_strategy_generator(self.noise_generator(epoch))
+        if self.plan.output_pull is not None:
+            self.source_batches = self.plan.output_pull.source_batches(loop, seed, epoch)
         batches, items = self.batches_of(epoch), self.items_in(epoch)
         steps = [batches[first : first + loop.accumulate] for first in range(0, len(batches), loop.accumulate)]
         augmentation = torch_generator(seed, "augmentation", epoch)
@@ -225,12 +209,27 @@ class Fit:
         with autocast(self.device, self.plan.loop.precision):
             scores, valid = self.model(batch.inputs, batch.lengths, *self.task.given(batch))
             loss = self.task.loss(scores, valid, batch)
-            auxiliary = self.model.collect_adapter_losses()
+            auxiliary = self._auxiliary_loss(scores, valid, batch)
         total = loss if auxiliary is None else loss + auxiliary
         if not torch.isfinite(total):
             raise TrialError("nan", f"the loss is {float(total.detach())} at {where}")
         (total * share).backward()  # type: ignore[no-untyped-call]
         return share * float(loss.detach()), 0.0 if auxiliary is None else share * float(auxiliary.detach())
+
+    def _auxiliary_loss(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor | None:
+        """What is minimised beside the task's loss: the strategies' penalties on a batch, and the pulls (pulls.py)."""
+        parts = [self.model.collect_adapter_losses()]
+        if self.weight_pull is not None:
+            parts.append(self.weight_pull.penalty())
+        if (pull := self.plan.output_pull) is not None:
+            task = self.task
+            if pull.sources:
+                task, batch = next(self.source_batches)
+                scores, valid_BT = self.model(batch.inputs, batch.lengths, *task.given(batch))
+                self.model.collect_adapter_losses()  # the strategies' penalties are on the task's own batches alone
+            parts.append(pull.on_batch(task, scores, valid_BT, batch))
+        found = [part for part in parts if part is not None]
+        return sum(found[1:], found[0]) if found else None
 
     def finish_epoch(self, losses: Scores, scores: Scores, elapsed_s: Callable[[], float]) -> None:
         """Take an epoch's numbers: keep the best weights, save a checkpoint, report (which may prune).
@@ -337,13 +336,6 @@ class Fit:
             state.epoch = entry["epoch"]
             state.elapsed_s += entry["seconds"]
             self._take_score(entry["metrics"][self.plan.select])
-
-
-def _device_generator(device: torch.device, seed: int, *names: str | int) -> torch.Generator:
-    """A generator on the device that draws there, seeded for one purpose."""
-    generator = torch.Generator(device=device)
-    generator.manual_seed(derive_seed(seed, *names))
-    return generator
 
 
 def _seconds_since(began: float) -> float:

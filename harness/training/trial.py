@@ -32,6 +32,7 @@ from harness.training.engine import PLAIN_ENGINE, Engine, Fitting, drive
 from harness.training.loop import FitPlan, FitState
 from harness.training.optim import check_optim, in_order, make_optimizer
 from harness.training.precision import dtype_of
+from harness.training.pulls import output_pull
 from harness.training.resources import Domains, Resources
 from harness.training.taking import Sources
 from harness.training.validation import Validation
@@ -231,6 +232,7 @@ class Trial:
             checkpoint=self.checkpoint,
             report=self.report,
             made_with=f"{domains.corpus.fingerprint} {domains.backbone.fingerprint}",
+            output_pull=output_pull(config, domains),
         )
         engine, why_other = self.engine.choose(config, domains, adapted.model)
         self.executed = self.engine.execution.record(engine.execution.engine, why_other)

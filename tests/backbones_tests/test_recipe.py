@@ -26,6 +26,7 @@ MORE: dict[str, dict[str, Any]] = {
     "adafactor": {"optim": {"name": "adafactor"}},
 }
 """Fields that are left out where they have their default."""
+OF_TRIALS: dict[str, Any] = {"l2_sp": {"alpha": 0.1}, "kl_to_base": {"weight": 0.1}, "meta": {"over": ["movie"]}}
 OTHER_CHOICES = {
     "first": "last",
     "adafactor": "sgd",
@@ -115,7 +116,15 @@ def test_every_field_of_every_settings_class_is_tried() -> None:
     for name, field in Recipe.model_fields.items():
         nested = getattr(field.annotation, "model_fields", None)
         expected |= {(name, inner) for inner in nested} - {("loop", "augment")} if nested else {(name,)}
-    assert expected - {("encoder",)} <= tried
+    assert expected - {("encoder",)} - {("loop", name) for name in OF_TRIALS} <= tried
+
+
+@pytest.mark.parametrize("name", OF_TRIALS)
+def test_what_only_trials_have_is_refused(name: str) -> None:
+    content = recipe_content("speech")
+    content["loop"][name] = OF_TRIALS[name]
+    with pytest.raises(ValueError, match=rf"loop\.{name} (pulls a trial|is a setting of trials)"):
+        Recipe.model_validate(content)
 
 
 def test_kinds_of_encoder_have_hashes_of_their_own() -> None:

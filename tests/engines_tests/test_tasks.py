@@ -131,6 +131,19 @@ def test_engines_train_with_the_options_of_the_loss_alike(
     assert len({tuple(ran.history[-1].items()) for ran in plain}) == len(losses), "each option changes the training"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in WITH_HEAD if name not in ("text_pair_classification",)])
+def test_the_cut_compares_with_the_base_model_alike(
+    name: str, make_backbone: MakeBackbone, sealed: Resources, tmp_path: Path
+) -> None:
+    temperature = 1.0 if name == "regression" else 2.0
+    configs = [
+        trial(make_backbone(name), loop={"kl_to_base": {"weight": 0.5, "on": on, "temperature": temperature}})
+        for on in ("target", "source")
+    ]
+    assert_alike(configs, sealed, tmp_path, CUT)
+
+
 def yaml_symbols(recipe: Path) -> tuple[str, ...]:
     return Resources().backbone(str(recipe)).symbols
 
@@ -179,6 +192,10 @@ def test_options_that_a_task_has_not_are_refused(make_backbone: MakeBackbone, se
         (trial(numbers, loop={"label_smoothing": 0.1}), r"^loop\.label_smoothing: this task's answers are no classes"),
         (trial(numbers, loop={"class_weights": "balanced"}), r"^loop\.class_weights: this task's answers are no cl"),
         (trial(classes, loop={"class_weights": {"goood": 2}}), r"no class 'goood'; choices: bad, fair, good"),
+        (
+            trial(numbers, loop={"kl_to_base": {"weight": 1, "temperature": 2}}),
+            r"^loop\.kl_to_base\.temperature: 2\.0: a regression's answers are no classes, so there is nothing to soft",
+        ),
         (
             trial(classes, "head", optim={"groups": {"adapters": {"lr": 1}}}),
             r"groups: adapters: no weight .* trained: head$",

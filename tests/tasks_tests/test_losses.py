@@ -23,8 +23,9 @@ from harness.errors import UserError
 from harness.tasks.inputs import TextInputs
 from harness.tasks.losses import LossOptions, class_losses
 from harness.tasks.making import make_task
+from harness.tasks.registry import TASKS
 from harness.tasks.regression import RegressionTask
-from harness.tasks.task import Item
+from harness.tasks.task import Batch, Item
 from harness.tasks.text_classification import ClassificationTask
 from harness.tasks.token_tagging import TaggingTask
 from harness.training.pretrain import make_tokenizer
@@ -43,6 +44,49 @@ def numpy_losses(
     wanted[np.arange(len(targets)), targets] += 1.0 - smoothing
     losses: Numbers = -(wanted * log_probs).sum(1)
     return losses if weights is None else losses * np.array(weights)[targets]
+
+
+def log_softmax(scores: Numbers) -> Numbers:
+    result: Numbers = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+    return result
+
+
+@pytest.mark.parametrize("name", ["text_classification", "token_tagging", "ctc", "seq2seq", "regression"])
+def test_divergence_from_the_base_model(name: str) -> None:
+    """Value and gradient, T^2 sum p log(p / q) and T (q - p), of each example; padding may be NaN and has none."""
+    draw = np.random.default_rng(1)
+    shape, temperature = {"text_classification": (3, 4), "regression": (3, 1)}.get(name, (3, 5, 4)), 2.5
+    scores, base = draw.normal(size=shape), draw.normal(size=shape)
+    valid_BT = torch.arange(5) < torch.tensor([5, 2, 3])[:, None]
+    # Words at the pieces 0 and 3, and one without a piece; one word at 1; three at 0, 1 and 2. Tags do not matter.
+    words, num_words = torch.tensor([[0, 14, -1], [5, 0, 0], [3, 7, 8]]), torch.tensor([3, 1, 3])
+    places: dict[str, list[list[int]]] = {
+        "token_tagging": [[0, 3], [1], [0, 1, 2]],
+        "ctc": [[0, 1, 2, 3, 4], [0, 1], [0, 1, 2]],
+        "seq2seq": [[0, 1, 2, 3], [0, 1], [0, 1, 2, 3]],  # the tokens, and the end
+    }
+    if name in places:
+        for row, chosen in enumerate(places[name]):
+            unread = [step for step in range(5) if step not in chosen]
+            scores[row, unread] = base[row, unread] = np.nan
+    leaf, inputs = torch.tensor(scores, requires_grad=True), TextInputs(None, 4)
+    task = TASKS[name](("a", "b", "c", "d") if name != "ctc" else ("a", "b", "c"), inputs)
+    batch = Batch(torch.zeros(3, 5), valid_BT.sum(1), words, num_words)
+    t = 1.0 if name == "regression" else temperature
+    rows = task.kl_rows(leaf, torch.tensor(base), valid_BT, batch, t)
+    rows.sum().backward()  # type: ignore[no-untyped-call]
+    log_p, log_q = log_softmax(base / t), log_softmax(scores / t)
+    values, slopes = t**2 * (np.exp(log_p) * (log_p - log_q)).sum(-1), t * (np.exp(log_q) - np.exp(log_p))
+    if name == "regression":
+        values, slopes = (scores - base)[:, 0] ** 2 / 2, scores - base
+    if name in places:
+        shares = np.zeros((3, 5))
+        for row, chosen in enumerate(places[name]):
+            shares[row, chosen] = 1 / len(chosen)
+        values, slopes = np.nansum(shares * values, axis=1), np.nan_to_num(shares[..., None] * slopes)
+    np.testing.assert_allclose(rows.detach(), values, rtol=1e-12)
+    assert leaf.grad is not None
+    np.testing.assert_allclose(leaf.grad, slopes, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])

@@ -29,6 +29,7 @@ from harness.tasks.task import Batch, Item, Task, evaluate
 from harness.training.adapting import Adapted, adapt
 from harness.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from harness.training.loop import FitPlan, FitState, fit
+from harness.training.pulls import output_pull
 from harness.training.resources import Resources
 
 from .plain_loop import plain_adapter, plain_fit
@@ -79,7 +80,13 @@ def prepare(
         return {"valid_target/accuracy": found.scores["accuracy"], "valid_target/loss": found.loss}
 
     settings = FitPlan(
-        config.optim, config.loop, config.seed, score or score_epoch, "valid_target/accuracy", "accuracy"
+        config.optim,
+        config.loop,
+        config.seed,
+        score or score_epoch,
+        "valid_target/accuracy",
+        "accuracy",
+        output_pull=output_pull(config, domains),
     )
     items = domains.items(config.data.target, "train")[:NUM_ITEMS]
     return Fitting(adapted, domains.plain_task, items, replace(settings, **plan))
@@ -230,13 +237,17 @@ def test_progress_and_the_rate_reach_the_model(make_config: MakeConfig, resource
 NOISY = {"dropout": 0.3, **strategy(stochastic_depth=0.5, l2_lambda=0.01)}
 
 
+PULLED = {"l2_sp": {"alpha": 0.1, "beta": 0.1}, "kl_to_base": {"weight": 0.5, "on": "source"}}
+
+
+@pytest.mark.parametrize("pulls", [{}, PULLED], ids=["", "pulled"])
 @pytest.mark.parametrize("train", ["adapters", "adapters_and_head", "full"])
 def test_resuming_at_any_epoch_gives_the_same_bits(
-    train: str, make_config: MakeConfig, resources: Resources, tmp_path: Path
+    train: str, pulls: dict[str, Any], make_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
     adapter = None if train == "full" else NOISY
     arm = "head_only" if train == "full" else "residual_add"
-    config = make_config(arm, train=train, adapter=adapter, loop={"epochs": 4, "patience": 2})
+    config = make_config(arm, train=train, adapter=adapter, loop={"epochs": 4, "patience": 2, **pulls})
     path = tmp_path / "checkpoint.safetensors"
     scores = (0.5, 0.7, 0.6, 0.6)  # the best epoch lies before some of the kills
 

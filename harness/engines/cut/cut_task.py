@@ -58,6 +58,9 @@ class CutTask(Task):
     def loss_rows(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
         return self.task.loss_rows(scores, valid_BT, batch)
 
+    def kl_rows(self, scores: Tensor, base: Tensor, valid_BT: Tensor, batch: Batch, temperature: float) -> Tensor:
+        return self.task.kl_rows(scores, base, valid_BT, batch, temperature)
+
     def given(self, batch: Batch) -> tuple[Tensor, ...]:
         return self.task.given(batch)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from harness.backbones.model import TaskModel
@@ -9,7 +10,7 @@ from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.engines.cut.cut import CutModel, why_no_cut
 from harness.engines.cut.prefixes import Prefixes
-from harness.tasks.task import Evaluation
+from harness.tasks.task import Evaluation, Task
 from harness.training.engine import PLAIN_ENGINE, Engine, Fitting
 from harness.training.loop import FitState, fit
 from harness.training.resources import Domains
@@ -46,4 +47,15 @@ class CutEngine(Engine):
             return fitting.validation.score(model, domain, behind)
 
         plan = replace(fitting.plan, score_epoch=lambda _: fitting.validation.epoch(score))
+        if plan.output_pull is not None:
+            base = CutModel(plan.output_pull.base, prefixes.cut(config))
+            plan = replace(plan, output_pull=plan.output_pull.behind(base, self._source_tasks(fitting)))
         return fit(model, task, fitting.items, plan)
+
+    def _source_tasks(self, fitting: Fitting) -> Callable[[int], Task]:
+        """The task behind the cut on the training items of each source domain, which have no augmented views."""
+        config, domains = fitting.config, fitting.domains
+        plain = config.model_copy(update={"loop": config.loop.model_copy(update={"augment": None})})
+        return lambda number: self.prefixes.of(domains).task(
+            plain, fitting.model, config.data.source[number], "train", domains.plain_task
+        )

@@ -35,6 +35,9 @@ def why_not_packable(model: TaskModel, loop: LoopSettings, optim: OptimSettings)
         return "optim.groups: a pack has one learning rate and one weight decay for all weights of a trial"
     if loop.accumulate > 1:
         return "loop.accumulate: a pack takes a step of the optimizer for each batch"
+    for name in ("l2_sp", "kl_to_base"):
+        if getattr(loop, name) is not None:
+            return f"loop.{name}: a pack adds to a trial's loss what its strategies ask for, and nothing else"
     device = loop.device.partition(":")[0]
     if loop.precision == "bfloat16" and device not in BFLOAT16_DEVICES:
         return f"loop.precision: bfloat16 on a {device}: the results may depend on how many trials share a step"
