@@ -153,7 +153,7 @@ def test_an_adapter_in_another_one_is_told_too(kind: str) -> None:
         (
             Convolution,
             {"kernel": 4},
-            "kernel has to be odd, so that a step is in the middle of .* got 4",
+            "kernel has to be odd, so that a step is in the middle of what it reads, but got 4",
         ),
         (Convolution, {"activation": "tanh"}, "activation has to be one of identity, .* but got 'tanh'"),
     ],
