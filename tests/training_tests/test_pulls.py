@@ -198,7 +198,7 @@ def test_sources_take_turns_in_orders_of_their_own() -> None:
 
 
 def test_meta_learning_has_no_batches_of_sources() -> None:
-    with pytest.raises(ValueError, match="set on: target, the domains of meta.over"):
+    with pytest.raises(ValueError, match=r"set on: target, the domains of meta\.over"):
         LoopSettings.model_validate({"meta": {"over": ["home"]}, "kl_to_base": {"weight": 1, "on": "source"}})
 
 
