@@ -51,6 +51,13 @@ class Encoder(nn.Module, ABC):
         """Name -> host of adapters, in the order in which a pass reaches them."""
         return dict(self._layer_points if self._placed is None else self._placed)
 
+    def points_by_layer(self) -> dict[str, InsertionPoint]:
+        """The insertion points by the number of their layer, as text; by their names where a layer has several."""
+        points = self.insertion_points
+        layer_of = {place.name: str(place.layer) for place in self.places_taken}
+        labels = [layer_of.get(name, name) for name in points]
+        return dict(zip(labels if len(set(labels)) == len(labels) else points, points.values(), strict=True))
+
     @cached_property
     def _layer_points(self) -> dict[str, InsertionPoint]:
         """The points behind the layers, found once by walking over the modules. A deep copy copies these along."""

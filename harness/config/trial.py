@@ -32,6 +32,7 @@ from harness.config.base import (
     content_hash,
 )
 from harness.config.design import Design
+from harness.config.fusion import with_fusion
 from harness.config.places import PathText
 from harness.config.points import BEHIND_LAYER, Points
 from harness.config.table import TableSettings
@@ -173,6 +174,10 @@ class TrialConfig(Settings):
     adapters: Adapters | None = None
     """Several adapters instead of one, by name, in the order in which they run: the output of one is the input of the
     next. An arm sets one to null to leave it out."""
+    fusion: PlainSettings | None = None
+    """What merges the adapters that it names in `over`: its class (`_target_`) and the class's arguments. These
+    adapters are then `trainable: false` and `in_chain: false`, unless they say otherwise. The trial's id and record
+    have it as the last one of `adapters`, called `fusion`."""
     optim: OptimSettings = OptimSettings()
     """The optimizer and its schedule."""
     loop: LoopSettings = LoopSettings()
@@ -185,6 +190,11 @@ class TrialConfig(Settings):
     @classmethod
     def _seed_changes_something(cls, value: int, info: ValidationInfo) -> int:
         return 0 if is_deterministic(info.data) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fusion_is_an_adapter(cls, content: Any) -> Any:
+        return with_fusion(content)
 
     @model_validator(mode="after")
     def _adapter_is_used(self) -> TrialConfig:
@@ -230,7 +240,7 @@ class TrialConfig(Settings):
         return trial_id_of(self.model_dump(mode="json", by_alias=True))
 
 
-LATER_FIELDS = {"adapters": None}  # with their defaults
+LATER_FIELDS = {"adapters": None, "fusion": None}  # with their defaults
 
 
 def is_deterministic(config: Mapping[str, Any]) -> bool:

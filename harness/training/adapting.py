@@ -189,6 +189,7 @@ def insert_adapters(model: TaskModel, config: TrialConfig, places: Sequence[Plac
         there = [member for member in config.members if point.get_adapter_module(member.name) is not None]
         if there:
             sizes[name] = sum(_prepare(name, point, member, config) for member in there)
+            check_fusions(point, there)
             check_shape(point, there)
     return sizes
 
@@ -264,6 +265,19 @@ def _reaches(output: Tensor, weights: Sequence[Tensor]) -> bool:
         return False
     found = torch.autograd.grad(output.sum(), weights, allow_unused=True, retain_graph=True)
     return any(gradient is not None for gradient in found)
+
+
+def check_fusions(point: InsertionPoint, members: Sequence[Member]) -> None:
+    """Refuse two fusions: the record of a trial has the attention of one.
+
+    Raises:
+        UserError: several adapters in the chain merge others by attention.
+    """
+    fusions = [one for one in members if one.in_chain and hasattr(point.adapter_layer[one.name], "take_attention")]
+    if len(fusions) > 1:
+        raise UserError(
+            f"{', '.join(one.place for one in fusions)}: each merges other adapters; a trial has one of them"
+        )
 
 
 def check_strategy(name: str, point: InsertionPoint, member: Member, adapter: nn.Module) -> None:

@@ -272,7 +272,7 @@ class Trial:
         data, primary = self.config.data, self.domains.plain_task.primary
         names = self.validation.names
         items = {name: self.domains.test_items(data, name) for name in names}
-        with watched_attention(adapted.model.encoder.insertion_points) as attention:
+        with watched_attention(adapted.model.encoder.points_by_layer()) as attention:
             scored = {data.target: self._score(adapted.model, items[data.target])}
         scored |= {name: self._score(adapted.model, items[name]) for name in data.source}
         bases = {name: self.domains.base_scores(self.base, items[name], self.config.loop).scores for name in names}
