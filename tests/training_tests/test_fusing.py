@@ -29,7 +29,12 @@ from harness.training.run_trial import run_trial
 
 LINEAR: dict[str, Any] = {"_target_": "harness.adapters.LinearAdapter", "dim": 4, "norm_position": "post"}
 FUSION = {"_target_": "harness.adapters.AdapterFusion", "over": ["en", "fr"]}
-SIM = {"_target_": "harness.adapters.SimAdapter", "over": ["fr", "en"], "with_self": True, "guide": "en"}
+SIM: dict[str, Any] = {
+    "_target_": "harness.adapters.SimAdapter",
+    "over": ["fr", "en"],
+    "with_self": True,
+    "guide": "en",
+}
 
 
 def trial(make_config: MakeConfig, fusion: Any, adapters: dict[str, Any] | None = None, **changes: Any) -> TrialConfig:
@@ -136,7 +141,8 @@ def test_the_guide_draws_the_attention(
 ) -> None:
     """With a heavy guide each layer attends to the guided member more than without one."""
     found = []
-    for number, options in enumerate(({"guide": None}, {"guide_weight": 50.0})):
+    changes: list[dict[str, Any]] = [{"guide": None}, {"guide_weight": 50.0}]
+    for number, options in enumerate(changes):
         config = trial(make_config, {**SIM, **options}, members)
         folder = train(config, resources, tmp_path / str(number))
         found.append(json.loads((folder.path / "attention.json").read_text())["layers"])
