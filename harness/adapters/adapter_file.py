@@ -9,7 +9,7 @@ Header fields:
     package_version           that wrote it
     base_fingerprint          of the frozen model it was trained on
     tensor_sha256             of all tensors: names, types, shapes and values
-    adapters                  name -> module, config, hosts: path -> enabled, keys, probe
+    adapters                  name -> module, config, hosts: path -> enabled, keys, probe, and width where they differ
     order                     their names in the order in which they run, where there are several
 """
 

@@ -25,6 +25,7 @@ from harness.adapters.filling import check_probes, fill_adapter, run_probe
 from harness.adapters.model_adapters import ModelAdapters
 from harness.adapters.module_mixin import AdapterModuleMixin
 from harness.adapters.plain_values import encode, is_plain
+from harness.adapters.widths import open_width, width_at, with_width
 from harness.tensors import digest
 
 _SUFFIXES = (".safetensors", ".json", ".pt")
@@ -176,7 +177,8 @@ def _stem_of(path: Path) -> Path:
 
 def _describe(model: ModelAdapters, name: str, probe: bool | Tensor, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """The header entry of one adapter; its tensors are added to `tensors`."""
-    hosts = {}
+    hosts: dict[str, Any] = {}
+    mixed = open_width(model.adapter_cfg[name])
     for path, host in model.hosts_of_adapter(name).items():
         adapter = host.adapter_layer[name]
         found, extra = _state_of(adapter, name)
@@ -192,6 +194,8 @@ def _describe(model: ModelAdapters, name: str, probe: bool | Tensor, tensors: di
         hosts[path] = {"enabled": enabled, "keys": list(state), "probe": list(probed)}
         if encoded:
             hosts[path]["extra"] = encoded
+        if mixed:
+            hosts[path]["width"] = width_at(host, name, mixed[0])
     module_name, _ = model.resolve_adapter_module_name_(name)
     return {"module": module_name, "config": model.adapter_cfg[name], "hosts": hosts}
 
@@ -247,6 +251,19 @@ def all_or_none(model: ModelAdapters, loaded: list[str]) -> Iterator[None]:
         raise
 
 
+def config_in(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of an adapter of a file, with a width for each of its hosts where they differ.
+
+    Raises:
+        ValueError: the file says no width of a host.
+    """
+    config: dict[str, Any] = described["config"]
+    mixed = open_width(config)
+    if mixed is None:
+        return config
+    return with_width(config, mixed[0], [entry.get("width") for entry in described["hosts"].values()])
+
+
 def _restore(
     model: ModelAdapters,
     stem: Path,
@@ -267,7 +284,7 @@ def _restore(
     hosts = {path: everywhere[path] for path in described["hosts"]}
     full_name = f"{described['module']}:{name}" if described["module"] else name
     model.check_new_adapter_name_(name, name)
-    model.add_adapter_to_hosts_(full_name, described["config"], list(hosts.values()))
+    model.add_adapter_to_hosts_(full_name, config_in(described), list(hosts.values()))
     loaded.append(name)
     device = map_location or next((p.device for p in cast(nn.Module, model).parameters()), "cpu")
     fill_adapter(hosts, stem, name, name, described, tensors, device, strict)

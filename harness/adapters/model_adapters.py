@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from harness.adapters import access
 from harness.adapters.module_mixin import ENABLED_KEY, AdapterModuleMixin
+from harness.adapters.widths import configs_at
 from harness.instantiate import TARGET_KEY, InstantiationError, to_plain
 
 
@@ -68,7 +69,7 @@ class ModelAdapters(AdapterModuleMixin):
         self.add_adapter_to_hosts_(name, cfg, hosts, **kwargs)
 
     def add_adapter_to_hosts_(self, name: str, cfg: Any, hosts: Sequence[AdapterModuleMixin], **kwargs: Any) -> None:
-        """Add an adapter to exactly these hosts, all or none, and record it."""
+        """Add an adapter to exactly these hosts, all or none, and record it; widths may be left to them (widths)."""
         module_name, adapter_name = self.resolve_adapter_module_name_(name)
         plain = to_plain(cfg)
         if not isinstance(plain, dict):
@@ -78,10 +79,11 @@ class ModelAdapters(AdapterModuleMixin):
                 f"adapter `{name}` touches no host: {type(self).__name__} has none in "
                 f"`{module_name or 'the model'}`. Module names = {self.adapter_module_names}"
             )
+        configs = configs_at(adapter_name, plain, hosts)
         done: list[AdapterModuleMixin] = []
         try:
-            for host in hosts:
-                host.add_adapter(adapter_name, plain, **kwargs)
+            for host, config in zip(hosts, configs, strict=True):
+                host.add_adapter(adapter_name, config, **kwargs)
                 done.append(host)
         except BaseException:
             for host in done:
@@ -92,7 +94,8 @@ class ModelAdapters(AdapterModuleMixin):
         meta = self.adapter_cfg.setdefault(self.adapter_global_cfg_key, {})
         modules = meta.setdefault(self.adapter_metadata_cfg_key, {}).setdefault("modules", {})
         modules[adapter_name] = module_name
-        self.adapter_cfg[adapter_name] = {**plain, **kwargs, ENABLED_KEY: bool(plain.get(ENABLED_KEY, True))}
+        shared = configs[0] if all(config == configs[0] for config in configs) else plain
+        self.adapter_cfg[adapter_name] = {**shared, **kwargs, ENABLED_KEY: bool(plain.get(ENABLED_KEY, True))}
 
     def remove_adapter(self, name: str) -> None:
         """Remove an adapter from all its hosts.

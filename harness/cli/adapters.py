@@ -52,6 +52,7 @@ def show(
 
 
 def _show_experiment(experiment: Experiment, arm: str | None, format: str) -> None:
+    from harness.adapters.widths import open_width
     from harness.backbones.recipe import load_recipe
     from harness.checks.adapter_points import arm_points, backbone_points, first_configs
     from harness.cli.views.adapters import arms_as_json, points_as_json, print_arms, print_points
@@ -64,7 +65,8 @@ def _show_experiment(experiment: Experiment, arm: str | None, format: str) -> No
         raise UserError(f"--arm {arm}: it trains no adapter; arms that do: {', '.join(_having(configs)) or 'none'}")
     backbones = []
     for asked in dict.fromkeys(config.backbone.recipe for config in configs.values()):
-        of = next((name for name in with_adapter if configs[name].backbone.recipe == asked), None)
+        sized = (name for name in with_adapter if open_width(configs[name].members[-1].settings) is None)
+        of = next((name for name in sized if configs[name].backbone.recipe == asked), None)  # else it needs all places
         found = backbone_points(
             load_recipe(asked), asked, dict(configs[of].members[-1].settings) if of is not None else None
         )

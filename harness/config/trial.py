@@ -170,7 +170,9 @@ class TrialConfig(Settings):
     train: Literal["none", "head", "adapters", "adapters_and_head", "full"]
     """The weights that learn: none, the output layer (head), adapters in a frozen model, both, or all (full)."""
     adapter: PlainSettings | None = None
-    """The adapter: its class (`_target_`) and the class's arguments. `in_features` follows from the backbone."""
+    """The adapter: its class (`_target_`) and the class's arguments. `in_features` follows from the backbone. A width
+    (`dim` or `r`) may be a list with one for each layer, `{from: n, to: n}` from the lowest layer to the highest, or
+    `{budget: n}`: the largest one with which all adapters together have at most so many weights."""
     adapters: Adapters | None = None
     """Several adapters instead of one, by name, in the order in which they run: the output of one is the input of the
     next. An arm sets one to null to leave it out."""

@@ -16,6 +16,7 @@ from harness.adapters import BesidePoint, InsertionPoint, freeze_backbone
 from harness.adapters.checkpoint import save_adapters
 from harness.adapters.freezing import freeze_module, is_frozen
 from harness.adapters.linear import AdapterModuleUtil
+from harness.adapters.widths import told_width
 from harness.backbones.encoders import Encoder
 from harness.backbones.model import TaskModel
 from harness.backbones.points import Place
@@ -53,6 +54,13 @@ class Adapted:
     @property
     def num_trainable(self) -> int:
         return sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
+
+    @property
+    def told(self) -> list[str]:
+        """What a record must tell of how the adapters were built."""
+        hosts = self.model.encoder.insertion_points.values()
+        texts = {one.place: told_width(one.name, one.settings, hosts) for one in self.config.members}
+        return [f"{place}.{text}" for place, text in texts.items() if text is not None]
 
     @property
     def restorable(self) -> bool:

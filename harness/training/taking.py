@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.adapters import InsertionPoint
 from harness.adapters.adapter_file import AdapterFileError, check_classes, read_adapter_file
-from harness.adapters.checkpoint import check_base
+from harness.adapters.checkpoint import check_base, config_in
 from harness.adapters.filling import check_probes, fill_adapter
 from harness.adapters.module_mixin import ENABLED_KEY, AdapterModuleMixin
 from harness.adapters.nemo_files import fill_hosts, read_nemo_adapters, translate_targets
@@ -141,7 +141,7 @@ def _add_from_file(model: TaskModel, member: Member, points: Sequence[InsertionP
             f"{', '.join(hosts)} (backbone.layers and backbone.points)"
         )
     model.add_adapter_to_hosts_(
-        member.name, _config(described["config"], member), [hosts[h] for h in described["hosts"]]
+        member.name, _config(config_in(described), member), [hosts[h] for h in described["hosts"]]
     )
     _fill(model, member, path, name, described, tensors, hosts, sources)
 

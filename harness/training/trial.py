@@ -125,6 +125,7 @@ class Trial:
             adapted = self.adapted()
             self.taken = dict(adapted.taken)
             base_check.note_start(adapted)
+            self.notes += [Note("method", text) for text in adapted.told]
             fitting = self._fitting(adapted) if adapted.num_trainable else None
         state = FitState() if fitting is None else (yield fitting)
         torch.set_num_threads(self.config.loop.threads)  # others may have trained meanwhile

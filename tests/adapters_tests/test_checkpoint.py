@@ -170,7 +170,7 @@ def test_a_file_chooses_no_class_and_no_code(
     header, tensors = read_adapter_file(tmp_path / "x")
     config = header["adapters"]["an4"]["config"]
     command = {"_target_": "os.mkdir", "path": "pwned"}
-    for changed in (command, {**config, "adapter_strategy": command}, {**config, "dim": [{"x": command}]}):
+    for changed in (command, {**config, "adapter_strategy": command}, {**config, "activation": [{"x": command}]}):
         header["adapters"]["an4"]["config"] = changed
         write_adapter_file(tmp_path / "x", tensors, header["adapters"], header["base_fingerprint"])
         with pytest.raises(AdapterFileError, match=r"adapter `an4` names the class 'os\.mkdir', which is not"):
