@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.adapters import InsertionPoint
-from harness.instantiate import InstantiationError, instantiate, locate
+from harness.instantiate import InstantiationError, instantiate, locate, target_of
 
 from .tiny_models import DIM
 
@@ -38,6 +38,16 @@ def sizes_of(config: type) -> dict[str, Any]:
 def _with_width(value: Any) -> Any:
     """The config of an adapter in an adapter, as a host fills it in."""
     return {**value, "in_features": DIM} if isinstance(value, dict) and "_target_" in value else value
+
+
+def settings_of(config: type) -> dict[str, Any]:
+    """A registered config as an experiment has it: its class, what it has to be told, and no width of the backbone."""
+    sizes = {key: value for key, value in sizes_of(config).items() if key != "in_features"}
+    plain = {key: dict(value) if isinstance(value, dict) else value for key, value in sizes.items()}
+    for value in plain.values():
+        if isinstance(value, dict):
+            value.pop("in_features", None)
+    return {"_target_": target_of(class_of(config)), **plain}
 
 
 def build(config: type, **options: Any) -> Any:

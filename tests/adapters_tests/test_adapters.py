@@ -58,7 +58,7 @@ def test_it_starts_as_the_identity_and_can_leave_it(name: str, options: dict[str
 
 @each_case
 def test_it_keeps_shape_and_reaches_all_its_weights(name: str, options: dict[str, Any], x: Tensor) -> None:
-    for dtype in (torch.float32, torch.float64):
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
         adapter = randomize(build(ADAPTERS[name], **options).to(dtype))
         output = adapter(x.to(dtype))
         assert output.shape == x.shape and output.dtype == dtype

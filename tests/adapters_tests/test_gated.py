@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from harness.adapters import ADAPTERS, BesidePoint, Gated, InsertionPoint, LinearAdapter, attach_beside
 from harness.adapters.packed import packed_adapter
-from harness.instantiate import target_of
 
-from .registered import class_of, sizes_of
+from .registered import settings_of
 from .tiny_models import DIM, LINEAR, randomize
 
 TARGET = "harness.adapters.Gated"
@@ -49,9 +48,8 @@ def test_it_multiplies_the_output(options: dict[str, Any], size: int, gate: floa
 @pytest.mark.parametrize("gate", ["scalar", "vector"])
 def test_a_gate_of_zero_learns_around_every_adapter(name: str, gate: str, x: Tensor) -> None:
     """ReZero: the output is 0, the gate has a gradient from the first step on, and all else once it has moved."""
-    sizes = {key: value for key, value in sizes_of(ADAPTERS[name]).items() if key != "in_features"}
     start = {"start": 1.0} if name == "gated" else {}
-    adapter = gated({"_target_": target_of(class_of(ADAPTERS[name])), **sizes, **start}, gate=gate)
+    adapter = gated({**settings_of(ADAPTERS[name]), **start}, gate=gate)
     output = adapter(x)
     assert not output.any()
     torch.autograd.backward(output.sum())

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 import torch
+from adapters_tests.registered import build, settings_of
 from torch import Tensor
 from trial_configs import MakeConfig
 
-from harness.adapters import STRATEGIES, functional
-from harness.adapters.packed import packed_strategy
+from harness.adapters import ADAPTERS, STRATEGIES, functional
+from harness.adapters.packed import packed_adapter, packed_strategy
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.engines.cut.prefix_cache import PrefixBudget
@@ -31,7 +32,17 @@ from harness.instantiate import instantiate, to_plain
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 
-from .packs import PACKED, Runs, assert_poisoned, assert_same_bits, largest_difference, poison, run_all, strategy
+from .packs import (
+    PACKED,
+    Runs,
+    assert_poisoned,
+    assert_same_bits,
+    chosen,
+    largest_difference,
+    poison,
+    run_all,
+    strategy,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -124,6 +135,27 @@ def test_whatever_can_be_packed_is_the_plain_loop(
         for ours, theirs in zip(found, plain, strict=True):
             assert ours.error is None
             assert largest_difference(ours, theirs) < 1e-12
+
+
+PACKED_ADAPTERS = [name for name, config in ADAPTERS.items() if packed_adapter(build(config))]
+
+
+@pytest.mark.parametrize("name", PACKED_ADAPTERS)
+def test_every_adapter_that_can_be_packed_is_the_plain_loop(
+    name: str, make_config: MakeConfig, resources: Resources, tmp_path: Path
+) -> None:
+    """At points of several widths: behind a layer, behind a projection to three widths, before a linear module."""
+    adapter = {**settings_of(ADAPTERS[name]), **strategy(stochastic_depth=0.4, l2_lambda=0.02)}
+    where = {"points": ["behind_layer", {"behind": "in_proj"}, {"before": "feed_forward.4"}]}
+    loop = {"epochs": 2, "batch_size": 8, "precision": "float64"}
+    configs = [
+        make_config(seed=seed, loop=loop, backbone=where).model_copy(update={"adapter": adapter}) for seed in (0, 1)
+    ]
+    assert chosen(configs[0], resources, PACKED) == ("packed", None)
+    plain = run_all(configs, resources, tmp_path / "plain", PLAIN, size=1)
+    for ours, theirs in zip(run_all(configs, resources, tmp_path / "packed"), plain, strict=True):
+        assert len({tensor.shape for name, tensor in theirs.tensors.items() if "adapter_layer" in name}) >= 3
+        assert largest_difference(ours, theirs) < 1e-12
 
 
 # --- float32: bits ----------------------------------------------------------------------------------------------------
