@@ -17,12 +17,14 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
+from difflib import SequenceMatcher
 from typing import Any
 
 from harness.errors import UserError, no_exits, text_of
 
 TARGET_KEY = "_target_"
 MISSING = "???"  # omegaconf's mark for a value that must be given
+SHOWN = 8  # of the names in a module, when one is not there
 _DIRECTIVES = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
 
 Kind = Callable[[str, type], str | None]
@@ -239,10 +241,12 @@ def _walk_attributes(module: Any, names: list[str], target: str, place: str) -> 
     for name in names:
         if not hasattr(found, name):
             where = getattr(found, "__name__", repr(found))
-            choices = sorted(n for n, v in vars(module).items() if not n.startswith("_") and callable(v))
+            public = [n for n, v in vars(module).items() if not n.startswith("_") and callable(v)]
+            choices = sorted(public, key=lambda n: (-SequenceMatcher(None, name, n).ratio(), n))  # the likeliest first
+            more = f" and {len(choices) - SHOWN} more" if len(choices) > SHOWN else ""
             raise InstantiationError(
                 f"{place}: cannot find `{target}`: `{where}` has no attribute `{name}`"
-                f" (it has: {', '.join(choices[:20]) or 'no public class or function'})"
+                f" (it has: {', '.join(choices[:SHOWN]) or 'no public class or function'}{more})"
             )
         found = getattr(found, name)
     return found
