@@ -238,13 +238,21 @@ def test_records_of_this_machine_make_a_probe_needless(
     )
 
 
-def test_what_two_arms_share_is_said_once() -> None:
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("a1", "b", "a2"), ["speed of a1, a2: a", "speed of b: b"]),
+        (("a1", "a2", "a3"), ["speed of a1, a2, a3: a"]),
+        (("a1", "a2", "a3", "a4"), ["speed of all 4 arms: a"]),
+        (("a1", "a2", "a3", "a4", "b"), ["speed of a1, a2, a3, a4: a", "speed of b: b"]),
+    ],
+)
+def test_what_arms_share_is_said_once(names: tuple[str, ...], told: list[str]) -> None:
     arms = [
-        ArmPlan(name, "", Count(), Count(), Count(2), 1, 3, Price(1.0, "a probe"), speed=name[:1])
-        for name in ("a1", "b", "a2")
+        ArmPlan(name, "", Count(), Count(), Count(2), 1, 3, Price(1.0, "a probe"), speed=name[:1]) for name in names
     ]
     lines = total_lines(SweepPlan("s", Path("s.yaml"), tuple(arms), 1))
-    assert [line for line in lines if line.startswith("speed of ")] == ["speed of a1, a2: a", "speed of b: b"]
+    assert [line for line in lines if line.startswith("speed of ")] == told
 
 
 def test_shapes(tiny_text_files: TinyText, tmp_path: Path) -> None:

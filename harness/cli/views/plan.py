@@ -84,7 +84,9 @@ def total_lines(plan: SweepPlan) -> list[str]:
     for arm in plan.arms:
         if arm.speed:
             speeds.setdefault(arm.speed, []).append(arm.name)
-    lines += [f"speed of {', '.join(names)}: {speed}" for speed, names in speeds.items()]
+    for speed, names in speeds.items():
+        is_all = 3 < len(names) == len(plan.arms)  # a factorial's 36 names stand in the table already
+        lines.append(f"speed of {f'all {len(names)} arms' if is_all else ', '.join(names)}: {speed}")
     unknown = [arm.name for arm in plan.arms if arm.seconds is None]
     if unknown:
         lines.append(f"the time does not include {', '.join(unknown)}; the column `priced by` says why")
