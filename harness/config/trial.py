@@ -145,7 +145,8 @@ class BackboneSettings(Settings):
     """A shipped recipe by its name (`text_small`, `speech_small`, `text_minilm`), or the path of a recipe file, from
     the folder of the file that names it, or from the current folder."""
     layers: Layers = "all"
-    """The layers that get an adapter: `all`, a list of layer numbers, or `{from: n}`."""
+    """The layers that get an adapter, or that learn themselves (`train: layers_and_head`): `all`, a list of layer
+    numbers, or `{from: n}`."""
     points: Points = BEHIND_LAYER
     """Where in those layers: `behind_layer`, `after_attention` or `after_feed_forward` (before its residual is added),
     `houlsby` (both of these), `towards_head` (each layer's output on its way to the head), or a list of kinds, of names
@@ -167,8 +168,9 @@ class TrialConfig(Settings):
     """The corpus, its source and target domains, and how many target examples."""
     backbone: BackboneSettings
     """The pretrained model, and the layers that get an adapter."""
-    train: Literal["none", "head", "adapters", "adapters_and_head", "full"]
-    """The weights that learn: none, the output layer (head), adapters in a frozen model, both, or all (full)."""
+    train: Literal["none", "head", "adapters", "adapters_and_head", "layers_and_head", "full"]
+    """The weights that learn: none, the output layer (head), adapters in a frozen model, both, the layers that
+    `backbone.layers` chooses with the output layer (layers_and_head), or all (full)."""
     adapter: PlainSettings | None = None
     """The adapter: its class (`_target_`) and the class's arguments. `in_features` follows from the backbone. A width
     (`dim` or `r`) may be a list with one for each layer, `{from: n, to: n}` from the lowest layer to the highest, or

@@ -19,7 +19,7 @@ import torch
 from harness.adapters.widths import open_width
 from harness.config.execution import PLAIN, EngineName, Execution
 from harness.config.trial import TrialConfig
-from harness.engines.cut.cut import find_cut, num_block_weights, why_no_cut
+from harness.engines.cut.cut import find_cut, learning_in_layers, num_block_weights, why_no_cut
 from harness.engines.packed.engine import PackedEngine
 from harness.engines.packed.scheduler import PackScheduler
 from harness.engines.registry import Engines
@@ -70,7 +70,8 @@ def describe_cut(config: TrialConfig, resources: Resources) -> tuple[float, floa
     trial = Trial(config, resources)
     adapted = trial.adapted()
     cut = find_cut(config, adapted.model)
-    return cut.phi, cut.gain(num_block_weights(trial.base.encoder), adapted.num_trainable)
+    num_learning = adapted.num_trainable - learning_in_layers(adapted.model) * 2 / 3
+    return cut.phi, cut.gain(num_block_weights(trial.base.encoder), num_learning)
 
 
 def describe_speed(config: TrialConfig, resources: Resources, known: Execution | None) -> str:

@@ -141,6 +141,7 @@ def backbone_text(configs: Mapping[str, Mapping[str, Any]]) -> str:
         "head": "the output layer alone is trained",
         "adapters": "adapters are trained in the frozen model",
         "adapters_and_head": "adapters and the output layer are trained",
+        "layers_and_head": "some layers and the output layer are trained",
         "full": "all weights are trained",
     }
     by_kind: dict[str, list[str]] = {}

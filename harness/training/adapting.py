@@ -118,11 +118,12 @@ def adapt(model: TaskModel, config: TrialConfig, sources: Sources | None = None)
         encoder.insertion_points[place.name].depth_fraction = (place.layer + 1) / encoder.num_layers
     if config.train == "full":
         return Adapted(model, config, num_base, {})
-    freeze_backbone(model)
+    learning = chosen_modules(encoder, config) if config.train == "layers_and_head" else []
+    freeze_backbone(model, trainable=learning)
     adapters = insert_adapters(model, config, places, sources) if config.members else {}
     if adapters and encoder.shares is not None:
         encoder.shares.requires_grad_(True)
-    if config.train in ("head", "adapters_and_head"):
+    if config.train in ("head", "adapters_and_head", "layers_and_head"):
         model.head.requires_grad_(True)
     return Adapted(model, config, num_base, adapters, sources.taken)
 
@@ -144,6 +145,23 @@ def chosen_layers(num_layers: int, config: TrialConfig) -> list[int]:
             f"backbone {config.backbone.recipe} has layers 0 to {num_layers - 1}"
         )
     return sorted(set(wanted))
+
+
+def chosen_modules(encoder: Encoder, config: TrialConfig) -> list[nn.Module]:
+    """The layers themselves that `backbone.layers` chooses; those of a decoder are part of the output layer.
+
+    Raises:
+        UserError: one does not exist, or is a decoder's.
+    """
+    own, chosen = list(encoder.layers), chosen_layers(encoder.num_layers, config)
+    if config.backbone.layers == "all":
+        chosen = chosen[: len(own)]
+    if max(chosen) >= len(own):
+        raise UserError(
+            f"backbone.layers: layer {max(chosen)} is not the encoder's, which has layers 0 to {len(own) - 1}; with "
+            "train: layers_and_head a decoder learns as a whole, as part of the output layer"
+        )
+    return [own[number] for number in chosen]
 
 
 def chosen_places(encoder: Encoder, config: TrialConfig) -> tuple[Place, ...]:

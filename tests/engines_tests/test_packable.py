@@ -95,6 +95,12 @@ def test_which_points_can_be_packed(
     assert chosen(make_config(backbone={"points": points}), resources, PACKED) == (engine, why)
 
 
+def test_layers_that_learn_are_in_no_pack(make_config: MakeConfig, resources: Resources) -> None:
+    config = make_config("head_only", train="layers_and_head", backbone={"layers": [1]})
+    why = "layers of the backbone learn, and a pack shares those between its trials"
+    assert chosen(config, resources, PACKED) == ("cut", why)
+
+
 def test_a_layer_that_runs_several_times_is_not_packed(
     make_config: MakeConfig, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:

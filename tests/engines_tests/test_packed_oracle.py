@@ -106,6 +106,12 @@ CASES: dict[str, dict[str, Any]] = {
         if packed_strategy(instantiate(config())) is not None
     },
     "head alone": {"arm": "head_only"},
+    "a layer and the head": {  # in no pack: cut
+        "arm": "head_only",
+        "train": "layers_and_head",
+        "backbone": {"layers": [1]},
+        "loop": {"epochs": 3},
+    },
     "after attention": {"backbone": {"points": "after_attention", "layers": [1]}},
     "houlsby": {"backbone": {"points": "houlsby"}, "adapter": strategy(stochastic_depth=0.5, depth_schedule="linear")},
     "beside": {"backbone": {"points": ["out_proj", {"beside": "feed_forward"}]}},

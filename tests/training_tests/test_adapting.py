@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from backbones_tests.tiny_whisper import tiny_whisper
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from trial_configs import MakeConfig
 
 from harness.adapters import AdapterModuleUtil
 from harness.backbones.model import TaskModel
+from harness.backbones.whisper import WindowedWhisperEncoder
 from harness.errors import UserError
-from harness.training.adapting import adapt, chosen_places
+from harness.training.adapting import adapt, chosen_modules, chosen_places
 from harness.training.resources import Resources
 
 POINTS = ["encoder.layers.0.insertion", "encoder.layers.1.insertion"]
@@ -36,6 +38,7 @@ def base(make_config: MakeConfig, resources: Resources) -> TaskModel:
         ("head_only", {}, {"head"}),
         ("residual_add", {}, {"adapters"}),
         ("residual_add", {"train": "adapters_and_head"}, {"adapters", "head"}),
+        ("head_only", {"train": "layers_and_head", "backbone": {"layers": [1]}}, {"head", "layer 1"}),
         ("head_only", {"train": "full"}, {"head", "encoder"}),
     ],
 )
@@ -46,12 +49,24 @@ def test_exactly_the_named_weights_learn(
     adapted = adapt(base, make_config(arm, **changes))
     for name, weight in base.named_parameters():
         group = "adapters" if ".adapter_layer." in name else name.partition(".")[0]
-        assert weight.requires_grad == (group in learns), name
-    sizes = {"head": 3 * 16 + 3, "adapters": 2 * ADAPTER_SIZE, "encoder": num_base - 3 * 16 - 3}
+        groups = {group, "layer 1" if "layers.1." in name else group}
+        assert weight.requires_grad == bool(groups & learns), name
+    layer = sum(weight.numel() for weight in base.encoder.layers[1].parameters())
+    sizes = {"layer 1": layer, "head": 3 * 16 + 3, "adapters": 2 * ADAPTER_SIZE, "encoder": num_base - 3 * 16 - 3}
     assert adapted.num_trainable == sum(sizes[group] for group in learns) and adapted.num_base == num_base
     names = [name.removeprefix("encoder.") for name in POINTS] if "adapters" in learns else []
     assert adapted.adapters == dict.fromkeys(names, ADAPTER_SIZE)
     assert adapted.restorable == (learns <= {"adapters"})
+
+
+def test_a_decoders_layers_learn_with_the_output_layer(make_config: MakeConfig) -> None:
+    """They are numbered behind the encoder's, and no layers of it."""
+    encoder = WindowedWhisperEncoder(tiny_whisper(max_source_positions=20).get_encoder(), 2)
+    trial = {"train": "layers_and_head", "adapter": None}
+    assert chosen_modules(encoder, make_config(**trial)) == list(encoder.layers)
+    assert chosen_modules(encoder, make_config(**trial, backbone={"layers": [1]})) == [encoder.layers[1]]
+    with pytest.raises(UserError, match=r"^backbone\.layers: layer 3 is not the encoder's, which has layers 0 to 1;"):
+        chosen_modules(encoder, make_config(**trial, backbone={"layers": {"from": 1}}))
 
 
 def test_first_weights_depend_on_the_trials_seed(base: TaskModel, make_config: MakeConfig) -> None:

@@ -23,7 +23,7 @@ from harness.backbones.blocks import valid_steps
 from harness.backbones.encoders import Encoder
 from harness.backbones.model import ClassifierHead, TaskModel
 from harness.config.trial import TrialConfig
-from harness.training.adapting import chosen_places
+from harness.training.adapting import chosen_layers, chosen_places
 from harness.training.memory import is_out_of_memory
 
 
@@ -47,12 +47,13 @@ class Cut:
         """Share of the blocks before the cut."""
         return min(1.0, (self.layer + 1) / self.num_layers)
 
-    def gain(self, num_frozen: int, num_learning: int) -> float:
+    def gain(self, num_frozen: int, num_learning: float) -> float:
         """Floating-point work of a training step without the cut, over that with it.
 
         Args:
             num_frozen: P, weights in the encoder's blocks.
-            num_learning: a, weights that learn.
+            num_learning: a, weights that learn. Of those in the blocks a third counts: all but the product that gives
+                their gradients is among what P costs already.
         """
         whole = 2 * num_frozen * (2 - self.phi) + 6 * num_learning
         return whole / (4 * num_frozen * (1 - self.phi) + 6 * num_learning)
@@ -104,6 +105,8 @@ def find_cut(config: TrialConfig, model: TaskModel) -> Cut:
         # A pooling that learns with the head is no part of what stays the same.
         pooled = isinstance(model.head, ClassifierHead) and not list(model.head.pool.parameters())
         return Cut(num_layers, num_layers, pooled)
+    if config.train == "layers_and_head":
+        return Cut(min(chosen_layers(num_layers, config)) - 1, num_layers)
     lowest = min(place.layer - place.is_inside for place in chosen_places(model.encoder, config))
     return Cut(lowest, num_layers)
 
@@ -115,6 +118,12 @@ def num_block_weights(encoder: Encoder) -> int:
         key=len,
     )
     return sum(weight.numel() for weight in blocks.parameters())
+
+
+def learning_in_layers(model: TaskModel) -> int:
+    """How many weights of the backbone's own layers learn; those of adapters in them are not counted."""
+    named = (pair for layer in model.encoder.layers for pair in layer.named_parameters())
+    return sum(weight.numel() for name, weight in named if weight.requires_grad and "adapter_layer." not in name)
 
 
 def _holds_points(modules: nn.ModuleList) -> bool:

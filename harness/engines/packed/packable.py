@@ -14,7 +14,7 @@ from torch import nn
 from harness.adapters.packed import PackedAdapter, PackedStrategy, packed_adapter, packed_strategy
 from harness.backbones.model import TaskModel
 from harness.config.trial import LoopSettings, OptimSettings
-from harness.engines.cut.cut import Cut, enabled_adapters
+from harness.engines.cut.cut import Cut, enabled_adapters, learning_in_layers
 from harness.engines.packed.launch import PackKind
 from harness.instantiate import target_of
 from harness.tasks.losses import LossOptions
@@ -46,6 +46,8 @@ def why_not_packable(model: TaskModel, loop: LoopSettings, optim: OptimSettings)
         return "a layer has more than one adapter"
     if len(set(names)) > 1:
         return "its layers have adapters of different names"
+    if learning_in_layers(model):
+        return "layers of the backbone learn, and a pack shares those between its trials"
     for adapter in enabled_adapters(model):
         if reason := _why_not(adapter):
             return reason
