@@ -169,7 +169,7 @@ class KlSettings(Settings):
 
     weight: NonNegativeFloat
     """The factor; 0 leaves it out."""
-    on: Literal["target", "source"] = "target"
+    examples: Literal["target", "source"] = "target"
     """The examples on which the two are compared. target: each batch that is learnt from. source: with each of those, a
     batch of the sources' training examples, whose answers are not learnt from; the domains take turns."""
     temperature: PositiveFloat = 1.0
@@ -220,8 +220,8 @@ class LoopSettings(Settings):
     def _meta_heeds_them(self) -> LoopSettings:
         if self.meta is not None and self.accumulate != 1:
             raise ValueError(f"accumulate {self.accumulate} has no effect with meta, which takes a step for each half")
-        if self.meta is not None and self.kl_to_base is not None and self.kl_to_base.on == "source":
-            raise ValueError("kl_to_base.on: source has no batches with meta; set on: target, the domains of meta.over")
+        if self.meta is not None and self.kl_to_base is not None and self.kl_to_base.examples == "source":
+            raise ValueError("kl_to_base.examples: source has no batches with meta; set target, those of meta.over")
         return self
 
     @model_serializer(mode="wrap")

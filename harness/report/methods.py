@@ -233,7 +233,7 @@ def _pulls(arm: str, loop: Mapping[str, Any]) -> str:
         text += f" {quoted(arm)} pulls its weights to their values at the start (L2-SP, {strengths})."
     if pull := loop.get("kl_to_base"):
         strengths = f"KL, weight {show(pull['weight'])}, temperature {show(pull['temperature'])}"
-        of = "the target's batches" if pull["on"] == "target" else "batches of the sources"
+        of = "the target's batches" if pull["examples"] == "target" else "batches of the sources"
         text += f" {quoted(arm)} pulls its answers to the base model's on {of} ({strengths})."
     return text
 

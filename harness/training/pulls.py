@@ -60,7 +60,7 @@ class OutputPull:
 
     Attributes:
         base: the frozen base model, behind the cut where the training is.
-        sources: with `on: source` the task and the training items of each source domain, which take turns.
+        sources: with `examples: source` the task and the training items of each source domain, which take turns.
     """
 
     settings: KlSettings
@@ -121,7 +121,7 @@ def output_pull(config: TrialConfig, domains: Domains) -> OutputPull | None:
     settings = config.loop.kl_to_base
     if settings is None or settings.weight == 0:
         return None
-    sources = config.data.source if settings.on == "source" else ()
+    sources = config.data.source if settings.examples == "source" else ()
     task = domains.plain_task
     items = tuple((task, domains.items(name, "train")) for name in sources)
     return OutputPull(settings, domains.frozen_model(config.loop), items)

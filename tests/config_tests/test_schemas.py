@@ -8,13 +8,20 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 
 from harness.config.yaml import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-SWEEPS, EXPERIMENTS = sorted((ROOT / "sweeps").glob("*.yaml")), sorted((ROOT / "experiments").glob("*.yaml"))
+SWEEPS, EXPERIMENTS = sorted((ROOT / "sweeps").glob("*.yaml")), sorted((ROOT / "experiments").rglob("*.yaml"))
 TABLES, RECIPES = sorted((ROOT / "tables").glob("*.yaml")), sorted((ROOT / "harness/backbones/shipped").glob("*.yaml"))
-KINDS = {"sweeps": "sweep.json", "experiments": "experiment.json", "tables": "table.json", "shipped": "recipe.json"}
+KINDS = {
+    "sweeps": "sweep.json",
+    "experiments": "experiment.json",
+    "papers": "experiment.json",
+    "tables": "table.json",
+    "shipped": "recipe.json",
+}
 
 
 def committed(name: str) -> dict[str, Any]:
@@ -34,6 +41,8 @@ def test_every_key_says_what_it_means(name: str) -> None:
     keys = settings_with_keys(committed(name))
     assert len(keys) > 40
     assert [(place, key) for place, key, field in keys if len(field.get("description", "")) < 8] == []
+    # YAML takes some words for others: `on: source` has the key True.
+    assert [(place, key) for place, key, _ in keys if yaml.safe_load(key) != key] == []
 
 
 @pytest.mark.parametrize("path", [*SWEEPS, *EXPERIMENTS, *TABLES, *RECIPES], ids=lambda path: path.stem)

@@ -202,7 +202,7 @@ def test_views_that_are_not_used_leave_the_id() -> None:
         (("loop", "class_weights"), None, "balanced"),
         (("loop", "class_weights"), None, {"good": 2}),
         (("loop", "l2_sp"), None, {"alpha": 0.1}),
-        (("loop", "kl_to_base"), None, {"weight": 0.1, "on": "source"}),
+        (("loop", "kl_to_base"), None, {"weight": 0.1, "examples": "source"}),
     ],
 )
 def test_later_fields_are_kept_where_they_change_something(path: tuple[str, ...], default: Any, other: Any) -> None:

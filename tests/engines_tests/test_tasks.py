@@ -138,8 +138,8 @@ def test_the_cut_compares_with_the_base_model_alike(
 ) -> None:
     temperature = 1.0 if name == "regression" else 2.0
     configs = [
-        trial(make_backbone(name), loop={"kl_to_base": {"weight": 0.5, "on": on, "temperature": temperature}})
-        for on in ("target", "source")
+        trial(make_backbone(name), loop={"kl_to_base": {"weight": 0.5, "examples": which, "temperature": temperature}})
+        for which in ("target", "source")
     ]
     assert_alike(configs, sealed, tmp_path, CUT)
 

@@ -58,7 +58,7 @@ def test_meta_learning_is_told() -> None:
 def test_pulls_are_told() -> None:
     config = load_sources(ROOT / "results", "text_strategies").configs["residual_add"]
     config["loop"]["l2_sp"] = {"alpha": 0.01, "beta": 0.0}
-    config["loop"]["kl_to_base"] = {"weight": 0.5, "on": "source", "temperature": 2.0}
+    config["loop"]["kl_to_base"] = {"weight": 0.5, "examples": "source", "temperature": 2.0}
     text = training_text({"held": config}, "accuracy")
     assert "“held” pulls its weights to their values at the start (L2-SP, alpha 0.01, beta 0)." in text
     answers = "“held” pulls its answers to the base model's on batches of the sources (KL, weight 0.5, temperature 2)."

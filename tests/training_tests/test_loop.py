@@ -237,7 +237,7 @@ def test_progress_and_the_rate_reach_the_model(make_config: MakeConfig, resource
 NOISY = {"dropout": 0.3, **strategy(stochastic_depth=0.5, l2_lambda=0.01)}
 
 
-PULLED = {"l2_sp": {"alpha": 0.1, "beta": 0.1}, "kl_to_base": {"weight": 0.5, "on": "source"}}
+PULLED = {"l2_sp": {"alpha": 0.1, "beta": 0.1}, "kl_to_base": {"weight": 0.5, "examples": "source"}}
 
 
 @pytest.mark.parametrize("pulls", [{}, PULLED], ids=["", "pulled"])

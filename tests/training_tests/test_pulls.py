@@ -84,10 +84,10 @@ class ByHand:
         right = np.eye(3)[batch.targets[:, 0].numpy()]
         slope = (softmax(scores.detach().numpy()) - right) / len(items)
         kl = self.config.loop.kl_to_base
-        if kl is not None and kl.on == "target":
+        if kl is not None and kl.examples == "target":
             slope = slope + self.kl_slope(kl, scores, items, share / num_steps)
         scores.backward(torch.from_numpy(share * slope))  # type: ignore[no-untyped-call]
-        if kl is not None and kl.on == "source":
+        if kl is not None and kl.examples == "source":
             scores, _ = self.score(self.model, source)
             slope = share * self.kl_slope(kl, scores, source, share / num_steps)
             scores.backward(torch.from_numpy(slope))  # type: ignore[no-untyped-call]
@@ -125,10 +125,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "full, l2_sp": ("full", {"l2_sp": {"alpha": 0.5}}),
     "head and adapters, l2_sp": ("adapters_and_head", {"l2_sp": {"alpha": 0.5, "beta": 0.25}}),
     "adapters, kl on target": ("adapters", {"kl_to_base": KL}),
-    "full, kl on source": ("full", {"kl_to_base": KL | {"on": "source"}}),
+    "full, kl on source": ("full", {"kl_to_base": KL | {"examples": "source"}}),
     "both, accumulated": (
         "adapters_and_head",
-        {"kl_to_base": KL | {"on": "source"}, "l2_sp": {"alpha": 0.5}, "accumulate": 2},
+        {"kl_to_base": KL | {"examples": "source"}, "l2_sp": {"alpha": 0.5}, "accumulate": 2},
     ),
     "on target, accumulated": ("adapters", {"kl_to_base": KL, "accumulate": 3}),
 }
@@ -179,7 +179,7 @@ def test_sources_take_turns_in_orders_of_their_own() -> None:
         items = [Item("", torch.zeros(n % 4 + 1), torch.tensor(n), number) for n in range(size)]
         domains.append((ClassificationTask(("a",), TextInputs(None, 4)), items))
     names = {id(task): number for number, (task, _) in enumerate(domains)}
-    pull = OutputPull(KlSettings(weight=1.0, on="source"), TaskModel.__new__(TaskModel), tuple(domains))
+    pull = OutputPull(KlSettings(weight=1.0, examples="source"), TaskModel.__new__(TaskModel), tuple(domains))
     loop = LoopSettings(batch_size=2, max_frames=6)
 
     def drawn(seed: int, epoch: int) -> list[tuple[int, list[int]]]:
@@ -198,8 +198,8 @@ def test_sources_take_turns_in_orders_of_their_own() -> None:
 
 
 def test_meta_learning_has_no_batches_of_sources() -> None:
-    with pytest.raises(ValueError, match=r"set on: target, the domains of meta\.over"):
-        LoopSettings.model_validate({"meta": {"over": ["home"]}, "kl_to_base": {"weight": 1, "on": "source"}})
+    with pytest.raises(ValueError, match=r"set target, those of meta\.over"):
+        LoopSettings.model_validate({"meta": {"over": ["home"]}, "kl_to_base": {"weight": 1, "examples": "source"}})
 
 
 def test_what_asks_for_nothing_runs_nothing(make_config: MakeConfig, resources: Resources) -> None:
