@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.adapters import InsertionPoint, ResidualAddAdapterStrategy
+from harness.adapters import InsertionPoint, ResidualAddAdapterStrategy, functional
 
+from .test_functional import FORMS, SLOPES
 from .tiny_models import DIM, Host, random_adapter
 
 
@@ -182,6 +184,45 @@ def test_frame_drop_draws_real_frames_alone(seed: int, x: Tensor) -> None:
         for wide_result, result in zip(calls, found[0], strict=True):
             torch.testing.assert_close(wide_result[0, :3], result[0, :3])
             torch.testing.assert_close(wide_result[1, :1], result[1, :1])
+
+
+@pytest.mark.parametrize("form", functional.L2_FORMS)
+@pytest.mark.parametrize("target", ["result", "adapter_output"])
+@pytest.mark.parametrize("drop", functional.DROP_UNITS)
+def test_every_form_in_numpy(drop: str, target: str, form: str) -> None:
+    """Values, and the gradient of a loss and the penalty by the adapter's last weights: x + s f with s = m / keep."""
+    keep, draw, lengths = 0.5, np.random.default_rng(3), np.array([4, 2, 3])
+    valid = np.arange(4) < lengths[:, None]
+    x, weights = draw.normal(size=(3, 4, DIM)), draw.normal(size=(3, 4, DIM))
+    host, adapter = InsertionPoint(DIM), random_adapter().double()
+    host.valid_frames = torch.from_numpy(valid)
+    options = {"l2_target": target, "l2_form": form, "l2_reduction": "valid_frame_mean"}
+    strategy = ResidualAddAdapterStrategy(1 - keep, 0.3, drop=drop, **options)
+    for seed in range(6):
+        drawn = torch.empty({"batch": 1, "row": 3, "frame": int(lengths.sum())}[drop], dtype=torch.float64)
+        drawn.bernoulli_(keep, generator=torch.Generator().manual_seed(seed))
+        scale = np.ones((3, 4))  # of padded frames, where single frames are dropped
+        if drop == "frame":
+            scale[valid] = drawn.numpy() / keep
+        else:
+            scale[:] = drawn.numpy()[:, None] / keep
+        layers: Any = adapter.module
+        hidden = layers[:-1](torch.from_numpy(x)).detach().numpy()
+        f = np.einsum("dh,bth->btd", layers[-1].weight.detach().numpy(), hidden)
+        d = f if target == "adapter_output" else scale[..., None] * f
+        sizes = np.sqrt((x**2).sum(-1) + 1e-6)
+        strategy.generator = torch.Generator().manual_seed(seed)
+        result = strategy(torch.from_numpy(x), adapter, module=host)
+        (penalty,) = registered(adapter)
+        np.testing.assert_allclose(result.detach(), x + scale[..., None] * f, rtol=1e-12, atol=1e-12)
+        share = 0.3 * valid / lengths.sum()
+        assert penalty.item() == pytest.approx(float((share * FORMS[form](d, sizes)).sum()), rel=1e-12)
+        with np.errstate(invalid="ignore"):  # d / |d| where d was dropped: that gradient is 0
+            slope = share[..., None] * np.nan_to_num(SLOPES[form](d, sizes))
+        by_f = scale[..., None] * weights + (slope if target == "adapter_output" else scale[..., None] * slope)
+        (found,) = torch.autograd.grad((result * torch.from_numpy(weights)).sum() + penalty, layers[-1].weight)
+        np.testing.assert_allclose(found, np.einsum("btd,bth->dh", by_f, hidden), rtol=1e-9, atol=1e-12)
+        vars(adapter).pop("_registry")
 
 
 @pytest.mark.parametrize("drop", ["batch", "row", "frame"])
