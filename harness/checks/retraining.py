@@ -22,6 +22,8 @@ from harness.records.schema import Provenance, Record, Summary
 from harness.records.store import RecordStore, TrialFolder
 from harness.records.trial_run import TrialRun
 
+ATTENTION = "attention.json"
+SEEN = 0.005  # a heat map has two decimals
 ROUNDING = 1e-4  # of metrics of predicted numbers, between engines in float32
 
 
@@ -107,6 +109,7 @@ def retrain_trial(place: Place, record: Record, tolerance: float) -> Retrained:
             return Retrained(drifts=[f"{place.record}: the training failed: {summary.message}"])
         found = compare_with_record(place, record, summary, tolerance)
         compare_predictions(place, folder, found)
+        compare_attention(place, folder, found)
     return found
 
 
@@ -185,3 +188,23 @@ def compare_predictions(place: Place, folder: TrialFolder, found: Retrained) -> 
     total = sum(len(items) for items in before.values())
     same = sum(after.get(d, {}).get(k) == p for d, items in before.items() for k, p in items.items())
     found.report.append(f"predictions: {same} of {total} are the same")
+
+
+def compare_attention(place: Place, folder: TrialFolder, found: Retrained) -> None:
+    """Compare a fusion's attention with the record's, as far as a heat map shows it."""
+    files, again = place.folder.files, folder.files
+    if not files.has(ATTENTION):
+        return
+    before, after = files.json(ATTENTION), again.json(ATTENTION) if again.has(ATTENTION) else None
+    layers = before["layers"]
+    if after is None or before["adapters"] != after["adapters"] or layers.keys() != after["layers"].keys():
+        drift = "the record's is about other adapters or layers than the one of the training"
+    else:
+        pairs = [pair for name in layers for pair in zip(layers[name], after["layers"][name], strict=True)]
+        largest = max(abs(one - other) for one, other in pairs)
+        found.report.append(f"{ATTENTION}: no weight differs by more than {largest:.2g}")
+        if largest <= SEEN:
+            return
+        drift = f"a weight differs by {largest:.2g}"
+    found.drifts.append(f"{place.cell(ATTENTION)}: {drift}")
+    found.report.append(f"DRIFT {found.drifts[-1]}")

@@ -28,7 +28,7 @@ def parse_attention(content: Mapping[str, object], where: str) -> Attention:
     """Read the content of `attention.json`.
 
     Raises:
-        UserError: a key is missing, or a layer has not one finite weight an adapter.
+        UserError: a key is missing, or a layer has not one finite weight an adapter, or their sum is not 1.
     """
     adapters, layers = content.get("adapters"), content.get("layers")
     if not isinstance(adapters, list) or not isinstance(layers, dict) or not adapters or not layers:
@@ -38,6 +38,8 @@ def parse_attention(content: Mapping[str, object], where: str) -> Attention:
             raise UserError(
                 f"{where}: layer {layer} has {weights}, not one weight for each of {len(adapters)} adapters"
             )
+        if abs(sum(weights) - 1.0) > 1e-3:
+            raise UserError(f"{where}: the weights of layer {layer} have the sum {sum(weights):g}, not 1: {weights}")
     return Attention(tuple(map(str, adapters)), {str(layer): tuple(weights) for layer, weights in layers.items()})
 
 

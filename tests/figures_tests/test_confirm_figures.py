@@ -110,7 +110,7 @@ def test_attention_is_averaged_and_written_into_its_fields() -> None:
 @pytest.mark.parametrize(
     "content",
     [{}, {"adapters": ["a"], "layers": {}}, {"adapters": ["a"], "layers": {"0": [0.5, 0.5]}},
-     {"adapters": ["a"], "layers": {"0": [float("nan")]}}],
+     {"adapters": ["a"], "layers": {"0": [float("nan")]}}, {"adapters": ["a", "b"], "layers": {"0": [0.4, 0.5]}}],
 )  # fmt: skip
 def test_wrong_attention_names_the_file(content: dict[str, object]) -> None:
     with pytest.raises(UserError, match=r"^attention\.json: "):

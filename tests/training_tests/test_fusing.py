@@ -14,6 +14,8 @@ from torch import Tensor
 from trial_configs import MakeConfig
 
 from harness.adapters.fusion import AdapterFusion
+from harness.checks.record_checks import Place
+from harness.checks.retraining import retrain_trial
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.engines.registry import Engines
@@ -175,3 +177,19 @@ def test_fusions_that_cannot_be_built(make_config: MakeConfig, resources: Resour
         config = trial(make_config, fusion, adapters)
         with pytest.raises(UserError, match=message):
             adapt(copy.deepcopy(resources.domains(config).backbone.model), config)
+
+
+def test_training_again_compares_the_attention(
+    members: dict[str, Any], make_config: MakeConfig, resources: Resources, tmp_path: Path
+) -> None:
+    """A heat map that was changed by what it shows is a drift; one that differs by rounding is none."""
+    folder = train(trial(make_config, FUSION, members), resources, tmp_path / "records")
+    place, record, path = Place("fusion", 0, folder), folder.record(), folder.path / "attention.json"
+    assert record is not None
+    found = retrain_trial(place, record, 0.0)
+    assert not found.drifts and "attention.json: no weight differs by more than 0" in found.report
+    content = json.loads(path.read_text())
+    content["layers"]["1"] = [0.75, 0.25]
+    path.write_text(json.dumps(content))
+    drifts = retrain_trial(place, record, 0.0).drifts
+    assert len(drifts) == 1 and "attention.json" in drifts[0] and "a weight differs by 0.2" in drifts[0]
