@@ -20,7 +20,7 @@ from pretrained_kinds import write_encoder
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harness.adapters import ADAPTERS, STRATEGIES, AbstractAdapterStrategy
+from harness.adapters import ADAPTERS, FUSIONS, STRATEGIES, AbstractAdapterStrategy
 from harness.adapters.packed import reads_padding
 from harness.backbones.encoders import Encoder, SpeechEncoder, TextEncoder
 from harness.backbones.model import ClassifierHead, CtcHead, TaskModel
@@ -54,6 +54,7 @@ OWN = {"_target_": f"{__name__}.OwnStrategy"}
 EVERYWHERE = [
     *((adapter, "residual_add", kind) for adapter in ADAPTERS for kind in KINDS),
     *(("linear", strategy, kind) for strategy in sorted({*STRATEGIES, "own"} - {"residual_add"}) for kind in KINDS),
+    *((fusion, "its own", kind) for fusion in FUSIONS for kind in KINDS),
 ]
 PAIRS = [
     *((adapter, strategy, "text") for adapter in ADAPTERS for strategy in (*STRATEGIES, "own")),
@@ -81,13 +82,19 @@ def base_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 
 
 def config_of(adapter: str, strategy: str, precision: str = "float64", **backbone: Any) -> TrialConfig:
-    merged_by = OWN if strategy == "own" else {"_target_": target_of(class_of(STRATEGIES[strategy]))}
+    if adapter in FUSIONS:
+        linear = settings_of(ADAPTERS["linear"])
+        fusion = {"_target_": target_of(class_of(FUSIONS[adapter])), "over": ["one", "two"]}
+        adapters: dict[str, Any] = {"adapters": {"one": linear, "two": linear}, "fusion": fusion}
+    else:
+        merged_by = OWN if strategy == "own" else {"_target_": target_of(class_of(STRATEGIES[strategy]))}
+        adapters = {"adapter": {**settings_of(ADAPTERS[adapter]), "adapter_strategy": merged_by}}
     return TrialConfig.model_validate(
         {
             "data": {"corpus": "none", "source": ["a"], "target": "b"},
             "backbone": {"recipe": "none", **backbone},
             "train": "adapters",
-            "adapter": {**settings_of(ADAPTERS[adapter]), "adapter_strategy": merged_by},
+            **adapters,
             "loop": {"precision": precision},
             "seed": 0,
         }
@@ -107,9 +114,10 @@ def adapters_of(adapted: Adapted) -> list[Any]:
 
 @torch.no_grad()
 def train_by_hand(adapted: Adapted) -> None:
-    """Give the adapters some weights."""
+    """Give the adapters some weights, those that a fusion merges as well."""
     generator = torch.Generator().manual_seed(2)
-    for adapter in adapters_of(adapted):
+    points = adapted.model.encoder.insertion_points.values()
+    for adapter in [one for point in points if point.is_adapter_available() for one in point.adapter_layer.values()]:
         for weight in adapter.parameters():
             weight.add_(0.3 * torch.randn(weight.shape, generator=generator, dtype=weight.dtype))
 
@@ -189,7 +197,7 @@ def test_padding_and_the_cut_change_nothing(
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
 @pytest.mark.parametrize("kind", ["text", "speech"])
-@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("adapter", [*ADAPTERS, *FUSIONS])
 def test_it_learns_in_every_precision(
     adapter: str, kind: str, precision: str, base_of: Callable[[str], TaskModel]
 ) -> None:
@@ -203,6 +211,7 @@ def test_it_learns_in_every_precision(
         scores = adapted.model.train()(inputs, lengths_B)[0]
     torch.autograd.backward(scores.float().square().sum())
     for module in adapters_of(adapted):
-        for weight in module.parameters():
+        for name, weight in module.named_parameters():
             assert weight.dtype == dtype and weight.grad is not None
-            assert weight.grad.isfinite().all() and weight.grad.any()
+            # The bias of a fusion's keys is the same for all members, so the softmax leaves nothing of it.
+            assert weight.grad.isfinite().all() and (weight.grad.any() or (adapter in FUSIONS and name == "key.bias"))
