@@ -204,7 +204,7 @@ def plan_launch(
     from harness.launch.run_experiment import plan_run
 
     configs: dict[str, list[TrialConfig]] = {}
-    for trial in trials:
+    for trial in (*trials, *experiment.parts):
         configs.setdefault(trial.arm, []).append(trial.config)
     folder = results / experiment.name
     began = bool(RecordStore(results, experiment.name).finished())

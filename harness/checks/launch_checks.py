@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from harness.checks.dependency_checks import with_needed
 from harness.checks.findings import Findings
 from harness.errors import UserError, first_line
 from harness.records.digests import DIGESTS, Digests, file_digests, key_of, read_digests, record_digest
@@ -23,7 +24,7 @@ def check_launched(store: RecordStore, manifest: Manifest | None, findings: Find
     finished = {key_of(folder): folder for kind in FOLDERS for folder in store.finished(kind)}
     if manifest is not None:
         check_plan(manifest, findings)
-        check_unused(manifest, finished, findings)
+        check_unused(store, manifest, finished, findings)
     try:
         digests = read_digests(store)
     except UserError as error:
@@ -94,9 +95,11 @@ def check_plan(manifest: Manifest, findings: Findings) -> None:
         )  # fmt: skip
 
 
-def check_unused(manifest: Manifest, finished: Mapping[str, TrialFolder], findings: Findings) -> None:
-    """Check that a row, or else an earlier launch, uses every record of the table."""
-    known = trial_ids(manifest.arms, *(launch.arms for launch in manifest.launches))
+def check_unused(
+    store: RecordStore, manifest: Manifest, finished: Mapping[str, TrialFolder], findings: Findings
+) -> None:
+    """Check that a row, or else an earlier launch, uses every record of the table, if only for its weights."""
+    known = with_needed(store, trial_ids(manifest.arms, *(launch.arms for launch in manifest.launches)))
     for key, folder in finished.items():
         if key.startswith("records/"):
             findings.check(folder.trial_id in known, "every record belongs to a row or to an earlier launch", key,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from harness.checks.record_checks import Place
+from harness.config.adapters import needs_in
+from harness.config.messages import validated
 from harness.config.rows import RowId, find_rows
 from harness.config.table import rows_named
 from harness.config.trial import TrialConfig, describe_old, version_of
@@ -79,6 +82,8 @@ def split_cell(cell: str, rows: Sequence[RowId]) -> tuple[list[str], int | None]
 def retrain_trial(place: Place, record: Record, tolerance: float) -> Retrained:
     """Train the trial in a folder that is thrown away, and compare every test metric and prediction.
 
+    What it takes weights from is trained there before.
+
     On the packages and the processor of the record the numbers must be the same to the last bit; elsewhere each metric
     must lie within `tolerance` (fractions) of the record's. Here the plain loop trains: where numbers are predicted and
     another engine trained the record, `ROUNDING` is allowed.
@@ -103,6 +108,7 @@ def retrain_trial(place: Place, record: Record, tolerance: float) -> Retrained:
     check_made_with(place, record, domains.corpus.fingerprint, domains.backbone.fingerprint)
     run = TrialRun(config.trial_id, "verify", place.arm, place.seed, "confirm")
     with tempfile.TemporaryDirectory() as scratch:
+        _train_needed(place.folder.path.parent, record.config, Path(scratch))
         folder = TrialFolder(Path(scratch) / config.trial_id)
         summary = run_trial(config, run, folder, resources)
         if summary.state != "complete":
@@ -111,6 +117,28 @@ def retrain_trial(place: Place, record: Record, tolerance: float) -> Retrained:
         compare_predictions(place, folder, found)
         compare_attention(place, folder, found)
     return found
+
+
+def _train_needed(records: Path, config: Mapping[str, Any], scratch: Path) -> None:
+    """Train what a config takes weights from, and before that what this takes weights from.
+
+    Raises:
+        UserError: a record is missing, or its config means nothing to this version.
+    """
+    from harness.training.resources import Resources
+    from harness.training.run_trial import run_trial
+
+    for trial_id in needs_in(config):
+        folder = TrialFolder(scratch / trial_id)
+        if folder.is_finished():
+            continue
+        record = TrialFolder(records / trial_id).record()
+        if record is None:
+            raise UserError(f"{records / trial_id}: the trial takes weights from this one, which has no record here")
+        _train_needed(records, record.config, scratch)
+        needed = validated(TrialConfig, record.config, f"{records / trial_id}: config.json")
+        run = TrialRun(trial_id, "verify", trial_id, needed.seed, "part")
+        run_trial(needed, run, folder, Resources(sealed=True))
 
 
 def check_made_with(place: Place, record: Record, corpus: str, backbone: str) -> None:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from harness.checks.findings import Findings, same_number
 from harness.checks.record_checks import Place, check_digests, check_identity, check_log
+from harness.config.adapters import with_needs
 from harness.config.rows import merge_rules
 from harness.config.sweep import ConstraintSettings, regularisers
 from harness.config.trees import get_dotted
@@ -59,6 +60,17 @@ class SweepFolder:
 
     def folder(self, trial_id: str) -> TrialFolder:
         return TrialFolder(self.path / "search" / trial_id)
+
+    def id_with_seed(self, record: Record, seed: int) -> str:
+        """The id of a record's config with another seed, under the version that made the record.
+
+        What it takes weights from has that seed as well.
+        """
+        version = version_of(record.trial_id, record.config) or CONFIG_VERSION
+        if version > 1 and is_deterministic(record.config):
+            seed = 0
+        config = with_needs(record.config, lambda needed: self.id_with_seed(self.record(needed), seed))
+        return trial_id_of({**config, "seed": seed}, version)
 
     def record(self, trial_id: str) -> Record:
         """A record of the search.
@@ -216,7 +228,7 @@ def run_race_again(sweep: SweepFolder, points: Sequence[SearchPoint]) -> list[Co
     for seed in frozen["race"]["seeds"]:
         extended = []
         for contender in racing:
-            trial_id = id_with_seed(first[contender.number], seed)
+            trial_id = sweep.id_with_seed(first[contender.number], seed)
             summary = sweep.record(trial_id).summary
             if summary.state == "complete":
                 if sweep.judges_by_race:
@@ -242,17 +254,9 @@ def check_rows(
         row = row_id.name
         point = next(point for point in points if point.number == number)
         record = sweep.record(point.trial_ids[0])
-        expected = {seed: id_with_seed(record, seed) for seed in sweep.frozen["confirm"]["seeds"]}
+        expected = {seed: sweep.id_with_seed(record, seed) for seed in sweep.frozen["confirm"]["seeds"]}
         findings.check(manifest.arms.get(row) == expected, "confirmed rows are the winners", f"experiment.json, {row}",
                        f"it names {manifest.arms.get(row)}, the frozen winner gives {expected}")  # fmt: skip
-
-
-def id_with_seed(record: Record, seed: int) -> str:
-    """The id of a record's config with another seed, under the version that made the record."""
-    version = version_of(record.trial_id, record.config) or CONFIG_VERSION
-    if version > 1 and is_deterministic(record.config):
-        seed = 0
-    return trial_id_of({**record.config, "seed": seed}, version)
 
 
 def _plain(content: Any) -> Any:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.checks.dependency_checks import check_dependencies
 from harness.checks.findings import Findings, same_number
 from harness.checks.launch_checks import check_launched, check_notes, check_seeds
 from harness.checks.record_checks import Place, check_record
@@ -59,6 +60,7 @@ def verify(results: Path, name: str) -> Verification:
     if not records and not findings.drifts:
         raise UserError(f"{store.path}: no trial of {name} is finished, so there is nothing to verify")
     check_bases(records, findings)
+    check_dependencies(store, records, shelf, findings)
     digests = check_launched(store, manifest, findings)
     check_seeds(manifest, {record.trial_id: record for _, record in records}, findings)
     for place, record in records:

@@ -58,9 +58,13 @@ def run(
     choice = EngineChoice(engine, pack, jobs)
     launcher_type(launcher, jobs)  # refuses an unknown launcher before the engines are measured
     plan = plan_launch(loaded, trials, results, choice, retry_failed=retry_failed)
-    distinct = len(plan.reused) + len(plan.pending)
+    num_parts = sum(task.run.is_sealed for task in plan.pending)
+    distinct = len(plan.reused) + len(plan.pending) - num_parts
     same = "" if distinct == len(trials) else f" ({distinct} distinct)"
-    print(f"{loaded.name}: {len(trials)} trials{same}, {len(plan.reused)} finished, {len(plan.pending)} to train")
+    first = f", {num_parts} of them first, for their weights" if num_parts else ""
+    print(
+        f"{loaded.name}: {len(trials)} trials{same}, {len(plan.reused)} finished, {len(plan.pending)} to train{first}"
+    )
     if plan.outdated:
         print(plan.outdated)
     tell_data(preflight(plan).lines(quiet))

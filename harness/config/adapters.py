@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,6 +64,25 @@ class AdapterSource(Settings):
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
         return {key: value for key, value in content.items() if value}
+
+
+class StartSettings(Settings):
+    """The trial whose weights a trial starts with, all of them: adapters, head, and what else it trained."""
+
+    arm: str | None = None
+    """In an experiment: the arm or part whose trial of the same seed it is. It is trained first."""
+    trial: str | None = None
+    """The id of that trial; an experiment puts it in the place of `arm`."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> StartSettings:
+        if (self.arm is None) == (self.trial is None):
+            raise ValueError("give arm or trial: exactly one of the two")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_null(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without(handler(self), {"arm": None, "trial": None})
 
 
 class AdapterMember(Settings):
@@ -181,6 +200,18 @@ def check_adapters(train: str, adapter: Mapping[str, Any] | None, adapters: Mapp
             raise ValueError(f"adapters.{name}.from.arm: arms belong to an experiment, so it stands only in its file")
 
 
+def check_start(train: str, start: StartSettings | None) -> None:
+    """Refuse a start that an experiment has not resolved, or of a trial that trains nothing.
+
+    Raises:
+        ValueError: one line.
+    """
+    if start is not None and start.arm is not None:
+        raise ValueError("start.arm: arms belong to an experiment, so it stands only in its file")
+    if start is not None and train == "none":
+        raise ValueError("start: train: none trains nothing, so the numbers would be those of the trial it starts from")
+
+
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of a resolved config decides a trial's id: the order of its adapters does, the path of a file does not."""
     adapters = config.get("adapters")
@@ -193,6 +224,37 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
             member = {**member, "from": {key: item for key, item in source.items() if key not in ("file", "allow")}}
         kept.append([name, member])
     return {**config, "adapters": kept}
+
+
+def needs_in(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The trials that a config takes weights from, of a record's config."""
+    found: list[str] = []
+
+    def note(trial_id: str) -> str:
+        found.append(trial_id)
+        return trial_id
+
+    with_needs(config, note)
+    return tuple(dict.fromkeys(found))
+
+
+def with_needs(config: Mapping[str, Any], renamed: Callable[[str], str]) -> dict[str, Any]:
+    """A record's config that takes weights from other trials instead: `renamed` gives the id in place of one."""
+
+    def other(holder: Any) -> Any:
+        if isinstance(holder, Mapping) and isinstance(holder.get("trial"), str):
+            return {**holder, "trial": renamed(holder["trial"])}
+        return holder
+
+    changed = dict(config)
+    if "start" in config:
+        changed["start"] = other(config["start"])
+    if isinstance(adapters := config.get("adapters"), Mapping):
+        changed["adapters"] = {
+            name: {**one, "from": other(one["from"])} if isinstance(one, Mapping) and "from" in one else one
+            for name, one in adapters.items()
+        }
+    return changed
 
 
 def with_digests(settings: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from harness.config.adapters import with_digests
 from harness.config.base import Settings, content_hash
+from harness.config.depends import STAGES, ArmTrials
+from harness.config.depends import PlannedTrial as PlannedTrial
+from harness.config.depends import resolve_trial as resolve_trial
 from harness.config.design import Design, design_arms, expand_design
 from harness.config.kinds import refuse_other_kind
 from harness.config.messages import SECRET, shortened, validated
@@ -25,20 +27,12 @@ from harness.errors import UserError, hide_passwords, must_be_in
 
 
 @dataclass(frozen=True)
-class PlannedTrial:
-    """One trial of an experiment: an arm at a seed."""
-
-    arm: str
-    seed: int
-    config: TrialConfig
-
-
-@dataclass(frozen=True)
 class Experiment:
     """A validated experiment: its settings and every trial, arms in file order, seeds inside.
 
     `notes` go under its table (for example, how a sweep tuned the arms). Where the arms are winners of a sweep, `rows`
-    says which arm each comes from, and which rules chose it.
+    says which arm each comes from, and which rules chose it. `parts` are trials that are no rows and give weights to
+    others, each after those that it takes weights from.
     """
 
     config: ExperimentConfig
@@ -46,6 +40,7 @@ class Experiment:
     path: Path
     notes: tuple[Note, ...] = ()
     rows: tuple[RowId, ...] = ()
+    parts: tuple[PlannedTrial, ...] = ()
 
     @property
     def name(self) -> str:
@@ -113,8 +108,10 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
         if not isinstance(arms, dict):
             raise UserError(f"override {key}: the experiment has no arms to apply it to")
         set_dotted(changed, f"base.{key}", value, f"override {key}")
-        for arm_settings in arms.values():
+        parts = changed.get("parts")
+        for arm_settings in (*arms.values(), *(parts.values() if isinstance(parts, dict) else ())):
             _override_arm(arm_settings, key, value)
+            override_stages(arm_settings, key, value)
     _check_touched(changed, pairs)
     renamed = any(item.partition("=")[0] == "name" for item in overrides)
     if not renamed and isinstance(changed.get("name"), str) and changed != unchanged:
@@ -198,13 +195,11 @@ def _override_arm(settings: Any, key: str, value: Any) -> None:
         node[last] = value
 
 
-def resolve_trial(settings: Mapping[str, Any], where: str) -> TrialConfig:
-    """Validate one trial.
-
-    Raises:
-        UserError: a key, type or value is wrong, or a file with weights is not there; one line.
-    """
-    return validated(TrialConfig, with_digests(settings, where), where)
+def override_stages(settings: Any, key: str, value: Any) -> None:
+    """Let an override win over the stages of an arm that set the same key, as over the arm itself."""
+    stages = settings.get(STAGES) if isinstance(settings, dict) else None
+    for stage in stages if isinstance(stages, list) else ():
+        _override_arm(stage, key, value)
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -227,19 +222,52 @@ def make_experiment(content: dict[str, Any], path: Path, overrides: Sequence[str
     content = place_paths(apply_overrides(place_paths(content, path.parent), overrides), path.parent)
     config = validated(ExperimentConfig, content, str(path))
     check_table(config.table, [RowId(arm) for arm in config.arms], f"{path}: table")
-    trials = []
-    for arm, settings in config.arms.items():
-        merged = merge(config.base, settings)
-        for key in ("seed", "seeds"):
-            if key in merged:
-                raise UserError(f"{path}: arms.{arm}.{key}: all arms share the experiment's seeds, so set them there")
-        for seed in config.seeds:
-            trial = resolve_trial({**merged, "seed": seed}, f"{path}: arms.{arm}")
-            trials.append(PlannedTrial(arm, seed, trial))
+    made = ArmTrials(merged_arms(config, path), str(path), config.parts)
+    trials = [PlannedTrial(arm, seed, made.trial(arm, seed)) for arm in config.arms for seed in config.seeds]
+    if unused := config.parts.keys() - made.asked:
+        raise UserError(
+            f"{path}: parts.{sorted(unused)[0]}: no arm takes weights from it, so it would never be trained"
+        )
     if config.design is not None:
         _check_design(config.design, trials, path)
     notes = changes_note(overrides, ("table",)) if content != expand_design(given, "experiment") else ()
-    return Experiment(config, tuple(trials), path, notes)
+    return Experiment(config, tuple(trials), path, (*notes, *cost_notes(trials)), parts=parts_of(made, trials))
+
+
+def merged_arms(config: ExperimentConfig, path: Path) -> dict[str, dict[str, Any]]:
+    """Arm or part -> its settings above those of the base.
+
+    Raises:
+        UserError: a name is that of an arm and of a part, or one has seeds of its own.
+    """
+    merged = {}
+    for kind, arms in (("arms", config.arms), ("parts", config.parts)):
+        for arm, settings in arms.items():
+            if arm in merged:
+                raise UserError(f"{path}: parts.{arm}: there is an arm of that name; an arm may give weights as it is")
+            merged[arm] = merge(config.base, settings)
+            for key in ("seed", "seeds"):
+                if key in merged[arm]:
+                    raise UserError(
+                        f"{path}: {kind}.{arm}.{key}: all arms share the experiment's seeds, so set them there"
+                    )
+    return merged
+
+
+def parts_of(made: ArmTrials, trials: Sequence[PlannedTrial]) -> tuple[PlannedTrial, ...]:
+    """The trials that are no rows and that some trials depend on, each after those that it depends on itself."""
+    rows = {trial.config.trial_id for trial in trials}
+    needed = {part.config.trial_id for trial in trials for part in made.needs_of(trial.config)}
+    return tuple(part for trial_id, part in made.parts.items() if trial_id in needed - rows)
+
+
+def cost_notes(trials: Sequence[PlannedTrial]) -> tuple[Note, ...]:
+    """What the table must say of rows whose training is not all that they cost."""
+    arms = list(dict.fromkeys(trial.arm for trial in trials if trial.config.needs))
+    if not arms:
+        return ()
+    text = "time, memory and trained weights are those of the last training alone: others gave it weights before"
+    return (Note("method", f"{', '.join(arms)}: {text}"),)
 
 
 def _check_design(design: Design, trials: Sequence[PlannedTrial], path: Path) -> None:

@@ -46,6 +46,8 @@ def place_paths(tree: Any, folder: Path, at: str = "") -> Any:
     """Copy a tree of settings so that each path in it knows its folder; what has one already keeps it."""
     if isinstance(tree, dict):
         return {key: place_paths(value, folder, f"{at}.{key}") for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [place_paths(item, folder, at) for item in tree]
     return PlacedText(tree, folder) if type(tree) is str and at.endswith(KEYS) else tree
 
 

@@ -13,6 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from harness.config.base import Settings
+from harness.config.depends import STAGES
 from harness.config.sweep import SweepConfig
 from harness.config.table import TableSpec
 from harness.config.trial import ExperimentConfig, TrialConfig
@@ -44,12 +45,20 @@ def experiment_schema() -> dict[str, Any]:
         "properties": trial["properties"],
     }
     partial["properties"].pop("seed")  # seeds belong to the experiment
+    partial["properties"][STAGES] = {
+        "type": "array",
+        "items": {"$ref": "#/$defs/PartialTrial"},
+        "default": [],
+        "description": "Trainings one after another, each with the settings in which it differs from the arm. Each "
+        "starts with the weights of the one before it; the row is that of the last one.",
+    }
     for name in ("DataSettings", "BackboneSettings"):
         schema["$defs"][name].pop("required", None)  # an arm gives only what differs
     schema["$defs"]["PartialTrial"] = partial
     of_base = {"$ref": "#/$defs/PartialTrial", "description": schema["properties"]["base"]["description"]}
     schema["properties"]["base"] = of_base
-    schema["properties"]["arms"]["additionalProperties"] = {"$ref": "#/$defs/PartialTrial"}
+    for name in ("arms", "parts"):
+        schema["properties"][name]["additionalProperties"] = {"$ref": "#/$defs/PartialTrial"}
     return schema
 
 

@@ -21,7 +21,16 @@ from pydantic import (
     model_validator,
 )
 
-from harness.config.adapters import Adapters, Member, check_adapters, deciding, members_of
+from harness.config.adapters import (
+    Adapters,
+    Member,
+    StartSettings,
+    check_adapters,
+    check_start,
+    deciding,
+    members_of,
+    needs_in,
+)
 from harness.config.base import (
     Name,
     NonNegativeInt,
@@ -182,6 +191,9 @@ class TrialConfig(Settings):
     """What merges the adapters that it names in `over`: its class (`_target_`) and the class's arguments. These
     adapters are then `trainable: false` and `in_chain: false`, unless they say otherwise. The trial's id and record
     have it as the last one of `adapters`, called `fusion`."""
+    start: StartSettings | None = None
+    """The trial whose weights it starts with; without it, with the pretrained ones. A later stage has the one before
+    it."""
     optim: OptimSettings = OptimSettings()
     """The optimizer and its schedule."""
     loop: LoopSettings = LoopSettings()
@@ -203,6 +215,7 @@ class TrialConfig(Settings):
     @model_validator(mode="after")
     def _adapter_is_used(self) -> TrialConfig:
         check_adapters(self.train, self.adapter, self.adapters)
+        check_start(self.train, self.start)
         return self
 
     @model_validator(mode="after")
@@ -234,6 +247,11 @@ class TrialConfig(Settings):
         return members_of(self.adapter, self.adapters)
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """The ids of the trials that it takes weights from."""
+        return needs_in(self.model_dump(mode="json", by_alias=True, include={"start", "adapters"}))
+
+    @property
     def is_deterministic(self) -> bool:
         """Whether every seed gives the same numbers, so that all of an experiment's seeds name one trial."""
         return is_deterministic({"train": self.train})
@@ -244,7 +262,7 @@ class TrialConfig(Settings):
         return trial_id_of(self.model_dump(mode="json", by_alias=True))
 
 
-LATER_FIELDS = {"adapters": None, "fusion": None}  # with their defaults
+LATER_FIELDS = {"adapters": None, "fusion": None, "start": None}  # with their defaults
 
 
 def is_deterministic(config: Mapping[str, Any]) -> bool:
@@ -284,7 +302,10 @@ class ExperimentConfig(Settings):
     base: dict[str, Any] = Field(default_factory=dict)
     """The settings that all arms share."""
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """The rows of the table: the name of each arm, and the settings in which it differs from `base`."""
+    """The rows of the table: the name of each arm, and the settings in which it differs from `base`. `stages` are
+    trained one after another, each with settings of its own above the arm's; the row is the last one's."""
+    parts: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Arms that give their weights to others (`from: {arm: NAME}`) and are no rows. Their test data are never read."""
     design: Design | None = None
     """Writes arms for you: a factorial, or components left out or added one at a time."""
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)

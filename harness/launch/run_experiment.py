@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from harness.errors import UserError
 from harness.launch.events import Done, Failed, TrialEvent
 from harness.launch.launcher import launch
 from harness.launch.launchers import launcher_type
-from harness.launch.task import TrialTask
+from harness.launch.task import TrialTask, row_phase
 from harness.records.declared import declare_claims
 from harness.records.digests import begin_digests, take_digests, write_manifest
 from harness.records.launches import declare_launch
@@ -77,24 +77,53 @@ def plan_run(
     store = RecordStore(results, experiment.name)
     pending: dict[str, TrialTask] = {}
     reused: dict[str, Summary] = {}
-    for trial in trials:
-        trial_id = trial.config.trial_id
-        if trial_id in pending or trial_id in reused:
-            continue  # where nothing is trained, all seeds are one trial
-        folder = store.trial(trial_id)
-        run = TrialRun(
-            trial_id, experiment.name, trial.arm, trial.seed, "baseline" if trial.config.train == "none" else "confirm"
-        )
-        execution = (executions or {}).get(trial.arm, PLAIN)
-        task = TrialTask(trial.config, run, folder.path, retry_failed, execution)
-        summary = folder.summary()
-        if summary is None or task.must_train(summary):
-            pending[trial_id] = task
-        else:
-            reused[trial_id] = summary
+    for task in tasks_of(experiment, trials, store, retry_failed, executions or {}):
+        summary = store.trial(task.config.trial_id).summary()
+        if summary is None or task.must_train(summary) or task.lacks_weights(summary):
+            pending[task.config.trial_id] = task
+        elif not task.run.is_sealed:
+            reused[task.config.trial_id] = summary
     if pending:
         store.check_place()
     return RunPlan(experiment, store, tuple(pending.values()), reused, _describe_outdated(store, trials))
+
+
+def tasks_of(
+    experiment: Experiment,
+    trials: Sequence[PlannedTrial],
+    store: RecordStore,
+    retry_failed: bool,
+    executions: Mapping[str, Execution],
+) -> Iterator[TrialTask]:
+    """The trainings of some trials and of all that they depend on, each once, and each after what it takes from.
+
+    A dependency whose weights are not wanted, because all that take from it are finished, is left out.
+    """
+    rows = {trial.config.trial_id: trial for trial in reversed(trials)}  # the first arm of several that are one trial
+    others = {part.config.trial_id: part for part in (*experiment.trials, *experiment.parts)}
+    is_row = {trial.config.trial_id for trial in experiment.trials}
+    made: dict[str, TrialTask] = {}
+
+    def make(trial: PlannedTrial, gives: bool) -> TrialTask:
+        trial_id = trial.config.trial_id
+        needs: dict[Path, TrialTask] = {}
+        for other in trial.config.needs:
+            if other in others:  # else it is named by its id in the file, and has to be there
+                need = make(others[other], True)
+                needs |= {one.folder: one for one in (*need.needs, need)}
+        phase = row_phase(trial.config) if trial_id in is_row else "part"
+        run = TrialRun(trial_id, experiment.name, trial.arm, trial.seed, phase)
+        execution = executions.get(trial.arm, PLAIN)
+        folder = store.trial(trial_id).path
+        return TrialTask(trial.config, run, folder, retry_failed, execution, tuple(needs.values()), gives)
+
+    for trial_id in dict.fromkeys(trial.config.trial_id for trial in trials):  # several arms or seeds may be one trial
+        task = make(rows[trial_id], False)
+        summary = store.trial(trial_id).summary()
+        for one in (*(task.needs if task.must_train(summary) else ()), task):
+            known = made.get(one.config.trial_id)
+            made[one.config.trial_id] = one if known is None or one.gives else known
+    yield from made.values()
 
 
 def _describe_outdated(store: RecordStore, trials: Sequence[PlannedTrial]) -> str | None:
@@ -239,7 +268,6 @@ def run_experiment(
 def _note_failure(report: RunReport, plan: RunPlan, summary: Summary) -> None:
     if summary.state == "complete":
         return
-    titles = [
-        f"{trial.arm}/seed{trial.seed}" for trial in plan.experiment.trials if trial.config.trial_id == summary.trial_id
-    ]
+    trials = (*plan.experiment.trials, *plan.experiment.parts)
+    titles = [f"{trial.arm}/seed{trial.seed}" for trial in trials if trial.config.trial_id == summary.trial_id]
     report.failures.append(f"{', '.join(titles)}: {summary.state.value}: {summary.reason}: {summary.message}")

@@ -10,18 +10,35 @@ from harness.config.trial import TrialConfig
 from harness.records.schema import Summary
 from harness.records.trial_run import TrialRun
 
-RETRIED_REASONS = ("oom", "killed", "error", "disk", "checkpoint")  # the others would fail again in the same way
+RETRIED_REASONS = (
+    "oom",
+    "killed",
+    "error",
+    "disk",
+    "checkpoint",
+    "dependency",
+)  # the others would fail again in the same way
+
+ADAPTERS, WEIGHTS = "adapter.safetensors", "weights.safetensors"  # of a record, where adapters or others were trained
 
 
 @dataclass(frozen=True)
 class TrialTask:
-    """A trial to train, and where its record goes: `RESULTS/EXPERIMENT/records/TRIAL_ID`, or `search/TRIAL_ID`."""
+    """A trial to train, and where its record goes: `RESULTS/EXPERIMENT/records/TRIAL_ID`, or `search/TRIAL_ID`.
+
+    Attributes:
+        needs: the trials that it takes weights from, directly or not, each after those that it needs itself. Whoever
+            trains it trains these first, unless they are finished.
+        gives: whether others take weights from it.
+    """
 
     config: TrialConfig
     run: TrialRun
     folder: Path
     retry_failed: bool = False
     execution: Execution = PLAIN
+    needs: tuple[TrialTask, ...] = ()
+    gives: bool = False
 
     @property
     def title(self) -> str:
@@ -31,4 +48,20 @@ class TrialTask:
         """Whether the trial has to be trained, given the summary that its record has (or none)."""
         if summary is None:
             return True
+        if summary.state == "complete":  # one that was no row when it was trained has no test numbers
+            return not self.run.is_sealed and not summary.by_domain
         return summary.state == "failed" and (self.retry_failed or summary.reason in RETRIED_REASONS)
+
+    def lacks_weights(self, summary: Summary | None) -> bool:
+        """Whether others take weights from the trial, and its record has none: weights are not published."""
+        return self.gives and summary is not None and summary.state == "complete" and bool(self._lost())
+
+    def _lost(self) -> list[str]:
+        head = self.config.train != "adapters" or self.config.start is not None
+        files = [ADAPTERS] if self.config.members else []
+        return [name for name in (*files, *([WEIGHTS] if head else [])) if not (self.folder / name).is_file()]
+
+
+def row_phase(config: TrialConfig) -> str:
+    """What a trial of a table is for."""
+    return "baseline" if config.train == "none" else "confirm"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import TrialError, UserError
@@ -16,6 +21,8 @@ if TYPE_CHECKING:  # torch is loaded in the worker, not by who starts it
     from harness.engines.packed.driver import PackDriver
     from harness.training.engine import Fitting
     from harness.training.loop import FitState
+
+AGAIN = ".again"  # beside records/ and search/: trainings of which only the weights are wanted
 
 
 class Worker:
@@ -34,41 +41,95 @@ class Worker:
     ) -> Generator[Fitting, FitState, Done | Failed | Busy]:
         """Train a trial, or find it finished or held by another process; a generator, as `Trial.steps`.
 
+        What it takes weights from is trained first, here, where nobody has done so; where somebody else is at it, the
+        trial is busy like one that is trained elsewhere itself.
+
         Args:
-            tell: called with each `Epoch`; True prunes the trial.
+            tell: called with each `Epoch`; True prunes the trial. A `Note` tells of what is trained first.
         """
         folder = TrialFolder(task.folder)
         try:
             summary = folder.summary()
-            if summary is not None and not task.must_train(summary):  # a published trial gets no folder to lock
-                return Done(task, summary)
+            if summary is not None and not (task.must_train(summary) or task.lacks_weights(summary)):
+                return Done(task, summary)  # a published trial gets no folder to lock
+            for need in task.needs:
+                ended = yield from self._need(task, need, tell)
+                if ended is not None:
+                    return ended
             with folder.lock(wait=False) as held:
                 if not held:
                     return Busy(task)
                 summary = folder.summary()
                 if summary is None or task.must_train(summary):
                     summary = yield from self._train(task, folder, tell)
+                elif task.lacks_weights(summary):
+                    yield from self._train_weights(task, folder)
                 return Done(task, summary)
         except UserError as error:
             return Failed(task, str(error), user_error=True)
         except (TrialError, OSError) as error:
             return Failed(task, str(error))
 
+    def _need(
+        self, task: TrialTask, need: TrialTask, tell: Callable[[TrialEvent], bool | None]
+    ) -> Generator[Fitting, FitState, Failed | Busy | None]:
+        """See to a trial that another one takes weights from; what becomes of that one, where it cannot go on yet.
+
+        Where the training of the first failed, the other finds its record, and fails of it with a record of its own.
+        """
+        summary = TrialFolder(need.folder).summary()
+        if summary is not None and not (need.must_train(summary) or need.lacks_weights(summary)):
+            return None
+        tell(Note(task, f"{task.title} takes weights from {need.title}, which is trained first"))
+        ended = yield from self.steps(need, lambda event: None)  # its epochs are not those of the other
+        if isinstance(ended, Failed):
+            return Failed(task, f"it takes weights from {need.title}: {ended.message}", ended.user_error)
+        return Busy(task) if isinstance(ended, Busy) else None
+
+    def _train_weights(self, task: TrialTask, folder: TrialFolder) -> Generator[Fitting, FitState, None]:
+        """Train a trial once more for the weights that its record has lost; the record stays as it is.
+
+        Raises:
+            TrialError: the training gives other weights than the record's (reason `dependency`).
+        """
+        record, again = folder.record(), TrialFolder(task.folder.parents[1] / AGAIN / task.folder.name)
+        assert record is not None
+        known = {} if record.provenance is None else record.provenance.files
+        yield from self._train(replace(task, folder=again.path), again, lambda event: None, task.folder.parent)
+        found = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in again.path.glob("*.safetensors")}
+        if not found or any(known.get(path.name) != digest for path, digest in found.items()):
+            raise TrialError(
+                "dependency",
+                f"{task.title}: its weights are not in {folder.path}, and training it again gives others than its "
+                f"record tells of (another machine or version?); delete the record {folder.place} to begin anew",
+            )
+        folder.path.mkdir(parents=True, exist_ok=True)
+        for path in (*found, again.path / "adapter.json"):
+            if path.exists():
+                os.replace(path, folder.path / path.name)
+        shutil.rmtree(again.path)
+
     def _train(
-        self, task: TrialTask, folder: TrialFolder, tell: Callable[[TrialEvent], bool | None]
+        self,
+        task: TrialTask,
+        folder: TrialFolder,
+        tell: Callable[[TrialEvent], bool | None],
+        records: Path | None = None,
     ) -> Generator[Fitting, FitState, Summary]:
         from harness.training.run_trial import trial_steps
 
         folder.clear()
-        note_start(task.folder, task.run)
+        if records is None:
+            note_start(task.folder, task.run)
         return (
             yield from trial_steps(
                 task.config,
                 task.run,
                 folder,
-                self.resources[task.run.phase == "search"],
+                self.resources[task.run.is_sealed],
                 lambda entry: tell(Epoch(task, entry)),
                 self.engines.of(task.execution),
+                records,
             )
         )
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from harness.records.search import Value
 
+SEALED_PHASES = ("search", "part")
+
 
 @dataclass(frozen=True)
 class TrialRun:
@@ -13,7 +15,7 @@ class TrialRun:
 
     Attributes:
         experiment: the experiment's or the sweep's name.
-        phase: what the trial is for (search, confirm, baseline).
+        phase: what the trial is for (search, confirm, baseline; part: it gives weights to others and is no row).
         number: the trial's number in a search; None outside of one.
         params: the values that a search chose, by dotted key.
     """
@@ -25,6 +27,11 @@ class TrialRun:
     phase: str
     number: int | None = None
     params: dict[str, Value] = field(default_factory=dict)
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether it reads no test data."""
+        return self.phase in SEALED_PHASES
 
     @property
     def title(self) -> str:

@@ -302,7 +302,21 @@ def search_task(
     """One training of trial `number` of a search, for a launcher; the race uses the same records."""
     params = dict(values)
     run = TrialRun(config.trial_id, sweep.name, arm.name, config.seed, "search", number=number, params=params)
-    return TrialTask(config, run, search_folder(results, sweep.name, run.trial_id), execution=execution)
+    folder = search_folder(results, sweep.name, run.trial_id)
+    return TrialTask(config, run, folder, execution=execution, needs=part_tasks(sweep, config, results))
+
+
+def part_tasks(sweep: Sweep, config: TrialConfig, results: Path) -> tuple[TrialTask, ...]:
+    """What a trial of a search takes weights from; the worker that trains it trains these before, unless it finds them.
+
+    Their records lie among those of the search, since no winner depends on a seed of the search.
+    """
+    made: list[TrialTask] = []
+    for part in sweep.needs_of(config):
+        run = TrialRun(part.config.trial_id, sweep.name, part.arm, part.seed, "part")
+        folder = search_folder(results, sweep.name, run.trial_id)
+        made.append(TrialTask(part.config, run, folder, needs=tuple(made), gives=True))
+    return tuple(made)
 
 
 def search_folder(results: Path, sweep: str, trial_id: str) -> Path:

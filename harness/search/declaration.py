@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.base import content_hash
-from harness.config.experiment import Experiment, PlannedTrial, resolve_trial
+from harness.config.depends import ArmTrials, PlannedTrial
+from harness.config.experiment import Experiment, cost_notes, parts_of
 from harness.config.notes import Note
 from harness.config.places import place_paths
 from harness.config.rows import RowId
@@ -36,13 +37,18 @@ class Arm:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A validated sweep; `notes` go under its table, before those of how the arms were tuned."""
+    """A validated sweep; `notes` go under its table, before those of how the arms were tuned.
+
+    `made` makes the trials of its arms, and those that these take weights from: an arm that others name gives them what
+    its own settings train, not what a search finds.
+    """
 
     config: SweepConfig
     experiment: Experiment
     arms: tuple[Arm, ...]
     objectives: tuple[Objective, ...]
     path: Path
+    made: ArmTrials
     notes: tuple[Note, ...] = ()
 
     @property
@@ -60,16 +66,17 @@ class Sweep:
         return tuple(arm for arm in self.arms if arm.space)
 
     def trial(self, arm: Arm, values: Mapping[str, Value], seed: int) -> TrialConfig:
-        """The trial of an arm with some searched values.
+        """The trial of an arm with some searched values; in an arm with stages they are those of the last one.
 
         Raises:
             UserError: the values do not fit the arm.
         """
-        settings = unshared(dict(arm.settings))
-        for key, value in values.items():
-            placed = place_paths(value, self.path.parent, f".{key}")
-            set_dotted(settings, key, placed, f"{self.path}: space.{key}, arm {arm.name}")
-        return resolve_trial({**settings, "seed": seed}, f"{self.path}: arm {arm.name}")
+        placed = {key: place_paths(value, self.path.parent, f".{key}") for key, value in values.items()}
+        return self.made.trial(arm.name, seed, arm.settings, placed, f"{self.path}: arm {arm.name}")
+
+    def needs_of(self, config: TrialConfig) -> tuple[PlannedTrial, ...]:
+        """The trials that one takes weights from, each after those that it takes weights from itself."""
+        return self.made.needs_of(config)
 
     @property
     def fingerprint(self) -> str:
@@ -86,10 +93,12 @@ class Sweep:
         config = self.config.model_dump(
             mode="json", include={"objectives", "constraints", "sampler", "pruner", "search"}
         )
-        arms = {
-            arm.name: [dict(arm.settings), {k: p.model_dump(mode="json") for k, p in arm.space.items()}]
-            for arm in self.searched
-        }
+        arms: dict[str, Any] = {}
+        for arm in self.searched:
+            arms[arm.name] = [dict(arm.settings), {k: p.model_dump(mode="json") for k, p in arm.space.items()}]
+            trial = self.trial(arm, {}, self.config.search.seeds[0])
+            if trial.needs or any(member.source is not None for member in trial.members):
+                arms[arm.name].append(trial.trial_id)  # it follows from other arms and files as well
         return [config, arms]
 
     def check_begun(self, fingerprint: str) -> None:
@@ -127,4 +136,5 @@ def plan_confirm(sweep: Sweep, rows: Mapping[RowId, tuple[Arm, Mapping[str, Valu
         seeds=sweep.config.confirm.seeds,
         table=sweep.config.table,
     )
-    return Experiment(config, tuple(trials), sweep.path, rows=tuple(rows))
+    parts = parts_of(sweep.made, trials)
+    return Experiment(config, tuple(trials), sweep.path, cost_notes(trials), tuple(rows), parts)

@@ -65,7 +65,9 @@ def check_sweep_fits(sweep: Sweep, corpora: LoadedCorpora) -> None:
 
 
 def _all_ends(sweep: Sweep) -> list[tuple[str, TrialConfig]]:
-    return [(arm.name, config) for arm in sweep.arms for config in ends(sweep, arm)]
+    own = [(arm.name, config) for arm in sweep.arms for config in ends(sweep, arm)]
+    parts = [(part.arm, part.config) for _, config in own for part in sweep.needs_of(config)]
+    return [*own, *parts]
 
 
 def ends(sweep: Sweep, arm: Arm) -> Iterator[TrialConfig]:

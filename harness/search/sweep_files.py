@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from harness.backbones.recipe import load_recipe
-from harness.config.adapters import ADAPTER_KEYS, with_digests
+from harness.config.adapters import ADAPTER_KEYS
 from harness.config.base import content_hash
+from harness.config.depends import ArmTrials
 from harness.config.experiment import (
     Experiment,
     changes_note,
     check_known,
     load_experiment,
+    merged_arms,
+    override_stages,
     parse_overrides,
-    resolve_trial,
 )
 from harness.config.kinds import refuse_other_kind
 from harness.config.messages import validated
@@ -67,7 +69,8 @@ def make_sweep(content: dict[str, Any], path: Path, overrides: Sequence[str] = (
     changed += [text for text in overrides if content != given and text.partition("=")[0] not in told]
     # A storage may hold a password; how large the budget was is said by another note.
     notes = changes_note(changed, ("table", *KEEPS_NAME))
-    sweep = Sweep(config, experiment, arms, _objectives(config, _task(arms, path), path), path, notes)
+    made = _made(config, experiment, path)
+    sweep = Sweep(config, experiment, arms, _objectives(config, _task(arms, made, path), path), path, made, notes)
     check_sweep(sweep)
     return sweep
 
@@ -150,12 +153,8 @@ def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm,
             raise UserError(f"{path}: settings.{key}: seeds belong to search.seeds, race.seeds and confirm.seeds")
     arms = []
     for name in names:
-        settings = with_digests(merge(experiment.config.base, known[name]), f"{path}: arm {name}")
-        for key, value in config.settings.items():
-            settings = unshared(settings)
-            if (first := key.split(".")[0]) in ADAPTER_KEYS and settings.get(first) is None:
-                continue  # an arm without an adapter keeps none
-            _set_merged(settings, key, value, f"{path}: settings.{key}")
+        settings = merge(experiment.config.base, known[name])
+        settings = _with_settings(settings, config.settings, path)
         searched = {
             key: parameter
             for key, parameter in config.space.items()
@@ -171,6 +170,24 @@ def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm,
         raise UserError(f"{path}: space: no arm searches anything")
     _check_rows(config, arms, path)
     return tuple(arms)
+
+
+def _with_settings(settings: dict[str, Any], above: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """An arm's settings with those of the sweep above them, in its stages as well."""
+    for key, value in above.items():
+        settings = unshared(settings)
+        if (first := key.split(".")[0]) in ADAPTER_KEYS and settings.get(first) is None:
+            continue  # an arm without an adapter keeps none
+        _set_merged(settings, key, value, f"{path}: settings.{key}")
+        override_stages(settings, key, value)
+    return settings
+
+
+def _made(config: SweepConfig, experiment: Experiment, path: Path) -> ArmTrials:
+    """What makes the trials of a sweep: its arms may take weights from any arm and part of the experiment."""
+    merged = merged_arms(experiment.config, experiment.path)
+    settings = {name: _with_settings(found, config.settings, path) for name, found in merged.items()}
+    return ArmTrials(settings, str(experiment.path), experiment.config.parts)
 
 
 def _check_rows(config: SweepConfig, arms: Sequence[Arm], path: Path) -> None:
@@ -189,8 +206,8 @@ def _set_merged(settings: dict[str, Any], key: str, value: Any, where: str) -> N
     set_dotted(settings, key, merge(below, value) if both else value, where)
 
 
-def _task(arms: Sequence[Arm], path: Path) -> type[WholeTask]:
-    trial = resolve_trial({**arms[0].settings, "seed": 0}, f"{path}: settings, arm {arms[0].name}")
+def _task(arms: Sequence[Arm], made: ArmTrials, path: Path) -> type[WholeTask]:
+    trial = made.trial(arms[0].name, 0, arms[0].settings, where=f"{path}: settings, arm {arms[0].name}")
     return task_of_recipe(load_recipe(trial.backbone.recipe))
 
 

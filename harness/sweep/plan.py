@@ -22,8 +22,7 @@ from harness.data.describe import ToldOfData
 from harness.data.loaded import LoadedCorpora
 from harness.engines.prices import Price, PriceMeter, Prices, RecordedPrices, disk_mb
 from harness.errors import UserError
-from harness.launch.run_experiment import check_run_fits, plan_run, preflight
-from harness.launch.task import RETRIED_REASONS
+from harness.launch.run_experiment import check_run_fits, plan_run, preflight, tasks_of
 from harness.records.frozen import read_frozen
 from harness.records.search import SearchPoint, Value
 from harness.records.store import RecordStore, TrialFolder
@@ -32,22 +31,11 @@ from harness.search.arm_search import search_folder
 from harness.search.declaration import Arm, Sweep, plan_confirm
 from harness.search.preflight import check_sweep_fits, preflight_sweep
 from harness.search.stored_study import read_study
+from harness.sweep.parts import Count, count_records, part_trials
 from harness.sweep.searched import ENDED, is_kept, is_search_of, points_by_arm, study_place
 
 if TYPE_CHECKING:  # torch is loaded only when there is something to train
     from harness.training.resources import Resources
-
-
-@dataclass(frozen=True)
-class Count:
-    """How many trials or trainings there will be at most, and how many are finished."""
-
-    planned: int = 0
-    finished: int = 0
-
-    @property
-    def new(self) -> int:
-        return max(0, self.planned - self.finished)
 
 
 @dataclass(frozen=True)
@@ -163,6 +151,11 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
         _count_arm(sweep, arm, points.get(arm.name, []), confirm[arm.name], frozen is not None, results)
         for arm in sweep.arms
     ]
+    parts = part_trials(sweep, results)
+    arms += [
+        ArmPlan(name, "gives weights", Count(), Count(), count, 1, trial.loop.epochs)
+        for name, (trial, count) in parts.items()
+    ]
     told = ToldOfData()
     if any(arm.is_left for arm in arms):
         RecordStore(results, sweep.name).check_place()
@@ -176,6 +169,8 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
             begun = stored[arm.name].attrs.get("execution") if arm.name in stored else None
             known = None if begun is None else Execution.model_validate(begun)
             arms[number] = _price_arm(arms[number], trial, prices, f"{sweep.path}: arm {arm.name}", known)
+        for number, (name, (trial, _)) in enumerate(parts.items(), len(sweep.arms)):
+            arms[number] = _price_arm(arms[number], trial, prices, f"{sweep.path}: arm {name}", None)
     counts = {arm.name: config.budget.trials for arm in sweep.searched if config.budget.trials is not None}
     return SweepPlan(sweep.name, sweep.path, tuple(arms), num_jobs, told, tuple(reach.remarks(sweep, counts)))
 
@@ -188,10 +183,10 @@ def plan_experiment(experiment: Experiment, trials: Sequence[PlannedTrial], resu
     """
     store = RecordStore(results, experiment.name)
     configs: dict[str, list[TrialConfig]] = {}
-    for trial in trials:
-        configs.setdefault(trial.arm, []).append(trial.config)
+    for task in tasks_of(experiment, trials, store, False, {}):  # what gives weights to others included, once
+        configs.setdefault(task.run.arm, []).append(task.config)
     arms = [
-        ArmPlan(name, "", Count(), Count(), _count_records(store, found), 1, found[0].loop.epochs)
+        ArmPlan(name, "", Count(), Count(), count_records(found, store.trial), 1, found[0].loop.epochs)
         for name, found in configs.items()
     ]
     told = ToldOfData()
@@ -341,15 +336,7 @@ def _confirm_counts(sweep: Sweep, frozen: Mapping[str, Any] | None, results: Pat
     for trial in plan_confirm(sweep, rows).trials if rows else ():
         configs.setdefault(arm_of[trial.arm], []).append(trial.config)
     store = RecordStore(results, sweep.name)
-    return counts | {name: _count_records(store, found) for name, found in configs.items()}
-
-
-def _count_records(store: RecordStore, configs: Sequence[TrialConfig]) -> Count:
-    """Rules that choose the same winner share its trainings."""
-    ids = {config.trial_id for config in configs}
-    summaries = [store.trial(trial_id).summary() for trial_id in ids]
-    kept = [s for s in summaries if s is not None and (s.state != "failed" or s.reason not in RETRIED_REASONS)]
-    return Count(len(ids), len(kept))
+    return counts | {name: count_records(found, store.trial) for name, found in configs.items()}
 
 
 def _num_cores() -> int:

@@ -274,4 +274,5 @@ def confirm_executions(sweep: Sweep, frozen: Frozen, run: Launch) -> dict[str, E
 
 def confirm_experiment(sweep: Sweep, result: SearchResult, frozen: Frozen) -> Experiment:
     """The confirm phase as an experiment."""
-    return replace(plan_confirm(sweep, frozen.rows(sweep)), notes=confirm_notes(sweep, result, frozen))
+    experiment = plan_confirm(sweep, frozen.rows(sweep))
+    return replace(experiment, notes=(*confirm_notes(sweep, result, frozen), *experiment.notes))

@@ -28,7 +28,7 @@ from harness.errors import UserError, no_exits, text_of
 from harness.seeding import derive_seed
 from harness.tasks.task import Batch, Task
 from harness.training.precision import dtype_of
-from harness.training.taking import Sources, add_member
+from harness.training.taking import WEIGHTS_FILE, Sources, add_member, start_from, start_member
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Adapted:
     Attributes:
         adapters: insertion point -> number of adapter weights there that learn; empty when the trial has no adapters.
         taken: file of another trial's record (`ID/adapter.safetensors`) -> SHA-256, of what it took weights from.
+        started: names of the weights outside of adapters that it started with in place of the base model's.
     """
 
     model: TaskModel
@@ -45,6 +46,7 @@ class Adapted:
     num_base: int
     adapters: dict[str, int]
     taken: Mapping[str, str] = field(default_factory=dict)
+    started: frozenset[str] = frozenset()
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -64,7 +66,7 @@ class Adapted:
 
     @property
     def restorable(self) -> bool:
-        """Whether switching the adapters off gives the base model again: no base weight learns."""
+        """Whether switching the adapters off gives the model without them again: no weight outside of them learns."""
         return self.config.train in ("none", "adapters")
 
     @contextmanager
@@ -88,7 +90,11 @@ class Adapted:
             save_adapters(self.model, directory / "adapter", base_fingerprint=base_fingerprint)
         frozen = {path for path, module in self.model.named_modules() if is_frozen(module)}
         kept = self.model.state_dict().keys()  # without buffers that their module calls not persistent
-        learnt = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        learnt = {
+            name: weight
+            for name, weight in self.model.named_parameters()
+            if weight.requires_grad or name in self.started  # so that a record has all that differs from the base model
+        }
         buffers = {name: buffer for name, buffer in self.model.named_buffers() if name.rpartition(".")[0] not in frozen}
         others = {
             name: tensor.detach().cpu().contiguous()
@@ -96,7 +102,7 @@ class Adapted:
             if name in kept and "adapter_layer" not in name
         }
         if others:
-            write_atomically(directory / "weights.safetensors", save(others))
+            write_atomically(directory / WEIGHTS_FILE, save(others))
 
 
 def adapt(model: TaskModel, config: TrialConfig, sources: Sources | None = None) -> Adapted:
@@ -116,8 +122,9 @@ def adapt(model: TaskModel, config: TrialConfig, sources: Sources | None = None)
     encoder.put_points(places)
     for place in encoder.places_taken:
         encoder.insertion_points[place.name].depth_fraction = (place.layer + 1) / encoder.num_layers
+    started = frozenset[str]() if config.start is None else start_from(model, str(config.start.trial), sources)
     if config.train == "full":
-        return Adapted(model, config, num_base, {})
+        return Adapted(model, config, num_base, {}, sources.taken, started)
     learning = chosen_modules(encoder, config) if config.train == "layers_and_head" else []
     freeze_backbone(model, trainable=learning)
     adapters = insert_adapters(model, config, places, sources) if config.members else {}
@@ -125,7 +132,7 @@ def adapt(model: TaskModel, config: TrialConfig, sources: Sources | None = None)
         encoder.shares.requires_grad_(True)
     if config.train in ("head", "adapters_and_head", "layers_and_head"):
         model.head.requires_grad_(True)
-    return Adapted(model, config, num_base, adapters, sources.taken)
+    return Adapted(model, config, num_base, adapters, sources.taken, started)
 
 
 def chosen_layers(num_layers: int, config: TrialConfig) -> list[int]:
@@ -209,6 +216,8 @@ def insert_adapters(model: TaskModel, config: TrialConfig, places: Sequence[Plac
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed, "init", *names))
             add_member(model, member, [points[place.name] for place in places], sources)
+            if config.start is not None:
+                start_member(model, member, str(config.start.trial), sources)
     sources.check_outputs()
     sizes = {}
     for name, point in points.items():

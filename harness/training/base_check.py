@@ -31,15 +31,20 @@ class BaseCheck:
         key = (data.target, *data.source, loop.device, loop.precision, loop.threads)
         if key not in domains.base_probes:
             domains.base_probes[key] = self._scores(domains.frozen_model(loop))
-        self._before = self._at_start = domains.base_probes[key]
+        self._before = self._at_start = self._without = domains.base_probes[key]
 
     def note_start(self, adapted: Adapted) -> None:
         """Keep the outputs that a trial starts with, where weights from elsewhere make them others than the base's."""
-        if any(member.source is not None for member in self._config.members):
+        if self._config.start is not None or any(member.source is not None for member in self._config.members):
             self._at_start = self._scores(adapted.model)
+        if self._config.start is not None:
+            with adapted.switched_off():
+                self._without = self._scores(adapted.model)
 
     def check(self, adapted: Adapted, fresh_base: Callable[[], TaskModel]) -> dict[str, str]:
         """Switch the adapters off (or, where the base's own weights learn, copy the shared backbone) and compare.
+
+        A trial that started with another's weights has to give, with its adapters off, what it gave so before it.
 
         Returns:
             What the record says of it.
@@ -47,14 +52,18 @@ class BaseCheck:
         Raises:
             TrialError: not_restored.
         """
+        changes = self._config.start is not None
         if adapted.restorable:
             with adapted.switched_off():
                 after = self._scores(adapted.model)
-            how = "adapters off: the base model's outputs, bit for bit"
+            whose = "outputs of the model that it started from" if changes else "base model's outputs"
+            how = f"adapters off: the {whose}, bit for bit"
         else:
             after = self._scores(fresh_base())
             how = "base weights are trained; the shared backbone still gives the base's outputs, bit for bit"
-        if not torch.equal(self._before, after):
+        expected = self._without if changes and adapted.restorable else self._before
+        is_base = not changes or torch.equal(self._before, self._scores(fresh_base()))
+        if not torch.equal(expected, after) or not is_base:
             raise TrialError("not_restored", "the base model's outputs are not restored after the trial")
         return {"base_restored": how}
 

@@ -18,7 +18,7 @@ from harness.records.predictions import prediction_lines
 from harness.records.provenance import git_state, machine, package_versions, user_code, utc_now
 from harness.records.schema import Provenance, Summary, TrialState, assert_sealed
 from harness.records.store import TrialFolder
-from harness.records.trial_run import TrialRun
+from harness.records.trial_run import SEALED_PHASES, TrialRun
 from harness.tasks.registry import name_of_task
 from harness.training.engine import PLAIN_ENGINE, Engine, Fitting, drive
 from harness.training.loop import FitState
@@ -34,9 +34,10 @@ def run_trial(
     resources: Resources,
     report: Report = lambda entry: None,
     engine: Engine = PLAIN_ENGINE,
+    records: Path | None = None,
 ) -> Summary:
     """Train one trial, alone, and write its record: see `trial_steps`."""
-    return drive(trial_steps(config, run, folder, resources, report, engine))
+    return drive(trial_steps(config, run, folder, resources, report, engine, records))
 
 
 def trial_steps(
@@ -46,6 +47,7 @@ def trial_steps(
     resources: Resources,
     report: Report,
     engine: Engine = PLAIN_ENGINE,
+    records: Path | None = None,
 ) -> Generator[Fitting, FitState, Summary]:
     """Train one trial and write its record; goes on from its checkpoint if it has one.
 
@@ -55,12 +57,14 @@ def trial_steps(
     memory, a corrupt checkpoint, a check that did not hold, an exception in a user's strategy (its traceback is kept).
 
     A search's record has no test numbers, no weights and no predictions: its trials are many, and its winners train
-    again in the confirm phase. Nor has that of a pruned trial.
+    again in the confirm phase. Nor has that of a pruned trial. That of a trial which only gives weights to others
+    (phase "part") has weights alone.
 
     Args:
-        resources: sealed for the phase "search", and for no other.
+        resources: sealed for the phases "search" and "part", and for no other.
         report: called with each epoch's entry, after it is logged; True prunes the trial.
         engine: what trains it (see Trial).
+        records: the folder with the records of trials that it takes weights from; that of its own record by default.
 
     Raises:
         UserError: the trial's data, backbone or adapter do not fit together; the trial stays unfinished.
@@ -68,8 +72,9 @@ def trial_steps(
             those of the phase; the trial stays unfinished.
         Exception: whatever `report` raised, which stops the trial; it stays unfinished.
     """
-    if resources.sealed != (run.phase == "search"):
-        raise TrialError("sealed", f"phase {run.phase}: a search loads no test examples, and every other phase does")
+    if resources.sealed != run.is_sealed:
+        sealed = " and ".join(SEALED_PHASES)
+        raise TrialError("sealed", f"phase {run.phase}: {sealed} load no test examples, and every other phase does")
     starts = folder.path / "starts.jsonl"
     folder.start(config.model_dump(mode="json", by_alias=True))
     append_line(starts, {"at": utc_now()})
@@ -83,9 +88,9 @@ def trial_steps(
         except Exception as error:
             raise _Stopped(error) from error
 
-    trial = Trial(config, resources, folder.checkpoint, log, engine, folder.path.parent)
+    trial = Trial(config, resources, folder.checkpoint, log, engine, records or folder.path.parent)
     try:
-        summary = yield from attempt(trial, folder, memory)
+        summary = yield from attempt(trial, folder, memory, run.phase != "search")
     except _Stopped as stopped:
         raise stopped.error from None
     if summary.reason == "disk":
@@ -102,14 +107,16 @@ class _Stopped(Passing):
         self.error = error
 
 
-def attempt(trial: Trial, folder: TrialFolder, memory: PeakMemory) -> Generator[Fitting, FitState, Summary]:
-    """Train, and save weights and predictions (not of a search or a pruned trial); returns how it ended."""
+def attempt(
+    trial: Trial, folder: TrialFolder, memory: PeakMemory, keeps: bool
+) -> Generator[Fitting, FitState, Summary]:
+    """Train, and save weights and predictions if it `keeps` them and is not pruned; returns how it ended."""
     try:
         outcome = yield from trial.steps()
         summary = completed(folder.trial_id, outcome, memory.peak_mb())
         if trial.sealed:
             assert_sealed(summary)
-        elif not outcome.pruned:
+        if keeps and not outcome.pruned:
             save_weights(folder, outcome, trial)
         return summary
     except UserError:
@@ -160,7 +167,8 @@ def failed(folder: TrialFolder, reason: str, message: str) -> Summary:
 def save_weights(folder: TrialFolder, outcome: Outcome, trial: Trial) -> None:
     """Write the trained weights (adapters in their own file format) and the test predictions."""
     outcome.adapted.save(folder.path, trial.domains.backbone.fingerprint)
-    write_atomically(folder.path / "predictions.jsonl", prediction_lines(outcome.predictions))
+    if not trial.sealed:
+        write_atomically(folder.path / "predictions.jsonl", prediction_lines(outcome.predictions))
     if outcome.attention is not None:
         write_json(folder.path / "attention.json", outcome.attention)
 

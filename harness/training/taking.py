@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+
 from harness.adapters import InsertionPoint
 from harness.adapters.adapter_file import AdapterFileError, check_classes, read_adapter_file
 from harness.adapters.checkpoint import check_base, config_in
@@ -23,7 +25,7 @@ from harness.config.adapters import STRATEGY, Member, digest_of, file_of
 from harness.errors import TrialError, UserError, no_exits, text_of
 from harness.records.store import TrialFolder
 
-ADAPTER_FILE = "adapter.safetensors"
+ADAPTER_FILE, WEIGHTS_FILE = "adapter.safetensors", "weights.safetensors"
 
 
 @dataclass
@@ -52,11 +54,12 @@ class Sources:
         for check in self.checks:
             check()
 
-    def file_of_trial(self, trial_id: str, name: str) -> Path:
-        """A file of a trial's record that weights are taken from.
+    def file_of_trial(self, trial_id: str, name: str) -> Path | None:
+        """A file of a trial's record that weights are taken from; None where the trial left no such file.
 
         Raises:
-            TrialError: the trial did not complete, or the file is not there or was changed (reason `dependency`).
+            TrialError: the trial did not complete, it adapted another base model, or the file is not there or was
+                changed (reason `dependency`).
         """
         assert self.records is not None
         folder = TrialFolder(self.records / trial_id)
@@ -69,11 +72,15 @@ class Sources:
                 f"{summary.state.value}: {summary.reason}: {summary.message}" if summary.reason else summary.state.value
             )
             raise TrialError("dependency", f"{what}, which has none: {why}")
+        if made is None or (self.fingerprint is not None and made.backbone_fingerprint != self.fingerprint):
+            raise TrialError("dependency", f"{what}, which were trained on another base model")
+        if name not in made.files:
+            return None
         path = folder.path / name
         if not path.is_file():
             raise TrialError("dependency", f"{what}, but {path} is not there; launch again to train it anew")
         found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if made is not None and made.files.get(name) not in (None, found):
+        if made.files[name] != found:
             raise TrialError("dependency", f"{what}, but {path} was changed since it was trained")
         self.taken[f"{trial_id}/{name}"] = found
         return path
@@ -107,12 +114,55 @@ def add_member(model: TaskModel, member: Member, points: Sequence[InsertionPoint
     if source is not None and source.trial is not None and sources.records is not None:
         if model.encoder.shares is not None:
             raise UserError(_SHARES.format(member.place))
-        path = sources.file_of_trial(source.trial, ADAPTER_FILE)
-        try:
-            name, described, tensors = _read(path, member, sources.fingerprint)
-            _fill(model, member, path, name, described, tensors, _hosts(model, points), sources)
-        except AdapterFileError as error:
-            raise TrialError("dependency", str(error)) from error
+        if not _fill_from_trial(model, member, source.trial, source.adapter, sources):
+            raise TrialError("dependency", f"{member.place}: trial {source.trial} has no adapter to take weights from")
+
+
+def start_from(model: TaskModel, trial_id: str, sources: Sources) -> frozenset[str]:
+    """Give a model the weights that another trial left beside its adapters; returns their names.
+
+    Raises:
+        TrialError: they are not there, or do not fit (reason `dependency`).
+    """
+    path = None if sources.records is None else sources.file_of_trial(trial_id, WEIGHTS_FILE)
+    if path is None:
+        return frozenset()
+    weights = load_file(path)
+    try:
+        unknown = model.load_state_dict(weights, strict=False).unexpected_keys
+    except RuntimeError as error:
+        raise TrialError("dependency", f"{path}: {' '.join(str(error).split())}") from error
+    if unknown:
+        raise TrialError("dependency", f"{path}: the model has no weight {unknown[0]}")
+    return frozenset(weights)
+
+
+def start_member(model: TaskModel, member: Member, trial_id: str, sources: Sources) -> None:
+    """Give an adapter that is in place the weights that it had at the end of another trial, if it was there.
+
+    Raises:
+        TrialError: as `start_from`.
+    """
+    if sources.records is not None:
+        _fill_from_trial(model, member, trial_id, member.name, sources, needed=False)
+
+
+def _fill_from_trial(
+    model: TaskModel, member: Member, trial_id: str, name: str | None, sources: Sources, needed: bool = True
+) -> bool:
+    """Fill an adapter from a trial's record; returns whether that has it."""
+    path = sources.file_of_trial(trial_id, ADAPTER_FILE)
+    if path is None:
+        return False
+    try:
+        header, tensors = _read(path, sources.fingerprint)
+        if not needed and name not in header["adapters"]:
+            return False
+        chosen = _chosen(path, name, member.name, list(header["adapters"]))
+        _fill(model, member, path, chosen, header["adapters"][chosen], tensors, sources)
+    except AdapterFileError as error:
+        raise TrialError("dependency", str(error)) from error
+    return True
 
 
 _SHARES = (
@@ -132,7 +182,9 @@ def _add_from_file(model: TaskModel, member: Member, points: Sequence[InsertionP
     if path.suffix == ".pt":
         _add_from_nemo(model, member, path, hosts)
         return
-    name, described, tensors = _read(path, member, sources.fingerprint)
+    header, tensors = _read(path, sources.fingerprint)
+    name = _chosen(path, member.source.adapter, member.name, list(header["adapters"]))
+    described = header["adapters"][name]
     check_classes(path, name, described["config"], member.source.allow)
     absent = [where for where in described["hosts"] if where not in hosts]
     if absent:
@@ -143,14 +195,14 @@ def _add_from_file(model: TaskModel, member: Member, points: Sequence[InsertionP
     model.add_adapter_to_hosts_(
         member.name, _config(config_in(described), member), [hosts[h] for h in described["hosts"]]
     )
-    _fill(model, member, path, name, described, tensors, hosts, sources)
+    _fill(model, member, path, name, described, tensors, sources)
 
 
 def _add_from_nemo(model: TaskModel, member: Member, path: Path, hosts: Mapping[str, AdapterModuleMixin]) -> None:
     """NeMo's file names no layers: its adapter has one state for each place, from the lowest one up."""
     assert member.source is not None
     found = read_nemo_adapters(path)
-    name = _chosen(path, member, list(found))
+    name = _chosen(path, member.source.adapter, member.name, list(found))
     config = translate_targets(found[name].config)
     check_classes(path, name, config, member.source.allow)
     model.add_adapter_to_hosts_(member.name, _config(config, member), list(hosts.values()))
@@ -158,22 +210,20 @@ def _add_from_nemo(model: TaskModel, member: Member, path: Path, hosts: Mapping[
     fill_hosts(model, member.name, found[name].states, device, True, str(path))
 
 
-def _read(path: Path, member: Member, fingerprint: str | None) -> tuple[str, dict[str, Any], Mapping[str, Any]]:
-    """The adapter of one of our files that a member takes: its name there, what is said of it, and the tensors."""
+def _read(path: Path, fingerprint: str | None) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Header and tensors of one of our files, of the base model with this fingerprint."""
     header, tensors = read_adapter_file(path.with_name(path.name.removesuffix(".safetensors")))
-    name = _chosen(path, member, list(header["adapters"]))
     if fingerprint is not None:
         check_base(path, header, fingerprint)
-    return name, header["adapters"][name], tensors
+    return header, tensors
 
 
-def _chosen(path: Path, member: Member, names: Sequence[str]) -> str:
-    """Which adapter of a file is meant: the one that is named, the only one, or that of the same name."""
-    assert member.source is not None
-    asked = member.source.adapter or (names[0] if len(names) == 1 else member.name)
-    if asked in names:
-        return asked
-    raise AdapterFileError(f"{path}: no adapter named {asked}; choices for from.adapter: {', '.join(names)}")
+def _chosen(path: Path, asked: str | None, named: str, names: Sequence[str]) -> str:
+    """Which adapter of a file is meant: the one that is asked for, the only one, or that of the same name."""
+    wanted = asked or (names[0] if len(names) == 1 else named)
+    if wanted in names:
+        return wanted
+    raise AdapterFileError(f"{path}: no adapter named {wanted}; choices for from.adapter: {', '.join(names)}")
 
 
 def _config(config: Mapping[str, Any], member: Member) -> dict[str, Any]:
@@ -193,16 +243,14 @@ def _fill(
     name: str,
     described: Mapping[str, Any],
     tensors: Mapping[str, Any],
-    hosts: Mapping[str, AdapterModuleMixin],
     sources: Sources,
 ) -> None:
-    there = model.hosts_of_adapter(member.name).keys()
-    if described["hosts"].keys() != there:
-        raise AdapterFileError(
-            f"{path}: adapter `{name}` is in {', '.join(described['hosts'])}, not in {', '.join(there)}"
-        )
+    hosts = model.hosts_of_adapter(member.name)
+    if described["hosts"].keys() != hosts.keys():
+        there = (", ".join(one) for one in (described["hosts"], hosts))
+        raise AdapterFileError("{}: adapter `{}` is in {}, not in {}".format(path, name, *there))
     device = next(model.parameters()).device
     fill_adapter(hosts, path, name, member.name, described, tensors, device)
-    was = described["config"].get(STRATEGY)
+    was = config_in(described).get(STRATEGY)
     if member.settings.get(STRATEGY, was) == was:  # with another strategy it gives something else
         sources.checks.append(lambda: check_probes(hosts, path, name, member.name, described, tensors))

@@ -271,7 +271,7 @@ class TestOverrides:
             ('description="\\ud800"', """override 'description="\\\\ud800"': the character U+D800 steers the output"""),
             (
                 "opitm.lr=1",
-                "override opitm.lr: unknown key 'opitm'; choices: name, description, base, arms, design, seeds,",
+                "override opitm.lr: unknown key 'opitm'; choices: name, description, base, arms, parts, design, seeds,",
             ),
             ("seed=3", "PATH: arms.frozen.seed: "),
             ("arms.frozen.seeds=[3]", "PATH: arms.frozen.seeds: "),
@@ -330,7 +330,7 @@ class TestErrors:
     """Every mistake is one line: the file, the place, the value, the choices."""
 
     def test_unknown_key_at_the_top(self, path: Path) -> None:
-        choices = "name, description, base, arms, design, seeds, table"
+        choices = "name, description, base, arms, parts, design, seeds, table"
         message = f"tabel: unknown key 'tabel'; choices: {choices}. Did you mean table?"
         assert refusal(edited(path, tabel={})) == f"{path}: {message}"
 

@@ -89,7 +89,9 @@ def determined(results: Path) -> dict[str, dict[str, Any]]:
         found[folder.name] = {
             "summary": summary,
             "log": [(entry["epoch"], entry["metrics"]) for entry in log],
-            "predictions": (folder / "predictions.jsonl").read_bytes(),
+            # A trial that only gives weights to others has none.
+            "predictions": [path.read_bytes() for path in folder.glob("predictions.jsonl")],
+            "weights": {path.name: path.read_bytes() for path in folder.glob("*.safetensors")},
             "config": (folder / "config.json").read_bytes(),
         }
     return found

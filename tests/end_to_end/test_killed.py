@@ -22,13 +22,16 @@ NAME = "killed_often"
 
 
 def write_experiment(files: TinyText, path: Path) -> Path:
-    """Four trials that train, with every kind of noise, and two that only score."""
+    """Trials that train, with every kind of noise, two that only score, and two that go on from others of each kind."""
     base: dict[str, Any] = yaml.safe_load(files.experiment.read_text(encoding="utf-8"))["base"]
     noisy = {"adapter": {"dropout": 0.2}, "loop": {"patience": 6}}
     arms = {"frozen": {"train": "none", "adapter": None}, "noisy": noisy, "both": {"train": "adapters_and_head"}}
-    return files.write_experiment(
-        path, name=NAME, base=merge(base, {"loop": {"epochs": 8, "batch_size": 4}}), arms=arms, seeds=[0, 1]
-    )
+    chain = {"source": {"from": {"arm": "giver"}, "trainable": False}, "target": base["adapter"]}
+    arms["stacked"] = {"adapter": None, "adapters": chain, "loop": {"epochs": 4}}
+    arms["stages"] = {"stages": [{"train": "head", "loop": {"epochs": 4}}, {"loop": {"epochs": 4}}]}
+    base = merge(base, {"loop": {"epochs": 8, "batch_size": 4}})
+    parts = {"giver": {"loop": {"epochs": 4}}}
+    return files.write_experiment(path, name=NAME, base=base, arms=arms, parts=parts, seeds=[0, 1])
 
 
 def progress(results: Path) -> int:
@@ -60,7 +63,7 @@ def test_a_run_that_is_killed_again_and_again(tiny_text_files: TinyText, start: 
     command = ["run", experiment, "--wandb", "off", "--results"]
     code, whole_out, err = finish(start(*command, tmp_path / "whole"))
     assert (code, err) == (0, "")
-    assert "6 trials (5 distinct), 0 finished, 5 to train" in whole_out
+    assert "10 trials (9 distinct), 0 finished, 13 to train, 4 of them first, for their weights" in whole_out
 
     rng = random.Random(20261122)
     results = tmp_path / "killed" / NAME
@@ -70,6 +73,8 @@ def test_a_run_that_is_killed_again_and_again(tiny_text_files: TinyText, start: 
         (2, rng.uniform(0, 0.03), []),
         (3, rng.uniform(0, 0.03), ["--jobs", "2"]),
         (4, rng.uniform(0, 0.03), []),
+        # In what gives weights, in what takes them, and in a later stage.
+        *((8, rng.uniform(0, 0.03), []) for _ in range(3)),
     ]
     for num_news, delay_s, options in moments:
         process = start(*command, tmp_path / "killed", *options)

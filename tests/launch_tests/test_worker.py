@@ -19,7 +19,8 @@ from harness.training.engine import drive
 
 
 def summary_of(state: TrialState, reason: str | None = None) -> Summary:
-    return Summary(trial_id="t", state=state, reason=reason)
+    tested = {"away": {"accuracy": 0.5}} if state == TrialState.COMPLETE and reason is None else {}
+    return Summary(trial_id="t", state=state, reason=reason, by_domain=tested)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,7 @@ def summary_of(state: TrialState, reason: str | None = None) -> Summary:
     [
         (None, True, True),
         (summary_of(TrialState.COMPLETE), False, False),
+        (summary_of(TrialState.COMPLETE, "no row when it was trained"), True, True),
         (summary_of(TrialState.PRUNED), False, False),
         (summary_of(TrialState.FAILED, "nan"), False, True),
         (summary_of(TrialState.FAILED, "not_restored"), False, True),

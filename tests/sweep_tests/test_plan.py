@@ -32,7 +32,8 @@ from harness.records.store import TrialFolder
 from harness.search.arm_search import search_folder
 from harness.search.declaration import Sweep, plan_confirm
 from harness.search.storage import StudyStore
-from harness.sweep.plan import ArmPlan, Count, SweepPlan, describe_outdated, plan_experiment, plan_sweep
+from harness.sweep.parts import Count
+from harness.sweep.plan import ArmPlan, SweepPlan, describe_outdated, plan_experiment, plan_sweep
 from harness.sweep.run_sweep import Frozen, confirm_notes
 from harness.training.resources import Resources
 
@@ -69,6 +70,7 @@ def write_summary(
         "trial_id": folder.name,
         "state": "complete",
         "metrics": {"trainable_parameters": 7.0},
+        "by_domain": {"away": {"accuracy": 0.5}},
         "costs": {"seconds": seconds, "peak_memory_mb": 300.0},
     }
     made_with: dict[str, Any] = {"harness_version": "1", "git_commit": None, "git_dirty": None, "packages": {}}

@@ -9,7 +9,8 @@ from rich.console import Console
 from harness.cli.printing import make_grid, open_console
 from harness.engines.prices import duration
 from harness.errors import UserError
-from harness.sweep.plan import ArmPlan, Count, SweepPlan
+from harness.sweep.parts import Count
+from harness.sweep.plan import ArmPlan, SweepPlan
 from harness.tables.render.terminal import escape
 
 ASK_S = 3600  # a longer sweep is not started without asking

@@ -31,6 +31,8 @@ class PackedEngine(Engine):
 
     def choose(self, config: TrialConfig, domains: Domains, model: TaskModel) -> tuple[Engine, str | None]:
         nearest, reason = self._cut.choose(config, domains, model)
+        if reason is None and config.start is not None:
+            return nearest, "start: a pack shares the backbone's frozen weights, and this trial starts with others"
         if reason is None and (reason := why_not_packable(model, config.loop, config.optim)) is None:
             if not self.prefixes.of(domains).mixes_rows(config):
                 return self, None
