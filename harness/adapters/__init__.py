@@ -15,7 +15,8 @@
     module_mixin   adapters for one module (the host); model_mixin for a whole model, `module:name`
     insertion      a host that only marks a place, and the hook that puts it behind any module
     freezing       a backbone that stays in eval mode
-    checkpoint     adapters in a file of their own (adapter_file: its format; nemo_files: NeMo's)
+    checkpoint     adapters in a file of their own (adapter_file: its format; probes: an output in it)
+    nemo_files     NeMo's files, read; nemo_writing writes and converts them
     nemo_bridge    lets NeMo's classes and these run in each other
 
 Signatures, numbers and state-dict keys are NVIDIA NeMo's.

@@ -9,7 +9,8 @@ Header fields:
     package_version           that wrote it
     base_fingerprint          of the frozen model it was trained on
     tensor_sha256             of all tensors: names, types, shapes and values
-    adapters                  name -> module, config, hosts: path -> enabled, keys, probe, and width where they differ
+    adapters                  name -> module, config, hosts: path -> enabled, keys, probe, and width where they differ;
+                              where `hosts_are` says `position`, the hosts are 0, 1 ... in the order of the layers
     order                     their names in the order in which they run, where there are several
 """
 
@@ -32,6 +33,8 @@ from harness.tensors import digest
 
 FORMAT = "harness-adapters"
 FORMAT_VERSION = 1
+BY_POSITION = "position"
+UNKNOWN_BASE = ""  # the fingerprint in a file that was converted from a format without one
 _HEADER_KEY = "harness"
 _FIELDS = ("format", "format_version", "package_version", "base_fingerprint", "tensor_sha256", "adapters")
 
@@ -57,13 +60,13 @@ def write_adapter_file(
         "base_fingerprint": base_fingerprint,
         "tensor_sha256": digest(own),
         "adapters": adapters,
-        **({"order": list(adapters)} if len(adapters) > 1 else {}),  # the keys of a header are sorted
+        **({"order": list(adapters)} if len(adapters) > 1 else {}),  # headers were sorted once
     }
     try:
         text = json.dumps(header, indent=1)
     except TypeError as error:
         raise ValueError(f"the adapter configs cannot be written as JSON: {error}") from error
-    content = safetensors.torch.save(own, {_HEADER_KEY: json.dumps(header, sort_keys=True)})
+    content = safetensors.torch.save(own, {_HEADER_KEY: json.dumps(header)})  # in order: of the layers
     files = {_with_suffix(stem, ".safetensors"): content, _with_suffix(stem, ".json"): text.encode()}
     write_together(files, sync=list(files))
     return list(files)
@@ -97,8 +100,12 @@ def read_adapter_file(stem: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     header["adapters"] = {name: header["adapters"][name] for name in order}
     if digest(tensors) != header["tensor_sha256"]:
         raise AdapterFileError(f"{path}: corrupt: the tensors do not have the hash {header['tensor_sha256']}")
-    _check_json(_with_suffix(stem, ".json"), header)
-    return header, tensors
+    return _checked_json(_with_suffix(stem, ".json"), header), tensors
+
+
+def knows_order(header: Mapping[str, Any]) -> bool:
+    """Whether adapters and hosts stand in their order: headers were sorted once, and the .json beside them never."""
+    return next(iter(header)) == "format"
 
 
 def check_classes(path: str | Path, name: str, config: Any, allow: Collection[str | type]) -> None:
@@ -141,6 +148,8 @@ def _check_adapters(adapters: Any, tensors: Mapping[str, Tensor], path: Path) ->
         fields = {"module": str, "config": dict, "hosts": dict}
         if not isinstance(described, dict) or not all(isinstance(described.get(k), t) for k, t in fields.items()):
             raise AdapterFileError(f"{where} has no module, config and hosts")
+        if described.get("hosts_are", BY_POSITION) != BY_POSITION:
+            raise AdapterFileError(f"{where} names its hosts by {described['hosts_are']!r}, which is unknown")
         for host, entry in described["hosts"].items():
             kinds = {"enabled": bool, "keys": list, "probe": list}
             if not isinstance(entry, dict) or not all(isinstance(entry.get(k), t) for k, t in kinds.items()):
@@ -152,12 +161,17 @@ def _check_adapters(adapters: Any, tensors: Mapping[str, Tensor], path: Path) ->
                 raise AdapterFileError(f"{where} names tensors that the file does not have: {', '.join(absent)}")
 
 
-def _check_json(path: Path, header: Mapping[str, Any]) -> None:
-    if path.is_file() and _parse_header(path.read_bytes(), path) != header:
+def _checked_json(path: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """The header as the .json file has it, which is in order in older files too; without one, the header itself."""
+    if not path.is_file():
+        return header
+    same = _parse_header(path.read_bytes(), path)
+    if same != header:
         raise AdapterFileError(
             f"{path}: does not belong to the .safetensors file next to it, which holds the same header; "
             "remove the .json file to load without it"
         )
+    return same
 
 
 def _with_suffix(stem: Path, suffix: str) -> Path:

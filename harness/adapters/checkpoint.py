@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.adapters.adapter_file import (
+    BY_POSITION,
+    UNKNOWN_BASE,
     AdapterFileError,
     check_classes,
     read_adapter_file,
@@ -28,7 +30,7 @@ from harness.adapters.plain_values import encode, is_plain
 from harness.adapters.widths import open_width, width_at, with_width
 from harness.tensors import digest
 
-_SUFFIXES = (".safetensors", ".json", ".pt")
+_SUFFIXES = (".safetensors", ".json")
 _PROBE_SEED = 20250920
 Names = str | Sequence[str] | None
 
@@ -45,7 +47,7 @@ def save_adapters(
 
     Args:
         model: the model that holds them.
-        path: a stem (`runs/an4`; a suffix .safetensors, .json or .pt is taken off) for one file with all
+        path: a stem (`runs/an4`; a suffix .safetensors or .json is taken off) for one file with all
             the adapters, or an existing folder for one file an adapter, with its name.
         name: one or several adapters, as `name` or `module:name`; all if None.
         base_fingerprint: identifies the frozen model; `fingerprint_base_model(model)` if None. Give one if
@@ -59,11 +61,11 @@ def save_adapters(
         ValueError: no such adapter, nothing to save, or a config that JSON cannot hold.
         TrialError: the disk is full or not writable (reason `disk`); earlier files are intact.
     """
-    names = _select(model, name)
+    names = select(model, name)
     if base_fingerprint is None:
         base_fingerprint = fingerprint_base_model(cast(nn.Module, model))
     written: list[Path] = []
-    for stem, members in _stems(Path(path), names).items():
+    for stem, members in stems(Path(path), names).items():
         tensors: dict[str, Tensor] = {}
         described = {member: _describe(model, member, probe, tensors) for member in members}
         written += write_adapter_file(stem, tensors, described, base_fingerprint)
@@ -120,7 +122,7 @@ def load_adapters(
                 if wanted is None or member in wanted:
                     check_classes(stem, member, described["config"], allow)
                     _restore(model, stem, member, described, tensors, map_location, strict, loaded)
-        hosts = model.adapter_hosts_by_path_()
+        hosts = model.adapter_hosts_by_path_()  # a file that names its hosts by their position has no probe
         for stem, (header, tensors) in files.items():  # last: a fusion runs others, which may come after it
             for member in [name for name in header["adapters"] if name in loaded]:
                 check_probes(hosts, stem, member, member, header["adapters"][member], tensors)
@@ -138,7 +140,8 @@ def fingerprint_base_model(model: nn.Module) -> str:
     return digest({key: value for key, value in state.items() if not key.startswith(tuple(layers))})
 
 
-def _select(model: ModelAdapters, name: Names) -> list[str]:
+def select(model: ModelAdapters, name: Names) -> list[str]:
+    """The bare names of the adapters to save; raises ValueError if one is unknown, or there is none."""
     if name is None:
         names = model.adapter_names_()
     else:
@@ -148,7 +151,8 @@ def _select(model: ModelAdapters, name: Names) -> list[str]:
     return names
 
 
-def _stems(path: Path, names: list[str]) -> dict[Path, list[str]]:
+def stems(path: Path, names: list[str]) -> dict[Path, list[str]]:
+    """The files to write, without their suffix, and the adapters in each: all in one, or in a folder one in each."""
     if not path.is_dir():
         return {_stem_of(path): names}
     for name in names:
@@ -169,6 +173,8 @@ def _stems_to_read(path: Path, wanted: set[str] | None) -> list[Path]:
 
 
 def _stem_of(path: Path) -> Path:
+    if path.suffix == ".pt":
+        raise ValueError(f"{path}: .pt is NeMo's format (harness.adapters.nemo_files); this one has .safetensors")
     for suffix in _SUFFIXES:
         if path.name.endswith(suffix) and path.name != suffix:
             return path.with_name(path.name.removesuffix(suffix))
@@ -233,6 +239,11 @@ def _probe_tensors(host: AdapterModuleMixin, name: str, prefix: str, probe: bool
 
 def check_base(stem: Path, header: Mapping[str, Any], fingerprint: str) -> None:
     """Refuse an adapter file of another base model; raises AdapterFileError."""
+    if header["base_fingerprint"] == UNKNOWN_BASE:
+        raise AdapterFileError(
+            f"{stem}: it does not say which base model it was trained on, as it was converted from NeMo's format; "
+            "load_adapters(..., allow_other_base=True) loads it all the same, and `from` of a trial takes the .pt file"
+        )
     if header["base_fingerprint"] != fingerprint:
         raise AdapterFileError(
             f"{stem}: trained on another base model (fingerprint {header['base_fingerprint'][:12]}, "
@@ -274,14 +285,7 @@ def _restore(
     strict: bool,
     loaded: list[str],
 ) -> None:
-    everywhere = model.adapter_hosts_by_path_()
-    absent = [path for path in described["hosts"] if path not in everywhere]
-    if absent:
-        raise AdapterFileError(
-            f"{stem}: adapter `{name}` belongs in {', '.join(absent)}, but the model has hosts at: "
-            f"{', '.join(everywhere) or 'no place'}"
-        )
-    hosts = {path: everywhere[path] for path in described["hosts"]}
+    hosts = hosts_for(model, stem, name, described)
     full_name = f"{described['module']}:{name}" if described["module"] else name
     model.check_new_adapter_name_(name, name)
     model.add_adapter_to_hosts_(full_name, config_in(described), list(hosts.values()))
@@ -290,3 +294,29 @@ def _restore(
     fill_adapter(hosts, stem, name, name, described, tensors, device, strict)
     for path, entry in described["hosts"].items():
         hosts[path].set_enabled_adapters(name, entry["enabled"])
+
+
+def hosts_for(
+    model: ModelAdapters, stem: Path, name: str, described: Mapping[str, Any]
+) -> dict[str, AdapterModuleMixin]:
+    """The hosts of a model that an adapter of a file belongs in, by their names in the file.
+
+    Raises:
+        AdapterFileError: the model does not have them.
+    """
+    if described.get("hosts_are") == BY_POSITION:
+        found = list(model.adapter_hosts(described["module"]).values())
+        if len(found) != len(described["hosts"]):
+            raise AdapterFileError(
+                f"{stem}: adapter `{name}` is for {len(described['hosts'])} hosts in their order, but the model has "
+                f"{len(found)} in {described['module'] or 'all of it'}"
+            )
+        return dict(zip(described["hosts"], found, strict=True))
+    everywhere = model.adapter_hosts_by_path_()
+    absent = [path for path in described["hosts"] if path not in everywhere]
+    if absent:
+        raise AdapterFileError(
+            f"{stem}: adapter `{name}` belongs in {', '.join(absent)}, but the model has hosts at: "
+            f"{', '.join(everywhere) or 'no place'}"
+        )
+    return {path: everywhere[path] for path in described["hosts"]}

@@ -83,14 +83,21 @@ def read_nemo_adapters(path: str | Path) -> dict[str, NemoAdapter]:
     if not isinstance(content, dict) or CFG_KEY not in content:
         raise AdapterFileError(f"{path}: not an adapter file of NeMo: it has no `{CFG_KEY}`")
     configs = to_plain(content[CFG_KEY])
-    adapters = {}
+    if not isinstance(configs, dict):
+        raise AdapterFileError(f"{path}: its `{CFG_KEY}` is a {type(configs).__name__}, not a mapping of adapters")
+    adapters: dict[str, NemoAdapter] = {}
     for key, states in content.items():
         if key == CFG_KEY:
             continue
-        module, _, name = key.rpartition(":")
-        if name not in configs or not isinstance(states, list):
+        module, _, name = str(key).rpartition(":")
+        config = configs.get(name)
+        if not isinstance(config, dict) or not isinstance(states, list):
             raise AdapterFileError(f"{path}: adapter `{key}` has no config or no list of state dicts")
-        adapters[name] = NemoAdapter(module, configs[name], [_own_tensors(state, name) for state in states])
+        if name in adapters:
+            raise AdapterFileError(f"{path}: two adapters are named `{name}`, and a model holds one of a name")
+        adapters[name] = NemoAdapter(
+            module, config, [_own_tensors(state, name, f"{path}: `{key}`") for state in states]
+        )
     return adapters
 
 
@@ -201,5 +208,11 @@ def _allowed_classes(path: Path) -> list[Any]:
     return [*filter(None, found), typing.Any, collections.defaultdict, dict, list, int, float, bool, str]
 
 
-def _own_tensors(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+def _own_tensors(state: Any, name: str, place: str) -> dict[str, Tensor]:
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+        raise AdapterFileError(f"{place}: a state dict is a {type(state).__name__}, not a mapping of names to tensors")
+    own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+    for key, value in own.items():
+        if not isinstance(value, Tensor):
+            raise AdapterFileError(f"{place}: {key} is a {type(value).__name__}, not a tensor")
+    return own

@@ -52,17 +52,28 @@ def unregistered_targets(config: Any, allow: Collection[str | type] = ()) -> Ite
         yield from unregistered_targets(value, allow)
 
 
+def registered_config(target: Any) -> type | None:
+    """The config dataclass, registered here, of a class that a file names; None: it is not registered, or no path."""
+    if not isinstance(target, str):
+        return None
+    registered: dict[Any, type] = {}
+    entries: list[Any] = [*ADAPTERS.values(), *STRATEGIES.values(), *FUSIONS.values()]
+    for entry, field in ((one, field) for one in entries for field in dataclasses.fields(one)):
+        if field.name == TARGET_KEY:
+            registered[field.default] = entry
+        elif field.default_factory is not dataclasses.MISSING:
+            # The strategy that a config has when none is given: a fusion's own is registered nowhere else.
+            made = field.default_factory()
+            registered.setdefault(getattr(made, TARGET_KEY, None), type(made))
+    package = __package__ or ""
+    short = target.startswith(f"{package}.") and target.removeprefix(f"{package}.").isidentifier()
+    if target not in registered and short:  # `harness.adapters.Name`
+        target = target_of(locate(target))
+    return registered.get(target)
+
+
 def _is_allowed(target: Any, allow: Collection[str | type]) -> bool:
     if not isinstance(target, str):
         return False
-    entries: list[Any] = [*ADAPTERS.values(), *STRATEGIES.values(), *FUSIONS.values()]
-    fields = [field for entry in entries for field in dataclasses.fields(entry)]
-    registered = {field.default for field in fields if field.name == TARGET_KEY}
-    # The strategy that a config has when none is given: a fusion's own is registered nowhere else.
-    defaults = [field.default_factory for field in fields if field.default_factory is not dataclasses.MISSING]
-    registered |= {getattr(make(), TARGET_KEY, None) for make in defaults}
-    if target in registered or target in {item if isinstance(item, str) else target_of(item) for item in allow}:
-        return True
-    package = __package__ or ""
-    short = target.removeprefix(f"{package}.").isidentifier()  # `harness.adapters.Name`
-    return short and target.startswith(f"{package}.") and target_of(locate(target)) in registered
+    named = {item if isinstance(item, str) else target_of(item) for item in allow}
+    return target in named or registered_config(target) is not None

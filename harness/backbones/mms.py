@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -25,6 +25,17 @@ from harness.errors import UserError, first_line
 def adapter_path(folder: Path, language: str) -> Path:
     """The adapter file of a language in a model's folder."""
     return folder / f"adapter.{language}.safetensors"
+
+
+def is_language_file(path: Path) -> bool:
+    """Whether a file is named as one of MMS, and has weights of adapters in wav2vec2 layers."""
+    if not path.name.startswith("adapter.") or not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return any(".adapter_layer." in name for name in file.keys())  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError):
+        return False
 
 
 def load_language(model: Any, folder: Path, language: str) -> None:

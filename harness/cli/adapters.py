@@ -1,4 +1,4 @@
-"""The commands `harness adapters show` and `harness adapters check`."""
+"""The commands `harness adapters show`, `check` and `convert`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.config.experiment import Experiment
 
 adapters = typer.Typer(
-    help="List where adapters may go, and check what they change.",
+    help="List where adapters may go, check what they change, and convert their files.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -124,6 +124,50 @@ def check(
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise TrialError("no_effect", f"{faults[0]}{more}")
+
+
+@adapters.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="The adapter file: NAME.safetensors of harness, or NAME.pt of NeMo.")],
+    target: Annotated[Path, typer.Argument(help="The file to write, of the other kind: NAME.pt or NAME.safetensors.")],
+    module: Annotated[
+        str | None, typer.Option(help="Which module of the other model they are for, as encoder; else as before.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="A class that the file may name besides those of harness and NeMo.")
+    ] = None,
+) -> None:
+    """Turn an adapter file of harness into one that NeMo's load_adapters reads, or NeMo's into one of harness.
+
+    The weights stay the same, bit for bit. An adapter that the other format cannot hold is refused. No class that a
+    file names is imported.
+    """
+    suffixes = {source.suffix, target.suffix}
+    if suffixes != {".pt", ".safetensors"}:
+        found = f"{source.name} to {target.name}"
+        raise UserError(f"{found}: one of the two has to end in .pt (NeMo's format), the other in .safetensors")
+    written_too = [target] if target.suffix == ".pt" else [target, target.with_suffix(".json")]
+    if there := [path for path in written_too if path.exists()]:
+        raise UserError(f"{there[0]}: there is such a file already; give another name, or remove it")
+    if module is not None and ":" in module:
+        raise UserError(f"--module {module}: the name of a module has no colon; what stands behind it is the adapter's")
+    from harness.adapters.nemo_writing import convert_adapters
+    from harness.backbones.mms import is_language_file
+
+    if is_language_file(source):
+        raise UserError(
+            f"{source}: an adapter file of MMS: its projections have biases, which a LinearAdapter does not have; "
+            "text.language of a recipe reads it"
+        )
+    names, written = convert_adapters(source, target, module=module, allow=allow or [])
+    print(f"{', '.join(names)}: written to {' and '.join(map(str, written))}")
+    if target.suffix == ".pt":
+        print("left out, as NeMo's format has no room: the base model's fingerprint, the places and the probe")
+    else:
+        print(
+            "NeMo's format says neither which base model it is for nor where in it: load_adapters needs "
+            "allow_other_base=True, and takes the places in their order"
+        )
 
 
 def _check_trial(folder: Path, arm: str | None, overrides: Any, inputs: str, allow: list[str]) -> dict[str, Any]:

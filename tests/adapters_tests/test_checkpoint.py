@@ -69,7 +69,7 @@ def test_adapters_come_back_in_the_order_in_which_they_ran(model: TinyModel, tmp
 
 
 def test_header(filled: TinyModel, tmp_path: Path) -> None:
-    filled.save_adapters(tmp_path / "one.pt", name="encoder:an4", base_fingerprint="abc")
+    filled.save_adapters(tmp_path / "one.safetensors", name="encoder:an4", base_fingerprint="abc")
     header = json.loads((tmp_path / "one.json").read_text())
     assert header["format"] == "harness-adapters" and header["format_version"] == 1
     assert header["base_fingerprint"] == "abc" and list(header["adapters"]) == ["an4"]

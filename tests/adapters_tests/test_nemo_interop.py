@@ -23,6 +23,8 @@ from trial_configs import MakeConfig
 import harness.adapters as ours
 from harness.adapters import AdapterModelMixin, AdapterModuleMixin, InsertionPoint, collect_adapter_losses
 from harness.adapters.nemo_files import read_nemo_adapters
+from harness.adapters.nemo_writing import NEMO_OPTIONS, convert_adapters
+from harness.instantiate import accepted_keywords, target_of
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 
@@ -148,6 +150,12 @@ def test_strategy_objects_can_be_exchanged(x: Tensor) -> None:
     assert isinstance(mine.adapter_strategy, adapter_mixin_strategies.ResidualAddAdapterStrategy)
 
 
+def test_options_are_those_of_nemos_classes() -> None:
+    for name, options in NEMO_OPTIONS.items():
+        cls = getattr(adapter_modules, name, None) or getattr(adapter_mixin_strategies, name)
+        assert tuple(accepted_keywords(cls) or ()) == options
+
+
 def test_state_dicts_have_the_same_keys() -> None:
     for position in ("pre", "post"):
         a = adapter_modules.LinearAdapter(DIM, 3, norm_position=position)
@@ -244,3 +252,80 @@ def test_a_file_saved_by_nemo_loads(tmp_path: Path, x: Tensor) -> None:
         loaded = host.get_adapter_module("an4")
         assert isinstance(loaded, ours.LinearAdapter)
         assert torch.equal(loaded(x), theirs.get_adapter_module("an4")(x))
+
+
+NAMES = ("an4", "an4_v2", "v2", "encoder_an4")  # some contain others
+
+
+def same_states(one: Any, other: Any, name: str) -> bool:
+    """Whether two adapters have the same weights, bit for bit, by the same names."""
+    a, b = one.get_adapter_module(name).state_dict(), other.get_adapter_module(name).state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.filterwarnings("ignore:Environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
+@pytest.mark.parametrize("converted", [False, True], ids=["saved", "converted"])
+def test_nemo_loads_a_file_of_ours(converted: bool, tmp_path: Path, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By NeMo's own mixin, into its own hosts and classes; and the file that it then saves loads here again."""
+    mine = TinyModel()
+    for number, name in enumerate(NAMES):
+        strategy = {"_target_": OUR_RESIDUAL, "stochastic_depth": 0.5, "l2_lambda": 0.1 * number, "drop": "batch"}
+        position = "post" if number % 2 else "pre"
+        cfg = {"_target_": OUR_LINEAR, "dim": 2 + number, "norm_position": position, "adapter_strategy": strategy}
+        mine.add_adapter(f"encoder:{name}", cfg)
+    randomize(mine, seed=7)
+    mine.set_enabled_adapters("v2", enabled=False)
+    path = tmp_path / "ours.pt"
+    if converted:
+        mine.save_adapters(tmp_path / "ours")
+        names, _ = convert_adapters(tmp_path / "ours.safetensors", path)
+        assert names == list(NAMES)
+    else:
+        assert mine.save_adapters(path) == [path] and [*tmp_path.iterdir()] == [path]
+
+    theirs: Any = NemoModel()
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # NeMo reads its own files with this alone
+    theirs.load_adapters(str(path))
+    hosts: list[Any] = list(mine.adapter_hosts("encoder").values())
+    for number, name in enumerate(NAMES):
+        for host, nemos in zip(hosts, theirs.encoder, strict=True):
+            adapter = nemos.get_adapter_module(name)
+            assert type(adapter) is adapter_modules.LinearAdapter
+            assert type(adapter.adapter_strategy) is adapter_mixin_strategies.ResidualAddAdapterStrategy
+            assert (adapter.adapter_strategy.stochastic_depth, adapter.adapter_strategy.l2_lambda) == (
+                0.5,
+                0.1 * number,
+            )
+            assert same_states(host, nemos, name)
+    assert theirs.encoder[0].get_enabled_adapters() == ["an4", "an4_v2", "encoder_an4"]
+    for host, nemos in zip(hosts, theirs.eval().encoder, strict=True):
+        assert torch.equal(host.eval()(x), nemos(x)) and not torch.equal(nemos(x), x)
+
+    theirs.save_adapters(str(tmp_path / "theirs.pt"))
+    convert_adapters(tmp_path / "theirs.pt", tmp_path / "back.safetensors")
+    back = TinyModel()
+    assert back.load_adapters(tmp_path / "back.safetensors", allow_other_base=True) == list(NAMES)
+    for name in NAMES:
+        found = back.hosts_of_adapter(name)
+        assert list(found) == ["encoder.0.point", "encoder.1.point"]
+        assert all(same_states(a, b, name) for a, b in zip(hosts, found.values(), strict=True))
+    assert back.get_enabled_adapters() == ["an4", "an4_v2", "encoder_an4"]
+
+
+@pytest.mark.filterwarnings("ignore:Environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
+@pytest.mark.usefixtures("allowed")
+def test_a_class_that_nemo_can_import_is_written_where_it_is_allowed(
+    tmp_path: Path, x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours with an option that NeMo's class lacks, under its own name: NeMo imports it after `allow_in_nemo`."""
+    mine = TinyModel()
+    strategy = {"_target_": target_of(ours.ResidualAddAdapterStrategy), "drop": "row"}
+    mine.add_adapter("encoder:an4", {"_target_": OUR_LINEAR, "dim": 3, "adapter_strategy": strategy})
+    randomize(mine)
+    mine.save_adapters(tmp_path / "an4.pt", allow=[ours.ResidualAddAdapterStrategy])
+    theirs: Any = NemoModel()
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    theirs.load_adapters(str(tmp_path / "an4.pt"))
+    host = mine.adapter_hosts("encoder")["encoder.0.point"]
+    assert theirs.encoder[0].get_adapter_module("an4").adapter_strategy.drop == "row"
+    assert same_states(host, theirs.encoder[0], "an4")

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from tiny_text import TinyText
 
+from harness.adapters.nemo_files import read_nemo_adapters
 from harness.checks import adapter_effect
 from harness.checks.adapter_effect import Effect
 
@@ -175,3 +177,44 @@ def test_check_of_a_trained_trial(cli: Cli, experiment: Path, tmp_path: Path) ->
     config.write_text(json.dumps(content), encoding="utf-8")
     refused = cli("adapters", "check", folders["houlsby"])
     assert refused.code == 2 and "built by 'antigravity.Fly'; if you trust that code, add --allow" in refused.error
+
+
+def test_convert_writes_nemos_format_and_ours(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("omegaconf")
+    golden = Path(__file__).parents[1] / "golden" / "nemo_adapter.pt"
+    ours, back = tmp_path / "an4.safetensors", tmp_path / "back.pt"
+    result = cli("adapters", "convert", golden, ours)
+    assert (result.code, result.err) == (0, "")
+    said, more = result.out.splitlines()
+    assert said == f"an4, an4_v2: written to {ours} and {tmp_path / 'an4.json'}"
+    assert "needs allow_other_base=True" in more
+    result = cli("adapters", "convert", ours, back, "--module", "encoder")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"an4, an4_v2: written to {back}\nleft out")
+    before, after = read_nemo_adapters(golden), read_nemo_adapters(back)
+    assert after.keys() == before.keys()
+    for name, adapter in before.items():
+        for one, other in zip(adapter.states, after[name].states, strict=True):
+            assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_convert_refuses_in_one_line(cli: Cli, tmp_path: Path) -> None:
+    golden = Path(__file__).parents[1] / "golden" / "nemo_adapter.pt"
+    mms, other = tmp_path / "adapter.deu.safetensors", tmp_path / "other.safetensors"
+    save_file({"wav2vec2.encoder.layers.0.adapter_layer.norm.bias": torch.zeros(2)}, mms)
+    save_file({"weight": torch.zeros(2)}, other)
+    (tmp_path / "taken.json").write_text("{}")
+    for arguments, expected in (
+        ((golden, tmp_path / "x.pt"), "nemo_adapter.pt to x.pt: one of the two has to end in .pt (NeMo's format)"),
+        ((golden, tmp_path / "x"), "one of the two has to end in .pt"),
+        ((golden, other), f"{other}: there is such a file already"),
+        ((golden, tmp_path / "taken.safetensors"), "taken.json: there is such a file already"),
+        ((tmp_path / "no.pt", tmp_path / "x.safetensors"), "no.pt: there is no such adapter file"),
+        ((tmp_path / "no.safetensors", tmp_path / "x.pt"), "no.safetensors: there is no such adapter file"),
+        ((other, tmp_path / "x.pt"), "not an adapter file: the header `harness` is missing"),
+        ((mms, tmp_path / "x.pt"), "an adapter file of MMS: its projections have biases"),
+        ((golden, tmp_path / "x.safetensors", "--module", "encoder:an4"), "the name of a module has no colon"),
+    ):
+        result = cli("adapters", "convert", *arguments)
+        assert result.code == 2 and expected in result.error, (arguments, result)
+    assert not (tmp_path / "x.pt").exists() and not (tmp_path / "x.safetensors").exists()
