@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.adapters import InsertionPoint
+from harness.adapters.peft_bridge import Injected
 from harness.backbones.blocks import ConformerBlock, TransformerBlock, valid_steps
 from harness.backbones.points import SHARES, LayerShares, Place, find_places, put_points
 from harness.backbones.survey import SeenModule, survey
@@ -44,6 +45,8 @@ class Encoder(nn.Module, ABC):
     """Whether a pass runs a layer, and so the adapters there, several times, as ALBERT's does."""
     places_taken: tuple[Place, ...] = ()
     """Where its insertion points are."""
+    injected: Injected | None = None
+    """The adapters that PEFT has put into it; None: it has none of these."""
     _placed: dict[str, InsertionPoint] | None = None
 
     @property

@@ -26,6 +26,7 @@ from harness.engines.registry import Engines
 from harness.training.engine import PLAIN_ENGINE, Engine, Fitting
 from harness.training.free_memory import memory_limits, own_peak
 from harness.training.memory import is_out_of_memory
+from harness.training.peft_arm import BEFORE_LAYERS, WHY_BEFORE
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 from harness.training.views import num_views_of
@@ -70,6 +71,8 @@ def describe_cut(config: TrialConfig, resources: Resources) -> tuple[float, floa
     trial = Trial(config, resources)
     adapted = trial.adapted()
     cut = find_cut(config, adapted.model)
+    if cut.layer == BEFORE_LAYERS:
+        return WHY_BEFORE
     num_learning = adapted.num_trainable - learning_in_layers(adapted.model) * 2 / 3
     return cut.phi, cut.gain(num_block_weights(trial.base.encoder), num_learning)
 

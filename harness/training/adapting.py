@@ -16,6 +16,7 @@ from harness.adapters import BesidePoint, InsertionPoint, freeze_backbone
 from harness.adapters.checkpoint import save_adapters
 from harness.adapters.freezing import freeze_module, is_frozen
 from harness.adapters.linear import AdapterModuleUtil
+from harness.adapters.peft_bridge import names_peft
 from harness.adapters.widths import told_width
 from harness.backbones.encoders import Encoder
 from harness.backbones.model import TaskModel
@@ -27,6 +28,7 @@ from harness.disk import write_atomically
 from harness.errors import UserError, no_exits, text_of
 from harness.seeding import derive_seed
 from harness.tasks.task import Batch, Task
+from harness.training.peft_arm import inject_peft
 from harness.training.precision import dtype_of
 from harness.training.taking import WEIGHTS_FILE, Sources, add_member, start_from, start_member
 
@@ -36,7 +38,8 @@ class Adapted:
     """A model ready to train.
 
     Attributes:
-        adapters: insertion point -> number of adapter weights there that learn; empty when the trial has no adapters.
+        adapters: insertion point (of PEFT's adapters: module) -> number of adapter weights there that learn; empty when
+            the trial has no adapters.
         taken: file of another trial's record (`ID/adapter.safetensors`) -> SHA-256, of what it took weights from.
         started: names of the weights outside of adapters that it started with in place of the base model's.
     """
@@ -60,6 +63,8 @@ class Adapted:
     @property
     def told(self) -> list[str]:
         """What a record must tell of how the adapters were built."""
+        if self.model.encoder.injected is not None:
+            return [f"PEFT: {text}" for text in self.model.encoder.injected.notes]
         hosts = self.model.encoder.insertion_points.values()
         texts = {one.place: told_width(one.name, one.settings, hosts) for one in self.config.members}
         return [f"{place}.{text}" for place, text in texts.items() if text is not None]
@@ -72,6 +77,10 @@ class Adapted:
     @contextmanager
     def switched_off(self) -> Iterator[None]:
         """The model with its adapters disabled."""
+        if self.model.encoder.injected is not None:
+            with self.model.encoder.injected.switched_off():
+                yield
+            return
         for name in self.chain:
             self.model.set_enabled_adapters(name, enabled=False)
         try:
@@ -86,7 +95,10 @@ class Adapted:
         Raises:
             TrialError: the disk is full or not writable (reason `disk`).
         """
-        if self.adapters:
+        injected = self.model.encoder.injected
+        if injected is not None:
+            injected.save(directory / "adapter")
+        elif self.adapters:
             save_adapters(self.model, directory / "adapter", base_fingerprint=base_fingerprint)
         frozen = {path for path, module in self.model.named_modules() if is_frozen(module)}
         kept = self.model.state_dict().keys()  # without buffers that their module calls not persistent
@@ -99,7 +111,7 @@ class Adapted:
         others = {
             name: tensor.detach().cpu().contiguous()
             for name, tensor in {**learnt, **buffers}.items()
-            if name in kept and "adapter_layer" not in name
+            if name in kept and "adapter_layer" not in name and (injected is None or id(tensor) not in injected.own)
         }
         if others:
             write_atomically(directory / WEIGHTS_FILE, save(others))
@@ -127,7 +139,10 @@ def adapt(model: TaskModel, config: TrialConfig, sources: Sources | None = None)
         return Adapted(model, config, num_base, {}, sources.taken, started)
     learning = chosen_modules(encoder, config) if config.train == "layers_and_head" else []
     freeze_backbone(model, trainable=learning)
-    adapters = insert_adapters(model, config, places, sources) if config.members else {}
+    if names_peft(config.adapter):
+        adapters = inject_peft(model, config).sizes
+    else:
+        adapters = insert_adapters(model, config, places, sources) if config.members else {}
     if adapters and encoder.shares is not None:
         encoder.shares.requires_grad_(True)
     if config.train in ("head", "adapters_and_head", "layers_and_head"):
@@ -341,6 +356,8 @@ def check_reached(adapted: Adapted, task: Task, batch: Batch) -> None:
     Raises:
         UserError: some do not; one line with their places.
     """
+    if adapted.model.encoder.injected is not None:
+        return  # has been tried on a pass when it was put there
     points = adapted.model.encoder.insertion_points
     before = {name: _num_calls(points[name]) for name in adapted.adapters}
     try:

@@ -19,12 +19,14 @@ from torch import Tensor, nn
 
 from harness.adapters import InsertionPoint
 from harness.adapters.packed import reads_padding
+from harness.adapters.peft_bridge import names_peft
 from harness.backbones.blocks import valid_steps
 from harness.backbones.encoders import Encoder
 from harness.backbones.model import ClassifierHead, TaskModel
 from harness.config.trial import TrialConfig
 from harness.training.adapting import chosen_layers, chosen_places
 from harness.training.memory import is_out_of_memory
+from harness.training.peft_arm import BEFORE_LAYERS, WHY_BEFORE, cut_layer
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ def find_cut(config: TrialConfig, model: TaskModel) -> Cut:
         return Cut(num_layers, num_layers, pooled)
     if config.train == "layers_and_head":
         return Cut(min(chosen_layers(num_layers, config)) - 1, num_layers)
+    if names_peft(config.adapter):
+        return Cut(cut_layer(model.encoder, config), num_layers)
     lowest = min(place.layer - place.is_inside for place in chosen_places(model.encoder, config))
     return Cut(lowest, num_layers)
 
@@ -122,8 +126,11 @@ def num_block_weights(encoder: Encoder) -> int:
 
 def learning_in_layers(model: TaskModel) -> int:
     """How many weights of the backbone's own layers learn; those of adapters in them are not counted."""
+    injected = model.encoder.injected
+    of_adapters = injected.own if injected is not None else frozenset()
     named = (pair for layer in model.encoder.layers for pair in layer.named_parameters())
-    return sum(weight.numel() for name, weight in named if weight.requires_grad and "adapter_layer." not in name)
+    own = (weight for name, weight in named if "adapter_layer." not in name and id(weight) not in of_adapters)
+    return sum(weight.numel() for weight in own if weight.requires_grad)
 
 
 def _holds_points(modules: nn.ModuleList) -> bool:
@@ -155,6 +162,8 @@ def why_not_resumed(model: TaskModel, inputs: Tensor, lengths_B: Tensor, cut: Cu
         cut: where the parts meet.
     """
     encoder = model.encoder
+    if cut.layer == BEFORE_LAYERS:
+        return WHY_BEFORE
     whole_BTD, valid_BT = encoder(inputs, lengths_B)
     try:
         x_BTD, _ = encoder.forward_to(inputs, lengths_B, cut.layer)

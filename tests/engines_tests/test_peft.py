@@ -1,0 +1,232 @@
+"""Adapters of PEFT as arms: by the plain loop and behind their cut, killed, saved in PEFT's format, switched off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pretrained_kinds import write_encoder, write_recipe
+from safetensors.torch import load_file
+from tiny_text import TinyText
+from trial_configs import MakeConfig
+
+from harness.adapters import freeze_backbone
+from harness.adapters.peft_bridge import inject
+from harness.backbones.recipe import load_recipe
+from harness.config.execution import Execution
+from harness.config.trial import TrialConfig
+from harness.engines.cut.cut import find_cut
+from harness.engines.registry import Engines
+from harness.errors import UserError
+from harness.training.adapting import Adapted
+from harness.training.pretrain import pretrain
+from harness.training.resources import Resources
+from harness.training.trial import Trial
+
+from .packs import PACKED, assert_same_bits, chosen, largest_difference, run_all
+
+peft: Any = pytest.importorskip("peft", reason="PEFT is not installed (extra peft)")
+QV = ["query", "value"]
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "lora": {"_target_": "peft.LoraConfig", "r": 2, "target_modules": QV, "lora_dropout": 0.2},
+    "ia3": {"_target_": "peft.IA3Config", "target_modules": ["value", "output.dense"], "feedforward_modules": []},
+    "vera": {"_target_": "peft.VeraConfig", "r": 4, "target_modules": QV},
+    "norms": {"_target_": "peft.LNTuningConfig", "target_modules": ["output.LayerNorm"]},
+}
+SIZES = {  # 16 wide, 3 layers, 32 in the feed-forward part
+    "lora": 3 * 2 * (2 * 16 + 16 * 2),
+    "ia3": 3 * (16 + 16 + 16),
+    "vera": 3 * 2 * (4 + 16),
+    "norms": 3 * 2 * 2 * 16,
+}
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_text_files: TinyText, data_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head trained on a random BERT of three layers."""
+    folder = tmp_path_factory.mktemp("peft")
+    path = write_recipe(write_encoder("bert", folder), tiny_text_files, folder / "bert.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_DATA", str(data_cache))
+        pretrain(load_recipe(str(path)), lambda entry: None)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sealed() -> Resources:
+    return Resources(sealed=True)
+
+
+def trial(make: MakeConfig, recipe: Path, adapter: dict[str, Any], seed: int = 0, **changes: Any) -> TrialConfig:
+    changes = {"backbone": {"recipe": str(recipe)}, "data": {"train_limit": 12}, **changes}
+    changes["loop"] = {"epochs": 2, "batch_size": 4, "valid_limit": 6, **changes.get("loop", {})}
+    config = make(seed=seed, **changes)
+    return config.model_copy(update={"adapter": adapter})
+
+
+def learns(adapted: Adapted) -> dict[str, Any]:
+    """The weights of PEFT that learn, by path in the model that it was handed."""
+    assert adapted.model.encoder.injected is not None
+    return dict(adapted.model.encoder.injected.learns)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_behind_the_cut_is_the_plain_loop(
+    name: str, make_config: MakeConfig, recipe: Path, sealed: Resources, tmp_path: Path
+) -> None:
+    """Weights, moments, losses and scores, to 1e-12 in float64; what lies below the lowest module is run once."""
+    upper = {**ADAPTERS[name], "layers_to_transform": [1, 2]} if name in ("lora", "vera") else ADAPTERS[name]
+    config = trial(make_config, recipe, upper, loop={"precision": "float64"})
+    (plain,) = run_all([config], sealed, tmp_path / "plain", Execution())
+    (behind,) = run_all([config], sealed, tmp_path / "cut", Execution(engine="cut"))
+    assert largest_difference(behind, plain) < 1e-12
+    assert chosen(config, sealed, Execution(engine="cut")) == ("cut", None)
+    lowest = 0 if upper is not ADAPTERS[name] else -1
+    assert find_cut(config, sealed.domains(config).backbone.model).layer == lowest
+    found, why = chosen(config, sealed, PACKED)
+    assert found == "cut" and why == f"{upper['_target_']} is PEFT's, and has no packed form"
+
+
+@pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing` is deprecated", "ignore:Unsupported layer type"
+)  # PEFT's
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_counts_checks_and_files(
+    name: str, make_config: MakeConfig, recipe: Path, resources: Resources, tmp_path: Path
+) -> None:
+    """Its weights alone learn, the base is there without them, and PEFT itself loads the folder to the same outputs."""
+    config = trial(make_config, recipe, ADAPTERS[name])
+    running = Trial(config, resources)
+    outcome = running.run()
+    assert outcome.metrics["trainable_parameters"] == sum(outcome.adapters.values()) == SIZES[name]
+    assert outcome.checks == {"base_restored": "adapters off: the base model's outputs, bit for bit"}
+    adapted = outcome.adapted
+    names = {path for path, weight in adapted.model.named_parameters() if weight.requires_grad}
+    assert names == {f"encoder.model.{path}" for path in learns(adapted)}
+    with adapted.switched_off():
+        pass
+    assert names == {path for path, weight in adapted.model.named_parameters() if weight.requires_grad}
+
+    adapted.save(tmp_path, "fingerprint")
+    files = {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == files
+    encoder = running.fresh_base().encoder
+    inputs, lengths_B = encoder.example()
+    base = encoder(inputs, lengths_B)[0]
+    peft.PeftModel.from_pretrained(encoder.model, str(tmp_path / "adapter"))
+    expected = adapted.model.eval().encoder(inputs, lengths_B)[0]
+    assert torch.equal(encoder.eval()(inputs, lengths_B)[0], expected) and not torch.equal(base, expected)
+
+
+def test_its_own_seeds_and_a_kill(make_config: MakeConfig, recipe: Path, sealed: Resources, tmp_path: Path) -> None:
+    """The seed draws the first weights and the dropout; a training goes on from its checkpoint to the same bits."""
+    first, other = (trial(make_config, recipe, ADAPTERS["lora"], seed) for seed in (0, 1))
+    starts = [[*learns(Trial(config, sealed).adapted()).values()] for config in (first, first, other)]
+    for a, b, c in zip(*starts, strict=True):
+        assert torch.equal(a, b) and (not torch.equal(a, c) or not a.any())
+    whole, again, else_ = run_all([first, first, other], sealed, tmp_path / "whole", Execution(), size=1)
+    assert_same_bits(again, whole)
+    assert whole.history != else_.history
+
+    path = tmp_path / "killed.safetensors"
+    for engine in ("plain", "cut"):
+        path.unlink(missing_ok=True)
+
+        class Killed(Exception):
+            pass
+
+        def kill(entry: dict[str, Any]) -> None:
+            raise Killed
+
+        with pytest.raises(Killed):
+            Trial(first, sealed, path, kill, Engines().of(Execution(engine=engine))).run()
+        (tmp_path / engine).mkdir()
+        path.rename(tmp_path / engine / "0.safetensors")
+        (resumed,) = run_all([first], sealed, tmp_path / engine, Execution(engine=engine))
+        (reference,) = run_all([first], sealed, tmp_path / f"{engine}_whole", Execution(engine=engine))
+        assert_same_bits(resumed, reference)
+
+
+def test_with_a_head_and_with_embeddings(
+    make_config: MakeConfig, recipe: Path, sealed: Resources, tmp_path: Path
+) -> None:
+    config = trial(make_config, recipe, ADAPTERS["lora"], train="adapters_and_head")
+    adapted = Trial(config, sealed).adapted()
+    head = {f"head.{name}" for name, _ in adapted.model.head.named_parameters()}
+    assert head <= {name for name, weight in adapted.model.named_parameters() if weight.requires_grad}
+    adapted.save(tmp_path, "fingerprint")
+    assert set(load_file(tmp_path / "weights.safetensors")) == head
+    tokens = {"_target_": "peft.TrainableTokensConfig", "token_indices": [4, 5], "target_modules": ["word_embeddings"]}
+    found, why = chosen(trial(make_config, recipe, tokens), sealed, Execution(engine="cut"))
+    assert (
+        found == "plain"
+        and why == "the adapter changes what the lowest layer reads, so nothing in front of it stays the same"
+    )
+
+
+@pytest.mark.parametrize(
+    "adapter, expected",
+    [
+        ({"_target_": "peft.LoraConfig", "rank": 8}, "adapter: peft.LoraConfig does not accept `rank`; it accepts: "),
+        ({"_target_": "peft.LoraConfig", "target_modules": ["qurey"]}, "Target modules {'qurey'} not found"),
+        ({"_target_": "peft.Lora"}, "cannot find `peft.Lora`"),
+        ({"_target_": "peft.LoraModel"}, "peft.LoraModel"),
+        (
+            {"_target_": "peft.PrefixTuningConfig", "num_virtual_tokens": 4},
+            "it changes what a model reads, and not its layers",
+        ),
+        ({"_target_": "peft.AdaLoraConfig", "total_step": 10, "target_modules": QV}, "told of every step"),
+        (
+            ADAPTERS["lora"] | {"bias": "lora_only"},
+            "it would train encoder.layer.0.attention.self.query.base_layer.bias",
+        ),
+        (
+            ADAPTERS["lora"] | {"modules_to_save": ["pooler"]},
+            "adapter.modules_to_save: train: adapters_and_head trains",
+        ),
+        (ADAPTERS["lora"] | {"inference_mode": True}, "adapter.inference_mode: true"),
+        (ADAPTERS["lora"] | {"target_modules": "all-linear"}, "does not depend on pooler.dense.lora_A.default.weight"),
+        (ADAPTERS["lora"] | {"init_lora_weights": "pissa"}, "switching it off does not give the base model back"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_an_arm(
+    adapter: dict[str, Any], expected: str, make_config: MakeConfig, recipe: Path, sealed: Resources
+) -> None:
+    """One line, before anything is trained."""
+    with pytest.raises(UserError) as caught:
+        Trial(trial(make_config, recipe, adapter), sealed).check()
+    assert expected in str(caught.value) and "\n" not in str(caught.value), caught.value
+
+
+def test_where_peft_looks_is_said_by_its_config_alone(make_config: MakeConfig, recipe: Path, sealed: Resources) -> None:
+    config = trial(make_config, recipe, ADAPTERS["lora"], backbone={"recipe": str(recipe), "layers": [1]})
+    with pytest.raises(UserError, match=r"backbone.layers: \(1,\): PEFT finds its modules by itself"):
+        Trial(config, sealed).check()
+
+
+def test_our_own_encoders_take_them_too(make_config: MakeConfig, resources: Resources) -> None:
+    """No model of transformers: PEFT takes any module."""
+    config = make_config().model_copy(
+        update={"adapter": {"_target_": "peft.LoraConfig", "r": 2, "target_modules": ["out_proj"]}}
+    )
+    outcome = Trial(config, resources).run()
+    assert outcome.metrics["trainable_parameters"] == 2 * 2 * (16 + 16)
+    assert outcome.checks["base_restored"].startswith("adapters off")
+
+
+def test_the_frozen_model_is_never_changed() -> None:
+    """No flag, mode or weight of what was there before."""
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(), torch.nn.Linear(4, 4))
+    freeze_backbone(model)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    injected = inject(model, {"_target_": "peft.LoraConfig", "r": 1, "target_modules": ["0"], "lora_dropout": 0.5})
+    model.train()
+    assert list(injected.sites) == ["0"] and injected.sizes == {"0": 8}
+    assert not model[1].training and not model[2].training and not model[0].base_layer.training  # type: ignore[union-attr]
+    assert model[0].lora_dropout["default"].training  # type: ignore[union-attr, index]
+    for name, weight in model.named_parameters():
+        if name.replace(".base_layer", "") in before:
+            assert torch.equal(weight, before[name.replace(".base_layer", "")]) and not weight.requires_grad
