@@ -50,6 +50,9 @@ NEMO_OPTIONS: dict[str, tuple[str, ...]] = {
 }
 """The arguments of NeMo's classes, of those in NEMO_TARGETS."""
 
+_ALSO_NEMOS = {("noise", "global")}
+"""Options that NeMo's classes lack, at the values that say what NeMo does anyway."""
+
 _DIRECTIVES = (TARGET_KEY, "_args_", "_recursive_", "_partial_", "_convert_", ENABLED_KEY)
 
 
@@ -234,7 +237,7 @@ def _nemo_options(name: str, config: Mapping[str, Any], cls: str, place: str) ->
     for key, value in config.items():
         if key in NEMO_OPTIONS[cls] or key in _DIRECTIVES:
             kept[key] = value
-        elif value != defaults.get(key, dataclasses.MISSING):
+        elif value != defaults.get(key, dataclasses.MISSING) and (key, value) not in _ALSO_NEMOS:
             has = ", ".join(NEMO_OPTIONS[cls]) or "no options"
             raise AdapterFileError(
                 f"adapter `{name}`: {place}{key}: {value}: NeMo's {cls} has no such option (it has {has}), so NeMo "

@@ -37,6 +37,13 @@ REFUSED = {
 }
 """Methods that need more than a forward pass, though they put modules into layers."""
 
+REFUSED_OPTIONS: dict[str, tuple[Any, str]] = {
+    "use_asa": (True, "it has to be told of every step of the optimizer"),
+    "init_lora_weights": ("eva", "its first weights come from passes over data"),
+    "alora_invocation_tokens": (None, "it is told where in a text it begins"),
+}
+"""Option -> the value that needs more, or None where every value but none does; and why."""
+
 _NOT_TOLD = ("Unsupported layer type", "Failed to load the CUDA extension")
 
 
@@ -171,19 +178,20 @@ def inject(model: nn.Module, config: Mapping[str, Any]) -> Injected:
     Raises:
         UserError: the config cannot be built, its method does not work here, or it finds nothing to adapt.
     """
-    target = str(config[TARGET_KEY])
-    made = _built(config)
-    _refuse(made, target)
     from peft import get_peft_model
 
-    modules = set(model.modules())
-    before = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    try:
-        with no_exits(), _warnings_as_notes() as notes:
-            wrapper: Any = get_peft_model(model, made, NAME)
-    # What a method finds wrong with a model, it says by errors of any kind.
-    except Exception as error:
-        raise UserError(f"adapter: {target}: {_reason(error)}") from error
+    target = str(config[TARGET_KEY])
+    with _warnings_as_notes() as notes:
+        made = _built(config)
+        _refuse(made, target)
+        modules = set(model.modules())
+        before = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+        try:
+            with no_exits():
+                wrapper: Any = get_peft_model(model, made, NAME)
+        # What a method finds wrong with a model, it says by errors of any kind.
+        except Exception as error:
+            raise UserError(f"adapter: {target}: {_reason(error)}") from error
     added = [path for path, module in model.named_modules() if module not in modules]
     inner = {path for path in added if any(path.startswith(f"{other}.") for other in added)}
     learns = {path: weight for path, weight in model.named_parameters() if weight.requires_grad}
@@ -278,6 +286,10 @@ def _refuse(config: Any, target: str) -> None:
         raise UserError(f"adapter: {target}: it is made for the attention of decoders alone")
     if method in REFUSED:
         raise UserError(f"adapter: {target}: {REFUSED[method]}, which a trial does not do")
+    for option, (value, why) in REFUSED_OPTIONS.items():
+        given = getattr(config, option, None)
+        if given is not None and given is not False and value in (given, None):
+            raise UserError(f"adapter.{option}: {given}: {why}, which a trial does not do")
     if config.inference_mode:
         raise UserError(f"adapter.inference_mode: true: {target} would have no weights that learn")
     if getattr(config, "modules_to_save", None):

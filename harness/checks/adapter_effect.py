@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from harness.adapters.peft_bridge import WEIGHTS_FILE, names_peft
 from harness.adapters.registry import unregistered_targets
 from harness.backbones.model import TaskModel
 from harness.backbones.store import Backbone
@@ -81,9 +82,14 @@ def measure_effect(base: TaskModel, adapted: Adapted, inputs: Inputs) -> Effect:
     expected = _real_output(base, inputs)
     changed = _difference(_real_output(model, inputs), expected)
     points, alone = model.encoder.insertion_points, {}
+    injected = model.encoder.injected
+    if injected is not None:
+        for name in adapted.adapters:
+            with injected.switched_off(but=name):
+                alone[name] = _difference(_real_output(model, inputs), expected)
     with adapted.switched_off():
         is_restored = torch.equal(_real_output(model, inputs), expected)
-        for name in adapted.adapters:
+        for name in adapted.adapters if injected is None else ():
             there = [one for one in adapted.chain if points[name].get_adapter_module(one) is not None]
             for one in there:
                 points[name].set_enabled_adapters(one, enabled=True)
@@ -111,7 +117,10 @@ def _difference(found: Tensor, expected: Tensor) -> float:
 def with_random_weights(adapted: Adapted) -> None:
     """Move every weight of the adapters a little: those that they start with give nothing."""
     generator = torch.Generator().manual_seed(0)
-    for name in adapted.adapters:
+    injected = adapted.model.encoder.injected
+    for weight in injected.learns.values() if injected is not None else ():
+        weight.add_(SPREAD * torch.randn(weight.shape, generator=generator).to(weight))
+    for name in adapted.adapters if injected is None else ():
         for weight in adapted.model.encoder.insertion_points[name].adapter_layer.parameters():
             weight.add_(SPREAD * torch.randn(weight.shape, generator=generator).to(weight))
 
@@ -145,12 +154,19 @@ def trained_adapters(backbone: Backbone, folder: Path, allow: Collection[str]) -
         raise UserError(f"{folder}: its adapter is built by {target!r}; if you trust that code, add --allow {target}")
     if not config.members:
         raise UserError(f"{folder}: train: {config.train} trains no adapter, so there is nothing to check")
-    if not (folder / "adapter.safetensors").is_file():
-        raise UserError(f"{folder}: there is no adapter.safetensors; published records have no weights: train it again")
+    theirs = names_peft(config.adapter)
+    file = f"adapter/{WEIGHTS_FILE}" if theirs else "adapter.safetensors"
+    if not (folder / file).is_file():
+        raise UserError(f"{folder}: there is no {file}; published records have no weights: train it again")
     model = copy.deepcopy(backbone.model)
-    adapters = adapt(copy.deepcopy(model), config, Sources(backbone.fingerprint)).adapters
-    model.encoder.put_points(chosen_places(model.encoder, config))
-    model.load_adapters(folder / "adapter", base_fingerprint=backbone.fingerprint, allow=allow)
+    if theirs:
+        adapters = adapt(model, config).adapters
+        assert model.encoder.injected is not None
+        model.encoder.injected.load(folder / "adapter")
+    else:
+        adapters = adapt(copy.deepcopy(model), config, Sources(backbone.fingerprint)).adapters
+        model.encoder.put_points(chosen_places(model.encoder, config))
+        model.load_adapters(folder / "adapter", base_fingerprint=backbone.fingerprint, allow=allow)
     others = folder / "weights.safetensors"
     if others.is_file():  # a head, or the shares of the layers
         try:

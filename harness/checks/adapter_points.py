@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from harness.adapters import BesidePoint, InsertionPoint
+from harness.adapters.peft_bridge import names_peft
 from harness.backbones.encoders import Encoder
 from harness.backbones.model import TaskModel
 from harness.backbones.points import Place, name_in_layer, usable_modules
@@ -119,7 +120,7 @@ def backbone_points(recipe: Recipe, asked: str, adapter: Mapping[str, Any] | Non
     sizes: dict[tuple[int, int], int | None] = {}
     for _, place in found:
         widths = (place.reads, place.gives)
-        if adapter is not None and widths not in sizes:
+        if adapter is not None and not names_peft(adapter) and widths not in sizes:
             sizes[widths] = _num_weights(adapter, *widths)
     offered = tuple(
         OfferedPoint(name, place, _has_weights(encoder, place), sizes.get((place.reads, place.gives)))

@@ -20,7 +20,7 @@ from harness.config.trial import TrialConfig, describe_old, version_of
 from harness.errors import UserError
 from harness.metrics import METRICS
 from harness.records.predictions import read_predictions
-from harness.records.provenance import machine, package_versions
+from harness.records.provenance import installed_versions, machine, package_versions
 from harness.records.schema import Provenance, Record, Summary
 from harness.records.store import RecordStore, TrialFolder
 from harness.records.trial_run import TrialRun
@@ -163,7 +163,8 @@ def differing_packages(provenance: Provenance | None) -> list[str]:
     """What differs between the record's packages and processor and this process's, as text."""
     if provenance is None:
         return ["the record does not say what it was made with"]
-    here, there = package_versions(), provenance.packages
+    there = provenance.packages
+    here = package_versions() | installed_versions(there)
     names = sorted(here.keys() | there.keys())
     found = [f"{n} {there.get(n, 'none')} -> {here.get(n, 'none')}" for n in names if here.get(n) != there.get(n)]
     processor = machine()["processor"]

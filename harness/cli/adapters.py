@@ -52,6 +52,7 @@ def show(
 
 
 def _show_experiment(experiment: Experiment, arm: str | None, format: str) -> None:
+    from harness.adapters.peft_bridge import names_peft
     from harness.adapters.widths import open_width
     from harness.backbones.recipe import load_recipe
     from harness.checks.adapter_points import arm_points, backbone_points, first_configs
@@ -65,7 +66,8 @@ def _show_experiment(experiment: Experiment, arm: str | None, format: str) -> No
         raise UserError(f"--arm {arm}: it trains no adapter; arms that do: {', '.join(_having(configs)) or 'none'}")
     backbones = []
     for asked in dict.fromkeys(config.backbone.recipe for config in configs.values()):
-        sized = (name for name in with_adapter if open_width(configs[name].members[-1].settings) is None)
+        ours = [name for name in with_adapter if not names_peft(configs[name].adapter)]  # PEFT's have no points
+        sized = (name for name in ours if open_width(configs[name].members[-1].settings) is None)
         of = next((name for name in sized if configs[name].backbone.recipe == asked), None)  # else it needs all places
         found = backbone_points(
             load_recipe(asked), asked, dict(configs[of].members[-1].settings) if of is not None else None

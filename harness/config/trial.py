@@ -183,7 +183,8 @@ class TrialConfig(Settings):
     adapter: PlainSettings | None = None
     """The adapter: its class (`_target_`) and the class's arguments. `in_features` follows from the backbone. A width
     (`dim` or `r`) may be a list with one for each layer, `{from: n, to: n}` from the lowest layer to the highest, or
-    `{budget: n}`: the largest one with which all adapters together have at most so many weights."""
+    `{budget: n}`: the largest one with which all adapters together have at most so many weights. A config of PEFT
+    (`peft.LoraConfig` ...) is taken as well, where the extra `peft` is installed."""
     adapters: Adapters | None = None
     """Several adapters instead of one, by name, in the order in which they run: the output of one is the input of the
     next. An arm sets one to null to leave it out."""

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -52,9 +52,14 @@ def git_state() -> tuple[str | None, bool | None]:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that shape a trial's numbers."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    """Installed versions of the packages that shape every trial's numbers."""
+    return {"python": platform.python_version(), **installed_versions(PACKAGES)}
+
+
+def installed_versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of those packages that are installed, such as those that a trial's own classes come from."""
+    found = {}
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -88,6 +93,11 @@ def user_code(config: Any) -> dict[str, str]:
             continue
         found[module.__name__] = hashlib.sha256(Path(source).read_bytes()).hexdigest()
     return dict(sorted(found.items()))
+
+
+def packages_of(config: Any) -> list[str]:
+    """The packages, by name, that a config names classes of; those of single files among them."""
+    return sorted({target.partition(".")[0] for target in user_modules(config)})
 
 
 def user_modules(config: Any) -> list[str]:

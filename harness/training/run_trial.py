@@ -15,7 +15,15 @@ from harness.data.speech_text import LATIN28
 from harness.disk import append_line, read_lines, write_atomically, write_json
 from harness.errors import EndedByCode, Passing, TrialError, UserError, first_line
 from harness.records.predictions import prediction_lines
-from harness.records.provenance import git_state, machine, package_versions, user_code, utc_now
+from harness.records.provenance import (
+    git_state,
+    installed_versions,
+    machine,
+    package_versions,
+    packages_of,
+    user_code,
+    utc_now,
+)
 from harness.records.schema import Provenance, Summary, TrialState, assert_sealed
 from harness.records.store import TrialFolder
 from harness.records.trial_run import SEALED_PHASES, TrialRun
@@ -187,7 +195,7 @@ def provenance(trial: Trial, starts: list[str], record: Path) -> Provenance:
         harness_version=__version__,
         git_commit=commit,
         git_dirty=dirty,
-        packages=package_versions(),
+        packages=package_versions() | installed_versions(packages_of(trial.config.adapter)),
         corpus_fingerprint=trial.domains.corpus.fingerprint,
         backbone_fingerprint=trial.domains.backbone.fingerprint,
         machine=machine(),

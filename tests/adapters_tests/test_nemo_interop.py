@@ -269,7 +269,7 @@ def test_nemo_loads_a_file_of_ours(converted: bool, tmp_path: Path, x: Tensor, m
     """By NeMo's own mixin, into its own hosts and classes; and the file that it then saves loads here again."""
     mine = TinyModel()
     for number, name in enumerate(NAMES):
-        strategy = {"_target_": OUR_RESIDUAL, "stochastic_depth": 0.5, "l2_lambda": 0.1 * number, "drop": "batch"}
+        strategy = {"_target_": OUR_RESIDUAL, "stochastic_depth": 0.5, "l2_lambda": 0.1 * number, "noise": "global"}
         position = "post" if number % 2 else "pre"
         cfg = {"_target_": OUR_LINEAR, "dim": 2 + number, "norm_position": position, "adapter_strategy": strategy}
         mine.add_adapter(f"encoder:{name}", cfg)

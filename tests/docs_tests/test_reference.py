@@ -34,9 +34,12 @@ def generate() -> ModuleType:
 
 
 @pytest.mark.slow
-def test_the_page_of_pretrained_models_is_what_they_do() -> None:
-    models = program("generate_models")
-    assert models.build_page() == models.PAGE.read_text(encoding="utf-8"), "python docs/generate_models.py writes it"
+@pytest.mark.parametrize("name", ["generate_models", "generate_peft"])
+def test_a_page_of_what_was_tried_is_what_it_gives(name: str) -> None:
+    if name == "generate_peft":
+        pytest.importorskip("peft", reason="PEFT is not installed (extra peft)")
+    made = program(name)
+    assert made.build_page() == made.PAGE.read_text(encoding="utf-8"), f"python docs/{name}.py writes it"
 
 
 def test_generated_files_are_up_to_date(generate: ModuleType) -> None:

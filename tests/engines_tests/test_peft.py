@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pretrained_kinds import write_encoder, write_recipe
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_text import TinyText
 from trial_configs import MakeConfig
 
 from harness.adapters import freeze_backbone
 from harness.adapters.peft_bridge import inject
 from harness.backbones.recipe import load_recipe
+from harness.checks.adapter_effect import measure_effect, random_adapters, trained_adapters
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.engines.cut.cut import find_cut
@@ -188,6 +190,22 @@ def test_with_a_head_and_with_embeddings(
         ),
         (ADAPTERS["lora"] | {"inference_mode": True}, "adapter.inference_mode: true"),
         (ADAPTERS["lora"] | {"target_modules": "all-linear"}, "does not depend on pooler.dense.lora_A.default.weight"),
+        (
+            ADAPTERS["lora"] | {"init_lora_weights": "eva"},
+            "adapter.init_lora_weights: eva: its first weights come from",
+        ),
+        (
+            ADAPTERS["lora"] | {"alora_invocation_tokens": [3], "task_type": "CAUSAL_LM"},
+            "adapter.alora_invocation_tokens: [3]: it is told where",
+        ),
+        (
+            {"_target_": "peft.AdamssConfig", "target_modules": QV, "use_asa": True},
+            "adapter.use_asa: True: it has to be",
+        ),
+        (
+            {"_target_": "peft.ShadowConfig", "target_modules": QV},
+            "the weights that learn are not in modules of the backbone",
+        ),
         (ADAPTERS["lora"] | {"init_lora_weights": "pissa"}, "switching it off does not give the base model back"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -199,6 +217,45 @@ def test_what_cannot_be_an_arm(
     with pytest.raises(UserError) as caught:
         Trial(trial(make_config, recipe, adapter), sealed).check()
     assert expected in str(caught.value) and "\n" not in str(caught.value), caught.value
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_its_effect_is_measured_and_padding_has_none(
+    name: str, make_config: MakeConfig, recipe: Path, sealed: Resources
+) -> None:
+    """Every module's weights change the output, alone as well; a sentence gives the same beside a longer one."""
+    base = Trial(trial(make_config, recipe, ADAPTERS[name], loop={"precision": "float64"}), sealed).fresh_base()
+    adapted = random_adapters(base, trial(make_config, recipe, ADAPTERS[name], loop={"precision": "float64"}))
+    inputs, lengths_B = base.encoder.example()
+    effect = measure_effect(base, adapted, (inputs, lengths_B))
+    assert effect.is_restored and not effect.faults and list(effect.by_point) == list(adapted.adapters)
+    both = adapted.model(inputs, lengths_B)[0]
+    for row, length in enumerate(lengths_B.tolist()):
+        alone = adapted.model(inputs[row : row + 1, :length], lengths_B[row : row + 1])[0]
+        torch.testing.assert_close(alone[0], both[row], rtol=1e-12, atol=1e-12)
+
+
+def test_a_trials_folder_is_read_again(
+    make_config: MakeConfig, recipe: Path, resources: Resources, tmp_path: Path
+) -> None:
+    """For `harness adapters check`: only where the class is allowed, and only a file of this adapter."""
+    config = trial(make_config, recipe, ADAPTERS["lora"], train="adapters_and_head")
+    adapted = Trial(config, resources).run().adapted
+    backbone = resources.backbone(config.backbone.recipe)
+    adapted.save(tmp_path, backbone.fingerprint)
+    (tmp_path / "config.json").write_text(json.dumps(config.model_dump(mode="json", by_alias=True)))
+    with pytest.raises(UserError, match=r"built by 'peft.LoraConfig'; if you trust that code, add --allow"):
+        trained_adapters(backbone, tmp_path, [])
+    again = trained_adapters(backbone, tmp_path, ["peft.LoraConfig"])
+    inputs = adapted.model.encoder.example()
+    assert torch.equal(again.model.eval()(*inputs)[0], adapted.model.eval()(*inputs)[0])
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    save_file({"base_model.model.elsewhere.lora_A.weight": torch.zeros(2)}, path)
+    with pytest.raises(UserError, match="the model has no weight"):
+        trained_adapters(backbone, tmp_path, ["peft.LoraConfig"])
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(UserError, match="cannot be loaded"):
+        trained_adapters(backbone, tmp_path, ["peft.LoraConfig"])
 
 
 def test_where_peft_looks_is_said_by_its_config_alone(make_config: MakeConfig, recipe: Path, sealed: Resources) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -60,6 +61,8 @@ def _filled(arm: ArmPoints) -> str:
     groups: dict[str, list[int]] = {}
     for place in arm.places:
         groups.setdefault(f"{WHERE[place.how]} {_without_layer(place)}", []).append(place.layer)
+    if not arm.places:  # PEFT's, which are no insertion points: modules by their paths
+        return ", ".join(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.|$)", "N", path) for path in arm.filled)) or "none"
     return "; ".join(f"{at}, N = {ranges(layers)}" for at, layers in groups.items()) or "none"
 
 
