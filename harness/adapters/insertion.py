@@ -224,13 +224,41 @@ class _InsertBefore(_InsertBehind):
         return args, {**options, next(iter(options)): read}
 
 
+class _KeepRead:
+    """A hook in front of a module that keeps its first argument until a BesidePoint's hook takes it."""
+
+    def __init__(self, point: InsertionPoint) -> None:
+        self.point = point
+        self.kept: Tensor | None = None
+
+    def __call__(self, module: nn.Module, args: Any, options: Any) -> None:
+        if self.point.get_enabled_adapters():
+            self.kept = _first_argument(module, args, options, "attach_beside")
+
+    def take(self, module: nn.Module) -> Tensor:
+        """What was kept in this pass, for the hook of a module that ran behind."""
+        kept, self.kept = self.kept, None
+        if kept is None:
+            raise RuntimeError(f"attach_beside: what is read beside {type(module).__name__} has to run before it")
+        return kept
+
+
 class _MergeBeside(_InsertBehind):
-    """The hook of a BesidePoint."""
+    """The hook of a BesidePoint.
+
+    Args:
+        keep: has what adapters read; None: what the module itself reads.
+    """
+
+    def __init__(self, point: InsertionPoint, steps_first: bool, keep: _KeepRead | None = None) -> None:
+        super().__init__(point, steps_first)
+        self.keep = keep
 
     def __call__(self, module: nn.Module, args: Any, options: Any, output: Any = None) -> Any:  # type: ignore[override]
         if not self.point.get_enabled_adapters():
             return None
-        reads = _first_argument(module, args, options, "attach_beside")
+        keep = self.keep
+        reads = _first_argument(module, args, options, "attach_beside") if keep is None else keep.take(module)
         return _with_first(output, self._insert(_first_of(output, module), reads))
 
 
@@ -291,12 +319,19 @@ def attach_before(module: nn.Module, point: InsertionPoint, *, steps_first: bool
     return module.register_forward_pre_hook(_InsertBefore(point, steps_first), with_kwargs=True)
 
 
-def attach_beside(module: nn.Module, point: BesidePoint, *, steps_first: bool = False) -> RemovableHandle:
+def attach_beside(
+    module: nn.Module, point: BesidePoint, *, steps_first: bool = False, reads: nn.Module | None = None
+) -> RemovableHandle:
     """Put an insertion point beside an existing module; as `attach_by_hook`.
 
     Args:
         module: its first argument is [..., reads_dim], its output [..., D] or a tuple or list that starts with that.
         point: merges what its adapters make of the argument with the output.
         steps_first: both are [T, B, ...]; the point sees [B, T, ...].
+        reads: another module, which runs before: adapters read its first argument instead.
     """
-    return module.register_forward_hook(_MergeBeside(point, steps_first), with_kwargs=True)
+    keep = None
+    if reads is not None:
+        keep = _KeepRead(point)
+        reads.register_forward_pre_hook(keep, with_kwargs=True)
+    return module.register_forward_hook(_MergeBeside(point, steps_first, keep), with_kwargs=True)

@@ -30,6 +30,7 @@ from harness.config.points import (
     TOWARDS_HEAD,
     Points,
     PointsAt,
+    PointsBeside,
     how_of,
     items_of,
     pattern_of,
@@ -64,6 +65,7 @@ class Place:
         reads: the width of what an adapter reads.
         gives: the width of what it is merged with.
         steps_first: whether the module gives [T, B, D].
+        reads_at: the path of the module whose argument an adapter beside the module reads, where that is another one.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Place:
     reads: int
     gives: int
     steps_first: bool = False
+    reads_at: str = ""
 
     @property
     def is_inside(self) -> bool:
@@ -93,7 +96,7 @@ def find_places(seen: Sequence[SeenModule], layer_points: Sequence[str], dim: in
         UserError: a kind that this encoder does not have, a pattern that matches nothing, or a module that no adapter
             can be at.
     """
-    placed: dict[tuple[str, str], tuple[tuple[int, int], Place]] = {}
+    placed: dict[tuple[str, str, str], tuple[tuple[int, int], Place]] = {}
     at = {(module.path, how): number for module in seen for how, number in _moments(module)}
     tops = _tops(seen)
     for item in items_of(points):
@@ -109,7 +112,7 @@ def find_places(seen: Sequence[SeenModule], layer_points: Sequence[str], dim: in
         for place in found:
             inside = (0, at.get((place.module, place.how), 0))
             when = (1, place.layer) if place.how == "head" else inside if place.module else (2, place.layer)
-            placed.setdefault((place.module or place.name, place.how), (when, place))
+            placed.setdefault((place.module or place.name, place.how, place.reads_at), (when, place))
     return tuple(place for _, place in sorted(placed.values(), key=lambda one: one[0]))
 
 
@@ -167,18 +170,39 @@ def _matching(seen: Sequence[SeenModule], item: str | PointsAt) -> list[Place]:
         if module.num_runs == 0 and not module.is_leaf:
             continue  # a list of modules, say: what is in it has names of its own
         how = ("beside" if module.is_linear else "behind") if isinstance(item, str) else how_of(item)
-        if reason := _why_unusable(module, how):
+        if reason := _why_unusable(module, "behind" if isinstance(item, PointsBeside) and item.reads else how):
             raise UserError(
                 f"backbone.points: {pattern!r}: no adapter can be at {module.path} ({module.kind}): {reason}"
             )
         path = module.path.replace(".", "/")
-        reads = module.gives if how == "behind" else module.reads
+        read = module
+        if isinstance(item, PointsBeside) and item.reads is not None:
+            read = _read_beside(seen, module, item)
+            path = f"{path}<{read.path.replace('.', '/')}"
+        reads = module.gives if how == "behind" else read.reads
         gives = module.reads if how == "before" else module.gives
         assert reads is not None and gives is not None
-        found.append(Place(f"{how}.{path}", module.layer, how, module.path, reads, gives, module.steps_first))
+        reads_at = "" if read is module else read.path
+        found.append(Place(f"{how}.{path}", module.layer, how, module.path, reads, gives, module.steps_first, reads_at))
     if not found:
         raise UserError(f"backbone.points: {pattern!r} matches lists of modules alone; {_nearest(pattern, seen)}")
     return found
+
+
+def _read_beside(seen: Sequence[SeenModule], module: SeenModule, item: PointsBeside) -> SeenModule:
+    """The module whose argument adapters beside another one read: the one of that name in the same layer."""
+    pattern = str(item.reads)
+    named = _named([other for other in seen if other.layer == module.layer], pattern)
+    where = f"backbone.points: {{beside: {item.beside}, reads: {pattern}}}"
+    if len(named) != 1:
+        which = f"{len(named)} modules: {', '.join(one.path for one in named)}" if named else "no module"
+        raise UserError(f"{where}: {pattern!r} matches {which} in layer {module.layer}; {_nearest(pattern, seen)}")
+    (read,) = named
+    if reason := _why_unusable(read, "before"):
+        raise UserError(f"{where}: no adapter can read what {read.path} ({read.kind}) reads: {reason}")
+    if read.begins > module.order:
+        raise UserError(f"{where}: {read.path} runs after {module.path}, so there would be nothing to read yet")
+    return read
 
 
 def _named(seen: Sequence[SeenModule], pattern: str) -> list[SeenModule]:
@@ -304,7 +328,8 @@ def put_points(
         else:
             points[place.name] = point = BesidePoint(place.reads, place.gives)
             if place.how == "beside":
-                attach_beside(root.get_submodule(place.module), point, steps_first=place.steps_first)
+                read = root.get_submodule(place.reads_at) if place.reads_at else None
+                attach_beside(root.get_submodule(place.module), point, steps_first=place.steps_first, reads=read)
             else:
                 keeps.append(_Keep(point))
                 layer_points[place.layer].register_forward_hook(keeps[-1])

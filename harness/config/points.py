@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import AfterValidator, Discriminator, Tag
+from pydantic import AfterValidator, Discriminator, SerializerFunctionWrapHandler, Tag, model_serializer
 
 from harness.config.base import OneLine, Settings
 
@@ -30,6 +30,14 @@ class PointsBeside(Settings):
 
     beside: OneLine
     """The name of a module in a layer, its end, or a pattern."""
+    reads: OneLine | None = None
+    """The name of another module in the same layer, or its end: adapters read what that one reads. So they are in
+    parallel to a part of several modules, as `{beside: fc2, reads: fc1}` to a feed-forward part."""
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `reads` out where it says nothing, so that ids are those from before it existed."""
+        return {key: value for key, value in handler(self).items() if value is not None}
 
 
 class PointsBefore(Settings):
@@ -93,8 +101,7 @@ def _one_form(points: Any) -> Any:
 
 def how_of(item: PointsAt) -> str:
     """Where an item puts adapters at a module: "behind", "beside" or "before"."""
-    (how,) = type(item).model_fields
-    return how
+    return next(iter(type(item).model_fields))
 
 
 def pattern_of(item: str | PointsAt) -> str:

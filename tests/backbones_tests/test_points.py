@@ -69,6 +69,7 @@ KINDS: tuple[Any, ...] = (
     "towards_head",
     "linear",
     "before",
+    "parallel",
     "everywhere",
 )
 
@@ -81,7 +82,11 @@ def points_of(kind: str, encoder: str) -> Any:
     before = (PointsBefore(before=feed_forward), PointsBefore(before=LINEARS[encoder]))
     if kind == "before":
         return before
-    more = (PointsBeside(beside="fc1") if encoder == "whisper" else PointsBeside(beside="attention"), *before)
+    first, last = ("fc1", "fc2") if encoder == "whisper" else (f"{feed_forward}.1", f"{feed_forward}.4")
+    parallel = PointsBeside(beside=last, reads=first)
+    if kind == "parallel":
+        return (parallel,)
+    more = (PointsBeside(beside="fc1") if encoder == "whisper" else PointsBeside(beside="attention"), *before, parallel)
     return (
         ("behind_layer", "after_attention", "after_feed_forward", "towards_head", *more)
         if kind == "everywhere"
@@ -253,6 +258,52 @@ def test_order_is_that_of_the_pass_and_not_of_the_names() -> None:
     encoder(*encoder.example())
     found = [place.module.rpartition(".")[2] for place in encoder.places(("[qkv]_proj", "out_proj")) if not place.layer]
     assert found == ends[:4] and sorted(found) == ["k_proj", "out_proj", "q_proj", "v_proj"]
+
+
+@torch.no_grad()
+def test_a_parallel_adapter_of_bert_by_hand(folders: dict[str, Path]) -> None:
+    """Beside the whole feed-forward part, which is no one module: dense(gelu(intermediate(x))) + adapter(x)."""
+    encoder = PretrainedTextEncoder(folders["bert"], 16).double().eval()
+    by_hand = copy.deepcopy(encoder)
+    points = filled(encoder, (PointsBeside(beside="output.dense", reads="intermediate"),))
+    assert next(iter(points)).startswith("beside.") and {(p.reads_dim, p.dim) for p in points.values()} == {(16, 16)}
+    train(points)
+
+    def part(block: Any, point: InsertionPoint) -> Callable[[Tensor], Tensor]:
+        def forward(attended: Tensor) -> Tensor:
+            fed = F.gelu(F.linear(attended, block.intermediate.dense.weight, block.intermediate.dense.bias))
+            added = F.linear(fed, block.output.dense.weight, block.output.dense.bias) + adapter_of(point, attended)
+            norm = block.output.LayerNorm
+            return F.layer_norm(added + attended, added.shape[-1:], norm.weight, norm.bias, norm.eps)
+
+        return forward
+
+    for layer, point in zip(by_hand.layers, points.values(), strict=True):
+        block: Any = layer
+        block.feed_forward_chunk = part(block, point)
+    ids, lengths_B = torch.tensor([[7, 8, 9, 10, 11, 12]]), torch.tensor([6])
+    found = copy.deepcopy(encoder)(ids, lengths_B)[0]  # hooks are copied with what they keep
+    torch.testing.assert_close(found, by_hand(ids, lengths_B)[0], rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_not_said_is_not_in_the_settings() -> None:
+    """Trials from before `reads` existed keep their ids."""
+    assert PointsBeside(beside="fc2").model_dump() == {"beside": "fc2"}
+    assert PointsBeside(beside="fc2", reads="fc1").model_dump() == {"beside": "fc2", "reads": "fc1"}
+
+
+@pytest.mark.parametrize(
+    ("reads", "message"),
+    [
+        ("in_prj", "'in_prj' matches no module in layer 0; nearest: in_proj"),
+        ("feed_forward.*", "'feed_forward.*' matches 5 modules: layers.0.feed_forward.0, layers.0.feed_forward.1"),
+        ("feed_forward.4", "layers.0.feed_forward.4 runs after layers.0.attention.out_proj, so there would be nothing"),
+    ],
+)
+def test_what_cannot_be_read_is_told(reads: str, message: str) -> None:
+    with pytest.raises(UserError) as told:
+        TextEncoder(30, **SIZES).places((PointsBeside(beside="out_proj", reads=reads),))
+    assert str(told.value).startswith(f"backbone.points: {{beside: out_proj, reads: {reads}}}: {message}")
 
 
 @torch.no_grad()

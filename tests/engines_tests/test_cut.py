@@ -39,7 +39,7 @@ def test_where_the_cut_lies(make_config: MakeConfig, resources: Resources) -> No
     assert find_cut(make_config(), model) == Cut(0, 2)
     assert find_cut(make_config(backbone={"layers": [1]}), model) == Cut(1, 2)
     assert find_cut(make_config("head_only"), model) == Cut(2, 2, pooled=True)
-    layers = {"train": "layers_and_head", "adapter": None}
+    layers: dict[str, Any] = {"train": "layers_and_head", "adapter": None}
     assert find_cut(make_config(**layers, backbone={"layers": [1]}), model) == Cut(0, 2)
     assert find_cut(make_config(**layers), model) == Cut(-1, 2)
     # A block: attention (4 D^2 + 4 D), feed-forward (2 D F + F + D), three norms; D 16, F 32, two blocks.

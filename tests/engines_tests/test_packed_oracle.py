@@ -115,6 +115,7 @@ CASES: dict[str, dict[str, Any]] = {
     "after attention": {"backbone": {"points": "after_attention", "layers": [1]}},
     "houlsby": {"backbone": {"points": "houlsby"}, "adapter": strategy(stochastic_depth=0.5, depth_schedule="linear")},
     "beside": {"backbone": {"points": ["out_proj", {"beside": "feed_forward"}]}},
+    "parallel": {"backbone": {"points": [{"beside": "feed_forward.4", "reads": "feed_forward.1"}]}},
     "beside, l2": {
         "backbone": {"points": ["out_proj"]},
         "adapter": strategy(stochastic_depth=0.5, l2_lambda=0.02, l2_target="adapter_output"),

@@ -62,7 +62,7 @@ def test_exactly_the_named_weights_learn(
 def test_a_decoders_layers_learn_with_the_output_layer(make_config: MakeConfig) -> None:
     """They are numbered behind the encoder's, and no layers of it."""
     encoder = WindowedWhisperEncoder(tiny_whisper(max_source_positions=20).get_encoder(), 2)
-    trial = {"train": "layers_and_head", "adapter": None}
+    trial: dict[str, Any] = {"train": "layers_and_head", "adapter": None}
     assert chosen_modules(encoder, make_config(**trial)) == list(encoder.layers)
     assert chosen_modules(encoder, make_config(**trial, backbone={"layers": [1]})) == [encoder.layers[1]]
     with pytest.raises(UserError, match=r"^backbone\.layers: layer 3 is not the encoder's, which has layers 0 to 1;"):
