@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from harness.config.training import MetaSettings
 from harness.config.trial import DataSettings
 from harness.data.corpus import SPLITS, Corpus
 from harness.data.examples import Example, SpeechExample, TextExample, label_of
@@ -36,11 +37,18 @@ class ToldOfData:
         return (*(() if quiet else self.described), *self.remarks)
 
 
-def describe_data(corpus: Corpus, data: DataSettings) -> list[str]:
-    """A line for the target and for each source domain of some trials."""
-    drawn = "" if data.train_limit is None else f"; each seed trains on {data.train_limit}"
-    target = f"{data.target} (target): {describe_domain(corpus, data.target)}{drawn}"
-    return [target, *describe_domains(corpus, data.source)]
+def describe_data(corpus: Corpus, data: DataSettings, meta: MetaSettings | None = None) -> list[str]:
+    """A line for the target and for each source domain of some trials, and for each that they are meta-trained on."""
+    target = f"{data.target} (target): {describe_domain(corpus, data.target)}{_drawn(data.train_limit)}"
+    told = [target, *describe_domains(corpus, data.source)]
+    if meta is None:
+        return told
+    drawn = _drawn(meta.limit)
+    return told + [f"{name} (meta-training): {describe_domain(corpus, name)}{drawn}" for name in meta.over]
+
+
+def _drawn(limit: int | None) -> str:
+    return "" if limit is None else f"; each seed trains on {limit}"
 
 
 def describe_domains(corpus: Corpus, domains: Iterable[str]) -> list[str]:

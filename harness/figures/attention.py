@@ -69,7 +69,8 @@ def draw_attention(arm: str, attention: Attention, num_seeds: int) -> Figure:
                         origin="lower")  # fmt: skip
     axes.set_xticks(range(len(attention.adapters)), attention.adapters)
     if sum(map(len, attention.adapters)) > 12 * len(attention.adapters) or len(attention.adapters) > 6:
-        axes.tick_params("x", rotation=30)
+        for label in axes.get_xticklabels():  # each ends at its column
+            label.set(rotation=30, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(layers)), layers)
     axes.set_ylabel("layer")
     axes.set_title(words_of(arm), loc="left", fontweight="bold")

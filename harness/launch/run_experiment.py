@@ -192,7 +192,7 @@ def preflight(plan: RunPlan, resources: Resources | None = None) -> ToldOfData:
             raise UserError(f"{plan.experiment.path}: arm {task.run.arm}: {error}") from error
         domains, names = resources.domains(config), (config.data.target, *config.data.source)
         remarks = (*domains.corpus.remarks(names), *domains.cut_notes(config.data), *domains.answer_notes(config.data))
-        told.add(describe_data(domains.corpus, config.data), remarks)
+        told.add(describe_data(domains.corpus, config.data, config.loop.meta), remarks)
     check_fingerprints(plan, resources)
     return told
 

@@ -51,7 +51,7 @@ def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> ToldOfD
             raise UserError(f"{sweep.path}: arm {arm}: {error}") from error
         domains, names = resources.domains(config), (config.data.target, *config.data.source)
         remarks = (*domains.corpus.remarks(names), *domains.answer_notes(config.data))
-        told.add(describe_data(domains.corpus, config.data), remarks)
+        told.add(describe_data(domains.corpus, config.data, config.loop.meta), remarks)
     return told
 
 

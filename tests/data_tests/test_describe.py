@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.config.training import MetaSettings
 from harness.config.trial import DataSettings
 from harness.data import Corpus, DataError, SpeechExample, TextExample
 from harness.data.describe import ToldOfData, describe_data, describe_domain
@@ -34,7 +35,10 @@ def text_corpus(num_classes: int = 2) -> Corpus:
 def test_texts() -> None:
     corpus, data = text_corpus(), DataSettings(corpus="manifest:x", source=("b",), target="a", train_limit=1)
     counts = "2 training, 1 validation, 1 test examples; in training c0 1, c1 1"
-    assert describe_data(corpus, data) == [f"a (target): {counts}; each seed trains on 1", f"b (source): {counts}"]
+    plain = [f"a (target): {counts}; each seed trains on 1", f"b (source): {counts}"]
+    assert describe_data(corpus, data) == plain
+    meta = MetaSettings(over=("b",), limit=1)
+    assert describe_data(corpus, data, meta) == [*plain, f"b (meta-training): {counts}; each seed trains on 1"]
     sealed = "2 training, 1 validation examples (test examples are not loaded); in training c0 1, c1 1"
     assert describe_domain(corpus.sealed(), "a") == sealed
     assert describe_domain(text_corpus(7), "a").endswith("; 2 of 7 classes in training")
