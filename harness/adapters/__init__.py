@@ -51,6 +51,7 @@ from harness.adapters.strategies import (
     ResidualAddAdapterStrategyConfig,
     ReturnResultAdapterStrategy,
     ReturnResultAdapterStrategyConfig,
+    member_outputs,
 )
 from harness.adapters.vectors import IA3, BitFit, BitFitConfig, IA3Config
 
@@ -101,6 +102,7 @@ __all__ = [
     "attach_by_hook",
     "collect_adapter_losses",
     "freeze_backbone",
+    "member_outputs",
     "unfreeze_backbone",
     "watched_attention",
 ]

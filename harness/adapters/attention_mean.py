@@ -23,7 +23,7 @@ class AttentionMean:
         """Take the weights [..., N] of a pass, of which those of padded frames are left out."""
         flat = attention.reshape(-1, attention.shape[-1])
         kept = flat if valid_frames is None else flat[valid_frames.reshape(-1)]
-        self.total += kept.double().sum(dim=0).cpu()
+        self.total += kept.cpu().double().sum(dim=0)  # in this order: mps has no float64
         self.num_frames += len(kept)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.adapters.strategies.abstract import AbstractAdapterStrategy
 from harness.adapters.strategies.average import AverageStrategy, AverageStrategyConfig
 from harness.adapters.strategies.fusion import FusionStrategy, FusionStrategyConfig
+from harness.adapters.strategies.members import member_outputs
 from harness.adapters.strategies.residual_add import ResidualAddAdapterStrategy, ResidualAddAdapterStrategyConfig
 from harness.adapters.strategies.return_result import ReturnResultAdapterStrategy, ReturnResultAdapterStrategyConfig
 
@@ -26,4 +27,5 @@ __all__ = [
     "ResidualAddAdapterStrategyConfig",
     "ReturnResultAdapterStrategy",
     "ReturnResultAdapterStrategyConfig",
+    "member_outputs",
 ]
