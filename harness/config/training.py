@@ -155,9 +155,10 @@ class L2SpSettings(Settings):
     """L2-SP (Li et al. 2018, arXiv 1802.01483): `alpha / 2 |w - w_start|^2 + beta / 2 |v|^2` is added to the loss."""
 
     alpha: NonNegativeFloat
-    """How strongly the weights w that came with the base model and learn are pulled to their values at the start."""
+    """How strongly the weights w that learn, and came with the base model or from another training, are pulled to their
+    values at the start."""
     beta: NonNegativeFloat = 0.0
-    """How strongly the new weights v (those of adapters) are pulled to 0."""
+    """How strongly the new weights v (of adapters that start from random weights) are pulled to 0."""
 
 
 class KlSettings(Settings):

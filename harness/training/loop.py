@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -62,7 +62,8 @@ class FitPlan:
     `score_epoch` gives the epoch's scores, by name; `select` is the one that early stopping and the choice of the
     best epoch look at, and `metric` its metric (for the direction). `made_with` names data and base model (their
     fingerprints): a checkpoint made with others is refused. `report` may answer True: the training stops there, pruned.
-    `output_pull` is what `loop.kl_to_base` asks for.
+    `output_pull` is what `loop.kl_to_base` asks for; `taken` are the adapters that start from weights of a file or of
+    another trial.
     """
 
     optim: OptimSettings
@@ -75,6 +76,7 @@ class FitPlan:
     report: Callable[[dict[str, Any]], bool | None] = lambda entry: None
     made_with: str = ""
     output_pull: OutputPull | None = None
+    taken: Collection[str] = ()
 
 
 def fit(
@@ -117,7 +119,7 @@ class Fit:
         self.names = [name for name, _ in named]
         self.weights = [weight for _, weight in named]
         self.optimizer = make_optimizer(named, plan.optim)
-        self.weight_pull = None if plan.loop.l2_sp is None else WeightPull(named, plan.loop.l2_sp)
+        self.weight_pull = None if plan.loop.l2_sp is None else WeightPull(named, plan.loop.l2_sp, plan.taken)
         self.state = FitState()
         self.other = ChangingState(model)
         self.best, self.best_other = self._copy_weights(), self.other.take()

@@ -7,12 +7,12 @@ Both are added to the loss that is minimised, and are counted among its auxiliar
          + weight T^2 mean KL(base || model, both softened by T)    learning without forgetting (arXiv 1606.09282)
 
 w are the weights that learn and came with the base model, w_start their values where the trial begins; v are those that
-are new: of adapters. The base model is the frozen one, which never learns.
+are new: of adapters that start from random weights. The base model is the frozen one, without adapters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, cycle
 
@@ -28,9 +28,15 @@ from harness.training.precision import dtype_of
 from harness.training.resources import Domains
 
 
-def is_new(name: str) -> bool:
-    """Whether a weight came with the trial rather than with the base model."""
-    return "adapter_layer" in name.split(".")
+def is_new(name: str, taken: Collection[str]) -> bool:
+    """Whether a weight is of an adapter that starts from random weights.
+
+    Args:
+        name: in the model.
+        taken: the adapters whose first weights are those of a file or another trial.
+    """
+    _, is_of_adapter, place = name.partition(".adapter_layer.")
+    return bool(is_of_adapter) and place.split(".")[0] not in taken
 
 
 class WeightPull:
@@ -39,12 +45,15 @@ class WeightPull:
     Args:
         named: the weights that learn, by name, with the values that they are pulled to.
         settings: alpha and beta.
+        taken: see `is_new`.
     """
 
-    def __init__(self, named: Sequence[tuple[str, nn.Parameter]], settings: L2SpSettings) -> None:
+    def __init__(
+        self, named: Sequence[tuple[str, nn.Parameter]], settings: L2SpSettings, taken: Collection[str] = ()
+    ) -> None:
         self.settings = settings
-        self.started = [(weight, weight.detach().clone()) for name, weight in named if not is_new(name)]
-        self.new = [weight for name, weight in named if is_new(name)]
+        self.started = [(weight, weight.detach().clone()) for name, weight in named if not is_new(name, taken)]
+        self.new = [weight for name, weight in named if is_new(name, taken)]
 
     def penalty(self) -> Tensor | None:
         """alpha / 2 |w - w_start|^2 + beta / 2 |v|^2, a scalar; None where there is no such weight."""

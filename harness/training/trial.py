@@ -234,6 +234,7 @@ class Trial:
             report=self.report,
             made_with=f"{domains.corpus.fingerprint} {domains.backbone.fingerprint}",
             output_pull=output_pull(config, domains),
+            taken=[member.name for member in config.members if member.source is not None],
         )
         engine, why_other = self.engine.choose(config, domains, adapted.model)
         self.executed = self.engine.execution.record(engine.execution.engine, why_other)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from trial_configs import MakeConfig
 
 from harness.backbones.model import TaskModel
-from harness.config.trial import KlSettings, LoopSettings, TrialConfig
+from harness.config.trial import KlSettings, L2SpSettings, LoopSettings, TrialConfig
 from harness.data.batching import bucketed_batches
 from harness.engines.packed.packable import why_not_packable
 from harness.seeding import torch_generator
@@ -25,7 +25,7 @@ from harness.tasks.task import Batch, Item, Task
 from harness.tasks.text_classification import ClassificationTask
 from harness.training.adapting import adapt
 from harness.training.loop import fit
-from harness.training.pulls import OutputPull, output_pull
+from harness.training.pulls import OutputPull, WeightPull, output_pull
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 
@@ -195,6 +195,19 @@ def test_sources_take_turns_in_orders_of_their_own() -> None:
         assert size == 3 or keys[:size] != keys[size : 2 * size]
     assert all(len(keys) <= 2 and len(keys) * max(key % 4 + 1 for key in keys) <= 6 for _, keys in first)
     assert first == drawn(0, 0) != drawn(0, 1) != drawn(1, 0)
+
+
+def test_adapters_that_were_trained_before_are_pulled_to_their_start() -> None:
+    """Of adapters `mine` and `taken` and a base weight, `mine` alone is new: alpha / 2 (1 + 4) + beta / 2 * 9."""
+    places = ("head.output.weight", "encoder.1.adapter_layer.taken.up", "encoder.1.adapter_layer.mine.up")
+    named = [(place, nn.Parameter(torch.zeros(1, dtype=torch.float64))) for place in places]
+    pull = WeightPull(named, L2SpSettings(alpha=0.5, beta=0.25), ["taken"])
+    for (_, weight), value in zip(named, (1.0, 2.0, 3.0), strict=True):
+        weight.data.fill_(value)
+    penalty = pull.penalty()
+    assert penalty is not None and penalty.item() == 0.5 / 2 * 5 + 0.25 / 2 * 9
+    penalty.backward()  # type: ignore[no-untyped-call]
+    assert [weight.grad.item() for _, weight in named if weight.grad is not None] == [0.5, 1.0, 0.75]
 
 
 def test_meta_learning_has_no_batches_of_sources() -> None:
