@@ -196,7 +196,7 @@ def test_every_form_in_numpy(drop: str, target: str, form: str) -> None:
     x, weights = draw.normal(size=(3, 4, DIM)), draw.normal(size=(3, 4, DIM))
     host, adapter = InsertionPoint(DIM), random_adapter().double()
     host.valid_frames = torch.from_numpy(valid)
-    options = {"l2_target": target, "l2_form": form, "l2_reduction": "valid_frame_mean"}
+    options: dict[str, Any] = {"l2_target": target, "l2_form": form, "l2_reduction": "valid_frame_mean"}
     strategy = ResidualAddAdapterStrategy(1 - keep, 0.3, drop=drop, **options)
     for seed in range(6):
         drawn = torch.empty({"batch": 1, "row": 3, "frame": int(lengths.sum())}[drop], dtype=torch.float64)
