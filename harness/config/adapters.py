@@ -26,7 +26,7 @@ from harness.config.training import without
 from harness.errors import UserError
 
 ADAPTER_NAME = "adapted"
-ADAPTER_KEYS = ("adapter", "adapters")  # the settings that have adapters
+ADAPTER_KEYS = ("adapter", "adapters", "fusion")  # the settings that have adapters
 STRATEGY = "adapter_strategy"
 
 AdapterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=100)]

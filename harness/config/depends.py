@@ -114,7 +114,7 @@ class ArmTrials:
                 for key, value in values.items():
                     set_dotted(merged, key, value, f"{place}: {key}")
             if STAGES in settings and merged.get("train") not in ("adapters", "adapters_and_head"):
-                merged |= dict.fromkeys((*ADAPTER_KEYS, "fusion"))  # those of the arm are for its other stages
+                merged |= dict.fromkeys(ADAPTER_KEYS)  # those of the arm are for its other stages
             config = self._resolve_one({**merged, "seed": seed}, before, place, trail)
             if number < len(stages):
                 _check_trains(config, place)

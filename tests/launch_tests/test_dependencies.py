@@ -210,6 +210,36 @@ class TestLaunch:
         other = TrialFolder(plain.pending[0].folder).summary()
         assert other is not None and record.summary.base == other.base
 
+    def test_a_fusion_merges_adapters_of_other_trials(self, planned: Any) -> None:
+        """Of an arm, and of an arm that starts from a meta-trained part; and those of its own first stage."""
+        meta = {"data": {"train_limit": None}, "loop": {"epochs": 1, "meta": {"over": ["home"], "limit": 8}}}
+        members = {"one": {"from": {"arm": "plain"}}, "two": {"from": {"arm": "tuned"}}}
+        fusion = {"_target_": "harness.adapters.SimAdapter", "over": ["one", "two"], "guide": "two"}
+        arms = {
+            "plain": {},
+            "tuned": {"adapter": None, "adapters": {"two": {"from": {"arm": "meta"}}}},
+            "fused": {"adapter": None, "adapters": members, "fusion": fusion},
+            "staged": {"adapter": None, "adapters": {"one": LINEAR, "two": LINEAR}, "stages": [{}, {"fusion": fusion}]},
+        }
+        plan = planned(arms, {"meta": meta})
+        assert [task.title for task in plan.pending] == [
+            *("plain/seed0", "meta/seed0", "tuned/seed0", "fused/seed0", "staged, stage 1/seed0", "staged/seed0")
+        ]
+        preflight(plan)
+        assert run(plan).failures == []
+        plain, _, tuned, fused, first, staged = (
+            load_file(task.folder / "adapter.safetensors") for task in plan.pending
+        )
+        given = {name.replace("adapted/", "one/", 1): weight for name, weight in plain.items()} | tuned
+        taken = [name for name in fused if name.startswith(("one/", "two/"))]
+        assert len(taken) == len(given) - sum(name.startswith("probe/") for name in given)
+        assert all(torch.equal(fused[name], given[name]) for name in taken)
+        kept = [name for name in first if not name.startswith("probe/")]
+        assert kept and all(torch.equal(staged[name], first[name]) for name in kept)
+        has_map = [(task.folder / "attention.json").exists() for task in plan.pending]
+        assert has_map == [False, False, False, True, False, True]
+        assert verify(plan.store.results, plan.store.name).findings.drifts == []
+
     def test_a_failure_fails_what_depends_on_it(self, planned: Any) -> None:
         plan = planned({"stacked": STACKED}, {"giver": {**SOURCE, **misbehaving("raise")}})
         report = run(plan)

@@ -166,6 +166,10 @@ WRONG: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
         {"space": {L2: {"type": "zero_or_log", "low": 1e-6, "high": 1e-2}}},
         (L2, "head_only has no adapter"),
     ),
+    "setting of a fusion of an arm without one": (
+        {"space": {"fusion.tau": {"type": "float", "low": 1.0, "high": 2.0}}},
+        ("space.fusion.tau", "has no fusion"),
+    ),
     "arm not in the experiment": (
         {"arms": ["frozen", "residual"]},
         ("arms", "'residual'", "Did you mean residual_add"),
