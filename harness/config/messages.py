@@ -60,6 +60,8 @@ def one_line(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         hint = f". Did you mean {found[0]}?" if (found := get_close_matches(str(tag), types, n=1)) else ""
         wrong = "missing" if tag is None else f"unknown {name} {tag!r}"
         return f"{where}: {'.'.join([*keys, name])}: {wrong}; choices: {', '.join(types)}{hint}{tail}"
+    if problem["type"] == "model_type" and (settings := _named_class(allowed, None)) is not None:
+        message = f"Input should be settings with the keys {', '.join(field_names(settings))}"
     if problem["type"] == "value_error":
         return f"{start}{message}{tail}"
     if keys[:1] == [SECRET]:

@@ -282,6 +282,11 @@ class TestOverrides:
             ("arms.plain.optm.lr=1", "PATH: arms.plain: optm: unknown key 'optm'; choices: data, backbone, train, "),
             ("arms.plain=3", "PATH: arms.plain: Input should be a valid dictionary, got 3"),
             ("arms=null", "PATH: arms: Input should be a valid dictionary, got None"),
+            (
+                "loop.l2_sp=0.1",
+                "PATH: arms.frozen: loop.l2_sp: Input should be settings with the keys alpha, beta, got 0.1",
+            ),
+            ("loop.kl_to_base={temperature: 2}", "PATH: arms.frozen: loop.kl_to_base.weight: missing"),
         ],
     )
     def test_what_cannot_be_is_refused(self, path: Path, override: str, message: str) -> None:
