@@ -57,7 +57,7 @@ def trials(make: MakeConfig, recipe: Path, precision: str) -> list[TrialConfig]:
     adapters = [
         {"dim": 8, **strategy(stochastic_depth=0.4, l2_lambda=0.0)},
         {"dim": 8, **strategy(stochastic_depth=0.0, l2_lambda=0.01)},
-        {"dim": 5, **strategy(stochastic_depth=0.2, l2_lambda=0.0)},
+        {"dim": 5, **strategy(stochastic_depth=0.2, l2_lambda=0.0, drop="frame")},
     ]
     return [make(seed=number // 2, adapter=adapter, **changes) for number, adapter in enumerate(adapters)]
 

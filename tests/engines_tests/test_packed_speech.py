@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from trial_configs import MakeConfig
 
+from harness.adapters.functional import DROP_UNITS
 from harness.config.execution import Execution
+from harness.config.trial import TrialConfig
 from harness.engines.packed.slot import padded_steps
 from harness.training.resources import Resources
 
@@ -22,17 +24,21 @@ def test_packed_speech_is_the_plain_loop(
     train: str, make_speech_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
     """1e-12 in float64, with the l2 sum over padded frames; in float32 the same bits with any neighbours."""
-    adapter = None if train == "head" else strategy(stochastic_depth=0.3, l2_lambda=0.01)
-    changes: dict[str, Any] = {"train": train, "adapter": adapter}
-    changes["loop"] = {"epochs": 2, "precision": "float64", "augment": None}
-    configs = [make_speech_config(seed=seed, **changes) for seed in (0, 1, 2)]
+
+    def trials(precision: str) -> list[TrialConfig]:
+        loop = {"epochs": 2, "precision": precision, "augment": None}
+        adapters: list[dict[str, Any] | None] = [None] * 3
+        if train == "adapters":
+            adapters = [strategy(stochastic_depth=0.3, l2_lambda=0.01, drop=drop) for drop in DROP_UNITS]
+        return [make_speech_config(seed=n, train=train, adapter=adapters[n], loop=loop) for n in range(3)]
+
+    configs = trials("float64")
     plain = run_all(configs, resources, tmp_path / "plain", Execution(), size=1)
     packed = run_all(configs, resources, tmp_path / "packed")
     for found, expected in zip(packed, plain, strict=True):
         assert found.error is None
         assert largest_difference(found, expected) < 1e-12
-    changes["loop"] = {"epochs": 2, "precision": "float32", "augment": None}
-    configs = [make_speech_config(seed=seed, **changes) for seed in (0, 1, 2)]
+    configs = trials("float32")
     together = run_all(configs, resources, tmp_path / "together")
     alone = run_all(configs[1:], resources, tmp_path / "alone", size=1)
     for found, expected in zip(together[1:], alone, strict=True):
