@@ -90,13 +90,21 @@ def end_with(failures: list[str], code: int = 1) -> None:
 
 
 def show_table(store: RecordStore) -> None:
-    """Print the table, and keep it as table.md (to read) and table.json (to check), if any trial is finished."""
+    """Print the table, and keep it as table.md (to read) and table.json (to check), if any trial is finished.
+
+    Effects of a design need all of it: after a launch of some arms, or one in which some failed, that is told instead.
+    """
     from harness.tables.build import build_table
+    from harness.tables.effects import IncompleteDesignError
     from harness.tables.keep import keep_table
     from harness.tables.load import any_finished
     from harness.tables.render.terminal import print_terminal
 
     if any_finished(store):
-        table = build_table(store)
+        try:
+            table = build_table(store)
+        except IncompleteDesignError as incomplete:
+            print(f"no table yet: {incomplete}; harness table {store.name} --layout arms shows the arms alone")
+            return
         keep_table(table, store.path)  # first: what cannot be printed is kept all the same
         print_terminal(table)

@@ -32,6 +32,10 @@ from harness.tables.wording import over_what, star_note
 Levels = Mapping[str, Sequence[Any]]
 
 
+class IncompleteDesignError(UserError):
+    """A design of which some combination has no finished trial in any seed that the others have."""
+
+
 @dataclass(frozen=True)
 class Contrast:
     """An effect: its factors, each with the level that is compared with the factor's first level."""
@@ -84,7 +88,7 @@ def effects_table(loaded: Loaded, settings: TableSettings, name: str) -> Table:
     """Build the table of effects: a row for each contrast, a column for each metric, Holm-corrected over the table.
 
     Raises:
-        UserError: not every combination has a finished trial at one seed at least.
+        IncompleteDesignError: not every combination has a finished trial at one seed at least.
     """
     (manifest,) = loaded.manifests
     assert manifest.design is not None
@@ -95,7 +99,8 @@ def effects_table(loaded: Loaded, settings: TableSettings, name: str) -> Table:
     rows = []
     effects = _effects(found, factors, trials, [metric for _, metric in metrics])
     if not any(effect.scores.values for effect in effects.values()):
-        raise UserError(f"{loaded.path}: no seed of {manifest.name} is finished for every combination of its factors")
+        where = f"{loaded.path}: no seed of {manifest.name}"
+        raise IncompleteDesignError(f"{where} is finished for every combination of its factors")
     compared, num_tests = compare_differences(effects, level=settings.level, alpha=settings.alpha)
     cells = {
         key: _effect_cell(found[key[0]], factors, trials, effect, compared[key], settings.level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.cli.run import show_table
 from harness.config.table import TableSettings
 from harness.errors import UserError
 from harness.tables.build import build_table
@@ -75,6 +77,23 @@ def test_the_known_effects_of_the_golden_design(tmp_path: Path) -> None:
     assert interaction.interval is not None and interaction.comparison is not None
     assert interaction.num_seeds == 4 and len(interaction.values) == 4
     assert len({ref.trial_id for ref in interaction.trials}) == 4 * 12
+
+
+def test_a_launch_of_some_arms_of_a_design_ends_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cell without a finished seed: the launch says that there is no table yet; asked for, it is an error."""
+    store = write_factorial(tmp_path)
+    manifest = store.manifest()
+    store.write_manifest(manifest.model_copy(update={"table": {"layout": "effects", "metrics": ["target_cer"]}}))
+    show_table(store)
+    assert "p = 0.5" in capsys.readouterr().out
+    for trial_id in manifest.arms["p=0.5, lambda=0, dim=64"].values():
+        shutil.rmtree(store.trial(trial_id).path)
+    show_table(store)
+    told = "is finished for every combination of its factors; harness table grid --layout arms shows the arms alone"
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.startswith("no table yet: ") and printed.endswith(told)
+    with pytest.raises(UserError, match="no seed of grid is finished for every combination of its factors"):
+        build_table(store)
 
 
 def test_effects_need_a_factorial(tmp_path: Path) -> None:
