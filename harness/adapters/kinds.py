@@ -13,6 +13,8 @@ def adapter_kind(key: str, cls: type) -> str | None:
         return strategy_kind(key, cls)
     if issubclass(cls, nn.Module) or (key and issubclass(cls, strategy_classes())):
         return None
+    if cls.__module__.partition(".")[0] == "peft":
+        return "an adapter of harness (a config of PEFT goes into `adapter` of a trial, by itself)"
     return "an adapter (a class below torch.nn.Module)" if not key else "a module or a strategy"
 
 

@@ -30,9 +30,10 @@ from harness.backbones.speech_models import SPEECH_MODELS, speech_encoder
 from harness.backbones.store import load_backbone
 from harness.backbones.two_parts import INPUT
 from harness.config.execution import Execution
-from harness.config.trial import TrialConfig
+from harness.config.trial import BackboneSettings, TrialConfig
 from harness.data.errors import DataError
 from harness.data.model_features import ModelFeatures
+from harness.engines.cut.cut import find_cut
 from harness.engines.cut.slot_layers import STEPS, Current, slotwise
 from harness.engines.registry import Engines
 from harness.errors import UserError
@@ -393,6 +394,32 @@ def test_train_none_says_what_a_model_lacks(
     few.write_text('{"<pad>": 0, "a": 1}', encoding="utf-8")
     with pytest.raises(UserError, match=r"has 2 symbols with the blank, and the model's output layer 32$"):
         load("wav2vec2", str(few))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wav2vec2", "wavlm", "whisper"])
+def test_peft_adapts_it_before_and_behind_the_cut(
+    kind: str, folders: dict[str, Path], tiny_speech_files: TinySpeech, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft", reason="PEFT is not installed (extra peft)")
+    recipe = write_recipe(folders[kind], tiny_speech_files, tmp_path / "recipe.yaml")
+    pretrain(load_recipe(str(recipe)), lambda entry: None)
+    adapter = {"_target_": "peft.LoraConfig", "r": 2, "target_modules": r".*\.1\..*[qv]_proj"}
+    config = trial(recipe, tiny_speech_files)
+    config = config.model_copy(update={"adapter": adapter, "backbone": BackboneSettings(recipe=str(recipe))})
+    resources, engines, found = Resources(), Engines(), {}
+    if kind == "wavlm":  # it multiplies with the weights of these modules, and never calls them
+        with pytest.raises(UserError, match=r"the output does not depend on encoder.layers.1.attention.v_proj.lora_A"):
+            Trial(config, resources).check()
+        return
+    for name in ("plain", "cut"):
+        one = Trial(config, resources, engine=engines.of(Execution.model_validate({"engine": name})))
+        one.check()
+        found[name] = one.run()
+        assert one.executed["engine"] == name and found[name].checks["base_restored"].startswith("adapters off")
+    assert found["cut"].valid == pytest.approx(found["plain"].valid, abs=1e-4)
+    assert sum(found["cut"].adapters.values()) == 2 * 2 * (16 + 16)
+    assert find_cut(config, resources.domains(config).backbone.model).layer == 0
 
 
 @pytest.mark.slow

@@ -122,6 +122,7 @@ def test_counts_checks_and_files(
     assert torch.equal(encoder.eval()(inputs, lengths_B)[0], expected) and not torch.equal(base, expected)
 
 
+@pytest.mark.slow
 def test_its_own_seeds_and_a_kill(make_config: MakeConfig, recipe: Path, sealed: Resources, tmp_path: Path) -> None:
     """The seed draws the first weights and the dropout; a training goes on from its checkpoint to the same bits."""
     first, other = (trial(make_config, recipe, ADAPTERS["lora"], seed) for seed in (0, 1))
@@ -262,6 +263,17 @@ def test_where_peft_looks_is_said_by_its_config_alone(make_config: MakeConfig, r
     config = trial(make_config, recipe, ADAPTERS["lora"], backbone={"recipe": str(recipe), "layers": [1]})
     with pytest.raises(UserError, match=r"backbone.layers: \(1,\): PEFT finds its modules by itself"):
         Trial(config, sealed).check()
+
+
+def test_it_is_the_only_adapter_of_a_trial(make_config: MakeConfig, recipe: Path, sealed: Resources) -> None:
+    """A chain is one of harness's; and a width that follows from a budget is too."""
+    config = trial(make_config, recipe, ADAPTERS["lora"] | {"r": {"budget": 100}})
+    with pytest.raises(UserError, match=r"adapter.r: \{'budget': 100\}: PEFT needs a number"):
+        Trial(config, sealed).check()
+    several = {"a": ADAPTERS["lora"], "b": {"_target_": "harness.adapters.LinearAdapter", "dim": 2}}
+    content = config.model_dump(mode="json", by_alias=True) | {"adapter": None, "adapters": several}
+    with pytest.raises(UserError, match=r"adapters.a: .*a config of PEFT goes into `adapter` of a trial, by itself"):
+        Trial(TrialConfig.model_validate(content), sealed).check()
 
 
 def test_our_own_encoders_take_them_too(make_config: MakeConfig, resources: Resources) -> None:
