@@ -187,7 +187,7 @@ def preflight(plan: RunPlan, resources: Resources | None = None) -> ToldOfData:
             continue
         checked.add(known)
         try:
-            Trial(config, resources).check(is_part(task))
+            Trial(config, resources).check()
         except UserError as error:
             raise UserError(f"{plan.experiment.path}: arm {task.run.arm}: {error}") from error
         domains, names = resources.domains(config), (config.data.target, *config.data.source)
@@ -199,14 +199,7 @@ def preflight(plan: RunPlan, resources: Resources | None = None) -> ToldOfData:
 
 def check_run_fits(plan: RunPlan, corpora: LoadedCorpora) -> None:
     """Check, before torch is loaded, that each arm's corpus fits its backbone; raises UserError as `check_fits`."""
-    check_fits(
-        ((task.run.arm, task.config, is_part(task)) for task in plan.pending), str(plan.experiment.path), corpora
-    )
-
-
-def is_part(task: TrialTask) -> bool:
-    """Whether a trial is no row of the table, but gives weights to others."""
-    return task.run.phase == "part"
+    check_fits(((task.run.arm, task.config) for task in plan.pending), str(plan.experiment.path), corpora)
 
 
 def check_fingerprints(plan: RunPlan, resources: Resources) -> None:

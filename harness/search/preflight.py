@@ -41,12 +41,12 @@ def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> ToldOfD
     resources = resources or Resources(sealed=True, corpora=corpora)
     checked: set[str] = set()
     told = ToldOfData()
-    for arm, config, is_part in _all_ends(sweep):
+    for arm, config in _all_ends(sweep):
         if config.trial_id in checked:
             continue
         checked.add(config.trial_id)
         try:
-            Trial(config, resources).check(is_part)
+            Trial(config, resources).check()
         except UserError as error:
             raise UserError(f"{sweep.path}: arm {arm}: {error}") from error
         domains, names = resources.domains(config), (config.data.target, *config.data.source)
@@ -64,10 +64,9 @@ def check_sweep_fits(sweep: Sweep, corpora: LoadedCorpora) -> None:
     check_fits(_all_ends(sweep), str(sweep.path), corpora)
 
 
-def _all_ends(sweep: Sweep) -> list[tuple[str, TrialConfig, bool]]:
-    """Name of its arm, trial, and whether it is no row but gives weights to others."""
-    own = [(arm.name, config, False) for arm in sweep.arms for config in ends(sweep, arm)]
-    parts = [(part.arm, part.config, True) for _, config, _ in own for part in sweep.needs_of(config)]
+def _all_ends(sweep: Sweep) -> list[tuple[str, TrialConfig]]:
+    own = [(arm.name, config) for arm in sweep.arms for config in ends(sweep, arm)]
+    parts = [(part.arm, part.config) for _, config in own for part in sweep.needs_of(config)]
     return [*own, *parts]
 
 

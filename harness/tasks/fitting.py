@@ -74,12 +74,8 @@ def _fields(corpus: Corpus) -> set[str]:
     return {name for name in FIELDS if getattr(example, name, None) not in (None, "", ())}
 
 
-def check_domains(recipe: Recipe, data: DataSettings, is_part: bool = False) -> None:
+def check_domains(recipe: Recipe, data: DataSettings) -> None:
     """Refuse a source that a backbone was not trained on, and a target that it was.
-
-    Args:
-        is_part: the trial is no row of a table, but gives weights to others: adapters of the backbone's own domains are
-            what SimAdapter and AdapterFusion merge.
 
     Raises:
         UserError: one line about the first such domain.
@@ -90,15 +86,15 @@ def check_domains(recipe: Recipe, data: DataSettings, is_part: bool = False) -> 
             f"data.source: backbone {recipe.name} was not trained on {foreign[0]!r}; "
             f"choices: {', '.join(recipe.data.domains)}"
         )
-    if data.target in recipe.data.domains and not is_part:
+    if data.target in recipe.data.domains:
         raise UserError(f"data.target: backbone {recipe.name} was already trained on {data.target!r}; name another")
 
 
-def check_fits(named: Iterable[tuple[str, TrialConfig, bool]], where: str, corpora: LoadedCorpora) -> None:
+def check_fits(named: Iterable[tuple[str, TrialConfig]], where: str, corpora: LoadedCorpora) -> None:
     """Read the corpora of some trials, and check that each fits its backbone.
 
     Args:
-        named: the trials, each with the name of its arm, and whether it only gives weights to others.
+        named: the trials, each with the name of its arm.
         where: the file that they come from.
         corpora: keeps what is read, for a caller that goes on to use it.
 
@@ -106,8 +102,8 @@ def check_fits(named: Iterable[tuple[str, TrialConfig, bool]], where: str, corpo
         UserError: `WHERE: arm NAME: ...`: a corpus or backbone is missing, or they do not fit together.
     """
     checked = set()
-    for arm, config, is_part in named:
-        key = content_hash([config.backbone.recipe, config.data.model_dump(mode="json"), is_part])
+    for arm, config in named:
+        key = content_hash([config.backbone.recipe, config.data.model_dump(mode="json")])
         if key in checked:
             continue
         checked.add(key)
@@ -117,7 +113,7 @@ def check_fits(named: Iterable[tuple[str, TrialConfig, bool]], where: str, corpo
             symbols = None if recipe.train == "none" else read_facts(recipe, config.backbone.recipe)["symbols"]
             corpus = corpora.corpus(config.data, recipe.text.normaliser_name)
             check_outputs(recipe, symbols, corpus)
-            check_domains(recipe, config.data, is_part)
+            check_domains(recipe, config.data)
             if symbols is not None:
                 _check_answers(recipe, symbols, corpus, config.data)
         except UserError as error:

@@ -139,11 +139,8 @@ class Trial:
                 outcome = self._open_test(outcome, adapted)
         return replace(outcome, elapsed_s=state.elapsed_s + time.monotonic() - began)
 
-    def check(self, is_part: bool = False) -> None:
+    def check(self) -> None:
         """Find what `run` would find wrong, without training: device, data, audio, layers, the adapter.
-
-        Args:
-            is_part: it is no row of a table, but gives weights to others.
 
         Raises:
             UserError: something does not fit together.
@@ -151,7 +148,7 @@ class Trial:
         check_device(self.config.loop.device)
         check_optim(self.config.optim, self.dtype)
         data, recipe = self.config.data, self.domains.backbone.recipe
-        check_domains(recipe, data, is_part)
+        check_domains(recipe, data)
         task = self.domains.task(self.config.loop.augment)
         more = self.config.loop.meta.over if self.config.loop.meta else ()
         for name in (data.target, *data.source, *more):

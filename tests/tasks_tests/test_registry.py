@@ -14,13 +14,11 @@ from made_once import made_once
 from tiny_tasks import corpus_of, tiny_task
 
 from harness.backbones.blocks import valid_steps
-from harness.backbones.recipe import Recipe, load_recipe
-from harness.config.trial import DataSettings
+from harness.backbones.recipe import Recipe
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus, Example, TextExample
 from harness.errors import UserError
 from harness.metrics import METRICS, describe_metric
-from harness.tasks.fitting import check_domains
 from harness.tasks.inputs import INPUTS, Inputs
 from harness.tasks.registry import TASKS, find_task, name_of_task, task_of_recipe, task_with_metrics
 from harness.tasks.task import Item, WholeTask
@@ -186,13 +184,3 @@ def test_descriptions_are_read_without_torch() -> None:
     )
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, timeout=60).returncode == 0
-
-
-def test_only_what_gives_weights_may_learn_a_domain_of_the_backbone_again() -> None:
-    """SimAdapter and AdapterFusion merge adapters of the sources, too; a row of a table would have nothing to adapt to."""
-    recipe, data = load_recipe("text_small"), DataSettings(corpus="vader", source=("product",), target="movie")
-    check_domains(recipe, data, is_part=True)
-    with pytest.raises(UserError, match="already trained on 'movie'; name another"):
-        check_domains(recipe, data)
-    with pytest.raises(UserError, match="was not trained on 'news'"):
-        check_domains(recipe, data.model_copy(update={"source": ("news",)}), is_part=True)
