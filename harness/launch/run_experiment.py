@@ -199,7 +199,9 @@ def preflight(plan: RunPlan, resources: Resources | None = None) -> ToldOfData:
 
 def check_run_fits(plan: RunPlan, corpora: LoadedCorpora) -> None:
     """Check, before torch is loaded, that each arm's corpus fits its backbone; raises UserError as `check_fits`."""
-    check_fits(((task.run.arm, task.config) for task in plan.pending), str(plan.experiment.path), corpora)
+    named = ((task.run.arm, task.config) for task in plan.pending)
+    parts = {task.config.trial_id for task in plan.pending if task.run.phase == "part"}
+    check_fits(named, str(plan.experiment.path), corpora, parts)
 
 
 def check_fingerprints(plan: RunPlan, resources: Resources) -> None:

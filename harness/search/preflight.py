@@ -41,7 +41,7 @@ def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> ToldOfD
     resources = resources or Resources(sealed=True, corpora=corpora)
     checked: set[str] = set()
     told = ToldOfData()
-    for arm, config in _all_ends(sweep):
+    for arm, config in [*_own_ends(sweep), *_parts(sweep)]:
         if config.trial_id in checked:
             continue
         checked.add(config.trial_id)
@@ -61,13 +61,18 @@ def check_sweep_fits(sweep: Sweep, corpora: LoadedCorpora) -> None:
     Args:
         corpora: sealed ones, which keep what is read.
     """
-    check_fits(_all_ends(sweep), str(sweep.path), corpora)
+    own, parts = _own_ends(sweep), _parts(sweep)
+    rows, givers = ({config.trial_id for _, config in named} for named in (own, parts))
+    check_fits([*own, *parts], str(sweep.path), corpora, givers - rows)
 
 
-def _all_ends(sweep: Sweep) -> list[tuple[str, TrialConfig]]:
-    own = [(arm.name, config) for arm in sweep.arms for config in ends(sweep, arm)]
-    parts = [(part.arm, part.config) for _, config in own for part in sweep.needs_of(config)]
-    return [*own, *parts]
+def _own_ends(sweep: Sweep) -> list[tuple[str, TrialConfig]]:
+    return [(arm.name, config) for arm in sweep.arms for config in ends(sweep, arm)]
+
+
+def _parts(sweep: Sweep) -> list[tuple[str, TrialConfig]]:
+    """The trials that give weights to an arm's, by the arm or part that they are of."""
+    return [(part.arm, part.config) for _, config in _own_ends(sweep) for part in sweep.needs_of(config)]
 
 
 def ends(sweep: Sweep, arm: Arm) -> Iterator[TrialConfig]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from harness.backbones.facts import read_facts
@@ -75,35 +75,42 @@ def _fields(corpus: Corpus) -> set[str]:
 
 
 def check_domains(recipe: Recipe, data: DataSettings) -> None:
-    """Refuse a source that a backbone was not trained on, and a target that it was.
-
-    Raises:
-        UserError: one line about the first such domain.
-    """
+    """Refuse a source that a backbone was not trained on; raises UserError with one line about the first."""
     foreign = [name for name in data.source if name not in recipe.data.domains]
     if foreign:
         raise UserError(
             f"data.source: backbone {recipe.name} was not trained on {foreign[0]!r}; "
             f"choices: {', '.join(recipe.data.domains)}"
         )
+
+
+def check_target(recipe: Recipe, data: DataSettings) -> None:
+    """Refuse a target that a backbone was trained on; raises UserError. What only gives weights may go on with it."""
     if data.target in recipe.data.domains:
-        raise UserError(f"data.target: backbone {recipe.name} was already trained on {data.target!r}; name another")
+        raise UserError(
+            f"data.target: backbone {recipe.name} was already trained on {data.target!r}; name another. An adapter of "
+            "it, for other arms to take, belongs under parts"
+        )
 
 
-def check_fits(named: Iterable[tuple[str, TrialConfig]], where: str, corpora: LoadedCorpora) -> None:
+def check_fits(
+    named: Iterable[tuple[str, TrialConfig]], where: str, corpora: LoadedCorpora, parts: Collection[str] = ()
+) -> None:
     """Read the corpora of some trials, and check that each fits its backbone.
 
     Args:
         named: the trials, each with the name of its arm.
         where: the file that they come from.
         corpora: keeps what is read, for a caller that goes on to use it.
+        parts: the ids of those that are no rows, but give weights to others.
 
     Raises:
         UserError: `WHERE: arm NAME: ...`: a corpus or backbone is missing, or they do not fit together.
     """
     checked = set()
     for arm, config in named:
-        key = content_hash([config.backbone.recipe, config.data.model_dump(mode="json")])
+        is_row = config.trial_id not in parts
+        key = content_hash([config.backbone.recipe, config.data.model_dump(mode="json"), is_row])
         if key in checked:
             continue
         checked.add(key)
@@ -114,6 +121,8 @@ def check_fits(named: Iterable[tuple[str, TrialConfig]], where: str, corpora: Lo
             corpus = corpora.corpus(config.data, recipe.text.normaliser_name)
             check_outputs(recipe, symbols, corpus)
             check_domains(recipe, config.data)
+            if is_row:
+                check_target(recipe, config.data)
             if symbols is not None:
                 _check_answers(recipe, symbols, corpus, config.data)
         except UserError as error:
