@@ -121,6 +121,7 @@ CASES: dict[str, dict[str, Any]] = {
         "adapter": strategy(stochastic_depth=0.5, l2_lambda=0.02, l2_target="adapter_output"),
     },
     "l2_sp": {"train": "adapters_and_head", "loop": {"l2_sp": {"alpha": 0.1, "beta": 0.2}}},  # nor are these
+    "global noise": {"adapter": {"dropout": 0.2, **strategy(stochastic_depth=0.5, noise="global")}},
     "kl on target": {"arm": "head_only", "loop": {"kl_to_base": {"weight": 0.5}}},
     "kl on source": {"backbone": {"layers": [1]}, "loop": {"kl_to_base": {"weight": 0.5, "examples": "source"}}},
     "towards the head": {"backbone": {"points": ["towards_head", "after_feed_forward"]}},  # in no pack: cut
