@@ -189,7 +189,8 @@ def outcome_line(event: Done | Failed) -> str:
     numbers = [
         score_text(name, value) for name, value in summary.metrics.items() if name.startswith(("target_", "source_"))
     ]
-    return f"{', '.join(numbers)}  ({summary.epochs_run} epochs, {summary.costs['seconds']:.0f} s)"
+    what = "gives its weights to others" if event.task.run.is_sealed else ", ".join(numbers)
+    return f"{what}  ({summary.epochs_run} epochs, {summary.costs['seconds']:.0f} s)"
 
 
 def search_line(event: Done | Failed, objectives: Sequence[Objective]) -> str:

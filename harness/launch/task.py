@@ -8,17 +8,12 @@ from pathlib import Path
 from harness.config.execution import PLAIN, Execution
 from harness.config.trial import TrialConfig
 from harness.records.schema import Summary
+from harness.records.store import TrialFolder
 from harness.records.trial_run import TrialRun
 
-RETRIED_REASONS = (
-    "oom",
-    "killed",
-    "error",
-    "disk",
-    "checkpoint",
-    "dependency",
-)  # the others would fail again in the same way
+RETRIED_REASONS = ("oom", "killed", "error", "disk", "checkpoint")  # the others would fail again in the same way
 
+DEPENDENCY = "dependency"  # what it takes weights from has none: tried again once that may have some
 ADAPTERS, WEIGHTS = "adapter.safetensors", "weights.safetensors"  # of a record, where adapters or others were trained
 
 
@@ -50,7 +45,14 @@ class TrialTask:
             return True
         if summary.state == "complete":  # one that was no row when it was trained has no test numbers
             return not self.run.is_sealed and not summary.by_domain
-        return summary.state == "failed" and (self.retry_failed or summary.reason in RETRIED_REASONS)
+        if summary.state != "failed" or self.retry_failed:
+            return summary.state == "failed"
+        return summary.reason in RETRIED_REASONS or (summary.reason == DEPENDENCY and not self._is_in_vain())
+
+    def _is_in_vain(self) -> bool:
+        """Whether a trial that it takes weights from has failed for good."""
+        found = [(need, TrialFolder(need.folder).summary()) for need in self.needs]
+        return any(one is not None and one.state != "complete" and not need.must_train(one) for need, one in found)
 
     def lacks_weights(self, summary: Summary | None) -> bool:
         """Whether others take weights from the trial, and its record has none: weights are not published."""

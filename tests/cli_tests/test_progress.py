@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +38,8 @@ def summary(state: TrialState = TrialState.COMPLETE, **fields: Any) -> Summary:
 def test_outcome_lines() -> None:
     done = Done(task(0), summary())
     assert outcome_line(done) == "target_cer 12.3 %, source_cer 50.0 %  (2 epochs, 7 s)"
+    giver = replace(task(0), run=replace(task(0).run, phase="part"))
+    assert outcome_line(Done(giver, summary())) == "gives its weights to others  (2 epochs, 7 s)"
     bad = Done(task(0), summary(TrialState.FAILED, reason="nan", message="the loss is nan"))
     assert outcome_line(bad) == "failed: nan: the loss is nan"
     assert outcome_line(Failed(task(0), "its process was killed")) == ("failed: its process was killed")

@@ -248,6 +248,11 @@ class TestLaunch:
         assert (stacked.state, stacked.reason) == ("failed", "dependency")
         assert f"it takes weights from trial {part.trial_id}, which has none: failed: error:" in str(stacked.message)
         assert [line.partition(":")[0] for line in report.failures] == ["giver/seed0", "stacked/seed0"]
+        # An exception may have been that of the moment, a NaN comes again: then nothing is tried in vain.
+        assert len(planned({"stacked": STACKED}, {"giver": {**SOURCE, **misbehaving("raise")}}).pending) == 2
+        plan = planned({"stacked": STACKED}, {"giver": {**SOURCE, **misbehaving("nan")}})
+        run(plan)
+        assert planned({"stacked": STACKED}, {"giver": {**SOURCE, **misbehaving("nan")}}).pending == ()
 
     def test_lost_weights_are_made_again_and_the_record_stays(self, planned: Any) -> None:
         arms, parts = {"stacked": STACKED}, {"giver": SOURCE}
