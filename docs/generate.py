@@ -98,8 +98,9 @@ def files() -> dict[Path, str]:
     )
     texts[reference / "adapters.md"] = _page(
         "Adapters and strategies",
-        "The classes that `adapter` and `adapter.adapter_strategy` may name by `_target_`, and their arguments, which"
-        " are settings like any other (`adapter.dim`, `adapter.adapter_strategy.l2_lambda`). A class of your own is"
+        "The classes that `adapter`, `fusion` and `adapter.adapter_strategy` may name by `_target_`, and their"
+        " arguments, which are settings like any other (`adapter.dim`, `fusion.pull_weight`,"
+        " `adapter.adapter_strategy.l2_lambda`). A class of your own is"
         " named in the same way: [your own strategy](../tutorials/05-your-own-strategy.md).",
         _classes(),
     )
