@@ -41,11 +41,19 @@ def open_width(config: Any) -> tuple[str, Any] | None:
     return found[0] if found else None
 
 
+def has_open_width(config: Any) -> bool:
+    """Whether a config leaves a width to its places, right or wrong."""
+    return any(True for _ in _open_widths(config, ""))
+
+
 def _open_widths(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     if isinstance(config, Mapping):
         for name in WIDTHS:
-            if isinstance(config.get(name), (Mapping, list, tuple)):
-                yield f"{prefix}{name}", config[name]
+            value = config.get(name)
+            if isinstance(value, Mapping):  # an arm sets to null what it has from the settings below it
+                yield f"{prefix}{name}", {key: one for key, one in value.items() if one is not None}
+            elif isinstance(value, (list, tuple)):
+                yield f"{prefix}{name}", value
         yield from _open_widths(config.get("adapter"), f"{prefix}adapter.")
 
 

@@ -53,7 +53,7 @@ def show(
 
 def _show_experiment(experiment: Experiment, arm: str | None, format: str) -> None:
     from harness.adapters.peft_bridge import names_peft
-    from harness.adapters.widths import open_width
+    from harness.adapters.widths import has_open_width
     from harness.backbones.recipe import load_recipe
     from harness.checks.adapter_points import arm_points, backbone_points, first_configs
     from harness.cli.views.adapters import arms_as_json, points_as_json, print_arms, print_points
@@ -67,7 +67,7 @@ def _show_experiment(experiment: Experiment, arm: str | None, format: str) -> No
     backbones = []
     for asked in dict.fromkeys(config.backbone.recipe for config in configs.values()):
         ours = [name for name in with_adapter if not names_peft(configs[name].adapter)]  # PEFT's have no points
-        sized = (name for name in ours if open_width(configs[name].members[-1].settings) is None)
+        sized = (name for name in ours if not has_open_width(configs[name].members[-1].settings))
         of = next((name for name in sized if configs[name].backbone.recipe == asked), None)  # else it needs all places
         found = backbone_points(
             load_recipe(asked), asked, dict(configs[of].members[-1].settings) if of is not None else None

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from harness.adapters.widths import open_width
+from harness.adapters.widths import has_open_width
 from harness.config.execution import PLAIN, EngineName, Execution
 from harness.config.trial import TrialConfig
 from harness.engines.cut.cut import find_cut, learning_in_layers, num_block_weights, why_no_cut
@@ -89,7 +89,7 @@ def describe_speed(config: TrialConfig, resources: Resources, known: Execution |
         UserError: the config does not fit its data, backbone or layers.
     """
     chosen = "" if known is None else f"{known.text}; "
-    if any(open_width(member.settings) is not None for member in config.members):
+    if any(has_open_width(member.settings) for member in config.members):
         chosen = "; ".join([*Trial(config, resources).adapted().told, chosen])
     cut = describe_cut(config, resources)
     if isinstance(cut, str):

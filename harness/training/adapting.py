@@ -66,8 +66,8 @@ class Adapted:
         if self.model.encoder.injected is not None:
             return [f"PEFT: {text}" for text in self.model.encoder.injected.notes]
         hosts = self.model.encoder.insertion_points.values()
-        texts = {one.place: told_width(one.name, one.settings, hosts) for one in self.config.members}
-        return [f"{place}.{text}" for place, text in texts.items() if text is not None]
+        texts = [(one, told_width(one.name, one.settings, hosts)) for one in self.config.members]
+        return [f"{one.place} ({one.called}): {text}" for one, text in texts if text is not None]
 
     @property
     def restorable(self) -> bool:

@@ -38,6 +38,7 @@ def widths_of(model: TinyModel) -> list[int]:
     [
         ([2, 5, 3], [2, 5, 3]),
         ({"from": 2, "to": 8}, [2, 5, 8]),
+        ({"from": 2, "to": 8, "budget": None}, [2, 5, 8]),
         ({"from": 9, "to": 2}, [9, 6, 2]),  # 5.5 is rounded up
         ({"from": 1, "to": 2}, [1, 2, 2]),
         # 3 places of 2 * 6 * H + 2 * 6 weights: 36 H + 36

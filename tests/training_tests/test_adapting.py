@@ -275,3 +275,15 @@ def test_what_was_trained_is_saved(
     state = twin.state_dict()
     assert state.keys() == base.state_dict().keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in base.state_dict().items())
+
+
+def test_what_follows_from_a_budget_is_told(base: TaskModel, make_config: MakeConfig) -> None:
+    """Two places of 2 * 16 * H + 2 * 16 weights: 64 H + 64."""
+    adapted = adapt(copy.deepcopy(base), make_config(adapter={"dim": {"budget": 300}}))
+    assert adapted.adapters == dict.fromkeys((name.removeprefix("encoder.") for name in POINTS), 2 * 16 * 3 + 2 * 16)
+    told = "adapter (harness.adapters.LinearAdapter): dim: {budget: 300}: the width is 3; 256 weights in 2 places"
+    assert adapted.told == [told]
+    with pytest.raises(
+        UserError, match=r"^adapter: dim: {budget: 100}: no width keeps it; with a width of 1 there are"
+    ):
+        adapt(base, make_config(adapter={"dim": {"budget": 100}}))

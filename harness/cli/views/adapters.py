@@ -60,7 +60,7 @@ def print_arms(arms: Sequence[ArmPoints], found: BackbonePoints) -> None:
 def _filled(arm: ArmPoints) -> str:
     groups: dict[str, list[int]] = {}
     for place in arm.places:
-        groups.setdefault(f"{WHERE[place.how]} {_without_layer(place)}", []).append(place.layer)
+        groups.setdefault(f"{WHERE[place.how]} {_without_layer(place)}{_reading(place)}", []).append(place.layer)
     if not arm.places:  # PEFT's, which are no insertion points: modules by their paths
         return ", ".join(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.|$)", "N", path) for path in arm.filled)) or "none"
     return "; ".join(f"{at}, N = {ranges(layers)}" for at, layers in groups.items()) or "none"
@@ -139,6 +139,11 @@ def _without_layer(place: Place) -> str:
     parts = place.module.split(".")
     at = parts.index(str(place.layer))
     return ".".join([*parts[:at], "N", *parts[at + 1 :]])
+
+
+def _reading(place: Place) -> str:
+    """Which other module's argument is read there, if it is another one."""
+    return f" (reading what {place.reads_at.rpartition(f'.{place.layer}.')[2]} reads)" if place.reads_at else ""
 
 
 def _widths(point: OfferedPoint) -> str:
