@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.backbones.recipe import load_recipe
+from harness.config.adapters import needs_in
 from harness.config.training import LOOP_FIELDS, OPTIM_FIELDS
 from harness.config.trees import flatten, show
 from harness.data.corpora.registry import CORPORA
@@ -153,9 +154,15 @@ def backbone_text(configs: Mapping[str, Mapping[str, Any]]) -> str:
         + (f"the other {len(arms)} rows" if kind == most and len(arms) > 2 and len(by_kind) > 1 else named(arms))
         for kind, arms in sorted(by_kind.items(), key=lambda entry: entry[0] == most)
     )
-    layers = common.text("backbone.layers")
+    lowest = common.value("backbone.layers.from")
+    layers = common.text("backbone.layers") if lowest is None else f"{common.text('backbone.layers.from')} and above"
     where = " Adapters go into every layer." if layers == "all" else f" Layers with adapters: {layers}."
-    return f"{about} {sentence(what)}" + (where if any("adapters" in kind for kind in by_kind) else "")
+    taking = {arm: needs_in(config) for arm, config in configs.items() if needs_in(config)}
+    ids = dict.fromkeys(trial_id for needs in taking.values() for trial_id in needs)
+    verb = "starts" if len(taking) == 1 else "start"
+    begin = f" {sentence(named([*taking]))[:-1]} {verb} with weights of earlier trainings, whose settings are in their"
+    given = f"{begin} records (of the first seed: {', '.join(ids)})." if taking else ""
+    return f"{about} {sentence(what)}" + (where if any("adapters" in kind for kind in by_kind) else "") + given
 
 
 def training_text(configs: Mapping[str, Mapping[str, Any]], primary: str | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.config.trees import show
-from harness.report.methods import join, sentence, training_text, write_methods
+from harness.report.methods import backbone_text, join, sentence, training_text, write_methods
 from harness.report.settings_view import arms_grid, differing, winners_grid
 from harness.report.sources import Sources, load_sources
 
@@ -43,6 +43,17 @@ def test_published_speech() -> None:
         in found["Training"]
     )
     assert "stopped after" not in found["Training"]
+
+
+def test_layers_and_weights_of_earlier_trainings_are_told() -> None:
+    configs = {**load_sources(ROOT / "results", "text_strategies").configs}
+    config = copy.deepcopy(dict(configs["residual_add"]))
+    config["backbone"]["layers"] = {"from": 2}
+    started = {**config, "start": {"trial": "0123456789ab"}}
+    text = backbone_text({"plain": config, "started": started})
+    assert "Layers with adapters: 2 and above. Started starts with weights of earlier trainings" in text
+    assert "(of the first seed: 0123456789ab)." in text
+    assert "earlier trainings" not in backbone_text(configs) and "go into every layer." in backbone_text(configs)
 
 
 def test_meta_learning_is_told() -> None:
