@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from harness.config.adapters import ADAPTER_KEYS, STRATEGY, AdapterSource, StartSettings, with_digests
@@ -176,6 +177,10 @@ def _stages_of(settings: Mapping[str, Any], where: str) -> Sequence[Mapping[str,
     Raises:
         UserError: they are no list of settings.
     """
+    choices = [*TrialConfig.model_fields, STAGES]
+    for key in settings.keys() - set(choices):
+        if get_close_matches(key, choices, n=1) == [STAGES]:  # a trial, which is asked about other keys, has no stages
+            must_be_in(key, choices, f"{where}: {key}: unknown key {key!r}")
     stages = settings.get(STAGES)
     if stages is None:
         return ({},)

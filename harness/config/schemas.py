@@ -52,6 +52,10 @@ def experiment_schema() -> dict[str, Any]:
         "description": "Trainings one after another, each with the settings in which it differs from the arm. Each "
         "starts with the weights of the one before it; the row is that of the last one.",
     }
+    (members,) = (kind for kind in partial["properties"]["adapters"]["anyOf"] if kind["type"] == "object")
+    members["patternProperties"] = {  # an arm leaves an adapter of the base out by null
+        names: {"anyOf": [member, {"type": "null"}]} for names, member in members["patternProperties"].items()
+    }
     for name in ("DataSettings", "BackboneSettings"):
         schema["$defs"][name].pop("required", None)  # an arm gives only what differs
     schema["$defs"]["PartialTrial"] = partial

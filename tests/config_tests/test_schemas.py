@@ -72,3 +72,15 @@ def test_an_unknown_setting_of_an_arm_is_refused() -> None:
     content["arms"]["frozen"]["optimm"] = {}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(content, committed("experiment.json"))
+
+
+def test_arms_have_stages_and_leave_adapters_out_by_null() -> None:
+    """As the how-to page on stages writes them."""
+    text = (ROOT / "docs" / "how-to" / "train-in-stages.md").read_text(encoding="utf-8")
+    content = yaml.safe_load(text.partition("```yaml file=stages.yaml\n")[2].partition("```")[0])
+    content["arms"]["alone"] = {"adapters": {"source": None}}
+    validator = jsonschema.Draft202012Validator(committed("experiment.json"))
+    validator.validate(content)
+    wrong_ones: list[dict[str, Any]] = [{"stages": {}}, {"stages": [{"optm": 1}]}, {"adapters": {"a": 1}}]
+    for wrong in wrong_ones:
+        assert not validator.is_valid({**content, "parts": {"news": wrong}}), wrong

@@ -140,6 +140,7 @@ class TestExpansion:
             ),
             ({"a": {"stages": [{"train": "none"}, {}]}}, {}, r"stages\.0: train: none trains nothing"),
             ({"a": {"stages": [{"optm": 1}]}}, {}, r"arms\.a: optm: unknown key"),
+            ({"a": {"stage": [{}]}}, {}, r"arms\.a: stage: unknown key 'stage'; .* Did you mean stages\?$"),
         ],
     )
     def test_what_cannot_be_is_refused(
