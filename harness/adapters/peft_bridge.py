@@ -27,7 +27,9 @@ from harness.disk import write_together
 from harness.errors import UserError, no_exits, text_of
 from harness.instantiate import TARGET_KEY, InstantiationError, instantiate, locate
 
-NAME = "default"  # PEFT's own name for the only adapter of a model: its files lie in the folder itself
+# Of the adapter in PEFT's modules, and so in the names of its weights: by it optim.groups, L2-SP and records tell
+# weights of adapters from those of the base model. PEFT's files do not have it.
+NAME = "adapter_layer"
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
 REFUSED = {
@@ -200,7 +202,8 @@ def inject(model: nn.Module, config: Mapping[str, Any]) -> Injected:
             f"adapter: {target}: it would train {changed[0]} of the base model itself, which switching the adapter off "
             "does not give back (bias: none leaves biases as they are)"
         )
-    if not learns or {*map(id, learns.values())} != {id(w) for w in wrapper.parameters() if w.requires_grad}:
+    known = {id(weight) for path, weight in learns.items() if NAME in path.split(".")}
+    if not known or known != {id(weight) for weight in wrapper.parameters() if weight.requires_grad}:
         raise UserError(f"adapter: {target}: the weights that learn are not in modules of the backbone")
     own = frozenset({id(tensor) for tensor in (*model.parameters(), *model.buffers())} - before)
     sites = {path: model.get_submodule(path) for path in added if path not in inner}

@@ -35,7 +35,7 @@ def is_new(name: str, taken: Collection[str]) -> bool:
         name: in the model.
         taken: the adapters whose first weights are those of a file or another trial.
     """
-    _, is_of_adapter, place = name.partition(".adapter_layer.")
+    _, is_of_adapter, place = f"{name}.".partition(".adapter_layer.")  # of PEFT's, it may be the last part
     return bool(is_of_adapter) and place.split(".")[0] not in taken
 
 

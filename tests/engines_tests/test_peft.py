@@ -18,12 +18,14 @@ from harness.adapters.peft_bridge import inject
 from harness.backbones.recipe import load_recipe
 from harness.checks.adapter_effect import measure_effect, random_adapters, trained_adapters
 from harness.config.execution import Execution
-from harness.config.trial import TrialConfig
+from harness.config.trial import L2SpSettings, TrialConfig
 from harness.engines.cut.cut import find_cut
 from harness.engines.registry import Engines
 from harness.errors import UserError
 from harness.training.adapting import Adapted
+from harness.training.optim import part_of
 from harness.training.pretrain import pretrain
+from harness.training.pulls import WeightPull
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 
@@ -152,6 +154,30 @@ def test_its_own_seeds_and_a_kill(make_config: MakeConfig, recipe: Path, sealed:
         assert_same_bits(resumed, reference)
 
 
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_its_weights_are_those_of_adapters(
+    name: str, make_config: MakeConfig, recipe: Path, sealed: Resources, tmp_path: Path
+) -> None:
+    """To the optimizer's groups, and to L2-SP: new weights, which beta pulls to zero, and alpha to nowhere."""
+    optim = {"lr": 0.02, "groups": {"adapters": {"lr": 0.01}, "head": {"lr": 0.001}}}
+    config = trial(make_config, recipe, ADAPTERS[name], train="adapters_and_head", optim=optim)
+    (ran,) = run_all([config], sealed, tmp_path, Execution())
+    assert ran.error is None
+    model = Trial(config, sealed).adapted().model
+    named = [(path, weight) for path, weight in model.named_parameters() if weight.requires_grad]
+    assert {part_of(path) for path, _ in named} == {"adapters", "head"}
+    pull = WeightPull(named, L2SpSettings(alpha=0.5, beta=0.25))
+    started = dict(Trial(config, sealed).adapted().model.named_parameters())
+    with torch.no_grad():
+        for _, weight in named:
+            weight.fill_(2.0)
+        of_head = sum(float((2.0 - started[path]).square().sum()) for path, _ in named if path.startswith("head."))
+        num_new = sum(weight.numel() for path, weight in named if not path.startswith("head."))
+        found = pull.penalty()
+    assert found is not None
+    assert float(found) == pytest.approx(0.5 / 2 * of_head + 0.25 / 2 * 4 * num_new, rel=1e-5)
+
+
 def test_with_a_head_and_with_embeddings(
     make_config: MakeConfig, recipe: Path, sealed: Resources, tmp_path: Path
 ) -> None:
@@ -190,7 +216,10 @@ def test_with_a_head_and_with_embeddings(
             "adapter.modules_to_save: train: adapters_and_head trains",
         ),
         (ADAPTERS["lora"] | {"inference_mode": True}, "adapter.inference_mode: true"),
-        (ADAPTERS["lora"] | {"target_modules": "all-linear"}, "does not depend on pooler.dense.lora_A.default.weight"),
+        (
+            ADAPTERS["lora"] | {"target_modules": "all-linear"},
+            "does not depend on pooler.dense.lora_A.adapter_layer.weight",
+        ),
         (
             ADAPTERS["lora"] | {"init_lora_weights": "eva"},
             "adapter.init_lora_weights: eva: its first weights come from",
@@ -295,7 +324,7 @@ def test_the_frozen_model_is_never_changed() -> None:
     model.train()
     assert list(injected.sites) == ["0"] and injected.sizes == {"0": 8}
     assert not model[1].training and not model[2].training and not model[0].base_layer.training  # type: ignore[union-attr]
-    assert model[0].lora_dropout["default"].training  # type: ignore[union-attr, index]
+    assert model[0].lora_dropout["adapter_layer"].training  # type: ignore[union-attr, index]
     for name, weight in model.named_parameters():
         if name.replace(".base_layer", "") in before:
             assert torch.equal(weight, before[name.replace(".base_layer", "")]) and not weight.requires_grad
