@@ -18,7 +18,13 @@ from harness.tables.render.markdown import render_markdown
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-PUBLISHED = ("text_strategies", "text_e5_topics", "speech_whisper_strategies", "speech_whisper_seq2seq")
+PUBLISHED = (
+    "text_strategies",
+    "text_e5_topics",
+    "speech_whisper_strategies",
+    "speech_whisper_russian",
+    "speech_whisper_seq2seq",
+)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
