@@ -187,7 +187,7 @@ def preflight(plan: RunPlan, resources: Resources | None = None) -> ToldOfData:
             continue
         checked.add(known)
         try:
-            Trial(config, resources).check()
+            Trial(config, resources).check(is_part=task.run.phase == "part")
         except UserError as error:
             raise UserError(f"{plan.experiment.path}: arm {task.run.arm}: {error}") from error
         domains, names = resources.domains(config), (config.data.target, *config.data.source)

@@ -41,12 +41,14 @@ def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> ToldOfD
     resources = resources or Resources(sealed=True, corpora=corpora)
     checked: set[str] = set()
     told = ToldOfData()
-    for arm, config in [*_own_ends(sweep), *_parts(sweep)]:
+    own = _own_ends(sweep)
+    rows = {config.trial_id for _, config in own}
+    for arm, config in [*own, *_parts(sweep)]:
         if config.trial_id in checked:
             continue
         checked.add(config.trial_id)
         try:
-            Trial(config, resources).check()
+            Trial(config, resources).check(is_part=config.trial_id not in rows)
         except UserError as error:
             raise UserError(f"{sweep.path}: arm {arm}: {error}") from error
         domains, names = resources.domains(config), (config.data.target, *config.data.source)

@@ -23,7 +23,7 @@ from harness.data.samples import test_examples
 from harness.errors import UserError, no_exits
 from harness.metrics import constrained_score, forgetting
 from harness.records.predictions import PredictedItem, group_digest
-from harness.tasks.fitting import check_domains
+from harness.tasks.fitting import check_domains, check_target
 from harness.tasks.task import Evaluation, Item
 from harness.training.adapting import Adapted, adapt, check_reached
 from harness.training.base_check import BaseCheck
@@ -139,8 +139,11 @@ class Trial:
                 outcome = self._open_test(outcome, adapted)
         return replace(outcome, elapsed_s=state.elapsed_s + time.monotonic() - began)
 
-    def check(self) -> None:
+    def check(self, is_part: bool = False) -> None:
         """Find what `run` would find wrong, without training: device, data, audio, layers, the adapter.
+
+        Args:
+            is_part: it is no row of a table, but gives weights to others.
 
         Raises:
             UserError: something does not fit together.
@@ -149,6 +152,8 @@ class Trial:
         check_optim(self.config.optim, self.dtype)
         data, recipe = self.config.data, self.domains.backbone.recipe
         check_domains(recipe, data)
+        if not is_part:
+            check_target(recipe, data)
         task = self.domains.task(self.config.loop.augment)
         more = self.config.loop.meta.over if self.config.loop.meta else ()
         for name in (data.target, *data.source, *more):

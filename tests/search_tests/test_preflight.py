@@ -41,9 +41,9 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
     seen: list[Trial] = []
     check = Trial.check
 
-    def counted(trial: Trial) -> None:
+    def counted(trial: Trial, is_part: bool = False) -> None:
         seen.append(trial)
-        check(trial)
+        check(trial, is_part)
 
     monkeypatch.setattr(Trial, "check", counted)
     return seen
