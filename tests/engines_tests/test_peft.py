@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from tiny_text import TinyText
 from trial_configs import MakeConfig
 
-from harness.adapters import freeze_backbone
-from harness.adapters.peft_bridge import inject
+from harness.adapters import freeze_backbone, peft_bridge
+from harness.adapters.peft_bridge import inject, names_peft
 from harness.backbones.recipe import load_recipe
 from harness.checks.adapter_effect import measure_effect, random_adapters, trained_adapters
 from harness.config.execution import Execution
@@ -292,6 +292,16 @@ def test_where_peft_looks_is_said_by_its_config_alone(make_config: MakeConfig, r
     config = trial(make_config, recipe, ADAPTERS["lora"], backbone={"recipe": str(recipe), "layers": [1]})
     with pytest.raises(UserError, match=r"backbone.layers: \(1,\): PEFT finds its modules by itself"):
         Trial(config, sealed).check()
+
+
+def test_without_peft_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert names_peft(ADAPTERS["lora"]) and not names_peft({"_target_": "harness.adapters.LinearAdapter"})
+    assert not names_peft(None) and not names_peft({"_target_": "nowhere.Adapter"})
+    monkeypatch.setattr(peft_bridge, "find_spec", lambda name: None)
+    with pytest.raises(
+        UserError, match=r"^adapter: peft.LoraConfig: PEFT is not installed; run: pip install 'harness\[peft\]'$"
+    ):
+        names_peft(ADAPTERS["lora"])
 
 
 def test_it_is_the_only_adapter_of_a_trial(make_config: MakeConfig, recipe: Path, sealed: Resources) -> None:
