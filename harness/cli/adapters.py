@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.config.experiment import Experiment
 
 adapters = typer.Typer(
-    help="List where adapters may go, check what they change, and convert their files.",
+    help="List, check and convert adapters and their places.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -33,7 +33,7 @@ def load_tested_versions() -> dict[str, str]:
 def shipped_files(*kinds: Kind) -> dict[str, Path]:
     """Name -> file of what comes with the project; relative to the current folder if it lies in there."""
     here = Path.cwd()
-    files = [path for kind in kinds for path in sorted((shipped_folder() / f"{kind}s").glob("*.yaml"))]
+    files = [path for kind in kinds for path in sorted((shipped_folder() / f"{kind}s").rglob("*.yaml"))]
     return {path.stem: path.relative_to(here) if path.is_relative_to(here) else path for path in files}
 
 

@@ -82,7 +82,7 @@ def test_a_run_that_is_killed_again_and_again(tiny_text_files: TinyText, start: 
     assert list(results.glob("records/*/summary.json"))  # something was finished,
     code, out, err = finish(start(*command, tmp_path / "killed"))
     assert (code, err) == (0, "")
-    assert "0 to train" not in out  # but not all
+    assert " 0 to train" not in out  # but not all
     assert determined(results) == determined(tmp_path / "whole" / NAME)
     assert table_of(out) == table_of(whole_out)
     tables = [(tmp_path / which / NAME / "table.md").read_bytes() for which in ("killed", "whole")]

@@ -62,9 +62,13 @@ def test_every_file_is_in_it(installed: Path) -> None:
     assert len(files) > 200
     assert [path for path in files if not (installed / path.relative_to(ROOT)).is_file()] == []
     for folder in ("experiments", "sweeps", "tables", "schemas"):
-        copies = {path.name: path.read_bytes() for path in (installed / "harness/shipped" / folder).iterdir()}
-        assert copies == {path.name: path.read_bytes() for path in (ROOT / folder).iterdir()}
+        assert contents(installed / "harness/shipped" / folder) == contents(ROOT / folder)
     assert (installed / "harness/shipped/constraints.txt").is_file()
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """The files of a folder and of those below it."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_shipped_files_are_found_by_name(installed: Path, tmp_path: Path) -> None:

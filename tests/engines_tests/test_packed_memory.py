@@ -75,10 +75,10 @@ class Machine:
                 self.check()
             return real_score(pack, slots)
 
-        def grad(total: Any, leaves: Any) -> Any:
+        def grad(total: Any, leaves: Any, **options: Any) -> Any:
             """Fails when the gradients of the upper layer have been computed."""
-            if self.place != "backward" or self.num_slots <= self.most:
-                return real_grad(total, leaves)
+            if options or self.place != "backward" or self.num_slots <= self.most:  # options: of no step of a pack
+                return real_grad(total, leaves, **options)
             hook = leaves[-1].register_hook(lambda gradient: self.check())
             try:
                 return real_grad(total, leaves)

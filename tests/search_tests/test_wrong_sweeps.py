@@ -277,7 +277,7 @@ def test_a_strategy_that_refuses_its_bound_is_found_before_training(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_sweeps_load(path: Path) -> None:
     sweep = load_sweep(path)
     assert sweep.name == path.stem
