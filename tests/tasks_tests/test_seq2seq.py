@@ -140,8 +140,9 @@ def test_adapters_of_encoder_and_decoder_learn_and_come_off(
         assert not [note for note in found.outcome.notes if note.kind == "unmoved"]
         assert found.outcome.metrics.keys() >= {"target_wer", "target_cer", "source_wer", "forgetting"}
     assert largest_difference(cut, plain) < 1e-12
-    (packed,) = run_all([config], resources, tmp_path / "packed", Execution(engine="packed", pack=2))
-    assert largest_difference(packed, plain) < 1e-12  # it cannot be packed, and trains behind its cut instead
+    if layers == "all":  # it cannot be packed, and trains behind its cut instead
+        (packed,) = run_all([config], resources, tmp_path / "packed", Execution(engine="packed", pack=2))
+        assert largest_difference(packed, plain) < 1e-12
 
 
 def test_the_frozen_model_needs_no_pretraining(recipe_path: Path) -> None:
