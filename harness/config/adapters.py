@@ -30,6 +30,7 @@ ADAPTER_KEYS = ("adapter", "adapters", "fusion")  # the settings that have adapt
 STRATEGY = "adapter_strategy"
 
 AdapterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=100)]
+TrialId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]  # it becomes a path below the records
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -41,7 +42,7 @@ class AdapterSource(Settings):
     file that names it, or from the current folder. Class and options come from the file as well."""
     arm: str | None = None
     """In an experiment: the arm or part whose trial of the same seed gives the weights. It is trained first."""
-    trial: str | None = None
+    trial: TrialId | None = None
     """The id of the trial that gives the weights; an experiment puts it in the place of `arm`."""
     adapter: str | None = None
     """The adapter's name there; needed where there are several, none of them called like the one that takes them."""
@@ -71,7 +72,7 @@ class StartSettings(Settings):
 
     arm: str | None = None
     """In an experiment: the arm or part whose trial of the same seed it is. It is trained first."""
-    trial: str | None = None
+    trial: TrialId | None = None
     """The id of that trial; an experiment puts it in the place of `arm`."""
 
     @model_validator(mode="after")
