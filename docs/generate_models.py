@@ -132,13 +132,5 @@ def rows_are_alone(model: TaskModel, inputs: Tensor, lengths_B: Tensor) -> bool:
     )
 
 
-def main() -> None:
-    """Write the page, or check it."""
-    page = build_page()
-    if "--check" in sys.argv:
-        sys.exit(int(PAGE.read_text(encoding="utf-8") != page))
-    PAGE.write_text(page, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(build_page(), encoding="utf-8")

@@ -172,13 +172,5 @@ def loaded_by_peft(injected: Injected, base: Encoder) -> Tensor:
     return hidden_BTD
 
 
-def main() -> None:
-    """Write the page, or check it."""
-    page = build_page()
-    if "--check" in sys.argv:
-        sys.exit(int(PAGE.read_text(encoding="utf-8") != page))
-    PAGE.write_text(page, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(build_page(), encoding="utf-8")

@@ -52,18 +52,17 @@ class BaseCheck:
         Raises:
             TrialError: not_restored.
         """
-        changes = self._config.start is not None
+        changes, restored = self._config.start is not None, True
         if adapted.restorable:
             with adapted.switched_off():
-                after = self._scores(adapted.model)
+                restored = torch.equal(self._without, self._scores(adapted.model))
             whose = "outputs of the model that it started from" if changes else "base model's outputs"
             how = f"adapters off: the {whose}, bit for bit"
         else:
-            after = self._scores(fresh_base())
             how = "base weights are trained; the shared backbone still gives the base's outputs, bit for bit"
-        expected = self._without if changes and adapted.restorable else self._before
-        is_base = not changes or torch.equal(self._before, self._scores(fresh_base()))
-        if not torch.equal(expected, after) or not is_base:
+        if changes or not adapted.restorable:
+            restored = restored and torch.equal(self._before, self._scores(fresh_base()))
+        if not restored:
             raise TrialError("not_restored", "the base model's outputs are not restored after the trial")
         return {"base_restored": how}
 

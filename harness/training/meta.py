@@ -14,8 +14,8 @@ no momentum that one domain could hand to the next.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain, count, islice
 from statistics import fmean
 
 import torch
@@ -59,15 +59,13 @@ class MetaFit(Fit):
     def batches_by_turns(self, epoch: int) -> list[tuple[list[int], ...]]:
         """Each step's batches, one of each domain, as indices of all items."""
         firsts = [self.batches_of_turn(number, epoch, 0) for number in range(len(self.domains))]
-        total = max(map(len, firsts))
-        filled = []
-        for number, batches in enumerate(firsts):
-            turn = 0
-            while len(batches) < total:
-                turn += 1
-                batches = batches + self.batches_of_turn(number, epoch, turn)
-            filled.append(batches[:total])
-        return list(zip(*filled, strict=True))
+
+        def turns(number: int) -> Iterator[list[list[int]]]:
+            yield firsts[number]
+            yield from (self.batches_of_turn(number, epoch, turn) for turn in count(1))
+
+        without_end = [chain.from_iterable(turns(number)) for number in range(len(firsts))]
+        return list(islice(zip(*without_end, strict=True), max(map(len, firsts))))
 
     def _train_epoch(self, epoch: int) -> Scores:
         """One epoch; the mean losses of the second halves."""
@@ -80,10 +78,8 @@ class MetaFit(Fit):
         steps, losses = self.batches_by_turns(epoch), []
         for number, parts in enumerate(steps):
             progress = (epoch + number / len(steps)) / loop.epochs
-            lr, where = (
-                lr_at(self.plan.optim, progress, loop.epochs * len(steps)),
-                f"epoch {epoch + 1}, step {number + 1}",
-            )
+            lr = lr_at(self.plan.optim, progress, loop.epochs * len(steps))
+            where = f"epoch {epoch + 1}, step {number + 1}"
             start = self._copy_weights()
             moves = [torch.zeros_like(weight) for weight in start]
             for part in parts:

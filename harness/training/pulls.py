@@ -91,9 +91,8 @@ class OutputPull:
 
         Batches are made as those that are learnt from, so that they keep to `loop.batch_size` and `loop.max_frames`.
         """
-        streams = [
-            self._stream(number, loop, seed, epoch) for number in range(len(self.sources))
-        ]  # each goes through all items of its domain again and again
+        # Each goes through all items of its domain again and again.
+        streams = [self._stream(number, loop, seed, epoch) for number in range(len(self.sources))]
         for stream in cycle(streams):
             yield next(stream)
 
