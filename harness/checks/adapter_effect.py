@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harness.adapters.peft_bridge import WEIGHTS_FILE, names_peft
+from harness.adapters.peft_bridge import WEIGHTS_FILE as PEFT_FILE
+from harness.adapters.peft_bridge import names_peft
 from harness.adapters.registry import unregistered_targets
 from harness.backbones.model import TaskModel
 from harness.backbones.store import Backbone
@@ -29,7 +30,7 @@ from harness.records.store import TrialFolder
 from harness.tasks.making import make_task
 from harness.training.adapting import Adapted, adapt, chosen_places
 from harness.training.resources import Resources
-from harness.training.taking import Sources
+from harness.training.taking import ADAPTER_FILE, WEIGHTS_FILE, Sources
 
 RANDOM, CORPUS = "random", "corpus"  # inputs that need no file
 NUM_ITEMS = 4  # of the corpus
@@ -155,7 +156,7 @@ def trained_adapters(backbone: Backbone, folder: Path, allow: Collection[str]) -
     if not config.members:
         raise UserError(f"{folder}: train: {config.train} trains no adapter, so there is nothing to check")
     theirs = names_peft(config.adapter)
-    file = f"adapter/{WEIGHTS_FILE}" if theirs else "adapter.safetensors"
+    file = f"adapter/{PEFT_FILE}" if theirs else ADAPTER_FILE
     if not (folder / file).is_file():
         raise UserError(f"{folder}: there is no {file}; published records have no weights: train it again")
     model = copy.deepcopy(backbone.model)
@@ -167,7 +168,7 @@ def trained_adapters(backbone: Backbone, folder: Path, allow: Collection[str]) -
         adapters = adapt(copy.deepcopy(model), config, Sources(backbone.fingerprint)).adapters
         model.encoder.put_points(chosen_places(model.encoder, config))
         model.load_adapters(folder / "adapter", base_fingerprint=backbone.fingerprint, allow=allow)
-    others = folder / "weights.safetensors"
+    others = folder / WEIGHTS_FILE
     if others.is_file():  # a head, or the shares of the layers
         try:
             unknown = model.load_state_dict(load_file(others), strict=False).unexpected_keys

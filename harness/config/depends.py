@@ -196,6 +196,9 @@ def _stages_of(settings: Mapping[str, Any], where: str) -> Sequence[Mapping[str,
 def _check_trains(config: TrialConfig, place: str) -> None:
     if config.train == "none":
         raise UserError(f"{place}: train: none trains nothing, so there are no weights to take from it")
+    for member in config.members:
+        if member.called.partition(".")[0] == "peft":
+            raise UserError(f"{place}: its adapter {member.called} is PEFT's, whose weights no other trial takes")
 
 
 def _check_goes_on(config: TrialConfig, before: TrialConfig, where: str) -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from harness.config.execution import PLAIN, Execution
 from harness.config.trial import TrialConfig
-from harness.records.schema import Summary
+from harness.records.schema import Provenance, Summary
 from harness.records.store import TrialFolder
 from harness.records.trial_run import TrialRun
 
 RETRIED_REASONS = ("oom", "killed", "error", "disk", "checkpoint")  # the others would fail again in the same way
 
 DEPENDENCY = "dependency"  # what it takes weights from has none: tried again once that may have some
-ADAPTERS, WEIGHTS = "adapter.safetensors", "weights.safetensors"  # of a record, where adapters or others were trained
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,12 @@ class TrialTask:
         return any(one is not None and one.state != "complete" and not need.must_train(one) for need, one in found)
 
     def lacks_weights(self, summary: Summary | None) -> bool:
-        """Whether others take weights from the trial, and its record has none: weights are not published."""
-        return self.gives and summary is not None and summary.state == "complete" and bool(self._lost())
-
-    def _lost(self) -> list[str]:
-        head = self.config.train != "adapters" or self.config.start is not None
-        files = [ADAPTERS] if self.config.members else []
-        return [name for name in (*files, *([WEIGHTS] if head else [])) if not (self.folder / name).is_file()]
+        """Whether others take weights from the trial, and files that its record tells of are not there."""
+        if not self.gives or summary is None or summary.state != "complete":
+            return False
+        made = TrialFolder(self.folder).files.model("provenance.json", Provenance)
+        left = [] if made is None else [name for name in made.files if name.endswith(".safetensors")]
+        return any(not (self.folder / name).is_file() for name in left)
 
 
 def row_phase(config: TrialConfig) -> str:

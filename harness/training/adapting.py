@@ -30,7 +30,7 @@ from harness.tasks.task import Batch, Task
 from harness.training.adapter_checks import check_fusions, check_shape, check_strategy
 from harness.training.peft_arm import inject_peft
 from harness.training.precision import dtype_of
-from harness.training.taking import WEIGHTS_FILE, Sources, add_member, start_from, start_member
+from harness.training.taking import PEFT_FOLDER, WEIGHTS_FILE, Sources, add_member, start_from, start_member
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Adapted:
         """
         injected = self.model.encoder.injected
         if injected is not None:
-            injected.save(directory / "adapter")
+            injected.save(directory / PEFT_FOLDER)
         elif self.adapters:
             save_adapters(self.model, directory / "adapter", base_fingerprint=base_fingerprint)
         frozen = {path for path, module in self.model.named_modules() if is_frozen(module)}

@@ -26,6 +26,7 @@ from harness.errors import TrialError, UserError, no_exits, text_of
 from harness.records.store import TrialFolder
 
 ADAPTER_FILE, WEIGHTS_FILE = "adapter.safetensors", "weights.safetensors"
+PEFT_FOLDER = "adapter"
 
 
 @dataclass
@@ -124,7 +125,11 @@ def start_from(model: TaskModel, trial_id: str, sources: Sources) -> frozenset[s
     Raises:
         TrialError: they are not there, or do not fit (reason `dependency`).
     """
-    path = None if sources.records is None else sources.file_of_trial(trial_id, WEIGHTS_FILE)
+    if sources.records is None:
+        return frozenset()
+    path = sources.file_of_trial(trial_id, WEIGHTS_FILE)
+    if (sources.records / trial_id / PEFT_FOLDER).is_dir():  # of a class of one's own below PEFT's, too
+        raise TrialError("dependency", f"it starts from trial {trial_id}, whose adapter is PEFT's: it would be lost")
     if path is None:
         return frozenset()
     weights = load_file(path)

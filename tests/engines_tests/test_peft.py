@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from pretrained_kinds import write_encoder, write_recipe
 from safetensors.torch import load_file, save_file
 from tiny_text import TinyText
@@ -17,6 +18,7 @@ from harness.adapters import freeze_backbone, peft_bridge
 from harness.adapters.peft_bridge import inject, names_peft
 from harness.backbones.recipe import load_recipe
 from harness.checks.adapter_effect import measure_effect, random_adapters, trained_adapters
+from harness.config.depends import ArmTrials
 from harness.config.execution import Execution
 from harness.config.trial import L2SpSettings, TrialConfig
 from harness.engines.cut.cut import find_cut
@@ -338,3 +340,20 @@ def test_the_frozen_model_is_never_changed() -> None:
     for name, weight in model.named_parameters():
         if name.replace(".base_layer", "") in before:
             assert torch.equal(weight, before[name.replace(".base_layer", "")]) and not weight.requires_grad
+
+
+def test_a_later_stage_would_lose_its_weights(recipe: Path, tmp_path: Path) -> None:
+    """PEFT's folder is no file that a record names, so no other trial can take its weights; the head's it can."""
+    base = yaml.safe_load(recipe.read_text(encoding="utf-8"))["data"]
+    arm = {
+        "data": {"corpus": base["corpus"], "source": base["domains"], "target": "away"},
+        "backbone": {"recipe": str(recipe)},
+        "adapter": ADAPTERS["lora"],
+    }
+    head_first = {**arm, "stages": [{"train": "head"}, {"train": "adapters"}]}
+    adapters_first = {**arm, "stages": [{"train": "adapters"}, {"train": "adapters_and_head"}]}
+    trials = ArmTrials({"head first": head_first, "adapters first": adapters_first}, "file.yaml")
+    assert trials.trial("head first", 0).start is not None
+    told = r"arms\.adapters first\.stages\.0: its adapter .* is PEFT's, whose weights no other trial takes"
+    with pytest.raises(UserError, match=told):
+        trials.trial("adapters first", 0)
