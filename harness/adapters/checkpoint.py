@@ -23,11 +23,11 @@ from harness.adapters.adapter_file import (
     read_adapter_file,
     write_adapter_file,
 )
-from harness.adapters.filling import check_probes, fill_adapter, run_probe
+from harness.adapters.filling import FiledAdapter, run_probe
 from harness.adapters.model_adapters import ModelAdapters
 from harness.adapters.module_mixin import AdapterModuleMixin
 from harness.adapters.plain_values import encode, is_plain
-from harness.adapters.widths import open_width, width_at, with_width
+from harness.adapters.widths import open_width, width_at
 from harness.tensors import digest
 
 _SUFFIXES = (".safetensors", ".json")
@@ -113,6 +113,7 @@ def load_adapters(
         raise AdapterFileError(f"{path}: no adapter named {missing}; there are: {', '.join(sorted(found))}")
     fingerprint = base_fingerprint
     loaded: list[str] = []
+    filed: list[FiledAdapter] = []
     with all_or_none(model, loaded):
         for stem, (header, tensors) in files.items():
             if not allow_other_base:
@@ -121,11 +122,11 @@ def load_adapters(
             for member, described in header["adapters"].items():
                 if wanted is None or member in wanted:
                     check_classes(stem, member, described["config"], allow)
-                    _restore(model, stem, member, described, tensors, map_location, strict, loaded)
+                    filed.append(FiledAdapter(stem, member, described, tensors))
+                    _restore(model, filed[-1], map_location, strict, loaded)
         hosts = model.adapter_hosts_by_path_()  # a file that names its hosts by their position has no probe
-        for stem, (header, tensors) in files.items():  # last: a fusion runs others, which may come after it
-            for member in [name for name in header["adapters"] if name in loaded]:
-                check_probes(hosts, stem, member, member, header["adapters"][member], tensors)
+        for one in filed:  # last: a fusion runs others, which may come after it
+            one.check_outputs(hosts, one.name)
     return loaded
 
 
@@ -262,61 +263,39 @@ def all_or_none(model: ModelAdapters, loaded: list[str]) -> Iterator[None]:
         raise
 
 
-def config_in(described: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of an adapter of a file, with a width for each of its hosts where they differ.
-
-    Raises:
-        ValueError: the file says no width of a host.
-    """
-    config: dict[str, Any] = described["config"]
-    mixed = open_width(config)
-    if mixed is None:
-        return config
-    return with_width(config, mixed[0], [entry.get("width") for entry in described["hosts"].values()])
-
-
 def _restore(
-    model: ModelAdapters,
-    stem: Path,
-    name: str,
-    described: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    map_location: str | None,
-    strict: bool,
-    loaded: list[str],
+    model: ModelAdapters, filed: FiledAdapter, map_location: str | None, strict: bool, loaded: list[str]
 ) -> None:
-    hosts = hosts_for(model, stem, name, described)
-    full_name = f"{described['module']}:{name}" if described["module"] else name
+    name, module = filed.name, filed.described["module"]
+    hosts = _hosts_for(model, filed)
     model.check_new_adapter_name_(name, name)
-    model.add_adapter_to_hosts_(full_name, config_in(described), list(hosts.values()))
+    model.add_adapter_to_hosts_(f"{module}:{name}" if module else name, filed.config, list(hosts.values()))
     loaded.append(name)
     device = map_location or next((p.device for p in cast(nn.Module, model).parameters()), "cpu")
-    fill_adapter(hosts, stem, name, name, described, tensors, device, strict)
-    for path, entry in described["hosts"].items():
+    filed.fill(hosts, name, device, strict)
+    for path, entry in filed.hosts.items():
         hosts[path].set_enabled_adapters(name, entry["enabled"])
 
 
-def hosts_for(
-    model: ModelAdapters, stem: Path, name: str, described: Mapping[str, Any]
-) -> dict[str, AdapterModuleMixin]:
+def _hosts_for(model: ModelAdapters, filed: FiledAdapter) -> dict[str, AdapterModuleMixin]:
     """The hosts of a model that an adapter of a file belongs in, by their names in the file.
 
     Raises:
         AdapterFileError: the model does not have them.
     """
-    if described.get("hosts_are") == BY_POSITION:
-        found = list(model.adapter_hosts(described["module"]).values())
-        if len(found) != len(described["hosts"]):
+    place, module = f"{filed.stem}: adapter `{filed.name}`", filed.described["module"]
+    if filed.described.get("hosts_are") == BY_POSITION:
+        found = list(model.adapter_hosts(module).values())
+        if len(found) != len(filed.hosts):
             raise AdapterFileError(
-                f"{stem}: adapter `{name}` is for {len(described['hosts'])} hosts in their order, but the model has "
-                f"{len(found)} in {described['module'] or 'all of it'}"
+                f"{place} is for {len(filed.hosts)} hosts in their order, but the model has {len(found)} in "
+                f"{module or 'all of it'}"
             )
-        return dict(zip(described["hosts"], found, strict=True))
+        return dict(zip(filed.hosts, found, strict=True))
     everywhere = model.adapter_hosts_by_path_()
-    absent = [path for path in described["hosts"] if path not in everywhere]
+    absent = [path for path in filed.hosts if path not in everywhere]
     if absent:
         raise AdapterFileError(
-            f"{stem}: adapter `{name}` belongs in {', '.join(absent)}, but the model has hosts at: "
-            f"{', '.join(everywhere) or 'no place'}"
+            f"{place} belongs in {', '.join(absent)}, but the model has hosts at: {', '.join(everywhere) or 'no place'}"
         )
-    return {path: everywhere[path] for path in described["hosts"]}
+    return {path: everywhere[path] for path in filed.hosts}

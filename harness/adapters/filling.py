@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +14,95 @@ from torch import Tensor, nn
 from harness.adapters.adapter_file import AdapterFileError
 from harness.adapters.module_mixin import AdapterModuleMixin
 from harness.adapters.plain_values import decode
+from harness.adapters.widths import open_width, with_width
 
 _PROBE_TOLERANCE = 1e-7  # relative to the largest output; float64 rounding stays far below
 
 
-def fill_adapter(
-    hosts: Mapping[str, AdapterModuleMixin],
-    stem: Path,
-    name: str,
-    named: str,
-    described: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    device: Any,
-    strict: bool = True,
-) -> None:
-    """Give an adapter that is in place the weights of a file.
+@dataclass(frozen=True)
+class FiledAdapter:
+    """One adapter of a file.
 
-    Args:
-        hosts: path -> host, of all that the file names.
+    Attributes:
         stem: of the file, for errors.
-        name: of the adapter in the file.
-        named: in the hosts.
-        described, tensors: of the file.
-
-    Raises:
-        AdapterFileError: the tensors do not fit.
+        name: in the file.
+        described: its entry in the header (harness.adapters.adapter_file).
+        tensors: of the file.
     """
-    for path, entry in described["hosts"].items():
-        adapter = hosts[path].adapter_layer[named]
-        state: dict[str, Any] = {key.removeprefix(f"{name}/{path}/"): tensors[key] for key in entry["keys"]}
-        try:
-            state |= {key: decode(value, tensors, None) for key, value in entry.get("extra", {}).items()}
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise AdapterFileError(f"{stem}: adapter `{name}` in {path}: corrupt extra state: {error!r}") from error
-        load_state(adapter, state, device, strict, f"{stem}: adapter `{name}` in {path}")
+
+    stem: Path
+    name: str
+    described: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def hosts(self) -> Mapping[str, Any]:
+        """Path -> what the file says of the host there."""
+        hosts: Mapping[str, Any] = self.described["hosts"]
+        return hosts
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its config, with a width for each of its hosts where they differ.
+
+        Raises:
+            ValueError: the file says no width of a host.
+        """
+        config: dict[str, Any] = self.described["config"]
+        mixed = open_width(config)
+        if mixed is None:
+            return config
+        return with_width(config, mixed[0], [entry.get("width") for entry in self.hosts.values()])
+
+    def own_tensors(self, path: str) -> dict[str, Tensor]:
+        """Its tensors in a host, by their names in the adapter."""
+        return {key.removeprefix(f"{self.name}/{path}/"): self.tensors[key] for key in self.hosts[path]["keys"]}
+
+    def fill(self, hosts: Mapping[str, AdapterModuleMixin], named: str, device: Any, strict: bool = True) -> None:
+        """Give an adapter that is in place its weights.
+
+        Args:
+            hosts: path -> host, of all that the file names.
+            named: the adapter's name there.
+
+        Raises:
+            AdapterFileError: the tensors do not fit.
+        """
+        for path, entry in self.hosts.items():
+            place, state = f"{self.stem}: adapter `{self.name}` in {path}", dict[str, Any](self.own_tensors(path))
+            try:
+                state |= {key: decode(value, self.tensors, None) for key, value in entry.get("extra", {}).items()}
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                raise AdapterFileError(f"{place}: corrupt extra state: {error!r}") from error
+            load_state(hosts[path].adapter_layer[named], state, device, strict, place)
+
+    def check_outputs(self, hosts: Mapping[str, AdapterModuleMixin], named: str) -> None:
+        """Check that an adapter computes what it did when it was saved; arguments as for `fill`.
+
+        Call it when all adapters of the hosts are in place: a fusion runs others, which may come after it.
+
+        Raises:
+            AdapterFileError: it does not.
+        """
+        for path, entry in self.hosts.items():
+            if entry["probe"]:
+                self._check_output(hosts[path], named, path)
+
+    def _check_output(self, host: AdapterModuleMixin, named: str, path: str) -> None:
+        prefix = f"probe/{self.name}/{path}"
+        expected = self.tensors[f"{prefix}/output"]
+        output = run_probe(host, named, self.tensors[f"{prefix}/input"])
+        drift = f"in shape: {list(output.shape)} instead of {list(expected.shape)}"
+        if output.shape == expected.shape:
+            scale = expected.abs().nan_to_num().max().clamp(min=1.0)
+            if torch.allclose(output / scale, expected / scale, rtol=0.0, atol=_PROBE_TOLERANCE, equal_nan=True):
+                return
+            drift = f"by up to {float((output - expected).abs().max()):.3g}"
+        raise AdapterFileError(
+            f"{self.stem}: adapter `{self.name}` in {path} no longer computes what it did when it was saved: its "
+            f"output for the stored probe differs {drift}; code that it depends on has changed, or its output depends "
+            "on what is neither weight nor buffer nor extra state"
+        )
 
 
 def load_state(adapter: nn.Module, state: Mapping[str, Any], device: Any, strict: bool, place: str) -> None:
@@ -98,42 +154,3 @@ def run_probe(host: AdapterModuleMixin, name: str, x: Tensor) -> Tensor:
     finally:
         module._modules["adapter_layer"], module.training = layer, mode
     return output
-
-
-def check_probes(
-    hosts: Mapping[str, AdapterModuleMixin],
-    stem: Path,
-    name: str,
-    named: str,
-    described: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-) -> None:
-    """Check that an adapter computes what it did when it was saved; arguments as for `fill_adapter`.
-
-    Call it when all adapters of the hosts are in place: a fusion runs others, which may come after it.
-
-    Raises:
-        AdapterFileError: it does not.
-    """
-    for path, entry in described["hosts"].items():
-        if entry["probe"]:
-            _check_probe(hosts[path], name, named, path, tensors, stem)
-
-
-def _check_probe(
-    host: AdapterModuleMixin, name: str, named: str, path: str, tensors: Mapping[str, Tensor], stem: Path
-) -> None:
-    prefix = f"probe/{name}/{path}"
-    expected = tensors[f"{prefix}/output"]
-    output = run_probe(host, named, tensors[f"{prefix}/input"])
-    drift = f"in shape: {list(output.shape)} instead of {list(expected.shape)}"
-    if output.shape == expected.shape:
-        scale = expected.abs().nan_to_num().max().clamp(min=1.0)
-        if torch.allclose(output / scale, expected / scale, rtol=0.0, atol=_PROBE_TOLERANCE, equal_nan=True):
-            return
-        drift = f"by up to {float((output - expected).abs().max()):.3g}"
-    raise AdapterFileError(
-        f"{stem}: adapter `{name}` in {path} no longer computes what it did when it was saved: its output "
-        f"for the stored probe differs {drift}; code that it depends on has changed, or its output depends on what "
-        "is neither weight nor buffer nor extra state"
-    )

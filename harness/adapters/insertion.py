@@ -147,7 +147,7 @@ class BesidePoint(InsertionPoint):
         if self._reads is not None:
             beside: Any = _Beside(adapter_module, self._reads, input, self._share)
             return adapter_strategy(input, beside, module=self)
-        # An adapter is tried by itself (checkpoint.run_probe): what it reads is all there is, for it and for others
+        # An adapter is tried by itself (filling.run_probe): what it reads is all there is, for it and for others
         # that its strategy runs.
         self._reads = input
         try:

@@ -28,6 +28,7 @@ from harness.adapters.adapter_file import (
     write_adapter_file,
 )
 from harness.adapters.checkpoint import select, stems
+from harness.adapters.filling import FiledAdapter
 from harness.adapters.model_adapters import ModelAdapters
 from harness.adapters.module_mixin import ENABLED_KEY, AdapterModuleMixin
 from harness.adapters.nemo_files import (
@@ -145,12 +146,11 @@ def _of_file(path: Path) -> dict[str, NemoAdapter]:
         )
     adapters = {}
     for name, described in header["adapters"].items():
-        hosts = described["hosts"]
+        filed = FiledAdapter(path, name, described, tensors)
         states: list[dict[str, Any]] = [
-            {**{key.removeprefix(f"{name}/{at}/"): tensors[key] for key in entry["keys"]}, **entry.get("extra", {})}
-            for at, entry in hosts.items()
+            {**filed.own_tensors(at), **entry.get("extra", {})} for at, entry in filed.hosts.items()
         ]
-        switch = _one_switch(name, {at: entry["enabled"] for at, entry in hosts.items()})
+        switch = _one_switch(name, {at: entry["enabled"] for at, entry in filed.hosts.items()})
         adapters[name] = NemoAdapter(described["module"], {**described["config"], ENABLED_KEY: switch}, states)
     return adapters
 

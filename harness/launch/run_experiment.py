@@ -119,8 +119,8 @@ def tasks_of(
 
     for trial_id in dict.fromkeys(trial.config.trial_id for trial in trials):  # several arms or seeds may be one trial
         task = make(rows[trial_id], False)
-        summary = store.trial(trial_id).summary()
-        for one in (*(task.needs if task.must_train(summary) else ()), task):
+        wants = bool(task.needs) and task.must_train(store.trial(trial_id).summary())
+        for one in (*(task.needs if wants else ()), task):
             known = made.get(one.config.trial_id)
             made[one.config.trial_id] = one if known is None or one.gives else known
     yield from made.values()

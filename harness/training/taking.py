@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from harness.adapters import InsertionPoint
 from harness.adapters.adapter_file import AdapterFileError, check_classes, read_adapter_file
-from harness.adapters.checkpoint import check_base, config_in
-from harness.adapters.filling import check_probes, fill_adapter
+from harness.adapters.checkpoint import check_base
+from harness.adapters.filling import FiledAdapter
 from harness.adapters.module_mixin import ENABLED_KEY, AdapterModuleMixin
 from harness.adapters.nemo_files import fill_hosts, read_nemo_adapters, translate_targets
 from harness.backbones.model import TaskModel
@@ -164,7 +164,7 @@ def _fill_from_trial(
         if not needed and name not in header["adapters"]:
             return False
         chosen = _chosen(path, name, member.name, list(header["adapters"]))
-        _fill(model, member, path, chosen, header["adapters"][chosen], tensors, sources)
+        _fill(model, member, FiledAdapter(path, chosen, header["adapters"][chosen], tensors), sources)
     except AdapterFileError as error:
         raise TrialError("dependency", str(error)) from error
     return True
@@ -189,18 +189,16 @@ def _add_from_file(model: TaskModel, member: Member, points: Sequence[InsertionP
         return
     header, tensors = _read(path, sources.fingerprint)
     name = _chosen(path, member.source.adapter, member.name, list(header["adapters"]))
-    described = header["adapters"][name]
-    check_classes(path, name, described["config"], member.source.allow)
-    absent = [where for where in described["hosts"] if where not in hosts]
+    filed = FiledAdapter(path, name, header["adapters"][name], tensors)
+    check_classes(path, name, filed.described["config"], member.source.allow)
+    absent = [where for where in filed.hosts if where not in hosts]
     if absent:
         raise AdapterFileError(
             f"{path}: adapter `{name}` belongs in {', '.join(absent)}, but the trial has adapters in "
             f"{', '.join(hosts)} (backbone.layers and backbone.points)"
         )
-    model.add_adapter_to_hosts_(
-        member.name, _config(config_in(described), member), [hosts[h] for h in described["hosts"]]
-    )
-    _fill(model, member, path, name, described, tensors, sources)
+    model.add_adapter_to_hosts_(member.name, _config(filed.config, member), [hosts[where] for where in filed.hosts])
+    _fill(model, member, filed, sources)
 
 
 def _add_from_nemo(model: TaskModel, member: Member, path: Path, hosts: Mapping[str, AdapterModuleMixin]) -> None:
@@ -241,21 +239,12 @@ def _hosts(model: TaskModel, points: Sequence[InsertionPoint]) -> dict[str, Adap
     return {path: host for path, host in model.adapter_hosts_by_path_().items() if id(host) in ours}
 
 
-def _fill(
-    model: TaskModel,
-    member: Member,
-    path: Path,
-    name: str,
-    described: Mapping[str, Any],
-    tensors: Mapping[str, Any],
-    sources: Sources,
-) -> None:
+def _fill(model: TaskModel, member: Member, filed: FiledAdapter, sources: Sources) -> None:
     hosts = model.hosts_of_adapter(member.name)
-    if described["hosts"].keys() != hosts.keys():
-        there = (", ".join(one) for one in (described["hosts"], hosts))
-        raise AdapterFileError("{}: adapter `{}` is in {}, not in {}".format(path, name, *there))
-    device = next(model.parameters()).device
-    fill_adapter(hosts, path, name, member.name, described, tensors, device)
-    was = config_in(described).get(STRATEGY)
+    if filed.hosts.keys() != hosts.keys():
+        there = (", ".join(one) for one in (filed.hosts, hosts))
+        raise AdapterFileError("{}: adapter `{}` is in {}, not in {}".format(filed.stem, filed.name, *there))
+    filed.fill(hosts, member.name, next(model.parameters()).device)
+    was = filed.config.get(STRATEGY)
     if member.settings.get(STRATEGY, was) == was:  # with another strategy it gives something else
-        sources.checks.append(lambda: check_probes(hosts, path, name, member.name, described, tensors))
+        sources.checks.append(lambda: filed.check_outputs(hosts, member.name))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.backbones.recipe import load_recipe
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.engines.packed import steps
@@ -19,6 +20,7 @@ from harness.engines.packed.slot import Slot
 from harness.engines.registry import Engines
 from harness.errors import TrialError
 from harness.training.checkpoint import load_checkpoint
+from harness.training.pretrain import pretrain
 from harness.training.resources import Resources
 from harness.training.trial import Outcome, Trial
 
@@ -38,6 +40,14 @@ class Ran:
 
 Runs = tuple[list[TrialConfig], list[Ran]]
 """Trials, and how each trained."""
+
+
+def pretrained_with(data_cache: Path, recipe: Path) -> Path:
+    """Pretrain a recipe for a fixture of a module, which lives longer than a test's own environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_DATA", str(data_cache))
+        pretrain(load_recipe(str(recipe)), lambda entry: None)
+    return recipe
 
 
 def chosen(config: TrialConfig, resources: Resources, execution: Execution) -> tuple[str, str | None]:

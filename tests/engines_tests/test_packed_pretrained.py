@@ -10,14 +10,12 @@ import yaml
 from tiny_text import TinyText, recipe_settings
 from trial_configs import MakeConfig
 
-from harness.backbones.recipe import load_recipe
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.engines.cut.cut import find_cut
-from harness.training.pretrain import pretrain
 from harness.training.resources import Resources
 
-from .packs import PACKED, assert_same_bits, chosen, largest_difference, run_all, strategy
+from .packs import PACKED, assert_same_bits, chosen, largest_difference, pretrained_with, run_all, strategy
 
 pytestmark = [pytest.mark.minilm, pytest.mark.slow]
 
@@ -34,10 +32,7 @@ def recipe(tiny_text_files: TinyText, data_cache: Path, tmp_path_factory: pytest
     content = {**recipe_settings(tiny_text_files.corpus), "name": "minilm", "encoder": encoder, "train": "head"}
     path = tmp_path_factory.mktemp("minilm") / "minilm.yaml"
     path.write_text(yaml.safe_dump(content | {"loop": loop}), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_DATA", str(data_cache))
-        pretrain(load_recipe(str(path)), lambda entry: None)
-    return path
+    return pretrained_with(data_cache, path)
 
 
 @pytest.fixture(scope="module")

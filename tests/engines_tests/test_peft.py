@@ -16,7 +16,6 @@ from trial_configs import MakeConfig
 
 from harness.adapters import freeze_backbone, peft_bridge
 from harness.adapters.peft_bridge import inject, names_peft
-from harness.backbones.recipe import load_recipe
 from harness.checks.adapter_effect import measure_effect, random_adapters, trained_adapters
 from harness.config.depends import ArmTrials
 from harness.config.execution import Execution
@@ -26,12 +25,11 @@ from harness.engines.registry import Engines
 from harness.errors import UserError
 from harness.training.adapting import Adapted
 from harness.training.optim import part_of
-from harness.training.pretrain import pretrain
 from harness.training.pulls import WeightPull
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 
-from .packs import PACKED, assert_same_bits, chosen, largest_difference, run_all
+from .packs import PACKED, assert_same_bits, chosen, largest_difference, pretrained_with, run_all
 
 peft: Any = pytest.importorskip("peft", reason="PEFT is not installed (extra peft)")
 QV = ["query", "value"]
@@ -54,10 +52,7 @@ def recipe(tiny_text_files: TinyText, data_cache: Path, tmp_path_factory: pytest
     """A head trained on a random BERT of three layers."""
     folder = tmp_path_factory.mktemp("peft")
     path = write_recipe(write_encoder("bert", folder), tiny_text_files, folder / "bert.yaml")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARNESS_DATA", str(data_cache))
-        pretrain(load_recipe(str(path)), lambda entry: None)
-    return path
+    return pretrained_with(data_cache, path)
 
 
 @pytest.fixture(scope="module")

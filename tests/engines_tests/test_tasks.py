@@ -11,16 +11,14 @@ import yaml
 from pretrained_kinds import write_encoder, write_speech_encoder
 from tiny_tasks import tiny_task
 
-from harness.backbones.recipe import load_recipe
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.errors import UserError
 from harness.tasks.registry import TASKS
-from harness.training.pretrain import pretrain
 from harness.training.resources import Resources
 from harness.training.trial import Trial
 
-from .packs import PACKED, chosen, largest_difference, run_all, strategy
+from .packs import PACKED, chosen, largest_difference, pretrained_with, run_all, strategy
 
 PLAIN, CUT = Execution(engine="plain"), Execution(engine="cut")
 WITH_HEAD = [name for name in TASKS if name != "seq2seq"]  # whose head is a pretrained decoder
@@ -47,10 +45,7 @@ def make_backbone(data_cache: Path, tmp_path_factory: pytest.TempPathFactory) ->
             recipe["optim"] = {"lr": 0.01}
             path = root / "recipe.yaml"
             path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("HARNESS_DATA", str(data_cache))
-                pretrain(load_recipe(str(path)), lambda entry: None)
-            made[key] = path
+            made[key] = pretrained_with(data_cache, path)
         return made[key]
 
     return make
