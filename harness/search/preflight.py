@@ -43,7 +43,7 @@ def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> ToldOfD
     told = ToldOfData()
     own = _own_ends(sweep)
     rows = {config.trial_id for _, config in own}
-    for arm, config in [*own, *_parts(sweep)]:
+    for arm, config in [*own, *_parts(sweep, own)]:
         if config.trial_id in checked:
             continue
         checked.add(config.trial_id)
@@ -63,7 +63,8 @@ def check_sweep_fits(sweep: Sweep, corpora: LoadedCorpora) -> None:
     Args:
         corpora: sealed ones, which keep what is read.
     """
-    own, parts = _own_ends(sweep), _parts(sweep)
+    own = _own_ends(sweep)
+    parts = _parts(sweep, own)
     rows, givers = ({config.trial_id for _, config in named} for named in (own, parts))
     check_fits([*own, *parts], str(sweep.path), corpora, givers - rows)
 
@@ -72,9 +73,9 @@ def _own_ends(sweep: Sweep) -> list[tuple[str, TrialConfig]]:
     return [(arm.name, config) for arm in sweep.arms for config in ends(sweep, arm)]
 
 
-def _parts(sweep: Sweep) -> list[tuple[str, TrialConfig]]:
-    """The trials that give weights to an arm's, by the arm or part that they are of."""
-    return [(part.arm, part.config) for _, config in _own_ends(sweep) for part in sweep.needs_of(config)]
+def _parts(sweep: Sweep, own: Sequence[tuple[str, TrialConfig]]) -> list[tuple[str, TrialConfig]]:
+    """The trials that give weights to those of arms, by the arm or part that they are of."""
+    return [(part.arm, part.config) for _, config in own for part in sweep.needs_of(config)]
 
 
 def ends(sweep: Sweep, arm: Arm) -> Iterator[TrialConfig]:
