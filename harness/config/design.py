@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -89,7 +90,33 @@ class Factorial(Settings):
         return self
 
 
-Design = Annotated[LeaveOneOut | AddOne | Factorial, Discriminator("type")]
+class ForEach(Settings):
+    """The same arms for each target, size ...: `adapter, tweets, 100`, with `{target}` and `{size}` filled in."""
+
+    type: Literal["for_each"]
+    """The same arms for every combination of some values, as for each target and each number of examples."""
+    over: dict[str, tuple[Level, ...]] = Field(min_length=1)
+    """What the arms are repeated over, and its values. `{NAME}` in an arm, in a key too, stands for the value."""
+    arms: dict[str, PlainSettings] = Field(min_length=1)
+    """Each arm's name, without the values, and its settings. A table with one of `over` in its rows or columns shows
+    the arms under these names."""
+
+    @model_validator(mode="after")
+    def _is_plain(self) -> ForEach:
+        for name, levels in self.over.items():
+            if name in (METHOD, "arm", "experiment"):
+                raise ValueError(f"over: {name!r} means something else in a table; give another name")
+            if not levels or len({level_text(level) for level in levels}) != len(levels):
+                raise ValueError(f"over.{name}: {list(levels)} has no value, or one twice")
+        num_arms = math.prod(len(levels) for levels in self.over.values()) * len(self.arms)
+        if num_arms > MAX_ARMS:
+            raise ValueError(f"over: it makes {num_arms} arms, but at most {MAX_ARMS} are allowed")
+        return self
+
+
+METHOD = "method"  # where an arm of a `for_each` stands among the design's arms
+
+Design = Annotated[LeaveOneOut | AddOne | Factorial | ForEach, Discriminator("type")]
 
 
 _DESIGN: TypeAdapter[Design] = TypeAdapter(Design)
@@ -97,7 +124,10 @@ _DESIGN: TypeAdapter[Design] = TypeAdapter(Design)
 
 @dataclass(frozen=True)
 class DesignArm:
-    """An arm of a design: its dotted settings, and where it stands in the design (component -> on; factor -> level)."""
+    """An arm of a design: its dotted settings, and where it stands in the design (component -> on; factor -> level).
+
+    Of a `for_each`: its settings as they stand in the file, and its name there (`method`) with the values of `over`.
+    """
 
     name: str
     settings: Mapping[str, Any]
@@ -108,6 +138,8 @@ def design_arms(design: Design) -> tuple[DesignArm, ...]:
     """The arms of a design, in the order of its table's rows."""
     if isinstance(design, Factorial):
         return _factorial(design)
+    if isinstance(design, ForEach):
+        return _for_each(design)
     return _leave_one_out(design) if isinstance(design, LeaveOneOut) else _add_one(design)
 
 
@@ -119,6 +151,40 @@ def _factorial(design: Factorial) -> tuple[DesignArm, ...]:
         settings = {design.factors[factor].key: level for factor, level in position.items()}
         arms.append(DesignArm(name, settings, position))
     return tuple(arms)
+
+
+def _for_each(design: ForEach) -> tuple[DesignArm, ...]:
+    arms = []
+    for levels in itertools.product(*design.over.values()):
+        filled = dict(zip(design.over, levels, strict=True))
+        for method, settings in design.arms.items():
+            name = ", ".join([method, *map(level_text, levels)])
+            arms.append(DesignArm(name, _fill_in(settings, filled, f"arms.{method}"), {METHOD: method, **filled}))
+    return tuple(arms)
+
+
+def _fill_in(tree: Any, values: Mapping[str, Level], where: str) -> Any:
+    """A copy of a tree in which `{NAME}` is the value of that name; a text that is nothing else becomes the value.
+
+    Raises:
+        UserError: a name in braces has no value.
+    """
+    if isinstance(tree, dict):
+        # A key that is filled in may be there already (`{target}` among all domains): the later one counts.
+        return {
+            str(_fill_in(key, values, where)): _fill_in(item, values, f"{where}.{key}") for key, item in tree.items()
+        }
+    if isinstance(tree, list):
+        return [_fill_in(item, values, where) for item in tree]
+    if not isinstance(tree, str):
+        return tree
+    for name in _IN_BRACES.findall(tree):
+        must_be_in(name, values, f"design.{where}: {{{name}}} is not among `over`")
+    whole = _IN_BRACES.fullmatch(tree)
+    return values[whole[1]] if whole else _IN_BRACES.sub(lambda found: level_text(values[found[1]]), tree)
+
+
+_IN_BRACES = re.compile(r"\{(\w+)\}")
 
 
 def _leave_one_out(design: LeaveOneOut) -> tuple[DesignArm, ...]:
@@ -173,13 +239,17 @@ def expand_design(content: Mapping[str, Any], where: str) -> dict[str, Any]:
         arms = expanded["arms"] = {}
     if not isinstance(arms, dict):
         return expanded
-    if design.arm is not None:
-        must_be_in(design.arm, list(arms), f"{where}: design.arm: no arm {design.arm!r}")
-    below = arms[design.arm] if design.arm is not None else {}
+    start = None if isinstance(design, ForEach) else design.arm
+    if start is not None:
+        must_be_in(start, list(arms), f"{where}: design.arm: no arm {start!r}")
+    below = arms[start] if start is not None else {}
     for arm in design_arms(design):
         if arm.name in arms:
             raise UserError(f"{where}: design: it makes an arm {arm.name!r}, but `arms` has one of this name already")
         tree: dict[str, Any] = unshared(below) if isinstance(below, dict) else {}
+        if isinstance(design, ForEach):  # settings as an arm of the file has them, and not dotted ones
+            arms[arm.name] = arm.settings
+            continue
         for key, value in arm.settings.items():
             set_dotted(tree, key, unshared(value), f"{where}: design, arm {arm.name}")
         arms[arm.name] = tree
@@ -191,6 +261,8 @@ def describe_design(design: Design) -> dict[str, Any]:
     arms = {arm.name: dict(arm.position) for arm in design_arms(design)}
     if isinstance(design, Factorial):
         factors: dict[str, Any] = {name: list(factor.levels) for name, factor in design.factors.items()}
+    elif isinstance(design, ForEach):
+        factors = {METHOD: list(design.arms), **{name: list(levels) for name, levels in design.over.items()}}
     else:
         factors = {name: [False, True] for name in design.components}
     return {"type": design.type, "factors": factors, "arms": arms}

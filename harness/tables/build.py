@@ -101,13 +101,15 @@ def _build(
     loaded = load_experiments(results, names, settings.phase)
     if not any(trial.complete for trial in loaded.trials):
         raise UserError(f"{loaded.path}: no trial of {loaded.names} is finished, so there is nothing to tabulate")
-    settings, remarks = _with_baseline_row(apply_layout(settings, loaded), loaded)
-    check_settings(settings, loaded)
+    settings = apply_layout(settings, loaded)
+    shown = loaded.by_method((*settings.rows, *settings.columns))
+    settings, remarks = _with_baseline_row(settings, shown)
+    check_settings(settings, shown)
     table_name = name or "-".join(names)
     if settings.layout == "effects":
-        table = effects_table(loaded, settings, table_name)
+        table = effects_table(shown, settings, table_name)
     else:
-        table = _pivot_table(loaded, settings, table_name)
+        table = _pivot_table(shown, settings, table_name)
     table = replace(table, footnotes=(*table.footnotes, *remarks))
     if settings.phase == "search":
         return table  # claims are about test metrics, which no trial of a search has

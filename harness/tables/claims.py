@@ -84,13 +84,14 @@ def _question(claim: Claim, loaded: Loaded, number: int, reader: ItemReader) -> 
 
 
 def _contrast(claim: ContrastClaim, loaded: Loaded, where: str, reader: ItemReader) -> _Question:
+    loaded = loaded.with_rows(claim.arm, claim.than)
     sides = (loaded.row_meant(name, f"{where}.{side}") for side, name in (("arm", claim.arm), ("than", claim.than)))
     (arm, first), (than, second) = sides
     trials = [trial for trial in loaded.trials if trial.ref.arm in (arm, than)]
     metric = resolve_metric(claim.metric, trials, where)
     by_place: dict[str, dict[str, list[LoadedTrial]]] = {}
     for trial in loaded.trials:
-        by_place.setdefault(trial.ref.experiment, {}).setdefault(trial.ref.arm, []).append(trial)
+        by_place.setdefault(trial.place, {}).setdefault(trial.ref.arm, []).append(trial)
     scores = {
         (place, name): reader.scores(members, metric)
         for place, arms in by_place.items()
@@ -105,7 +106,7 @@ def _contrast(claim: ContrastClaim, loaded: Loaded, where: str, reader: ItemRead
     expected = f"within {claim.by:g} {unit} of" if claim.expect == "equal" else f"{claim.expect}{by} than"
     statement = f"{metric_header(metric.concrete)}: {arm} is {expected} {than}"
     seeds = set(own.values)
-    used = [t for t in trials if t.complete and t.ref.experiment in both and t.metric(claim.metric) is not None]
+    used = [t for t in trials if t.complete and t.place in both and t.metric(claim.metric) is not None]
     column = f"{claim.metric} {than} {' '.join(both)}"
     return _Question(
         "; ".join([statement, *filter(None, (first, second))]),
@@ -124,7 +125,7 @@ _NOTHING = SeedScores({})
 def _mean_difference(
     scores: Mapping[tuple[str, str], SeedScores], places: Sequence[str], arm: str, than: str
 ) -> SeedScores:
-    """The mean over experiments of one arm's difference from another."""
+    """The mean over experiments, or over what a `for_each` repeats, of one arm's difference from another."""
     share = 1.0 / max(1, len(places))
     parts = [
         (weight, scores.get((place, name), _NOTHING))
@@ -145,6 +146,7 @@ def _wanted_range(claim: ContrastClaim, metric: ResolvedMetric) -> tuple[float, 
 
 
 def _trend(claim: TrendClaim, loaded: Loaded, where: str, reader: ItemReader) -> _Question:
+    loaded = loaded if claim.arm is None else loaded.with_rows(claim.arm, claim.than)
     arm, first = (None, "") if claim.arm is None else loaded.row_meant(claim.arm, f"{where}.arm")
     than, second = (None, "") if claim.than is None else loaded.row_meant(claim.than, f"{where}.than")
     trials = [t for t in loaded.trials if t.complete and (arm is None or t.ref.arm in (arm, than))]
@@ -187,7 +189,7 @@ def _trend(claim: TrendClaim, loaded: Loaded, where: str, reader: ItemReader) ->
     )
 
 
-Points = dict[tuple[float, str], list[LoadedTrial]]  # setting and experiment -> trials, one a seed
+Points = dict[tuple[float, str], list[LoadedTrial]]  # setting and place -> trials, one a seed
 
 
 def _trend_points(claim: TrendClaim, trials: Trials, than: str | None, where: str) -> tuple[Points, Points]:
@@ -203,7 +205,7 @@ def _trend_points(claim: TrendClaim, trials: Trials, than: str | None, where: st
                 f"{where}.log: {claim.along} is {x:g} in arm {trial.ref.arm}; a logarithm needs values above 0"
             )
         side = base if than is not None and trial.ref.arm == than else own
-        members = side.setdefault((math.log10(x) if claim.log else float(x), trial.ref.experiment), [])
+        members = side.setdefault((math.log10(x) if claim.log else float(x), trial.place), [])
         if any(other.ref.seed == trial.ref.seed for other in members):
             raise UserError(f"{where}: two arms have {claim.along} = {x:g} at seed {trial.ref.seed}; name one with arm")
         members.append(trial)
@@ -232,12 +234,12 @@ def _judged(
     everywhere = bool(experiments) and all(
         claim.id in manifest.claims for manifest in loaded.manifests if manifest.name in experiments
     )
-    used = set(trials)
-    started = [
-        trial.record.provenance.started_at
+    begun = {
+        (trial.ref.experiment, trial.ref.trial_id): trial.record.provenance.started_at
         for trial in loaded.trials
-        if trial.ref in used and trial.record is not None and trial.record.provenance is not None
-    ]
+        if trial.record is not None and trial.record.provenance is not None
+    }
+    started = [begun.get((ref.experiment, ref.trial_id)) for ref in trials]
     at = max(declared) if everywhere else None
     interval = None if found is None else found.interval(level)
     return JudgedClaim(
@@ -250,6 +252,6 @@ def _judged(
         unit=question.unit,
         num_seeds=0 if found is None else found.count,
         declared_at=at,
-        before_results=at is not None and len(started) == len(trials) and all(at <= start for start in started),
+        before_results=at is not None and all(start is not None and at <= start for start in started),
         trials=trials,
     )

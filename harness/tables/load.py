@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.config.design import METHOD, level_text
 from harness.config.rows import RowId
 from harness.config.table import rows_named
 from harness.config.trees import MISSING, get_dotted
@@ -42,6 +43,14 @@ class LoadedTrial:
     record: Record | None
     position: Mapping[str, Any] = field(default_factory=dict)
     folder: TrialFolder | None = None
+
+    @property
+    def place(self) -> str:
+        """What its arm is compared in: its experiment or, under a name of a `for_each`, one place of those repeated."""
+        if str(self.position.get(METHOD)) != self.ref.arm:
+            return self.ref.experiment
+        levels = [level_text(level) for name, level in self.position.items() if name != METHOD]
+        return ", ".join([self.ref.experiment, *levels])
 
     def test_items(self) -> Mapping[str, Sequence[PredictedItem]] | None:
         """Its test items by domain; None where its record does not keep their references (a search has none).
@@ -137,6 +146,30 @@ class Loaded:
         """The tasks that the finished trials were trained on."""
         found = (task_of(trial.record) for trial in self.trials if trial.record is not None)
         return frozenset(task for task in found if task is not None)
+
+    def by_method(self, dimensions: Sequence[str]) -> Loaded:
+        """The same trials, with the arms of a `for_each` under their names without the values of `over`.
+
+        Args:
+            dimensions: of the table's rows and columns. Where none of them is repeated over, all stays as it is.
+        """
+        return replace(
+            self,
+            trials=tuple(
+                replace(trial, ref=replace(trial.ref, arm=str(trial.position[METHOD])))
+                if METHOD in trial.position and any(name in trial.position for name in dimensions)
+                else trial
+                for trial in self.trials
+            ),
+        )
+
+    def with_rows(self, *names: str | None) -> Loaded:
+        """The same trials or, where all names are those of a `for_each` without values, `by_method`."""
+        positions = [trial.position for trial in self.trials if METHOD in trial.position]
+        known = {str(position[METHOD]) for position in positions}
+        if not known or not {*names} - {None} <= known:
+            return self
+        return self.by_method([name for position in positions[:1] for name in position])
 
     def rows_named(self, name: str, where: str) -> list[str]:
         """The names of the rows that a name in the settings means.

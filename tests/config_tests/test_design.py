@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.config.design import AddOne, Factorial, LeaveOneOut, describe_design, design_arms
+from harness.config.design import AddOne, Factorial, ForEach, LeaveOneOut, describe_design, design_arms
 from harness.config.experiment import load_experiment
 from harness.config.trees import get_dotted
 from harness.errors import UserError
@@ -78,6 +78,38 @@ def test_overrides_reach_the_designs_arms(tmp_path: Path) -> None:
     assert changed.name.startswith("text_strategies-")
 
 
+LINEAR = {"_target_": "harness.adapters.LinearAdapter", "dim": 8}
+EACH: dict[str, Any] = {
+    "type": "for_each",
+    "over": {"size": [10, 20], "target": ["tweets", "news"]},
+    "arms": {
+        "adapter": {
+            "data": {"target": "{target}", "train_limit": "{size}"},
+            "adapter": None,
+            "adapters": {"news": LINEAR, "{target}": {**LINEAR, "dim": "{size}"}},
+        },
+        "tuned": {
+            "data": {"target": "{target}", "train_limit": "{size}"},
+            "adapter": None,
+            "adapters": {"{target}": {"from": {"arm": "adapter, {size}, {target}"}, "trainable": True}},
+        },
+    },
+}
+
+
+def test_for_each(tmp_path: Path) -> None:
+    experiment = load(tmp_path, arms={"own": {}}, design=EACH, table={"baseline": "adapter", "rows": ["target"]})
+    names = [f"{arm}, {size}, {target}" for size in (10, 20) for target in ("tweets", "news") for arm in EACH["arms"]]
+    assert list(experiment.config.arms) == ["own", *names]
+    assert settings(experiment, "data.train_limit")["tuned, 20, news"] == 20  # a number, as the value is
+    assert settings(experiment, "data.target")["adapter, 10, tweets"] == "tweets"
+    trials = {(trial.arm, trial.seed): trial.config for trial in experiment.trials}
+    assert list(trials["adapter, 10, tweets", 0].adapters or {}) == ["news", "tweets"]
+    own = get_dotted(trials["adapter, 20, news", 0].model_dump(), "adapters.news.dim")
+    assert own == 20  # filled in, the key is there twice: the later counts
+    assert trials["tuned, 20, news", 1].needs == (trials["adapter, 20, news", 1].trial_id,)
+
+
 @pytest.mark.parametrize(
     ("design", "message"),
     [
@@ -91,7 +123,12 @@ def test_overrides_reach_the_designs_arms(tmp_path: Path) -> None:
             {"type": "add_one", "components": {"a": {P: 0.0}, "b": {P: 0.5}}},
             "'base' and 'base + a' are the same trials",
         ),
-        ({"type": "add_two", "components": COMPONENTS}, "choices: leave_one_out, add_one, factorial"),
+        ({"type": "add_two", "components": COMPONENTS}, "choices: leave_one_out, add_one, factorial, for_each"),
+        (EACH | {"arms": {"a": {"data": {"target": "{tagret}"}}}}, "design.arms.a.data.target: {tagret} is not among"),
+        (EACH | {"over": {"size": [10, 10]}}, "over.size: [10, 10] has no value, or one twice"),
+        (EACH | {"over": {"arm": [1, 2]}}, "over: 'arm' means something else in a table"),
+        (EACH | {"over": {"n": [*range(501)]}}, "it makes 1002 arms, but at most 1000"),
+        (EACH | {"arms": {"a": {}}}, "'a, 10, tweets' and 'a, 10, news' are the same trials"),
     ],
 )
 def test_wrong_designs_are_one_line(tmp_path: Path, design: dict[str, Any], message: str | None) -> None:
@@ -121,5 +158,8 @@ def test_what_the_manifest_keeps() -> None:
     assert factorial["arms"]["p=0.5, dim=16"] == {"p": 0.5, "dim": 16}
     left_out = describe_design(LeaveOneOut.model_validate({"type": "leave_one_out", "components": COMPONENTS}))
     assert left_out["arms"]["full - l2"] == {"depth": True, "l2": False, "wide": True}
+    each = describe_design(ForEach.model_validate(EACH))
+    assert each["factors"] == {"method": ["adapter", "tuned"], "size": [10, 20], "target": ["tweets", "news"]}
+    assert each["arms"]["tuned, 10, news"] == {"method": "tuned", "size": 10, "target": "news"}
     added = design_arms(AddOne.model_validate({"type": "add_one", "components": COMPONENTS}))
     assert [dict(arm.settings) for arm in added] == [{}, *COMPONENTS.values()]

