@@ -319,6 +319,18 @@ def attach_before(module: nn.Module, point: InsertionPoint, *, steps_first: bool
     return module.register_forward_pre_hook(_InsertBefore(point, steps_first), with_kwargs=True)
 
 
+class _BothHandles(RemovableHandle):
+    """The handle of two hooks that work together."""
+
+    def __init__(self, *handles: RemovableHandle) -> None:
+        self.handles = handles
+
+    def remove(self) -> None:
+        """Remove both: the one that keeps what it sees would hold on to it for ever."""
+        for handle in self.handles:
+            handle.remove()
+
+
 def attach_beside(
     module: nn.Module, point: BesidePoint, *, steps_first: bool = False, reads: nn.Module | None = None
 ) -> RemovableHandle:
@@ -330,8 +342,10 @@ def attach_beside(
         steps_first: both are [T, B, ...]; the point sees [B, T, ...].
         reads: another module, which runs before: adapters read its first argument instead.
     """
-    keep = None
-    if reads is not None:
-        keep = _KeepRead(point)
-        reads.register_forward_pre_hook(keep, with_kwargs=True)
-    return module.register_forward_hook(_MergeBeside(point, steps_first, keep), with_kwargs=True)
+    if reads is None:
+        return module.register_forward_hook(_MergeBeside(point, steps_first), with_kwargs=True)
+    keep = _KeepRead(point)
+    reading = reads.register_forward_pre_hook(keep, with_kwargs=True)
+    return _BothHandles(
+        module.register_forward_hook(_MergeBeside(point, steps_first, keep), with_kwargs=True), reading
+    )

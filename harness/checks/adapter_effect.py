@@ -25,12 +25,12 @@ from harness.config.trial import TrialConfig
 from harness.data.audio_files import audio_seconds
 from harness.data.batching import pad_sequence_batch
 from harness.data.corpus import Corpus, Example, SpeechExample, TextExample
-from harness.errors import UserError
+from harness.errors import TrialError, UserError
 from harness.records.store import TrialFolder
 from harness.tasks.making import make_task
 from harness.training.adapting import Adapted, adapt, chosen_places
 from harness.training.resources import Resources
-from harness.training.taking import ADAPTER_FILE, WEIGHTS_FILE, Sources
+from harness.training.taking import ADAPTER_FILE, WEIGHTS_FILE, Sources, start_from
 
 RANDOM, CORPUS = "random", "corpus"  # inputs that need no file
 NUM_ITEMS = 4  # of the corpus
@@ -47,13 +47,15 @@ class Effect:
         num_items: inputs that were tried.
         largest: the largest difference of a number that the head reads, with all adapters on and off.
         by_point: insertion point -> the same, with the adapter there alone.
-        is_restored: whether the output with all adapters off is the base model's, bit for bit.
+        is_restored: whether the output with all adapters off is that of the model without them, bit for bit.
+        without: whose output that is: the base model's, or that of the model that a trial started from.
     """
 
     num_items: int
     largest: float
     by_point: dict[str, float]
     is_restored: bool
+    without: str = "the base model's"
 
     @property
     def faults(self) -> list[str]:
@@ -67,7 +69,7 @@ class Effect:
         ]
         if self.largest == 0.0 or not math.isfinite(self.largest):
             lines.append(f"all adapters together change the output by {self.largest}")
-        return lines if self.is_restored else [*lines, "with all adapters off, the output is not the base model's"]
+        return lines if self.is_restored else [*lines, f"with all adapters off, the output is not {self.without}"]
 
 
 @torch.no_grad()
@@ -75,7 +77,7 @@ def measure_effect(base: TaskModel, adapted: Adapted, inputs: Inputs) -> Effect:
     """Compare what the head of a model reads with the adapters on and off.
 
     Args:
-        base: the model without adapters, in eval mode.
+        base: the model without adapters, in eval mode: the base model, or what `model_without` gives.
         adapted: with adapters that are not their first ones, which give nothing.
         inputs: [B, T, ...], and lengths [B].
     """
@@ -139,6 +141,25 @@ def random_adapters(base: TaskModel, config: TrialConfig) -> Adapted:
     return adapted
 
 
+def model_without(backbone: Backbone, folder: Path) -> TaskModel:
+    """What a finished trial's adapters were put into: a copy of the base model, with the weights it started with.
+
+    A head that was trained with the adapters is that of the trial, since a decoder's scores show what adapters change.
+
+    Raises:
+        UserError: the trial that it started from does not lie beside it any more, or was changed.
+    """
+    config, model = trial_config(folder), copy.deepcopy(backbone.model)
+    if config.start is not None:
+        try:
+            start_from(model, str(config.start.trial), Sources(backbone.fingerprint, folder.resolve().parent))
+        except TrialError as error:
+            raise UserError(f"{folder}: what it started from is needed to compare with: {error}") from error
+    if config.train == "adapters_and_head":
+        _load_others(model, folder, only="head.")
+    return model
+
+
 def trained_adapters(backbone: Backbone, folder: Path, allow: Collection[str]) -> Adapted:
     """A copy of a backbone's model with what a finished trial has trained.
 
@@ -168,15 +189,22 @@ def trained_adapters(backbone: Backbone, folder: Path, allow: Collection[str]) -
         adapters = adapt(copy.deepcopy(model), config, Sources(backbone.fingerprint)).adapters
         model.encoder.put_points(chosen_places(model.encoder, config))
         model.load_adapters(folder / "adapter", base_fingerprint=backbone.fingerprint, allow=allow)
-    others = folder / WEIGHTS_FILE
-    if others.is_file():  # a head, or the shares of the layers
-        try:
-            unknown = model.load_state_dict(load_file(others), strict=False).unexpected_keys
-        except (SafetensorError, OSError, RuntimeError) as error:
-            raise UserError(f"{others}: unreadable: {' '.join(str(error).split())}") from error
-        if unknown:
-            raise UserError(f"{others}: the model has no weight {unknown[0]}")
+    _load_others(model, folder)
     return Adapted(model, config, sum(weight.numel() for weight in backbone.model.parameters()), adapters)
+
+
+def _load_others(model: TaskModel, folder: Path, only: str = "") -> None:
+    """Load what a trial has besides adapters (a head, the shares of the layers, what it started with), if anything."""
+    others = folder / WEIGHTS_FILE
+    if not others.is_file():
+        return
+    try:
+        chosen = {name: weight for name, weight in load_file(others).items() if name.startswith(only)}
+        unknown = model.load_state_dict(chosen, strict=False).unexpected_keys
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise UserError(f"{others}: unreadable: {' '.join(str(error).split())}") from error
+    if unknown:
+        raise UserError(f"{others}: the model has no weight {unknown[0]}")
 
 
 def trial_config(folder: Path) -> TrialConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -176,15 +177,18 @@ def _check_trial(folder: Path, arm: str | None, overrides: Any, inputs: str, all
     if arm is not None or overrides:
         raise UserError(f"{folder}: a trial has no arms and no settings to change; name an experiment for that")
     from harness.api.inputs import add_user_code
-    from harness.checks.adapter_effect import inputs_for, measure_effect, trained_adapters, trial_config
+    from harness.checks.adapter_effect import inputs_for, measure_effect, model_without, trained_adapters, trial_config
     from harness.training.resources import Resources
 
     if allow:
         add_user_code(folder)
     config, resources = trial_config(folder), Resources(sealed=True)
     backbone = resources.backbone(config.backbone.recipe)
-    adapted = trained_adapters(backbone, folder, allow)
-    return {folder.name: measure_effect(backbone.model, adapted, inputs_for(inputs, config, backbone.model, resources))}
+    adapted, without = trained_adapters(backbone, folder, allow), model_without(backbone, folder)
+    effect = measure_effect(without, adapted, inputs_for(inputs, config, backbone.model, resources))
+    if config.start is not None:
+        effect = dataclasses.replace(effect, without="that of the model that it started from")
+    return {folder.name: effect}
 
 
 def _check_arms(experiment: Experiment, arm: str | None, inputs: str) -> dict[str, Any]:

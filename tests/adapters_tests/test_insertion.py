@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.adapters import InsertionPoint, attach_by_hook
+from harness.adapters import BesidePoint, InsertionPoint, attach_beside, attach_by_hook
 
 from .tiny_models import DIM, LINEAR, randomize
 
@@ -70,6 +71,21 @@ def test_hook(wrap: Any, x: Tensor) -> None:
     handle.remove()
     output = module(x)
     assert (output if isinstance(output, Tensor) else output[0]) is x
+
+
+def test_beside_another_module_both_hooks_go(x: Tensor) -> None:
+    """Adapters beside `last` read what `first` reads; once the handle is removed, nothing keeps that any more."""
+    first, last, point = nn.Linear(DIM, DIM), nn.Linear(DIM, DIM), BesidePoint(DIM, DIM)
+    point.add_adapter("an4", LINEAR)
+    randomize(point)
+    plain = last(first(x))
+    with attach_beside(last, point, reads=first):
+        adapter = point.get_adapter_module("an4")
+        assert adapter is not None
+        torch.testing.assert_close(last(first(x)), plain + adapter(x))
+    before = sys.getrefcount(x)
+    assert torch.equal(last(first(x)), plain) and sys.getrefcount(x) == before
+    assert not first._forward_pre_hooks and not last._forward_hooks
 
 
 def test_hook_refuses_other_outputs_but_leaves_them_alone_when_disabled(x: Tensor) -> None:

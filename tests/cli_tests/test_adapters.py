@@ -179,6 +179,32 @@ def test_check_of_a_trained_trial(cli: Cli, experiment: Path, tmp_path: Path) ->
     assert refused.code == 2 and "built by 'antigravity.Fly'; if you trust that code, add --allow" in refused.error
 
 
+@pytest.mark.slow
+def test_check_of_a_trial_whose_first_stage_changed_the_encoder(cli: Cli, tiny_text_files: TinyText) -> None:
+    """Without its adapters it is what that stage left, and neither the base model nor its own weights say so."""
+    arms = {"tuned_first": {"stages": [{"train": "full", "adapter": None}, {"train": "adapters"}]}}
+    file = tiny_text_files.write_experiment(Path("tuned.yaml"), name="tuned", arms=arms, seeds=[0], table={})
+    assert cli("run", file, "--quiet").code == 0
+    manifest = json.loads(Path("results/tuned/experiment.json").read_text(encoding="utf-8"))
+    folder = Path("results/tuned/records") / manifest["arms"]["tuned_first"]["0"]
+    first = folder.parent / json.loads((folder / "config.json").read_text(encoding="utf-8"))["start"]["trial"]
+    for inputs in ("random", "corpus"):
+        result = cli("adapters", "check", folder, "--inputs", inputs)
+        assert (result.code, result.err) == (0, "")
+        assert "without: it is that of the model that it started from, bit for bit" in result.out
+    own, kept = folder / "weights.safetensors", first / "weights.safetensors"
+    weights = load_file(own)
+    name = next(name for name in weights if name.startswith("encoder."))
+    save_file({**weights, name: weights[name] + 1}, own)
+    wrong = cli("adapters", "check", folder)
+    assert wrong.code == 1 and "the output is not that of the model that it started from" in wrong.error
+    save_file(weights, own)
+    kept.unlink()
+    missing = cli("adapters", "check", folder)
+    assert missing.code == 2 and "what it started from is needed to compare with" in missing.error
+    assert f"{kept} is not there" in missing.error
+
+
 def test_convert_writes_nemos_format_and_ours(cli: Cli, tmp_path: Path) -> None:
     pytest.importorskip("omegaconf")
     golden = Path(__file__).parents[1] / "golden" / "nemo_adapter.pt"

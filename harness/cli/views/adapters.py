@@ -103,7 +103,7 @@ def arms_as_json(arms: Iterable[ArmPoints]) -> list[dict[str, Any]]:
 
 def print_effect(name: str, effect: Effect) -> None:
     """Print what adapters change: all of them, and each of them alone."""
-    off = "the base model's, bit for bit" if effect.is_restored else "NOT the base model's"
+    off = f"{effect.without}, bit for bit" if effect.is_restored else f"NOT {effect.without}"
     print(f"{name}: {effect.num_items} items; with all adapters, the output moves by up to {effect.largest:.3g}")
     print(f"  without: it is {off}")
     rows = [[point, f"{change:.3g}" if change else "NOTHING"] for point, change in effect.by_point.items()]
