@@ -346,6 +346,4 @@ def attach_beside(
         return module.register_forward_hook(_MergeBeside(point, steps_first), with_kwargs=True)
     keep = _KeepRead(point)
     reading = reads.register_forward_pre_hook(keep, with_kwargs=True)
-    return _BothHandles(
-        module.register_forward_hook(_MergeBeside(point, steps_first, keep), with_kwargs=True), reading
-    )
+    return _BothHandles(module.register_forward_hook(_MergeBeside(point, steps_first, keep), with_kwargs=True), reading)

@@ -19,7 +19,7 @@ from harness.adapters.access import AccessMixin
 from harness.adapters.kinds import strategy_kind
 from harness.adapters.packed import PackedAdapter, padded_width
 from harness.adapters.strategies import ResidualAddAdapterStrategyConfig
-from harness.instantiate import instantiate, target_of, to_plain
+from harness.instantiate import TARGET_KEY, instantiate, target_of, to_plain
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
@@ -76,7 +76,10 @@ class AdapterModuleUtil(AccessMixin):
         elif callable(adapter_strategy) and not isinstance(adapter_strategy, type):
             self.adapter_strategy = adapter_strategy
         else:
-            raise AttributeError(f"`adapter_strategy` provided is invalid : {adapter_strategy}")
+            path = adapter_strategy if isinstance(adapter_strategy, str) else "module.Name"
+            raise AttributeError(
+                f"`adapter_strategy` provided is invalid : {adapter_strategy}; write {{{TARGET_KEY}: {path}}}"
+            )
         nemo_bridge.connect_loaded_nemo()
 
     def get_default_strategy_config(self) -> Any:

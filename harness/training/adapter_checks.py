@@ -22,7 +22,8 @@ def check_shape(point: InsertionPoint, members: Sequence[Member]) -> None:
         members: of the point, in their order.
 
     Raises:
-        UserError: they fail, give another shape, or a strategy never runs one that is to learn.
+        UserError: they fail, give another shape, change their input in place, or a strategy never runs one that is to
+            learn.
     """
     place = members[0].place if len(members) == 1 else "adapters"
     called = ", ".join(member.called for member in members)
@@ -41,6 +42,11 @@ def check_shape(point: InsertionPoint, members: Sequence[Member]) -> None:
     finally:
         point.train(was_training)
         point.valid_frames = valid
+    if probe._version:  # torch counts the changes in place of each tensor
+        raise UserError(
+            f"{place}: {called} changes its input in place, which the model and its cache still need; "
+            "write x = x + y rather than x += y in adapters and strategies"
+        )
     if output.shape != probe.shape:
         shapes = f"{list(output.shape)} for an input of shape {list(probe.shape)}"
         raise UserError(f"{place}: {called} returns shape {shapes}; both must be equal")

@@ -23,6 +23,7 @@ from harness.adapters.nemo_files import fill_hosts, read_nemo_adapters, translat
 from harness.backbones.model import TaskModel
 from harness.config.adapters import STRATEGY, Member, digest_of, file_of
 from harness.errors import TrialError, UserError, no_exits, text_of
+from harness.instantiate import InstantiationError
 from harness.records.store import TrialFolder
 
 ADAPTER_FILE, WEIGHTS_FILE = "adapter.safetensors", "weights.safetensors"
@@ -111,7 +112,11 @@ def add_member(model: TaskModel, member: Member, points: Sequence[InsertionPoint
     # A user's own class may raise anything when it is built: it is their input that is wrong.
     except Exception as error:
         text = " ".join(text_of(error).split()) or type(error).__name__
-        raise UserError(text if text.startswith(f"{member.place}.") else f"{member.place}: {text}") from error
+        if isinstance(error, InstantiationError) and text.startswith(("config.", "config:")):
+            text = member.place + text.removeprefix("config")  # the config of this adapter, and a place in it
+        raise UserError(
+            text if text.startswith((f"{member.place}.", f"{member.place}:")) else f"{member.place}: {text}"
+        ) from error
     if source is not None and source.trial is not None and sources.records is not None:
         if model.encoder.shares is not None:
             raise UserError(_SHARES.format(member.place))

@@ -180,6 +180,8 @@ class Broken(nn.Module, AdapterModuleUtil):
     def forward(self, x: Tensor) -> Tensor:
         if self.how == "fails":
             raise KeyError("nothing")
+        if self.how == "in place":
+            x += self.linear(x)
         return x.mean(1) if self.how == "shape" else x
 
 
@@ -200,6 +202,7 @@ def users_module() -> Iterator[str]:
         ("shape", r"^adapter: mybrokenadapters\.Broken .*\[2, 16\].*\[2, 3, 16\]"),
         ("unused", r"^adapter: .*no weight of mybrokenadapters\.Broken, so the trial would train"),
         ("fails", r"^adapter: mybrokenadapters\.Broken fails on a \[2, 3, 16\] input: KeyError: 'nothing'$"),
+        ("in place", r"^adapter: mybrokenadapters\.Broken changes its input in place, .*; write x = x \+ y "),
         ("build", r"^adapter: .*cannot be"),
     ],
 )
@@ -221,6 +224,30 @@ def test_an_adapter_that_does_not_exist_is_told(base: TaskModel, make_config: Ma
         adapt(base, make_config(adapter={"_target_": "harness.adapters.LinearAdaptor"}))
     with pytest.raises(UserError, match=r"^adapter: .*in_features is 17, but the host is 16 wide"):
         adapt(base, make_config(adapter={"in_features": 17}))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        (
+            {"_target_": "harness.adapters.Nothing"},
+            r"adapter\.adapter_strategy: cannot find `harness\.adapters\.Nothing`",
+        ),
+        (
+            {"_target_": "harness.adapters.ResidualAddAdapterStrategy", "stochastic_depth": 2},
+            r"adapter\.adapter_strategy: harness\.adapters\.ResidualAddAdapterStrategy: ValueError: Stochastic depth probability has to be",
+        ),
+        (
+            "harness.adapters.ReturnResultAdapterStrategy",
+            r"adapter: .* invalid : (.*); write \{_target_: harness\.adapters\.ReturnResultAdapterStrategy\}$",
+        ),
+    ],
+)
+def test_a_strategy_that_cannot_be_built_is_told_with_its_place(
+    strategy: Any, expected: str, base: TaskModel, make_config: MakeConfig
+) -> None:
+    with pytest.raises(UserError, match=f"^{expected}"):
+        adapt(base, make_config(adapter={"adapter_strategy": strategy}))
 
 
 @torch.no_grad()
