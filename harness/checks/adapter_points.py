@@ -73,6 +73,7 @@ class ArmPoints:
         places: where its adapters are.
         filled: insertion point -> weights of its adapter.
         num_weights: of all of them, the shares of the layers on the way to the head included.
+        told: what else a reader must know: a width that followed from a budget, or what PEFT warns of.
     """
 
     arm: str
@@ -81,6 +82,7 @@ class ArmPoints:
     places: tuple[Place, ...]
     filled: Mapping[str, int]
     num_weights: int
+    told: tuple[str, ...]
 
 
 def model_of(recipe: Recipe, asked: str) -> tuple[TaskModel, bool]:
@@ -174,7 +176,8 @@ def arm_points(experiment: Experiment) -> list[ArmPoints]:
         encoder, shares = adapted.model.encoder, adapted.model.encoder.shares
         places = tuple(place for place in encoder.places_taken if place.name in adapted.adapters)
         num_weights = sum(adapted.adapters.values()) + (0 if shares is None else shares.logits.numel())
-        found.append(ArmPoints(arm, config.backbone.recipe, config.train, places, adapted.adapters, num_weights))
+        told = tuple(adapted.told)
+        found.append(ArmPoints(arm, config.backbone.recipe, config.train, places, adapted.adapters, num_weights, told))
     return found
 
 

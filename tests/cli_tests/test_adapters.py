@@ -72,8 +72,11 @@ def test_show_says_what_each_arm_fills(cli: Cli, experiment: Path) -> None:
     }
     lines = [" ".join(line.split()) for line in cli("adapters", "show", experiment).out.splitlines()]
     percent = f"{200 * SIZE / backbone['num_weights']:.2f} %"
-    assert f"beside adapters beside layers.N.attention.out_proj, N = 0 to 1 {2 * SIZE} {percent}" in lines
+    assert f"beside adapters {2 * SIZE} {percent} beside layers.N.attention.out_proj, N = 0 to 1" in lines
     assert "frozen none none" in lines
+    budget = f"{{budget: {2 * SIZE + 5}}}"
+    sized = cli("adapters", "show", experiment, f"arms.usual.adapter.dim={budget}")
+    assert f"dim: {budget}: the width is 4; {2 * SIZE} weights in 2 places" in sized.out.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 from harness.backbones.points import Place
 from harness.checks.adapter_effect import Effect
 from harness.checks.adapter_points import ArmPoints, BackbonePoints, OfferedPoint
-from harness.cli.printing import print_aligned
+from harness.cli.printing import print_aligned, printable
 
 WHERE = {"layer": "behind layer", "behind": "behind", "beside": "beside", "before": "before", "head": "from layer"}
 
@@ -50,11 +50,14 @@ def print_points(found: BackbonePoints, arm: str | None = None) -> None:
 
 def print_arms(arms: Sequence[ArmPoints], found: BackbonePoints) -> None:
     """Print what each arm fills, with all its weights."""
-    rows = [["arm", "train", "points filled", "weights", "share"]]
+    rows = [["arm", "train", "weights", "share", "points filled"]]
     for arm in arms:
         size = [_count(arm.num_weights), _share(arm.num_weights, found.num_weights)] if arm.filled else ["", ""]
-        rows.append([arm.arm, arm.train, _filled(arm), *size])
+        rows.append([arm.arm, arm.train, *size, _filled(arm)])  # the longest last: where it wraps, columns stay columns
     print_aligned(rows, indent="  ")
+    for arm in arms:
+        for text in arm.told:
+            print(printable(f"  {arm.arm}: {text}"))
 
 
 def _filled(arm: ArmPoints) -> str:
@@ -96,7 +99,14 @@ def points_as_json(found: BackbonePoints, arm: str | None = None) -> dict[str, A
 def arms_as_json(arms: Iterable[ArmPoints]) -> list[dict[str, Any]]:
     """What each arm fills."""
     return [
-        {"arm": a.arm, "backbone": a.recipe, "train": a.train, "filled": dict(a.filled), "num_weights": a.num_weights}
+        {
+            "arm": a.arm,
+            "backbone": a.recipe,
+            "train": a.train,
+            "filled": dict(a.filled),
+            "num_weights": a.num_weights,
+            "told": list(a.told),
+        }
         for a in arms
     ]
 
