@@ -43,7 +43,9 @@ class TrialTask:
         if summary is None:
             return True
         if summary.state == "complete":  # one that was no row when it was trained has no test numbers
-            return not self.run.is_sealed and not summary.by_domain
+            return (not self.run.is_sealed and not summary.by_domain) or (self.gives and not self._weights())
+        if summary.state == "pruned":  # as a trial of the search, which keeps no weights either
+            return self.gives
         if summary.state != "failed" or self.retry_failed:
             return summary.state == "failed"
         return summary.reason in RETRIED_REASONS or (summary.reason == DEPENDENCY and not self._is_in_vain())
@@ -57,9 +59,12 @@ class TrialTask:
         """Whether others take weights from the trial, and files that its record tells of are not there."""
         if not self.gives or summary is None or summary.state != "complete":
             return False
+        return any(not (self.folder / name).is_file() for name in self._weights())
+
+    def _weights(self) -> list[str]:
+        """The files with weights that its record tells of; a trial of the search has none, whatever it trained."""
         made = TrialFolder(self.folder).files.model("provenance.json", Provenance)
-        left = [] if made is None else [name for name in made.files if name.endswith(".safetensors")]
-        return any(not (self.folder / name).is_file() for name in left)
+        return [] if made is None else [name for name in made.files if name.endswith(".safetensors")]
 
 
 def row_phase(config: TrialConfig) -> str:

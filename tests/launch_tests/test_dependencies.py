@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from harness.config.trial import trial_id_of
 from harness.errors import UserError
 from harness.launch.run_experiment import RunPlan, preflight, run_experiment
 from harness.records.publishing import publish
+from harness.records.schema import Summary, TrialState
 from harness.records.store import TrialFolder
 from harness.search.sweep_files import load_sweep
 from harness.sweep.parts import Count
@@ -302,6 +304,34 @@ class TestLaunch:
         (folder / "adapter.safetensors").unlink()
         report = run(planned({"more": {**STACKED, "optim": {"lr": 0.003}}}, {"giver": SOURCE}))
         assert any("training it again gives others than its record tells of" in line for line in report.failures)
+
+
+@pytest.mark.slow
+def test_an_arm_of_a_search_gives_weights_to_another(experiment: Any, tmp_path: Path) -> None:
+    """One of its trials has the settings that the other takes from. A trial of the search keeps no weights."""
+    giver = {"adapter": None, "adapters": {"source": LINEAR}, "optim": {"lr": 0.01}}
+    experiment({"giver": giver, "stacked": STACKED})
+    sweep: dict[str, Any] = {
+        "name": "needy",
+        "experiment": str(tmp_path / "small.yaml"),
+        "space": {"optim.lr": {"type": "categorical", "choices": [0.02, 0.01]}},
+        "objectives": [{"metric": "valid_target/accuracy"}],
+        "sampler": {"name": "grid"},
+        "budget": {"trials": 2},
+        "confirm": {"seeds": [0]},
+    }
+    results = tmp_path / "results"
+    harness.run_sweep(sweep, results=results, engine="plain")
+    summaries = [json.loads(path.read_text()) for path in (results / "needy" / "search").glob("*/summary.json")]
+    assert [summary["state"] for summary in summaries] == ["complete"] * 4
+    assert verify(results, "needy").findings.drifts == []
+
+
+def test_a_trial_that_was_pruned_gives_no_weights(planned: Any, tmp_path: Path) -> None:
+    plan = planned({"stacked": STACKED}, {"giver": SOURCE})
+    (giver,) = [task for task in plan.pending if task.gives]
+    summary = Summary(trial_id=giver.run.trial_id, state=TrialState.PRUNED, epochs_run=1)
+    assert giver.must_train(summary) and not replace(giver, gives=False).must_train(summary)
 
 
 @pytest.mark.slow
