@@ -211,6 +211,11 @@ def _switched(design: LeaveOneOut | AddOne, name: str, on: tuple[str, ...]) -> D
     return DesignArm(name, settings, {component: component in on for component in design.components})
 
 
+def methods_of(design: Design | None) -> tuple[str, ...]:
+    """The names under which a table shows arms that are repeated: those of a `for_each`, without its values."""
+    return tuple(design.arms) if isinstance(design, ForEach) else ()
+
+
 def level_text(level: Level) -> str:
     """A level in an arm's name: `0.5`, `true`, `cosine`, `none`."""
     if level is None:

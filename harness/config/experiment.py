@@ -13,7 +13,7 @@ from harness.config.base import Settings, content_hash
 from harness.config.depends import STAGES, ArmTrials
 from harness.config.depends import PlannedTrial as PlannedTrial
 from harness.config.depends import resolve_trial as resolve_trial
-from harness.config.design import Design, ForEach, design_arms, expand_design
+from harness.config.design import Design, design_arms, expand_design, methods_of
 from harness.config.kinds import refuse_other_kind
 from harness.config.messages import SECRET, shortened, validated
 from harness.config.notes import Note
@@ -221,8 +221,8 @@ def make_experiment(content: dict[str, Any], path: Path, overrides: Sequence[str
     given = content
     content = place_paths(apply_overrides(place_paths(content, path.parent), overrides), path.parent)
     config = validated(ExperimentConfig, content, str(path))
-    methods = config.design.arms if isinstance(config.design, ForEach) else ()
-    check_table(config.table, [RowId(arm) for arm in (*config.arms, *methods)], f"{path}: table")
+    names = (*config.arms, *methods_of(config.design))
+    check_table(config.table, [RowId(name) for name in names], f"{path}: table")
     made = ArmTrials(merged_arms(config, path), str(path), config.parts)
     trials = [PlannedTrial(arm, seed, made.trial(arm, seed)) for arm in config.arms for seed in config.seeds]
     if unused := config.parts.keys() - made.asked:

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.config.base import content_hash
 from harness.config.depends import ArmTrials, PlannedTrial
+from harness.config.design import ForEach
 from harness.config.experiment import Experiment, cost_notes, parts_of
 from harness.config.notes import Note
 from harness.config.places import place_paths
@@ -129,7 +130,9 @@ def plan_confirm(sweep: Sweep, rows: Mapping[RowId, tuple[Arm, Mapping[str, Valu
             set_dotted(tree, key, value, f"row {row.name}")
         settings[row.name] = tree
         trials += [PlannedTrial(row.name, seed, sweep.trial(arm, values, seed)) for seed in sweep.config.confirm.seeds]
+    design = sweep.experiment.config.design
     config = ExperimentConfig(
+        design=design if isinstance(design, ForEach) else None,  # its places are those of rows and columns
         name=sweep.name,
         description=sweep.config.description or sweep.experiment.config.description,
         arms=settings,

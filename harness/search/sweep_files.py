@@ -11,6 +11,7 @@ from harness.backbones.recipe import load_recipe
 from harness.config.adapters import ADAPTER_KEYS
 from harness.config.base import content_hash
 from harness.config.depends import ArmTrials
+from harness.config.design import Design, methods_of
 from harness.config.experiment import (
     Experiment,
     changes_note,
@@ -168,7 +169,7 @@ def _arms(config: SweepConfig, experiment: Experiment, path: Path) -> tuple[Arm,
             raise UserError(f"{path}: settings.{key}: every arm that trains searches it, so it would change nothing")
     if not any(arm.space for arm in arms):
         raise UserError(f"{path}: space: no arm searches anything")
-    _check_rows(config, arms, path)
+    _check_rows(config, arms, experiment.config.design, path)
     return tuple(arms)
 
 
@@ -190,13 +191,15 @@ def _made(config: SweepConfig, experiment: Experiment, path: Path) -> ArmTrials:
     return ArmTrials(settings, str(experiment.path), experiment.config.parts)
 
 
-def _check_rows(config: SweepConfig, arms: Sequence[Arm], path: Path) -> None:
+def _check_rows(config: SweepConfig, arms: Sequence[Arm], design: Design | None, path: Path) -> None:
     """Check that the rows that the table names exist, and that no arm has the name of another arm's winner."""
     names, searched = [arm.name for arm in arms], [arm.name for arm in arms if arm.space]
     clash = clash_of(names, searched, config.confirm.rules)
     if clash is not None:
         raise UserError(f"{path}: arms: {clash[0]!r} may become the name of a winner of {clash[1]!r}, too; rename it")
-    check_table(config.table, possible_rows(names, searched, config.confirm.rules), f"{path}: table")
+    methods = methods_of(design)
+    known = possible_rows([*names, *methods], [*searched, *methods], config.confirm.rules)
+    check_table(config.table, known, f"{path}: table")
 
 
 def _set_merged(settings: dict[str, Any], key: str, value: Any, where: str) -> None:

@@ -229,7 +229,7 @@ def any_finished(store: RecordStore) -> bool:
 
 
 def _read_confirm(store: RecordStore, manifest: Manifest) -> list[LoadedTrial]:
-    positions = manifest.design["arms"] if manifest.design else {}
+    positions = _positions(manifest)
     records: dict[str, Record | None] = {}
     trials = []
     for arm, seeds in manifest.arms.items():
@@ -239,6 +239,17 @@ def _read_confirm(store: RecordStore, manifest: Manifest) -> list[LoadedTrial]:
             ref = TrialRef(manifest.name, arm, seed, trial_id)
             trials.append(LoadedTrial(ref, records[trial_id], positions.get(arm, {}), store.trial(trial_id)))
     return trials
+
+
+def _positions(manifest: Manifest) -> dict[str, Mapping[str, Any]]:
+    """Row -> where its arm stands in the design. Its winners stand there, too, under their own names."""
+    positions: dict[str, Mapping[str, Any]] = manifest.design["arms"] if manifest.design else {}
+    found = {}
+    for row in manifest.row_ids:
+        position = positions.get(row.arm, {})
+        own = {METHOD: RowId(str(position[METHOD]), row.rules).name} if METHOD in position else {}
+        found[row.name] = {**position, **own}
+    return found
 
 
 def _read_search(store: RecordStore) -> list[LoadedTrial]:

@@ -235,7 +235,7 @@ def test_an_adapter_that_does_not_exist_is_told(base: TaskModel, make_config: Ma
         ),
         (
             {"_target_": "harness.adapters.ResidualAddAdapterStrategy", "stochastic_depth": 2},
-            r"adapter\.adapter_strategy: harness\.adapters\.ResidualAddAdapterStrategy: ValueError: Stochastic depth probability has to be",
+            r"adapter\.adapter_strategy: harness\.adapters\.ResidualAddAdapterStrategy: ValueError: Stochastic depth",
         ),
         (
             "harness.adapters.ReturnResultAdapterStrategy",
