@@ -231,10 +231,11 @@ def load_backbone(recipe: Recipe, make_head: HeadMaker, asked: str | None = None
     model.eval()
     found = fingerprint_of(model)
     if found != expected:
-        raise UserError(
-            f"{directory}: weights have fingerprint {found[:12]}, expected {expected[:12]}; "
-            f"delete the folder and run: {command}"
-        )
+        what = f"{directory}: weights have fingerprint {found[:12]}, expected {expected[:12]}"
+        if recipe.train == "head" and isinstance(recipe.encoder, PretrainedEncoderSettings):
+            changed = f"the encoder in {recipe.encoder.path} is another one than the head was trained on"
+            raise UserError(f"{what}: {changed}; to train it anew, run: {command} --overwrite")
+        raise UserError(f"{what}; delete the folder and run: {command}")
     return Backbone(recipe, model, symbols, found, tokenizer, directory)
 
 

@@ -29,7 +29,7 @@ def pretrain(
         if not quiet:
             print(f"epoch {entry['epoch']}/{loaded.loop.epochs}: {numbers} ({entry['seconds']:.0f} s)", flush=True)
 
-    directory = pretrain(loaded, report, overwrite, lambda told: tell_data(told.lines(quiet)))
+    directory = pretrain(loaded, report, overwrite, lambda told: tell_data(told.lines(quiet)), recipe)
     facts = json.loads((directory / "backbone.json").read_text(encoding="utf-8"))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in facts["scores"].items() if name.startswith("valid/"))
     print(f"{loaded.name} ({loaded.recipe_id}): fingerprint {facts['fingerprint'][:12]}; {scores}")

@@ -12,7 +12,14 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from harness.adapters import freeze_backbone
 from harness.backbones.encoder_settings import PretrainedEncoderSettings, TextEncoderSettings
 from harness.backbones.recipe import Recipe, backbone_directory
-from harness.backbones.store import Backbone, build_model, decoder_tokenizer, pretrained_tokenizer, save_backbone
+from harness.backbones.store import (
+    Backbone,
+    build_model,
+    decoder_tokenizer,
+    load_backbone,
+    pretrained_tokenizer,
+    save_backbone,
+)
 from harness.config.trial import CONFIG_VERSION
 from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus
@@ -38,14 +45,16 @@ def pretrain(
     report: Callable[[dict[str, Any]], None],
     overwrite: bool = False,
     tell: Callable[[ToldOfData], None] = lambda told: None,
+    asked: str | None = None,
 ) -> Path:
     """Train and save the recipe's backbone; returns its folder. Does nothing when it is there already.
 
     Training goes on from its checkpoint after a kill. Validation scores (mean over the source domains) choose the
-    epoch; the test split is never read.
+    epoch; the test split is never read. `asked` is the name or path of the recipe, for the command in error messages.
 
     Raises:
-        UserError: the corpus, the device or the pretrained encoder is missing, or the optimizer refuses its settings.
+        UserError: the corpus, the device or the pretrained encoder is missing, or the optimizer refuses its settings;
+            or what is there was trained on another encoder.
         TrialError: the training failed.
     """
     if recipe.train == "none":
@@ -54,6 +63,8 @@ def pretrain(
         )
     directory = backbone_directory(recipe)
     if (directory / "backbone.json").is_file() and not overwrite:
+        if recipe.train == "head":  # the encoder lies elsewhere, and may be another one by now
+            load_backbone(recipe, head_maker(recipe), asked)
         return directory
     check_device(recipe.loop.device)
     check_optim(recipe.optim, dtype_of(recipe.loop))

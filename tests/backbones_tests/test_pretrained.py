@@ -359,8 +359,15 @@ def test_other_weights_of_the_encoder_are_noticed(bert_recipe: Recipe, bert_fold
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     recipe = bert_recipe.model_copy(update={"encoder": bert_recipe.encoder.model_copy(update={"path": str(folder)})})
     shutil.copytree(backbone_directory(bert_recipe), backbone_directory(recipe))
-    with pytest.raises(UserError, match="weights have fingerprint"):
-        load_backbone(recipe, task_of_recipe(recipe).head)
+    expected = (
+        r"weights have fingerprint .*: the encoder in .*model is another one .* harness pretrain my\.yaml --overwrite$"
+    )
+    for read in (
+        lambda: load_backbone(recipe, task_of_recipe(recipe).head, "my.yaml"),
+        lambda: pretrain(recipe, lambda entry: None, asked="my.yaml"),  # instead of saying that it is there
+    ):
+        with pytest.raises(UserError, match=expected):
+            read()
 
 
 def edit_weights(folder: Path, *, drop: str) -> Path:
