@@ -26,12 +26,14 @@ from harness.config.rows import RowId
 from harness.engines.price_probe import PriceProbe
 from harness.engines.prices import Price, config_shape, duration
 from harness.errors import UserError
+from harness.launch.run_experiment import manifest_of
 from harness.records.provenance import machine
 from harness.records.search import SearchPoint, SearchResult
 from harness.records.store import TrialFolder
 from harness.search.arm_search import search_folder
 from harness.search.declaration import Sweep, plan_confirm
 from harness.search.storage import StudyStore
+from harness.search.sweep_files import load_sweep
 from harness.sweep.parts import Count
 from harness.sweep.plan import ArmPlan, SweepPlan, describe_outdated, plan_experiment, plan_sweep
 from harness.sweep.run_sweep import Frozen, confirm_notes
@@ -403,3 +405,13 @@ def test_a_finished_plan_loads_no_torch(tiny_text_files: TinyText, tmp_path: Pat
     )
     assert result.returncode == 0, result.stderr
     assert "everything is finished" in result.stdout
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_confirm_phase_knows_for_what_its_arms_are_repeated() -> None:
+    sweep = load_sweep(ROOT / "sweeps" / "papers" / "merge_text_tuned.yaml")
+    rows = {RowId(arm.name): (arm, {"optim.lr": 1e-3} if arm.space else {}) for arm in sweep.arms}
+    design = manifest_of(plan_confirm(sweep, rows)).design
+    assert design is not None and design["arms"]["AdapterFusion, 25"] == {"method": "AdapterFusion", "size": 25}

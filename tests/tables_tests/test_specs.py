@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import harness
+from harness.config.rows import RowId
 from harness.config.shipped import find_file
 from harness.config.table import LAYOUT_NAMES, TableSettings
 from harness.config.table_files import load_table_settings, load_table_spec
@@ -114,6 +115,24 @@ def test_arms_for_each_target_are_as_those_of_an_experiment_each(tmp_path: Path)
     plain = make(tmp_path, ("one",), claims=[mean | {"arm": "wide, speech_cs", "than": "narrow, speech_cs"}])
     assert [row.id for row in plain.rows] == [f"{arm}, {target}" for arm, target in scores]
     assert plain.claims[0].estimate == pytest.approx(6.0, abs=1e-9)
+
+
+def test_winners_of_several_rules_stand_where_their_arm_does(tmp_path: Path) -> None:
+    rows = {f"adapter, {size} ({rule})": RowId(f"adapter, {size}", (rule,)) for size in (9, 90) for rule in ("a", "b")}
+    outcomes = {name: {s: text_metrics(0.5 + n / 100) for s in range(2)} for n, name in enumerate(rows)}
+    positions = {f"adapter, {size}": {"method": "adapter", "size": size} for size in (9, 90)}
+    design = {"type": "for_each", "factors": {"method": ["adapter"], "size": [9, 90]}, "arms": positions}
+    write_records(tmp_path, outcomes, rows=rows, design=design)
+    table = make(tmp_path, ("mine",), rows=["size"], columns=["arm"], metrics=["target_accuracy"])
+    found = {(row.label, column.id): cell.value for row, column, cell in table}
+    assert found == pytest.approx(
+        {
+            ("9", "adapter (a)/target_accuracy"): 50.0,
+            ("9", "adapter (b)/target_accuracy"): 51.0,
+            ("90", "adapter (a)/target_accuracy"): 52.0,
+            ("90", "adapter (b)/target_accuracy"): 53.0,
+        }
+    )
 
 
 def test_means_over_tasks_are_taken_within_each_seed(results: Path) -> None:
