@@ -36,8 +36,8 @@ def show(
     must_be_in(format, FORMATS, f"--format {format}: no such format")
     from harness.backbones.recipe import SHIPPED, load_recipe
 
-    path = Path(file)
-    if (SHIPPED / f"{file}.yaml").is_file() or (path.is_file() and _is_recipe(path)):
+    path, backbones = Path(file), sorted(one.stem for one in SHIPPED.glob("*.yaml"))
+    if file in backbones or (path.is_file() and _is_recipe(path)):
         if overrides or arm is not None:
             raise UserError(f"{file}: a recipe has no arms and no settings to change; name an experiment for that")
         from harness.checks.adapter_points import backbone_points
@@ -49,6 +49,11 @@ def show(
         else:
             print_points(found)
         return
+    from harness.config.shipped import shipped_files
+
+    if path.name == file and not path.suffix and not path.exists() and file not in shipped_files("experiment"):
+        choices = [*backbones, *shipped_files("experiment")]
+        must_be_in(file, choices, f"no backbone or experiment {file!r} comes with harness, and no such file is here")
     _show_experiment(_experiment(file, overrides), arm, format)
 
 

@@ -154,6 +154,8 @@ class ArmTrials:
                 )
         if before is not None:
             _check_goes_on(config, before, where)
+        if before is not None or config.start is None:
+            _check_frozen(config, before, where)
         return config
 
     def _dependency(self, name: str, seed: int, place: str, trail: tuple[str, ...]) -> TrialConfig:
@@ -216,6 +218,17 @@ def _check_goes_on(config: TrialConfig, before: TrialConfig, where: str) -> None
         )
     if had and config.backbone != before.backbone:
         raise UserError(f"{where}: backbone: the adapters that it starts with are in other places; they must be equal")
+
+
+def _check_frozen(config: TrialConfig, before: TrialConfig | None, where: str) -> None:
+    """Refuse a frozen adapter that takes its weights from nowhere: it would stay as it was drawn."""
+    had = {member.name for member in before.members} if before is not None else set()
+    for member in config.members:
+        if not member.trainable and member.source is None and member.name not in had:
+            raise UserError(
+                f"{where}: {member.place}: trainable is false (a fusion sets that of what it merges), but it takes its "
+                "weights from nowhere, so it would stay as it was drawn; give it `from`, or trainable: true"
+            )
 
 
 def _taken(

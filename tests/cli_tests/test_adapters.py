@@ -95,7 +95,10 @@ def test_show_says_what_each_arm_fills(cli: Cli, experiment: Path) -> None:
             ["show", "FILE", "arms.usual.backbone.points=[nothing]"],
             "arm usual: backbone.points: 'nothing' matches no module",
         ),
-        (["show", "nowhere"], "nowhere"),
+        (
+            ["show", "text_smal"],
+            "no backbone or experiment 'text_smal' comes .*: speech_small, .* Did you mean text_small?",
+        ),
         (
             ["check", "FILE", "--arm", "frozen"],
             "arm frozen: train: none trains no adapter, so there is nothing to check",

@@ -37,6 +37,7 @@ STACKED = {
     "adapter": None,
     "adapters": {"source": {"from": {"arm": "giver"}, "trainable": False}, "target": LINEAR},
 }
+FUSION = {"_target_": "harness.adapters.AdapterFusion", "over": ["source", "target"]}
 HEAD_FIRST: dict[str, Any] = {
     "stages": [{"train": "head", "optim": {"lr": 0.05}, "loop": {"epochs": 1}}, {"train": "adapters"}]
 }
@@ -132,6 +133,16 @@ class TestExpansion:
                     "b": {"start": {"arm": "giver"}},
                 },
                 r"giver -> b -> giver: they take weights from each other in a circle",
+            ),
+            (
+                {"a": {"adapter": None, "adapters": {"x": {**LINEAR, "trainable": False}, "y": LINEAR}}},
+                {},
+                r"a: adapters\.x: trainable is false .*, but it takes its weights from nowhere, .* give it `from`, or",
+            ),
+            (
+                {"a": {**STACKED, "fusion": FUSION}},
+                {"giver": SOURCE},
+                r"a: adapters\.target: trainable is false \(a fusion",
             ),
             ({"a": {"stages": []}}, {}, r"arms\.a\.stages: expected a list of settings"),
             ({"a": {"stages": [{"seed": 1}]}}, {}, r"arms\.a\.stages\.0\.seed: a stage has no seed of its own"),
