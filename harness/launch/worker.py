@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from harness.errors import TrialError, UserError
 from harness.launch.events import Busy, Done, Epoch, Failed, Note, TrialEvent
 from harness.launch.task import TrialTask
+from harness.records.leases import LeaseLost
 from harness.records.schema import Summary
 from harness.records.starts import note_start
 from harness.records.store import TrialFolder
@@ -65,6 +66,8 @@ class Worker:
                 elif task.lacks_weights(summary):
                     yield from self._train_weights(task, folder)
                 return Done(task, summary)
+        except LeaseLost:  # this process was silent for too long, and another one trains the trial now
+            return Busy(task)
         except UserError as error:
             return Failed(task, str(error), user_error=True)
         except (TrialError, OSError) as error:

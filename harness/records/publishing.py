@@ -23,6 +23,7 @@ from typing import Any
 from harness.disk import sync_files
 from harness.errors import TrialError, UserError
 from harness.records.digests import take_digests
+from harness.records.leases import lease_files, take
 from harness.records.packed import (
     FOLDERS,
     PACKED_VERSION,
@@ -39,6 +40,8 @@ from harness.records.packed_predictions import MAX_BYTES, PREDICTIONS, PRESET, h
 from harness.records.store import RecordStore, TrialFolder
 
 Files = Mapping[str, bytes]
+PUBLISHING = "publishing"  # the lease of who publishes an experiment
+OLD_LOCK = ".lock"  # beside records from before there were leases
 WEIGHTS = ("adapter.json",)  # and *.safetensors
 
 
@@ -197,19 +200,15 @@ def _only_one(store: RecordStore) -> Iterator[None]:
         UserError: there are no such results.
         TrialError: another process holds it (reason `busy`).
     """
-    import fcntl
-
     if not store.path.is_dir():
         store.manifest()  # names the choices
-    descriptor = os.open(store.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+    lease = take(store.path, PUBLISHING)
+    if lease is None:
+        raise TrialError("busy", f"{store.path}: another process is publishing it")
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TrialError("busy", f"{store.path}: another process is publishing it") from error
         yield
     finally:
-        os.close(descriptor)
+        lease.release()
 
 
 def _write(
@@ -313,8 +312,8 @@ def _take_away(folder: TrialFolder, published: Files, report: Publication) -> No
         report.num_weights += any(map(_is_weights, rest))
         report.left += [str(folder.path / name) for name in rest if not _is_weights(name)]
         if not rest:
-            for name in [path.name for path in folder.path.glob(".*.tmp")] + [".lock"]:
-                (folder.path / name).unlink(missing_ok=True)
+            for path in [*folder.path.glob(".*.tmp"), *lease_files(folder.path), folder.path / OLD_LOCK]:
+                path.unlink(missing_ok=True)
             with suppress(OSError):  # not empty (a hidden file): it stays
                 folder.path.rmdir()
 

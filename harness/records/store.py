@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from harness.config.trees import check_text, check_tree
 from harness.disk import append_line, json_bytes, parse_lines, write_atomically, write_json, write_together
 from harness.errors import UserError, must_be_in
 from harness.records.files import FolderFiles, RecordFiles, read_json, read_model
+from harness.records.leases import Lease, take
 from harness.records.packed import FOLDERS, PackedTrial, packed_records
 from harness.records.schema import Manifest, Provenance, Record, Summary, check_config
 
@@ -30,6 +32,7 @@ __all__ = ["MANIFEST", "RecordStore", "TrialFolder", "read_json"]
 
 MANIFEST = "experiment.json"
 KEPT_FILES = ("config.json", "log.jsonl", "predictions.jsonl", "attention.json", "adapter.json")  # weights: `finish`
+RETRY_S = 0.1  # how often a lock that is waited for is tried
 FORGOTTEN_FILES = ("summary.json", "traceback.txt")  # how a trial ended
 
 
@@ -38,6 +41,7 @@ class TrialFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lease: Lease | None = None  # while it is locked
 
     @property
     def checkpoint(self) -> Path:
@@ -141,6 +145,7 @@ class TrialFolder:
 
     def restart_log(self, entries: Sequence[dict[str, Any]]) -> None:
         """Make the log hold just these entries: a killed trial may have logged more than its checkpoint holds."""
+        self._renew()
         if not entries and not self.log.exists():
             self.path.mkdir(parents=True, exist_ok=True)
             self.log.touch()  # nothing that a power cut could take: no need to wait for the disk
@@ -149,6 +154,7 @@ class TrialFolder:
         write_atomically(self.log, text.encode())
 
     def append_log(self, entry: dict[str, Any]) -> None:
+        self._renew()
         append_line(self.log, entry)
 
     def read_log(self) -> list[Any]:
@@ -169,6 +175,7 @@ class TrialFolder:
         summary_bytes = json_bytes(summary.model_dump(mode="json"))
         files = self._digests() | {"summary.json": hashlib.sha256(summary_bytes).hexdigest()}
         made = provenance.model_copy(update={"files": files})
+        self._renew()
         contents = {
             self.path / "provenance.json": json_bytes(made.model_dump(mode="json")),
             self.path / "summary.json": summary_bytes,
@@ -210,39 +217,33 @@ class TrialFolder:
 
     @contextmanager
     def lock(self, wait: bool) -> Iterator[bool]:
-        """Lock the trial for this process, so that two launches never train one trial twice.
+        """Lock the trial for this process, so that two launches never train one trial twice (harness.records.leases).
 
         Args:
             wait: wait for whoever holds it; otherwise yield False at once.
 
-        The lock is the operating system's, so it ends with its holder, however that ends.
+        Raises:
+            LeaseLost: from a later write to the record, through this object, where another process has taken it over.
+            TrialError: the folder cannot be written to (reason `disk`).
         """
-        import fcntl
-
-        while True:
-            self.path.mkdir(parents=True, exist_ok=True)
-            try:
-                descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
-            except FileNotFoundError:
-                continue  # publishing has just taken the folder away
-            try:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-                except BlockingIOError:
-                    yield False
-                    return
-                if not self._is_lock(descriptor):
-                    continue  # the folder was taken away while this process waited: nobody else finds this lock
-                yield True
-                return
-            finally:
-                os.close(descriptor)
-
-    def _is_lock(self, descriptor: int) -> bool:
+        lease = take(self.path)
+        while lease is None and wait:
+            time.sleep(RETRY_S)
+            lease = take(self.path)
+        if lease is None:
+            yield False
+            return
+        self.lease = lease
         try:
-            return os.path.samestat(os.fstat(descriptor), os.stat(self.path / ".lock"))
-        except FileNotFoundError:
-            return False
+            yield True
+        finally:
+            self.lease = None
+            lease.release()
+
+    def _renew(self) -> None:
+        """Renew the lease before a write, if this object holds one: whoever has lost it must not write."""
+        if self.lease is not None:
+            self.lease.renew()
 
 
 class RecordStore:

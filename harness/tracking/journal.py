@@ -7,13 +7,12 @@ leaves what the next one needs, and a long study's journal stays short.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from harness.disk import append_line, read_lines, write_atomically
+from harness.records.leases import Lease, take
 from harness.records.starts import end_of_starts
 
 
@@ -25,25 +24,18 @@ class Journal:
         self.position = 0
         self.study = ""  # the content of the study that was shown
         self.shown: set[int] = set()
-        self._lock: int | None = None
+        self._lease: Lease | None = None
 
     def lock(self) -> bool:
         """Take the lock, which ends with this process; False while another process has it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        self._lock = descriptor
-        return True
+        self._lease = take(self.path.parent, self.path.stem)
+        return self._lease is not None
 
     def unlock(self) -> None:
         """Let another process follow."""
-        if self._lock is not None:
-            os.close(self._lock)
-        self._lock = None
+        if self._lease is not None:
+            self._lease.release()
+        self._lease = None
 
     def read(self, position: int) -> None:
         """Read it; where there is none, or it is about a starts.jsonl that was deleted, begin one at a position."""

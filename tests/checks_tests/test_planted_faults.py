@@ -71,7 +71,7 @@ def swap(one: Path, other: Path) -> None:
 
 def seal(folder: Path) -> None:
     """Make a record's own digests again."""
-    names = [path.name for path in folder.iterdir() if path.name not in ("provenance.json", "starts.jsonl", ".lock")]
+    names = [path.name for path in folder.iterdir() if path.name not in ("provenance.json", "starts.jsonl")]
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sorted(names)}
     change(folder / "provenance.json", lambda content: content.update(files=digests))
 
@@ -84,7 +84,7 @@ def own(folder: Path) -> None:
 
 def swap_results(one: Path, other: Path) -> None:
     """Give two configs each other's results, with names and digests that fit."""
-    names = {path.name for path in (*one.iterdir(), *other.iterdir())} - {"config.json", ".lock"}
+    names = {path.name for path in (*one.iterdir(), *other.iterdir())} - {"config.json"}
     for name in names:
         if (one / name).exists() and (other / name).exists():
             swap(one / name, other / name)

@@ -33,7 +33,7 @@ def test_a_full_disk(start: Start, tiny_text_files: TinyText, tmp_path: Path) ->
     assert err.splitlines() == [
         f"harness: wide/seed0: {folder.relative_to(tmp_path)}/checkpoint.safetensors: cannot be written: File too large"
     ]
-    assert {path.name for path in folder.iterdir()} == {".lock", "config.json", "log.jsonl", "starts.jsonl"}
+    assert {path.name for path in folder.iterdir()} == {"config.json", "log.jsonl", "starts.jsonl"}
     assert "Traceback" not in out + err
     before = {path: path.read_bytes() for path in results.glob("records/*/*") if path.parent != folder}
     summaries = [json.loads(content) for path, content in before.items() if path.name == "summary.json"]

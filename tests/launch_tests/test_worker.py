@@ -101,6 +101,24 @@ def test_a_trial_that_is_held_elsewhere_is_busy(task: TrialTask, events: list[Tr
     assert isinstance(train(Worker(), task, events.append), Done)
 
 
+def test_a_trial_whose_lease_is_lost_is_left_to_its_new_holder(task: TrialTask, events: list[TrialEvent]) -> None:
+    """It stops at the end of its epoch, and what the other has written stays; nobody counts it as failed."""
+    log = b'{"epoch": 1, "by": "the other"}\n'
+
+    def lose(event: TrialEvent) -> None:
+        events.append(event)
+        lease = task.folder / ".lease.1"
+        assert lease.exists()
+        (task.folder / ".lease.2").write_bytes(b"")
+        (task.folder / "log.jsonl").write_bytes(log)
+
+    assert train(Worker(), task, lose) == Busy(task)
+    assert len(events) == 1 and (task.folder / "log.jsonl").read_bytes() == log
+    assert TrialFolder(task.folder).summary() is None and not (task.folder / ".lease.1").exists()
+    (task.folder / ".lease.2").unlink()
+    assert isinstance(train(Worker(), task, events.append), Done)
+
+
 def test_a_mistake_of_the_user_is_told_as_such(plan: Plan, events: list[TrialEvent]) -> None:
     (task,) = plan({"far": {"backbone": {"layers": [9]}}}).pending
     event = train(Worker(), task, events.append)

@@ -18,10 +18,11 @@ from tables_tests.records_by_hand import provenance
 
 from harness.errors import TrialError, UserError
 from harness.records.digests import DIGESTS
+from harness.records.leases import take
 from harness.records.packed import RECORDS, PackedRecords
 from harness.records.packed_predictions import PREDICTIONS
 from harness.records.predictions import read_predictions
-from harness.records.publishing import publish, unpack
+from harness.records.publishing import PUBLISHING, publish, unpack
 from harness.records.schema import Manifest, Summary, TrialState
 from harness.records.store import RecordStore, TrialFolder
 
@@ -313,13 +314,11 @@ def test_nothing_to_publish_or_unpack(tmp_path: Path, store: RecordStore) -> Non
 
 
 def test_two_at_once(store: RecordStore) -> None:
-    import fcntl
-
-    descriptor = os.open(store.path / ".lock", os.O_RDWR | os.O_CREAT)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    lease = take(store.path, PUBLISHING)
+    assert lease is not None
     with pytest.raises(TrialError, match="another process is publishing it"):
         publish(store)
-    os.close(descriptor)
+    lease.release()
     publish(store)
 
 
