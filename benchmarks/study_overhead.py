@@ -1,18 +1,20 @@
-"""What the harness costs around training: ask, storage, record, log, W&B offline, for a study of many trials.
+"""What the harness costs around training: ask, points, record, log, W&B offline, for a study of many trials.
 
-A real search (`Search`, `ArmSearch`, `Mirror`, `StudyStore` on SQLite, `Worker`, `run_trial`, W&B offline)
+A real search (`Search`, `ArmSearch`, `Mirror`, `Points`, leases, `Worker`, `run_trial`, W&B offline)
 whose training is simulated: a trial uses its core's time for so long and reports eight epochs of a made-up score. What
 passes beyond that time is the harness's and its libraries'. Trainings of 0 ms say how many trials the harness gets
 through at most. W&B's processes work beside it; what they still have to do at its end is told apart. Exclusive times by
 part: a part's time is without that of the parts it calls.
 
     python benchmarks/study_overhead.py [--trials 10000] [--train-ms 50 0] [--samplers random] [--pruners none median]
-                                        [--trackers offline none]
+                                        [--trackers offline none] [--workers 1]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -21,6 +23,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,19 +34,21 @@ from reporting import describe_machine, write_result
 import harness.search.mirror
 import harness.training.run_trial
 from harness.cli.following import following
+from harness.config.sweep import BudgetSettings
 from harness.config.trial import TrialConfig
 from harness.engines.choice import EngineChoice
 from harness.launch.events import Done, Failed, TrialEvent
 from harness.launch.in_process import InProcessLauncher
 from harness.launch.worker import PackedWorker
+from harness.records.points import Points
 from harness.records.store import TrialFolder
 from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Sweep
 from harness.search.mirror import Judge, Mirror
 from harness.search.search import Search
-from harness.search.storage import StudyStore
 from harness.search.sweep_files import load_sweep
 from harness.sweep.run_sweep import open_arms
+from harness.tasks.text_classification import ClassificationTask
 from harness.training.engine import Engine
 from harness.training.trial import Outcome, Report
 
@@ -91,8 +96,19 @@ class _Fingerprint:
     fingerprint = "simulated"
 
 
+class _Recipe:
+    """As one of a text model."""
+
+    class text:
+        normaliser_name = None
+
+
+class _Backbone(_Fingerprint):
+    recipe = _Recipe
+
+
 class _Domains:
-    corpus = backbone = _Fingerprint()
+    corpus, backbone, plain_task = _Fingerprint(), _Backbone(), ClassificationTask.__new__(ClassificationTask)
 
 
 class SimulatedTrial:
@@ -100,7 +116,11 @@ class SimulatedTrial:
 
     train_s = 0.0  # of all epochs together, of the core's time: what is lost to others on the core is overhead
 
-    def __init__(self, config: TrialConfig, resources: Any, checkpoint: Any, report: Report, engine: Engine) -> None:
+    taken: dict[str, str] = {}
+
+    def __init__(
+        self, config: TrialConfig, resources: Any, checkpoint: Any, report: Report, engine: Engine, records: Path
+    ) -> None:
         self.config, self.report, self.sealed, self.domains = config, report, resources.sealed, _Domains()
         self.executed = engine.execution.record("plain", None)
 
@@ -151,8 +171,8 @@ def watch_all(watch: Stopwatch) -> Callable[[], None]:
         (TrialFolder, "read_log", "record"),
         (Search, "tell", "search"),
     ]
-    names = ("trials", "claim", "orphans", "set_params", "set_user_attrs", "report", "tell")
-    parts += [(StudyStore, name, "storage") for name in names]
+    parts += [(Points, name, "points") for name in ("read", "write")]
+    parts += [(ArmSearch, "refresh", "looking at records"), (Search, "_submit_next", "looking at records")]
     kept = [(owner, name, getattr(owner, name)) for owner, name, _ in parts]
     for owner, name, part in parts:
         watch.watch(owner, name, part)
@@ -164,13 +184,24 @@ def watch_all(watch: Stopwatch) -> Callable[[], None]:
     return restore
 
 
-def overrides(sampler: str, pruner: str, num_trials: int) -> list[str]:
+def help_out(changes: list[str], folder: Path, train_ms: float) -> None:
+    """A further worker of a study, in a process of its own."""
+    vars(harness.training.run_trial)["Trial"] = SimulatedTrial
+    SimulatedTrial.train_s = train_ms / 1000
+    sweep = load_sweep(SWEEP, changes)
+    search = Search(sweep, open_arms(sweep, folder, EngineChoice("plain")), folder, lambda event: None)
+    with InProcessLauncher(search.tell) as launcher:
+        search.run(launcher)
+
+
+def overrides(sampler: str, pruner: str, num_trials: int, num_workers: int = 1) -> list[str]:
     """One arm of the shipped sweep, with another sampler, pruner and budget."""
     searched = ("stochastic_depth", "l2_lambda")
     return [
         f"arms=[{ARM}]",
         *(f"space.adapter.adapter_strategy.{key}.arms=[{ARM}]" for key in searched),
         f"budget.trials={num_trials}",
+        *([f"search.lag={num_workers}"] if num_workers > 4 else []),
         f"sampler={{name: {sampler}}}",
         f"pruner={{name: {pruner}}}",
         "table.baseline=null",
@@ -178,10 +209,10 @@ def overrides(sampler: str, pruner: str, num_trials: int) -> list[str]:
 
 
 def run_study(
-    sampler: str, pruner: str, tracker: str, num_trials: int, train_ms: float, folder: Path
+    sampler: str, pruner: str, tracker: str, num_trials: int, train_ms: float, folder: Path, num_workers: int = 1
 ) -> dict[str, Any]:
     """One study; its cost a trial at each length, by part, and of a restart at its end. Without the trainings' time."""
-    sweep = load_sweep(SWEEP, overrides(sampler, pruner, num_trials))
+    sweep = load_sweep(SWEEP, overrides(sampler, pruner, num_trials, num_workers))
     watch = Stopwatch()
     ended: list[float] = []
     read: dict[int, dict[str, float]] = {0: {}}
@@ -194,6 +225,11 @@ def run_study(
             if len(ended) in LENGTHS or len(ended) + WINDOW in LENGTHS:
                 read[len(ended)] = watch.read()
 
+    about = (overrides(sampler, pruner, num_trials, num_workers), folder, train_ms)
+    spawn = multiprocessing.get_context("spawn")
+    helpers = [spawn.Process(target=help_out, args=about) for _ in range(num_workers - 1)]
+    for process in helpers:
+        process.start()
     arms = open_arms(sweep, folder, EngineChoice("plain"))
     search = Search(sweep, arms, folder, hear)
     restore = watch_all(watch)
@@ -212,8 +248,12 @@ def run_study(
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     disk_mb = sum(path.lstat().st_size for path in (folder / sweep.name).rglob("*")) / 2**20
     restart_s = time_restart(sweep, arms[0], folder, num_trials)
-    for arm in arms:
-        arm.store.close()
+    next_ms = time_next(sweep, arms[0], folder, num_trials)
+    for process in helpers:
+        process.join()
+        assert process.exitcode == 0
+    ids = [point.trial_ids[0] for point in arms[0].ended.values()]
+    starts = [json.loads(line)["record"] for line in (folder / sweep.name / "starts.jsonl").read_text().splitlines()]
     # A pruner spares an unknown part of the training: such a study has trainings of 0 ms (see `main`).
     times = [now - before - train_ms / 1000 for before, now in zip([began, *ended], ended, strict=False)]
     at = [n for n in LENGTHS if n <= len(times)]
@@ -230,6 +270,10 @@ def run_study(
         "peak_mb": peak_mb,
         "disk_mb": disk_mb,
         "restart_s": restart_s,
+        "next_ms": next_ms,
+        "workers": num_workers,
+        "lost": num_trials - len(ids),
+        "trained_twice": len(starts) - len(set(starts)),
         "mean_ms": 1000 * wall / len(ended) - train_ms,
         "median_ms_at": {n: 1000 * statistics.median(times[n - WINDOW : n]) for n in at},
         "mean_ms_at": {n: parts_between(read, n, train_ms) for n in at},
@@ -253,13 +297,25 @@ def parts_between(read: dict[int, dict[str, float]], length: int, train_ms: floa
 
 
 def time_restart(sweep: Sweep, arm: ArmSearch, folder: Path, num_trials: int) -> float:
-    """Seconds until a new process could draw the next trial: reading the storage, and asking and telling again."""
+    """Seconds until a new process could draw the next trial: reading the points, and asking and telling again."""
     began = time.perf_counter()
-    directions = [objective.direction for objective in sweep.objectives]
-    # A store of its own: the search's has seen every trial, and would read none.
-    with StudyStore(folder / sweep.name / "study.db", arm.store.study_name, directions) as store:
-        ArmSearch(sweep, arm.arm, store).mirror.ask(num_trials)
-        return time.perf_counter() - began
+    ArmSearch(sweep, arm.arm, folder).mirror.ask(num_trials)
+    return time.perf_counter() - began
+
+
+def time_next(sweep: Sweep, arm: ArmSearch, folder: Path, num_trials: int) -> float:
+    """Milliseconds until a search of so many trials that have ended knows which one comes next: median of 20."""
+    config = sweep.config.model_copy(update={"budget": BudgetSettings(trials=num_trials + 30)})
+    longer = ArmSearch(replace(sweep, config=config), arm.arm, folder)
+    times = []
+    for number in range(num_trials, num_trials + 20):
+        began = time.perf_counter()
+        longer.refresh()  # draws what may be drawn now
+        flight = longer.flights[number]
+        times.append(time.perf_counter() - began)
+        as_if = {"number": number, "drawn": flight.drawn, "params": flight.values}
+        longer._end(longer.ended[number - 1].model_copy(update=as_if))
+    return 1000 * statistics.median(times[1:])
 
 
 def main() -> None:
@@ -270,6 +326,7 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", default=["random"])
     parser.add_argument("--pruners", nargs="+", default=["none"])
     parser.add_argument("--trackers", nargs="+", default=["offline"])
+    parser.add_argument("--workers", type=int, default=1, help="processes on one folder")
     parser.add_argument("--name", default="study_overhead")
     asked = parser.parse_args()
     if asked.pruners != ["none"] and asked.train_ms != [0.0]:
@@ -278,7 +335,7 @@ def main() -> None:
     for sampler, pruner, tracker, train_ms in product(asked.samplers, asked.pruners, asked.trackers, asked.train_ms):
         folder = Path(tempfile.mkdtemp())
         try:
-            studies.append(run_study(sampler, pruner, tracker, asked.trials, train_ms, folder))
+            studies.append(run_study(sampler, pruner, tracker, asked.trials, train_ms, folder, asked.workers))
         finally:
             shutil.rmtree(folder)
         print_study(studies[-1])
@@ -293,7 +350,9 @@ def print_study(study: dict[str, Any]) -> None:
         f"  {study['mean_ms']:.1f} ms a trial beyond them, CPU {1000 * study['cpu_s'] / study['trials']:.1f} ms"
         f" (W&B's processes {1000 * study['wandb_cpu_s'] / study['trials']:.1f} ms,"
         f" waited for {study['wandb_wait_s']:.1f} s at the end),"
-        f" restart {study['restart_s']:.1f} s, peak {study['peak_mb']:.0f} MB, disk {study['disk_mb']:.0f} MB"
+        f" next known in {study['next_ms']:.1f} ms, {study['workers']} workers, lost {study['lost']},"
+        f" trained twice {study['trained_twice']}, restart {study['restart_s']:.1f} s,"
+        f" peak {study['peak_mb']:.0f} MB, disk {study['disk_mb']:.0f} MB"
     )
     for length, parts in study["mean_ms_at"].items():
         shown = ", ".join(f"{part} {ms:.2f}" for part, ms in parts.items())

@@ -20,6 +20,7 @@ from harness.cli.demo import demo
 from harness.cli.doctor import doctor
 from harness.cli.environment import check_environment
 from harness.cli.errors import print_error
+from harness.cli.export import export
 from harness.cli.init import init
 from harness.cli.output import nobody_reads, use_any_encoding
 from harness.cli.plan import plan
@@ -37,7 +38,7 @@ from harness.errors import TrialError, UserError, first_line, hide_passwords, te
 # In the order of `harness --help`. A new command: a file with one function, and its name here.
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(init, run, sweep, plan, status),
-    *(table, report, compare, verify, publish),
+    *(table, report, compare, verify, publish, export),
     *(sync, pretrain, demo, doctor),
 )
 

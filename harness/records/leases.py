@@ -23,8 +23,8 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,6 +35,9 @@ from harness.errors import Passing, TrialError, UserError
 NAME = "lease"
 RENEWALS = 3  # so many may be missed
 LEASE_S = 90.0  # how long a lease lasts without a renewal; $HARNESS_LEASE_S says otherwise
+
+
+RETRY_S = 0.1  # how often one that is waited for is tried
 
 
 class LeaseLost(Passing):
@@ -174,6 +177,21 @@ def take(folder: Path, name: str = NAME) -> Lease | None:
             return lease
     except OSError as error:
         raise TrialError("disk", f"{folder}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def locked(folder: Path, name: str) -> Iterator[Lease]:
+    """Hold the lease of a folder for a block of code, as soon as whoever has it lets it go.
+
+    Raises:
+        TrialError: the folder cannot be written to (reason `disk`).
+    """
+    while (lease := take(folder, name)) is None:
+        time.sleep(RETRY_S)
+    try:
+        yield lease
+    finally:
+        lease.release()
 
 
 def holder(folder: Path, name: str = NAME) -> Holder | None:

@@ -14,11 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from harness.disk import sync_files
 from harness.errors import TrialError, UserError
@@ -37,6 +39,8 @@ from harness.records.packed import (
     packed_records,
 )
 from harness.records.packed_predictions import MAX_BYTES, PREDICTIONS, PRESET, header
+from harness.records.points import POINTS, read_points
+from harness.records.search import read_search
 from harness.records.store import RecordStore, TrialFolder
 
 Files = Mapping[str, bytes]
@@ -109,6 +113,7 @@ def publish(store: RecordStore, keep: bool = False) -> Publication:
                 if key in folders and (key in finished or key not in owned):
                     _take_away(folders[key], _read_packed(packed.trial(key)), report)
             _remove_empty(store.path)
+            _take_points_away(store.path)
         return report
 
 
@@ -322,6 +327,16 @@ def _remove_empty(path: Path) -> None:
     for kind in FOLDERS:
         with suppress(OSError):
             (path / kind).rmdir()
+
+
+def _take_points_away(path: Path) -> None:
+    """Remove the points of a search that has ended: search.json has them all. One that goes on keeps them."""
+    result = read_search(path)
+    known = set() if result is None else {(point.arm, point.number) for point in result.points}
+    arms = {arm for arm, _ in known} | {unquote(folder.name) for folder in (path / POINTS).glob("*")}
+    found = {(arm, point.number) for arm, points in read_points(path, arms).items() for point in points}
+    if found <= known and not (path / POINTS).is_symlink():
+        shutil.rmtree(path / POINTS, ignore_errors=True)
 
 
 def _refuse_links(path: Path, key: Key) -> None:

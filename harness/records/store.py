@@ -24,7 +24,7 @@ from harness.config.trees import check_text, check_tree
 from harness.disk import append_line, json_bytes, parse_lines, write_atomically, write_json, write_together
 from harness.errors import UserError, must_be_in
 from harness.records.files import FolderFiles, RecordFiles, read_json, read_model
-from harness.records.leases import Lease, take
+from harness.records.leases import RETRY_S, Lease, take
 from harness.records.packed import FOLDERS, PackedTrial, packed_records
 from harness.records.schema import Manifest, Provenance, Record, Summary, check_config
 
@@ -32,7 +32,6 @@ __all__ = ["MANIFEST", "RecordStore", "TrialFolder", "read_json"]
 
 MANIFEST = "experiment.json"
 KEPT_FILES = ("config.json", "log.jsonl", "predictions.jsonl", "attention.json", "adapter.json")  # weights: `finish`
-RETRY_S = 0.1  # how often a lock that is waited for is tried
 FORGOTTEN_FILES = ("summary.json", "traceback.txt")  # how a trial ended
 
 
@@ -156,6 +155,10 @@ class TrialFolder:
     def append_log(self, entry: dict[str, Any]) -> None:
         self._renew()
         append_line(self.log, entry)
+
+    def num_logged(self) -> int:
+        """How many epochs the log has, by its line ends: it may be growing."""
+        return (self.files.read("log.jsonl") or b"").count(b"\n")
 
     def read_log(self) -> list[Any]:
         """The log's entries; none where there is no log.

@@ -1,6 +1,8 @@
-"""Search one arm: draw the settings of a claimed trial, train it on each search seed, store how it ended.
+"""Search one arm: what its trials are, which have ended and how, all of it from their records.
 
-`mirror.py` draws the settings, from the results of earlier trials only.
+`mirror.py` draws the settings of trial n from the results of earlier trials, so its record's place is known; where that
+record is final, the trial has ended, whoever trained it. What was found out is kept in `points.py`. Who trains a trial
+holds the lease of its record; nothing else is claimed.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from harness.config.execution import PLAIN, Execution
 from harness.config.trial import TrialConfig
 from harness.errors import UserError
 from harness.launch.task import TrialTask
+from harness.records.points import EndedTrial, Points
 from harness.records.schema import Summary
 from harness.records.search import PointState, SearchPoint, Value
 from harness.records.store import TrialFolder
@@ -25,56 +28,69 @@ from harness.records.trial_run import TrialRun
 from harness.search import samplers, space
 from harness.search.declaration import Arm, Sweep
 from harness.search.mirror import Judge, Mirror, Result
-from harness.search.storage import StudyStore
 from harness.seeding import derive_seed
 
-STATES: dict[TrialState, PointState] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
+STATES: Mapping[PointState, TrialState] = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
 }
+REMEMBERS_NOTHING = ("random", "tpe", "gp")  # samplers that know trials by their settings and results alone
 
 
 @dataclass
 class Flight:
-    """A claimed trial: its trainings, one a search seed, one after another."""
+    """A trial that may be trained: its trainings, one a search seed, one after another.
+
+    Attributes:
+        submitted: whether this process's launcher has the training that is due.
+        num_failures: of trainings that this process has seen to fail of what may not come back.
+    """
 
     number: int
-    stored_id: int
+    drawn: dict[str, Any]
     values: dict[str, Value]
-    configs: tuple[TrialConfig, ...]
+    tasks: tuple[TrialTask, ...]
     judge: Judge | None
     steps: dict[int, float] = field(default_factory=dict)
     pruned_at: int | None = None
     summaries: list[Summary] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
+    num_failures: int = 0
     submitted: bool = False
 
-    def __post_init__(self) -> None:
-        self.trial_ids = tuple(config.trial_id for config in self.configs)  # hashed once
-
     @property
-    def config(self) -> TrialConfig:
+    def task(self) -> TrialTask:
         """The training that is due."""
-        return self.configs[len(self.summaries)]
+        return self.tasks[len(self.summaries)]
 
     @property
     def trial_id(self) -> str:
         """The id of the training that is due."""
-        return self.trial_ids[len(self.summaries)]
+        return self.task.run.trial_id
+
+    @property
+    def config(self) -> TrialConfig:
+        """The training that is due."""
+        return self.task.config
 
 
 class ArmSearch:
-    """One arm's search: its storage, its mirror, and the trials that this process has claimed.
+    """One arm's search: what has ended, its mirror, and the trials that are open.
 
     Args:
         execution: the engine that trains its trials.
+        known: trials that have ended, by what else tells of them (a published search, an older database).
     """
 
-    def __init__(self, sweep: Sweep, arm: Arm, store: StudyStore, execution: Execution = PLAIN) -> None:
-        self.sweep, self.arm, self.store, self.execution = sweep, arm, store, execution
+    def __init__(
+        self,
+        sweep: Sweep,
+        arm: Arm,
+        results: Path,
+        execution: Execution = PLAIN,
+        known: Sequence[EndedTrial] = (),
+    ) -> None:
+        self.sweep, self.arm, self.results, self.execution = sweep, arm, results, execution
         self.flights: dict[int, Flight] = {}
         grid = {key: space.grid_values(parameter) for key, parameter in arm.space.items()}
         config = sweep.config
@@ -93,25 +109,25 @@ class ArmSearch:
             lambda: samplers.make_pruner(config.pruner),
             config.search.lag,
             self._result,
+            self._drawn_before,
         )
-        self.trials: list[FrozenTrial] = []
-        self._num_ended = 0  # trials 0 .. n - 1 have all ended: a long study is not gone through at each draw
+        self.points_on_disk = Points(results / sweep.name, arm.name)
+        self.ended = {ended.number: ended for ended in known} | self.points_on_disk.read_all()
+        self._num_ended = 0  # trials 0 .. n - 1 have all ended: a long search is not gone through at each draw
         self._spent = [0.0]  # seconds of training of the first 0, 1, ... of them
-        self.refresh()
+        self._num_checked = 0
+        self._count()
+        self._num_read = self._num_ended  # what had ended when the search was opened
 
     def refresh(self) -> None:
-        """Read the storage."""
-        self.trials = self.store.trials()
-        while self._num_ended < len(self.trials) and self.trials[self._num_ended].state.is_finished():
-            seconds = self.trials[self._num_ended].user_attrs.get("seconds", 0.0)
-            self._spent.append(self._spent[-1] + seconds)
-            self._num_ended += 1
+        """Look at the records of the trials that are open, until no more of them turn out to have ended."""
+        while any([self._look(number) for number in self._open_numbers()]):
+            pass
 
-    def _result(self, number: int) -> Result:
-        trial = self.trials[number]
-        values = tuple(trial.values) if trial.state == TrialState.COMPLETE else None
-        violations = tuple(trial.user_attrs.get("violations", ()))
-        return Result(trial.state, values, violations, trial.intermediate_values)
+    def _count(self) -> None:
+        while self._num_ended in self.ended:
+            self._spent.append(self._spent[-1] + self.ended[self._num_ended].seconds)
+            self._num_ended += 1
 
     @property
     def num_planned(self) -> int:
@@ -128,55 +144,77 @@ class ArmSearch:
         """Whether every trial of the budget has ended."""
         return self._num_ended >= self.num_planned
 
-    def next_number(self) -> int | None:
-        """The lowest number that nobody has claimed; None when the budget is used up."""
-        for number in range(self._num_ended, self.num_planned):
-            if number >= len(self.trials) or self.trials[number].state == TrialState.WAITING:
-                return number
-        return None
-
-    def orphans(self) -> list[FrozenTrial]:
-        """Running trials of dead processes; the storage is asked only where somebody else's are running."""
-        running = [trial for trial in self.trials[self._num_ended :] if trial.state == TrialState.RUNNING]
-        return [] if all(self.store.owns(trial) for trial in running) else self.store.orphans()
-
-    def claim(self) -> FrozenTrial | None:
-        """Claim the next trial; None when other processes have claimed the rest of the budget."""
-        claimed = self.store.claim(self.num_planned)
-        self.trials = self.store.known()
-        if claimed is None or claimed.number >= len(self.trials):
-            self.refresh()  # others have claimed meanwhile
-        return claimed
-
     def may_draw(self, number: int) -> bool:
         """Whether all trials that trial `number` is drawn from have ended."""
         return self._num_ended >= len(self.mirror.history(number))
 
-    def start(self, trial: FrozenTrial) -> Flight:
-        """Draw a claimed trial's settings and write them down."""
-        drawn = self.mirror.ask(trial.number)
-        self._check_same(trial, drawn)
-        values = {key: space.setting(p, drawn[key], self.sweep.grid) for key, p in self.arm.space.items()}
-        configs = tuple(self.sweep.trial(self.arm, values, seed) for seed in self.sweep.config.search.seeds)
-        judge = self.mirror.judge(trial.number) if self.mirror.prunes else None
-        flight = Flight(trial.number, trial._trial_id, values, configs, judge)
-        flight.failures = list(trial.user_attrs.get("failures", ()))
-        attrs = {"settings": values, "trial_ids": list(flight.trial_ids)}
-        self.store.set_params(trial._trial_id, drawn, self.mirror.distributions, attrs)
-        self.flights[trial.number] = flight
-        return flight
+    def _open_numbers(self) -> list[int]:
+        """The trials that have not ended and may be drawn: at most `search.lag`."""
+        last = min(self.num_planned, self._num_ended + self.sweep.config.search.lag)
+        return [n for n in range(self._num_ended, last) if n not in self.ended and self.may_draw(n)]
 
-    def _check_same(self, trial: FrozenTrial, drawn: Mapping[str, Any]) -> None:
-        if trial.params and dict(trial.params) != dict(drawn):
+    def due(self) -> list[Flight]:
+        """The open trials that this process's launcher has not got, by number; `refresh` finds them."""
+        return [flight for _, flight in sorted(self.flights.items()) if not flight.submitted]
+
+    def _look(self, number: int) -> bool:
+        """Whether an open trial has ended, by its point or else its records; it is drawn for that, if it was not."""
+        point = self.points_on_disk.read(number)
+        if point is not None:
+            self._end(point)
+            return True
+        flight = self.flights.get(number) or self.start(number)
+        return not flight.submitted and self._advance(flight)
+
+    def _advance(self, flight: Flight) -> bool:
+        """Take those trainings of a trial that have a final record; whether it has ended."""
+        while True:
+            folder, num_landed = TrialFolder(flight.task.folder), len(flight.summaries)
+            summary = folder.summary()
+            if summary is None or flight.task.must_train(summary):
+                return False
+            if self.land(flight, summary, folder):
+                return True
+            if len(flight.summaries) == num_landed:
+                return False
+
+    def start(self, number: int) -> Flight:
+        """Draw a trial's settings."""
+        drawn = self.mirror.ask(number)
+        for earlier in range(self._num_checked, number):
+            if earlier in self.ended:
+                self._check_same(self.ended[earlier])
+        self._num_checked = max(self._num_checked, self._num_ended)
+        values = self._settings(drawn)
+        configs = [self.sweep.trial(self.arm, values, seed) for seed in self.sweep.config.search.seeds]
+        about = (number, values, self.results, self.execution)
+        tasks = tuple(search_task(self.sweep, self.arm, config, *about) for config in configs)
+        judge = self.mirror.judge(number) if self.mirror.prunes else None
+        self.flights[number] = Flight(number, drawn, values, tasks, judge)
+        return self.flights[number]
+
+    def _settings(self, drawn: Mapping[str, Any]) -> dict[str, Value]:
+        return {key: space.setting(p, drawn[key], self.sweep.grid) for key, p in self.arm.space.items()}
+
+    def _drawn_before(self, number: int) -> Mapping[str, Any] | None:
+        """What a trial drew that had ended when the search was opened; the last of them is drawn again, as a check."""
+        if self.sweep.config.sampler.name not in REMEMBERS_NOTHING or number >= self._num_read - 1:
+            return None
+        return self.ended[number].drawn or None
+
+    def _check_same(self, ended: EndedTrial) -> None:
+        drawn = self.mirror.ask(ended.number)
+        if (ended.drawn and ended.drawn != drawn) or ended.params != self._settings(drawn):
             raise UserError(
-                f"{self.sweep.path}: arm {self.arm.name}: trial {trial.number} is stored with other settings than "
+                f"{self.sweep.path}: arm {self.arm.name}: trial {ended.number} is stored with other settings than "
                 "are drawn now (another version of optuna?); finish the study with the version it was begun with, "
                 "or give the sweep another name"
             )
 
-    def task(self, flight: Flight, results: Path) -> TrialTask:
-        """The training that is due of a trial, for the launcher."""
-        return search_task(self.sweep, self.arm, flight.config, flight.number, flight.values, results, self.execution)
+    def _result(self, number: int) -> Result:
+        ended = self.ended[number]
+        values = ended.values if ended.state == "complete" else None
+        return Result(STATES[ended.state], values, ended.violations, ended.steps)
 
     def report(self, flight: Flight, entry: Mapping[str, Any]) -> bool:
         """Take an epoch's metrics; returns whether to prune."""
@@ -197,7 +235,6 @@ class ArmSearch:
         if flight.pruned_at is None and step not in flight.steps:
             value = valid[self.sweep.objectives[0].metric]
             flight.steps[step] = value
-            self.store.report(flight.stored_id, step, value)
             if flight.judge is not None and flight.judge.report(step, value) and not self._keeps_constraints(valid):
                 flight.pruned_at = step
         return flight.pruned_at == step
@@ -219,18 +256,16 @@ class ArmSearch:
             self.fail(flight, summary.reason or "error", summary.message or "")
             return True
         if summary.state == "pruned" and flight.pruned_at is None:
-            folder.clear()  # the judge of a trial with the same settings stopped it; this one goes on
+            _train_on(folder)  # the judge of a trial with the same settings stopped it; this one goes on
             return False
         flight.summaries.append(summary)
         if summary.state == "complete":
             self._score_seed(flight, summary)
         if flight.pruned_at is not None:
-            self._tell(flight, TrialState.PRUNED, None, {})
-            return True
-        if len(flight.summaries) < len(flight.configs):
-            return False
-        self._complete(flight)
-        return True
+            self._tell(flight, "pruned")
+        elif len(flight.summaries) == len(flight.tasks):
+            self._complete(flight)
+        return flight.number in self.ended
 
     def _score_seed(self, flight: Flight, summary: Summary) -> None:
         """Wilcoxon's step: one seed's final score."""
@@ -239,47 +274,47 @@ class ArmSearch:
 
     def _complete(self, flight: Flight) -> None:
         valid = mean_valid(flight.summaries)
-        violations = [constraint.violation(valid) for constraint in self.sweep.config.constraints]
-        values = [valid[objective.metric] for objective in self.sweep.objectives]
-        self._tell(flight, TrialState.COMPLETE, values, {"violations": violations})
+        violations = tuple(constraint.violation(valid) for constraint in self.sweep.config.constraints)
+        values = tuple(valid[objective.metric] for objective in self.sweep.objectives)
+        self._tell(flight, "complete", values=values, violations=violations)
 
     def fail(self, flight: Flight, reason: str, message: str) -> None:
         """End a trial as failed, with its reason."""
-        self._tell(flight, TrialState.FAIL, None, {"reason": reason, "message": message})
+        self._tell(flight, "failed", reason=reason, message=message)
 
-    def _tell(
-        self, flight: Flight, state: TrialState, values: Sequence[float] | None, attrs: Mapping[str, Any]
-    ) -> None:
+    def _tell(self, flight: Flight, state: PointState, **more: Any) -> None:
         done = flight.summaries
-        costs = {
-            "valid": mean_valid(done),
-            "epochs": sum(summary.epochs_run for summary in done),
-            "seconds": sum(summary.costs.get("seconds", 0.0) for summary in done),
-        }
-        self.store.tell(flight.stored_id, state, values, {**attrs, **costs})
-        del self.flights[flight.number]
+        ended = EndedTrial(
+            arm=self.arm.name,
+            number=flight.number,
+            state=state,
+            params=flight.values,
+            valid=mean_valid(done),
+            trial_ids=tuple(task.run.trial_id for task in flight.tasks),
+            epochs=sum(summary.epochs_run for summary in done),
+            seconds=sum(summary.costs.get("seconds", 0.0) for summary in done),
+            drawn=flight.drawn,
+            steps=flight.steps,
+            **more,
+        )
+        self._end(self.points_on_disk.write(ended))
+
+    def _end(self, ended: EndedTrial) -> None:
+        self.ended[ended.number] = ended
+        self.flights.pop(ended.number, None)
+        self._count()
 
     def points(self) -> list[SearchPoint]:
-        """The arm's trials, for whoever looks at them."""
-        return [point_of(self.arm.name, trial) for trial in self.trials[: self.num_planned]]
+        """The arm's trials that have ended, for whoever looks at them."""
+        return [self.ended[number].point for number in range(self.num_planned) if number in self.ended]
 
 
-def point_of(arm: str, trial: FrozenTrial) -> SearchPoint:
-    """A stored trial as a point."""
-    attrs = trial.user_attrs
-    return SearchPoint(
-        arm=arm,
-        number=trial.number,
-        state=STATES[trial.state],
-        params=attrs.get("settings", {}),
-        values=tuple(trial.values) if trial.state == TrialState.COMPLETE else (),
-        valid=attrs.get("valid", {}),
-        violations=tuple(attrs.get("violations", ())),
-        trial_ids=tuple(attrs.get("trial_ids", ())),
-        reason=attrs.get("reason"),
-        epochs=attrs.get("epochs", 0),
-        seconds=attrs.get("seconds", 0.0),
-    )
+def _train_on(folder: TrialFolder) -> None:
+    """Let a pruned trial train again; where another process does so already, its record is waited for."""
+    with folder.lock(wait=False) as held:
+        summary = folder.summary() if held else None
+        if summary is not None and summary.state == "pruned":
+            folder.clear()
 
 
 def mean_valid(summaries: Sequence[Summary]) -> dict[str, float]:

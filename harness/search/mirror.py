@@ -8,7 +8,9 @@ the 50 trials of one go. Trials n - lag + 1 .. n - 1 are shown to the sampler as
     lag 3, trial 7:   0 1 2 3 4 finished   5 6 running, whether or not they have ended in fact
 
 The mirror is an in-memory Optuna study that is asked and told in that order. After a restart it is rebuilt by asking
-and telling again, which also checks that the stored trials are those that this version of Optuna would draw.
+and telling again, which also checks that the stored trials are those that this version of Optuna would draw. A sampler
+that remembers nothing but trials (random, TPE, GP) need not draw again what is known to have ended: only the last one
+of these is, as a check, since it depends on all the others.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHal
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+_NO_SAMPLER = RandomSampler(0)  # of a trial that draws nothing
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Mirror:
         make_pruner: a new pruner (they keep state).
         lag: see the module.
         result: trial number -> its result; called for finished trials only.
+        known: trial number -> what it drew, where that is known and need not be drawn again.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Mirror:
         make_pruner: Callable[[], BasePruner],
         lag: int,
         result: Callable[[int], Result],
+        known: Callable[[int], Mapping[str, Any] | None] = lambda number: None,
     ) -> None:
         self.storage = InMemoryStorage()
         study_id = self.storage.create_new_study([StudyDirection[item.upper()] for item in directions], name)
@@ -75,7 +81,7 @@ class Mirror:
         self.distributions = dict(distributions)
         self.make_sampler, self.make_pruner = make_sampler, make_pruner
         self.lag = lag
-        self.result = result
+        self.result, self.known = result, known
         self.prunes = not isinstance(make_pruner(), NopPruner)
         self._trials: list[Trial] = []
         self._num_told = 0
@@ -91,9 +97,19 @@ class Mirror:
             # Exactly the history of this trial is told before it is drawn, however much more is known by now.
             for earlier in range(self._num_told, len(self.history(coming))):
                 self._tell(earlier)
-            self.study.sampler = self.make_sampler(coming)
-            self._trials.append(self.study.ask(self.distributions))
+            known = self.known(coming)
+            self._trials.append(self._draw(coming) if known is None else self._adopt(known))
         return dict(self._trials[number].params)
+
+    def _draw(self, number: int) -> Trial:
+        self.study.sampler = self.make_sampler(number)
+        return self.study.ask(self.distributions)
+
+    def _adopt(self, params: Mapping[str, Any]) -> Trial:
+        """Add a trial that was drawn before."""
+        drawn = create_trial(state=TrialState.RUNNING, params=dict(params), distributions=self.distributions)
+        self.study.sampler = _NO_SAMPLER
+        return Trial(self.study, self.storage.create_new_trial(self.study._study_id, template_trial=drawn))
 
     def judge(self, number: int) -> Judge:
         """The pruner's view of a trial that was asked for."""

@@ -1,26 +1,26 @@
 """The search phase: all arms' trials over one launcher.
 
 Who trains a trial, and when, is decided here; what is trained, in `mirror.py`. Several processes may work on one search
-at once: the storage hands out the numbers, and the lock of a trial's record keeps one training from being done twice.
+at once, on several machines: each of them knows from the records which trials are open, and the lease of a trial's
+record keeps a training from being done twice.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from optuna.trial import FrozenTrial
 
 from harness.errors import TrialError, UserError
 from harness.launch.events import Done, Epoch, Failed, Note, TrialEvent
 from harness.launch.launcher import Launcher
-from harness.launch.task import RETRIED_REASONS
+from harness.records.leases import holder
 from harness.records.store import TrialFolder
 from harness.search.arm_search import ArmSearch, Flight
 from harness.search.declaration import Sweep
 
 MAX_RETRIES = 2  # of a trial whose failure may not come back (out of memory, killed, an error of the machine)
-POLL_S = 0.5  # how often the storage is read while another process holds what this one waits for
+POLL_S = (0.02, 0.5)  # how often the records are looked at while others train what this process waits for
 
 
 class Search:
@@ -35,7 +35,6 @@ class Search:
     ) -> None:
         self.sweep, self.arms, self.results, self.hear = sweep, arms, results, hear
         self.in_flight: dict[str, tuple[ArmSearch, Flight]] = {}
-        self.held: list[tuple[ArmSearch, FrozenTrial]] = []  # claimed; other processes' trials must end first
 
     def run(self, launcher: Launcher) -> None:
         """Search until every arm's budget is used.
@@ -44,6 +43,7 @@ class Search:
             UserError: a trial's settings turned out not to fit.
             TrialError: a record could not be written.
         """
+        pause_s = POLL_S[0]
         while True:
             for arm in self.arms:
                 arm.refresh()
@@ -51,42 +51,26 @@ class Search:
                 pass
             if not self.in_flight and all(arm.finished() for arm in self.arms):
                 return
-            launcher.pump(POLL_S)
+            # Who waits for others looks more and more rarely: short trials lose little, long ones cost no reading.
+            pause_s = POLL_S[0] if self.in_flight else min(2 * pause_s, POLL_S[1])
+            launcher.pump(POLL_S[1] if self.in_flight else pause_s)
 
     def _submit_next(self, launcher: Launcher) -> bool:
         """Give the launcher one more training; False when there is none to give now.
 
-        First what has been claimed already, then what a dead process has left, and last a new trial.
+        Those that another process is training are left out for now. The launcher would find them busy and put them
+        aside; so a wrong guess of who lives, by a clock that is off, costs nothing.
         """
-        for held in [*self.held]:
-            if held[0].may_draw(held[1].number):
-                self.held.remove(held)
-                held[0].start(held[1])
+        now = time.time()
         for arm in self.arms:
-            for flight in [*arm.flights.values()]:
-                if not flight.submitted and flight.trial_id not in self.in_flight:
-                    self._submit(launcher, arm, flight)
+            for flight in arm.due():
+                held = None if flight.trial_id in self.in_flight else holder(flight.task.folder)
+                if flight.trial_id not in self.in_flight and (held is None or held.is_gone(now)):
+                    flight.submitted = True
+                    self.in_flight[flight.trial_id] = (arm, flight)
+                    launcher.submit(flight.task)
                     return True
-            for orphan in arm.orphans():
-                if orphan.number not in arm.flights and arm.store.take_over(orphan):
-                    self.held.append((arm, orphan))
-                    return True
-            number = arm.next_number()
-            if number is None:
-                continue  # the next arm need not wait for this one's last trials
-            if not arm.may_draw(number):
-                continue
-            claimed = arm.claim()
-            if claimed is not None:
-                self.held.append((arm, claimed))
-                return True
         return False
-
-    def _submit(self, launcher: Launcher, arm: ArmSearch, flight: Flight) -> None:
-        task = arm.task(flight, self.results)
-        flight.submitted = True
-        self.in_flight[task.run.trial_id] = (arm, flight)
-        launcher.submit(task)
 
     def tell(self, event: TrialEvent) -> bool | None:
         """Take an event of the launcher; returning True prunes the trial."""
@@ -99,16 +83,17 @@ class Search:
             return arm.report(flight, event.entry)
         if isinstance(event, Done):
             self._take_off(event, flight)
-            if event.summary.state == "failed" and self._retry(arm, flight, str(event.summary.reason)):
+            if event.task.must_train(event.summary) and self._retry(flight):
                 return None
-            arm.land(flight, event.summary, TrialFolder(event.task.folder))
+            if flight.number not in arm.ended:  # else another process has seen its end already
+                arm.land(flight, event.summary, TrialFolder(event.task.folder))
         elif isinstance(event, Failed):
             self._take_off(event, flight)
             if event.user_error:
                 raise UserError(event.message)
             if not event.killed:  # no record could be written: a full disk is no property of the trial
                 raise TrialError("error", event.message)
-            if not self._retry(arm, flight, "killed"):
+            if not self._retry(flight) and flight.number not in arm.ended:
                 arm.fail(flight, "killed", event.message)
         self.hear(event)
         return None
@@ -117,10 +102,7 @@ class Search:
         del self.in_flight[event.task.run.trial_id]
         flight.submitted = False
 
-    def _retry(self, arm: ArmSearch, flight: Flight, reason: str) -> bool:
-        """Whether a failed training is tried again: by its cause, and not for ever."""
-        if reason not in RETRIED_REASONS or len(flight.failures) >= MAX_RETRIES:
-            return False
-        flight.failures.append(reason)
-        arm.store.set_user_attrs(flight.stored_id, {"failures": flight.failures})
-        return True
+    def _retry(self, flight: Flight) -> bool:
+        """Whether a training that failed of what may not come back is tried again, which is not for ever."""
+        flight.num_failures += 1
+        return flight.num_failures <= MAX_RETRIES

@@ -11,9 +11,10 @@ import re
 from pathlib import Path
 
 import sqlalchemy
+from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import ArgumentError
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 
 DRIVERS = {"postgresql": ("psycopg", "psycopg[binary]"), "mysql": ("pymysql", "pymysql")}  # SQLAlchemy's name, pip's
 CHOICES = (
@@ -97,3 +98,10 @@ def shown_storage(given: str | None) -> str | None:
 def optuna_url(url: sqlalchemy.URL) -> str:
     """A URL as text for Optuna, which calls `str.format` on it: a brace in a password has to be doubled."""
     return url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+
+
+def cause_of(error: BaseException) -> str:
+    """The database's own words in one line, from under the layers that raised it again."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ is not None else error
+    reason = getattr(cause, "orig", None) or cause
+    return first_line(reason)

@@ -30,9 +30,8 @@ from harness.search import reach, space
 from harness.search.arm_search import search_folder
 from harness.search.declaration import Arm, Sweep, plan_confirm
 from harness.search.preflight import check_sweep_fits, preflight_sweep
-from harness.search.stored_study import read_study
 from harness.sweep.parts import Count, count_records, part_trials
-from harness.sweep.searched import ENDED, is_kept, is_search_of, points_by_arm, study_place
+from harness.sweep.searched import ENDED, is_kept, is_search_of, read_searched, study_place
 
 if TYPE_CHECKING:  # torch is loaded only when there is something to train
     from harness.training.resources import Resources
@@ -138,11 +137,10 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
     """
     config = sweep.config
     folder = results / sweep.name
-    stored = read_study(study_place(sweep, results), sweep.name, [arm.name for arm in sweep.searched])
-    for study in stored.values():
-        sweep.check_begun(study.attrs.get("fingerprint", sweep.fingerprint))
-    points = {name: found[: config.budget.trials] for name, found in points_by_arm(stored, folder).items()}
-    if not any(study.trials for study in stored.values()):  # published: what is still what the sweep would train
+    searched = read_searched(folder, [arm.name for arm in sweep.searched], study_place(sweep, results))
+    sweep.check_begun(searched.fingerprint or sweep.fingerprint)
+    points = {name: found[: config.budget.trials] for name, found in searched.points.items()}
+    if searched.fingerprint is None:  # published: what is still what the sweep would train
         same = is_search_of(sweep, folder)
         points = {name: [p for p in found if same and is_kept(sweep, p, results)] for name, found in points.items()}
     frozen = _frozen(sweep, points, results)
@@ -166,8 +164,7 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
         prices = _prices(results, (sweep.name, sweep.experiment.name), resources)
         for number, arm in enumerate(sweep.arms):
             trial = sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0])
-            begun = stored[arm.name].attrs.get("execution") if arm.name in stored else None
-            known = None if begun is None else Execution.model_validate(begun)
+            known = None if searched.fingerprint is None else searched.executions.get(arm.name)
             arms[number] = _price_arm(arms[number], trial, prices, f"{sweep.path}: arm {arm.name}", known)
         for number, (name, (trial, _)) in enumerate(parts.items(), len(sweep.arms)):
             arms[number] = _price_arm(arms[number], trial, prices, f"{sweep.path}: arm {name}", None)

@@ -1,6 +1,6 @@
 """`harness sweep`: search, freeze, race, confirm. Each phase leaves a file, and goes on where it was stopped.
 
-results/SWEEP/study.db      the search (or a server's database)      search/    its records, sealed: no test metric
+results/SWEEP/search/       its records, sealed: no test metric      points/    how each trial of the search ended
              search.json    every point, for figures and tables      frozen.json  the winners, and how they were chosen
              experiment.json, records/, table.md                     the confirm phase, an experiment like any other
 """
@@ -12,94 +12,100 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from harness.config.execution import PLAIN, Execution
 from harness.config.experiment import Experiment
 from harness.config.notes import Note
 from harness.config.rows import RowId, merge_rules
 from harness.config.sweep import regularisation_keys
 from harness.disk import write_json
-from harness.engines.choice import ATTRIBUTE, EngineChoice
-from harness.errors import UserError
+from harness.engines.choice import EngineChoice
 from harness.records.digests import begin_digests, write_plan_file
-from harness.records.files import REMAKE
+from harness.records.leases import locked
+from harness.records.points import EndedTrial, Points
 from harness.records.search import SearchResult, Value
-from harness.records.store import RecordStore, read_json
+from harness.records.store import RecordStore
 from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Arm, Sweep, plan_confirm
+from harness.search.live_export import LiveExport
 from harness.search.reach import remarks
 from harness.search.search import Search
-from harness.search.storage import StudyStore
 from harness.search.storage_url import shown_storage
 from harness.sweep.plan import costly_values
 from harness.sweep.race import Launch
-from harness.sweep.searched import published_search, study_place
+from harness.sweep.searched import (
+    SWEEP_FILE,
+    Searched,
+    is_search_of,
+    published_search,
+    read_executions,
+    read_searched,
+    study_place,
+)
 from harness.sweep.selection import Contender, Winner, describe_winner, judged_by, select
+
+BEGINNING = "beginning"  # the lease of who opens a search: engines are measured once, and not by all workers at once
 
 
 def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSearch]:
     """Open (or begin) the searches of a sweep; the engine of one that begins is chosen here, and kept with it.
 
     Raises:
-        UserError: the storage cannot be reached, or the study was begun with other settings or another engine.
+        UserError: the search was begun with other settings or another engine, or what is known of it cannot be read.
+        TrialError: the folder cannot be written to (reason `disk`).
     """
-    place = study_place(sweep, results)
-    write_json(results / sweep.name / "sweep.json", describe(sweep))
-    arms = []
-    for arm in sweep.searched:
-        directions = [objective.direction for objective in sweep.objectives]
-        store = StudyStore(place, f"{sweep.name}/{arm.name}", directions)
-        known = store.attrs().get("fingerprint")
-        if known is None:
-            store.set_attr("fingerprint", sweep.fingerprint)
-        else:
-            sweep.check_begun(known)
-        arms.append(ArmSearch(sweep, arm, store, _execution_of(sweep, arm, store, choice)))
-    choice.release()
-    executions = {arm.arm.name: arm.execution.model_dump(mode="json") for arm in arms}
-    write_json(results / sweep.name / "sweep.json", {**describe(sweep), "execution": executions})
-    return arms
+    folder = results / sweep.name
+    with locked(folder, BEGINNING):
+        searched = read_searched(folder, [arm.name for arm in sweep.searched], study_place(sweep, results))
+        if searched.fingerprint is not None:
+            sweep.check_begun(searched.fingerprint)
+        about = {**describe(sweep), "fingerprint": sweep.fingerprint}
+        known = dict(searched.executions)
+        if searched.fingerprint is None and not is_search_of(sweep, folder):
+            known = {}  # what was published under this name is another search
+        told = {arm: execution.model_dump(mode="json") for arm, execution in known.items()}
+        for arm, trials in searched.old.items():
+            for ended in trials:
+                Points(folder, arm).write(ended)
+        write_json(folder / SWEEP_FILE, {**about, **({"execution": told} if told else {})})
+        executions = {arm.name: _execution_of(sweep, arm, known.get(arm.name), choice) for arm in sweep.searched}
+        choice.release()
+        told = {arm: execution.model_dump(mode="json") for arm, execution in executions.items()}
+        write_json(folder / SWEEP_FILE, {**about, "execution": told})
+    return [
+        ArmSearch(sweep, arm, results, executions[arm.name], _failed_before(searched, arm.name))
+        for arm in sweep.searched
+    ]
 
 
-def _published_executions(sweep: Sweep, results: Path) -> dict[str, Execution]:
-    """The engines of a search whose study is not here, as sweep.json tells them; the plain loop where it tells none."""
-    path = results / sweep.name / "sweep.json"
-    searched = [arm.name for arm in sweep.searched]
-    about = read_json(path) if path.exists() else {}
-    try:
-        told = TypeAdapter(dict[str, Execution]).validate_python(about.get("execution") or {})
-    except (ValidationError, AttributeError) as error:  # the latter: it is no object
-        raise UserError(f"{path}: execution: not the engines of the arms; {REMAKE}") from error
-    return {name: told.get(name, PLAIN) for name in searched}
+def _failed_before(searched: Searched, arm: str) -> list[EndedTrial]:
+    """The trials of a published search that failed: that they are not tried again is all that no record tells."""
+    points = searched.points.get(arm, ()) if searched.fingerprint is None else ()
+    return [EndedTrial(**dict(point)) for point in points if point.state == "failed"]
 
 
-def _execution_of(sweep: Sweep, arm: Arm, store: StudyStore, choice: EngineChoice) -> Execution:
-    """The engine that an arm's study was begun with; chosen now if it begins."""
-    what = f"arm {arm.name} of {sweep.name}"
-    known = store.attrs().get(ATTRIBUTE)
-    if known is None and store.trials():
-        known = PLAIN.model_dump(mode="json")  # begun before there was a choice
+def _execution_of(sweep: Sweep, arm: Arm, known: Execution | None, choice: EngineChoice) -> Execution:
+    """The engine that an arm's search was begun with; chosen now if it begins."""
     if known is None:
         # As many trials as may be drawn before others end, over all arms: arms of one kind share packs.
         most = sweep.config.search.lag * len(sweep.searched)
         seeds, budget = sweep.config.search.seeds, sweep.config.budget
         config = sweep.trial(arm, costly_values(arm), seeds[0])
         num_trials = None if budget.trials is None else budget.trials * len(seeds)
-        chosen = choice.choose(arm.name, config, most, num_trials=num_trials, train_s=budget.seconds)
-        known = store.set_attr_once(ATTRIBUTE, chosen.model_dump(mode="json"))
-    return choice.agree(known, what)
+        known = choice.choose(arm.name, config, most, num_trials=num_trials, train_s=budget.seconds)
+    return choice.agree(known.model_dump(mode="json"), f"arm {arm.name} of {sweep.name}")
 
 
 def describe(sweep: Sweep) -> dict[str, Any]:
-    """What `harness status` needs to know of a sweep (no password of its storage)."""
-    config = sweep.config.model_dump(mode="json", include={"budget", "search", "race", "confirm", "sampler", "pruner"})
+    """What `harness status` and `harness export` need to know of a sweep (no password of its storage)."""
+    kept = {"budget", "search", "race", "confirm", "sampler", "pruner", "constraints"}
+    config = sweep.config.model_dump(mode="json", include=kept)
     return {
         "name": sweep.name,
         "path": str(sweep.path),
         "storage": shown_storage(sweep.config.storage),
         "arms": [arm.name for arm in sweep.searched],
         "objectives": [objective.model_dump(mode="json") for objective in sweep.objectives],
+        "space": {arm.name: {k: p.model_dump(mode="json") for k, p in arm.space.items()} for arm in sweep.searched},
         **config,
     }
 
@@ -112,24 +118,22 @@ def run_search(sweep: Sweep, run: Launch, opened: Callable[[], object] = lambda:
     """
     known = published_search(sweep, run.results)
     if known is not None:
-        run.executions.update(_published_executions(sweep, run.results))
+        told = read_executions(run.results / sweep.name)
+        run.executions.update({arm.name: told.get(arm.name, PLAIN) for arm in sweep.searched})
         opened()
         return known
     arms = open_arms(sweep, run.results, run.choice)
     run.executions.update({arm.arm.name: arm.execution for arm in arms})
-    try:
-        opened()
-        search = Search(sweep, arms, run.results, run.hear)
-        if not all(arm.finished() for arm in arms):
-            begin_digests(RecordStore(run.results, sweep.name), searching=True)
-            with run.make_launcher(search.tell) as launcher:
-                search.run(launcher)
-        for arm in arms:
-            arm.refresh()
-        points = tuple(point for arm in arms for point in arm.points())
-    finally:
-        for arm in arms:
-            arm.store.close()
+    opened()
+    search = Search(sweep, arms, run.results, run.hear)
+    for arm in arms:
+        arm.refresh()
+    if not all(arm.finished() for arm in arms):
+        begin_digests(RecordStore(run.results, sweep.name), searching=True)
+        exporting = LiveExport(run.results / sweep.name, study_place(sweep, run.results))
+        with exporting, run.make_launcher(search.tell) as launcher:
+            search.run(launcher)
+    points = tuple(point for arm in arms for point in arm.points())
     result = SearchResult(
         name=sweep.name, objectives=sweep.objectives, axes={arm.name: arm.axes for arm in sweep.searched}, points=points
     )

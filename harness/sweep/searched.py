@@ -1,47 +1,129 @@
-"""The trials of a search where its study is not here: a published sweep has search.json in its place.
+"""What is known of a search: of one that goes on here, of one that was published, of one with an older database.
 
 Loads no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from harness.config.execution import PLAIN, Execution
+from harness.config.yaml import read_yaml
+from harness.errors import UserError
+from harness.records.files import REMAKE
 from harness.records.frozen import read_frozen
+from harness.records.points import POINTS, EndedTrial, read_points
 from harness.records.search import SearchPoint, SearchResult, read_search
-from harness.records.store import TrialFolder
-from harness.search.arm_search import point_of, search_folder
+from harness.records.store import TrialFolder, read_json
+from harness.search.arm_search import search_folder
 from harness.search.declaration import Sweep
-from harness.search.stored_study import StoredArm, read_study
+from harness.search.old_study import OldArm, read_old
 
 ENDED = ("complete", "pruned", "failed")
+SWEEP_FILE = "sweep.json"
 
 
-def points_by_arm(stored: Mapping[str, StoredArm], folder: Path) -> dict[str, list[SearchPoint]]:
-    """The trials of a search by arm: of its study or, where that holds none, of the search.json in its folder.
+@dataclass(frozen=True)
+class Searched:
+    """What is known of a sweep's search.
+
+    Attributes:
+        points: the trials that have ended, by arm and number.
+        executions: the engines that its arms were begun with.
+        fingerprint: of the search that goes on here; None where there is none, or only what was published of one.
+        old: the arms of a search that has an older database, and no points yet.
+    """
+
+    points: Mapping[str, Sequence[SearchPoint]]
+    executions: Mapping[str, Execution] = field(default_factory=dict)
+    fingerprint: str | None = None
+    old: Mapping[str, Sequence[EndedTrial]] = field(default_factory=dict)
+
+
+def read_searched(folder: Path, arms: Sequence[str], place: str | Path) -> Searched:
+    """Read what is known of a search; nothing is written.
+
+    Args:
+        folder: the sweep's, `RESULTS/NAME`.
+        place: where its database was, if it is older than its records are its storage.
 
     Raises:
-        UserError: search.json is corrupt.
+        UserError: a file is corrupt, or the older database cannot be read.
     """
-    points = {arm: [point_of(arm, trial) for trial in study.trials] for arm, study in stored.items()}
-    if not any(points.values()) and (result := read_search(folder)) is not None:
-        points = {arm: [point for point in result.points if point.arm == arm] for arm in stored}
-    return points
+    about, executions = read_about(folder), read_executions(folder)
+    if (folder / POINTS).is_dir():
+        points = {arm: [ended.point for ended in found] for arm, found in read_points(folder, arms).items()}
+        return Searched(points, executions, about.get("fingerprint"))
+    if about and "fingerprint" not in about:
+        old = read_old(place, folder.name, arms)
+        begun = [study.attrs["fingerprint"] for study in old.values() if "fingerprint" in study.attrs]
+        if begun or any(study.ended for study in old.values()):
+            points = {arm: [ended.point for ended in study.ended] for arm, study in old.items()}
+            trials = {arm: study.ended for arm, study in old.items()}
+            return Searched(points, _old_executions(old), begun[0] if begun else None, trials)
+    return Searched(published_points(folder, arms), executions)
+
+
+def published_points(folder: Path, arms: Sequence[str]) -> dict[str, list[SearchPoint]]:
+    """The trials of a search.json by arm; none where there is no such file.
+
+    Raises:
+        UserError: it is corrupt.
+    """
+    result = read_search(folder)
+    known = () if result is None else result.points
+    return {arm: [point for point in known if point.arm == arm] for arm in arms}
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """The content of a sweep's sweep.json; empty where there is none.
+
+    Raises:
+        UserError: it is corrupt.
+    """
+    path = folder / SWEEP_FILE
+    about = read_json(path) if path.exists() else {}
+    if not isinstance(about, dict):
+        raise UserError(f"{path}: expected a JSON object; run the sweep again, which writes it")
+    return about
+
+
+def read_executions(folder: Path) -> dict[str, Execution]:
+    """The engines that a sweep's arms were begun with, as its sweep.json tells them.
+
+    Raises:
+        UserError: it is corrupt.
+    """
+    try:
+        return TypeAdapter(dict[str, Execution]).validate_python(read_about(folder).get("execution") or {})
+    except ValidationError as error:
+        raise UserError(f"{folder / SWEEP_FILE}: execution: not the engines of the arms; {REMAKE}") from error
+
+
+def _old_executions(old: Mapping[str, OldArm]) -> dict[str, Execution]:
+    """The engines of older studies; one that was begun before there was a choice has the plain loop."""
+    told = {arm: study.attrs.get("execution") for arm, study in old.items()}
+    known = {arm: Execution.model_validate(each) for arm, each in told.items() if each is not None}
+    return {arm: PLAIN for arm, study in old.items() if study.ended} | known
 
 
 def published_search(sweep: Sweep, results: Path) -> SearchResult | None:
-    """The whole search of a sweep whose study is not here, if the records are those that it would train; else None.
+    """The whole search of a sweep that was published, if the records are those that it would train; else None.
 
     Raises:
-        UserError: search.json or the published records are corrupt, or the storage cannot be read.
+        UserError: search.json or the published records are corrupt, or an older database cannot be read.
     """
     folder = results / sweep.name
     result = read_search(folder)
     if result is None or not is_search_of(sweep, folder, whole=True):
         return None
-    stored = read_study(study_place(sweep, results), sweep.name, [arm.name for arm in sweep.searched])
-    if any(study.trials for study in stored.values()):
+    searched = read_searched(folder, [arm.name for arm in sweep.searched], study_place(sweep, results))
+    if searched.fingerprint is not None or searched.old:
         return None
     for arm in sweep.searched:
         points = [point for point in result.points if point.arm == arm.name]
@@ -54,8 +136,20 @@ def published_search(sweep: Sweep, results: Path) -> SearchResult | None:
 
 
 def study_place(sweep: Sweep, results: Path) -> str | Path:
-    """The storage of a sweep's search: that of the file, or a file in its results."""
+    """Where Optuna's view of a sweep's search is: the storage of the file, or a file in its results."""
     return sweep.config.storage or results / sweep.name / "study.db"
+
+
+def told_place(about: Mapping[str, Any], folder: Path) -> str | Path:
+    """As `study_place`, by sweep.json; a password is not in it, so it is read from the sweep file."""
+    storage = about.get("storage")
+    if not isinstance(storage, str) or not storage:
+        return folder / "study.db"
+    if "***" in storage:
+        path = Path(str(about.get("path", "")))
+        given = read_yaml(path).get("storage") if path.is_file() else None
+        return str(given or storage)
+    return str(storage)
 
 
 def is_search_of(sweep: Sweep, folder: Path, whole: bool = False) -> bool:

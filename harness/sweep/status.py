@@ -1,10 +1,11 @@
-"""How a sweep is going, read from what it leaves on disk (or on its server) while it may be running.
+"""How a sweep is going, read from what it leaves on disk while it may be running.
 
-Nothing is written and nothing is waited for: the study is opened read only. Loads no torch.
+Nothing is written and nothing is waited for. Loads no torch.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,21 +14,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from optuna.trial import FrozenTrial, TrialState
 from pydantic import TypeAdapter, ValidationError
 
-from harness.config.yaml import read_yaml
 from harness.errors import UserError
 from harness.launch.process_memory import PeakUse, read_peaks
 from harness.records.files import first_problem
+from harness.records.leases import holder
 from harness.records.search import Objective, SearchPoint
-from harness.records.store import MANIFEST, RecordStore, read_json
-from harness.search.owners import is_alive, this_process
-from harness.search.stored_study import StoredArm, read_study
-from harness.sweep.searched import points_by_arm
+from harness.records.starts import read_starts
+from harness.records.store import MANIFEST, RecordStore, TrialFolder, read_json
+from harness.sweep.searched import SWEEP_FILE, published_points, read_searched, told_place
 
 Phase = Literal["search", "race", "confirm", "finished"]
-SWEEP_FILE = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -116,45 +114,46 @@ def read_status(name: str, results: Path) -> SweepStatus:
     except ValidationError as error:
         raise UserError(f"{folder / SWEEP_FILE}: {first_problem(error)}") from error
     budget = _mapping(about.get("budget"))
-    stored, points = _read_search(about, folder, names)
-    arms = [
-        _arm_status(arm, points[arm], stored[arm].trials if arm in stored else (), budget, objectives) for arm in names
-    ]
+    points = _read_points(about, folder, names)
+    running = _read_running(folder, points)
+    arms = [_arm_status(arm, points[arm], running.get(arm, ()), budget, objectives) for arm in names]
     arms = _with_time_left(arms, budget)
     race, confirm = _race_count(about, folder, len(arms)), _confirm_count(folder)
     phase, peaks = _phase(about, folder, arms, confirm), tuple(read_peaks(folder))
     return SweepStatus(name, phase, objectives, tuple(arms), race, confirm, peaks)
 
 
-def _read_search(
-    about: Mapping[str, Any], folder: Path, names: Sequence[str]
-) -> tuple[dict[str, StoredArm], dict[str, list[SearchPoint]]]:
-    """The studies and their trials; the trials of search.json where the study is not here or its server is silent."""
+def _read_points(about: Mapping[str, Any], folder: Path, names: Sequence[str]) -> Mapping[str, Sequence[SearchPoint]]:
+    """The trials that have ended; those of search.json where the server of an older search is silent."""
     try:
-        stored = read_study(_place(about, folder), str(about.get("name", folder.name)), names)
+        return read_searched(folder, names, told_place(about, folder)).points
     except UserError:
         if not (folder / "search.json").exists():
             raise
-        stored = {arm: StoredArm() for arm in names}
-    return stored, points_by_arm(stored, folder)
+        return published_points(folder, names)
 
 
-def _place(about: Mapping[str, Any], folder: Path) -> str | Path:
-    """Where the study is; a password is not in sweep.json, so it is read from the sweep file."""
-    storage = about.get("storage")
-    if not isinstance(storage, str) or not storage:
-        return folder / "study.db"
-    if "***" in storage:
-        path = Path(str(about.get("path", "")))
-        given = read_yaml(path).get("storage") if path.is_file() else None
-        return str(given or storage)
-    return str(storage)
+def _read_running(folder: Path, points: Mapping[str, Sequence[SearchPoint]]) -> dict[str, list[Running]]:
+    """The trials of the search that were started and have not ended, by arm."""
+    ended = {(arm, point.number) for arm, found in points.items() for point in found}
+    begun: dict[tuple[str, int], dict[Path, TrialFolder]] = {}
+    for start in read_starts(folder)[0]:
+        key = (start.run.arm, start.run.number)
+        if start.run.phase == "search" and key[1] is not None and key not in ended and key[0] in points:
+            begun.setdefault((key[0], key[1]), {})[start.folder.path] = start.folder
+    running: dict[str, list[Running]] = {}
+    for (arm, number), folders in sorted(begun.items(), key=lambda item: item[0][1]):
+        held = [holder(path) for path in folders]
+        alive = any(each is not None and not each.is_gone(time.time()) for each in held)
+        step = sum(each.num_logged() for each in folders.values())
+        running.setdefault(arm, []).append(Running(number, step, alive))
+    return running
 
 
 def _arm_status(
     name: str,
     points: Sequence[SearchPoint],
-    trials: Sequence[FrozenTrial],
+    running: Sequence[Running],
     budget: Mapping[str, Any],
     objectives: Sequence[Objective],
 ) -> ArmStatus:
@@ -164,19 +163,13 @@ def _arm_status(
         finished = len(ended) >= planned
     else:
         spent, limit = sum(point.seconds for point in ended), budget.get("seconds")
-        finished = limit is not None and len(ended) == len(points) and spent >= limit
+        finished = limit is not None and not running and spent >= limit
     complete = [point for point in points if point.state == "complete" and point.values]
     best = None
     if complete and objectives:
         sign = 1 if objectives[0].direction == "maximize" else -1
         best = max(complete, key=lambda point: (sign * point.values[0], -point.number))
-    running = tuple(_running(trial) for trial in trials if trial.state == TrialState.RUNNING)
-    return ArmStatus(name, planned, tuple(points), running, best, finished)
-
-
-def _running(trial: FrozenTrial) -> Running:
-    alive = is_alive(_mapping(trial.user_attrs.get("owner")), this_process())
-    return Running(trial.number, max(trial.intermediate_values, default=0), alive is not False)
+    return ArmStatus(name, planned, tuple(points), tuple(running), best, finished)
 
 
 def _with_time_left(arms: Sequence[ArmStatus], budget: Mapping[str, Any]) -> list[ArmStatus]:

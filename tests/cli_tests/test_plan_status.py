@@ -7,9 +7,9 @@ import json
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 from made_records import make_experiment, write_sentences
-from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from cli_tests.conftest import Cli
@@ -27,10 +26,14 @@ from harness.cli.views import status as status_view
 from harness.cli.views.status import render_status, show_status
 from harness.errors import UserError
 from harness.launch.events import Done, Epoch, Failed, Note
+from harness.records.leases import Lease, take
+from harness.records.points import EndedTrial, Points
 from harness.records.schema import Summary
 from harness.records.schema import TrialState as RecordState
-from harness.records.search import Objective
-from harness.search.storage import StudyStore
+from harness.records.search import Objective, PointState
+from harness.records.starts import note_start
+from harness.records.store import TrialFolder
+from harness.records.trial_run import TrialRun
 from harness.sweep.status import read_status
 
 F1 = Objective(metric="valid_target/macro_f1", direction="maximize")
@@ -51,40 +54,46 @@ def write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def add(
-    results: Path, arm: str, state: TrialState, value: float = 0.0, reason: str | None = None, step: int = 0
-) -> FrozenTrial:
-    """Add a trial to an arm's study, as a search does."""
-    with StudyStore(results / "mine" / "study.db", f"mine/{arm}", ["maximize"]) as store:
-        trial = store.claim(100)
-        assert trial is not None
-        attrs: dict[str, Any] = {"settings": {"optim.lr": 0.01}, "valid": {"valid_forgetting": 0.021}, "seconds": 10.0}
-        store.set_user_attrs(trial._trial_id, attrs | ({} if reason is None else {"reason": reason}))
-        if step:
-            store.report(trial._trial_id, step, value)
-        if state.is_finished():
-            store.tell(trial._trial_id, state, [value] if state == TrialState.COMPLETE else None)
-        return trial
+def add(results: Path, arm: str, state: PointState, value: float = 0.0, reason: str | None = None) -> None:
+    """Add a trial that has ended, as a search does."""
+    points = Points(results / "mine", arm)
+    about: dict[str, Any] = {"params": {"optim.lr": 0.01}, "valid": {"valid_forgetting": 0.021}, "seconds": 10.0}
+    values = (value,) if state == "complete" else ()
+    number = len(points.read_all())
+    points.write(EndedTrial(arm=arm, number=number, state=state, values=values, reason=reason, **about))
+
+
+def begin(results: Path, arm: str, number: int, num_epochs: int) -> Lease:
+    """Start a trial that goes on, as a worker does; the lease of who trains it."""
+    record = TrialFolder(results / "mine" / "search" / f"{arm}{number}")
+    lease = take(record.path)
+    assert lease is not None
+    note_start(record.path, TrialRun(record.trial_id, "mine", arm, 1000, "search", number=number))
+    for epoch in range(num_epochs):
+        record.append_log({"epoch": epoch + 1})
+    return lease
 
 
 @pytest.fixture
-def searching(tmp_path: Path) -> Path:
+def searching(tmp_path: Path) -> Iterator[Path]:
     """A sweep in its search: the results folder."""
     results = tmp_path / "results"
     write(results / "mine" / "sweep.json", ABOUT)
     for state, value, reason in (
-        (TrialState.COMPLETE, 0.4, None),
-        (TrialState.COMPLETE, 0.512, None),
-        (TrialState.FAIL, 0.0, "nan"),
+        ("complete", 0.4, None),
+        ("complete", 0.512, None),
+        ("failed", 0.0, "nan"),
     ):
         add(results, "one", state, value, reason)
-    add(results, "two", TrialState.PRUNED, 0.3, step=5)
-    add(results, "two", TrialState.RUNNING, 0.3, step=3)
-    return results
+    add(results, "two", "pruned", 0.3)
+    begin(results, "two", 0, 5).release()
+    lease = begin(results, "two", 1, 3)
+    yield results
+    lease.release()
 
 
 def test_a_search_that_runs(searching: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {path.name: path.read_bytes() for path in (searching / "mine").iterdir()}
+    before = {path: path.read_bytes() for path in (searching / "mine").rglob("*") if path.is_file()}
     status = read_status("mine", searching)
     one, two = status.arms
     assert (status.phase, status.num_workers) == ("search", 1)
@@ -100,7 +109,7 @@ def test_a_search_that_runs(searching: Path, capsys: pytest.CaptureFixture[str])
     assert "1 nan" in out
     assert "1 (epoch 3)" in out
     assert "search: 4 trials have ended; with one worker, about 40 s left" in out
-    assert {path.name: path.read_bytes() for path in (searching / "mine").iterdir()} == before
+    assert {path: path.read_bytes() for path in (searching / "mine").rglob("*") if path.is_file()} == before
 
 
 def test_the_peak_memory_of_its_launches(searching: Path, cli: Cli) -> None:
@@ -124,19 +133,9 @@ def test_a_list_of_sweeps(searching: Path, cli: Cli) -> None:
     assert "one: valid_target/macro_f1 51.2 %, forgetting 2.1 points" in row
 
 
-def test_a_writer_blocks_nothing_and_is_not_blocked(searching: Path) -> None:
-    writer = sqlite3.connect(searching / "mine" / "study.db", timeout=0, isolation_level=None)
-    writer.execute("BEGIN IMMEDIATE")
-    assert read_status("mine", searching).arms[0].num_finished == 3
-    writer.execute("COMMIT")
-    writer.close()
-
-
 def test_a_process_that_ended(searching: Path) -> None:
-    with StudyStore(searching / "mine" / "study.db", "mine/two", ["maximize"]) as store:
-        running = store.trials()[1]
-        owner = running.user_attrs["owner"]
-        store.set_user_attrs(running._trial_id, {"owner": {**owner, "started": "another time"}})
+    (path,) = (searching / "mine" / "search" / "two1").glob(".lease.*")
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"started": "another time"}))
     status = read_status("mine", searching)
     assert status.num_workers == 0
     file = io.StringIO()
@@ -174,8 +173,8 @@ def test_wrong_names_are_one_line(searching: Path, tmp_path: Path, cli: Cli) -> 
         cli("status", "yours", "--results", searching).error == f"no results of 'yours' in {searching}; choices: mine"
     )
     assert cli("status", "--results", tmp_path / "none").error == f"{tmp_path / 'none'}: nothing has been run there"
-    (searching / "mine" / "study.db").write_bytes(b"not a database" * 100)
-    assert "cannot be read" in cli("status", "mine", "--results", searching).error
+    (searching / "mine" / "starts.jsonl").write_text("no line\n")
+    assert "not the start of a trial" in cli("status", "mine", "--results", searching).error
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"objectives": [{"metric": 3}]}', '{"arms": 5}', '{"arms": [{}]}'])
@@ -202,6 +201,8 @@ def test_an_experiment_in_training(tmp_path: Path, cli: Cli) -> None:
 
 
 def test_a_server_that_does_not_answer(searching: Path) -> None:
+    """The one that an older search has on it is not needed where search.json tells the same."""
+    shutil.rmtree(searching / "mine" / "points")
     write(searching / "mine" / "sweep.json", {**ABOUT, "storage": "postgresql://me:***@localhost:1/none"})
     with pytest.raises(UserError, match="the storage of mine: cannot be read"):
         read_status("mine", searching)

@@ -23,7 +23,6 @@ from harness.engines.packed import steps
 from harness.engines.packed.pack import Pack
 from harness.engines.probe import Ahead, describe_speed, probe_engines
 from harness.errors import UserError
-from harness.search.storage import StudyStore
 from harness.training.engine import Engine
 from harness.training.free_memory import Limit
 from harness.training.resources import Resources
@@ -112,16 +111,6 @@ def test_the_memory_of_the_probes_is_given_back(
     gc.collect()
     assert len(seen) == 2 and {(ref(), jobs, ahead) for ref, jobs, ahead in seen} == {(None, 3, Ahead(trials=5))}
     assert choice.reasons == {"head_only": "slow", "residual_add": "slow"}  # nothing is trained in the third
-
-
-def test_a_study_keeps_the_first_choice(tmp_path: Path) -> None:
-    with (
-        StudyStore(tmp_path / "study.db", "s/a", ["maximize"]) as one,
-        StudyStore(tmp_path / "study.db", "s/a", ["maximize"]) as other,
-    ):
-        assert one.set_attr_once("execution", {"engine": "cut"}) == {"engine": "cut"}
-        assert other.set_attr_once("execution", {"engine": "plain"}) == {"engine": "cut"}
-        assert other.attrs()["execution"] == {"engine": "cut"}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from harness.config.sweep import PrunerSettings, SamplerSettings
+from harness.search.arm_search import REMEMBERS_NOTHING
 from harness.search.mirror import Judge, Mirror, Result
 from harness.search.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler
 from harness.seeding import derive_seed
@@ -172,6 +173,23 @@ def test_a_trial_is_drawn_from_its_history_and_from_nothing_later(sampler: str) 
     assert outside.mirror.ask(number) == whole.drawn[number]
     if sampler in ("tpe", "gp"):
         assert inside.mirror.ask(number) != whole.drawn[number]
+
+
+@pytest.mark.parametrize("sampler", REMEMBERS_NOTHING)
+def test_what_is_known_need_not_be_drawn_again(sampler: str) -> None:
+    """All but the last of the trials that have ended are adopted; what follows is drawn as if all had been drawn."""
+    whole = Run(sampler, 3).in_order()
+    fresh, drawn = whole.fresh(), list[int]()
+    seeded = fresh.make_sampler
+
+    def counted(number: int) -> Any:
+        drawn.append(number)
+        return seeded(number)
+
+    fresh.make_sampler, num_known = counted, whole.num - 4
+    fresh.known = lambda number: whole.drawn[number] if number < num_known else None
+    assert [fresh.ask(number) for number in range(whole.num)] == [*whole.drawn.values()]
+    assert drawn == list(range(num_known, whole.num))
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState
 from rich.console import Console
 from search_tests.test_preflight import LR, write_sweep
 from small_experiments import misbehaving
@@ -27,12 +27,12 @@ from harness.engines.price_probe import PriceProbe
 from harness.engines.prices import Price, config_shape, duration
 from harness.errors import UserError
 from harness.launch.run_experiment import manifest_of
+from harness.records.points import POINTS, EndedTrial, Points
 from harness.records.provenance import machine
 from harness.records.search import SearchPoint, SearchResult
 from harness.records.store import TrialFolder
 from harness.search.arm_search import search_folder
 from harness.search.declaration import Sweep, plan_confirm
-from harness.search.storage import StudyStore
 from harness.search.sweep_files import load_sweep
 from harness.sweep.parts import Count
 from harness.sweep.plan import ArmPlan, SweepPlan, describe_outdated, plan_experiment, plan_sweep
@@ -45,18 +45,16 @@ RACE = {"candidates": 2, "seeds": [1001]}
 
 
 def end_trials(sweep: Sweep, results: Path, num: int) -> None:
-    """Put `num` complete trials an arm into the study, as a search does."""
+    """Put `num` complete trials an arm into the results, as a search does."""
     for arm in sweep.searched:
-        with StudyStore(results / sweep.name / "study.db", f"{sweep.name}/{arm.name}", ["maximize"]) as store:
-            store.set_attr("fingerprint", sweep.fingerprint)
-            for number in range(num):
-                trial = store.claim(100)
-                assert trial is not None
-                values = {"optim.lr": 0.01 + number / 1000}
-                ids = [sweep.trial(arm, values, seed).trial_id for seed in sweep.config.search.seeds]
-                attrs = {"settings": values, "trial_ids": ids, "seconds": 2.0, "epochs": 3}
-                store.set_user_attrs(trial._trial_id, attrs)
-                store.tell(trial._trial_id, TrialState.COMPLETE, [0.5])
+        for number in range(num):
+            values = {"optim.lr": 0.01 + number / 1000}
+            ids = tuple(sweep.trial(arm, values, seed).trial_id for seed in sweep.config.search.seeds)
+            costs: dict[str, Any] = {"seconds": 2.0, "epochs": 3}
+            point = EndedTrial(arm=arm.name, number=number, state="complete", params=values, values=(0.5,), **costs)
+            Points(results / sweep.name, arm.name).write(point.model_copy(update={"trial_ids": ids}))
+    about = {"fingerprint": sweep.fingerprint}
+    (results / sweep.name / "sweep.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def write_summary(
@@ -205,7 +203,7 @@ def test_a_sweep_of_an_older_version_is_not_gone_on_with(
     path.write_text(json.dumps({**content, "fingerprint": sweep.old_fingerprint}), encoding="utf-8")
     told = describe_outdated(sweep, tmp_path)
     assert told is not None and "validation was the head of the file. It is not reused" in told
-    (tmp_path / sweep.name / "study.db").unlink()
+    shutil.rmtree(tmp_path / sweep.name / POINTS)
     assert [arm.search for arm in plan_sweep(sweep, tmp_path, 1).arms] == [Count(), Count(4, 0), Count(4, 0)]
     with pytest.raises(UserError, match=r"was begun before validation sets were drawn as samples.*another name"):
         sweep.check_begun(sweep.old_fingerprint)

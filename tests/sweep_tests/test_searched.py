@@ -1,9 +1,11 @@
-"""A published sweep, whose study is not here: it is finished, costs nothing, and a launch changes no byte of it."""
+"""What is known of a search: of a published one, of one whose points are lost, of one with an older database."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -12,14 +14,22 @@ from cli_tests.conftest import Cli, cli
 from tiny_text import TinyText
 from trained_results import SWEEP
 
+from harness.config.execution import PLAIN
+from harness.engines.choice import EngineChoice
+from harness.errors import UserError
 from harness.records.publishing import publish
+from harness.records.search import read_search
 from harness.records.store import RecordStore
+from harness.search.old_study import read_old
 from harness.search.sweep_files import load_sweep
 from harness.sweep.plan import plan_sweep
+from harness.sweep.run_sweep import open_arms
 from harness.sweep.searched import published_search
 from harness.sweep.status import read_status
 
 __all__ = ["cli"]
+
+OLD_STUDY = Path(__file__).with_name("old_study.db.gz")  # the tiny sweep's, as the version before points wrote it
 
 
 @pytest.fixture
@@ -28,8 +38,6 @@ def published(tiny_results: Path, tiny_text_files: TinyText, tmp_path: Path) -> 
     shutil.copytree(tiny_results / "tiny_sweep", tmp_path / "results" / "tiny_sweep")
     store = RecordStore(tmp_path / "results", "tiny_sweep")
     publish(store)
-    for path in store.path.glob("study.db*"):
-        path.unlink()
     shutil.copy(tiny_text_files.experiment, tmp_path / "tiny_strategies.yaml")
     write_sweep(tmp_path)
     return store
@@ -87,4 +95,100 @@ def test_a_launch_changes_no_byte(published: RecordStore, cli: Cli) -> None:
     assert result.code == 0, result.err
     assert "everything is finished" in result.out and "0 to train" in result.out
     assert files_of(published.path) == before
-    assert not list(published.path.glob("study.db*"))
+    assert not (published.path / "points").exists()
+
+
+@pytest.fixture
+def finished(tiny_results: Path, tiny_text_files: TinyText, tmp_path: Path) -> Path:
+    """The folder of the tiny sweep, and its file beside the results."""
+    shutil.copytree(tiny_results / "tiny_sweep", tmp_path / "results" / "tiny_sweep")
+    shutil.copy(tiny_text_files.experiment, tmp_path / "tiny_strategies.yaml")
+    write_sweep(tmp_path)
+    return tmp_path / "results" / "tiny_sweep"
+
+
+def test_points_are_made_again_from_the_records(finished: Path, tmp_path: Path) -> None:
+    """All of them, pruned ones too, byte for byte; and nothing else is written."""
+    before = files_of(finished)
+    points = {name: content for name, content in before.items() if name.startswith("points/")}
+    states = {json.loads(content)["state"] for content in points.values()}
+    assert len(points) == 9 and states == {"complete", "pruned"}
+    (finished / "points" / "residual_add" / "3.json").unlink()
+    for _ in range(2):
+        (arm,) = open_arms(load_sweep(tmp_path / "sweep.yaml"), finished.parent, EngineChoice("plain"))
+        assert not arm.finished()
+        arm.refresh()
+        assert arm.finished() and not arm.due()
+        assert {name: content for name, content in files_of(finished).items() if name != "sweep.json"} == {
+            name: content for name, content in before.items() if name != "sweep.json"
+        }
+        shutil.rmtree(finished / "points")
+
+
+def test_an_open_trial_is_the_same_by_points_and_by_records(finished: Path, tmp_path: Path) -> None:
+    sweep = load_sweep(write_sweep(tmp_path, budget={"trials": 12}))
+    drawn = []
+    for _ in range(2):
+        (arm,) = open_arms(sweep, finished.parent, EngineChoice("plain"))
+        arm.refresh()
+        (flight,) = arm.due()
+        drawn.append((flight.number, flight.values, flight.trial_id))
+        shutil.rmtree(finished / "points")
+    assert drawn[0] == drawn[1] and drawn[0][0] == 9
+
+
+def make_older(finished: Path) -> Path:
+    """Make of finished results those of a search that was begun before there were points; its database."""
+    result = read_search(finished)
+    assert result is not None
+    fingerprint = json.loads((finished / "sweep.json").read_text(encoding="utf-8"))["fingerprint"]
+    for path in (*finished.glob("*.json"), *finished.glob("study.db*")):
+        path.unlink()
+    for folder in ("points", "records"):
+        shutil.rmtree(finished / folder)
+    (finished / "sweep.json").write_text(json.dumps({"name": "tiny_sweep", "arms": ["residual_add"]}))
+    database = finished / "study.db"
+    database.write_bytes(gzip.decompress(OLD_STUDY.read_bytes()))
+    connection = sqlite3.connect(database)
+    connection.execute("UPDATE study_user_attributes SET value_json=? WHERE key='fingerprint'", [f'"{fingerprint}"'])
+    for point in result.points:  # paths are part of an id, and those of the tests lie elsewhere
+        connection.execute(
+            "UPDATE trial_user_attributes SET value_json=? WHERE key='trial_ids' AND trial_id="
+            "(SELECT trial_id FROM trials WHERE number=? AND study_id="
+            "(SELECT study_id FROM studies WHERE study_name='tiny_sweep/residual_add'))",
+            [json.dumps(point.trial_ids), point.number],
+        )
+    connection.commit()
+    connection.close()
+    return database
+
+
+def test_a_search_with_an_older_database_goes_on(finished: Path, tmp_path: Path) -> None:
+    """What it holds is taken over, its engine as well; then the trials go on as if the search were one of today."""
+    (today,) = open_arms(load_sweep(tmp_path / "sweep.yaml"), finished.parent, EngineChoice("plain"))
+    database = make_older(finished)
+    before = files_of(finished)
+    sweep = load_sweep(write_sweep(tmp_path, budget={"trials": 12}))
+    counts = [arm.search for arm in plan_sweep(sweep, finished.parent, 1).arms if arm.searches]
+    assert [(count.finished, count.new) for count in counts] == [(9, 3)]
+    assert [arm.num_finished for arm in read_status("tiny_sweep", finished.parent).arms] == [9]
+    assert files_of(finished) == before  # looking changes nothing
+    with pytest.raises(UserError, match="was begun with engine plain"):
+        open_arms(sweep, finished.parent, EngineChoice("cut"))
+    (arm,) = open_arms(sweep, finished.parent, EngineChoice())
+    assert {n: p.params for n, p in arm.ended.items()} == {n: p.params for n, p in today.ended.items()}
+    assert {n: p.drawn for n, p in arm.ended.items()} == {n: p.drawn for n, p in today.ended.items()}
+    (old,) = read_old(database, "tiny_sweep", ["residual_add"]).values()
+    assert tuple(arm.ended.values()) == old.ended and arm.execution == PLAIN
+    arm.refresh()
+    assert [flight.number for flight in arm.due()] == [9]
+    assert database.read_bytes() == before["study.db"]
+    other = load_sweep(write_sweep(tmp_path, search={"seeds": [1002], "lag": 1}))
+    with pytest.raises(UserError, match="begun with other settings"):
+        open_arms(other, finished.parent, EngineChoice())
+
+
+def test_an_older_database_that_cannot_be_read_is_one_line(finished: Path, tmp_path: Path) -> None:
+    make_older(finished).write_bytes(b"This is no database. " * 100)
+    with pytest.raises(UserError, match=r"study\.db: cannot be read: file is not a database$"):
+        open_arms(load_sweep(tmp_path / "sweep.yaml"), finished.parent, EngineChoice())

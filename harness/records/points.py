@@ -1,0 +1,126 @@
+"""How the trials of a search ended: a file for each, `RESULTS/NAME/points/ARM/NUMBER.json`, written once.
+
+A point follows from its records, and whoever misses one makes it again from them. It is kept because that is quicker,
+because readers (status, the export) then need neither the sweep's file nor a sampler, and for what no record says: that
+a trial with the settings of another one was not trained, and that nobody could train one. When several processes
+see a trial's end, the first one's file counts, for all of them. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import quote
+
+from pydantic import ConfigDict, Field
+
+from harness.disk import open_making_folders
+from harness.errors import TrialError
+from harness.records.search import SearchPoint, Value
+
+POINTS = "points"
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)  # a file system without hard links
+
+
+class EndedTrial(SearchPoint):
+    """A trial of a search that has ended.
+
+    Attributes:
+        drawn: dotted key -> what Optuna drew, of which `params` are made.
+        steps: step -> value of the first objective, as far as a pruner judged it.
+        message: why it failed, in a line.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    drawn: dict[str, Value] = Field(default_factory=dict)
+    steps: dict[int, float] = Field(default_factory=dict)
+    message: str | None = None
+
+    @property
+    def point(self) -> SearchPoint:
+        """What search.json has of it."""
+        return SearchPoint(**{name: getattr(self, name) for name in SearchPoint.model_fields})
+
+
+class Points:
+    """The points of one arm of a sweep.
+
+    Args:
+        folder: the sweep's, `RESULTS/NAME`.
+    """
+
+    def __init__(self, folder: Path, arm: str) -> None:
+        self.arm = arm
+        self.path = folder / POINTS / quote(arm, safe=" ")
+
+    def read(self, number: int) -> EndedTrial | None:
+        """A trial's point; None while there is none (one that cannot be read is made again from the records)."""
+        try:
+            content = json.loads((self.path / f"{number}.json").read_bytes())
+            found = EndedTrial.model_validate(content)
+        except (OSError, ValueError):  # a ValidationError is a ValueError
+            return None
+        return found if (found.arm, found.number) == (self.arm, number) else None
+
+    def time_of(self, number: int) -> float | None:
+        """When a trial's point was written, in seconds since the epoch; None while there is none."""
+        try:
+            return (self.path / f"{number}.json").stat().st_mtime
+        except OSError:
+            return None
+
+    def read_all(self) -> dict[int, EndedTrial]:
+        """All of them, by number."""
+        try:
+            names = os.listdir(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+        found = {number: self.read(number) for number in sorted(int(stem) for stem in stems if stem.isdecimal())}
+        return {number: point for number, point in found.items() if point is not None}
+
+    def write(self, ended: EndedTrial) -> EndedTrial:
+        """Write a point unless it is there; what counts from now on.
+
+        Raises:
+            TrialError: the disk is full or not writable (reason `disk`).
+        """
+        path = self.path / f"{ended.number}.json"
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            try:
+                with open_making_folders(temporary, "wb") as file:
+                    file.write(json.dumps(ended.model_dump()).encode(errors="backslashreplace") + b"\n")
+                _link(temporary, path)
+            except FileExistsError:
+                known = self.read(ended.number)
+                if known is not None:
+                    return known
+                os.replace(temporary, path)  # a power cut has emptied it
+            finally:
+                temporary.unlink(missing_ok=True)
+        except OSError as error:
+            raise TrialError("disk", f"{path}: cannot be written: {error.strerror}") from error
+        return ended
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file a name that it must not take from another one."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if path.exists():
+            raise FileExistsError(error.errno, error.strerror, str(path)) from error
+        os.replace(temporary, path)
+
+
+def read_points(folder: Path, arms: Iterable[str]) -> dict[str, list[EndedTrial]]:
+    """The points of a sweep's arms, by number."""
+    return {arm: list(Points(folder, arm).read_all().values()) for arm in arms}
