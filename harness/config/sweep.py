@@ -283,8 +283,9 @@ class SweepConfig(Settings):
     confirm: ConfirmSettings
     """How winners are picked, and the fresh seeds that confirm them."""
     storage: str | None = None
-    """The URL of a PostgreSQL or MySQL server, for workers on several machines; by default an SQLite file. `env:NAME`
-    reads it from an environment variable, so that no file or command line holds its password."""
+    """Where Optuna's view of the search is written while it runs: the URL of a PostgreSQL or MySQL server, or a SQLite
+    file; by default `study.db` in the sweep's results. Nothing is read from it, so no search waits for it or fails with
+    it. `env:NAME` reads the URL from an environment variable, so that no file or command line holds its password."""
     table: TableSettings = TableSettings()
     """What the table shows."""
 
