@@ -34,9 +34,10 @@ from harness.errors import Passing, TrialError, UserError
 
 NAME = "lease"
 RENEWALS = 3  # so many may be missed
-LEASE_S = 90.0  # how long a lease lasts without a renewal; $HARNESS_LEASE_S says otherwise
+LEASE_S = 120.0  # how long a lease lasts without a renewal; $HARNESS_LEASE_S says otherwise
 
 
+MAX_REFUSED = 20
 RETRY_S = 0.1  # how often one that is waited for is tried
 
 
@@ -152,6 +153,7 @@ def take(folder: Path, name: str = NAME) -> Lease | None:
     Raises:
         TrialError: the folder cannot be written to (reason `disk`).
     """
+    num_refused = 0
     try:
         while True:
             newest = _newest(folder, name)
@@ -163,6 +165,12 @@ def take(folder: Path, name: str = NAME) -> Lease | None:
                 lease.make()
             except FileExistsError:
                 time.sleep(0.001)
+                continue
+            except PermissionError:  # over sshfs it may only mean that the file exists
+                num_refused += 1
+                if num_refused > MAX_REFUSED:
+                    raise
+                time.sleep(0.01)
                 continue
             except FileNotFoundError:  # also where publishing has just taken the folder away
                 folder.mkdir(parents=True, exist_ok=True)

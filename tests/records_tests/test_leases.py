@@ -211,6 +211,27 @@ def test_a_place_that_cannot_be_written_is_one_line(folder: Path) -> None:
     assert caught.value.reason == "disk"
 
 
+@pytest.mark.parametrize("num_refused", [3, 1000])
+def test_a_file_system_that_says_no_where_a_file_exists(
+    folder: Path, num_refused: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As sshfs does, whose protocol knows no better; one that always says no may not be written."""
+    make, left = os.open, [num_refused]
+
+    def refuse(path: Any, flags: int, *args: Any) -> int:
+        left[0] -= bool(flags & os.O_EXCL)
+        if flags & os.O_EXCL and left[0] >= 0:
+            raise PermissionError(1, "Operation not permitted")
+        return make(path, flags, *args)
+
+    monkeypatch.setattr(os, "open", refuse)
+    if num_refused < leases.MAX_REFUSED:
+        assert taken(folder).deaths == 0
+    else:
+        with pytest.raises(TrialError, match="t0: cannot be written: Operation not permitted"):
+            take(folder)
+
+
 def test_links_are_not_followed(folder: Path, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / ".lease.1").symlink_to(tmp_path / "nowhere")
