@@ -22,8 +22,8 @@ from harness.launch.launchers import LAUNCHERS, launcher_type
 from harness.launch.processes import ProcessLauncher
 from harness.launch.run_experiment import run_experiment
 from harness.launch.task import TrialTask
+from harness.records.leases import start_of
 from harness.records.store import TrialFolder
-from harness.search.owners import start_of
 
 pytestmark = pytest.mark.slow
 
