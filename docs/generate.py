@@ -24,6 +24,7 @@ from harness.backbones.recipe import Recipe
 from harness.cli.main import app
 from harness.config.schemas import SCHEMAS, schema_of, text_of
 from harness.config.trial import TrialConfig
+from harness.launch.launchers import LAUNCHERS, launcher_type
 from harness.metrics import METRICS, TABLE_METRICS, describe_metric
 from harness.tasks.registry import TASKS
 
@@ -88,6 +89,14 @@ def files() -> dict[Path, str]:
         " wrong, and 130 when it was interrupted. A failed command prints one line; `harness --debug COMMAND` shows the"
         " traceback.",
         _commands(),
+    )
+    texts[reference / "launchers.md"] = _page(
+        "Launchers",
+        "A launcher decides where trials run: `launcher: NAME` or `launcher: {name: NAME, ...}` in an experiment or"
+        " sweep file, or `--launcher NAME` on the command line, where an option is `launcher.OPTION=VALUE`."
+        " None of it is part of a trial's config or id, and every launcher gives the same numbers."
+        " `harness doctor` says which of them this machine can use.",
+        _launchers(),
     )
     texts[reference / "metrics.md"] = _page(
         "Metrics",
@@ -253,6 +262,15 @@ def _option_default(parameter: Any) -> str:
 
 def _paragraph(text: str | None) -> str:
     return " ".join(inspect.cleandoc(text or "").split())
+
+
+def _launchers() -> Iterator[str]:
+    """A section for each launcher: its class's first paragraph, and its options."""
+    for name in LAUNCHERS:
+        kind = launcher_type(name)
+        yield from (f"## `{name}`", "", _paragraph((inspect.getdoc(kind) or "").split("\n\n")[0]), "")
+        schema = schema_of(kind.options_type, name)
+        yield from _settings(schema) if schema["properties"] else ("It has no options.", "")
 
 
 def _metrics() -> Iterator[str]:

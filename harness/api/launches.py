@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
     from harness.engines.choice import EngineChoice
     from harness.launch.events import TrialEvent
+    from harness.launch.launchers import LauncherChoice
     from harness.launch.run_experiment import RunPlan, RunReport
 
 Tell = Callable[[str], object]
+Launching = str | Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def run(
     results: str | Path = "results",
     engine: str = "plain",
     pack: int | None = None,
+    launcher: Launching = None,
     retry_failed: bool = False,
     check: bool = True,
     tell: Tell | None = None,
@@ -92,6 +95,8 @@ def run(
         results: the folder of results, with one folder an experiment.
         engine: `plain` (the reference loop), `cut`, `packed`, or `auto` (measures which one is fastest).
         pack: trials that are trained at once, with `engine="packed"`; the most, with `auto`.
+        launcher: where the trials run, by name or as a mapping of `name` and options; by default what the file says,
+            or else what fits `jobs`.
         retry_failed: train trials again that failed before, too.
         check: raise when a trial failed. With False the failures are in the result.
         tell: called with a line for each trial that ends; `print` shows the progress.
@@ -109,14 +114,16 @@ def run(
         >>> print(done.table())
     """
     from harness.engines.choice import EngineChoice
+    from harness.launch.launchers import choose_launcher
 
     check_jobs(jobs)
     content, path = read_source(experiment, "experiment")
     loaded = make_experiment(content, path, as_arguments(overrides))
     trials = select_trials(loaded, tuple(arms), tuple(seeds))
     choice = EngineChoice(engine, pack, jobs)
+    launching = choose_launcher(None, jobs, launcher or loaded.config.launcher, f"{path}: launcher")
     plan = plan_launch(loaded, trials, Path(results), choice, retry_failed=retry_failed)
-    report = train(plan, jobs, tell)
+    report = train(plan, jobs, tell, launching)
     refuse_failures(report.failures, check)
     return RunResult(loaded.name, Path(results), report.num_trained, report.num_reused, tuple(report.failures))
 
@@ -129,6 +136,7 @@ def run_sweep(
     results: str | Path = "results",
     engine: str = "auto",
     pack: int | None = None,
+    launcher: Launching = None,
     check: bool = True,
     tell: Tell | None = None,
 ) -> SweepResult:
@@ -140,7 +148,7 @@ def run_sweep(
     Args:
         sweep: a file (YAML), the name of one that comes with the project, or its settings as a mapping. The experiment
             that it names is looked for beside the file, or in the current folder.
-        overrides, jobs, results, engine, pack, check, tell: as for `harness.run`.
+        overrides, jobs, results, engine, pack, launcher, check, tell: as for `harness.run`.
 
     Returns:
         Where the records are, the winning settings of each arm, and the figures.
@@ -156,6 +164,7 @@ def run_sweep(
     """
     from harness.engines.choice import EngineChoice
     from harness.figures.sweep_figures import draw_sweep
+    from harness.launch.launchers import choose_launcher
     from harness.launch.process_memory import watched_launch
     from harness.launch.run_experiment import plan_run
     from harness.search.preflight import preflight_sweep
@@ -169,14 +178,15 @@ def run_sweep(
     add_user_code(loaded.experiment.path)
     RecordStore(Path(results), loaded.name).check_place()
     preflight_sweep(loaded)
-    launch = Launch(Path(results), jobs, _hear(tell), EngineChoice(engine, pack, jobs))
+    launching = choose_launcher(None, jobs, launcher or loaded.launcher, f"{path}: launcher")
+    launch = Launch(Path(results), jobs, _hear(tell), EngineChoice(engine, pack, jobs), launcher=launching)
     with watched_launch(Path(results) / loaded.name, jobs):
         found = run_search(loaded, launch)
         frozen = freeze(loaded, found, run_race(loaded, found, launch), launch.results)
         experiment = confirm_experiment(loaded, found, frozen)
         executions = confirm_executions(loaded, frozen, launch)
         plan = plan_run(experiment, experiment.trials, launch.results, executions=executions)
-        report = train(plan, jobs, tell)
+        report = train(plan, jobs, tell, launching)
     figures = draw_sweep(found, plan.store.path / "figures")
     refuse_failures(report.failures, check)
     winners = {
@@ -212,7 +222,7 @@ def plan_launch(
     return plan_run(experiment, trials, results, retry_failed=retry_failed, executions=executions)
 
 
-def train(plan: RunPlan, num_jobs: int, tell: Tell | None) -> RunReport:
+def train(plan: RunPlan, num_jobs: int, tell: Tell | None, launcher: LauncherChoice | None = None) -> RunReport:
     """Check and train what is missing; keep the table beside the records."""
     from harness.launch.run_experiment import preflight, run_experiment
     from harness.tables.build import build_table
@@ -222,7 +232,7 @@ def train(plan: RunPlan, num_jobs: int, tell: Tell | None) -> RunReport:
     if plan.outdated and tell is not None:
         tell(plan.outdated)
     preflight(plan)
-    report = run_experiment(plan, num_jobs, _hear(tell))
+    report = run_experiment(plan, num_jobs, _hear(tell), launcher)
     if any_finished(plan.store):
         keep_table(build_table(plan.store), plan.store.path)
     return report

@@ -49,7 +49,9 @@ Track = Annotated[str | None, typer.Option(help=f"Where trials are shown: {', '.
 Wandb = Annotated[str, typer.Option(help="How W&B is used: auto (online if logged in), offline, online, or off.")]
 LauncherName = Annotated[
     str | None,
-    typer.Option("--launcher", help=f"What runs the trials: {', '.join(LAUNCHERS)}; --jobs decides if left out."),
+    typer.Option(
+        "--launcher", help=f"Where the trials run: {', '.join(LAUNCHERS)}. If left out, the file decides, or --jobs."
+    ),
 ]
 Engine = Annotated[
     str,

@@ -50,13 +50,14 @@ def run(
     from harness.cli.progress import run_progress
     from harness.config.experiment import load_experiment, select_trials
     from harness.engines.choice import EngineChoice
-    from harness.launch.launchers import launcher_type
+    from harness.launch.launchers import choose_launcher
     from harness.launch.run_experiment import preflight, run_experiment
 
     loaded = load_experiment(user_file(experiment, "experiment"), overrides or [])
     trials = select_trials(loaded, arm or [], seed or [])
     choice = EngineChoice(engine, pack, jobs)
-    launcher_type(launcher, jobs)  # refuses an unknown launcher before the engines are measured
+    # Before the engines are measured: it may be refused.
+    launching = choose_launcher(launcher, jobs, loaded.config.launcher, f"{loaded.path}: launcher")
     plan = plan_launch(loaded, trials, results, choice, retry_failed=retry_failed)
     num_parts = sum(task.run.is_sealed for task in plan.pending)
     distinct = len(plan.reused) + len(plan.pending) - num_parts
@@ -70,7 +71,7 @@ def run(
     tell_data(preflight(plan).lines(quiet))
     with following(plan.store.path, tracker):
         with run_progress(plan.pending, quiet) as progress:
-            report = run_experiment(plan, jobs, progress.hear, launcher)
+            report = run_experiment(plan, jobs, progress.hear, launching)
         show_table(plan.store)
     end_with(report.failures, 2 if report.user_error else 1)
 

@@ -50,15 +50,16 @@ def sweep(
     from harness.cli.progress import sweep_progress
     from harness.cli.views.plan import ask_before, print_plan
     from harness.engines.choice import EngineChoice
-    from harness.launch.launchers import launcher_type
+    from harness.launch.launchers import choose_launcher
     from harness.launch.process_memory import watched_launch
     from harness.search.sweep_files import load_sweep
     from harness.sweep.plan import describe_outdated, plan_sweep
     from harness.sweep.race import Launch
 
     choice = EngineChoice(engine, pack, jobs)
-    launcher_type(launcher, jobs)  # refuses an unknown launcher before the engines are measured
     loaded = load_sweep(user_file(sweep, "sweep"), overrides or [])
+    # Before the engines are measured: it may be refused.
+    launching = choose_launcher(launcher, jobs, loaded.launcher, f"{loaded.path}: launcher")
     add_user_code(loaded.experiment.path)
     plan = plan_sweep(loaded, results, jobs)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
@@ -69,7 +70,7 @@ def sweep(
     watching = watched_launch(results / loaded.name, jobs) if is_left else nullcontext()
     with following(results / loaded.name, tracker), watching as watch:
         with sweep_progress(loaded, plan, quiet) as progress:
-            launch = Launch(results, jobs, progress.hear, choice, launcher=launcher)
+            launch = Launch(results, jobs, progress.hear, choice, launcher=launching)
             result, frozen = search_and_freeze(loaded, launch)
         failures = confirm(loaded, result, frozen, launch, quiet)
     if watch is not None:

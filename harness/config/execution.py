@@ -10,9 +10,12 @@ Loads no torch.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
-from harness.config.base import PositiveInt, Settings
+from pydantic import BeforeValidator
+
+from harness.config.base import PositiveInt, Settings, refuse_unplain
 from harness.errors import UserError, must_be_in
 
 EngineName = Literal["plain", "cut", "packed"]
@@ -55,3 +58,17 @@ def execution_of(engine: str, pack: int | None) -> Execution:
     if pack is not None and engine != "packed":
         raise UserError(f"--pack {pack} works only with --engine packed (or auto), not with --engine {engine}")
     return Execution.model_validate({"engine": engine, "pack": pack or (8 if engine == "packed" else 1)})
+
+
+def _as_launcher(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"expected a launcher's name, or a mapping with `name` and its options, got {value!r}")
+        return value
+    if not isinstance(value.get("name", ""), str):
+        raise ValueError(f"name: expected a launcher's name, got {value['name']!r}")
+    return {key: refuse_unplain(item, str(key)) for key, item in value.items()}
+
+
+# Which launchers there are, and their options, is known further up (harness/launch/launchers.py).
+LauncherSetting = Annotated[str | dict[str, Any] | None, BeforeValidator(_as_launcher)]

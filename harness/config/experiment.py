@@ -114,8 +114,9 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
             override_stages(arm_settings, key, value)
     _check_touched(changed, pairs)
     renamed = any(item.partition("=")[0] == "name" for item in overrides)
-    if not renamed and isinstance(changed.get("name"), str) and changed != unchanged:
-        changed["name"] += f"-{_short_hash(changed)}"
+    same = {"launcher": None}  # where trials run changes none of them
+    if not renamed and isinstance(changed.get("name"), str) and {**changed, **same} != {**unchanged, **same}:
+        changed["name"] += f"-{_short_hash({key: value for key, value in changed.items() if key != 'launcher'})}"
     return changed
 
 
@@ -231,7 +232,7 @@ def make_experiment(content: dict[str, Any], path: Path, overrides: Sequence[str
         )
     if config.design is not None:
         _check_design(config.design, trials, path)
-    notes = changes_note(overrides, ("table",)) if content != expand_design(given, "experiment") else ()
+    notes = changes_note(overrides, ("table", "launcher")) if content != expand_design(given, "experiment") else ()
     return Experiment(config, tuple(trials), path, (*notes, *cost_notes(trials)), parts=parts_of(made, trials))
 
 

@@ -21,6 +21,7 @@ from harness.config.base import (
     PositiveInt,
     Settings,
 )
+from harness.config.execution import LauncherSetting
 from harness.config.rows import Rule
 from harness.config.table import TableSettings
 
@@ -288,6 +289,10 @@ class SweepConfig(Settings):
     it. `env:NAME` reads the URL from an environment variable, so that no file or command line holds its password."""
     table: TableSettings = TableSettings()
     """What the table shows."""
+    launcher: LauncherSetting = None
+    """Where the trials run: a launcher's name, or a mapping of its `name` and its
+    [options](launchers.md), as `{name: slurm, partition: gpu}`; by default that of the experiment. `--launcher`
+    replaces it. It is no part of a trial's config or id."""
 
     @model_validator(mode="after")
     def _seeds_are_apart(self) -> SweepConfig:

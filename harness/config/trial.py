@@ -41,6 +41,7 @@ from harness.config.base import (
     content_hash,
 )
 from harness.config.design import Design
+from harness.config.execution import LauncherSetting
 from harness.config.fusion import with_fusion
 from harness.config.places import PathText
 from harness.config.points import BEHIND_LAYER, Points
@@ -313,6 +314,10 @@ class ExperimentConfig(Settings):
     """Every arm is trained once on each of these seeds."""
     table: TableSettings = TableSettings()
     """What the table shows."""
+    launcher: LauncherSetting = None
+    """Where the trials run: a launcher's name, or a mapping of its `name` and its
+    [options](launchers.md), as `{name: slurm, partition: gpu}`. `--launcher` replaces it. It is no part of a trial's
+    config or id."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> ExperimentConfig:

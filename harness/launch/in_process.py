@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from harness.launch.events import Busy, TrialEvent
 from harness.launch.launcher import Launcher, TaskQueue, Tell
@@ -13,13 +14,14 @@ from harness.launch.worker import PackedWorker
 class InProcessLauncher(Launcher):
     """Trials in this process: one after another, or `num_slots` at a time where they can be packed.
 
-    `pump` trains until one has ended (or the time is up, where others are under way).
+    `pump` trains until one has ended (or the time is up, where others are under way). Once it is to stop, no trial is
+    begun, and when those under way have been left at the end of their epochs, it raises `Stopped`.
     """
 
     max_workers = 1
 
-    def __init__(self, tell: Tell, num_workers: int = 1, num_slots: int = 1) -> None:
-        super().__init__(tell, num_workers, num_slots)
+    def __init__(self, tell: Tell, num_workers: int = 1, num_slots: int = 1, options: Any = None) -> None:
+        super().__init__(tell, num_workers, num_slots, options)
         self._worker: PackedWorker | None = None  # made with the first task: it loads torch
 
     @property
@@ -29,10 +31,12 @@ class InProcessLauncher(Launcher):
     def pump(self, timeout_s: float | None = None) -> None:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            task = self.queue.pop() if self.num_running < self.num_slots else None
+            if not self.num_running:
+                self.stop.check()
+            task = self.queue.pop() if self.num_running < self.num_slots and not self.stop.asked else None
             if task is not None:
                 if self._worker is None:  # one with nothing under way has length 0, so `or` would make another
-                    self._worker = PackedWorker(self.num_slots, self.tell)
+                    self._worker = PackedWorker(self.num_slots, self.tell, lambda: self.stop.asked)
                 self._worker.start(task)
             elif not self.num_running:
                 pause_s = self.queue.wait_s(deadline)

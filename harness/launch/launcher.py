@@ -10,9 +10,11 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Self
+from typing import Any, ClassVar, Self
 
+from harness.config.base import Settings
 from harness.launch.events import TrialEvent
+from harness.launch.stopping import Stop
 from harness.launch.task import TrialTask
 
 Tell = Callable[[TrialEvent], bool | None]  # for an `Epoch`, True means: prune the trial
@@ -20,26 +22,62 @@ Tell = Callable[[TrialEvent], bool | None]  # for an `Epoch`, True means: prune 
 RETRY_S = 0.2  # how often a trial that another process holds is tried again
 
 
+class NoOptions(Settings):
+    """The launcher has no options."""
+
+
 class Launcher(ABC):
     """Trains tasks and tells their events; each task ends with one `Done` or `Failed`.
 
     A trial that another process holds is put aside, tried again when nothing else is pending, and never told as `Busy`.
+
+    There are two kinds. Most train the tasks themselves. Those of `harness/launch/elsewhere.py` start `harness work`
+    somewhere else, and tell of a task what its record says.
 
     Args:
         tell: called with every event. An exception that it raises comes out of `pump`; the launcher can then only be
             closed.
         num_workers: how many processes may train at once.
         num_slots: trials under way in each of them, where they can be packed.
+        options: of `options_type`; their defaults when None.
 
     Attributes:
+        options_type: what may stand beside `name` under `launcher:` in a file.
         max_workers: more than so many it cannot have; None is any number.
+        trains: whether it trains the tasks itself.
+        work: the arguments of the `harness work` that trains this launch's trials; empty where none can.
+        stop: whether the launch has been asked to stop.
     """
 
-    max_workers: int | None = None
+    options_type: ClassVar[type[Settings]] = NoOptions
+    max_workers: ClassVar[int | None] = None
+    trains: ClassVar[bool] = True
 
-    def __init__(self, tell: Tell, num_workers: int = 1, num_slots: int = 1) -> None:
+    def __init__(self, tell: Tell, num_workers: int = 1, num_slots: int = 1, options: Any = None) -> None:
         self.tell, self.num_workers, self.num_slots = tell, num_workers, num_slots
+        self.options = self.options_type() if options is None else options
         self.queue = TaskQueue()
+        self.work: tuple[str, ...] = ()
+        self.stop = Stop()
+
+    @classmethod
+    def needs(cls) -> str | None:
+        """What this machine lacks to use it, in words, or None; for `harness doctor` and before a launch."""
+        return None
+
+    @classmethod
+    def check(cls, options: Any, num_workers: int) -> None:
+        """Refuse, before anything starts, options that cannot work.
+
+        Raises:
+            UserError: one line with the option, its value and what it may be.
+        """
+        return None
+
+    @classmethod
+    def preview(cls, options: Any, num_workers: int, work: tuple[str, ...]) -> str | None:
+        """What it would run elsewhere, as `harness plan` shows it; None where it runs nothing."""
+        return None
 
     @property
     def capacity(self) -> int:

@@ -1,4 +1,4 @@
-"""The launchers by name. A new one is a file beside this one and a line in `LAUNCHERS`.
+"""The launchers by name, and the choice of one with its options. A new one is a file here and a line in `LAUNCHERS`.
 
 A launcher's class is named as `FILE:CLASS`, not imported: the choices can be listed without loading any.
 """
@@ -6,13 +6,17 @@ A launcher's class is named as `FILE:CLASS`, not imported: the choices can be li
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from harness.config.base import Settings
+from harness.config.messages import validated
 from harness.errors import UserError, must_be_in
+from harness.launch.stopping import Stop
 
 if TYPE_CHECKING:
-    from harness.launch.launcher import Launcher
+    from harness.launch.launcher import Launcher, Tell
 
 LAUNCHERS: Mapping[str, str] = {
     "in_process": "in_process:InProcessLauncher",
@@ -20,15 +24,71 @@ LAUNCHERS: Mapping[str, str] = {
 }
 
 
-def launcher_type(name: str | None, num_workers: int) -> type[Launcher]:
-    """The class of a launcher; without a name, of the one that fits the number of workers.
+def launcher_type(name: str) -> type[Launcher]:
+    """The class of a launcher, by its name in `LAUNCHERS`."""
+    found: type[Launcher] = resolve_name(f"harness.launch.{LAUNCHERS[name]}")
+    return found
+
+
+@dataclass(frozen=True)
+class LauncherChoice:
+    """A launcher with its options, checked; makes one for each phase of a launch.
+
+    Attributes:
+        num_slots: trials under way in each worker; None leaves it to the size of the packs.
+        work: the arguments of the `harness work` that trains the launch's trials; empty where none can.
+    """
+
+    name: str
+    kind: type[Launcher]
+    options: Settings
+    num_workers: int
+    num_slots: int | None = None
+    work: tuple[str, ...] = ()
+    stop: Stop = field(default_factory=Stop)
+
+    def make(self, tell: Tell, num_slots: int = 1) -> Launcher:
+        """A new launcher, for packs of some size."""
+        self.stop.check()
+        made = self.kind(tell, self.num_workers, self.num_slots or num_slots, self.options)
+        made.work, made.stop = self.work, self.stop
+        return made
+
+    def for_work(self, work: tuple[str, ...]) -> LauncherChoice:
+        """The choice with the command of its workers.
+
+        Raises:
+            UserError: the launcher only starts workers, and this machine cannot start them.
+        """
+        if not self.kind.trains and (lacks := self.kind.needs()):
+            raise UserError(f"launcher {self.name}: {lacks}")
+        return replace(self, work=work)
+
+
+def choose_launcher(
+    name: str | None, num_workers: int, setting: str | Mapping[str, Any] | None = None, where: str = "launcher"
+) -> LauncherChoice:
+    """The launcher that a command's option, or else a file, names; without either, the one that fits `num_workers`.
+
+    Args:
+        name: of the option `--launcher`, which replaces what the file says, unless the file has options for it.
+        setting: the file's `launcher`: a name, or a mapping with a name and options.
+        where: the place of `setting`, for errors.
 
     Raises:
-        UserError: there is no such launcher, or it cannot have so many workers.
+        UserError: there is no such launcher, an option is wrong, or it cannot have so many workers.
     """
-    chosen = name or ("in_process" if num_workers == 1 else "processes")
-    must_be_in(chosen, LAUNCHERS, f"--launcher {chosen!r}")
-    found: type[Launcher] = resolve_name(f"harness.launch.{LAUNCHERS[chosen]}")
-    if found.max_workers is not None and num_workers > found.max_workers:
-        raise UserError(f"--jobs {num_workers}: the launcher {chosen} runs at most {found.max_workers}")
-    return found
+    given = {"name": setting} if isinstance(setting, str) else dict(setting or {})
+    named = given.pop("name", None)
+    if name is not None and named not in (None, name):
+        given = {}
+    if name is None and named is None and given:
+        raise UserError(f"{where}: name: missing; choices: {', '.join(LAUNCHERS)}")
+    chosen = name or named or ("in_process" if num_workers == 1 else "processes")
+    must_be_in(chosen, LAUNCHERS, f"--launcher {chosen!r}" if name else f"{where}: unknown launcher {chosen!r}")
+    kind = launcher_type(chosen)
+    options = validated(kind.options_type, given, where)
+    if kind.max_workers is not None and num_workers > kind.max_workers:
+        raise UserError(f"--jobs {num_workers}: the launcher {chosen} runs at most {kind.max_workers}")
+    kind.check(options, num_workers)
+    return LauncherChoice(chosen, kind, options, num_workers)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import time
 from multiprocessing.connection import wait
+from typing import Any, Literal
 
+from harness.config.base import Settings
+from harness.errors import UserError
 from harness.launch.events import Busy, Epoch, Failed
 from harness.launch.launcher import Launcher, TaskQueue, Tell
-from harness.launch.remote_worker import RemoteWorker
+from harness.launch.remote_worker import Place, RemoteWorker
 from harness.launch.task import TrialTask
+
+
+class ProcessOptions(Settings):
+    """Several processes on this machine, `--jobs` of them."""
+
+    pin: Literal["cores", "gpus", "none"] | None = None
+    """What each worker has for itself: its share of the cores that this process may use, one of the GPUs (by turns,
+    where there are fewer of them than workers), or none. When left out, `gpus` where the trials' device is `cuda` and
+    there is more than one GPU; otherwise none, since other programs may want the same cores."""
 
 
 class ProcessLauncher(Launcher):
@@ -20,13 +33,25 @@ class ProcessLauncher(Launcher):
     Processes are started as tasks come, up to `num_workers`.
     """
 
-    def __init__(self, tell: Tell, num_workers: int = 1, num_slots: int = 1) -> None:
-        super().__init__(tell, num_workers, num_slots)
+    options_type = ProcessOptions
+
+    def __init__(self, tell: Tell, num_workers: int = 1, num_slots: int = 1, options: Any = None) -> None:
+        super().__init__(tell, num_workers, num_slots, options)
         self._workers: list[RemoteWorker] = []
+        self._device = "cpu"  # of the trial for which a worker is started
+
+    @classmethod
+    def check(cls, options: Any, num_workers: int) -> None:
+        if options.pin == "cores" and not hasattr(os, "sched_setaffinity"):
+            raise UserError("launcher processes: pin: this system pins no process to cores; choices: gpus, none")
+        if options.pin == "gpus" and not visible_gpus():
+            raise UserError("launcher processes: pin: torch finds no GPU on this machine; choices: cores, none")
 
     def start_worker(self) -> RemoteWorker:
-        """Start a worker process."""
-        return RemoteWorker(self.num_slots)
+        """Start a worker process, in a place that no other one has."""
+        taken = {worker.place.number for worker in self._workers}
+        number = next(number for number in range(len(taken) + 1) if number not in taken)
+        return RemoteWorker(self.num_slots, place_of(number, self.num_workers, self.options.pin, self._device))
 
     @property
     def num_running(self) -> int:
@@ -87,6 +112,7 @@ class ProcessLauncher(Launcher):
             if task is None:
                 return
             if may_start or chosen is None:
+                self._device = task.config.loop.device
                 chosen = self.start_worker()
                 self._workers.append(chosen)
             chosen.send(task)
@@ -100,3 +126,25 @@ class ProcessLauncher(Launcher):
 
 def _until(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def place_of(number: int, num_workers: int, pin: str | None, device: str) -> Place:
+    """What a worker has for itself; see `ProcessOptions.pin`."""
+    if pin == "cores":
+        cores = sorted(os.sched_getaffinity(0))
+        share = max(1, len(cores) // num_workers)
+        return Place(number, cores=tuple(cores[(number * share + i) % len(cores)] for i in range(share)))
+    if pin == "gpus" or (pin is None and device == "cuda"):
+        gpus = visible_gpus()
+        if pin == "gpus" or len(gpus) > 1:
+            return Place(number, gpu=gpus[number % len(gpus)])
+    return Place(number)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    import torch  # whoever trains on a GPU has loaded it to check that it is there
+
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    count = torch.cuda.device_count()
+    return named[:count] if named else [str(number) for number in range(count)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
@@ -16,6 +18,22 @@ from harness.launch.task import TrialTask
 from harness.launch.worker import PackedWorker
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a worker process runs: its number among the workers, and the cores or the GPU that it has for itself."""
+
+    number: int = 0
+    cores: tuple[int, ...] = ()
+    gpu: str | None = None
+
+    def enter(self) -> None:
+        """Take this process there; before torch looks for GPUs and counts its threads."""
+        if self.cores:
+            os.sched_setaffinity(0, self.cores)
+        if self.gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu
+
+
 class RemoteWorker:
     """A worker process at the other end of a pipe.
 
@@ -23,10 +41,11 @@ class RemoteWorker:
         num_slots: trials under way in it at once.
     """
 
-    def __init__(self, num_slots: int) -> None:
+    def __init__(self, num_slots: int, place: Place = Place()) -> None:
+        self.place = place
         context = multiprocessing.get_context("spawn")
         self.connection, far_end = context.Pipe()
-        arguments = (far_end, list(sys.path), num_slots)
+        arguments = (far_end, list(sys.path), num_slots, place)
         self.process: SpawnProcess = context.Process(target=_serve, args=arguments, daemon=True)
         self.process.start()
         far_end.close()
@@ -68,8 +87,9 @@ class _ParentGone(Passing):
     """Nobody is at the other end of the pipe."""
 
 
-def _serve(connection: Connection, path: list[str], num_slots: int) -> None:
+def _serve(connection: Connection, path: list[str], num_slots: int, place: Place) -> None:
     """The worker process: train what comes through the pipe until it closes."""
+    place.enter()
     sys.path[:] = path  # a user's strategies are found from here as from the parent
     tasks: deque[TrialTask] = deque()
 

@@ -18,7 +18,7 @@ from harness.data.loaded import LoadedCorpora
 from harness.errors import UserError
 from harness.launch.events import Done, Failed, TrialEvent
 from harness.launch.launcher import launch
-from harness.launch.launchers import launcher_type
+from harness.launch.launchers import LauncherChoice, choose_launcher
 from harness.launch.task import TrialTask, row_phase
 from harness.records.declared import declare_claims
 from harness.records.digests import begin_digests, take_digests, write_manifest
@@ -231,14 +231,14 @@ def check_fingerprints(plan: RunPlan, resources: Resources) -> None:
 
 
 def run_experiment(
-    plan: RunPlan, num_jobs: int, tell: Callable[[TrialEvent], None], launcher: str | None = None
+    plan: RunPlan, num_jobs: int, tell: Callable[[TrialEvent], None], launcher: LauncherChoice | None = None
 ) -> RunReport:
     """Train what is pending and write the manifest.
 
     Args:
         num_jobs: worker processes.
         tell: called with every event.
-        launcher: one of `LAUNCHERS`; the one that fits `num_jobs` when None.
+        launcher: the one that fits `num_jobs` when None.
     """
     claims = {claim.id: claim.text for claim in plan.experiment.config.table.claims}
     if plan.pending:
@@ -261,7 +261,7 @@ def run_experiment(
 
     if plan.pending:
         slots = max(task.execution.pack for task in plan.pending)
-        with launcher_type(launcher, num_jobs)(hear, num_jobs, slots) as launching:
+        with (launcher or choose_launcher(None, num_jobs)).make(hear, slots) as launching:
             launch(launching, plan.pending)
     take_digests(plan.store, "launch")
     return report

@@ -8,10 +8,11 @@ import shutil
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import TrialError, UserError
 from harness.launch.events import Busy, Done, Epoch, Failed, Note, TrialEvent
+from harness.launch.stopping import Pausing
 from harness.launch.task import TrialTask
 from harness.records.leases import LeaseLost
 from harness.records.schema import Summary
@@ -27,9 +28,14 @@ AGAIN = ".again"  # beside records/ and search/: trainings of which only the wei
 
 
 class Worker:
-    """Trains trials one after another, sharing corpora and backbones between them."""
+    """Trains trials one after another, sharing corpora and backbones between them.
 
-    def __init__(self) -> None:
+    Args:
+        stopping: asked at the end of each epoch; True leaves the trial there, which raises `Pausing`.
+    """
+
+    def __init__(self, stopping: Callable[[], bool] = lambda: False) -> None:
+        self._stopping = stopping
         from harness.engines.registry import Engines  # torch is loaded in the worker, not by who starts it
         from harness.training.resources import Resources
 
@@ -121,6 +127,12 @@ class Worker:
     ) -> Generator[Fitting, FitState, Summary]:
         from harness.training.run_trial import trial_steps
 
+        def report(entry: dict[str, Any]) -> bool | None:
+            answer = tell(Epoch(task, entry))
+            if not answer and self._stopping():
+                raise Pausing
+            return answer
+
         folder.clear()
         if records is None:
             note_start(task.folder, task.run)
@@ -130,7 +142,7 @@ class Worker:
                 task.run,
                 folder,
                 self.resources[task.run.is_sealed],
-                lambda entry: tell(Epoch(task, entry)),
+                report,
                 self.engines.of(task.execution),
                 records,
             )
@@ -142,11 +154,17 @@ class PackedWorker:
 
     Args:
         tell: called with each `Epoch`, whose answer True prunes the trial, and each `Note`.
+        stopping: as for `Worker`; a trial that is left then is under way no more, and is not told of.
     """
 
-    def __init__(self, num_slots: int, tell: Callable[[TrialEvent], bool | None]) -> None:
+    def __init__(
+        self,
+        num_slots: int,
+        tell: Callable[[TrialEvent], bool | None],
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.num_slots, self._tell = num_slots, tell
-        self._worker = Worker()
+        self._worker = Worker(stopping)
         self._driver: PackDriver[Done | Failed | Busy] = self._worker.engines.driver(num_slots)
         self._started: TrialTask | None = None
 
@@ -170,7 +188,7 @@ class PackedWorker:
             assert self._started is not None
             self._tell(Note(self._started, line))
         for done in finished:
-            if done.error is not None:
+            if done.error is not None and not isinstance(done.error, Pausing):
                 raise done.error
         return [done.result for done in finished if done.result is not None]
 

@@ -57,6 +57,11 @@ class Sweep:
         return self.config.name
 
     @property
+    def launcher(self) -> str | dict[str, Any] | None:
+        """Where its trials run: as its file says, or else that of its experiment."""
+        return self.config.launcher or self.experiment.config.launcher
+
+    @property
     def grid(self) -> bool:
         """Whether the sampler goes through a grid."""
         return self.config.sampler.name == "grid"

@@ -37,7 +37,7 @@ from harness.search.declaration import Arm, Sweep
 from harness.tasks.registry import task_of_recipe
 from harness.tasks.task import WholeTask
 
-KEEPS_NAME = ("budget", "storage", "name")  # overrides of these go on with the same study
+KEEPS_NAME = ("budget", "storage", "name", "launcher")  # overrides of these go on with the same study
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
@@ -113,7 +113,8 @@ def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
             raise UserError(f"override {key}: the sweep's settings are {settings!r}, not a mapping")
         settings[key] = value
     if renames and isinstance(changed.get("name"), str):
-        changed["name"] += f"-{content_hash(json.loads(json.dumps(changed, default=str), parse_constant=str), 6)}"
+        told = {key: value for key, value in changed.items() if key != "launcher"}  # where trials run changes none
+        changed["name"] += f"-{content_hash(json.loads(json.dumps(told, default=str), parse_constant=str), 6)}"
     return changed
 
 

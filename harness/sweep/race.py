@@ -11,7 +11,7 @@ from harness.engines.choice import EngineChoice, num_slots
 from harness.errors import UserError
 from harness.launch.events import Done, Failed, TrialEvent
 from harness.launch.launcher import Launcher, Tell, launch
-from harness.launch.launchers import launcher_type
+from harness.launch.launchers import LauncherChoice, choose_launcher
 from harness.launch.task import TrialTask
 from harness.records.digests import begin_digests
 from harness.records.schema import Summary
@@ -31,6 +31,7 @@ class Launch:
     Attributes:
         choice: what the command asks for.
         executions: the engines of the searched arms, filled when their studies are opened.
+        launcher: the one that fits `num_jobs` when None.
     """
 
     results: Path
@@ -38,11 +39,11 @@ class Launch:
     hear: Hear
     choice: EngineChoice = field(default_factory=EngineChoice)
     executions: dict[str, Execution] = field(default_factory=dict)
-    launcher: str | None = None
+    launcher: LauncherChoice | None = None
 
     def make_launcher(self, tell: Tell) -> Launcher:
         """New workers."""
-        return launcher_type(self.launcher, self.num_jobs)(tell, self.num_jobs, num_slots(self.executions))
+        return (self.launcher or choose_launcher(None, self.num_jobs)).make(tell, num_slots(self.executions))
 
 
 def run_race(sweep: Sweep, result: SearchResult, run: Launch) -> dict[str, list[Contender]]:

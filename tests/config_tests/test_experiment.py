@@ -230,6 +230,19 @@ class TestOverrides:
         assert load_experiment(path, ["optim.lr=0.25"]).name != changed
         assert load_experiment(path, ["name=mine", "optim.lr=0.5"]).name == "mine"
 
+    def test_where_trials_run_changes_neither_ids_nor_names_nor_notes(self, path: Path) -> None:
+        plain = load_experiment(path)
+        path.write_text(f"{EXPERIMENT}\nlauncher: {{name: processes, pin: cores}}\n", encoding="utf-8")
+        for overrides in ((), ("launcher=in_process",), ("launcher.pin=none",), ("launcher=null",)):
+            other = load_experiment(path, overrides)
+            assert (other.name, other.notes, other.trials) == (plain.name, plain.notes, plain.trials)
+        changed = load_experiment(path, ("optim.lr=0.5", "launcher=in_process"))
+        assert changed.name == load_experiment(path, ("optim.lr=0.5",)).name != plain.name
+        with pytest.raises(UserError, match=r"launcher: expected a launcher's name, or a mapping .*, got 3$"):
+            load_experiment(path, ("launcher=3",))
+        with pytest.raises(UserError, match=r"launcher: name: expected a launcher's name, got 3$"):
+            load_experiment(path, ("launcher={name: 3}",))
+
     def test_an_override_that_changes_nothing_keeps_the_name(self, path: Path) -> None:
         assert load_experiment(path, ["seeds=[0, 7]"]).name == "small"
 
@@ -335,7 +348,7 @@ class TestErrors:
     """Every mistake is one line: the file, the place, the value, the choices."""
 
     def test_unknown_key_at_the_top(self, path: Path) -> None:
-        choices = "name, description, base, arms, parts, design, seeds, table"
+        choices = "name, description, base, arms, parts, design, seeds, table, launcher"
         message = f"tabel: unknown key 'tabel'; choices: {choices}. Did you mean table?"
         assert refusal(edited(path, tabel={})) == f"{path}: {message}"
 

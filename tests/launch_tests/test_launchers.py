@@ -9,18 +9,22 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from small_experiments import Plan, comparable, log_of, misbehaving, num_starts
 
+from harness.config.execution import Execution
 from harness.errors import UserError
 from harness.launch.events import Done, Epoch, Failed, Note, TrialEvent
 from harness.launch.in_process import InProcessLauncher
 from harness.launch.launcher import Launcher, Tell, launch
-from harness.launch.launchers import LAUNCHERS, launcher_type
-from harness.launch.processes import ProcessLauncher
+from harness.launch.launchers import LAUNCHERS, choose_launcher, launcher_type
+from harness.launch.processes import ProcessLauncher, ProcessOptions, place_of
+from harness.launch.remote_worker import Place
 from harness.launch.run_experiment import run_experiment
+from harness.launch.stopping import Stop, Stopped
 from harness.launch.task import TrialTask
 from harness.records.leases import start_of
 from harness.records.store import TrialFolder
@@ -42,8 +46,11 @@ def epochs(events: list[TrialEvent]) -> list[Epoch]:
 
 def make_launcher(name: str, tell: Tell, num_workers: int = 1) -> Launcher:
     """With as many workers as asked for, or as it can have."""
-    kind = launcher_type(name, 1)
+    kind = launcher_type(name)
     return kind(tell, min(num_workers, kind.max_workers or num_workers))
+
+
+TRAINING = [name for name in LAUNCHERS if launcher_type(name).trains]
 
 
 @contextmanager
@@ -65,7 +72,7 @@ def held_elsewhere(task: TrialTask) -> Iterator[threading.Event]:
     holder.join()
 
 
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", TRAINING)
 def test_one_worker_trains_in_the_order_of_submission(name: str, plan: Plan, events: list[TrialEvent]) -> None:
     with make_launcher(name, events.append) as launcher:
         launch(launcher, plan(THREE).pending)
@@ -73,7 +80,7 @@ def test_one_worker_trains_in_the_order_of_submission(name: str, plan: Plan, eve
     assert [event.task.run.arm for event in epochs(events)] == ["head_only"] * 2 + ["adapters"] * 2
 
 
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", TRAINING)
 def test_a_trial_that_another_launch_holds_comes_last_and_is_waited_for(
     name: str, plan: Plan, events: list[TrialEvent]
 ) -> None:
@@ -90,7 +97,7 @@ def test_a_trial_that_another_launch_holds_comes_last_and_is_waited_for(
     assert ends(events) == [("Done", "head_only/seed0"), ("Done", "adapters/seed0"), ("Done", "frozen/seed0")]
 
 
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", TRAINING)
 def test_an_exception_of_the_listener_stops_the_launch(name: str, plan: Plan) -> None:
     tasks = plan(THREE).pending
 
@@ -106,7 +113,7 @@ def test_an_exception_of_the_listener_stops_the_launch(name: str, plan: Plan) ->
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", TRAINING)
 def test_the_answer_to_an_epoch_prunes_the_trial(name: str, plan: Plan, events: list[TrialEvent]) -> None:
     """At the epoch that was asked for, and only the trial that was asked for."""
     tasks = plan({"head_only": THREE["head_only"], "adapters": {}}, base={"loop": {"epochs": 4}}).pending
@@ -124,7 +131,7 @@ def test_the_answer_to_an_epoch_prunes_the_trial(name: str, plan: Plan, events: 
     assert [(summary.state, summary.epochs_run) for summary in summaries] == [("pruned", 2), ("complete", 4)]
 
 
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", TRAINING)
 def test_tasks_are_submitted_while_others_run(name: str, plan: Plan, events: list[TrialEvent]) -> None:
     """Also from inside `tell`."""
     first, *others = plan({"adapters": {}, "head_only": THREE["head_only"], "frozen": THREE["frozen"]}).pending
@@ -149,7 +156,7 @@ def test_tasks_are_submitted_while_others_run(name: str, plan: Plan, events: lis
     }
 
 
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", TRAINING)
 def test_a_pump_lasts_as_long_as_it_is_given(name: str, plan: Plan, events: list[TrialEvent]) -> None:
     """With nothing to do, and with a trial that another process holds, which makes room for another."""
     (task,) = plan({"frozen": THREE["frozen"]}).pending
@@ -267,9 +274,105 @@ def test_a_worker_whose_parent_was_killed_ends(plan: Plan, tmp_path: Path) -> No
 
 
 def test_which_launcher() -> None:
-    assert [launcher_type(None, jobs) for jobs in (1, 2)] == [InProcessLauncher, ProcessLauncher]
-    assert launcher_type("processes", 1) is ProcessLauncher
+    assert [choose_launcher(None, jobs).kind for jobs in (1, 2)] == [InProcessLauncher, ProcessLauncher]
+    assert choose_launcher("processes", 1).kind is ProcessLauncher
     with pytest.raises(UserError, match=r"--jobs 2: .* in_process "):
-        launcher_type("in_process", 2)
+        choose_launcher("in_process", 2)
     with pytest.raises(UserError, match=f"--launcher 'slurn'; choices: {', '.join(LAUNCHERS)}"):
-        launcher_type("slurn", 1)
+        choose_launcher("slurn", 1)
+
+
+def test_a_file_may_choose_the_launcher() -> None:
+    pinned = {"name": "processes", "pin": "cores"}
+    assert choose_launcher(None, 1, "processes").kind is ProcessLauncher
+    assert choose_launcher(None, 1, pinned).options == ProcessOptions(pin="cores")
+    assert choose_launcher("processes", 1, pinned).options == ProcessOptions(pin="cores")
+    assert choose_launcher("processes", 1, {"pin": "cores"}).options == ProcessOptions(pin="cores")
+    assert choose_launcher("in_process", 1, pinned).kind is InProcessLauncher  # the option replaces the file's
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("proceses", r"f\.yaml: launcher: unknown launcher 'proceses'; choices: .*Did you mean processes\?$"),
+        ({"pin": "cores"}, r"f\.yaml: launcher: name: missing; choices: in_process, processes"),
+        ({"name": "processes", "pim": "cores"}, r"f\.yaml: launcher: pim: unknown key 'pim'; choices: pin\."),
+        ({"name": "processes", "pin": "core"}, r"f\.yaml: launcher: pin: .*'cores', 'gpus' or 'none'.*'core'"),
+        ({"name": "in_process", "pin": "cores"}, r"f\.yaml: launcher: pin: unknown key 'pin'"),
+    ],
+)
+def test_a_wrong_option_is_told_in_one_line(setting: str | dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        choose_launcher(None, 1, setting, "f.yaml: launcher")
+
+
+def test_each_pinned_worker_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {4, 5, 6, 7})
+    assert [place_of(n, 2, "cores", "cpu").cores for n in (0, 1)] == [(4, 5), (6, 7)]
+    assert [place_of(n, 6, "cores", "cpu").cores for n in range(6)] == [(4,), (5,), (6,), (7,), (4,), (5,)]
+    monkeypatch.setattr("harness.launch.processes.visible_gpus", lambda: ["2", "5"])
+    assert [place_of(n, 3, "gpus", "cpu").gpu for n in range(3)] == ["2", "5", "2"]
+    assert [place_of(1, 2, None, device).gpu for device in ("cuda", "cuda:0", "cpu")] == ["5", None, None]
+    monkeypatch.setattr("harness.launch.processes.visible_gpus", lambda: ["2"])
+    assert place_of(1, 2, None, "cuda") == Place(1)  # one GPU is shared without being told
+
+
+def test_a_worker_enters_its_place(plan: Plan, events: list[TrialEvent]) -> None:
+    core = min(os.sched_getaffinity(0))
+    seen = []
+
+    def hear(event: TrialEvent) -> None:
+        events.append(event)
+        (worker,) = multiprocessing.active_children()
+        seen.append(os.sched_getaffinity(worker.pid or 0))
+
+    with choose_launcher("processes", 1, {"pin": "cores"}).make(hear) as launcher:
+        launch(launcher, plan({"frozen": THREE["frozen"]}).pending)
+    assert ends(events) == [("Done", "frozen/seed0")]
+    assert seen == [set(os.sched_getaffinity(0))] and core in seen[0]
+
+
+def test_a_launch_that_is_to_stop_leaves_its_trials_at_the_end_of_an_epoch(
+    plan: Plan, events: list[TrialEvent]
+) -> None:
+    """Of two trials in a pack as well; and the next launch goes on to the same bits."""
+    arms = {"one": {}, "two": {"adapter": {"dropout": 0.2}}, "later": {"optim": {"lr": 0.03}}}
+    tasks = [replace(task, execution=Execution(engine="packed", pack=2)) for task in plan(arms).pending]
+    stop = Stop()
+
+    def hear(event: TrialEvent) -> None:
+        events.append(event)
+        if isinstance(event, Epoch):
+            stop.ask("a test")
+
+    choice = replace(choose_launcher("in_process", 1), stop=stop)
+    with pytest.raises(Stopped, match="a test"), choice.make(hear, 2) as launcher:
+        launch(launcher, tasks)
+    assert sorted((event.task.run.arm, event.entry["epoch"]) for event in epochs(events)) == [("one", 1), ("two", 1)]
+    assert ends(events) == [] and [len(log_of(task.folder)) for task in tasks[:2]] == [1, 1]
+    assert all(TrialFolder(task.folder).checkpoint.is_file() for task in tasks[:2]) and not tasks[2].folder.exists()
+    with pytest.raises(Stopped):
+        choice.make(hear, 2)
+    with choose_launcher("in_process", 1).make(events.append, 2) as launcher:
+        launch(launcher, tasks)
+    whole = [replace(task, execution=tasks[0].execution) for task in plan(arms, results="whole").pending]
+    with choose_launcher("in_process", 1).make(lambda event: None, 2) as launcher:
+        launch(launcher, whole)
+    for task, other in zip(tasks, whole, strict=True):
+        found, expected = TrialFolder(task.folder).summary(), TrialFolder(other.folder).summary()
+        assert found is not None and expected is not None and comparable(found) == comparable(expected)
+        assert (task.folder / "predictions.jsonl").read_bytes() == (other.folder / "predictions.jsonl").read_bytes()
+    assert [num_starts(task.folder) for task in tasks] == [2, 2, 1]
+
+
+def test_signals_ask_a_launch_to_stop_and_time_does() -> None:
+    stop = Stop()
+    before = signal.getsignal(signal.SIGTERM)
+    with stop.by_signals():
+        assert not stop.asked
+        os.kill(os.getpid(), signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.why == "SIGUSR2"
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not Stop((time.time() + 60, "in a minute")).asked
+    assert Stop((time.time() - 1, "a second ago")).why == "a second ago"

@@ -72,6 +72,9 @@ def test_an_override_changes_one_bound_and_the_name(tiny_text_files: TinyText, t
     other = load(tiny_text_files, tmp_path, overrides=["space.optim.lr.high=0.5"])
     assert other.config.space["optim.lr"].model_dump()["high"] == 0.5
     assert other.name.startswith("by_hand-") and other.fingerprint != plain.fingerprint
+    elsewhere = load(tiny_text_files, tmp_path, {"launcher": {"name": "processes"}}, ["launcher.pin=cores"])
+    assert (elsewhere.name, elsewhere.fingerprint) == (plain.name, plain.fingerprint) and not elsewhere.notes
+    assert elsewhere.launcher == {"name": "processes", "pin": "cores"} and plain.launcher is None
     more = load(tiny_text_files, tmp_path, overrides=["budget.trials=9"])
     assert (more.name, more.fingerprint) == (plain.name, plain.fingerprint)
     assert load(tiny_text_files, tmp_path, overrides=["optim.eps=0.5", "name=mine"]).name == "mine"
