@@ -10,7 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def doctor() -> None:
-    """Say what this machine has. It lists packages, GPU, torchaudio's backend, corpora, backbones and W&B's mode."""
+    """Say what this machine has.
+
+    It lists packages, GPU, torchaudio's backend, W&B's mode, what each launcher needs, corpora and backbones.
+    """
     for what, finding in findings():
         print(f"{what + ':':24} {finding}", flush=True)
 
@@ -22,6 +25,7 @@ def findings() -> Iterator[tuple[str, str]]:
     from harness.backbones.recipe import SHIPPED, backbone_directory, load_recipe
     from harness.config.shipped import load_tested_versions
     from harness.data.corpora.registry import CORPORA, is_fetched
+    from harness.launch.launchers import LAUNCHERS, launcher_type
     from harness.records.provenance import PACKAGES, git_state
     from harness.tracking.client import choose_mode
 
@@ -39,6 +43,8 @@ def findings() -> Iterator[tuple[str, str]]:
 
     yield "audio", describe_backend()
     yield "W&B mode", choose_mode()
+    for name in LAUNCHERS:
+        yield f"launcher {name}", launcher_type(name).needs() or "ready"
     for name, source in CORPORA.items():
         if source.fetch is not None:
             yield f"corpus {name}", "here" if is_fetched(name) else f"not here; run: harness data fetch {name}"

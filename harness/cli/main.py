@@ -33,11 +33,12 @@ from harness.cli.sweep import sweep
 from harness.cli.sync import sync
 from harness.cli.table import table
 from harness.cli.verify import verify
+from harness.cli.work import work
 from harness.errors import TrialError, UserError, first_line, hide_passwords, telling_interrupts, text_of
 
 # In the order of `harness --help`. A new command: a file with one function, and its name here.
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(init, run, sweep, plan, status),
+    *(init, run, sweep, work, plan, status),
     *(table, report, compare, verify, publish, export),
     *(sync, pretrain, demo, doctor),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,13 +54,18 @@ LauncherName = Annotated[
         "--launcher", help=f"Where the trials run: {', '.join(LAUNCHERS)}. If left out, the file decides, or --jobs."
     ),
 ]
-Engine = Annotated[
-    str,
-    typer.Option(
-        help="How trials are trained: plain (the reference loop), cut (frozen layers run once), packed (several trials "
-        "in one step), or auto (measures which is fastest)."
-    ),
-]
+
+
+def engine_option(default: str = "") -> Any:
+    """How trials are trained."""
+    choices = (
+        "plain (the reference loop), cut (frozen layers run once), packed (several trials in one step), or auto "
+        "(measures which is fastest)"
+    )
+    return typer.Option(help=f"How trials are trained: {choices}{default and f'; {default}'}.")
+
+
+Engine = Annotated[str, engine_option()]
 Pack = Annotated[
     int | None, typer.Option(min=1, help="How many trials --engine packed trains in one step; with auto, the most.")
 ]
@@ -70,3 +76,21 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines, no prog
 def split_list(text: str | None) -> list[str]:
     """The items of an option that takes a list separated by commas."""
     return [item.strip() for item in (text or "").split(",") if item.strip()]
+
+
+def work_arguments(
+    file: Path,
+    overrides: Sequence[str] | None,
+    results: Path,
+    engine: str,
+    pack: int | None,
+    *,
+    arm: Sequence[str] | None = None,
+    seed: Sequence[int] | None = None,
+    retry_failed: bool = False,
+) -> tuple[str, ...]:
+    """The arguments of the `harness work` that does what a launch with these options is to do."""
+    told = [text for text in overrides or () if text.partition("=")[0].partition(".")[0] != "launcher"]
+    options = [f"--arm={one}" for one in arm or ()] + [f"--seed={one}" for one in seed or ()]
+    options += ["--retry-failed"] * retry_failed + ([] if pack is None else [f"--pack={pack}"])
+    return ("work", str(file), *told, f"--results={results}", f"--engine={engine}", *options)

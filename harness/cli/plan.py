@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from harness.cli.options import RESULTS, Jobs, Overrides, Results, file_argument
+from harness.cli.options import RESULTS, Jobs, LauncherName, Overrides, Results, file_argument, work_arguments
 from harness.errors import UserError
 
 
@@ -14,12 +14,17 @@ def plan(
     overrides: Overrides = None,
     jobs: Jobs = 1,
     results: Results = RESULTS,
+    launcher: LauncherName = None,
 ) -> None:
-    """Show what a sweep or an experiment would train and cost. Only a short probe is trained."""
+    """Show what a sweep or an experiment would train and cost. Only a short probe is trained.
+
+    Where its launcher starts workers elsewhere, what it would start is shown as well.
+    """
     from harness.api.inputs import add_user_code, user_file
-    from harness.cli.views.plan import print_plan
+    from harness.cli.views.plan import print_plan, print_preview
     from harness.config.kinds import WHAT, kinds_of
     from harness.config.yaml import read_yaml
+    from harness.launch.launchers import choose_launcher
     from harness.sweep.plan import plan_experiment, plan_sweep
 
     path = user_file(file, "sweep", "experiment")
@@ -30,12 +35,16 @@ def plan(
 
         sweep = load_sweep(path, overrides or [])
         add_user_code(sweep.experiment.path)
+        chosen = choose_launcher(launcher, jobs, sweep.launcher, f"{path}: launcher")
         print_plan(plan_sweep(sweep, results, jobs))
+        print_preview(chosen, work_arguments(file, overrides, results, "auto", None))
     elif kinds == ("experiment",):
         from harness.config.experiment import load_experiment
 
         experiment = load_experiment(path, overrides or [])
+        chosen = choose_launcher(launcher, jobs, experiment.config.launcher, f"{path}: launcher")
         print_plan(plan_experiment(experiment, experiment.trials, results, jobs))
+        print_preview(chosen, work_arguments(file, overrides, results, "plain", None))
     elif len(kinds) == 1:
         raise UserError(f"{path}: expected a sweep or an experiment, but this is {WHAT[kinds[0]]}")
     else:

@@ -21,11 +21,14 @@ from harness.cli.options import (
     Track,
     Wandb,
     file_argument,
+    work_arguments,
 )
 from harness.cli.run import end_with, show_table
 
 if TYPE_CHECKING:
+    from harness.launch.run_experiment import RunReport
     from harness.records.search import SearchResult
+    from harness.records.store import RecordStore
     from harness.search.declaration import Sweep
     from harness.sweep.race import Launch
     from harness.sweep.run_sweep import Frozen
@@ -60,6 +63,7 @@ def sweep(
     loaded = load_sweep(user_file(sweep, "sweep"), overrides or [])
     # Before the engines are measured: it may be refused.
     launching = choose_launcher(launcher, jobs, loaded.launcher, f"{loaded.path}: launcher")
+    launching = launching.for_work(work_arguments(sweep, overrides, results, engine, pack))
     add_user_code(loaded.experiment.path)
     plan = plan_sweep(loaded, results, jobs)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
@@ -109,6 +113,19 @@ def tell_engines(run: Launch) -> None:
 
 def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool) -> list[str]:
     """Train the winners on fresh seeds, show the table, draw the figures; returns a line for each failed trial."""
+    store, report = train_confirm(sweep, result, frozen, run, quiet)
+    show_table(store)
+    from harness.figures.sweep_figures import draw_sweep  # matplotlib is loaded when there is something to draw
+
+    figures = draw_sweep(result, store.path / "figures")
+    print(f"{len(figures)} figures in {store.path / 'figures'}")
+    return report.failures
+
+
+def train_confirm(
+    sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool
+) -> tuple[RecordStore, RunReport]:
+    """Train the winners on fresh seeds."""
     from harness.cli.progress import run_progress
     from harness.launch.run_experiment import plan_run, preflight, run_experiment
     from harness.sweep.run_sweep import confirm_executions, confirm_experiment
@@ -124,9 +141,4 @@ def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, qui
     preflight(plan)
     with run_progress(plan.pending, quiet) as progress:
         report = run_experiment(plan, run.num_jobs, progress.hear, run.launcher)
-    show_table(plan.store)
-    from harness.figures.sweep_figures import draw_sweep  # matplotlib is loaded when there is something to draw
-
-    figures = draw_sweep(result, plan.store.path / "figures")
-    print(f"{len(figures)} figures in {plan.store.path / 'figures'}")
-    return report.failures
+    return plan.store, report

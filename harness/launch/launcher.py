@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from harness.config.base import Settings
@@ -47,6 +48,7 @@ class Launcher(ABC):
         trains: whether it trains the tasks itself.
         work: the arguments of the `harness work` that trains this launch's trials; empty where none can.
         stop: whether the launch has been asked to stop.
+        began: when the command began to follow the records of a results folder, by the folder's clock.
     """
 
     options_type: ClassVar[type[Settings]] = NoOptions
@@ -59,6 +61,7 @@ class Launcher(ABC):
         self.queue = TaskQueue()
         self.work: tuple[str, ...] = ()
         self.stop = Stop()
+        self.began: dict[Path, float] = {}
 
     @classmethod
     def needs(cls) -> str | None:

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from harness.config.base import Settings
-from harness.config.messages import validated
 from harness.errors import UserError, must_be_in
 from harness.launch.stopping import Stop
 
 if TYPE_CHECKING:
+    from harness.config.base import Settings
     from harness.launch.launcher import Launcher, Tell
 
 LAUNCHERS: Mapping[str, str] = {
     "in_process": "in_process:InProcessLauncher",
     "processes": "processes:ProcessLauncher",
+    "shell": "shell:ShellLauncher",
+    "slurm": "slurm:SlurmLauncher",
 }
 
 
@@ -46,23 +48,35 @@ class LauncherChoice:
     num_slots: int | None = None
     work: tuple[str, ...] = ()
     stop: Stop = field(default_factory=Stop)
+    began: dict[Path, float] = field(default_factory=dict)  # shared by the launchers of one command
 
     def make(self, tell: Tell, num_slots: int = 1) -> Launcher:
         """A new launcher, for packs of some size."""
         self.stop.check()
         made = self.kind(tell, self.num_workers, self.num_slots or num_slots, self.options)
         made.work, made.stop = self.work, self.stop
+        made.began = self.began
         return made
 
     def for_work(self, work: tuple[str, ...]) -> LauncherChoice:
         """The choice with the command of its workers.
 
         Raises:
-            UserError: the launcher only starts workers, and this machine cannot start them.
+            UserError: the launcher only starts workers, and the command cannot be given to them, or this machine
+                cannot start them.
         """
-        if not self.kind.trains and (lacks := self.kind.needs()):
-            raise UserError(f"launcher {self.name}: {lacks}")
+        if not self.trains:
+            from harness.launch.elsewhere import check_work
+
+            check_work(self.name, work)
+            if lacks := self.kind.needs():
+                raise UserError(f"launcher {self.name}: {lacks}")
         return replace(self, work=work)
+
+    @property
+    def trains(self) -> bool:
+        """Whether the launcher trains the trials itself, or leaves that to workers elsewhere."""
+        return self.kind.trains
 
 
 def choose_launcher(
@@ -78,6 +92,8 @@ def choose_launcher(
     Raises:
         UserError: there is no such launcher, an option is wrong, or it cannot have so many workers.
     """
+    from harness.config.messages import validated  # loads pydantic, which a list of choices needs not
+
     given = {"name": setting} if isinstance(setting, str) else dict(setting or {})
     named = given.pop("name", None)
     if name is not None and named not in (None, name):

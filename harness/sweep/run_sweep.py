@@ -30,6 +30,7 @@ from harness.search.live_export import LiveExport
 from harness.search.reach import remarks
 from harness.search.search import Search
 from harness.search.storage_url import shown_storage
+from harness.sweep.elsewhere import follow_search
 from harness.sweep.plan import costly_values
 from harness.sweep.race import Launch
 from harness.sweep.searched import (
@@ -122,6 +123,8 @@ def run_search(sweep: Sweep, run: Launch, opened: Callable[[], object] = lambda:
         run.executions.update({arm.name: told.get(arm.name, PLAIN) for arm in sweep.searched})
         opened()
         return known
+    if run.launcher is not None and not run.launcher.trains:
+        follow_search(sweep, run, describe(sweep))
     arms = open_arms(sweep, run.results, run.choice)
     run.executions.update({arm.arm.name: arm.execution for arm in arms})
     opened()

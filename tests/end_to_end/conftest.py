@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,10 @@ def start(tiny_text_files: TinyText, own_caches: Path, tmp_path: Path) -> Iterat
     """
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*args: str | Path, largest_file: int | None = None) -> subprocess.Popen[str]:
-        environment = os.environ | dict(tiny_text_files.env)
+    def begin(
+        *args: str | Path, largest_file: int | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        environment = os.environ | dict(env or {}) | dict(tiny_text_files.env)
         environment |= {"PYTHONPATH": str(ROOT), "HOME": str(own_caches / "home"), "WANDB_MODE": "disabled"}
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
         program = ["-m", "harness"] if largest_file is None else ["-c", WITH_LIMIT, str(largest_file)]

@@ -188,7 +188,7 @@ def test_two_processes_on_one_study(
 ) -> None:
     path = write_sweep(tiny_text_files, tmp_path)
     command = [*SWEEP, path, "--results", tmp_path / "both"]
-    processes = [start(*command), start(*command, "--jobs", "2")]
+    processes = [start(*command), start(*command, "--jobs", "3")]  # four that train
     for process in processes:
         code, _, err = finish(process)
         assert (code, err) == (0, "")

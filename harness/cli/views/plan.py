@@ -9,6 +9,7 @@ from rich.console import Console
 from harness.cli.printing import make_grid, open_console
 from harness.engines.prices import duration
 from harness.errors import UserError
+from harness.launch.launchers import LauncherChoice
 from harness.sweep.parts import Count
 from harness.sweep.plan import ArmPlan, SweepPlan
 from harness.tables.render.terminal import escape
@@ -33,6 +34,13 @@ def print_plan(plan: SweepPlan, console: Console | None = None, quiet: bool = Fa
     ]
     for line in (*total_lines(plan), *noticed):
         console.print(f"  {escape(line)}", highlight=False)
+
+
+def print_preview(launcher: LauncherChoice, work: tuple[str, ...]) -> None:
+    """Print what a launcher would start elsewhere, if it would."""
+    text = launcher.kind.preview(launcher.options, launcher.num_workers, work)
+    if text is not None:
+        print(f"launcher {launcher.name} would start:\n{text.rstrip()}")
 
 
 def count_text(count: Count) -> str:

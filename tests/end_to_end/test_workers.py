@@ -1,0 +1,77 @@
+"""`harness work`, by hand and on a real Slurm: the same trials and the same table as in one process."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from slurm import Slurm
+from tiny_text import TinyText
+
+from .conftest import Start, finish
+from .test_sweep_killed import SWEEP, assert_same, uninterrupted, wait_for_news, write_sweep
+
+__all__ = ["uninterrupted"]
+
+pytestmark = pytest.mark.slow
+WORK = ("work", "--engine", "plain")
+
+
+def test_workers_by_hand_come_and_go(
+    tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path
+) -> None:
+    """One is asked to end, one ends by its time, one dies, and one is left."""
+    path = write_sweep(tiny_text_files, tmp_path)
+    command = [*WORK, path, "--results", tmp_path / "r"]
+    results = tmp_path / "r" / "tiny_sweep"
+    asked, killed, last = (start(*command) for _ in range(3))
+    wait_for_news(asked, results, 3)
+    asked.send_signal(signal.SIGTERM)
+    killed.kill()
+    code, out, err = finish(asked)
+    assert (code, err) == (0, "") and out.splitlines()[-1].startswith("stopped (SIGTERM); trials under way are left")
+    code, out, err = finish(start(*command, "--until", "1s"))
+    assert (code, err) == (0, "") and out.splitlines()[-1].startswith("stopped (--until 1s)")
+    code, out, err = finish(last)
+    assert (code, err) == (0, "") and out.splitlines()[-1] == "nothing is left"
+    assert not (results / "table.md").exists()
+    code, out, err = finish(start(*SWEEP, path, "--results", tmp_path / "r"))
+    assert (code, err) == (0, "") and "0 trials" not in out
+    assert_same(results, uninterrupted)
+    code, out, _ = finish(start("verify", "tiny_sweep", "--results", tmp_path / "r"))
+    assert code == 0, out
+
+
+@pytest.mark.timeout(400)
+def test_a_sweep_on_slurm_survives_a_requeued_job_and_a_dead_node(
+    tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path, slurm: Slurm
+) -> None:
+    path = write_sweep(tiny_text_files, tmp_path)
+    results = tmp_path / "r" / "tiny_sweep"
+    command = [*SWEEP, path, "--results", tmp_path / "r", "--launcher", "slurm", "--jobs", "2"]
+    follower = start(*command, "launcher.time_limit=10m", env=slurm.env)
+    deadline = time.monotonic() + 100
+    while len(nodes := dict(line.split() for line in running(slurm))) < 2:
+        assert time.monotonic() < deadline and follower.poll() is None
+        time.sleep(0.2)
+    wait_for_news(follower, results, 4)
+    assert slurm.ask("scontrol", "requeue", nodes["n1"]) == ""
+    wait_for_news(follower, results, 4)
+    assert slurm.kill_node("n2") > 0  # the daemon, and the worker at its trial
+    code, out, err = finish(follower)
+    assert code == 0, err
+    assert_same(results, uninterrupted)
+    lines = err.splitlines()
+    assert lines[0].startswith("slurm: submitted 2 workers as job ") and lines[1] == "slurm: 2 running on n1, n2"
+    assert all(line.startswith("slurm: ") for line in lines)
+    log = "".join(file.read_text() for file in (results / "slurm").glob("*.log"))
+    assert "stopped (SIGTERM)" in log and "nothing is left" in log
+    code, out, _ = finish(start("verify", "tiny_sweep", "--results", tmp_path / "r"))
+    assert code == 0, out
+
+
+def running(slurm: Slurm) -> list[str]:
+    """Node and number of each job that runs."""
+    return slurm.ask("squeue", "--noheader", "--states=RUNNING", "--format=%N %A").splitlines()
