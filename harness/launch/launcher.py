@@ -139,6 +139,11 @@ class TaskQueue:
     def __len__(self) -> int:
         return len(self.pending) + len(self.held)
 
+    @property
+    def any(self) -> TrialTask:
+        """One of them."""
+        return self.pending[0] if self.pending else self.held[0][1]
+
     def hold(self, task: TrialTask) -> None:
         """Put a busy trial aside."""
         self.held.append((time.monotonic() + RETRY_S, task))

@@ -23,6 +23,7 @@ LAUNCHERS: Mapping[str, str] = {
     "processes": "processes:ProcessLauncher",
     "shell": "shell:ShellLauncher",
     "slurm": "slurm:SlurmLauncher",
+    "ray": "ray_launcher:RayLauncher",
 }
 
 

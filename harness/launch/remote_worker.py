@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from typing import Any, Protocol
 
 from harness.errors import Passing, telling_interrupts
 from harness.launch.events import Epoch, Failed, Note, TrialEvent
@@ -46,7 +46,7 @@ class RemoteWorker:
         context = multiprocessing.get_context("spawn")
         self.connection, far_end = context.Pipe()
         arguments = (far_end, list(sys.path), num_slots, place)
-        self.process: SpawnProcess = context.Process(target=_serve, args=arguments, daemon=True)
+        self.process: SpawnProcess = context.Process(target=serve, args=arguments, daemon=True)
         self.process.start()
         far_end.close()
         self.tasks: list[TrialTask] = []
@@ -87,7 +87,15 @@ class _ParentGone(Passing):
     """Nobody is at the other end of the pipe."""
 
 
-def _serve(connection: Connection, path: list[str], num_slots: int, place: Place) -> None:
+class Pipe(Protocol):
+    """What a worker needs of a `Connection`; `recv` and `send` raise EOFError or OSError when nobody is there."""
+
+    def recv(self) -> Any: ...
+    def send(self, obj: Any, /) -> None: ...
+    def poll(self) -> bool: ...
+
+
+def serve(connection: Pipe, path: list[str], num_slots: int, place: Place) -> None:
     """The worker process: train what comes through the pipe until it closes."""
     place.enter()
     sys.path[:] = path  # a user's strategies are found from here as from the parent

@@ -24,6 +24,8 @@ class TrialTask:
         needs: the trials that it takes weights from, directly or not, each after those that it needs itself. Whoever
             trains it trains these first, unless they are finished.
         gives: whether others take weights from it.
+        made_with: the fingerprints of the backbone and the corpus that it must be trained with; None: those that are
+            there.
     """
 
     config: TrialConfig
@@ -33,6 +35,7 @@ class TrialTask:
     execution: Execution = PLAIN
     needs: tuple[TrialTask, ...] = ()
     gives: bool = False
+    made_with: tuple[str, str] | None = None
 
     @property
     def title(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -127,6 +128,8 @@ class Worker:
     ) -> Generator[Fitting, FitState, Summary]:
         from harness.training.run_trial import trial_steps
 
+        self._check_made_with(task)
+
         def report(entry: dict[str, Any]) -> bool | None:
             answer = tell(Epoch(task, entry))
             if not answer and self._stopping():
@@ -147,6 +150,27 @@ class Worker:
                 records,
             )
         )
+
+    def _check_made_with(self, task: TrialTask) -> None:
+        """Refuse to train with another backbone or corpus than whoever sent the task has.
+
+        Raises:
+            UserError: one of them is another one here, or missing.
+        """
+        if task.made_with is None:
+            return
+        domains = self.resources[task.run.is_sealed].domains(task.config)
+        for what, found, sent in zip(
+            ("backbone", "corpus"),
+            (domains.backbone.fingerprint, domains.corpus.fingerprint),
+            task.made_with,
+            strict=True,
+        ):
+            if found != sent:
+                raise UserError(
+                    f"{task.title}: {platform.node()} has another {what} than the machine that sent the trial "
+                    f"({found[:12]}, there {sent[:12]}); copy its files there"
+                )
 
 
 class PackedWorker:

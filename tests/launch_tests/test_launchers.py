@@ -50,7 +50,11 @@ def make_launcher(name: str, tell: Tell, num_workers: int = 1) -> Launcher:
     return kind(tell, min(num_workers, kind.max_workers or num_workers))
 
 
-TRAINING = [name for name in LAUNCHERS if launcher_type(name).trains]
+TRAINING = [
+    pytest.param(name, marks=pytest.mark.ray if name == "ray" else ())
+    for name in LAUNCHERS
+    if launcher_type(name).trains
+]
 
 
 @contextmanager
