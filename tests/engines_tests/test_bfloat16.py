@@ -63,13 +63,14 @@ def test_the_cut_is_the_plain_loop_within_the_rounding(make: MakeConfig, resourc
     assert chosen(config, resources, CUT) == ("cut", None)
 
 
-@pytest.mark.parametrize("budget", [{"keep": False}, {"limit_mb": 0.0}], ids=["off", "file"])
+@pytest.mark.parametrize("budget", [{"keep": "nothing"}, {"keep": "files"}], ids=["off", "file"])
 def test_bits_do_not_depend_on_the_cache(
     budget: dict[str, Any], make: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
     """In memory, in a mapped file (made and found), or computed anew at each use, beside other items."""
     configs = [trial_of(make), trial_of(make, seed=1)]
-    expected = run_all(configs, resources, tmp_path / "memory", CUT)
+    memory = Engines(PrefixBudget(keep="memory"))
+    expected = run_all(configs, resources, tmp_path / "memory", CUT, None, memory)
     for run in ("first", "second"):
         engines = Engines(PrefixBudget(folder=tmp_path / "rows", **budget))
         for ours, theirs in zip(run_all(configs, resources, tmp_path / run, CUT, None, engines), expected, strict=True):

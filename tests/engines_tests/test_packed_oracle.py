@@ -234,13 +234,14 @@ def test_slots_that_end_are_refilled(
 
 
 @pytest.mark.parametrize("execution", [PACKED, CUT], ids=["packed", "cut"])
-@pytest.mark.parametrize("budget", [{"keep": False}, {"limit_mb": 0.0}], ids=["off", "file"])
+@pytest.mark.parametrize("budget", [{"keep": "nothing"}, {"keep": "files"}], ids=["off", "file"])
 def test_bits_do_not_depend_on_the_cache(
     budget: dict[str, Any], execution: Execution, make_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
     """In memory, in a mapped file (made, found, and found cut short or half deleted), or computed anew at each use."""
     configs = [mixed(make_config)[number] for number in (1, 3)] + [make_config("head_only", loop=LOOP)]
-    expected = run_all(configs, resources, tmp_path / "memory", execution)
+    memory = Engines(PrefixBudget(keep="memory"))
+    expected = run_all(configs, resources, tmp_path / "memory", execution, engines=memory)
     for run in ("first", "second", "cut short", "deleted"):
         for file in (tmp_path / "rows").glob("*.rows"):
             if run == "cut short":
@@ -251,7 +252,7 @@ def test_bits_do_not_depend_on_the_cache(
         found = run_all(configs, resources, tmp_path / run, execution, engines=engines)
         for ours, theirs in zip(found, expected, strict=True):
             assert_same_bits(ours, theirs)
-    assert bool(list((tmp_path / "rows").glob("*.rows"))) == ("limit_mb" in budget)
+    assert bool(list((tmp_path / "rows").glob("*.rows"))) == (budget["keep"] == "files")
 
 
 class _Killed(KeyboardInterrupt):

@@ -166,7 +166,7 @@ def test_bits_do_not_depend_on_the_pack_or_the_cache(
     configs = trials(make_speech_config, "float32")
     alone = run_all(configs, resources, tmp_path / "alone", size=1)
     found = [run_all(configs, resources, tmp_path / "together"), run_all(configs, resources, tmp_path / "two", size=2)]
-    for name, budget in {"off": {"keep": False}, "made": {"limit_mb": 0.0}, "found": {"limit_mb": 0.0}}.items():
+    for name, budget in {"off": {"keep": "nothing"}, "made": {"keep": "files"}, "found": {"keep": "files"}}.items():
         engines = Engines(PrefixBudget(folder=tmp_path / "rows", **budget))  # type: ignore[arg-type]
         found.append(run_all(configs, resources, tmp_path / name, engines=engines))
     for run in found:
@@ -175,7 +175,7 @@ def test_bits_do_not_depend_on_the_pack_or_the_cache(
             assert_same_bits(ours, theirs)
     cut = [
         run_all(configs, resources, tmp_path / f"cut{keep}", CUT, 1, Engines(PrefixBudget(keep=keep)))
-        for keep in (True, False)
+        for keep in ("memory", "nothing")
     ]
     for ours, theirs in zip(*cut, strict=True):
         assert_same_bits(ours, theirs)

@@ -1,9 +1,9 @@
-"""Keep what the frozen layers compute for each item: in memory, and beyond a limit in a memory-mapped file.
+"""Keep what the frozen layers compute for each item, in a mapped file that all processes of a host share.
 
 Each item is computed slot by slot (harness/engines/cut/slot_layers.py), at a padded length that depends on the item
-alone, so that its bits do not depend on what else is needed, in which order, or whether anything is kept. A file's name
-hashes all that shapes its numbers: backbone, corpus, preprocessing, cut, dtype, versions and the source code of the
-prefix.
+alone, so that its bits do not depend on what else is needed, in which order, by whom, or whether anything is kept. A
+file's name hashes all that shapes its numbers: backbone, corpus, preprocessing, cut, dtype, versions, the processor and
+the source code of the prefix. The host is in it, too: over a network, processes would not see each other's mapped rows.
 
 Shape legend: N items of a split, B batch, P steps that a row has room for, T steps of a batch, D width.
 """
@@ -12,28 +12,35 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import os
+import platform
+import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from harness.backbones.recipe import backbone_cache
 from harness.config.base import content_hash
 from harness.data.batching import round_up
-from harness.data.cache import data_cache
 from harness.engines.cut.cut import Cut
-from harness.errors import TrialError
-from harness.records.provenance import package_versions
+from harness.engines.cut.row_file import RowFile, make_room
+from harness.records.provenance import machine, package_versions
 from harness.tasks.task import Item
 
-LIMIT_MB = 1024.0  # of all rows that a process keeps in memory; $HARNESS_PREFIX_MB
+LIMIT_MB = 10240.0  # of all files in the folder; $HARNESS_PREFIX_MB
+PATIENCE_S = 5.0  # how long a group is left, at least, to a process that said it computes it
 GROUP_ITEMS = 32  # computed together, at most
 GROUP_STEPS = 4096  # input steps of those
 VECTOR_STEPS = 4  # so many steps of any number of rows fill whole vectors, where the width is a multiple of 4
+logger = logging.getLogger(__name__)
 NUMBERED_BY = ("torch", "torchaudio", "transformers", "tokenizers", "numpy")  # versions that may change the numbers
 
 
@@ -73,7 +80,8 @@ class PrefixPlan:
     def key(self) -> str:
         """Hash of everything that shapes the numbers."""
         versions = {name: version for name, version in package_versions().items() if name in NUMBERED_BY}
-        facts = [asdict(self.cut), self.padded, self.align, str(self.dtype), str(self.device), *self.made_of]
+        host = [platform.node(), machine()["processor"]]
+        facts = [asdict(self.cut), self.padded, self.align, str(self.dtype), str(self.device), *self.made_of, *host]
         return content_hash([facts, versions, prefix_code(), torch.get_num_threads()], 24)
 
 
@@ -106,21 +114,25 @@ def prefix_code() -> str:
 
 
 class PrefixBudget:
-    """Memory that all stores of a process share; `keep` False computes every item anew each time (for tests)."""
+    """Where the stores of a process keep their rows, and how much all files there may take.
 
-    def __init__(self, limit_mb: float | None = None, folder: Path | None = None, keep: bool = True) -> None:
+    Args:
+        limit_mb: of all files together; those that no process uses go when another one needs room.
+        folder: of the files.
+        keep: "files" that all processes of the host share, "memory" of this process, or "nothing": then every item is
+            computed anew each time. A GPU's rows are in its memory in any case but the last.
+    """
+
+    def __init__(
+        self,
+        limit_mb: float | None = None,
+        folder: Path | None = None,
+        keep: Literal["files", "memory", "nothing"] = "files",
+    ) -> None:
         chosen = float(os.environ.get("HARNESS_PREFIX_MB", LIMIT_MB)) if limit_mb is None else limit_mb
         self.limit_bytes = chosen * 2**20
-        self.folder = folder
+        self.folder = folder or backbone_cache() / "prefix"
         self.keep = keep
-        self.used_bytes = 0
-
-    def take(self, num_bytes: int) -> bool:
-        """Take memory; False when that is more than is left."""
-        if self.used_bytes + num_bytes > self.limit_bytes:
-            return False
-        self.used_bytes += num_bytes
-        return True
 
 
 class PrefixStore:
@@ -129,17 +141,19 @@ class PrefixStore:
     Args:
         items: the whole split, in corpus order (with augmented views, all of each); only those asked for are computed.
         plan: how.
-        budget: the memory that it may use; what does not fit goes to a file.
+        budget: where they are kept.
     """
 
     def __init__(self, items: Sequence[Item], plan: PrefixPlan, budget: PrefixBudget) -> None:
         self.plan, self.budget = plan, budget
         self.items = items
         self.place = {(item.key, item.view): number for number, item in enumerate(items)}
-        self.done = np.zeros(len(items), dtype=bool)
-        self.file: Path | None = None
-        # Never touched, a row takes no memory: the system gives pages when they are written.
-        self.table_NPD = torch.empty(self._shape, dtype=plan.dtype, device=plan.device) if budget.keep else None
+        self.done = np.zeros(len(items), dtype=bool)  # computed by this process, or found and compared
+        self.file: RowFile | None = None
+        self.table_NPD: Tensor | None = None  # made when the first row is asked for
+        self._slowest_s = 0.0  # of a group
+        # In an order of its own: processes that begin together meet less often at one group.
+        self._order = random.Random(os.getpid())
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -156,27 +170,75 @@ class PrefixStore:
         return torch.tensor(places, dtype=torch.int64, device=self.plan.device)
 
     def rows(self, items: Sequence[Item]) -> Tensor:
-        """The places of some items [B], int64, computing those that are not there yet."""
+        """The places of some items [B], int64, computing those that are not there yet.
+
+        Raises:
+            TrialError: the disk is full (`disk`).
+        """
         places = self.places(items)
         missing = [place for place in dict.fromkeys(places.tolist()) if not self.done[place]]
-        if self.table_NPD is None:  # nothing is kept
-            missing = []
-        if missing and self.file is None and not self.budget.take(len(missing) * self.row_bytes):
-            self._move_to_file()  # where an earlier run, or another process, may have left some of them
-            missing = [place for place in missing if not self.done[place]]
-        self._reserve(missing)
-        if self.table_NPD is not None:
-            self._compute(missing, self.table_NPD, missing)
-        self._mark_done(missing)
+        if not missing or self.budget.keep == "nothing":
+            return places
+        if self.table_NPD is None:
+            self.table_NPD = self._make_table(len(missing))
+        if self.file is None:
+            for group in self._groups(missing):
+                self._compute(group, self.table_NPD, group)
+        else:
+            self._share(missing, self.file)
+        self.done[missing] = True
         return places
 
     def gather(self, rows_B: Tensor, num_steps: int, out: Tensor | None = None) -> Tensor:
         """Rows at some places: [B, T, D], in `out` where it is given; steps after an item's own are its padding."""
         if self.table_NPD is None:
             fresh = torch.empty((len(rows_B), *self._shape[1:]), dtype=self.plan.dtype, device=self.plan.device)
-            self._compute(rows_B.tolist(), fresh, range(len(rows_B)))
+            places = rows_B.tolist()
+            row = {place: number for number, place in enumerate(places)}
+            for group in self._groups([*row]):
+                self._compute(group, fresh, [row[place] for place in group])
+            fresh = fresh[[row[place] for place in places]]  # a place may be there twice
             return fresh[:, :num_steps] if out is None else out.copy_(fresh[:, :num_steps])
         return torch.index_select(self.table_NPD[:, :num_steps], 0, rows_B, out=out)
+
+    def _make_table(self, num_rows: int) -> Tensor:
+        """Room for the rows: a file that other processes and later runs use as well, or memory.
+
+        Never touched, a row takes neither disk nor memory: the system gives pages when they are written.
+        """
+        if self.budget.keep == "files" and self.plan.device.type == "cpu":
+            try:
+                if self.budget.folder.is_dir():
+                    make_room(self.budget.folder, num_rows * self.row_bytes, self.budget.limit_bytes)
+                self.file = RowFile(self.budget.folder / f"{self.plan.key}.rows", self._shape, self.plan.dtype)
+                return self.file.table_NPD
+            except OSError as error:
+                where = self.budget.folder
+                logger.warning("%s: %s; each process keeps frozen layers in its memory", where, error.strerror)
+        return torch.empty(self._shape, dtype=self.plan.dtype, device=self.plan.device)
+
+    def _share(self, places: Sequence[int], file: RowFile) -> None:
+        """Have rows in the file: those that others made or make, and the rest computed here, a group at a time."""
+        waiting = self._groups(places)
+        self._order.shuffle(waiting)
+        while waiting:
+            left = []
+            for group in waiting:
+                found = set(file.whole(group))
+                missing = [place for place in group if place not in found]
+                if not missing:
+                    continue
+                if not file.claim(missing, max(PATIENCE_S, 4 * self._slowest_s)):
+                    left.append(group)
+                    continue
+                began = time.monotonic()
+                file.reserve(missing)
+                self._compute(missing, file.table_NPD, missing)
+                file.mark(missing)
+                self._slowest_s = max(self._slowest_s, time.monotonic() - began)
+            if len(left) == len(waiting):
+                time.sleep(0.02)  # others are at what is left
+            waiting = left
 
     def _input_steps(self, place: int) -> int:
         """The number of input steps that an item is padded to; it depends on the item alone."""
@@ -184,72 +246,21 @@ class PrefixStore:
         aligned = round_up(len(self.items[place].inputs), plan.align)
         return plan.num_input_steps if plan.padded else min(aligned, plan.num_input_steps)
 
-    @torch.no_grad()
-    def _compute(self, places: Sequence[int], table_RPD: Tensor, rows: Sequence[int]) -> None:
-        """Compute items, those of one length together, and put them into rows of a table."""
-        by_steps: dict[int, list[tuple[int, int]]] = {}
-        for place, row in zip(places, rows, strict=True):
-            by_steps.setdefault(self._input_steps(place), []).append((place, row))
+    def _groups(self, places: Sequence[int]) -> list[list[int]]:
+        """Places of one length that are computed together."""
+        by_steps: dict[int, list[int]] = {}
+        for place in places:
+            by_steps.setdefault(self._input_steps(place), []).append(place)
+        groups = []
         for num_steps, found in by_steps.items():
             size = 1 if self.plan.alone else max(1, min(GROUP_ITEMS, GROUP_STEPS // num_steps))
-            for start in range(0, len(found), size):
-                group = found[start : start + size]
-                computed_GTD = self.plan.compute([self.items[place] for place, _ in group], num_steps)
-                for (_, row), found_TD in zip(group, computed_GTD, strict=True):
-                    table_RPD[row, : len(found_TD)] = found_TD[: self.plan.num_steps]
-                    table_RPD[row, len(found_TD) :] = 0
+            groups += [found[start : start + size] for start in range(0, len(found), size)]
+        return groups
 
-    def _reserve(self, places: Sequence[int]) -> None:
-        """Claim disk for rows: writing to a mapped hole on a full disk would kill the process.
-
-        Raises:
-            TrialError: the disk is full (`disk`).
-        """
-        if self.file is None or not places:
-            return
-        with self.file.open("r+b") as rows:
-            try:
-                for place in places:
-                    os.posix_fallocate(rows.fileno(), place * self.row_bytes, self.row_bytes)
-            except OSError as error:
-                raise TrialError("disk", f"{self.file}: cannot be written: {error.strerror}") from error
-
-    def _mark_done(self, places: Sequence[int]) -> None:
-        if not places:
-            return
-        if self.file is not None:
-            # The rows first: who finds a mark, now or after a crash, must find the row.
-            with self.file.open("r+b") as rows:
-                os.fsync(rows.fileno())
-        self.done[list(places)] = True
-        if isinstance(self.done, np.memmap):
-            self.done.flush()
-
-    def _move_to_file(self) -> None:
-        """Copy the rows to a mapped file, which other processes and later runs read as well, and go on there."""
-        assert self.table_NPD is not None
-        if self.plan.device.type != "cpu":
-            return  # a GPU's table stays where it is
-        folder = self.budget.folder or data_cache() / "prefix"
-        folder.mkdir(parents=True, exist_ok=True)
-        self.file = folder / f"{self.plan.key}.rows"
-        num_bytes = len(self.items) * self.row_bytes
-        sizes = {self.file: num_bytes, self.file.with_suffix(".done"): len(self.items)}
-        found = tuple(path.stat().st_size if path.exists() else 0 for path in sizes)
-        if found not in ((0, 0), (num_bytes, 0), (num_bytes, len(self.items))):
-            for path in sizes:  # cut short or half deleted: made longer again, marks would vouch for rows of zeros
-                path.unlink(missing_ok=True)
-        for path, size in sizes.items():
-            with path.open("ab") as file:
-                file.truncate(size)  # no more than a hole until rows are written
-        table = torch.from_file(
-            str(self.file), shared=True, size=num_bytes // self.plan.dtype.itemsize, dtype=self.plan.dtype
-        )
-        table = table.reshape(self._shape)
-        done = np.memmap(self.file.with_suffix(".done"), dtype=bool, mode="r+", shape=len(self.items))
-        kept = np.flatnonzero(self.done & ~done)
-        self._reserve(kept.tolist())
-        table[torch.from_numpy(kept)] = self.table_NPD[torch.from_numpy(kept)]
-        self.budget.used_bytes -= int(self.done.sum()) * self.row_bytes
-        self.table_NPD, self.done = table, done
-        self._mark_done(kept.tolist())
+    @torch.no_grad()
+    def _compute(self, group: Sequence[int], table_RPD: Tensor, rows: Sequence[int]) -> None:
+        """Compute a group, and put it into rows of a table."""
+        computed_GTD = self.plan.compute([self.items[place] for place in group], self._input_steps(group[0]))
+        for row, found_TD in zip(rows, computed_GTD, strict=True):
+            table_RPD[row, : len(found_TD)] = found_TD[: self.plan.num_steps]
+            table_RPD[row, len(found_TD) :] = 0
