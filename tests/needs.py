@@ -12,6 +12,7 @@ import pytest
 # A fixture brings its marker: what it needs, or that making it takes seconds.
 FIXTURES = {
     "postgres_url": "postgres",
+    "ray_nodes": "ray",
     "slurm": "slurm",
     "fetched_corpus": "real_data",
     "asterisk": "real_data",

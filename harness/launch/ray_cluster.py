@@ -48,6 +48,22 @@ def lacks() -> str | None:
     return None if importlib.util.find_spec("ray") else "the package ray is not installed; pip install 'harness[ray]'"
 
 
+def check_options(options: RayOptions) -> None:
+    """Refuse, before anything starts, what cannot work; starts no cluster of its own.
+
+    Raises:
+        UserError: Ray is not installed, the cluster is not there, or no node has room for a worker.
+    """
+    if options.address is not None:
+        room_for(options)
+        return
+    if missing := lacks():
+        raise UserError(f"launcher ray: {missing}")
+    if options.resources or options.cpus > (os.cpu_count() or 1):
+        asked, cpus = resources_text(options.asked), os.cpu_count()
+        raise UserError(f"launcher ray: a worker takes {asked}, and this machine has CPU {cpus}; set launcher.address")
+
+
 def room_for(options: RayOptions) -> int:
     """How many workers the cluster has room for, if nobody else uses it; connects to it.
 

@@ -24,7 +24,7 @@ from harness.errors import TrialError, UserError
 from harness.launch.carried import Carried, carried_records, folder_files, store
 from harness.launch.events import Busy, Epoch, Failed, Note
 from harness.launch.launcher import Launcher, TaskQueue, Tell
-from harness.launch.ray_cluster import RayOptions, lacks, make_actor, resources_text, room_for
+from harness.launch.ray_cluster import RayOptions, check_options, lacks, make_actor, resources_text, room_for
 from harness.launch.ray_worker import RayWorker, versions_here
 from harness.launch.task import TrialTask
 from harness.records.starts import note_start
@@ -35,7 +35,7 @@ PATIENCE_S = 30.0  # a worker that has no place for so long is told of, and not 
 
 
 class RayLauncher(Launcher):
-    """Workers in actors of a cluster, each with one trial at a time, or `num_slots` where they can be packed.
+    """Workers in actors of a Ray cluster, each with one trial at a time, or `num_slots` where they can be packed.
 
     A task goes to a worker that has a place in the cluster, never to one that waits for it.
     """
@@ -61,7 +61,7 @@ class RayLauncher(Launcher):
 
     @classmethod
     def check(cls, options: Any, num_workers: int) -> None:
-        room_for(options)
+        check_options(options)
 
     @property
     def num_running(self) -> int:

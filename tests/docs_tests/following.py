@@ -37,6 +37,17 @@ def corpora_fetched_by(blocks: tuple[Block, ...]) -> list[str]:
     return names
 
 
+def launchers_used_by(blocks: tuple[Block, ...]) -> list[str]:
+    """The launchers that a page's own commands name (`--launcher NAME`)."""
+    names: list[str] = []
+    for block in blocks:
+        if block.action == "console":
+            for command in block.commands:
+                words = shlex.split(command.text, comments=True)
+                names += [name for option, name in zip(words, words[1:], strict=False) if option == "--launcher"]
+    return names
+
+
 def copy_repository(folder: Path) -> None:
     """Copy what git carries, or would carry, of this working tree."""
     listing = subprocess.run(

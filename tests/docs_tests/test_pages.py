@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.data import CORPORA, is_fetched
+from harness.launch.launchers import LAUNCHERS, launcher_type
 
 from .blocks import blocks_of, edited
-from .following import ROOT, corpora_fetched_by, follow_page, pages
+from .following import ROOT, corpora_fetched_by, follow_page, launchers_used_by, pages
 
 MOST_SKIPPED = 8  # blocks that no test runs, over all pages
 
@@ -23,6 +24,9 @@ def test_page_can_be_followed(page: Path, tmp_path: Path) -> None:
     for corpus in corpora_fetched_by(blocks_of(page)):
         if corpus in CORPORA and not is_fetched(corpus):
             pytest.skip(f"the corpus {corpus} is not fetched here (harness data fetch {corpus})")
+    for launcher in launchers_used_by(blocks_of(page)):
+        if launcher in LAUNCHERS and (lacks := launcher_type(launcher).needs()):
+            pytest.skip(f"launcher {launcher}: {lacks}")
     follow_page(page, tmp_path)
 
 

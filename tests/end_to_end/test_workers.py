@@ -1,4 +1,4 @@
-"""`harness work`, by hand and on a real Slurm: the same trials and the same table as in one process."""
+"""Workers by hand, on a real Slurm and on a Ray cluster: the same trials and the same table as in one process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ray_nodes import RayNodes
 from slurm import Slurm
 from tiny_text import TinyText
 
@@ -75,3 +76,23 @@ def test_a_sweep_on_slurm_survives_a_requeued_job_and_a_dead_node(
 def running(slurm: Slurm) -> list[str]:
     """Node and number of each job that runs."""
     return slurm.ask("squeue", "--noheader", "--states=RUNNING", "--format=%N %A").splitlines()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("shared", ["true", "false"], ids=["shared", "apart"])
+def test_a_sweep_on_ray_survives_a_dead_node(
+    shared: str, tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path, ray_nodes: RayNodes
+) -> None:
+    ray_nodes.have_two()
+    path = write_sweep(tiny_text_files, tmp_path)
+    results = tmp_path / "r" / "tiny_sweep"
+    options = [f"launcher.{key}" for key in (f"address={ray_nodes.address}", f"shared={shared}", "checkpoint_s=0")]
+    sweep = start(*SWEEP, path, "--results", tmp_path / "r", "--launcher", "ray", "--jobs", "2", *options)
+    wait_for_news(sweep, results, 8)
+    ray_nodes.kill_one()
+    code, out, err = finish(sweep)
+    assert code == 0, out + err
+    assert_same(results, uninterrupted)
+    assert not [*results.rglob("*.tmp")]
+    code, out, _ = finish(start("verify", "tiny_sweep", "--results", tmp_path / "r"))
+    assert code == 0, out

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray_nodes import RayNodes
 from small_experiments import Plan, comparable, log_of, misbehaving, num_starts
 
 from harness.errors import UserError
@@ -42,48 +42,25 @@ STACKED = {
 }
 
 
-class Nodes:
-    """The cluster, with as many nodes as a test wants."""
-
-    def __init__(self, caches: Path) -> None:
-        from ray.cluster_utils import Cluster
-
-        small: dict[str, Any] = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
-        self.cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
-        self._small, self._caches, self._alive = small, caches, []  # type: ignore[var-annotated]
-
-    def options(self, **given: Any) -> RayOptions:
-        return RayOptions(address=self.cluster.address, **given)
-
-    def have_two(self) -> None:
-        """Nodes with a cache of their own, in which there is no backbone."""
-        while len(self._alive) < 2:
-            env = {"HARNESS_CACHE": str(self._caches / f"node{len(os.listdir(self._caches))}")}
-            Path(env["HARNESS_CACHE"]).mkdir()
-            self._alive.append(self.cluster.add_node(num_cpus=1, resources={"disk": 2}, env_vars=env, **self._small))
-        self.cluster.wait_for_nodes()
-
-    def kill_one(self) -> None:
-        self.cluster.remove_node(self._alive.pop(), allow_graceful=False)
-
-
-@pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+@pytest.fixture
+def nodes(ray_nodes: RayNodes) -> RayNodes:
+    """The cluster with two nodes; this process is connected to no other one."""
     import ray
 
-    ray.shutdown()  # of another module's own cluster
-    made = Nodes(tmp_path_factory.mktemp("caches"))
-    yield made
-    ray.shutdown()
-    made.cluster.shutdown()
+    if ray.is_initialized() and ray.get_runtime_context().gcs_address != ray_nodes.address:
+        ray.shutdown()  # another test's own cluster
+    ray_nodes.have_two()
+    return ray_nodes
 
 
-@pytest.mark.ray
-@pytest.mark.parametrize("shared", [True, False], ids=["shared", "apart"])
+def options(nodes: RayNodes, **given: Any) -> RayOptions:
+    return RayOptions(address=nodes.address, **given)
+
+
 def test_a_node_that_dies_costs_its_trial_some_epochs_and_no_bit(
-    shared: bool, nodes: Nodes, plan: Plan, events: list[TrialEvent]
+    nodes: RayNodes, plan: Plan, events: list[TrialEvent]
 ) -> None:
-    nodes.have_two()
+    """Without a shared folder: from the checkpoint that came back as bytes. tests/end_to_end has whole sweeps."""
     base = {"loop": {"epochs": NUM_EPOCHS}}
     tasks = plan(ARMS, base=base).pending
     launcher: RayLauncher
@@ -102,7 +79,7 @@ def test_a_node_that_dies_costs_its_trial_some_epochs_and_no_bit(
             else:
                 time.sleep(0.3)  # the other one still loads torch
 
-    with RayLauncher(hear, 2, 1, nodes.options(shared=shared, checkpoint_s=0)) as launcher:
+    with RayLauncher(hear, 2, 1, options(nodes, shared=False, checkpoint_s=0)) as launcher:
         launch(launcher, tasks)
     assert killed and {event.task.title for event in events if isinstance(event, Done)} == {t.title for t in tasks}
     (note,) = [event for event in events if isinstance(event, Note)]
@@ -131,12 +108,10 @@ def test_a_node_that_dies_costs_its_trial_some_epochs_and_no_bit(
     assert len(before) >= 2 and again[: len(before) - 1] == before[:-1] and len(again) == NUM_EPOCHS
 
 
-@pytest.mark.ray
 def test_what_a_trial_does_is_its_own_end_and_what_a_worker_does_is_not(
-    nodes: Nodes, plan: Plan, events: list[TrialEvent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: RayNodes, plan: Plan, events: list[TrialEvent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NaN, memory and exceptions end in a record, and are never tried again by Ray; a trial that kills is given up."""
-    nodes.have_two()
     monkeypatch.setattr("harness.launch.ray_launcher.MAX_LOSSES", 2)
     ended = {"nan": "nan", "memory": "oom", "raise": "error"}
     arms = {how: misbehaving(how) for how in ended} | {
@@ -144,7 +119,7 @@ def test_what_a_trial_does_is_its_own_end_and_what_a_worker_does_is_not(
         "deadly": misbehaving("kill"),
     }
     tasks = {task.run.arm: task for task in plan(arms).pending}
-    with RayLauncher(events.append, 2, 1, nodes.options(shared=False, checkpoint_s=0)) as launcher:
+    with RayLauncher(events.append, 2, 1, options(nodes, shared=False, checkpoint_s=0)) as launcher:
         launch(launcher, tasks.values())
     done = {event.task.run.arm: event.summary for event in events if isinstance(event, Done)}
     assert {arm: (str(done[arm].state), done[arm].reason) for arm in ended} == {
@@ -161,18 +136,16 @@ def test_what_a_trial_does_is_its_own_end_and_what_a_worker_does_is_not(
         assert free
 
 
-@pytest.mark.ray
-def test_a_launch_that_cannot_work_is_refused_in_one_line(nodes: Nodes, plan: Plan, tmp_path: Path) -> None:
-    nodes.have_two()
-    assert [room_for(nodes.options(cpus=cpus)) for cpus in (1, 0.5)] == [2, 4]
+def test_a_launch_that_cannot_work_is_refused_in_one_line(nodes: RayNodes, plan: Plan, tmp_path: Path) -> None:
+    assert [room_for(options(nodes, cpus=cpus)) for cpus in (1, 0.5)] == [2, 4]
     with pytest.raises(UserError, match=r"a worker takes CPU 2, and no node has so much \(.*CPU 1, disk 2.*\)$"):
-        room_for(nodes.options(cpus=2))
+        room_for(options(nodes, cpus=2))
     with pytest.raises(UserError, match=r"a worker takes CPU 1, tape 1, and no node"):
-        RayLauncher.check(nodes.options(resources={"tape": 1}), 1)
-    assert room_for(nodes.options(resources={"tape": 1}, scales=True)) == 0
+        RayLauncher.check(options(nodes, resources={"tape": 1}), 1)
+    assert room_for(options(nodes, resources={"tape": 1}, scales=True)) == 0
     (task,) = plan({"adapters": {"loop": {"device": "cuda"}}}).pending
     refused = pytest.raises(UserError, match=r"loop.device: cuda, but a worker takes no GPU; set launcher.gpus")
-    with RayLauncher(lambda event: None, 1, 1, nodes.options()) as launcher, refused:
+    with RayLauncher(lambda event: None, 1, 1, options(nodes)) as launcher, refused:
         launcher.submit(task)
 
 
