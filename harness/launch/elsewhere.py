@@ -171,5 +171,11 @@ def check_work(name: str, work: tuple[str, ...]) -> None:
 
 
 def tell_workers(text: str) -> None:
-    """Tell the user something of the workers: where they are, how to start some."""
-    print(text, file=sys.stderr, flush=True)
+    """Tell the user something of the workers, unless it was the last thing told: each phase looks after them anew."""
+    global _told
+    if text != _told:
+        print(text, file=sys.stderr, flush=True)
+    _told = text
+
+
+_told = ""

@@ -21,13 +21,10 @@ class ShellLauncher(ElsewhereLauncher):
     """
 
     options_type = ShellOptions
-    _told: set[str] = set()  # by this process: once, not once a phase
 
     def look_after_workers(self, folder: Path, num_left: int) -> None:
         command = self.preview(self.options, self.num_workers, self.work)
-        if command not in self._told:
-            self._told.add(command)
-            tell_workers(f"start workers on any machine that has this folder: {command}")
+        tell_workers(f"start workers on any machine that has this folder: {command}")
 
     @classmethod
     def preview(cls, options: Any, num_workers: int, work: tuple[str, ...]) -> str:

@@ -106,7 +106,6 @@ class SlurmLauncher(ElsewhereLauncher):
 
     def __init__(self, tell: Tell, num_workers: int = 1, num_slots: int = 1, options: Any = None) -> None:
         super().__init__(tell, num_workers, num_slots, options)
-        self._told = ""
         self._num_in_vain, self._gained = 0, -1.0
         self._seen_missing = False
 
@@ -135,20 +134,15 @@ class SlurmLauncher(ElsewhereLauncher):
     def look_after_workers(self, folder: Path, num_left: int) -> None:
         jobs = live_jobs({str(line["job"]) for line in read_lines(folder / JOBS)})
         if jobs is None:
-            self._tell_once("slurm: squeue does not answer; the workers go on, and it is asked again")
+            tell_workers("slurm: squeue does not answer; the workers go on, and it is asked again")
             return
-        wanted = min(self.num_workers, num_left) - len(jobs)
-        self._tell_once(f"slurm: {describe(jobs)}" if jobs else "slurm: no worker is left")
-        is_first = not (folder / JOBS).exists()
+        wanted, is_first = min(self.num_workers, num_left) - len(jobs), not (folder / JOBS).exists()
+        if not is_first:
+            tell_workers(f"slurm: {describe(jobs)}" if jobs else "slurm: no worker is left")
         if wanted > 0 and (is_first or self._seen_missing):  # seen twice: at the end, workers end a moment before us
             self._submit(folder, wanted)
             wanted = 0
         self._seen_missing = wanted > 0
-
-    def _tell_once(self, text: str) -> None:
-        if text != self._told:
-            self._told = text
-            tell_workers(text)
 
     def _submit(self, folder: Path, count: int) -> None:
         """Submit workers, unless the last ones were in vain.
@@ -173,8 +167,9 @@ class SlurmLauncher(ElsewhereLauncher):
             raise TrialError("error", f"launcher slurm: sbatch: {why}")
         job = done.stdout.strip().partition(";")[0]
         append_line(folder / JOBS, {"job": job, "workers": count})
-        self._told = f"slurm: submitted {count} worker{'s' if count > 1 else ''} as job {job}, whose logs are in {logs}"
-        tell_workers(self._told)
+        tell_workers(
+            f"slurm: submitted {count} worker{'s' if count > 1 else ''} as job {job}, whose logs are in {logs}"
+        )
 
 
 def script(options: SlurmOptions, count: int, work: tuple[str, ...], logs: str, name: str) -> str:

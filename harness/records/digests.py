@@ -12,7 +12,7 @@ those who know the experiment's digest from elsewhere, or train again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.config.base import content_hash
 from harness.disk import json_bytes, write_json
 from harness.records.files import read_model
+from harness.records.leases import locked
 from harness.records.packed import FOLDERS
 from harness.records.provenance import utc_now
 from harness.records.schema import Manifest
 from harness.records.store import MANIFEST, RecordStore, TrialFolder
 
 DIGESTS = "digests.json"
+DIGESTING = "digesting"  # the lease of who changes it
 RECORD_FILES = (
     *("config.json", "log.jsonl", "predictions.jsonl", "attention.json"),
     *("summary.json", "provenance.json"),
@@ -88,19 +90,21 @@ def begin_digests(store: RecordStore, again: Collection[str] = (), searching: bo
         again: `records/ID` of the trials of the table that this launch trains.
         searching: trials of the search that have no finished record are trained again as well.
     """
-    known = read_digests(store)
-    if known is None:
-        _write(store, _with_missing(store, Digests(), "later"))
-        return
-    forgotten = set(again)
-    if searching:
-        finished = {key_of(folder) for folder in store.finished("search")}
-        forgotten |= {key for key in known.records if key.startswith("search/") and key not in finished}
-    kept = [
-        taken.model_copy(update={"records": {k: d for k, d in taken.records.items() if k not in forgotten}})
-        for taken in known.taken
-    ]
-    _write(store, known.model_copy(update={"taken": tuple(taken for taken in kept if taken.records)}))
+
+    def begin(known: Digests | None) -> Digests:
+        if known is None:
+            return _with_missing(store, Digests(), "later")
+        forgotten = set(again)
+        if searching:
+            finished = {key_of(folder) for folder in store.finished("search")}
+            forgotten |= {key for key in known.records if key.startswith("search/") and key not in finished}
+        kept = [
+            taken.model_copy(update={"records": {k: d for k, d in taken.records.items() if k not in forgotten}})
+            for taken in known.taken
+        ]
+        return known.model_copy(update={"taken": tuple(taken for taken in kept if taken.records)})
+
+    _update(store, begin)
 
 
 def take_digests(store: RecordStore, by: Source) -> Digests | None:
@@ -115,8 +119,7 @@ def take_digests(store: RecordStore, by: Source) -> Digests | None:
         has_launches = (store.path / MANIFEST).exists() and store.manifest().launches
         if by == "launch" or has_launches:
             return None
-        known = Digests()
-    return _write(store, _with_missing(store, known, by))
+    return _update(store, lambda now: _with_missing(store, now or Digests(), by))
 
 
 def _with_missing(store: RecordStore, known: Digests, by: Source) -> Digests:
@@ -143,10 +146,12 @@ def write_plan_file(store: RecordStore, name: str, content: Any) -> None:
 
 
 def _take_file(store: RecordStore, name: str) -> None:
-    known = read_digests(store)
-    if known is not None:
-        files = {**known.files, name: _file_digest(store.path / name)}
-        _write(store, known.model_copy(update={"files": files}))
+    if read_digests(store) is not None:
+        _update(store, lambda now: _with_file(store, now or Digests(), name))
+
+
+def _with_file(store: RecordStore, known: Digests, name: str) -> Digests:
+    return known.model_copy(update={"files": {**known.files, name: _file_digest(store.path / name)}})
 
 
 def file_digests(store: RecordStore) -> dict[str, str]:
@@ -175,9 +180,17 @@ def key_of(folder: TrialFolder) -> str:
     return f"{folder.path.parent.name}/{folder.trial_id}"
 
 
-def _write(store: RecordStore, digests: Digests) -> Digests:
-    """Write the digests, if that changes them."""
-    whole = digests.model_copy(update={"experiment": digests.whole})
-    if read_digests(store) != whole:
-        write_json(store.path / DIGESTS, whole.model_dump(mode="json"))
+def _update(store: RecordStore, change: Callable[[Digests | None], Digests]) -> Digests:
+    """Change the digests, which other workers on the folder change as well; nothing is written if nothing changes."""
+
+    def changed(known: Digests | None) -> Digests:
+        made = change(known)
+        return made.model_copy(update={"experiment": made.whole})
+
+    known = read_digests(store)
+    whole = changed(known)
+    if whole != known:
+        with locked(store.path, DIGESTING):
+            whole = changed(read_digests(store))
+            write_json(store.path / DIGESTS, whole.model_dump(mode="json"))
     return whole

@@ -3,52 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
-from harness.disk import write_json
 from harness.launch.elsewhere import POLL_S, ElsewhereLauncher
+from harness.launch.launcher import Launcher
+from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Sweep
 from harness.sweep.race import Launch
-from harness.sweep.status import SWEEP_FILE, SweepStatus, read_status
+from harness.sweep.searched import read_searched, study_place
 
 
-def follow_search(sweep: Sweep, run: Launch, describe: Mapping[str, Any]) -> None:
-    """Look after the workers until every arm's budget is used.
-
-    Args:
-        describe: the content of sweep.json, where the first worker has not written it yet.
-    """
-    folder = run.results / sweep.name
-    if not (folder / SWEEP_FILE).exists():
-        write_json(folder / SWEEP_FILE, describe)
+def wait_for_beginning(sweep: Sweep, run: Launch) -> None:
+    """Start workers and wait until one has begun the search: engines are chosen on a machine that trains."""
+    folder, arms = run.results / sweep.name, [arm.name for arm in sweep.searched]
     with run.make_launcher(run.hear) as launcher:
-        assert isinstance(launcher, ElsewhereLauncher)
-        told = ""
         while True:
-            status = read_status(sweep.name, run.results)
-            if all(arm.finished for arm in status.arms):
+            known = read_searched(folder, arms, study_place(sweep, run.results))
+            if known.fingerprint is not None and set(arms) <= known.executions.keys():
                 return
-            launcher.look_after(folder, _num_left(sweep, status))
-            if (text := _text(status)) != told:
-                print(text, flush=True)
+            _look_after(launcher, sweep, run, sweep.config.search.lag * len(arms))
+            time.sleep(POLL_S)
+
+
+def follow_search(sweep: Sweep, run: Launch, arms: Sequence[ArmSearch]) -> None:
+    """Look after the workers until every arm's budget is used."""
+    told = ""
+    with run.make_launcher(run.hear) as launcher:
+        while not all(arm.finished() for arm in arms):
+            left = {arm.arm.name: arm.num_planned - len(arm.points()) for arm in arms}
+            _look_after(launcher, sweep, run, sum(min(sweep.config.search.lag, number) for number in left.values()))
+            text = ", ".join(f"{arm.arm.name} {len(arm.points())} of {arm.num_planned}" for arm in arms)
+            if text != told:
+                print(f"search: {text}", flush=True)
                 told = text
-            time.sleep(max(POLL_S, 0.001 * sum(len(arm.points) for arm in status.arms)))
+            time.sleep(POLL_S)
+            for arm in arms:
+                arm.refresh()
 
 
-def _num_left(sweep: Sweep, status: SweepStatus) -> int:
-    """How many trials can be under way: those that are left, and no more than `lag` of an arm."""
-    lag = sweep.config.search.lag
-    return sum(
-        lag if arm.planned is None else min(lag, arm.planned - arm.num_finished)
-        for arm in status.arms
-        if not arm.finished
-    )
-
-
-def _text(status: SweepStatus) -> str:
-    """How far the search is: `search: residual_add 3 of 8, head_only 8 of 8`."""
-    each = (
-        f"{arm.name} {arm.num_finished}{'' if arm.planned is None else f' of {arm.planned}'}" for arm in status.arms
-    )
-    return f"search: {', '.join(each)}"
+def _look_after(launcher: Launcher, sweep: Sweep, run: Launch, num_left: int) -> None:
+    assert isinstance(launcher, ElsewhereLauncher)
+    launcher.look_after(run.results / sweep.name, num_left)

@@ -9,7 +9,8 @@ from typing import Literal
 
 from harness.errors import UserError
 from harness.records.store import MANIFEST, RecordStore
-from harness.sweep.status import SWEEP_FILE
+from harness.sweep.searched import SWEEP_FILE
+from harness.sweep.workers import Held, read_held
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,11 @@ class ArmTrainings:
 
 @dataclass(frozen=True)
 class ExperimentStatus:
-    """An experiment's arms; `training` until all planned trainings have ended."""
+    """An experiment's arms, and who trains what; `training` until all planned trainings have ended."""
 
     name: str
     arms: tuple[ArmTrainings, ...]
+    held: tuple[Held, ...] = ()
 
     @property
     def phase(self) -> Literal["training", "finished"]:
@@ -85,4 +87,4 @@ def read_experiment_status(name: str, results: Path) -> ExperimentStatus:
         begun = sum(f.has_started() for f, summary in zip(folders, summaries, strict=True) if summary is None)
         complete = len(ended) - failed.total()
         arms.append(ArmTrainings(row, len(folders), complete, dict(failed), begun))
-    return ExperimentStatus(name, tuple(arms))
+    return ExperimentStatus(name, tuple(arms), tuple(read_held(store.path)))

@@ -30,7 +30,7 @@ from harness.search.live_export import LiveExport
 from harness.search.reach import remarks
 from harness.search.search import Search
 from harness.search.storage_url import shown_storage
-from harness.sweep.elsewhere import follow_search
+from harness.sweep.elsewhere import follow_search, wait_for_beginning
 from harness.sweep.plan import costly_values
 from harness.sweep.race import Launch
 from harness.sweep.searched import (
@@ -123,15 +123,18 @@ def run_search(sweep: Sweep, run: Launch, opened: Callable[[], object] = lambda:
         run.executions.update({arm.name: told.get(arm.name, PLAIN) for arm in sweep.searched})
         opened()
         return known
-    if run.launcher is not None and not run.launcher.trains:
-        follow_search(sweep, run, describe(sweep))
+    follows = run.launcher is not None and not run.launcher.trains
+    if follows:
+        wait_for_beginning(sweep, run)
     arms = open_arms(sweep, run.results, run.choice)
     run.executions.update({arm.arm.name: arm.execution for arm in arms})
     opened()
     search = Search(sweep, arms, run.results, run.hear)
     for arm in arms:
         arm.refresh()
-    if not all(arm.finished() for arm in arms):
+    if follows:
+        follow_search(sweep, run, arms)
+    elif not all(arm.finished() for arm in arms):
         begin_digests(RecordStore(run.results, sweep.name), searching=True)
         exporting = LiveExport(run.results / sweep.name, study_place(sweep, run.results))
         with exporting, run.make_launcher(search.tell) as launcher:

@@ -24,6 +24,7 @@ from harness.records.search import Objective, SearchPoint
 from harness.records.starts import read_starts
 from harness.records.store import MANIFEST, RecordStore, TrialFolder, read_json
 from harness.sweep.searched import SWEEP_FILE, published_points, read_searched, told_place
+from harness.sweep.workers import Held, read_held, waits
 
 Phase = Literal["search", "race", "confirm", "finished"]
 
@@ -72,7 +73,7 @@ class ArmStatus:
 class SweepStatus:
     """A sweep: its phase, its arms, and (finished, planned) trainings of race and confirm; planned None: unknown.
 
-    `peaks` are the peak memories of the launches that have ended.
+    `peaks` are the peak memories of the launches that have ended; `held` who trains what; `waits` what waits for what.
     """
 
     name: str
@@ -82,6 +83,8 @@ class SweepStatus:
     race: tuple[int, int]
     confirm: tuple[int, int | None]
     peaks: tuple[PeakUse, ...] = ()
+    held: tuple[Held, ...] = ()
+    waits: tuple[str, ...] = ()
 
     @property
     def num_workers(self) -> int:
@@ -120,7 +123,11 @@ def read_status(name: str, results: Path) -> SweepStatus:
     arms = _with_time_left(arms, budget)
     race, confirm = _race_count(about, folder, len(arms)), _confirm_count(folder)
     phase, peaks = _phase(about, folder, arms, confirm), tuple(read_peaks(folder))
-    return SweepStatus(name, phase, objectives, tuple(arms), race, confirm, peaks)
+    lag = int(_mapping(about.get("search")).get("lag") or 4)
+    numbers = [(arm, [p.number for p in arm.points], [r.number for r in arm.running if r.alive]) for arm in arms]
+    told = [waits(arm.name, ended, alive, arm.planned, lag) for arm, ended, alive in numbers if not arm.finished]
+    held, waiting = tuple(read_held(folder)), tuple(text for text in told if text is not None)
+    return SweepStatus(name, phase, objectives, tuple(arms), race, confirm, peaks, held, waiting)
 
 
 def _read_points(about: Mapping[str, Any], folder: Path, names: Sequence[str]) -> Mapping[str, Sequence[SearchPoint]]:

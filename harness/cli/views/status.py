@@ -17,8 +17,10 @@ from harness.engines.prices import duration
 from harness.records.search import Objective, SearchPoint
 from harness.sweep.experiment_status import ExperimentStatus, is_sweep, list_results, read_experiment_status
 from harness.sweep.status import ArmStatus, SweepStatus, read_status
+from harness.sweep.workers import Held
 
 REFRESH_S = 2.0
+MOST_SHOWN = 20  # trials that are under way
 
 
 def show_status(name: str | None, results: Path, watch: bool, console: Console | None = None) -> None:
@@ -88,7 +90,8 @@ def render_experiment(status: ExperimentStatus) -> RenderableType:
         reasons = ", ".join(f"{count} {reason}" for reason, count in arm.failed.items())
         rows.append((arm.name, f"{arm.ended} of {arm.planned}", reasons or "0", str(arm.begun)))
     headers = ("arm", "trainings that have ended", "failed", "begun, and not ended")
-    return make_grid(headers, rows, f"{status.name}: {status.phase}")
+    grid = make_grid(headers, rows, f"{status.name}: {status.phase}")
+    return Group(grid, *(Text(f"  {line}") for line in worker_lines(status.held)))
 
 
 def render_status(status: SweepStatus) -> RenderableType:
@@ -103,7 +106,20 @@ def render_status(status: SweepStatus) -> RenderableType:
             (arm.name, _trials(arm), _running(arm), str(arm.count("pruned")), _failed(arm), best, settings, left)
         )
     grid = make_grid(headers, rows, f"{status.name}: {phase_text(status)}")
-    return Group(grid, *(Text(f"  {line}") for line in phase_lines(status)))
+    return Group(
+        grid, *(Text(f"  {line}") for line in (*phase_lines(status), *worker_lines(status.held), *status.waits))
+    )
+
+
+def worker_lines(held: Sequence[Held]) -> list[str]:
+    """Who trains what, a line for each trial; of many, the first and how many more."""
+    if not held:
+        return []
+    hosts = {one.host for one in held if not one.is_gone}
+    alive = sum(not one.is_gone for one in held)
+    lines = [f"under way: {alive} trials on {', '.join(sorted(hosts))}"] if alive else []
+    lines += [f"  {one.text}" for one in held[:MOST_SHOWN]]
+    return [*lines, *([f"  and {len(held) - MOST_SHOWN} more"] if len(held) > MOST_SHOWN else [])]
 
 
 def phase_text(status: SweepStatus) -> str:
