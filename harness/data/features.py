@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.data.audio_backend import load_audio, resample, torchaudio
@@ -24,6 +24,7 @@ from harness.data.cache import data_cache, staging_file
 from harness.data.corpus import Corpus, SpeechExample
 from harness.data.errors import DataError
 from harness.errors import must_be_in
+from harness.tensors import digest
 
 Normalisation = Literal["utterance", "none"]
 LOG_FLOOR = 1e-6  # added to the mel energies, because studio prompts hold digital silence, whose logarithm is -inf
@@ -145,13 +146,16 @@ class FeatureCache:
         for example in missing:
             known[example.key] = self.extractor(*load_audio(example.path, example.segment))
         with staging_file(self.path(domain)) as path:
-            save_file(known, path)
+            save_file(known, path, {"sha256": digest(known)})
 
     def _read(self, domain: str) -> dict[str, Tensor]:
         path = self.path(domain)
         if not path.is_file():
             return {}
         try:
-            return load_file(path)
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                is_whole = (file.metadata() or {}).get("sha256") == digest(tensors)
         except (SafetensorError, OSError):
-            return {}  # a damaged cache is made again, not an error
+            is_whole = False
+        return tensors if is_whole else {}  # a damaged cache is made again, not an error

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from harness.data import Corpus, DataError, SpeechExample, features
 from harness.data.audio_backend import load_audio
@@ -130,13 +131,20 @@ def test_cache_depends_on_contents_and_settings(speech: Corpus, tmp_path: Path) 
     assert FeatureCache(replace(speech, name="other"), LogMel(), tmp_path).folder in folders
 
 
-def test_damaged_cache_is_made_again(speech: Corpus, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["garbage", "a bit of a tensor", "cut", "of an older version"])
+def test_damaged_cache_is_made_again(how: str, speech: Corpus, tmp_path: Path) -> None:
     cache = FeatureCache(speech, LogMel(), tmp_path)
-    clips = all_clips(speech)
+    clips, path = all_clips(speech), cache.path("it")
     first = cache.features(clips)
-    cache.path("it").write_bytes(b"damaged")
+    whole = path.read_bytes()
+    if how == "of an older version":  # nothing tells whether its numbers are those that were written
+        save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
+    else:
+        flipped = whole[:-100] + bytes([whole[-100] ^ 16]) + whole[-99:]
+        path.write_bytes({"garbage": b"damaged", "a bit of a tensor": flipped, "cut": whole[:-100]}[how])
     again = FeatureCache(speech, LogMel(), tmp_path).features(clips)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert path.read_bytes() == whole
 
 
 def test_corrupt_recording_is_named(speech: Corpus, tmp_path: Path) -> None:
