@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.config.execution import PLAIN, Execution
 from harness.engines.choice import EngineChoice, num_slots
-from harness.errors import UserError
+from harness.errors import TrialError, UserError
 from harness.launch.events import Done, Failed, TrialEvent
 from harness.launch.launcher import Launcher, Tell, launch
 from harness.launch.launchers import LauncherChoice, choose_launcher
@@ -111,16 +111,17 @@ def train_all(tasks: Sequence[TrialTask], run: Launch) -> dict[str, Summary]:
 
     Raises:
         UserError: a trial does not fit together.
+        TrialError: one ended without a record (a full disk, say): what is trained does not decide without it.
     """
     summaries: dict[str, Summary] = {}
-    user_errors: list[str] = []
+    failed: list[Failed] = []
 
     def tell(event: TrialEvent) -> None:
         run.hear(event)
         if isinstance(event, Done):
             summaries[event.summary.trial_id] = event.summary
-        elif isinstance(event, Failed) and event.user_error:
-            user_errors.append(event.message)
+        elif isinstance(event, Failed):
+            failed.append(event)
 
     pending = []
     for task in tasks:
@@ -133,6 +134,6 @@ def train_all(tasks: Sequence[TrialTask], run: Launch) -> dict[str, Summary]:
         begin_digests(RecordStore(run.results, pending[0].run.experiment), searching=True)
         with run.make_launcher(tell) as launcher:
             launch(launcher, pending)
-    if user_errors:
-        raise UserError(user_errors[0])
+    for event in failed:
+        raise UserError(event.message) if event.user_error else TrialError("error", event.message)
     return summaries
