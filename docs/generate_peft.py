@@ -63,7 +63,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "FourierFTConfig": {"n_frequency": 20},
     "GraloraConfig": {"r": 4, "gralora_k": 2},
     "IA3Config": {"feedforward_modules": []},
-    "LNTuningConfig": {"target_modules": ["LayerNorm", "layer_norm"]},
     "MissConfig": {"r": 4},
     "MultitaskPromptTuningConfig": {"num_virtual_tokens": 2},
     "OFTConfig": {"oft_block_size": 4},
@@ -78,6 +77,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "WaveFTConfig": {"n_frequency": 20},
 }
 MODULES = {"text": ["query", "value"], "speech": ["q_proj", "v_proj"]}
+NORMS = {"text": ["LayerNorm"], "speech": ["layer_norm"]}
 
 
 def build_page() -> str:
@@ -125,7 +125,7 @@ def try_method(cls: Any, kind: str, encoder: Encoder) -> tuple[bool, str, bool, 
     freeze_backbone(model)
     adapter: dict[str, Any] = {"_target_": f"{cls.__module__}.{cls.__qualname__}"}
     if "target_modules" in {field.name for field in dataclasses.fields(cls)}:
-        adapter |= {"target_modules": MODULES[kind]}
+        adapter |= {"target_modules": (NORMS if cls.__name__ == "LNTuningConfig" else MODULES)[kind]}
     config = TrialConfig.model_validate(
         {
             "data": {"corpus": "none", "source": ["a"], "target": "b"},

@@ -9,12 +9,14 @@ format, which `PeftModel.from_pretrained` reads.
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -186,7 +188,7 @@ def inject(model: nn.Module, config: Mapping[str, Any]) -> Injected:
     with _warnings_as_notes() as notes:
         made = _built(config)
         _refuse(made, target)
-        modules = set(model.modules())
+        modules, paths = set(model.modules()), [path for path, _ in model.named_modules()]
         before = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
         try:
             with no_exits():
@@ -195,6 +197,7 @@ def inject(model: nn.Module, config: Mapping[str, Any]) -> Injected:
         except Exception as error:
             raise UserError(f"adapter: {target}: {_reason(error)}") from error
     added = [path for path, module in model.named_modules() if module not in modules]
+    _refuse_unmatched(config, paths, added)
     inner = {path for path in added if any(path.startswith(f"{other}.") for other in added)}
     learns = {path: weight for path, weight in model.named_parameters() if weight.requires_grad}
     if changed := [path for path, weight in learns.items() if id(weight) in before]:
@@ -210,6 +213,32 @@ def inject(model: nn.Module, config: Mapping[str, Any]) -> Injected:
     for module in sites.values():
         module.train(model.training)
     return Injected(target, wrapper, sites, learns, own, tuple(notes))
+
+
+def _refuse_unmatched(config: Mapping[str, Any], paths: Sequence[str], added: Sequence[str]) -> None:
+    """Refuse a name that matches nothing: PEFT is content if one of several does, and leaves the others out in silence.
+
+    Args:
+        config: with `_target_`.
+        paths: of all modules that the model had.
+        added: of those that PEFT has put there.
+
+    Raises:
+        UserError: an item of an option matches nothing.
+    """
+    for option in ("target_modules", "feedforward_modules", "rank_pattern", "alpha_pattern", "exclude_modules"):
+        given = config.get(option)
+        for name in given if isinstance(given, (list, tuple, Mapping)) else ():
+            pattern = str(name) if option.endswith("_pattern") else re.escape(str(name))
+            among = paths if option == "exclude_modules" else added
+            if not any(re.match(rf"(.*\.)?({pattern})$", path) for path in among):  # as PEFT compares
+                near = get_close_matches(str(name), {path.rpartition(".")[2] for path in paths}, n=1)
+                hint = f"; nearest: {near[0]}" if near else ""
+                raise UserError(f"adapter.{option}: {name!r} matches no module that could be adapted{hint}")
+    chosen = config.get("layers_to_transform")
+    for number in chosen if isinstance(chosen, (list, tuple)) else ():
+        if not any(str(number) in path.split(".") for path in added):
+            raise UserError(f"adapter.layers_to_transform: no module that is adapted is in layer {number}")
 
 
 def check(injected: Injected, run: Callable[[], Tensor], expected: Tensor) -> None:

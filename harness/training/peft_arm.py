@@ -16,7 +16,7 @@ from harness.adapters.widths import open_width
 from harness.backbones.encoders import Encoder
 from harness.backbones.model import TaskModel
 from harness.config.points import BEHIND_LAYER
-from harness.config.trial import TrialConfig
+from harness.config.trial import LayersFrom, TrialConfig
 from harness.errors import UserError
 from harness.seeding import derive_seed
 from harness.training.precision import dtype_of
@@ -40,8 +40,9 @@ def inject_peft(model: TaskModel, config: TrialConfig) -> Injected:
     backbone = config.backbone
     for key, usual in (("layers", "all"), ("points", BEHIND_LAYER)):
         if (given := getattr(backbone, key)) != usual:
+            shown = f"{{from: {given.first}}}" if isinstance(given, LayersFrom) else given
             raise UserError(
-                f"backbone.{key}: {given}: PEFT finds its modules by itself; leave this out, and use target_modules "
+                f"backbone.{key}: {shown}: PEFT finds its modules by itself; leave this out, and use target_modules "
                 "and layers_to_transform of the adapter"
             )
     if (width := open_width(config.adapter)) is not None:

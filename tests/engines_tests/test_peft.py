@@ -197,6 +197,22 @@ def test_with_a_head_and_with_embeddings(
     [
         ({"_target_": "peft.LoraConfig", "rank": 8}, "adapter: peft.LoraConfig does not accept `rank`; it accepts: "),
         ({"_target_": "peft.LoraConfig", "target_modules": ["qurey"]}, "Target modules {'qurey'} not found"),
+        (
+            {"_target_": "peft.LoraConfig", "target_modules": ["query", "valu"]},
+            "adapter.target_modules: 'valu' matches no module that could be adapted; nearest: value",
+        ),
+        (
+            ADAPTERS["lora"] | {"exclude_modules": ["layer.9.attention.self.query"]},
+            "adapter.exclude_modules: 'layer.9.attention.self.query' matches no module",
+        ),
+        (
+            ADAPTERS["lora"] | {"rank_pattern": {"layer.9.*query": 4}},
+            "adapter.rank_pattern: 'layer.9.*query' matches no",
+        ),
+        (
+            ADAPTERS["lora"] | {"layers_to_transform": [0, 9]},
+            "adapter.layers_to_transform: no module that is adapted is in layer 9",
+        ),
         ({"_target_": "peft.Lora"}, "cannot find `peft.Lora`"),
         ({"_target_": "peft.LoraModel"}, "peft.LoraModel"),
         (

@@ -65,7 +65,10 @@ def _filled(arm: ArmPoints) -> str:
     for place in arm.places:
         groups.setdefault(f"{WHERE[place.how]} {_without_layer(place)}{_reading(place)}", []).append(place.layer)
     if not arm.places:  # PEFT's, which are no insertion points: modules by their paths
-        return ", ".join(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.|$)", "N", path) for path in arm.filled)) or "none"
+        paths = [re.split(r"(?<=\.)(\d+)(?=\.|$)", path, maxsplit=1) for path in arm.filled]
+        for path in paths:
+            groups.setdefault("N".join(path[::2]), []).extend(map(int, path[1:2]))
+        return "; ".join(f"{at}, N = {ranges(layers)}" if layers else at for at, layers in groups.items()) or "none"
     return "; ".join(f"{at}, N = {ranges(layers)}" for at, layers in groups.items()) or "none"
 
 
