@@ -263,13 +263,17 @@ def parts_of(made: ArmTrials, trials: Sequence[PlannedTrial]) -> tuple[PlannedTr
     return tuple(part for trial_id, part in made.parts.items() if trial_id in needed - rows)
 
 
+NAMED_ARMS = 8  # a note of more arms says how many, and not each one's name
+
+
 def cost_notes(trials: Sequence[PlannedTrial]) -> tuple[Note, ...]:
     """What the table must say of rows whose training is not all that they cost."""
     arms = list(dict.fromkeys(trial.arm for trial in trials if trial.config.needs))
     if not arms:
         return ()
     text = "time, memory and trained weights are those of the last training alone: others gave it weights before"
-    return (Note("method", f"{', '.join(arms)}: {text}"),)
+    named = ", ".join(arms) if len(arms) <= NAMED_ARMS else f"the {len(arms)} arms that take weights from others"
+    return (Note("method", f"{named}: {text}"),)
 
 
 def _check_design(design: Design, trials: Sequence[PlannedTrial], path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.execution import PLAIN, Execution
-from harness.config.experiment import Experiment
+from harness.config.experiment import NAMED_ARMS, Experiment
 from harness.config.notes import Note
 from harness.config.rows import RowId, merge_rules
 from harness.config.sweep import regularisation_keys
@@ -255,6 +255,8 @@ def confirm_notes(sweep: Sweep, result: SearchResult, frozen: Frozen) -> tuple[N
 def _dimensions(sweep: Sweep) -> str:
     """How many settings each arm searched: the same budget tunes few settings better than many."""
     counts = {arm.name: len(arm.space) for arm in sweep.searched}
+    if len(counts) > NAMED_ARMS and len(set(counts.values())) == 1:
+        return f"searched settings of each arm: {next(iter(counts.values()))}"
     each = ", ".join(f"{name} {count}" for name, count in counts.items())
     text = f"searched settings of each arm: {each}"
     return f"{text}; the same budget tunes fewer settings more finely" if len(set(counts.values())) > 1 else text
