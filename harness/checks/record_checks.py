@@ -142,7 +142,8 @@ def check_log(place: Place, record: Record, findings: Findings) -> None:
                 f"summary.json has {value!r}, the log's epoch {kept} has {best[name]!r}",
             )
     primary = primary_of(record)
-    selected = f"valid_target/{primary}"
+    meta = (record.config.get("loop") or {}).get("meta")  # which is to help on domains that it has not seen
+    selected = f"valid_{'meta' if meta else 'target'}/{primary}"
     scores = [entry["metrics"][selected] for entry in log if selected in entry["metrics"]]
     if primary is not None and len(scores) == len(log):
         pick = max if METRICS[primary].direction == "higher" else min

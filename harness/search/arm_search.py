@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 from optuna.trial import TrialState
@@ -35,6 +36,7 @@ STATES: Mapping[PointState, TrialState] = {
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+NO_EXECUTIONS: Mapping[str, Execution] = MappingProxyType({})
 REMEMBERS_NOTHING = ("random", "tpe", "gp")  # samplers that know trials by their settings and results alone
 
 
@@ -78,7 +80,8 @@ class ArmSearch:
     """One arm's search: what has ended, its mirror, and the trials that are open.
 
     Args:
-        execution: the engine that trains its trials.
+        executions: arm -> the engine that trains its trials, the plain loop where there is none: of all arms, since an
+            arm may take weights from another one's trial, which has one engine whoever asks for it.
         known: trials that have ended, by what else tells of them (a published search, an older database).
     """
 
@@ -87,10 +90,10 @@ class ArmSearch:
         sweep: Sweep,
         arm: Arm,
         results: Path,
-        execution: Execution = PLAIN,
+        executions: Mapping[str, Execution] = NO_EXECUTIONS,
         known: Sequence[EndedTrial] = (),
     ) -> None:
-        self.sweep, self.arm, self.results, self.execution = sweep, arm, results, execution
+        self.sweep, self.arm, self.results, self.executions = sweep, arm, results, executions
         self.flights: dict[int, Flight] = {}
         grid = {key: space.grid_values(parameter) for key, parameter in arm.space.items()}
         config = sweep.config
@@ -128,6 +131,11 @@ class ArmSearch:
         while self._num_ended in self.ended:
             self._spent.append(self._spent[-1] + self.ended[self._num_ended].seconds)
             self._num_ended += 1
+
+    @property
+    def execution(self) -> Execution:
+        """The engine that trains the arm's trials."""
+        return self.executions.get(self.arm.name, PLAIN)
 
     @property
     def num_planned(self) -> int:
@@ -187,7 +195,7 @@ class ArmSearch:
         self._num_checked = max(self._num_checked, self._num_ended)
         values = self._settings(drawn)
         configs = [self.sweep.trial(self.arm, values, seed) for seed in self.sweep.config.search.seeds]
-        about = (number, values, self.results, self.execution)
+        about = (number, values, self.results, self.executions)
         tasks = tuple(search_task(self.sweep, self.arm, config, *about) for config in configs)
         judge = self.mirror.judge(number) if self.mirror.prunes else None
         self.flights[number] = Flight(number, drawn, values, tasks, judge)
@@ -332,16 +340,22 @@ def search_task(
     number: int,
     values: Mapping[str, Value],
     results: Path,
-    execution: Execution,
+    executions: Mapping[str, Execution],
 ) -> TrialTask:
-    """One training of trial `number` of a search, for a launcher; the race uses the same records."""
+    """One training of trial `number` of a search, for a launcher; the race uses the same records.
+
+    It may be what another arm takes weights from. Then it keeps them, and trains to its end whatever a pruner says.
+    """
     params = dict(values)
     run = TrialRun(config.trial_id, sweep.name, arm.name, config.seed, "search", number=number, params=params)
     folder = search_folder(results, sweep.name, run.trial_id)
-    return TrialTask(config, run, folder, execution=execution, needs=part_tasks(sweep, config, results))
+    needs, gives = part_tasks(sweep, config, results, executions), run.trial_id in sweep.givers(config.seed)
+    return TrialTask(config, run, folder, execution=executions.get(arm.name, PLAIN), needs=needs, gives=gives)
 
 
-def part_tasks(sweep: Sweep, config: TrialConfig, results: Path) -> tuple[TrialTask, ...]:
+def part_tasks(
+    sweep: Sweep, config: TrialConfig, results: Path, executions: Mapping[str, Execution]
+) -> tuple[TrialTask, ...]:
     """What a trial of a search takes weights from; the worker that trains it trains these before, unless it finds them.
 
     Their records lie among those of the search, since no winner depends on a seed of the search.
@@ -350,7 +364,8 @@ def part_tasks(sweep: Sweep, config: TrialConfig, results: Path) -> tuple[TrialT
     for part in sweep.needs_of(config):
         run = TrialRun(part.config.trial_id, sweep.name, part.arm, part.seed, "part")
         folder = search_folder(results, sweep.name, run.trial_id)
-        made.append(TrialTask(part.config, run, folder, needs=tuple(made), gives=True))
+        engine = executions.get(part.arm, PLAIN)
+        made.append(TrialTask(part.config, run, folder, execution=engine, needs=tuple(made), gives=True))
     return tuple(made)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Sweep:
     path: Path
     made: ArmTrials
     notes: tuple[Note, ...] = ()
+    _givers: dict[int, frozenset[str]] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -83,6 +84,13 @@ class Sweep:
     def needs_of(self, config: TrialConfig) -> tuple[PlannedTrial, ...]:
         """The trials that one takes weights from, each after those that it takes weights from itself."""
         return self.made.needs_of(config)
+
+    def givers(self, seed: int) -> frozenset[str]:
+        """The ids of the trials that the arms take weights from at a seed; no searched value changes them."""
+        if seed not in self._givers:
+            needed = (part for arm in self.arms for part in self.needs_of(self.trial(arm, {}, seed)))
+            self._givers[seed] = frozenset(part.config.trial_id for part in needed)
+        return self._givers[seed]
 
     @property
     def fingerprint(self) -> str:

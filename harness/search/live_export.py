@@ -27,6 +27,7 @@ STORAGE = "HARNESS_EXPORT_STORAGE"  # an environment variable: a URL may hold a 
 DELAY_S = 5.0
 POLL_S, RETRY_S = 2.0, 30.0  # the latter after a failure
 END_S = 10.0  # the most that is waited for the process when the search has ended
+_LATE: list[object] = []
 FOLLOW = "import sys; from harness.search.live_export import main; main(*sys.argv[1:])"
 
 
@@ -87,6 +88,7 @@ class LiveExport:
                 self._process.stdin.close()
                 self._process.wait(0 if error is not None else END_S)
         except subprocess.TimeoutExpired:
+            _LATE.append(self._process)  # it ends by itself, and Python complains of a child that nobody waits for
             if error is None:
                 _complain(f"the export of {self.folder.name} is not done; harness export {self.folder.name} makes it")
         except (UserError, TrialError) as failure:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.config.execution import PLAIN, Execution
+from harness.config.execution import Execution
 from harness.engines.choice import EngineChoice, num_slots
 from harness.errors import TrialError, UserError
 from harness.launch.events import Done, Failed, TrialEvent
@@ -88,8 +88,8 @@ def _race_round(
     ids: dict[tuple[str, int], str] = {}
     for arm in sweep.searched:
         for contender in racing[arm.name]:
-            config, engine = sweep.trial(arm, contender.params, seed), run.executions.get(arm.name, PLAIN)
-            task = search_task(sweep, arm, config, contender.number, contender.params, run.results, engine)
+            config, about = sweep.trial(arm, contender.params, seed), (contender.number, contender.params)
+            task = search_task(sweep, arm, config, *about, run.results, run.executions)
             tasks[task.config.trial_id] = task
             ids[arm.name, contender.number] = task.config.trial_id
     summaries = train_all(list(tasks.values()), run)

@@ -72,10 +72,7 @@ def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSear
         choice.release()
         told = {arm: execution.model_dump(mode="json") for arm, execution in executions.items()}
         write_json(folder / SWEEP_FILE, {**about, "execution": told})
-    return [
-        ArmSearch(sweep, arm, results, executions[arm.name], _failed_before(searched, arm.name))
-        for arm in sweep.searched
-    ]
+    return [ArmSearch(sweep, arm, results, executions, _failed_before(searched, arm.name)) for arm in sweep.searched]
 
 
 def _failed_before(searched: Searched, arm: str) -> list[EndedTrial]:

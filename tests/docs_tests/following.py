@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 from harness.data.cache import data_cache
@@ -44,7 +45,7 @@ def launchers_used_by(blocks: tuple[Block, ...]) -> list[str]:
         if block.action == "console":
             for command in block.commands:
                 words = shlex.split(command.text, comments=True)
-                names += [name for option, name in zip(words, words[1:], strict=False) if option == "--launcher"]
+                names += [name for option, name in pairwise(words) if option == "--launcher"]
     return names
 
 

@@ -319,7 +319,7 @@ class TestLaunch:
 
 @pytest.mark.slow
 def test_an_arm_of_a_search_gives_weights_to_another(experiment: Any, tmp_path: Path) -> None:
-    """One of its trials has the settings that the other takes from. A trial of the search keeps no weights."""
+    """One of its trials has the settings that the other takes from: it keeps its weights."""
     giver = {"adapter": None, "adapters": {"source": LINEAR}, "optim": {"lr": 0.01}}
     experiment({"giver": giver, "stacked": STACKED})
     sweep: dict[str, Any] = {
@@ -332,9 +332,14 @@ def test_an_arm_of_a_search_gives_weights_to_another(experiment: Any, tmp_path: 
         "confirm": {"seeds": [0]},
     }
     results = tmp_path / "results"
-    harness.run_sweep(sweep, results=results, engine="plain")
-    summaries = [json.loads(path.read_text()) for path in (results / "needy" / "search").glob("*/summary.json")]
-    assert [summary["state"] for summary in summaries] == ["complete"] * 4
+    harness.run_sweep(sweep, results=results, engine="cut")
+    starts = [json.loads(line) for line in (results / "needy" / "starts.jsonl").read_text().splitlines()]
+    searched = [start for start in starts if start["phase"] == "search"]
+    assert len({start["record"] for start in starts}) == len(starts) and len(searched) == 4  # none was trained twice
+    with_weights = [
+        start for start in searched if (results / "needy" / start["record"] / "adapter.safetensors").exists()
+    ]
+    assert [(start["arm"], start["params"]) for start in with_weights] == [("giver", {"optim.lr": 0.01})]
     assert verify(results, "needy").findings.drifts == []
 
 

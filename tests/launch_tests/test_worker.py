@@ -62,6 +62,12 @@ def test_a_trial_is_trained_once(task: TrialTask, events: list[TrialEvent]) -> N
     assert num_starts(task.folder) == 1
 
 
+@pytest.mark.parametrize("gives", [False, True])
+def test_what_gives_weights_is_not_pruned(task: TrialTask, gives: bool) -> None:
+    ended = train(Worker(), replace(in_search(task), gives=gives), lambda event: True)
+    assert isinstance(ended, Done) and ended.summary.state == ("complete" if gives else "pruned")
+
+
 def in_search(task: TrialTask) -> TrialTask:
     """The same trial as one of a search, with its record beside the other."""
     return replace(task, run=replace(task.run, phase="search"), folder=task.folder.with_name("search"))
