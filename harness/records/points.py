@@ -75,14 +75,21 @@ class Points:
             return None
 
     def read_all(self) -> dict[int, EndedTrial]:
-        """All of them, by number."""
+        """All of them, by number. Those that this process has read before are not read again."""
         try:
-            names = os.listdir(self.path)
+            entries = [entry for entry in os.scandir(self.path) if entry.name.removesuffix(".json").isdecimal()]
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-        found = {number: self.read(number) for number in sorted(int(stem) for stem in stems if stem.isdecimal())}
-        return {number: point for number, point in found.items() if point is not None}
+        before, now = _READ.get(self.path, {}), dict[int, tuple[tuple[int, int], EndedTrial]]()
+        for number, entry in sorted((int(entry.name.removesuffix(".json")), entry) for entry in entries):
+            status = entry.stat()
+            stamp = (status.st_ino, status.st_mtime_ns)
+            known = before.get(number)
+            point = known[1] if known is not None and known[0] == stamp else self.read(number)
+            if point is not None:
+                now[number] = (stamp, point)
+        _READ[self.path] = now
+        return {number: point for number, (_, point) in now.items()}
 
     def write(self, ended: EndedTrial) -> EndedTrial:
         """Write a point unless it is there; what counts from now on.
@@ -107,6 +114,10 @@ class Points:
         except OSError as error:
             raise TrialError("disk", f"{path}: cannot be written: {error.strerror}") from error
         return ended
+
+
+# What was read, by folder and number, with what tells whether it is still the same file.
+_READ: dict[Path, dict[int, tuple[tuple[int, int], EndedTrial]]] = {}
 
 
 def _link(temporary: Path, path: Path) -> None:

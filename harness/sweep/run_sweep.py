@@ -59,7 +59,7 @@ def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSear
         searched = read_searched(folder, [arm.name for arm in sweep.searched], study_place(sweep, results))
         if searched.fingerprint is not None:
             sweep.check_begun(searched.fingerprint)
-        about = {**describe(sweep), "fingerprint": sweep.fingerprint}
+        about = describe(sweep)
         known = dict(searched.executions)
         if searched.fingerprint is None and not is_search_of(sweep, folder):
             known = {}  # what was published under this name is another search
@@ -99,6 +99,7 @@ def describe(sweep: Sweep) -> dict[str, Any]:
     config = sweep.config.model_dump(mode="json", include=kept)
     return {
         "name": sweep.name,
+        "fingerprint": sweep.fingerprint,
         "path": str(sweep.path),
         "storage": shown_storage(sweep.config.storage),
         "arms": [arm.name for arm in sweep.searched],

@@ -324,6 +324,20 @@ class TestPoints:
         assert read_points(tmp_path, ["an arm/of mine"]) == {"an arm/of mine": [first]}
         assert os.listdir(tmp_path / "points") == ["an arm%2Fof mine"] and os.listdir(points.path) == ["0.json"]
 
+    def test_what_has_changed_is_read_again_and_nothing_else(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        points, read = Points(tmp_path, "one"), list[int]()
+        points.write(ended(0))
+        points.write(ended(1))
+        assert [*points.read_all()] == [0, 1]
+        whole = Points.read
+        monkeypatch.setattr(Points, "read", lambda self, number: (read.append(number), whole(self, number))[1])
+        points.write(ended(2))
+        os.replace(points.path / "2.json", points.path / "1.json")  # which is that of another trial then
+        (points.path / "notes.json").touch()
+        assert Points(tmp_path, "one").read_all() == {0: ended(0)} and read == [1]
+
     @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"arm": "other", "number": 0, "state": "pruned"}'])
     def test_one_that_cannot_be_read_is_made_again(self, tmp_path: Path, content: bytes) -> None:
         points = Points(tmp_path, "one")
