@@ -161,6 +161,8 @@ class Export:
             distributions={key: real_distribution(p, grid) for key, p in self.about.space[arm].items()},
             user_attrs=told,
             intermediate_values=point.steps,
+            # The same once more, as Optuna wrote them before version 5: optuna-dashboard (0.21) reads no others.
+            system_attrs={"constraints": list(point.violations)} if point.violations else {},
             constraints=dict(zip(map(_name_of, self.about.constraints), point.violations, strict=False)),
         )
         ended = Points(self.folder, arm).time_of(point.number)
