@@ -57,7 +57,7 @@ class Launcher(ABC):
 
     def __init__(self, tell: Tell, num_workers: int = 1, num_slots: int = 1, options: Any = None) -> None:
         self.tell, self.num_workers, self.num_slots = tell, num_workers, num_slots
-        self.options = self.options_type() if options is None else options
+        self.options: Any = self.options_type() if options is None else options
         self.queue = TaskQueue()
         self.work: tuple[str, ...] = ()
         self.stop = Stop()

@@ -16,7 +16,7 @@ from harness.sweep.searched import read_searched, study_place
 def wait_for_beginning(sweep: Sweep, run: Launch) -> None:
     """Start workers and wait until one has begun the search: engines are chosen on a machine that trains."""
     folder, arms = run.results / sweep.name, [arm.name for arm in sweep.searched]
-    with run.make_launcher(run.hear) as launcher:
+    with run.make_launcher(lambda event: None) as launcher:
         while True:
             known = read_searched(folder, arms, study_place(sweep, run.results))
             if known.fingerprint is not None and set(arms) <= known.executions.keys():
@@ -28,7 +28,7 @@ def wait_for_beginning(sweep: Sweep, run: Launch) -> None:
 def follow_search(sweep: Sweep, run: Launch, arms: Sequence[ArmSearch]) -> None:
     """Look after the workers until every arm's budget is used."""
     told = ""
-    with run.make_launcher(run.hear) as launcher:
+    with run.make_launcher(lambda event: None) as launcher:
         while not all(arm.finished() for arm in arms):
             left = {arm.arm.name: arm.num_planned - len(arm.points()) for arm in arms}
             _look_after(launcher, sweep, run, sum(min(sweep.config.search.lag, number) for number in left.values()))
