@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -75,9 +76,9 @@ def room_for(options: RayOptions) -> int:
 
     list_nodes: Callable[[], Any] = ray.nodes  # it has no types
     nodes = [node for node in list_nodes() if node["Alive"]]
-    room = sum(
-        min(int(node["Resources"].get(name, 0) / asked) for name, asked in options.asked.items()) for node in nodes
-    )
+    # A thousandth more, since 0.3 / 0.1 is a little less than 3.
+    rooms = [[node["Resources"].get(name, 0) / asked for name, asked in options.asked.items()] for node in nodes]
+    room = sum(int(min(times) + 1e-3) for times in rooms)
     if not room and not options.scales:
         has = "; ".join(
             f"{node['NodeManagerHostname']}: {resources_text(_countable(node['Resources']))}" for node in nodes
@@ -116,8 +117,13 @@ def connect(address: str | None) -> None:
         own: Any = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES} if address is None else {}
         try:
             ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(f"launcher.address: {address}: {first_line(error)}") from error
+        except Exception as error:  # of many classes: no cluster, another version, a machine too slow to start one
+            raise UserError(
+                f"launcher ray: {address or 'starting Ray on this machine'}: {first_line(error)}"
+            ) from error
+    # Ray prints to stdout, between the lines of a table, 20 lines of its own log for each node that dies.
+    printing: Any = importlib.import_module("ray._private.worker")
+    printing.print_to_stdstream = lambda *given, **named: None
     for number, handler in handlers.items():
         signal.signal(number, handler)  # Ray puts its own in their place
 

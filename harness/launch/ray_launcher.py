@@ -45,9 +45,9 @@ class RayLauncher(Launcher):
     def __init__(self, tell: Tell, num_workers: int = 1, num_slots: int = 1, options: Any = None) -> None:
         super().__init__(tell, num_workers, num_slots, options)
         room = room_for(self.options)
-        self._lacking = None  # told with the first task
+        self._lacking: str | None = None  # told with the first task
         if num_workers > room and not self.options.scales:
-            self._lacking = f"the cluster has room for {room} workers, not for {num_workers}"
+            self._lacking = f"the cluster has room for {room} of {num_workers} workers"
             self.num_workers = room
         self._workers: list[RayWorker] = []
         self._losses: Counter[Path] = Counter()
