@@ -43,7 +43,7 @@ class Misbehaving(ResidualAddAdapterStrategy):
 
     Args:
         how: "raise", "memory", "nan", "kill" (its own process, with SIGKILL), "leave" (its process, without a word),
-            "wait" (a tenth of a second), or a key of RAISED.
+            "wait" (a tenth of a second), "hang" (a year), or a key of RAISED.
         call: at which call, counted from 1 in each layer.
         marker: a file that is made when it goes wrong; while it is there, nothing does. None: always.
     """
@@ -78,6 +78,6 @@ class Misbehaving(ResidualAddAdapterStrategy):
             os._exit(0)
         if self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.how == "wait":
-            time.sleep(0.1)
+        if self.how in ("wait", "hang"):
+            time.sleep(0.1 if self.how == "wait" else 3e7)
         return result

@@ -27,6 +27,8 @@ def check_environment() -> None:
         raise _wrong("OMP_NUM_THREADS", "a number of threads of at least 1")
     if (size := os.environ.get("HARNESS_PREFIX_MB")) is not None and not _is_size(size):
         raise _wrong("HARNESS_PREFIX_MB", "a number of megabytes of at least 0")
+    if (limit := os.environ.get("HARNESS_HANG_S")) and not (_is_size(limit) and 1 <= float(limit) <= 1e6):
+        raise _wrong("HARNESS_HANG_S", "a number of seconds from 1 to 1000000")
     if os.environ.get("WANDB_MODE") not in (None, "", *WANDB_MODES):
         raise _wrong("WANDB_MODE", f"one of {', '.join(WANDB_MODES)}")
     os.environ["MPLBACKEND"] = "agg"  # no command opens a window, so none needs the backend of one

@@ -39,7 +39,9 @@ def run(
     track: Track = None,
     wandb: Wandb = "auto",
     launcher: LauncherName = None,
-    retry_failed: Annotated[bool, typer.Option(help="Also train again the trials that failed with a NaN.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Also train again what failed for good: with a NaN, or too often.")
+    ] = False,
     engine: Engine = "plain",
     pack: Pack = None,
     quiet: Quiet = False,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
+from dataclasses import replace
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any, Literal
 
 from harness.config.base import Settings
 from harness.errors import UserError
-from harness.launch.events import Busy, Epoch, Failed
+from harness.launch.events import Busy, Epoch, Failed, Note
 from harness.launch.launcher import Launcher, TaskQueue, Tell
 from harness.launch.remote_worker import Place, RemoteWorker
 from harness.launch.task import TrialTask
+from harness.records.failures import TRIES
 
 
 class ProcessOptions(Settings):
@@ -27,8 +31,9 @@ class ProcessOptions(Settings):
 class ProcessLauncher(Launcher):
     """Several worker processes, each with one trial at a time, or `num_slots` where they can be packed.
 
-    A worker that dies (killed, out of memory) costs its trials' current epochs only: they are reported as failed, a new
-    worker takes the dead one's place, and the next launch goes on from the trials' checkpoints.
+    A worker that dies (killed, out of memory) costs its trials' current epochs only: a new worker takes the dead one's
+    place, and the trials go on from their checkpoints. A trial whose epoch no process survives is parked by its record
+    (harness/records/failures.py); one whose processes die before they can begin it is told as failed.
 
     Processes are started as tasks come, up to `num_workers`.
     """
@@ -38,6 +43,7 @@ class ProcessLauncher(Launcher):
     def __init__(self, tell: Tell, num_workers: int = 1, num_slots: int = 1, options: Any = None) -> None:
         super().__init__(tell, num_workers, num_slots, options)
         self._workers: list[RemoteWorker] = []
+        self._deaths: Counter[Path] = Counter()  # by record: of processes that trained it, since its last epoch
         self._device = "cpu"  # of the trial for which a worker is started
 
     @classmethod
@@ -94,9 +100,20 @@ class ProcessLauncher(Launcher):
             if isinstance(event, Busy):
                 self.queue.hold(event.task)
                 continue
-            answer = self.tell(event)
+            answer = self.tell(self._mourn(event) if isinstance(event, Failed) and event.killed else event)
             if isinstance(event, Epoch):
+                self._deaths.pop(event.task.folder, None)
                 worker.answer(bool(answer))
+
+    def _mourn(self, event: Failed) -> Failed | Note:
+        """Have the trial of a process that died go on in another one; what to tell of it."""
+        task = event.task
+        self._deaths[task.folder] += 1
+        if self._deaths[task.folder] <= TRIES["killed"]:
+            self.queue.pending.append(task)
+            return Note(task, f"{task.title}: {event.message}; it goes on from its last epoch")
+        times = f"{event.message}, for the {self._deaths[task.folder]}th time before it could begin"
+        return replace(event, message=f"{times}; run the same command again to go on from its last epoch")
 
     def _assign(self) -> None:
         """Give tasks to the workers with most room, starting workers where there may be more."""

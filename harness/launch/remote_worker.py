@@ -71,8 +71,7 @@ class RemoteWorker:
             tasks, self.tasks = self.tasks, []
             code = self.process.exitcode or 0
             how = f"was killed by signal {-code} (did memory run out?)" if code < 0 else f"ended with exit code {code}"
-            message = f"its process {how}; run the same command again to go on from its last epoch"
-            return [Failed(task, message, killed=True) for task in tasks]
+            return [Failed(task, f"its process {how}", killed=True) for task in tasks]
         if not isinstance(event, (Epoch, Note)):
             self.tasks = [task for task in self.tasks if task.folder != event.task.folder]
         return [event]

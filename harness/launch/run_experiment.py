@@ -22,6 +22,7 @@ from harness.launch.launchers import LauncherChoice, choose_launcher
 from harness.launch.task import TrialTask, row_phase
 from harness.records.declared import declare_claims
 from harness.records.digests import begin_digests, take_digests, write_manifest
+from harness.records.failures import TRIES
 from harness.records.launches import declare_launch
 from harness.records.schema import Manifest, Summary
 from harness.records.store import RecordStore
@@ -82,6 +83,7 @@ def plan_run(
         if summary is None or task.must_train(summary) or task.lacks_weights(summary):
             pending[task.config.trial_id] = task
         elif not task.run.is_sealed:
+            store.trial(task.config.trial_id).check_whole()
             reused[task.config.trial_id] = summary
     if pending:
         store.check_place()
@@ -272,4 +274,9 @@ def _note_failure(report: RunReport, plan: RunPlan, summary: Summary) -> None:
         return
     trials = (*plan.experiment.trials, *plan.experiment.parts)
     titles = [f"{trial.arm}/seed{trial.seed}" for trial in trials if trial.config.trial_id == summary.trial_id]
-    report.failures.append(f"{', '.join(titles)}: {summary.state.value}: {summary.reason}: {summary.message}")
+    parked = (
+        "; it is parked: with --retry-failed, or without its folder, it is tried again"
+        if summary.reason in TRIES
+        else ""
+    )
+    report.failures.append(f"{', '.join(titles)}: {summary.state.value}: {summary.reason}: {summary.message}{parked}")

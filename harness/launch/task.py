@@ -7,11 +7,10 @@ from pathlib import Path
 
 from harness.config.execution import PLAIN, Execution
 from harness.config.trial import TrialConfig
+from harness.records.failures import is_tried_again
 from harness.records.schema import Provenance, Summary
 from harness.records.store import TrialFolder
 from harness.records.trial_run import TrialRun
-
-RETRIED_REASONS = ("oom", "killed", "error", "disk", "checkpoint")  # the others would fail again in the same way
 
 DEPENDENCY = "dependency"  # what it takes weights from has none: tried again once that may have some
 
@@ -51,7 +50,7 @@ class TrialTask:
             return self.gives
         if summary.state != "failed" or self.retry_failed:
             return summary.state == "failed"
-        return summary.reason in RETRIED_REASONS or (summary.reason == DEPENDENCY and not self._is_in_vain())
+        return is_tried_again(summary, self.folder) or (summary.reason == DEPENDENCY and not self._is_in_vain())
 
     def _is_in_vain(self) -> bool:
         """Whether a trial that it takes weights from has failed for good."""

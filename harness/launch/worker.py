@@ -15,10 +15,12 @@ from harness.errors import TrialError, UserError
 from harness.launch.events import Busy, Done, Epoch, Failed, Note, TrialEvent
 from harness.launch.stopping import Pausing
 from harness.launch.task import TrialTask
+from harness.records.failures import ASKED, TRIES, Failures
 from harness.records.leases import LeaseLost
 from harness.records.schema import Summary
 from harness.records.starts import note_start
 from harness.records.store import TrialFolder
+from harness.watchdog import beat, rest, watch
 
 if TYPE_CHECKING:  # torch is loaded in the worker, not by who starts it
     from harness.engines.packed.driver import PackDriver
@@ -59,6 +61,7 @@ class Worker:
         try:
             summary = folder.summary()
             if summary is not None and not (task.must_train(summary) or task.lacks_weights(summary)):
+                folder.check_whole()
                 return Done(task, summary)  # a published trial gets no folder to lock
             for need in task.needs:
                 ended = yield from self._need(task, need, tell)
@@ -69,7 +72,7 @@ class Worker:
                     return Busy(task)
                 summary = folder.summary()
                 if summary is None or task.must_train(summary):
-                    summary = yield from self._train(task, folder, tell)
+                    summary = yield from self._try(task, folder, tell, summary)
                 elif task.lacks_weights(summary):
                     yield from self._train_weights(task, folder)
                 return Done(task, summary)
@@ -95,6 +98,37 @@ class Worker:
         if isinstance(ended, Failed):
             return Failed(task, f"it takes weights from {need.title}: {ended.message}", ended.user_error)
         return Busy(task) if isinstance(ended, Busy) else None
+
+    def _try(
+        self,
+        task: TrialTask,
+        folder: TrialFolder,
+        tell: Callable[[TrialEvent], bool | None],
+        before: Summary | None,
+    ) -> Generator[Fitting, FitState, Summary]:
+        """Train a trial; again where it fails of what may not come back, and never again when its tries are used up.
+
+        Args:
+            before: the summary of its last failure, if it has one.
+        """
+        failures = Failures(folder.path)
+        if before is not None and task.retry_failed:
+            failures.note(ASKED, before.epochs_run, "trained again, as asked for")
+        elif before is None and folder.num_deaths:
+            failures.note("killed", len(folder.read_log()), "its process died")
+            if not failures.may_try("killed"):
+                return folder.park(f"its process died {TRIES['killed']} times before this epoch could end")
+        while True:
+            summary = yield from self._train(task, folder, tell)
+            if summary.state != "failed":
+                return summary
+            reason = summary.reason or "error"
+            failures.note(reason, summary.epochs_run, summary.message or "")
+            if not failures.may_try(reason):
+                return summary
+            if reason == "damaged":
+                folder.checkpoint.unlink(missing_ok=True)
+            tell(Note(task, f"{task.title} failed ({reason}: {summary.message}) and is tried again"))
 
     def _train_weights(self, task: TrialTask, folder: TrialFolder) -> Generator[Fitting, FitState, None]:
         """Train a trial once more for the weights that its record has lost; the record stays as it is.
@@ -191,15 +225,27 @@ class PackedWorker:
         self._worker = Worker(stopping)
         self._driver: PackDriver[Done | Failed | Busy] = self._worker.engines.driver(num_slots)
         self._started: TrialTask | None = None
+        self._is_alone = False  # what is under way may kill this process
+        self._refused: list[Done | Failed | Busy] = []
 
     def __len__(self) -> int:
         """How many trials are under way."""
         return len(self._driver)
 
     def start(self, task: TrialTask) -> None:
-        """Start a trial in a free slot; one that cannot be packed is trained here, to its end."""
+        """Start a trial in a free slot; one that cannot be packed is trained here, to its end.
+
+        One that may have killed its process is alone in this one: until that can be, or is over, others are `Busy`.
+        """
+        must_be_alone = Failures(task.folder).must_be_alone()
+        if len(self) and (must_be_alone or self._is_alone):
+            self._refused.append(Busy(task))
+            return
+        self._is_alone = must_be_alone
         self._started = task
+        watch()
         self._driver.start(task, self._worker.steps(task, self._tell))
+        self._rest()
 
     def run(self) -> list[Done | Failed | Busy]:
         """Take the next step of some trials under way; returns the last event of each trial that has ended.
@@ -207,15 +253,23 @@ class PackedWorker:
         Raises:
             Exception: whatever `tell` raised.
         """
+        beat()
         finished = self._driver.run()
+        self._rest()
         for line in self._driver.scheduler.take_notes():
             assert self._started is not None
             self._tell(Note(self._started, line))
         for done in finished:
             if done.error is not None and not isinstance(done.error, Pausing):
                 raise done.error
-        return [done.result for done in finished if done.result is not None]
+        refused, self._refused = self._refused, []
+        return [*refused, *(done.result for done in finished if done.result is not None)]
 
     def close(self) -> None:
         """Stop whatever is under way."""
         self._driver.close()
+        rest()
+
+    def _rest(self) -> None:
+        if not len(self):  # nobody is watched who has nothing to do
+            rest()

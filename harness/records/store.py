@@ -26,7 +26,7 @@ from harness.errors import UserError, must_be_in
 from harness.records.files import FolderFiles, RecordFiles, read_json, read_model
 from harness.records.leases import RETRY_S, Lease, take
 from harness.records.packed import FOLDERS, PackedTrial, packed_records
-from harness.records.schema import Manifest, Provenance, Record, Summary, check_config
+from harness.records.schema import Manifest, Provenance, Record, Summary, TrialState, check_config
 
 __all__ = ["MANIFEST", "RecordStore", "TrialFolder", "read_json"]
 
@@ -51,6 +51,11 @@ class TrialFolder:
     def log(self) -> Path:
         """One line an epoch."""
         return self.path / "log.jsonl"
+
+    @property
+    def num_deaths(self) -> int:
+        """How many processes that trained the trial died, one after another, before this one took its lease."""
+        return 0 if self.lease is None else self.lease.deaths
 
     @property
     def trial_id(self) -> str:
@@ -130,6 +135,22 @@ class TrialFolder:
             check_config(record, f"{self.files.place}: config.json")
         return record
 
+    def check_whole(self) -> None:
+        """Check, before others build on it, that a finished record is as its training left it (its weights aside).
+
+        Raises:
+            UserError: a file differs from the digest in the record's provenance: a damaged disk, or an edit.
+        """
+        files = self.files
+        made = files.model("provenance.json", Provenance)
+        for name, digest in ({} if made is None else made.files).items():
+            content = None if name.endswith(".safetensors") else files.read(name)
+            if content is not None and hashlib.sha256(content).hexdigest() != digest:
+                raise UserError(
+                    f"{files.place}: {name} is not as the training left it (a damaged disk, or an edit?); "
+                    f"delete {files.place} to train the trial again"
+                )
+
     def is_finished(self) -> bool:
         """Whether there is a summary (it is not read)."""
         return self.files.has("summary.json")
@@ -187,6 +208,15 @@ class TrialFolder:
         write_together(contents, sync=[*contents, *unsynced])
         if summary.state != "failed":
             self.checkpoint.unlink(missing_ok=True)
+
+    def park(self, message: str) -> Summary:
+        """Write down that the trial is not tried again, as nothing is left of those who tried: without provenance."""
+        log = self.read_log()
+        summary = Summary(
+            trial_id=self.trial_id, state=TrialState.FAILED, reason="killed", message=message, epochs_run=len(log)
+        )
+        write_json(self.path / "summary.json", summary.model_dump(mode="json"))
+        return summary
 
     def _digests(self) -> dict[str, str]:
         """Name -> SHA-256 of the files that a finished trial leaves, without summary and provenance."""

@@ -46,7 +46,6 @@ class Flight:
 
     Attributes:
         submitted: whether this process's launcher has the training that is due.
-        num_failures: of trainings that this process has seen to fail of what may not come back.
     """
 
     number: int
@@ -57,7 +56,6 @@ class Flight:
     steps: dict[int, float] = field(default_factory=dict)
     pruned_at: int | None = None
     summaries: list[Summary] = field(default_factory=list)
-    num_failures: int = 0
     submitted: bool = False
 
     @property

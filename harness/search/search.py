@@ -19,7 +19,6 @@ from harness.records.store import TrialFolder
 from harness.search.arm_search import ArmSearch, Flight
 from harness.search.declaration import Sweep
 
-MAX_RETRIES = 2  # of a trial whose failure may not come back (out of memory, killed, an error of the machine)
 POLL_S = (0.02, 0.5)  # how often the records are looked at while others train what this process waits for
 
 
@@ -83,26 +82,16 @@ class Search:
             return arm.report(flight, event.entry)
         if isinstance(event, Done):
             self._take_off(event, flight)
-            if event.task.must_train(event.summary) and self._retry(flight):
-                return None
             if flight.number not in arm.ended:  # else another process has seen its end already
                 arm.land(flight, event.summary, TrialFolder(event.task.folder))
         elif isinstance(event, Failed):
             self._take_off(event, flight)
             if event.user_error:
                 raise UserError(event.message)
-            if not event.killed:  # no record could be written: a full disk is no property of the trial
-                raise TrialError("error", event.message)
-            if not self._retry(flight) and flight.number not in arm.ended:
-                arm.fail(flight, "killed", event.message)
+            raise TrialError("error", event.message)  # it has no record: a full disk is no property of the trial
         self.hear(event)
         return None
 
     def _take_off(self, event: TrialEvent, flight: Flight) -> None:
         del self.in_flight[event.task.run.trial_id]
         flight.submitted = False
-
-    def _retry(self, flight: Flight) -> bool:
-        """Whether a training that failed of what may not come back is tried again, which is not for ever."""
-        flight.num_failures += 1
-        return flight.num_failures <= MAX_RETRIES

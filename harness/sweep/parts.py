@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config.trial import TrialConfig
-from harness.launch.task import RETRIED_REASONS
+from harness.records.failures import is_tried_again
 from harness.records.store import RecordStore, TrialFolder
 from harness.search.arm_search import search_folder
 from harness.search.declaration import Sweep
@@ -52,6 +52,7 @@ def _search_folders(sweep: Sweep, results: Path) -> Callable[[str], TrialFolder]
 
 def count_records(configs: Sequence[TrialConfig], folder_of: Callable[[str], TrialFolder]) -> Count:
     """How many trials there are and how many of them are finished; those that are the same count once."""
-    summaries = [folder_of(trial_id).summary() for trial_id in {config.trial_id for config in configs}]
-    kept = [s for s in summaries if s is not None and (s.state != "failed" or s.reason not in RETRIED_REASONS)]
-    return Count(len(summaries), len(kept))
+    folders = [folder_of(trial_id) for trial_id in {config.trial_id for config in configs}]
+    found = [(folder.summary(), folder.path) for folder in folders]
+    kept = [one for one, path in found if one is not None and not is_tried_again(one, path)]
+    return Count(len(folders), len(kept))

@@ -19,6 +19,7 @@ from harness.data.corpus import Corpus, Example, Modality
 from harness.errors import UserError
 from harness.metrics import METRICS, Answer
 from harness.tasks.losses import PLAIN_LOSS, LossOptions, loss_options
+from harness.watchdog import beat
 
 if TYPE_CHECKING:
     import torch
@@ -330,6 +331,7 @@ def evaluate(
     try:
         with torch.no_grad():
             for indices in task.score_batches(items, max_frames):
+                beat()
                 batch = task.collate([items[i] for i in indices], None).to(device, dtype)
                 hidden_BTD, valid_BT = model.hidden(batch.inputs, batch.lengths)
                 scores = model.head(hidden_BTD, valid_BT, *task.given(batch))

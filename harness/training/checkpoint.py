@@ -54,7 +54,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint and verify it.
 
     Raises:
-        TrialError: it is corrupt (reason `checkpoint`); the message says how to go on.
+        TrialError: it is damaged (reason `damaged`); the message says how to go on.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -64,8 +64,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if _sha256(tensors, header["values"]) != header["sha256"]:
             raise ValueError("its contents differ from their SHA-256")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        advice = f"corrupt checkpoint ({first_line(error)}); delete it to train from the start"
-        raise TrialError("checkpoint", f"{path}: {advice}") from error
+        advice = f"damaged checkpoint ({first_line(error)}); delete it to train from the start"
+        raise TrialError("damaged", f"{path}: {advice}") from error
     return Checkpoint(tensors, values)
 
 

@@ -39,6 +39,7 @@ from harness.training.pulls import OutputPull, WeightPull
 from harness.training.randomness import device_generator, own_global_generator, seed_global
 from harness.training.state import ChangingState, Snapshot
 from harness.training.views import num_views_of, views_of_epoch
+from harness.watchdog import beat
 
 Scores = dict[str, float]
 
@@ -96,7 +97,8 @@ def fit(
         the weights of a later epoch; nothing keeps the weights of a pruned training.)
 
     Raises:
-        TrialError: a loss or score is not finite (`nan`), a checkpoint is corrupt (`checkpoint`), or the disk is full.
+        TrialError: a loss or score is not finite (`nan`), a checkpoint is damaged (`damaged`) or another training's
+            (`checkpoint`), or the disk is full.
     """
     fitting = (make or Fit)(model, task, items, plan)
     with own_global_generator(torch.device(plan.loop.device)):
@@ -192,6 +194,7 @@ class Fit:
         self, batches: Iterable[Batch], sizes: Sequence[int], progress: float, lr: float, where: str
     ) -> tuple[float, float]:
         """One optimizer step on batches of some sizes; the task's mean loss and the strategies' auxiliary loss."""
+        beat()
         plan = self.plan
         self.model.set_training_progress(progress)
         set_lr(self.optimizer, lr)

@@ -62,7 +62,7 @@ def trial_steps(
     A generator, as `Trial.steps`: whoever goes through it trains what it yields.
 
     A failure of the training is recorded (state `failed`, with its reason) and returned, not raised: a NaN, too little
-    memory, a corrupt checkpoint, a check that did not hold, an exception in a user's strategy (its traceback is kept).
+    memory, a damaged checkpoint, a check that did not hold, an exception in a user's strategy (its traceback is kept).
 
     A search's record has no test numbers, no weights and no predictions: its trials are many, and its winners train
     again in the confirm phase. Nor has that of a pruned trial. That of a trial which only gives weights to others

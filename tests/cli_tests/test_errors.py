@@ -344,6 +344,7 @@ def test_a_password_in_the_wrong_place_is_not_shown(cli: Cli) -> None:
         ("XDG_CACHE_HOME", "{file}", "the path of a folder"),
         ("HARNESS_PREFIX_MB", "x", "a number of megabytes of at least 0"),
         ("HARNESS_PREFIX_MB", "nan", "a number of megabytes of at least 0"),
+        ("HARNESS_HANG_S", "0", "a number of seconds from 1 to 1000000"),
         ("HARNESS_PREFIX_MB", "-1", "a number of megabytes of at least 0"),
         ("OMP_NUM_THREADS", "x", "a number of threads of at least 1"),
         ("OMP_NUM_THREADS", "0", "a number of threads of at least 1"),

@@ -203,7 +203,8 @@ def test_one_failure_stops_nobody_else(plan: Plan) -> None:
     report = run_experiment(planned, 1, lambda event: None)
     folder = planned.pending[0].folder
     assert report.failures == [
-        f"broken/seed0: failed: error: ZeroDivisionError: a bug (see {folder / 'traceback.txt'})"
+        f"broken/seed0: failed: error: ZeroDivisionError: a bug (see {folder / 'traceback.txt'}); "
+        "it is parked: with --retry-failed, or without its folder, it is tried again"
     ]
     assert report.user_error is None and report.num_trained == 3
     states = [TrialFolder(task.folder).summary() for task in planned.pending]
@@ -211,12 +212,9 @@ def test_one_failure_stops_nobody_else(plan: Plan) -> None:
 
 
 def test_an_error_is_tried_again(plan: Plan, tmp_path: Path) -> None:
-    arms = {"broken": misbehaving("raise", marker=str(tmp_path / "once"))}
-    assert len(run(plan, arms=arms).failures) == 1
-    again = plan(arms)
-    assert len(again.pending) == 1
-    assert run_experiment(again, 1, lambda event: None) == RunReport(num_trained=1)
-    assert not (again.pending[0].folder / "traceback.txt").exists()
+    planned = plan({"broken": misbehaving("raise", marker=str(tmp_path / "once"))})
+    assert run_experiment(planned, 1, lambda event: None) == RunReport(num_trained=1)
+    assert not (planned.pending[0].folder / "traceback.txt").exists()
 
 
 def test_a_nan_is_tried_again_only_when_asked(plan: Plan, tmp_path: Path) -> None:

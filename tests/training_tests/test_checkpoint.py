@@ -47,12 +47,12 @@ def test_tensors_and_values_come_back_to_the_bit(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def assert_corrupt(path: Path) -> None:
+def assert_damaged(path: Path) -> None:
     with pytest.raises(TrialError) as caught:
         load_checkpoint(path)
     message = str(caught.value)
-    assert caught.value.reason == "checkpoint"
-    assert message.startswith(f"{path}: corrupt checkpoint (") and "\n" not in message and len(message) < 500
+    assert caught.value.reason == "damaged"
+    assert message.startswith(f"{path}: damaged checkpoint (") and "\n" not in message and len(message) < 500
     assert "; delete it to " in message
 
 
@@ -76,11 +76,11 @@ def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, -1])
-def test_a_truncated_file_is_corrupt(kept: int, tmp_path: Path) -> None:
+def test_a_truncated_file_is_damaged(kept: int, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     save_checkpoint(path, make_checkpoint())
     path.write_bytes(path.read_bytes()[:kept])
-    assert_corrupt(path)
+    assert_damaged(path)
 
 
 @pytest.mark.parametrize(
@@ -88,15 +88,15 @@ def test_a_truncated_file_is_corrupt(kept: int, tmp_path: Path) -> None:
     [None, {"values": "{}"}, {"sha256": "0"}, {"values": "{", "sha256": "0"}],
     ids=["no header", "no hash", "no values", "values cut"],
 )
-def test_another_safetensors_file_is_corrupt(metadata: dict[str, str] | None, tmp_path: Path) -> None:
+def test_another_safetensors_file_is_damaged(metadata: dict[str, str] | None, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     save_file({"weights/a": torch.zeros(2)}, path, metadata)
-    assert_corrupt(path)
+    assert_damaged(path)
 
 
-def test_a_folder_in_its_place_is_corrupt(tmp_path: Path) -> None:
+def test_a_folder_in_its_place_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").mkdir()
-    assert_corrupt(tmp_path / "checkpoint.safetensors")
+    assert_damaged(tmp_path / "checkpoint.safetensors")
 
 
 def fail_with_full_disk(*arguments: Any) -> None:

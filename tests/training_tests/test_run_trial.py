@@ -171,15 +171,15 @@ def test_a_rate_beyond_all_bounds_ends_as_a_nan(train: Callable[..., Summary], m
     assert str(summary.message).startswith("the loss is ") and " at epoch 1, step " in str(summary.message)
 
 
-def test_a_corrupt_checkpoint_is_on_record_and_untouched(
+def test_a_damaged_checkpoint_is_on_record_and_untouched(
     train: Callable[..., Summary], make_config: MakeConfig, tmp_path: Path
 ) -> None:
     path = tmp_path / "record" / "checkpoint.safetensors"
     path.parent.mkdir()
     path.write_bytes(b"nonsense")
     summary = train(make_config())
-    assert (summary.state, summary.reason) == ("failed", "checkpoint")
-    assert str(summary.message).startswith(f"{path}: corrupt checkpoint")
+    assert (summary.state, summary.reason) == ("failed", "damaged")
+    assert str(summary.message).startswith(f"{path}: damaged checkpoint")
     assert path.read_bytes() == b"nonsense"
     path.unlink()
     assert train(make_config()).state == "complete"

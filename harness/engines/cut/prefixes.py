@@ -21,6 +21,7 @@ from harness.tasks.task import Item, Task, WholeTask
 from harness.training.precision import autocast, dtype_of
 from harness.training.resources import Domains
 from harness.training.views import all_views, num_views_of
+from harness.watchdog import beat
 
 
 class Prefixes:
@@ -174,6 +175,7 @@ class DomainPrefixes:
         slots, model = self._slotwise_model(loop)
 
         def compute(items: Sequence[Item], num_input_steps: int) -> Tensor:
+            beat()
             inputs = items[0].inputs.new_zeros((len(items), num_input_steps, *items[0].inputs.shape[1:]))
             for row, item in zip(inputs, items, strict=True):
                 row[: len(item.inputs)] = task.inputs_of(item)

@@ -146,7 +146,7 @@ class Slot:
         score_sets: domain -> its validation items, which other slots may share.
 
     Raises:
-        TrialError: the checkpoint is corrupt.
+        TrialError: the checkpoint is damaged, or that of another training.
     """
 
     def __init__(self, fitting: Fitting, items: ItemSet, score_sets: dict[str, ScoreSet]) -> None:
