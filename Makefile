@@ -1,5 +1,6 @@
 # demo: set up, train adapters on real text and speech, show the tables     test: set up, lint, types, tests
 # fuzz: 20,000 made-up files and overrides, a quarter of an hour
+# chaos: 100 kills of real sweeps, full disks, clocks that jump ...: an hour or two
 # test-fast: style and the quick tests     test-docs: follows the pages of README and docs     check: lint and types     format: reformat     bench: races, by hand
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +18,7 @@ WORKERS = $(shell $(PYTHON) -c 'import os; print(min(8, (os.cpu_count() or 1) + 
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 SOURCES := harness tests benchmarks docs .ci
 
-.PHONY: demo fuzz test test-fast test-docs check lint types pytest pytest-fast format extra bench bench-parts bench-quick clean
+.PHONY: chaos demo fuzz test test-fast test-docs check lint types pytest pytest-fast format extra bench bench-parts bench-quick clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -48,6 +49,19 @@ pytest-fast: $(VENV)/.installed-dev
 # What CI tries 2,000 of, with other draws each time; a file that ends in more than one line is printed.
 fuzz: $(VENV)/.installed-dev
 	HARNESS_FUZZ=20000 $(BIN)/python -m pytest --timeout 0 -k generated tests/cli_tests/test_generated_files.py
+
+# What CI tries a tenth of (tests/chaos_tests), and every other test of what goes wrong. `make chaos SEED=7 KILLS=20 MINUTES=30` draws
+# other faults, and fewer; the figures are printed at the end. A fault that another test file has is one more name in CHAOS.
+KILLS := 100
+SEED := 20261129
+MINUTES := 600
+CHAOS := tests/chaos_tests tests/launch_tests/test_failing.py tests/engines_tests/test_packed_memory.py \
+	tests/tracking_tests/test_server_failures.py tests/tracking_tests/test_killed_online.py \
+	tests/engines_tests/test_packed_oracle.py::test_a_poisoned_slot_keeps_its_nan \
+	tests/checks_tests/test_corrupt_files.py tests/cli_tests/test_generated_files.py
+chaos: $(VENV)/.installed-dev
+	HARNESS_CHAOS=$(KILLS) HARNESS_CHAOS_SEED=$(SEED) HARNESS_CHAOS_MINUTES=$(MINUTES) HARNESS_FUZZ=10000 \
+		$(BIN)/python -m pytest --timeout 0 --capture no $(CHAOS)
 
 # Every command and program of README, tutorials and how-to pages, in a copy of the checkout: minutes of training.
 test-docs: $(VENV)/.installed-dev
