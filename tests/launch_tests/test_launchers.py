@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from harness.search.owners import start_of
 from small_experiments import Plan, comparable, log_of, misbehaving, num_starts
 
 from harness.config.execution import Execution
