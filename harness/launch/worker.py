@@ -165,7 +165,7 @@ class Worker:
         self._check_made_with(task)
 
         def report(entry: dict[str, Any]) -> bool | None:
-            answer = tell(Epoch(task, entry))
+            answer = tell(Epoch(task, entry)) and not task.gives  # others wait for its weights, pruned or not
             if not answer and self._stopping():
                 raise Pausing
             return answer
