@@ -92,7 +92,7 @@ class Export:
 
     def update(self) -> Exported:
         """Write the trials that have ended since; those that ended before an earlier one wait for that."""
-        counts = [self._try(lambda arm=arm: self._update_arm(arm)) for arm in self.about.space]  # type: ignore[misc]
+        counts = [self._try(lambda arm=arm: self._update_arm(arm)) for arm in self.about.space]
         return Exported(self.place, sum(new for new, _ in counts), sum(every for _, every in counts))
 
     def _try(self, action: Any) -> Any:
