@@ -70,6 +70,7 @@ won = 0
 while won < rounds:
     lease = take(folder)
     if lease is None:
+        time.sleep(0.0001)  # on a busy machine the holder needs the core
         continue
     mine = os.open(shared, os.O_CREAT | os.O_EXCL)  # FileExistsError: another process thinks that it is the holder
     os.close(mine)
@@ -94,13 +95,18 @@ def rivals(folder: Path, number: int, rounds: int, *more: str) -> list[subproces
 @pytest.mark.slow
 @pytest.mark.parametrize("dies", [False, True], ids=["all release", "each dies with its last lease"])
 def test_rivals_never_hold_it_together(folder: Path, dies: bool) -> None:
-    for process in (processes := rivals(folder, 4, 300, *["dies"] * dies)):
+    for process in (processes := rivals(folder, 4, 100, *["dies"] * dies)):
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    for process in processes:
-        process.communicate(timeout=60)
-        assert process.returncode == 0
+    try:
+        for process in processes:
+            process.communicate(timeout=200)
+            assert process.returncode == 0
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
     left = holder(folder)
     assert (left is None) != dies
     lease = taken(folder)
