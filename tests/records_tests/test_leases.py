@@ -18,7 +18,7 @@ import pytest
 
 from harness.errors import TrialError, UserError
 from harness.records import leases
-from harness.records.leases import Lease, LeaseLost, holder, lease_files, start_of, take
+from harness.records.leases import Lease, LeaseLost, holder, lease_files, start_of, take, this_process
 from harness.records.schema import Provenance, Summary
 from harness.records.store import TrialFolder
 
@@ -111,6 +111,25 @@ def test_rivals_never_hold_it_together(folder: Path, dies: bool) -> None:
     assert (left is None) != dies
     lease = taken(folder)
     assert names(folder) == {lease.path.name} and (lease.deaths > 0) == dies
+
+
+@pytest.mark.parametrize("seen", ["nobody", "a dead holder"])
+def test_who_comes_late_gives_way(folder: Path, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look and the making of the file, others have taken the lease, let it go, and taken it again."""
+    if seen == "a dead holder":
+        rewrite(taken(folder), started="another time")
+    make, living = Lease.make, {**this_process(), "host": "elsewhere", "token": "t", "lease_s": 90.0}
+    between = [".lease.2" if seen == "nobody" else ".lease.1"]
+
+    def make_late(lease: Lease) -> None:
+        if between:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / between.pop()).write_text(json.dumps(living), encoding="utf-8")
+        make(lease)
+
+    monkeypatch.setattr(Lease, "make", make_late)
+    assert take(folder) is None
+    assert names(folder) == {".lease.2" if seen == "nobody" else ".lease.1"}
 
 
 @contextmanager
