@@ -79,12 +79,9 @@ def searching(tmp_path: Path) -> Iterator[Path]:
     """A sweep in its search: the results folder."""
     results = tmp_path / "results"
     write(results / "mine" / "sweep.json", ABOUT)
-    for state, value, reason in (
-        ("complete", 0.4, None),
-        ("complete", 0.512, None),
-        ("failed", 0.0, "nan"),
-    ):
-        add(results, "one", state, value, reason)
+    add(results, "one", "complete", 0.4)
+    add(results, "one", "complete", 0.512)
+    add(results, "one", "failed", reason="nan")
     add(results, "two", "pruned", 0.3)
     begin(results, "two", 0, 5).release()
     lease = begin(results, "two", 1, 3)

@@ -19,7 +19,7 @@ import pytest
 from harness.errors import TrialError, UserError
 from harness.records import leases
 from harness.records.leases import Lease, LeaseLost, holder, lease_files, start_of, take, this_process
-from harness.records.schema import Provenance, Summary
+from harness.records.schema import Provenance, Summary, TrialState
 from harness.records.store import TrialFolder
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -164,7 +164,7 @@ def test_a_killed_holder_is_gone_at_once_and_counted(folder: Path) -> None:
 
 def test_a_process_is_more_than_its_pid(folder: Path) -> None:
     lease = taken(folder)
-    parent = {"pid": os.getppid(), "started": start_of(os.getppid()), "token": ""}
+    parent: dict[str, Any] = {"pid": os.getppid(), "started": start_of(os.getppid()), "token": ""}
     rewrite(lease, age_s=1e6, **parent)
     assert take(folder) is None  # it lives, so it is believed, however busy it is
     rewrite(lease, **parent | {"started": "1"})  # its pid was given to another process
@@ -287,7 +287,7 @@ def test_who_has_lost_it_writes_no_more(folder: Path, how: str) -> None:
         with pytest.raises(LeaseLost):
             record.restart_log([{"epoch": 1}])
         with pytest.raises(LeaseLost):
-            record.finish(Summary(trial_id="t0", state="complete"), Provenance.model_construct())
+            record.finish(Summary(trial_id="t0", state=TrialState.COMPLETE), Provenance.model_construct())
         assert (names(folder) if folder.exists() else set()) == before
     if how == "taken over":
         other.renew()  # letting go of what was lost takes nothing from the other

@@ -51,7 +51,7 @@ def ended(number: int, **changes: Any) -> EndedTrial:
     params = {"lr": 0.0123456, "l2": [0.0, 7.31e-6][number % 2], "n": number + 1, "kind": ["a", None, 2.5][number % 3]}
     content: dict[str, Any] = {"state": "complete", "values": (LOSSES[number],), "violations": (SOLD[number],)}
     content |= {"params": params, "trial_ids": (f"id{number}",), "steps": {1: 0.9, 2: 1 / 7}, "seconds": 1.5}
-    return EndedTrial(**{"arm": "one", "number": number} | content | changes)
+    return EndedTrial.model_validate({"arm": "one", "number": number} | content | changes)
 
 
 @pytest.fixture
@@ -333,7 +333,12 @@ class TestPoints:
         points.write(ended(1))
         assert [*points.read_all()] == [0, 1]
         whole = Points.read
-        monkeypatch.setattr(Points, "read", lambda self, number: (read.append(number), whole(self, number))[1])
+
+        def counted(self: Points, number: int) -> EndedTrial | None:
+            read.append(number)
+            return whole(self, number)
+
+        monkeypatch.setattr(Points, "read", counted)
         points.write(ended(2))
         os.replace(points.path / "2.json", points.path / "1.json")  # which is that of another trial then
         (points.path / "notes.json").touch()

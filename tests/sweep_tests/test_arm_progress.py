@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.records.points import EndedTrial, Points
+from harness.records.search import PointState
 from harness.search.arm_search import ArmSearch
 from harness.search.sweep_files import load_sweep
 
@@ -47,7 +48,7 @@ def test_what_is_known_of_the_trials(budget: str, tmp_path: Path) -> None:
             assert arm._open_numbers() == is_open
             if is_open:
                 number = generator.choice(is_open)
-                state = generator.choice(["complete", "failed", "pruned"])
+                state: PointState = generator.choice(["complete", "failed", "pruned"])
                 ended[number] = generator.uniform(0.0, 6.0)
                 point = EndedTrial(arm=arm.arm.name, number=number, state=state, params={}, seconds=ended[number])
                 arm._end(Points(tmp_path / str(repeat) / arm.sweep.name, arm.arm.name).write(point))

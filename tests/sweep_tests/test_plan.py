@@ -29,7 +29,7 @@ from harness.errors import UserError
 from harness.launch.run_experiment import manifest_of
 from harness.records.points import POINTS, EndedTrial, Points
 from harness.records.provenance import machine
-from harness.records.search import SearchPoint, SearchResult
+from harness.records.search import SearchPoint, SearchResult, Value
 from harness.records.store import TrialFolder
 from harness.search.arm_search import search_folder
 from harness.search.declaration import Sweep, plan_confirm
@@ -48,7 +48,7 @@ def end_trials(sweep: Sweep, results: Path, num: int) -> None:
     """Put `num` complete trials an arm into the results, as a search does."""
     for arm in sweep.searched:
         for number in range(num):
-            values = {"optim.lr": 0.01 + number / 1000}
+            values: dict[str, Value] = {"optim.lr": 0.01 + number / 1000}
             ids = tuple(sweep.trial(arm, values, seed).trial_id for seed in sweep.config.search.seeds)
             costs: dict[str, Any] = {"seconds": 2.0, "epochs": 3}
             point = EndedTrial(arm=arm.name, number=number, state="complete", params=values, values=(0.5,), **costs)
