@@ -142,8 +142,6 @@ def main() -> None:
         search = TargetSearch(sweep, arms, progress, folder)
         slots = num_slots({ARM: execution})
         searching = search.run(asked.workers, slots, workload["trials"][0]["config"], opening.wall_s)
-        for arm in arms:
-            arm.store.close()
     write_search(
         asked.outcome,
         progress,

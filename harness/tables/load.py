@@ -244,7 +244,7 @@ def _read_confirm(store: RecordStore, manifest: Manifest) -> list[LoadedTrial]:
 def _positions(manifest: Manifest) -> dict[str, Mapping[str, Any]]:
     """Row -> where its arm stands in the design. Its winners stand there, too, under their own names."""
     positions: dict[str, Mapping[str, Any]] = manifest.design["arms"] if manifest.design else {}
-    found = {}
+    found: dict[str, Mapping[str, Any]] = {}
     for row in manifest.row_ids:
         position = positions.get(row.arm, {})
         own = {METHOD: RowId(str(position[METHOD]), row.rules).name} if METHOD in position else {}

@@ -122,7 +122,7 @@ def test_clocks_that_jump(victim: Callable[..., Victim], tmp_path: Path, monkeyp
     rng, sweep = rng_of("clocks"), victim()
     (tmp_path / "clock.c").write_text(CLOCK, encoding="utf-8")
     library = tmp_path / "clock.so"
-    subprocess.run([COMPILER, "-shared", "-fPIC", "-o", library, tmp_path / "clock.c", "-ldl"], check=True)
+    subprocess.run([str(COMPILER), "-shared", "-fPIC", "-o", library, tmp_path / "clock.c", "-ldl"], check=True)
     monkeypatch.setenv("LD_PRELOAD", str(library))
     clocks = [tmp_path / "clock0", tmp_path / "clock1"]
     processes = []

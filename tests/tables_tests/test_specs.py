@@ -92,7 +92,11 @@ def test_arms_for_each_target_are_as_those_of_an_experiment_each(tmp_path: Path)
         "factors": {"method": ["narrow", "wide"], "target": list(TARGETS)},
         "arms": {f"{arm}, {target}": {"method": arm, "target": target} for arm, target in scores},
     }
-    of_one = {"config_of": {f"{a}, {t}": configs[a, t] for a, t in scores}, "design": design, "name": "one"}
+    of_one: dict[str, Any] = {
+        "config_of": {f"{a}, {t}": configs[a, t] for a, t in scores},
+        "design": design,
+        "name": "one",
+    }
     write_records(tmp_path, {f"{arm}, {target}": found for (arm, target), found in scores.items()}, **of_one)
     for target in TARGETS:
         arms = {arm: scores[arm, target] for arm in ("narrow", "wide")}

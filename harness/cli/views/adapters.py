@@ -9,7 +9,8 @@ from typing import Any
 from harness.backbones.points import Place
 from harness.checks.adapter_effect import Effect
 from harness.checks.adapter_points import ArmPoints, BackbonePoints, OfferedPoint
-from harness.cli.printing import print_aligned, printable
+from harness.cli.printing import print_aligned
+from harness.errors import printable
 
 WHERE = {"layer": "behind layer", "behind": "behind", "beside": "beside", "before": "before", "head": "from layer"}
 
