@@ -344,7 +344,8 @@ def test_a_sweep_that_would_be_refused(
     sweep = write_sweep(tiny_text_files, tmp_path, {"optim.lr": LR, **space}, settings=settings)
     with pytest.raises(UserError) as caught:
         plan_sweep(sweep, tmp_path / "results", 1)
-    assert str(caught.value).startswith(f"{sweep.path}: arm residual_add: adapter: ") and message in str(caught.value)
+    found = str(caught.value)
+    assert found.startswith(f"{sweep.path}: arm residual_add: adapter.adapter_strategy: ") and message in found
     assert not probed
 
 
