@@ -21,7 +21,7 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write a sweep's search into a storage of Optuna, for optuna-dashboard and Optuna's own functions."""
+    """Write a sweep's search into a storage of Optuna."""
     from harness.errors import TrialError
     from harness.search.live_export import export_once
     from harness.sweep.searched import read_about, told_place

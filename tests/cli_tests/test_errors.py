@@ -23,11 +23,11 @@ WRONG_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     "wrong type": (("loop.epochs=many",), r"arms\.frozen: loop\.epochs: expected a number, got 'many'$"),
     "stochastic depth": (
         ("adapter.adapter_strategy.stochastic_depth=1.5",),
-        r"EXPERIMENT: arm residual_add: adapter: .*Stochastic depth probability has to be between 0 and 1, but got 1",
+        r"EXPERIMENT: arm residual_add: adapter.adapter_strategy: .*Stochastic depth probability has to be between 0 and 1, but got 1",
     ),
     "l2 lambda": (
         ("adapter.adapter_strategy.l2_lambda=-1",),
-        r"EXPERIMENT: arm residual_add: adapter: .*l2_lambda has to be a finite number and at least 0, but got -1",
+        r"EXPERIMENT: arm residual_add: adapter.adapter_strategy: .*l2_lambda has to be a finite number and at least 0, but got -1",
     ),
     "no such class": (
         ("adapter._target_=harness.adapters.LinearAdaptor",),
@@ -216,7 +216,7 @@ def test_the_first_mistake_stops_everything(cli: Cli, tiny_text_files: TinyText,
     }
     result = cli("run", tiny_text_files.write_experiment(tmp_path / "e.yaml", arms=arms, table={}))
     assert result.code == 2
-    assert "arm wrong: adapter: " in result.error
+    assert "arm wrong: adapter.adapter_strategy: " in result.error
     assert nothing_is_trained(tmp_path)
 
 
@@ -305,7 +305,7 @@ def test_as_a_process(run_cli: RunCli, tiny_text_files: TinyText, tmp_path: Path
     )
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith(f"harness: {tiny_text_files.experiment}: arm residual_add: adapter: ")
+    assert result.stderr.startswith(f"harness: {tiny_text_files.experiment}: arm residual_add: adapter.adapter_strategy: ")
     assert nothing_is_trained(tmp_path)
 
 
