@@ -182,6 +182,7 @@ class Worker:
                 report,
                 self.engines.of(task.execution),
                 records,
+                task.gives,
             )
         )
 

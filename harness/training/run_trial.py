@@ -56,6 +56,7 @@ def trial_steps(
     report: Report,
     engine: Engine = PLAIN_ENGINE,
     records: Path | None = None,
+    gives: bool = False,
 ) -> Generator[Fitting, FitState, Summary]:
     """Train one trial and write its record; goes on from its checkpoint if it has one.
 
@@ -73,6 +74,7 @@ def trial_steps(
         report: called with each epoch's entry, after it is logged; True prunes the trial.
         engine: what trains it (see Trial).
         records: the folder with the records of trials that it takes weights from; that of its own record by default.
+        gives: others take weights from it, so that it keeps them in a search, too.
 
     Raises:
         UserError: the trial's data, backbone or adapter do not fit together; the trial stays unfinished.
@@ -98,7 +100,7 @@ def trial_steps(
 
     trial = Trial(config, resources, folder.checkpoint, log, engine, records or folder.path.parent)
     try:
-        summary = yield from attempt(trial, folder, memory, run.phase != "search")
+        summary = yield from attempt(trial, folder, memory, gives or run.phase != "search")
     except _Stopped as stopped:
         raise stopped.error from None
     if summary.reason == "disk":
