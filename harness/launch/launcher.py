@@ -129,6 +129,11 @@ def launch(launcher: Launcher, tasks: Iterable[TrialTask]) -> None:
         launcher.pump()
 
 
+def seconds_until(deadline: float | None) -> float | None:
+    """How long it is until a time by `time.monotonic()`; None, for ever, where there is none."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
 class TaskQueue:
     """Submitted tasks that nobody trains yet: those whose turn comes, and those that another process holds."""
 
@@ -161,4 +166,4 @@ class TaskQueue:
         times = [] if deadline is None else [deadline]
         if self.held and not self.pending:
             times.append(self.held[0][0])
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        return seconds_until(min(times, default=None))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from harness.config.base import Settings
 from harness.errors import UserError
 from harness.launch.events import Busy, Epoch, Failed, Note
-from harness.launch.launcher import Launcher, TaskQueue, Tell
+from harness.launch.launcher import Launcher, TaskQueue, Tell, seconds_until
 from harness.launch.remote_worker import Place, RemoteWorker
 from harness.launch.task import TrialTask
 from harness.records.failures import TRIES
@@ -74,7 +74,7 @@ class ProcessLauncher(Launcher):
             training = [worker for worker in self._workers if worker.tasks]
             # A trial that is held elsewhere is tried when a worker has room; until then only events are waited for.
             has_room = sum(len(worker.tasks) for worker in training) < self.num_workers * self.num_slots
-            pause_s = self.queue.wait_s(deadline) if has_room else _until(deadline)
+            pause_s = self.queue.wait_s(deadline) if has_room else seconds_until(deadline)
             if not training:
                 if pause_s is None:
                     return  # nothing in flight, and no time given
@@ -139,10 +139,6 @@ class ProcessLauncher(Launcher):
             worker.stop()
         self._workers = []
         self.queue = TaskQueue()
-
-
-def _until(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def place_of(number: int, num_workers: int, pin: str | None, device: str) -> Place:

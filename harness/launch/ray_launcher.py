@@ -23,7 +23,7 @@ from harness.disk import write_atomically
 from harness.errors import TrialError, UserError
 from harness.launch.carried import Carried, carried_records, folder_files, store
 from harness.launch.events import Busy, Epoch, Failed, Note
-from harness.launch.launcher import Launcher, TaskQueue, Tell
+from harness.launch.launcher import Launcher, TaskQueue, Tell, seconds_until
 from harness.launch.ray_cluster import RayOptions, check_options, lacks, make_actor, resources_text, room_for
 from harness.launch.ray_worker import RayWorker, versions_here
 from harness.launch.task import TrialTask
@@ -82,7 +82,7 @@ class RayLauncher(Launcher):
             if not self.num_in_flight and deadline is None:
                 return
             # A trial that is held elsewhere is tried when a worker has room; until then only news are waited for.
-            pause_s = self.queue.wait_s(deadline) if self._roomiest() else _until(deadline)
+            pause_s = self.queue.wait_s(deadline) if self._roomiest() else seconds_until(deadline)
             pause_s = PATIENCE_S if pause_s is None else min(pause_s, PATIENCE_S)
             if not self._workers:
                 time.sleep(pause_s)
@@ -284,7 +284,3 @@ def mark_of(folder: Path) -> tuple[str, str]:
 def last_line(error: BaseException) -> str:
     """Ray puts what was wrong at the end of its message."""
     return str(error).strip().splitlines()[-1].strip()
-
-
-def _until(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -191,6 +191,7 @@ def _update(store: RecordStore, change: Callable[[Digests | None], Digests]) -> 
     whole = changed(known)
     if whole != known:
         with locked(store.path, DIGESTING):
-            whole = changed(read_digests(store))
+            now = read_digests(store)
+            whole = whole if now == known else changed(now)  # all records are read for it: not twice without need
             write_json(store.path / DIGESTS, whole.model_dump(mode="json"))
     return whole

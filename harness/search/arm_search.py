@@ -25,10 +25,10 @@ from harness.records.points import EndedTrial, Points
 from harness.records.schema import Summary
 from harness.records.search import PointState, SearchPoint, Value
 from harness.records.store import TrialFolder
-from harness.records.trial_run import TrialRun
 from harness.search import samplers, space
 from harness.search.declaration import Arm, Sweep
 from harness.search.mirror import Judge, Mirror, Result
+from harness.search.tasks import search_task
 from harness.seeding import derive_seed
 
 STATES: Mapping[PointState, TrialState] = {
@@ -134,6 +134,11 @@ class ArmSearch:
     def execution(self) -> Execution:
         """The engine that trains the arm's trials."""
         return self.executions.get(self.arm.name, PLAIN)
+
+    @property
+    def num_points(self) -> int:
+        """How many trials of the budget have ended: of `points`, without making them."""
+        return sum(number in self.ended for number in range(self.num_planned))
 
     @property
     def num_planned(self) -> int:
@@ -329,44 +334,3 @@ def mean_valid(summaries: Sequence[Summary]) -> dict[str, float]:
         return {}
     names = [name for name in summaries[0].valid if all(name in summary.valid for summary in summaries)]
     return {name: fmean(summary.valid[name] for summary in summaries) for name in names}
-
-
-def search_task(
-    sweep: Sweep,
-    arm: Arm,
-    config: TrialConfig,
-    number: int,
-    values: Mapping[str, Value],
-    results: Path,
-    executions: Mapping[str, Execution],
-) -> TrialTask:
-    """One training of trial `number` of a search, for a launcher; the race uses the same records.
-
-    It may be what another arm takes weights from. Then it keeps them, and trains to its end whatever a pruner says.
-    """
-    params = dict(values)
-    run = TrialRun(config.trial_id, sweep.name, arm.name, config.seed, "search", number=number, params=params)
-    folder = search_folder(results, sweep.name, run.trial_id)
-    needs, gives = part_tasks(sweep, config, results, executions), run.trial_id in sweep.givers(config.seed)
-    return TrialTask(config, run, folder, execution=executions.get(arm.name, PLAIN), needs=needs, gives=gives)
-
-
-def part_tasks(
-    sweep: Sweep, config: TrialConfig, results: Path, executions: Mapping[str, Execution]
-) -> tuple[TrialTask, ...]:
-    """What a trial of a search takes weights from; the worker that trains it trains these before, unless it finds them.
-
-    Their records lie among those of the search, since no winner depends on a seed of the search.
-    """
-    made: list[TrialTask] = []
-    for part in sweep.needs_of(config):
-        run = TrialRun(part.config.trial_id, sweep.name, part.arm, part.seed, "part")
-        folder = search_folder(results, sweep.name, run.trial_id)
-        engine = executions.get(part.arm, PLAIN)
-        made.append(TrialTask(part.config, run, folder, execution=engine, needs=tuple(made), gives=True))
-    return tuple(made)
-
-
-def search_folder(results: Path, sweep: str, trial_id: str) -> Path:
-    """Where a search trial's record goes: apart from the confirm phase's records."""
-    return results / sweep / "search" / trial_id

@@ -30,9 +30,9 @@ def follow_search(sweep: Sweep, run: Launch, arms: Sequence[ArmSearch]) -> None:
     told = ""
     with run.make_launcher(lambda event: None) as launcher:
         while not all(arm.finished() for arm in arms):
-            left = {arm.arm.name: arm.num_planned - len(arm.points()) for arm in arms}
+            left = {arm.arm.name: arm.num_planned - arm.num_points for arm in arms}
             _look_after(launcher, sweep, run, sum(min(sweep.config.search.lag, number) for number in left.values()))
-            text = ", ".join(f"{arm.arm.name} {len(arm.points())} of {arm.num_planned}" for arm in arms)
+            text = ", ".join(f"{arm.arm.name} {arm.num_points} of {arm.num_planned}" for arm in arms)
             if text != told:
                 print(f"search: {text}", flush=True)
                 told = text

@@ -9,8 +9,8 @@ from pathlib import Path
 from harness.config.trial import TrialConfig
 from harness.records.failures import is_tried_again
 from harness.records.store import RecordStore, TrialFolder
-from harness.search.arm_search import search_folder
 from harness.search.declaration import Sweep
+from harness.search.tasks import search_folder
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ from harness.records.frozen import read_frozen
 from harness.records.search import SearchPoint, Value
 from harness.records.store import RecordStore, TrialFolder
 from harness.search import reach, space
-from harness.search.arm_search import search_folder
 from harness.search.declaration import Arm, Sweep, plan_confirm
 from harness.search.preflight import check_sweep_fits, preflight_sweep
+from harness.search.tasks import search_folder
 from harness.sweep.parts import Count, count_records, part_trials
 from harness.sweep.searched import ENDED, is_kept, is_search_of, read_searched, study_place
 

@@ -17,8 +17,8 @@ from harness.records.digests import begin_digests
 from harness.records.schema import Summary
 from harness.records.search import SearchPoint, SearchResult
 from harness.records.store import RecordStore, TrialFolder
-from harness.search.arm_search import search_folder, search_task
 from harness.search.declaration import Sweep
+from harness.search.tasks import search_folder, search_task
 from harness.sweep.selection import Contender, choose_contenders, drop_losers
 
 Hear = Callable[[TrialEvent], object]

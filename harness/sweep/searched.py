@@ -20,9 +20,9 @@ from harness.records.frozen import read_frozen
 from harness.records.points import POINTS, EndedTrial, read_points
 from harness.records.search import SearchPoint, SearchResult, read_search
 from harness.records.store import TrialFolder, read_json
-from harness.search.arm_search import search_folder
 from harness.search.declaration import Sweep
 from harness.search.old_study import OldArm, read_old
+from harness.search.tasks import search_folder
 
 ENDED = ("complete", "pruned", "failed")
 SWEEP_FILE = "sweep.json"

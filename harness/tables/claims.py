@@ -146,7 +146,7 @@ def _wanted_range(claim: ContrastClaim, metric: ResolvedMetric) -> tuple[float, 
 
 
 def _trend(claim: TrendClaim, loaded: Loaded, where: str, reader: ItemReader) -> _Question:
-    loaded = loaded if claim.arm is None else loaded.with_rows(claim.arm, claim.than)
+    loaded = loaded.with_rows(claim.arm, claim.than)
     arm, first = (None, "") if claim.arm is None else loaded.row_meant(claim.arm, f"{where}.arm")
     than, second = (None, "") if claim.than is None else loaded.row_meant(claim.than, f"{where}.than")
     trials = [t for t in loaded.trials if t.complete and (arm is None or t.ref.arm in (arm, than))]

@@ -167,7 +167,8 @@ class Loaded:
         """The same trials or, where all names are those of a `for_each` without values, `by_method`."""
         positions = [trial.position for trial in self.trials if METHOD in trial.position]
         known = {str(position[METHOD]) for position in positions}
-        if not known or not {*names} - {None} <= known:
+        wanted = {*names} - {None}
+        if not wanted or not wanted <= known:
             return self
         return self.by_method([name for position in positions[:1] for name in position])
 

@@ -1,6 +1,6 @@
 """Real sweeps in processes of their own, faults that are put upon them, and what must be true after each.
 
-`make chaos` sets how much: `HARNESS_CHAOS` random kills in all (6 in the suite), from `HARNESS_CHAOS_SEED`, for at
+`make chaos` sets how much: `HARNESS_CHAOS` random kills in all (6 if it is not set), from `HARNESS_CHAOS_SEED`, for at
 most `HARNESS_CHAOS_MINUTES`. The seed is printed, and draws the same faults again; at which instruction one strikes is
 the machine's.
 """

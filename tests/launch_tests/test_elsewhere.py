@@ -73,9 +73,8 @@ class TestFollowing:
     ) -> None:
         arms = {"broken": misbehaving("raise")}
         run_experiment(plan(arms), 1, lambda event: None)
-        summary = plan(arms).pending[0].folder / "summary.json"
-        os.utime(summary, (time.time() - 100,) * 2)
-        again = plan(arms)
+        again = plan(arms, retry_failed=True)  # its tries are used up, so it is asked for
+        os.utime(again.pending[0].folder / "summary.json", (time.time() - 100,) * 2)
         with chosen().make(events.append) as launcher:
             launcher.submit(again.pending[0])
             launcher.pump(0.1)

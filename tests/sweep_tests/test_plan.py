@@ -31,9 +31,9 @@ from harness.records.points import POINTS, EndedTrial, Points
 from harness.records.provenance import machine
 from harness.records.search import SearchPoint, SearchResult, Value
 from harness.records.store import TrialFolder
-from harness.search.arm_search import search_folder
 from harness.search.declaration import Sweep, plan_confirm
 from harness.search.sweep_files import load_sweep
+from harness.search.tasks import search_folder
 from harness.sweep.parts import Count
 from harness.sweep.plan import ArmPlan, SweepPlan, describe_outdated, plan_experiment, plan_sweep
 from harness.sweep.run_sweep import Frozen, confirm_notes
