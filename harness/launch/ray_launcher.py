@@ -27,10 +27,12 @@ from harness.launch.launcher import Launcher, TaskQueue, Tell, seconds_until
 from harness.launch.ray_cluster import RayOptions, check_options, lacks, make_actor, resources_text, room_for
 from harness.launch.ray_worker import RayWorker, versions_here
 from harness.launch.task import TrialTask
+from harness.records.failures import TRIES
 from harness.records.starts import note_start
 from harness.records.store import TrialFolder
 
-MAX_LOSSES = 3  # of workers, with one trial: then it is given up for this launch
+MAX_LOSSES = TRIES["killed"]  # of workers, with one trial: then it is given up for this launch
+MAX_STILLBORN = 3  # workers that die before they can say what they are, one after another
 PATIENCE_S = 30.0  # a worker that has no place for so long is told of, and not counted on
 
 
@@ -207,7 +209,7 @@ class RayLauncher(Launcher):
         except ray.exceptions.RayError as error:
             self._workers.remove(worker)
             self._num_stillborn += 1
-            if self._num_stillborn >= MAX_LOSSES:
+            if self._num_stillborn >= MAX_STILLBORN:
                 raise TrialError("killed", f"launcher ray: no worker can start: {last_line(error)}") from error
             return
         self._num_stillborn = 0

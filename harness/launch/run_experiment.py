@@ -24,6 +24,7 @@ from harness.records.declared import declare_claims
 from harness.records.digests import begin_digests, take_digests, write_manifest
 from harness.records.failures import TRIES
 from harness.records.launches import declare_launch
+from harness.records.leases import drop_dead
 from harness.records.schema import Manifest, Summary
 from harness.records.store import RecordStore
 from harness.records.trial_run import TrialRun
@@ -175,6 +176,7 @@ def preflight(plan: RunPlan, resources: Resources | None = None) -> ToldOfData:
     told = ToldOfData()
     if not plan.pending:
         return told
+    check_needed(plan)
     corpora = LoadedCorpora() if resources is None else resources.corpora
     check_run_fits(plan, corpora)
     from harness.training.resources import Resources
@@ -197,6 +199,23 @@ def preflight(plan: RunPlan, resources: Resources | None = None) -> ToldOfData:
         told.add(describe_data(domains.corpus, config.data, config.loop.meta), remarks)
     check_fingerprints(plan, resources)
     return told
+
+
+def check_needed(plan: RunPlan) -> None:
+    """Check that the trials which files name by their ids, to take weights from, are among the results.
+
+    Raises:
+        UserError: one is not there, or is not finished.
+    """
+    for task in plan.pending:
+        trained = {need.folder for need in task.needs}
+        for trial_id in task.config.needs:
+            folder = plan.store.trial(trial_id)
+            if folder.path not in trained and not folder.is_finished():
+                raise UserError(
+                    f"{plan.experiment.path}: arm {task.run.arm}: takes weights from trial {trial_id}, which has no "
+                    f"finished record in {plan.store.path}; copy its folder there, or name an arm instead of a trial"
+                )
 
 
 def check_run_fits(plan: RunPlan, corpora: LoadedCorpora) -> None:
@@ -265,6 +284,7 @@ def run_experiment(
         slots = max(task.execution.pack for task in plan.pending)
         with (launcher or choose_launcher(None, num_jobs)).make(hear, slots) as launching:
             launch(launching, plan.pending)
+    drop_dead(plan.store.path)
     take_digests(plan.store, "launch")
     return report
 

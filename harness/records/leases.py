@@ -208,6 +208,18 @@ def holder(folder: Path, name: str = NAME) -> Holder | None:
     return _read(folder, name, newest) if newest else None
 
 
+def drop_dead(results: Path, name: str = NAME) -> None:
+    """Take away what dead holders left at finished records (`results/*/*`), whose leases nobody will want again."""
+    for folder in {path.parent for path in results.glob(f"*/*/.{name}.*")}:
+        if not (folder / "summary.json").exists():
+            continue
+        with suppress(OSError):  # a folder that may not be written to keeps them, and they harm nobody
+            held = holder(folder, name)
+            if held is not None and _is_gone(held, folder, name):
+                for generation in range(1, held.deaths + 2):  # not one that somebody has just made
+                    (folder / f".{name}.{generation}").unlink(missing_ok=True)
+
+
 def lease_files(folder: Path, name: str = NAME) -> list[Path]:
     """The files of a folder's lease."""
     return [path for path in folder.glob(f".{name}.*") if path.suffix[1:].isdecimal()]

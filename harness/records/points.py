@@ -33,6 +33,8 @@ class EndedTrial(SearchPoint):
         drawn: dotted key -> what Optuna drew, of which `params` are made.
         steps: step -> value of the first objective, as far as a pruner judged it.
         message: why it failed, in a line.
+        num_records: of how many of its `trial_ids` there is a record (a pruned trial trains no further seed); None
+            where an older version wrote the point.
     """
 
     model_config = ConfigDict(allow_inf_nan=True)
@@ -40,6 +42,13 @@ class EndedTrial(SearchPoint):
     drawn: dict[str, Value] = Field(default_factory=dict)
     steps: dict[int, float] = Field(default_factory=dict)
     message: str | None = None
+    num_records: int | None = None
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """The trials whose records it follows from."""
+        assumed = {"complete": len(self.trial_ids), "pruned": 1, "failed": 0}[self.state]
+        return self.trial_ids[: assumed if self.num_records is None else self.num_records]
 
     @property
     def point(self) -> SearchPoint:
@@ -90,6 +99,17 @@ class Points:
                 now[number] = (stamp, point)
         _READ[self.path] = now
         return {number: point for number, (_, point) in now.items()}
+
+    def remove(self, number: int) -> None:
+        """Forget a trial's point: the records that it follows from are gone.
+
+        Raises:
+            TrialError: the folder cannot be written to (reason `disk`).
+        """
+        try:
+            (self.path / f"{number}.json").unlink(missing_ok=True)
+        except OSError as error:
+            raise TrialError("disk", f"{self.path}: cannot be written: {error.strerror}") from error
 
     def write(self, ended: EndedTrial) -> EndedTrial:
         """Write a point unless it is there; what counts from now on.

@@ -28,7 +28,7 @@ from harness.records.store import TrialFolder
 from harness.search import samplers, space
 from harness.search.declaration import Arm, Sweep
 from harness.search.mirror import Judge, Mirror, Result
-from harness.search.tasks import search_task
+from harness.search.tasks import search_folder, search_task
 from harness.seeding import derive_seed
 
 STATES: Mapping[PointState, TrialState] = {
@@ -113,12 +113,22 @@ class ArmSearch:
             self._drawn_before,
         )
         self.points_on_disk = Points(results / sweep.name, arm.name)
-        self.ended = {ended.number: ended for ended in known} | self.points_on_disk.read_all()
+        self.ended = {ended.number: ended for ended in known} | self._read_points()
         self._num_ended = 0  # trials 0 .. n - 1 have all ended: a long search is not gone through at each draw
         self._spent = [0.0]  # seconds of training of the first 0, 1, ... of them
         self._num_checked = 0
         self._count()
         self._num_read = self._num_ended  # what had ended when the search was opened
+
+    def _read_points(self) -> dict[int, EndedTrial]:
+        """The points that follow from records: one whose records were taken away is trained again."""
+        found = self.points_on_disk.read_all()
+        for number, ended in list(found.items()):
+            folders = [search_folder(self.results, self.sweep.name, trial_id) for trial_id in ended.recorded]
+            if not all(TrialFolder(folder).is_finished() for folder in folders):
+                self.points_on_disk.remove(number)
+                del found[number]
+        return found
 
     def refresh(self) -> None:
         """Look at the records of the trials that are open, until no more of them turn out to have ended."""
@@ -306,6 +316,7 @@ class ArmSearch:
             seconds=sum(summary.costs.get("seconds", 0.0) for summary in done),
             drawn=flight.drawn,
             steps=flight.steps,
+            num_records=len(done) + (state == "failed"),
             **more,
         )
         self._end(self.points_on_disk.write(ended))

@@ -29,7 +29,7 @@ from harness.cli import main
 from harness.errors import is_harmful
 
 ROOT = Path(__file__).parents[2]
-NUM_EXAMPLES = int(os.environ.get("HARNESS_FUZZ", "2000"))
+NUM_EXAMPLES = int(os.environ.get("HARNESS_FUZZ", "500"))
 LIMIT_S = 10  # of a processor
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))

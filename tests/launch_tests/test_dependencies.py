@@ -386,3 +386,10 @@ def test_a_sweep_trains_what_its_arms_need_once(experiment: Any, tmp_path: Path,
     (tmp_path / "small.yaml").write_text((tmp_path / "small.yaml").read_text().replace("lr: 0.01", "lr: 0.015"))
     with pytest.raises(UserError, match="begun with other settings"):
         plan_sweep(load_sweep(tmp_path / "sweep.yaml"), results, 1)
+
+
+def test_a_trial_that_is_named_by_its_id_has_to_be_there(planned: Any) -> None:
+    named = {"source": {**LINEAR, "from": {"trial": "0123456789ab"}, "trainable": False}, "target": LINEAR}
+    plan = planned({"taker": {"adapter": None, "adapters": named}})
+    with pytest.raises(UserError, match="arm taker: takes weights from trial 0123456789ab, which has no finished"):
+        preflight(plan)

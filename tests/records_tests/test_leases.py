@@ -292,3 +292,21 @@ def test_who_has_lost_it_writes_no_more(folder: Path, how: str) -> None:
     if how == "taken over":
         other.renew()  # letting go of what was lost takes nothing from the other
     assert record.lease is None
+
+
+@pytest.mark.parametrize(
+    ("is_finished", "age_s", "left"), [(True, 500.0, set()), (True, 0.0, {".lease.2"}), (False, 500.0, {".lease.2"})]
+)
+def test_what_the_dead_left_at_finished_records_goes(
+    folder: Path, is_finished: bool, age_s: float, left: set[str]
+) -> None:
+    """A machine took the lease over and died, while the record was finished by the one that was silent for too long."""
+    stolen = Lease(folder, "lease", 2)
+    folder.mkdir(parents=True)
+    stolen.make()
+    rewrite(stolen, age_s, host="elsewhere")
+    if is_finished:
+        (folder / "summary.json").write_text("{}", encoding="utf-8")
+    leases.drop_dead(folder.parents[1])
+    assert names(folder) - {"summary.json"} == left
+    leases._HELD.remove(stolen)

@@ -10,10 +10,13 @@ import pytest
 from sweeps_by_hand import write_sweep
 from tiny_text import TinyText
 
+from harness.records.points import EndedTrial
 from harness.records.schema import Summary
+from harness.records.search import PointState
 from harness.records.store import TrialFolder
 from harness.search.arm_search import ArmSearch
 from harness.search.sweep_files import load_sweep
+from harness.search.tasks import search_folder
 
 F1, FORGETTING = "valid_target/macro_f1", "valid_forgetting"
 KEPT, BROKEN = 0.0, 0.2  # forgetting within and beyond the bound
@@ -139,3 +142,33 @@ def test_a_failed_training_keeps_its_reason(bench: Any) -> None:
     assert search.arm.land(flight, broken, TrialFolder(search.folder / "broken"))
     (point,) = search.arm.points()
     assert (point.state, point.reason, point.values) == ("failed", "nan", ())
+
+
+@pytest.mark.parametrize("lost", [(), (0,), (1,)])
+def test_a_trial_whose_record_is_gone_is_trained_again(bench: Any, lost: tuple[int, ...]) -> None:
+    """Its folder was moved away, say, under a sweep that still ran; its point alone would hide that."""
+    seeds, names = [1000, 1001], list[Path]()
+    search = bench(search={"lag": 1, "seeds": seeds})
+    for _ in range(2):
+        search.train(GOOD, KEPT)
+    for trial_id in search.arm.ended[0].trial_ids:
+        folder = search_folder(search.arm.results, search.arm.sweep.name, trial_id)
+        folder.mkdir(parents=True)
+        names.append(folder / "summary.json")
+        names[-1].write_text("{}", encoding="utf-8")
+    for number in lost:
+        names[number].unlink()
+    again = ArmSearch(search.arm.sweep, search.arm.arm, search.arm.results)
+    assert again.ended == ({} if lost else {0: search.arm.ended[0]})  # no record of trial 1 was ever written
+    assert again.points_on_disk.read_all() == again.ended
+
+
+@pytest.mark.parametrize(
+    ("state", "num_records", "recorded"),
+    [("complete", None, 3), ("pruned", None, 1), ("failed", None, 0), ("pruned", 2, 2), ("failed", 1, 1)],
+)
+def test_which_records_a_point_follows_from(state: PointState, num_records: int | None, recorded: int) -> None:
+    """Points of older versions do not tell, and a failed one of theirs may have no record."""
+    ids = ("a", "b", "c")
+    ended = EndedTrial(arm="one", number=0, state=state, params={}, trial_ids=ids, num_records=num_records)
+    assert ended.recorded == ids[:recorded]
