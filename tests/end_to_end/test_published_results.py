@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,11 +76,9 @@ def test_records_are_complete_and_consistent(name: str) -> None:
     assert len(fingerprints) == 1
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_a_changed_record_changes_the_table(name: str, tmp_path: Path) -> None:
+def test_a_changed_record_changes_the_table(tmp_path: Path) -> None:
     """The check above can fail: one digit of one record is enough."""
-    import shutil
-
+    name = PUBLISHED[0]
     shutil.copytree(ROOT / "results" / name, tmp_path / name)
     store = RecordStore(tmp_path, name)
     publish(store)
