@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ class Influence:
         """
         if len(influences) != len(groups) or not len(influences):
             raise ValueError(f"{len(influences)} influences and {len(groups)} groups: one of each is needed an item")
-        blocks, numbers = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
+        blocks, numbers = _blocks_of(tuple(groups))
         return cls(blocks, np.bincount(numbers, influences, minlength=len(blocks)).astype(np.float64))
 
 
@@ -76,13 +77,42 @@ def item_variance(by_seed: Sequence[Influence]) -> float:
     return max(0.0, of_items - of_interaction / num_seeds)
 
 
+# A table asks for the same few test sets again and again, in each arm, seed and metric: sorting their labels each time
+# took most of its time. The arrays that are handed out are the same objects, which `_aligned` knows at a glance.
+@lru_cache(maxsize=256)
+def _blocks_of(groups: tuple[str, ...]) -> tuple[NDArray[np.str_], NDArray[np.intp]]:
+    """The sorted labels, and the number of each item's."""
+    blocks, numbers = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
+    return blocks, numbers
+
+
+class _Same:
+    """An array as a key: equal to itself alone, and kept, so that no other one gets its identity."""
+
+    def __init__(self, array: NDArray[np.str_]) -> None:
+        self.array = array
+
+    def __hash__(self) -> int:
+        return id(self.array)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.array is self.array
+
+
+@lru_cache(maxsize=256)
+def _union(parts: tuple[_Same, ...]) -> tuple[NDArray[np.str_], list[NDArray[np.intp]]]:
+    """The labels that any part has, sorted, and where each part's labels stand among them."""
+    blocks = np.unique(np.concatenate([part.array for part in parts]))
+    return blocks, [np.searchsorted(blocks, part.array) for part in parts]
+
+
 def _aligned(parts: Sequence[Influence]) -> tuple[NDArray[np.str_], Floats]:
     """The blocks that any part has, and the parts' values over them, [parts, blocks]."""
     blocks = parts[0].blocks
-    if all(part.blocks is blocks or np.array_equal(part.blocks, blocks) for part in parts):
+    if all(part.blocks is blocks for part in parts):
         return blocks, np.stack([part.values for part in parts])
-    blocks = np.unique(np.concatenate([part.blocks for part in parts]))
+    blocks, places = _union(tuple(_Same(part.blocks) for part in parts))
     rows = np.zeros((len(parts), len(blocks)))
-    for row, part in zip(rows, parts, strict=True):
-        row[np.searchsorted(blocks, part.blocks)] = part.values
+    for row, part, place in zip(rows, parts, places, strict=True):
+        row[place] = part.values
     return blocks, rows
