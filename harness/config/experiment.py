@@ -233,7 +233,7 @@ def make_experiment(content: dict[str, Any], path: Path, overrides: Sequence[str
     if config.design is not None:
         _check_design(config.design, trials, path)
     notes = changes_note(overrides, ("table", "launcher")) if content != expand_design(given, "experiment") else ()
-    return Experiment(config, tuple(trials), path, (*notes, *cost_notes(trials)), parts=parts_of(made, trials))
+    return Experiment(config, tuple(trials), path, (*notes, *cost_notes(trials, methods_of(config.design))), parts=parts_of(made, trials))
 
 
 def merged_arms(config: ExperimentConfig, path: Path) -> dict[str, dict[str, Any]]:
@@ -266,14 +266,19 @@ def parts_of(made: ArmTrials, trials: Sequence[PlannedTrial]) -> tuple[PlannedTr
 NAMED_ARMS = 8  # a note of more arms says how many, and not each one's name
 
 
-def cost_notes(trials: Sequence[PlannedTrial]) -> tuple[Note, ...]:
-    """What the table must say of rows whose training is not all that they cost."""
-    arms = list(dict.fromkeys(trial.arm for trial in trials if trial.config.needs))
+def cost_notes(trials: Sequence[PlannedTrial], methods: Sequence[str] = ()) -> tuple[Note, ...]:
+    """What the table must say of rows whose training is not all that they cost.
+
+    Args:
+        methods: names that stand for arms which are repeated, called by their values: `NAME, VALUE, VALUE`.
+    """
+    named = (trial.arm for trial in trials if trial.config.needs)
+    arms = list(dict.fromkeys(next((m for m in methods if arm.startswith(f"{m}, ")), arm) for arm in named))
     if not arms:
         return ()
     text = "time, memory and trained weights are those of the last training alone: others gave it weights before"
-    named = ", ".join(arms) if len(arms) <= NAMED_ARMS else f"the {len(arms)} arms that take weights from others"
-    return (Note("method", f"{named}: {text}"),)
+    told = ", ".join(arms) if len(arms) <= NAMED_ARMS else f"the {len(arms)} arms that take weights from others"
+    return (Note("method", f"{told}: {text}"),)
 
 
 def _check_design(design: Design, trials: Sequence[PlannedTrial], path: Path) -> None:

@@ -108,6 +108,8 @@ def test_for_each(tmp_path: Path) -> None:
     own = get_dotted(trials["adapter, 20, news", 0].model_dump(), "adapters.news.dim")
     assert own == 20  # filled in, the key is there twice: the later counts
     assert trials["tuned, 20, news", 1].needs == (trials["adapter, 20, news", 1].trial_id,)
+    (note,) = experiment.notes
+    assert note.text.startswith("tuned: time, memory and trained weights are those of the last training alone")
 
 
 @pytest.mark.parametrize(
