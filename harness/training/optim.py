@@ -5,6 +5,8 @@ The schedule is a pure function of progress, so a resumed trial needs no schedul
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -87,12 +89,31 @@ def make_optimizer(named: Sequence[Named], settings: OptimSettings) -> torch.opt
 
 
 def _make(weights: Any, settings: OptimSettings) -> torch.optim.Optimizer:
+    _leave_out_the_compiler()
     lr, decay = settings.lr, settings.weight_decay
+    optimizer: torch.optim.Optimizer
     if settings.name == "sgd":
-        return torch.optim.SGD(weights, lr=lr, momentum=settings.momentum, weight_decay=decay)
-    if settings.name == "adafactor":
-        return torch.optim.Adafactor(weights, lr=lr, weight_decay=decay)
-    return torch.optim.AdamW(weights, lr=lr, betas=settings.betas, eps=settings.eps, weight_decay=decay)
+        optimizer = torch.optim.SGD(weights, lr=lr, momentum=settings.momentum, weight_decay=decay)
+    elif settings.name == "adafactor":
+        optimizer = torch.optim.Adafactor(weights, lr=lr, weight_decay=decay)
+    else:
+        optimizer = torch.optim.AdamW(weights, lr=lr, betas=settings.betas, eps=settings.eps, weight_decay=decay)
+    step = inspect.unwrap(type(optimizer).step)
+    optimizer.step = torch.no_grad()(functools.partial(step, optimizer))  # type: ignore[method-assign]
+    return optimizer
+
+
+def _leave_out_the_compiler() -> None:
+    """Let torch.optim do without torch's compiler, whose import takes longer than that of torch: nothing compiles here.
+
+    Methods of an optimizer import it at their first call, to be marked as not to be compiled, and so does what is
+    wrapped around `step` (besides hooks and the profiler, which have no use here). A torch that keeps the mark
+    elsewhere imports its compiler as ever.
+    """
+    for method in vars(torch.optim.Optimizer).values():
+        plain = getattr(method, "__wrapped__", None)
+        if plain is not None and not hasattr(plain, "__dynamo_disable"):
+            setattr(plain, "__dynamo_disable", plain)
 
 
 def check_optim(settings: OptimSettings, dtype: torch.dtype) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from typing import Any
 
 import pytest
@@ -139,3 +142,21 @@ def test_a_warm_up_that_is_shorter_than_a_step_is_none(num_steps: int, warmup: f
     settings = OptimSettings(lr=0.5, warmup=warmup)
     found = [lr_at(settings, number / num_steps, num_steps) for number in range(len(factors))]
     assert found == pytest.approx([0.5 * factor for factor in factors], abs=1e-12)
+
+
+@pytest.mark.slow
+def test_torchs_compiler_is_left_out() -> None:
+    """Its import would take longer than all else at a worker's start."""
+    code = """
+        import sys, torch
+        from harness.config.trial import OptimSettings
+        from harness.training.optim import CLASSES, check_optim, make_optimizer
+        for name in CLASSES:
+            check_optim(OptimSettings(name=name), torch.float32)
+            made = make_optimizer([("x", torch.nn.Parameter(torch.zeros(2)))], OptimSettings(name=name))
+            made.zero_grad()
+            made.load_state_dict(made.state_dict())
+        print("torch._dynamo" in sys.modules)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "False"
