@@ -23,6 +23,7 @@ Behavior 12 (seeds and items as crossed random effects).
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ ARM_WEIGHT = 0.5  # of a column's evidence on its arm: metrics of one training c
 ALONE, TOGETHER, KNOWN_WELL = (401, 60.0), (121, 25.0), (25, 25.0)
 NEGLIGIBLE = 1e-13  # of the weights, which change no p-value that is printed
 MANY = 1_000  # degrees of freedom from which a variance counts as known
+MANY_KNOWN = 20_000  # critical values of some tens of tables
 MEDIAN_VARIANCE = 1.57  # of a median, relative to that of a mean (pi / 2)
 
 Key = tuple[Hashable, Hashable]  # arm and column
@@ -323,7 +325,22 @@ def _two_sided_p(z: Floats) -> Floats:
     return np.asarray(_erfc(z / math.sqrt(2.0)), dtype=np.float64)
 
 
+_known: dict[tuple[bytes, float], float] = {}  # critical values by a digest of their errors and weights, and alpha
+
+
 def _critical(errors: Floats, weights: Floats, alpha: float) -> float:
+    """The |m| at which the p-value is `alpha`; kept, as a table is made again when it is verified and reported."""
+    digest = hashlib.blake2b(errors.tobytes(), digest_size=16)
+    digest.update(weights.tobytes())
+    key = digest.digest(), alpha
+    if key not in _known:
+        if len(_known) >= MANY_KNOWN:
+            _known.clear()
+        _known[key] = _solve(errors, weights, alpha)
+    return _known[key]
+
+
+def _solve(errors: Floats, weights: Floats, alpha: float) -> float:
     """The |m| at which the p-value is `alpha`: Newton's method on log p as a function of log m, inside a bracket."""
     order = np.argsort(errors)
     median = errors[order][int(np.searchsorted(np.cumsum(weights[order]), 0.5))]
