@@ -27,13 +27,17 @@ def tiny_whisper(seed: int = 0, **changes: int) -> Any:
         return library.WhisperForConditionalGeneration(config).eval()
 
 
-def save_tiny_whisper(folder: Path, seed: int = 0) -> None:
-    """Write it as transformers does, with its feature extractor and a tokenizer of single letters."""
+def save_tiny_whisper(folder: Path, seed: int = 0, chunk_length: int = 30, **changes: int) -> None:
+    """Write it as transformers does, with its feature extractor and a tokenizer of single letters.
+
+    Args:
+        chunk_length: seconds of its window; `changes` has the positions that fit, 50 a second.
+    """
     import transformers
 
     library: Any = transformers
-    tiny_whisper(seed).save_pretrained(folder)
-    library.WhisperFeatureExtractor(feature_size=16).save_pretrained(folder)
+    tiny_whisper(seed, **changes).save_pretrained(folder)
+    library.WhisperFeatureExtractor(feature_size=16, chunk_length=chunk_length).save_pretrained(folder)
     letters = {letter: number for number, letter in enumerate(" 'abcdefghijklmnopqrstuvwxyz")}
     tokenizer = Tokenizer(models.WordLevel(letters | {"<|endoftext|>": 50}, unk_token=" "))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
