@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cli_tests.conftest import Cli
 from made_once import made_once
 from tiny_text import TinyText
 
@@ -31,7 +32,8 @@ PACKED_SWEEP = ("sweep", "--wandb", "off", "--engine", "packed")
 def write_sweep(files: TinyText, folder: Path, **changes: Any) -> Path:
     """A sweep over the tiny experiment: two searched arms, pruning, a race, two rules."""
     experiment = yaml.safe_load(files.experiment.read_text(encoding="utf-8"))
-    experiment["base"]["loop"] |= {"epochs": 6, "batch_size": 4}
+    experiment["base"]["data"]["train_limit"] = 24
+    experiment["base"]["loop"] |= {"epochs": 4, "batch_size": 8}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(experiment, sort_keys=False), encoding="utf-8")
     content = {
         "name": "tiny_sweep",
@@ -45,7 +47,7 @@ def write_sweep(files: TinyText, folder: Path, **changes: Any) -> Path:
         "constraints": [{"metric": "valid_forgetting", "at_most": -0.02}],  # hardly met, so that trials are pruned
         "sampler": {"name": "tpe", "options": {"n_startup_trials": 3}},
         "pruner": {"name": "median", "options": {"n_startup_trials": 2, "n_warmup_steps": 1}},
-        "budget": {"trials": 8},
+        "budget": {"trials": 6},
         "search": {"lag": 2},
         "race": {"candidates": 2, "seeds": [1001, 1002]},
         "confirm": {"seeds": [0, 1], "rules": ["best", "constrained"]},
@@ -92,16 +94,21 @@ def peaks_of(results: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def uninterrupted(tiny_text_files: TinyText, start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of the sweep run in one go, once for all tests. Read them, never change them."""
+def uninterrupted(tiny_text_files: TinyText, cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of the sweep run in one go, once for all tests. Read them, never change them.
+
+    In this process, as all commands here that nobody kills: what they would load first is a third of their time.
+    """
 
     def make(folder: Path) -> None:
         path = write_sweep(tiny_text_files, folder)
-        code, out, err = finish(start(*SWEEP, path, "--results", folder / "r"))
-        assert (code, err) == (0, ""), out
+        done = cli(*SWEEP, path, "--results", folder / "r")
+        assert (done.code, done.err) == (0, ""), done.out
         (peak,) = peaks_of(folder / "r" / "tiny_sweep")
         assert peak["jobs"] == 1 and peak["peak_mb"] > 100  # torch alone has that
-        told = re.fullmatch(r"peak memory: (\d+) MB in 1 process \([a-z ]+ set size\)", out.splitlines()[-1].strip())
+        told = re.fullmatch(
+            r"peak memory: (\d+) MB in 1 process \([a-z ]+ set size\)", done.out.splitlines()[-1].strip()
+        )
         assert told is not None and float(told[1]) == pytest.approx(peak["peak_mb"], abs=0.6)
 
     return made_once(tmp_path_factory, "uninterrupted_sweep", make) / "r" / "tiny_sweep"
@@ -110,10 +117,10 @@ def uninterrupted(tiny_text_files: TinyText, start: Start, tmp_path_factory: pyt
 def test_the_search_says_what_it_did(uninterrupted: Path) -> None:
     found = search_of(uninterrupted)
     assert [(p.arm, p.number) for p in found.points] == [
-        (arm, number) for arm in ("head_only", "residual_add") for number in range(8)
+        (arm, number) for arm in ("head_only", "residual_add") for number in range(6)
     ]
     assert {p.state for p in found.points} == {"complete", "pruned"}  # the pruner had something to do
-    assert any(p.epochs < 6 for p in found.points if p.state == "pruned")
+    assert any(p.epochs < 4 for p in found.points if p.state == "pruned")
     for record in (uninterrupted / "search").iterdir():
         summary = json.loads((record / "summary.json").read_text(encoding="utf-8"))
         assert not [name for name in summary["metrics"] if not name.startswith("trainable")]
@@ -127,18 +134,17 @@ def test_the_search_says_what_it_did(uninterrupted: Path) -> None:
     assert rows[0] == "frozen"
     rules = [rule for row in rows[1:] for rule in row.partition("(")[2].rstrip(")").split(", ")]
     assert sorted(rules) == ["best", "best", "constrained", "constrained"]  # a row a winner, each rule once an arm
-    assert "tuned with 8 trials" in (uninterrupted / "table.md").read_text(encoding="utf-8")
+    assert "tuned with 6 trials" in (uninterrupted / "table.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.timeout(900)
-def test_a_packed_sweep_killed_is_the_same(tiny_text_files: TinyText, start: Start, tmp_path: Path) -> None:
+def test_a_packed_sweep_killed_is_the_same(tiny_text_files: TinyText, start: Start, cli: Cli, tmp_path: Path) -> None:
     """Packs of three in one go; packs of two, then of four in two processes, each killed on the way."""
     path = write_sweep(tiny_text_files, tmp_path, budget={"trials": 4}, race={}, confirm={"seeds": [0]})
-    code, told, err = finish(start(*PACKED_SWEEP, "--pack", "3", path, "--results", tmp_path / "whole"))
-    assert (code, err) == (0, "")
-    assert (
-        0 < told.index(": engine packed, up to 3 trials in one step\n") < told.index("[1/")
-    )  # told before anything is trained
+    whole = cli(*PACKED_SWEEP, "--pack", "3", path, "--results", tmp_path / "whole")
+    assert (whole.code, whole.err) == (0, "")
+    # Told before anything is trained.
+    assert 0 < whole.out.index(": engine packed, up to 3 trials in one step\n") < whole.out.index("[1/")
     rng = random.Random(20261125)
     killed = tmp_path / "killed" / "tiny_sweep"
     command = [*PACKED_SWEEP, path, "--results", tmp_path / "killed"]
@@ -149,13 +155,13 @@ def test_a_packed_sweep_killed_is_the_same(tiny_text_files: TinyText, start: Sta
         hits += process.poll() is None
         kill_group(process)
     assert hits == 2
-    code, _, err = finish(start(*command, "--pack", "2", "--jobs", "2"))
-    assert (code, err) == (0, "")
+    rest = cli(*command, "--pack", "2")
+    assert (rest.code, rest.err) == (0, "")
     assert_same(killed, tmp_path / "whole" / "tiny_sweep")
     found = [json.loads(path.read_text(encoding="utf-8")) for path in killed.glob("search/*/provenance.json")]
     assert found and {record["execution"]["engine"] for record in found} == {"packed"}
-    code, _, err = finish(start(*SWEEP, path, "--results", tmp_path / "killed"))
-    assert code == 2 and "was begun with engine packed" in err and err.count("\n") == 1
+    other = cli(*SWEEP, path, "--results", tmp_path / "killed")
+    assert other.code == 2 and "was begun with engine packed" in other.error
 
 
 def test_two_processes_on_one_study(
@@ -163,7 +169,7 @@ def test_two_processes_on_one_study(
 ) -> None:
     path = write_sweep(tiny_text_files, tmp_path)
     command = [*SWEEP, path, "--results", tmp_path / "both"]
-    processes = [start(*command), start(*command, "--jobs", "3")]  # four that train
+    processes = [start(*command), start(*command, "--jobs", "2")]  # three that train
     for process in processes:
         code, _, err = finish(process)
         assert (code, err) == (0, "")
@@ -183,12 +189,12 @@ def test_two_processes_on_one_postgresql_study(
     assert_same(tmp_path / "both" / "tiny_sweep", uninterrupted)
 
 
-def test_more_budget_goes_on_with_the_same_trials(tiny_text_files: TinyText, start: Start, tmp_path: Path) -> None:
+def test_more_budget_goes_on_with_the_same_trials(tiny_text_files: TinyText, cli: Cli, tmp_path: Path) -> None:
     path = write_sweep(tiny_text_files, tmp_path, race={}, confirm={"seeds": [0]})
     grown, once = tmp_path / "grown", tmp_path / "once"
     for results, trials in ((grown, 3), (grown, 6), (once, 6)):
-        code, _, err = finish(start(*SWEEP, path, f"budget.trials={trials}", "--results", results))
-        assert (code, err) == (0, "")
+        done = cli(*SWEEP, path, f"budget.trials={trials}", "--results", results)
+        assert (done.code, done.err) == (0, "")
     # That the test set was looked at before, with the winners of fewer trials, is said under the table; that is all.
     lines = (grown / "tiny_sweep" / "table.md").read_text(encoding="utf-8").splitlines(keepends=True)
     looks = [line for line in lines if line.startswith("- launched earlier, and not in this table")]
@@ -200,25 +206,24 @@ def test_more_budget_goes_on_with_the_same_trials(tiny_text_files: TinyText, sta
 
 
 def test_a_finished_sweep_trains_nothing(
-    tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path
+    tiny_text_files: TinyText, cli: Cli, uninterrupted: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "r" / "tiny_sweep"
     shutil.copytree(uninterrupted, copy)
     path = write_sweep(tiny_text_files, tmp_path)
     before = {file: file.stat().st_mtime_ns for file in copy.glob("*/*/*")}
-    code, out, err = finish(start(*SWEEP, path, "--results", tmp_path / "r"))
-    assert (code, err) == (0, "")
+    done = cli(*SWEEP, path, "--results", tmp_path / "r")
+    assert (done.code, done.err) == (0, "")
     assert before == {file: file.stat().st_mtime_ns for file in copy.glob("*/*/*")}
-    assert table_of(out)
-    assert "peak memory" not in out and len(peaks_of(copy)) == 1  # nothing was trained: nothing to tell
+    assert table_of(done.out)
+    assert "peak memory" not in done.out and len(peaks_of(copy)) == 1  # nothing was trained: nothing to tell
 
 
 def test_other_settings_are_another_study(
-    tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path
+    tiny_text_files: TinyText, cli: Cli, uninterrupted: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(uninterrupted, tmp_path / "r" / "tiny_sweep")
     path = write_sweep(tiny_text_files, tmp_path, pruner={"name": "none"})
-    code, _, err = finish(start(*SWEEP, path, "--results", tmp_path / "r"))
-    assert code == 2
-    assert "begun with other settings" in err
-    assert err.count("\n") == 1
+    refused = cli(*SWEEP, path, "--results", tmp_path / "r")
+    assert refused.code == 2
+    assert "begun with other settings" in refused.error

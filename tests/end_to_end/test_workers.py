@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cli_tests.conftest import Cli
 from ray_nodes import RayNodes
 from slurm import Slurm
 from tiny_text import TinyText
@@ -21,7 +22,7 @@ WORK = ("work", "--engine", "plain")
 
 
 def test_workers_by_hand_come_and_go(
-    tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path
+    tiny_text_files: TinyText, start: Start, cli: Cli, uninterrupted: Path, tmp_path: Path
 ) -> None:
     """One is asked to end, one ends by its time, one dies, and one is left."""
     path = write_sweep(tiny_text_files, tmp_path)
@@ -38,16 +39,15 @@ def test_workers_by_hand_come_and_go(
     code, out, err = finish(last)
     assert (code, err) == (0, "") and out.splitlines()[-1] == "nothing is left"
     assert not (results / "table.md").exists()
-    code, out, err = finish(start(*SWEEP, path, "--results", tmp_path / "r"))
-    assert (code, err) == (0, "") and "0 trials" not in out
+    done = cli(*SWEEP, path, "--results", tmp_path / "r")
+    assert (done.code, done.err) == (0, "") and "0 trials" not in done.out
     assert_same(results, uninterrupted)
-    code, out, _ = finish(start("verify", "tiny_sweep", "--results", tmp_path / "r"))
-    assert code == 0, out
+    assert cli("verify", "tiny_sweep", "--results", tmp_path / "r").code == 0
 
 
 @pytest.mark.timeout(400)
 def test_a_sweep_on_slurm_survives_a_requeued_job_and_a_dead_node(
-    tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path, slurm: Slurm
+    tiny_text_files: TinyText, start: Start, cli: Cli, uninterrupted: Path, tmp_path: Path, slurm: Slurm
 ) -> None:
     path = write_sweep(tiny_text_files, tmp_path)
     results = tmp_path / "r" / "tiny_sweep"
@@ -61,7 +61,7 @@ def test_a_sweep_on_slurm_survives_a_requeued_job_and_a_dead_node(
     assert slurm.ask("scontrol", "requeue", nodes["n1"]) == ""
     wait_for_news(follower, results, 4)
     assert slurm.kill_node("n2") > 0  # the daemon, and the worker at its trial
-    code, out, err = finish(follower)
+    code, _, err = finish(follower)
     assert code == 0, err
     assert_same(results, uninterrupted)
     lines = err.splitlines()
@@ -69,8 +69,7 @@ def test_a_sweep_on_slurm_survives_a_requeued_job_and_a_dead_node(
     assert all(line.startswith("slurm: ") for line in lines)
     log = "".join(file.read_text() for file in (results / "slurm").glob("*.log"))
     assert "stopped (SIGTERM)" in log and "nothing is left" in log
-    code, out, _ = finish(start("verify", "tiny_sweep", "--results", tmp_path / "r"))
-    assert code == 0, out
+    assert cli("verify", "tiny_sweep", "--results", tmp_path / "r").code == 0
 
 
 def running(slurm: Slurm) -> list[str]:
