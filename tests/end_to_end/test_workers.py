@@ -24,18 +24,18 @@ WORK = ("work", "--engine", "plain")
 def test_workers_by_hand_come_and_go(
     tiny_text_files: TinyText, start: Start, cli: Cli, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    """One is asked to end, one ends by its time, one dies, and one is left."""
+    """One ends by its time, one is asked to end, one dies, and one is left."""
     path = write_sweep(tiny_text_files, tmp_path)
     command = [*WORK, path, "--results", tmp_path / "r"]
     results = tmp_path / "r" / "tiny_sweep"
+    timed = cli(*command, "--until", "1s")
+    assert (timed.code, timed.err) == (0, "") and timed.out.splitlines()[-1].startswith("stopped (--until 1s)")
     asked, killed, last = (start(*command) for _ in range(3))
     wait_for_news(asked, results, 3)
     asked.send_signal(signal.SIGTERM)
     killed.kill()
     code, out, err = finish(asked)
     assert (code, err) == (0, "") and out.splitlines()[-1].startswith("stopped (SIGTERM); trials under way are left")
-    code, out, err = finish(start(*command, "--until", "1s"))
-    assert (code, err) == (0, "") and out.splitlines()[-1].startswith("stopped (--until 1s)")
     code, out, err = finish(last)
     assert (code, err) == (0, "") and out.splitlines()[-1] == "nothing is left"
     assert not (results / "table.md").exists()
