@@ -16,7 +16,15 @@ from tiny_text import RunCli, TinyText, corpus_rows, experiment_settings, recipe
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: many threads are slower on tiny tensors
 
-pytest_plugins = ["needs", "postgres", "ray_nodes", "slurm", "small_experiments", "trial_configs"]  # their fixtures
+pytest_plugins = [
+    "forked_workers",
+    "needs",
+    "postgres",
+    "ray_nodes",
+    "slurm",
+    "small_experiments",
+    "trial_configs",
+]  # their fixtures
 
 ROOT = Path(__file__).resolve().parents[1]
 

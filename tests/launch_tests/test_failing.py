@@ -112,6 +112,7 @@ def launched(plan: RunPlan, jobs: int) -> tuple[RunReport, list[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_a_trial_that_kills_its_process_is_not_tried_for_ever(plan: Plan) -> None:
     """It is parked; everything else is trained by the processes that take the place of the dead."""
     arms = {"poisoned": misbehaving("kill", call=5), **FROZEN, "good": {}}
@@ -143,11 +144,12 @@ def test_a_process_that_dies_before_it_can_train_ends_the_trial(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_a_trial_that_hangs_is_ended_and_goes_on(
     plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Its process says where it stood still, and dies; another one goes on from the last epoch."""
-    monkeypatch.setenv("HARNESS_HANG_S", "15")
+    monkeypatch.setenv("HARNESS_HANG_S", "8")
     arm = misbehaving("hang", call=5, marker=str(tmp_path / "once"))
     planned = plan({"bad": arm, "good": {}})
     report, notes = launched(planned, 2)

@@ -29,7 +29,7 @@ from harness.launch.task import TrialTask
 from harness.records.leases import start_of
 from harness.records.store import TrialFolder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_workers")]
 
 THREE = {"frozen": {"train": "none", "adapter": None}, "head_only": {"train": "head", "adapter": None}, "adapters": {}}
 
