@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from cli_tests.conftest import cli
+from forked_workers import ForkedCommand
 from tiny_text import TinyText
 
 __all__ = ["cli"]
@@ -26,33 +27,37 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
 runpy.run_module("harness", run_name="__main__")
 """
 
-Start = Callable[..., subprocess.Popen[str]]
+Process = subprocess.Popen[str] | ForkedCommand
+Start = Callable[..., Process]
 
 
 @pytest.fixture
 def start(tiny_text_files: TinyText, own_caches: Path, tmp_path: Path) -> Iterator[Start]:
-    """A function that starts `python -m harness ARGS` in tmp_path as the leader of a process group, without waiting.
+    """A function that starts `harness ARGS` in tmp_path as the leader of a process group, without waiting.
 
+    It is forked from a process that has loaded what it needs: how it starts is held by all tests with `run_cli`.
     What it prints goes to pipes (read them with `communicate`). Whatever still runs at the end of the test is killed.
     """
-    started: list[subprocess.Popen[str]] = []
+    started: list[Process] = []
 
-    def begin(
-        *args: str | Path, largest_file: int | None = None, env: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[str]:
+    def begin(*args: str | Path, largest_file: int | None = None, env: Mapping[str, str] | None = None) -> Process:
         environment = os.environ | dict(env or {}) | dict(tiny_text_files.env)
         environment |= {"PYTHONPATH": str(ROOT), "HOME": str(own_caches / "home"), "WANDB_MODE": "disabled"}
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
-        program = ["-m", "harness"] if largest_file is None else ["-c", WITH_LIMIT, str(largest_file)]
-        process = subprocess.Popen(
-            [sys.executable, *program, *map(str, args)],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        arguments = [*map(str, args)]
+        process: Process
+        if largest_file is None:
+            process = ForkedCommand(arguments, tmp_path, environment)
+        else:
+            process = subprocess.Popen(
+                [sys.executable, "-c", WITH_LIMIT, str(largest_file), *arguments],
+                cwd=tmp_path,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
         started.append(process)
         return process
 
@@ -61,14 +66,15 @@ def start(tiny_text_files: TinyText, own_caches: Path, tmp_path: Path) -> Iterat
         kill_group(process)
 
 
-def kill_group(process: subprocess.Popen[str]) -> None:
+def kill_group(process: Process) -> None:
     """SIGKILL to a started process and all that it started; waits until it is gone."""
-    with contextlib.suppress(ProcessLookupError):  # it has ended, and all of its group
+    with contextlib.suppress(ProcessLookupError):  # it has ended, and all of its group; or it has no group yet
         os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.communicate()
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def finish(process: Process) -> tuple[int | None, str, str]:
     """Wait for a started process: its exit code, and what it printed."""
     out, err = process.communicate(timeout=200)
     return process.returncode, out, err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from tiny_text import TinyText
 
 from harness.config.trees import merge
 
-from .conftest import Start, determined, kill_group, num_starts, table_of
+from .conftest import Process, Start, determined, kill_group, num_starts, table_of
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +29,7 @@ def write_experiment(files: TinyText, path: Path) -> Path:
     chain = {"source": {"from": {"arm": "giver"}, "trainable": False}, "target": base["adapter"]}
     arms["stacked"] = {"adapter": None, "adapters": chain, "loop": {"epochs": 3}}
     arms["stages"] = {"stages": [{"train": "head", "loop": {"epochs": 3}}, {"loop": {"epochs": 3}}]}
-    base = merge(base, {"loop": {"epochs": 5, "batch_size": 4}})
+    base = merge(base, {"data": {"train_limit": 24}, "loop": {"epochs": 5, "batch_size": 4}})
     parts = {"giver": {"loop": {"epochs": 3}}}
     return files.write_experiment(path, name=NAME, base=base, arms=arms, parts=parts, seeds=[0, 1])
 
@@ -41,7 +40,7 @@ def progress(results: Path) -> int:
     return sum(path.stat().st_size for path in paths)
 
 
-def kill_after(process: subprocess.Popen[str], results: Path, num_news: int, delay_s: float, alone: bool) -> None:
+def kill_after(process: Process, results: Path, num_news: int, delay_s: float, alone: bool) -> None:
     """Wait for so many changes of the records (or the end), then a moment, then kill the process and its group.
 
     Or the process `alone`: then its workers have to notice, and end by themselves.

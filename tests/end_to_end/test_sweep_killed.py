@@ -6,7 +6,6 @@ import json
 import random
 import re
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tiny_text import TinyText
 
 from harness.records.search import SearchResult
 
-from .conftest import Start, finish, kill_group, table_of
+from .conftest import Process, Start, finish, kill_group, table_of
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +70,7 @@ def progress(results: Path) -> int:
     return sum(path.stat().st_size for path in paths if path.exists())
 
 
-def wait_for_news(process: subprocess.Popen[str], results: Path, num_news: int) -> None:
+def wait_for_news(process: Process, results: Path, num_news: int) -> None:
     """Until so many changes of the records were seen, or the process has ended."""
     seen, news = progress(results), 0
     deadline = time.monotonic() + 120
@@ -94,21 +93,16 @@ def peaks_of(results: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def uninterrupted(tiny_text_files: TinyText, cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of the sweep run in one go, once for all tests. Read them, never change them.
-
-    In this process, as all commands here that nobody kills: what they would load first is a third of their time.
-    """
+def uninterrupted(tiny_text_files: TinyText, start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of the sweep run in one go, once for all tests. Read them, never change them."""
 
     def make(folder: Path) -> None:
         path = write_sweep(tiny_text_files, folder)
-        done = cli(*SWEEP, path, "--results", folder / "r")
-        assert (done.code, done.err) == (0, ""), done.out
+        code, out, err = finish(start(*SWEEP, path, "--results", folder / "r"))
+        assert (code, err) == (0, ""), out
         (peak,) = peaks_of(folder / "r" / "tiny_sweep")
         assert peak["jobs"] == 1 and peak["peak_mb"] > 100  # torch alone has that
-        told = re.fullmatch(
-            r"peak memory: (\d+) MB in 1 process \([a-z ]+ set size\)", done.out.splitlines()[-1].strip()
-        )
+        told = re.fullmatch(r"peak memory: (\d+) MB in 1 process \([a-z ]+ set size\)", out.splitlines()[-1].strip())
         assert told is not None and float(told[1]) == pytest.approx(peak["peak_mb"], abs=0.6)
 
     return made_once(tmp_path_factory, "uninterrupted_sweep", make) / "r" / "tiny_sweep"
