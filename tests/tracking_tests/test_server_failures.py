@@ -67,10 +67,15 @@ def launch(url: str, home: Path, timeout_s: float) -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize("failure", ["refused", "500", "401", "hang", "500 in file_stream", "hang in file_stream"])
+# `make chaos` tries all; `harness sync` has the same from a server that refuses or says 500 (test_sync.py).
+FAILURES = ["401", "hang", "hang in file_stream"]
+MORE = ["refused", "500", "500 in file_stream"] if "HARNESS_CHAOS" in os.environ else []
+
+
+@pytest.mark.parametrize("failure", [*FAILURES, *MORE])
 def test_one_line_and_everything_offline(failure: str, tmp_path: Path) -> None:
     with server_url(failure) as url:
-        result = launch(url, tmp_path, 4)
+        result = launch(url, tmp_path, 30 if failure == "401" else 4)  # the only one that is told at once
     assert result.returncode == 0
     assert float(result.stdout) < 4  # less than any wait for the server
     (complaint,) = [line for line in result.stderr.splitlines() if not line.startswith("waiting at most ")]
