@@ -24,6 +24,7 @@ from harness.launch.ray_cluster import RayOptions, room_for
 from harness.launch.ray_launcher import RayLauncher
 from harness.launch.ray_worker import Gone, TrialActor, own_scratch
 from harness.launch.task import TrialTask
+from harness.records.failures import TRIES
 from harness.records.schema import Provenance
 from harness.records.store import TrialFolder
 
@@ -111,7 +112,7 @@ def test_a_node_that_dies_costs_its_trial_some_epochs_and_no_bit(
 def test_what_a_trial_does_is_its_own_end_and_what_a_worker_does_is_not(
     nodes: RayNodes, plan: Plan, events: list[TrialEvent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NaN, memory and exceptions end in a record, and are never tried again by Ray; a trial that kills is given up."""
+    """NaN, memory and exceptions end in a record, and are tried as often as anywhere; what kills is given up."""
     monkeypatch.setattr("harness.launch.ray_launcher.MAX_LOSSES", 2)
     ended = {"nan": "nan", "memory": "oom", "raise": "error"}
     arms = {how: misbehaving(how) for how in ended} | {
@@ -125,7 +126,7 @@ def test_what_a_trial_does_is_its_own_end_and_what_a_worker_does_is_not(
     assert {arm: (str(done[arm].state), done[arm].reason) for arm in ended} == {
         arm: ("failed", reason) for arm, reason in ended.items()
     }
-    assert [num_starts(tasks[arm].folder) for arm in ended] == [1, 1, 1]
+    assert [num_starts(tasks[arm].folder) for arm in ended] == [1, TRIES["oom"], TRIES["error"]]
     traceback = tasks["raise"].folder / "traceback.txt"
     assert str(traceback) in str(done["raise"].message) and "a bug" in traceback.read_text(encoding="utf-8")
     assert done["killed"].state == "complete" and len(log_of(tasks["killed"].folder)) == 2
