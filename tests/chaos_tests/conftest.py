@@ -12,7 +12,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +21,7 @@ from typing import Any
 
 import pytest
 import yaml
-from end_to_end.conftest import Start, kill_group, start
+from end_to_end.conftest import Process, Start, kill_group, start
 from made_once import made_once
 from tiny_text import TinyText
 
@@ -112,7 +111,7 @@ class Victim:
         """The arguments of `harness` that run it, and that go on with it."""
         return "sweep", "--wandb", "off", *ENGINES[self.engine], self.path, "--results", self.results.parent
 
-    def begin(self, *options: str | Path, **given: Any) -> subprocess.Popen[str]:
+    def begin(self, *options: str | Path, **given: Any) -> Process:
         """Start the sweep's command."""
         return self.start(*self.command, *options, **given)
 
@@ -121,7 +120,7 @@ class Victim:
         paths = [*self.results.glob("*/*/log.jsonl"), *self.results.glob("*/*/summary.json")]
         return sum(path.stat().st_size for path in paths if path.exists())
 
-    def wait(self, process: subprocess.Popen[str], num_news: int, delay_s: float = 0.0) -> bool:
+    def wait(self, process: Process, num_news: int, delay_s: float = 0.0) -> bool:
         """Wait for so many changes of the records, then a moment; whether the process still runs."""
         seen, deadline = self.news(), time.monotonic() + 120
         while num_news and process.poll() is None and time.monotonic() < deadline:
@@ -143,7 +142,7 @@ class Victim:
         """Run the same command to its end, and check what it leaves."""
         self.has_ended(self.begin(*options, **given))
 
-    def has_ended(self, process: subprocess.Popen[str]) -> None:
+    def has_ended(self, process: Process) -> None:
         """Wait for a launch that is to come to its end, and check what it leaves."""
         _, err = process.communicate(timeout=1800)
         assert process.returncode == 0 and not odd_lines(err), err
@@ -198,7 +197,7 @@ def victim(
     return make
 
 
-def children_of(process: subprocess.Popen[str]) -> list[int]:
+def children_of(process: Process) -> list[int]:
     """The worker processes of a launch."""
     try:
         pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
@@ -207,7 +206,7 @@ def children_of(process: subprocess.Popen[str]) -> list[int]:
         return []
 
 
-def kill(process: subprocess.Popen[str], how: str, rng: random.Random) -> bool:
+def kill(process: Process, how: str, rng: random.Random) -> bool:
     """SIGKILL to all of a launch, to its launcher alone, or to one of its workers; whether the launch is over."""
     workers = children_of(process)
     if how == "worker" and workers:

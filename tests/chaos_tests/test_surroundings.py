@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from end_to_end.conftest import finish
+from end_to_end.conftest import Process, finish
 
 from .conftest import Victim, odd_lines, rng_of
 
@@ -66,7 +66,7 @@ def fill(path: Path, room: int) -> None:
     os.truncate(path, path.stat().st_size - room)
 
 
-def ended_in_one_line(victim: Victim, process: subprocess.Popen[str], reason: str) -> None:
+def ended_in_one_line(victim: Victim, process: Process, reason: str) -> None:
     """The launch has ended with code 1 and a line with the reason for each trial that was under way."""
     code, out, err = finish(process)
     assert code in (1, 2) and reason in err, err

@@ -46,11 +46,12 @@ def start(tiny_text_files: TinyText, own_caches: Path, tmp_path: Path) -> Iterat
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
         arguments = [*map(str, args)]
         process: Process
-        if largest_file is None:
+        if largest_file is None and "LD_PRELOAD" not in environment:  # which a forked process does not read
             process = ForkedCommand(arguments, tmp_path, environment)
         else:
+            program = ["-m", "harness"] if largest_file is None else ["-c", WITH_LIMIT, str(largest_file)]
             process = subprocess.Popen(
-                [sys.executable, "-c", WITH_LIMIT, str(largest_file), *arguments],
+                [sys.executable, *program, *arguments],
                 cwd=tmp_path,
                 env=environment,
                 stdout=subprocess.PIPE,
