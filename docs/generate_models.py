@@ -81,8 +81,7 @@ def build_page(page: str = "", step: int = 1) -> str:
     given = {kind for number, kind in enumerate([*types, *SPEECH]) if number % step and kind in known}
     with tempfile.TemporaryDirectory() as root:
         text = [
-            known[kind] if kind in given else row(kind, write_encoder(kind, Path(root)), text_encoder)
-            for kind in types
+            known[kind] if kind in given else row(kind, write_encoder(kind, Path(root)), text_encoder) for kind in types
         ]
         speech = [
             known[kind] if kind in given else row(kind, write_speech_encoder(kind, Path(root) / "s"), pretrained_speech)

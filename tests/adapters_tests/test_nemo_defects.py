@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def train(model: TinyModel, x: Tensor, steps: int) -> list[Tensor]:
     return list(parameters)
 
 
+@pytest.fixture
+def own_objects() -> Iterator[None]:
+    """What lives before the test is left out of the search for tensors, which would take half a minute among it."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def live_graph_tensors() -> int:
     gc.collect()
     tensors = [item for item in gc.get_objects() if issubclass(type(item), Tensor)]  # isinstance runs foreign code
@@ -46,6 +56,7 @@ def live_graph_tensors() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_objects")
 def test_1_l2_reaches_the_optimizer_and_nothing_piles_up(x: Tensor) -> None:
     found = []
     for l2_lambda in (0.0, 0.5):
@@ -65,6 +76,7 @@ def test_1_l2_reaches_the_optimizer_and_nothing_piles_up(x: Tensor) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_objects")
 def test_1_leak_check_can_fail(x: Tensor) -> None:
     adapter, strategy = random_adapter(), ResidualAddAdapterStrategy(l2_lambda=0.5)
     before = live_graph_tensors()
