@@ -233,7 +233,8 @@ def make_experiment(content: dict[str, Any], path: Path, overrides: Sequence[str
     if config.design is not None:
         _check_design(config.design, trials, path)
     notes = changes_note(overrides, ("table", "launcher")) if content != expand_design(given, "experiment") else ()
-    return Experiment(config, tuple(trials), path, (*notes, *cost_notes(trials, methods_of(config.design))), parts=parts_of(made, trials))
+    notes = (*notes, *cost_notes(trials, methods_of(config.design)))
+    return Experiment(config, tuple(trials), path, notes, parts=parts_of(made, trials))
 
 
 def merged_arms(config: ExperimentConfig, path: Path) -> dict[str, dict[str, Any]]:

@@ -149,6 +149,8 @@ class Unpacked:
         left_out = () if with_checkpoint else (CHECKPOINT,)
         known, now = self._known.setdefault(folder, {}), record_files(folder, left_out)
         changed = {name: content for name, content in now.items() if known.get(name) != _digest(content)}
+        if changed.keys() & set(LAST):  # they belong together: one names the place and the digest of the other
+            changed |= {name: now[name] for name in LAST if name in now}
         gone = known.keys() - now.keys() - set(left_out)
         known.update({name: _digest(content) for name, content in changed.items()})
         for name in gone:
