@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -194,11 +193,9 @@ def test_what_is_known_need_not_be_drawn_again(sampler: str) -> None:
 
 
 @pytest.mark.slow
-def test_300_trials_are_drawn_in_seconds() -> None:
+def test_a_restart_after_300_trials_draws_the_same() -> None:
     run = Run("tpe", 4, "hyperband").in_order(300)
-    start = time.process_time()
-    run.fresh().ask(299)  # a restart draws them all again
-    assert time.process_time() - start < 20
+    assert run.fresh().ask(299) == run.drawn[299]  # it draws them all again
 
 
 @pytest.mark.parametrize("pruner", [name for name in PRUNERS if name not in ("none", "wilcoxon")])
