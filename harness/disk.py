@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import IO, Any
 from harness.errors import TrialError, first_line
 
 NUM_SYNCED_AT_ONCE = 4
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)  # a file system without hard links
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

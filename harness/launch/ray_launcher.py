@@ -264,12 +264,17 @@ def carried_backbone(task: TrialTask) -> tuple[str, Callable[[], Any]] | None:
     directory = backbone_directory(load_recipe(task.config.backbone.recipe))
     if directory.parent != backbone_cache() / "backbones" or not directory.is_dir():
         return None
-    return directory.name, _kept(str(directory), directory.stat().st_mtime)
+    import ray
+
+    return directory.name, _kept(str(directory), directory.stat().st_mtime, ray.get_runtime_context().get_job_id())
 
 
 @cache
-def _kept(directory: str, changed: float) -> Callable[[], Any]:
-    """What fetches a folder's files in an actor; the driver keeps them, and lives as long as its workers."""
+def _kept(directory: str, changed: float, job: str) -> Callable[[], Any]:
+    """What fetches a folder's files in an actor; the driver keeps them, and lives as long as its workers.
+
+    Another cluster, or the same one after a new connection, is another job, and knows nothing of what this one has put.
+    """
     import ray
 
     return partial(ray.get, ray.put(folder_files(Path(directory))))

@@ -1,6 +1,6 @@
 """Leases: who trains what, said by a file beside the record; they hold on one machine and on any shared folder.
 
-A lease is the file `.lease.N` with the highest N in a folder. It is made with O_EXCL, so one process gets it, on a
+A lease is the file `.lease.N` with the highest N in a folder. It is linked to its name, so one process gets it, on a
 network file system too. It names its holder, and its time of change says when the holder last renewed it:
 
     .lease.1  its holder dies, renewals stop  -->  .lease.2 is made by one of those who want it, and .lease.1 goes
@@ -30,6 +30,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.disk import NO_LINKS
 from harness.errors import Passing, TrialError, UserError
 
 NAME = "lease"
@@ -38,6 +39,7 @@ LEASE_S = 120.0  # how long a lease lasts without a renewal; $HARNESS_LEASE_S sa
 
 
 MAX_REFUSED = 20
+NEW = ".new"  # the end of the name of a lease that is being made
 RETRY_S = 0.1  # how often one that is waited for is tried
 
 
@@ -119,13 +121,35 @@ class Lease:
         Raises:
             FileExistsError: another process was faster.
         """
-        content = {**this_process(), "token": self.token, "lease_s": self.lease_s}
-        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        content = json.dumps({**this_process(), "token": self.token, "lease_s": self.lease_s}).encode()
         _HELD.add(self)
         try:
-            os.write(file, json.dumps(content).encode())
+            self._make(content)
+        except BaseException:  # Ctrl-C, too: what nobody here knows of is not held
+            _HELD.remove(self)
+            raise
+
+    def _make(self, content: bytes) -> None:
+        new = self.folder / f".{self.name}.{self.token}{NEW}"
+        try:
+            new.write_bytes(content)
+            os.link(new, self.path)  # with its content: of who is killed here, no file is left that does not say whose
+        except OSError as error:
+            if isinstance(error, FileExistsError) and os.stat(new).st_nlink == 2:
+                return  # over NFS: the server's first answer was lost, and it was asked again
+            if error.errno not in NO_LINKS:
+                raise
+            self._make_without_links(content)
+        finally:
+            with suppress(OSError):
+                new.unlink()
+
+    def _make_without_links(self, content: bytes) -> None:
+        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            os.write(file, content)
         except OSError:
-            self.release()
+            self.path.unlink(missing_ok=True)
             raise
         finally:
             os.close(file)
@@ -175,16 +199,31 @@ def take(folder: Path, name: str = NAME) -> Lease | None:
             except FileNotFoundError:  # also where publishing has just taken the folder away
                 folder.mkdir(parents=True, exist_ok=True)
                 continue
-            # Others may have taken it and let it go again since it was looked at: only what still holds now counts.
-            if _newest(folder, name) > lease.generation or (held and not held.is_same(_read(folder, name, newest))):
-                lease.release()
-                continue
+            if _holds(lease, held):
+                return lease
+    except OSError as error:
+        raise TrialError("disk", f"{folder}: cannot be written: {error.strerror}") from error
+
+
+def _holds(lease: Lease, held: Holder | None) -> bool:
+    """Whether a lease that was just made counts; then what others have left goes, and else the lease.
+
+    Others may have taken it and let it go again since `held` was seen: only what still holds now counts.
+    """
+    folder, name = lease.folder, lease.name
+    counts = False
+    try:
+        is_newest = _newest(folder, name) == lease.generation
+        if is_newest and (held is None or held.is_same(_read(folder, name, held.deaths + 1))):
             for path in lease_files(folder, name) if held else ():
                 if path != lease.path:
                     path.unlink(missing_ok=True)
-            return lease
-    except OSError as error:
-        raise TrialError("disk", f"{folder}: cannot be written: {error.strerror}") from error
+            _drop_new(folder, name)
+            counts = True
+    finally:
+        if not counts:
+            lease.release()
+    return counts
 
 
 @contextmanager
@@ -214,10 +253,17 @@ def drop_dead(results: Path, name: str = NAME) -> None:
         if not (folder / "summary.json").exists():
             continue
         with suppress(OSError):  # a folder that may not be written to keeps them, and they harm nobody
+            _drop_new(folder, name)
             held = holder(folder, name)
             if held is not None and _is_gone(held, folder, name):
                 for generation in range(1, held.deaths + 2):  # not one that somebody has just made
                     (folder / f".{name}.{generation}").unlink(missing_ok=True)
+
+
+def _drop_new(folder: Path, name: str) -> None:
+    """Take away what those have left who were killed while they made a lease; who is just making one makes it again."""
+    for path in folder.glob(f".{name}.*{NEW}"):
+        path.unlink(missing_ok=True)
 
 
 def lease_files(folder: Path, name: str = NAME) -> list[Path]:

@@ -8,7 +8,6 @@ see a trial's end, the first one's file counts, for all of them. Loads no torch.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import uuid
@@ -18,12 +17,11 @@ from urllib.parse import quote
 
 from pydantic import ConfigDict, Field
 
-from harness.disk import open_making_folders
+from harness.disk import NO_LINKS, open_making_folders
 from harness.errors import TrialError
 from harness.records.search import SearchPoint, Value
 
 POINTS = "points"
-NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)  # a file system without hard links
 
 
 class EndedTrial(SearchPoint):

@@ -249,12 +249,41 @@ def test_a_file_system_that_says_no_where_a_file_exists(
             raise PermissionError(1, "Operation not permitted")
         return make(path, flags, *args)
 
+    def no_link(*args: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
     monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "link", no_link)
     if num_refused < leases.MAX_REFUSED:
         assert taken(folder).deaths == 0
     else:
         with pytest.raises(TrialError, match="t0: cannot be written: Operation not permitted"):
             take(folder)
+
+
+def test_who_is_killed_while_it_makes_one_keeps_nobody_out(folder: Path) -> None:
+    """Its file had no content yet, so nothing told that its holder was dead, and its time was waited for."""
+    code = "import os, pathlib; from harness.records import leases; os.link = lambda *a: os.kill(os.getpid(), 9); "
+    code += f"leases.take(pathlib.Path({str(folder)!r}))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert len(names(folder)) == 1 and holder(folder) is None
+    lease = taken(folder)
+    assert lease.deaths == 0 and names(folder) == {".lease.1"}
+    lease.release()
+
+
+def test_a_link_whose_answer_was_lost_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server of NFS that is asked twice says the second time that the file exists."""
+    link = os.link
+
+    def twice(*args: Any) -> None:
+        link(*args)
+        link(*args)
+
+    monkeypatch.setattr(os, "link", twice)
+    lease = taken(folder)
+    assert names(folder) == {".lease.1"} and take(folder) is None
+    lease.release()
 
 
 def test_links_are_not_followed(folder: Path, tmp_path: Path) -> None:
