@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -55,6 +55,7 @@ class RayLauncher(Launcher):
         self._losses: Counter[Path] = Counter()
         self._prints: dict[tuple[str, ...], tuple[str, str]] = {}
         self._num_stillborn = 0
+        self._kept: dict[tuple[str, float], Any] = {}
         self._has_told_of_waiting = False
 
     @classmethod
@@ -150,7 +151,7 @@ class RayLauncher(Launcher):
                 return False
             records = None if self.options.shared else carried_records(task)
             sent = self._with_prints(task)
-            carried = Carried(sent, records, Path.cwd(), self.options.checkpoint_s, carried_backbone(task))
+            carried = Carried(sent, records, Path.cwd(), self.options.checkpoint_s, carried_backbone(task, self._kept))
             worker.send(carried, task, claims.pop_all())
         return True
 
@@ -259,25 +260,21 @@ def claim(task: TrialTask, claims: ExitStack) -> bool:
     return True
 
 
-def carried_backbone(task: TrialTask) -> tuple[str, Callable[[], Any]] | None:
-    """The task's backbone, for nodes whose cache does not have it; None where it comes with an installation."""
-    directory = backbone_directory(load_recipe(task.config.backbone.recipe))
-    if directory.parent != backbone_cache() / "backbones" or not directory.is_dir():
-        return None
-    import ray
+def carried_backbone(task: TrialTask, kept: dict[tuple[str, float], Any]) -> tuple[str, Callable[[], Any]] | None:
+    """The task's backbone, for nodes whose cache does not have it; None where it comes with an installation.
 
-    return directory.name, _kept(str(directory), directory.stat().st_mtime, ray.get_runtime_context().get_job_id())
-
-
-@cache
-def _kept(directory: str, changed: float, job: str) -> Callable[[], Any]:
-    """What fetches a folder's files in an actor; the driver keeps them, and lives as long as its workers.
-
-    Another cluster, or the same one after a new connection, is another job, and knows nothing of what this one has put.
+    Args:
+        kept: a launcher's own: what Ray keeps of it knows only the connection that it was given to.
     """
     import ray
 
-    return partial(ray.get, ray.put(folder_files(Path(directory))))
+    directory = backbone_directory(load_recipe(task.config.backbone.recipe))
+    if directory.parent != backbone_cache() / "backbones" or not directory.is_dir():
+        return None
+    key = str(directory), directory.stat().st_mtime
+    if key not in kept:
+        kept[key] = ray.put(folder_files(directory))
+    return directory.name, partial(ray.get, kept[key])
 
 
 def mark_of(folder: Path) -> tuple[str, str]:
