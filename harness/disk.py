@@ -75,6 +75,42 @@ def write_together(contents: Mapping[Path, bytes], sync: Sequence[Path]) -> None
         raise TrialError("disk", f"{path}: cannot be written: {error.strerror}") from error
 
 
+def name_new(temporary: Path, path: Path) -> None:
+    """Give a whole file a second name that no other file has; of several processes that try, one gets it.
+
+    It is linked, so nobody ever sees a part of it. On a file system without hard links its content is written anew.
+
+    Raises:
+        FileExistsError: another file has the name.
+        OSError: it cannot be written.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        if os.stat(temporary).st_nlink != 2:  # else over NFS: the server's answer was lost, and it was asked again
+            raise
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        _write_new(path, temporary.read_bytes())
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    except PermissionError as error:  # over sshfs it may only mean that the file exists
+        if path.exists():
+            raise FileExistsError(error.errno, error.strerror, str(path)) from error
+        raise
+    try:
+        os.write(file, content)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(file)
+
+
 def sync_files(paths: Sequence[Path]) -> None:
     """Have files on the disk, whatever happens to the machine. All at once: they share one wait (and one journal)."""
     if len(paths) == 1:

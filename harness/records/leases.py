@@ -18,20 +18,18 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.disk import NO_LINKS
+from harness.disk import name_new
 from harness.errors import Passing, TrialError, UserError
+from harness.records.process_identity import start_of, this_process
 
 NAME = "lease"
 RENEWALS = 3  # so many may be missed
@@ -133,26 +131,10 @@ class Lease:
         new = self.folder / f".{self.name}.{self.token}{NEW}"
         try:
             new.write_bytes(content)
-            os.link(new, self.path)  # with its content: of who is killed here, no file is left that does not say whose
-        except OSError as error:
-            if isinstance(error, FileExistsError) and os.stat(new).st_nlink == 2:
-                return  # over NFS: the server's first answer was lost, and it was asked again
-            if error.errno not in NO_LINKS:
-                raise
-            self._make_without_links(content)
+            name_new(new, self.path)  # with its content: of who is killed here, no file is left that does not say whose
         finally:
             with suppress(OSError):
                 new.unlink()
-
-    def _make_without_links(self, content: bytes) -> None:
-        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        try:
-            os.write(file, content)
-        except OSError:
-            self.path.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(file)
 
 
 def lease_seconds() -> float:
@@ -269,33 +251,6 @@ def _drop_new(folder: Path, name: str) -> None:
 def lease_files(folder: Path, name: str = NAME) -> list[Path]:
     """The files of a folder's lease."""
     return [path for path in folder.glob(f".{name}.*") if path.suffix[1:].isdecimal()]
-
-
-def this_process() -> Mapping[str, Any]:
-    """Identify this process among all processes of all machines, past and present."""
-    return _process(os.getpid())
-
-
-@cache
-def _process(pid: int) -> Mapping[str, Any]:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        boot += f"/{os.readlink('/proc/self/ns/pid')}"  # containers count their processes separately
-    except OSError:
-        boot = ""
-    return {"host": socket.gethostname(), "boot": boot, "pid": pid, "started": start_of(pid)}
-
-
-def start_of(pid: int) -> str | None:
-    """When a process of this machine started, in whatever units; None if it is gone (a zombie is)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # a command may hold brackets
-        return None if fields[0] in "ZX" else fields[19]
-    except (FileNotFoundError, ProcessLookupError):
-        if Path("/proc/self/stat").exists():
-            return None
-    found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
 
 
 def _newest(folder: Path, name: str) -> int:

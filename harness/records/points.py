@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from pydantic import ConfigDict, Field
 
-from harness.disk import NO_LINKS, open_making_folders
+from harness.disk import name_new, open_making_folders
 from harness.errors import TrialError
 from harness.records.search import SearchPoint, Value
 
@@ -121,7 +121,7 @@ class Points:
             try:
                 with open_making_folders(temporary, "wb") as file:
                     file.write(json.dumps(ended.model_dump()).encode(errors="backslashreplace") + b"\n")
-                _link(temporary, path)
+                name_new(temporary, path)
             except FileExistsError:
                 known = self.read(ended.number)
                 if known is not None:
@@ -136,18 +136,6 @@ class Points:
 
 # What was read, by folder and number, with what tells whether it is still the same file.
 _READ: dict[Path, dict[int, tuple[tuple[int, int], EndedTrial]]] = {}
-
-
-def _link(temporary: Path, path: Path) -> None:
-    """Give a file a name that it must not take from another one."""
-    try:
-        os.link(temporary, path)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        if path.exists():
-            raise FileExistsError(error.errno, error.strerror, str(path)) from error
-        os.replace(temporary, path)
 
 
 def read_points(folder: Path, arms: Iterable[str]) -> dict[str, list[EndedTrial]]:

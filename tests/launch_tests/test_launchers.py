@@ -26,7 +26,7 @@ from harness.launch.remote_worker import Place
 from harness.launch.run_experiment import run_experiment
 from harness.launch.stopping import Stop, Stopped
 from harness.launch.task import TrialTask
-from harness.records.leases import start_of
+from harness.records.process_identity import start_of
 from harness.records.store import TrialFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_workers")]

@@ -18,7 +18,8 @@ import pytest
 
 from harness.errors import TrialError, UserError
 from harness.records import leases
-from harness.records.leases import Lease, LeaseLost, holder, lease_files, start_of, take, this_process
+from harness.records.leases import Lease, LeaseLost, holder, lease_files, take
+from harness.records.process_identity import start_of, this_process
 from harness.records.schema import Provenance, Summary, TrialState
 from harness.records.store import TrialFolder
 
