@@ -25,6 +25,8 @@ from end_to_end.conftest import Process, Start, kill_group, start
 from made_once import made_once
 from tiny_text import TinyText
 
+from harness.records.leases import holder
+
 __all__ = ["start"]
 
 NUM_KILLS = int(os.environ.get("HARNESS_CHAOS", "6"))
@@ -157,6 +159,9 @@ class Victim:
         for name in ("frozen.json", "table.md", "table.json"):
             assert (self.results / name).read_bytes() == (self.reference / name).read_bytes(), name
         assert points_of(self.results) == points_of(self.reference)
+        deadline = time.monotonic() + 120
+        while (export := holder(self.results, "export")) and export.alive and time.monotonic() < deadline:
+            time.sleep(0.05)  # a process of its own, which no launch waits for long
         left = [path for path in self.results.rglob(".*") if path.is_file() and path.name != ".lock"]
         assert [*left, *self.results.rglob("checkpoint.safetensors")] == []
 
