@@ -25,8 +25,9 @@ def train_list(
     """Each trial's entries (`epoch`, `metrics`, `seconds`, the clock's `cpu_s` by then), in the configs' order.
 
     Args:
-        engine: "plain", "cut" or "packed"; a trial that the engine cannot train is an error here, not a fallback.
-        pack_size: trials under way at once.
+        engine: "plain", "cut", "packed", or "auto" (packs that grow); a trial that the engine cannot train, or with
+            "auto" cannot pack, is an error here, not a fallback.
+        pack_size: trials under way at once; with "auto" at most.
         clock: seconds; of the process's CPU time if nothing else is given.
 
     Raises:
@@ -34,13 +35,13 @@ def train_list(
     """
     execution = Execution.model_validate({"engine": engine, "pack": pack_size})
     engines = Engines()
-    driver = engines.driver(pack_size)
+    driver = engines.driver(pack_size, grows=engine == "auto")
     entries: list[Entries] = [[] for _ in configs]
     trials: dict[int, Trial] = {}
     waiting = list(enumerate(configs))
     num_ended = 0
     while num_ended < len(configs):
-        while waiting and len(driver) < pack_size:
+        while waiting and driver.room:
             number, config = waiting.pop(0)
             trials[number] = Trial(config, resources, None, _keeper(entries[number], clock), engines.of(execution))
             driver.start(number, trials[number].steps())
@@ -48,7 +49,7 @@ def train_list(
             if done.error is not None:
                 raise RuntimeError(f"trial {done.name} failed") from done.error
             executed = trials.pop(done.name).executed
-            if executed["engine"] != engine:
+            if executed["engine"] != ("packed" if engine == "auto" else engine):
                 raise RuntimeError(f"trial {done.name} was trained by {executed}, not by {engine}")
             num_ended += 1
     return entries

@@ -9,7 +9,7 @@ have.
 
 Two targets are fixed before the race: the 90th percentiles of the best scores of 32 random trials, trained by us and by
 the peer. The two train somewhat different adapters, so that one side's target may be easy or out of reach for the
-other; both are told. All scores are stored with the results, and so is the probe of the engines.
+other; both are told. All scores are stored with the results, and so is what each engine takes for a random trial.
 
     python benchmarks/time_to_target.py [--seeds 5] [--only NAME ...] [--quick]
 """
@@ -19,20 +19,23 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from driving import train_list
 from environments import environment
-from race import ADAPTERS_NOTE, CORES, Contestant, E, packed, run_contestant
+from race import ADAPTERS_NOTE, Contestant, E, packed, run_contestant
 from reporting import describe_machine, write_result
 from tiny_encoder import tiny_recipe
 from workload import DECAY, LR, Workload, make_workload
 
-from harness.engines.probe import probe_engines
+from harness.engines.speed import describe_cut
 from harness.training.resources import Resources
+from harness.training.trial import Trial
 
 METRIC = "valid_target/loss"
 PERCENTILE = 90
@@ -49,6 +52,7 @@ SEARCH: dict[str, Any] = {
     "limit_s": 40.0,
 }
 NUM_RANDOM = 32
+ROUNDS = 3  # of the engines on random trials
 QUICK_SETTINGS: dict[str, Any] = {"first_layer": 2, "epochs": 4, "train_limit": 32, "valid_limit": 16}
 QUICK_SEARCH: dict[str, Any] = {**SEARCH, "budget": 8, "limit_s": 15.0}
 QUICK_RANDOM = 4
@@ -83,27 +87,30 @@ def percentile(scores: Sequence[float], share: int) -> float:
 
 
 def calibrate(workload: Workload, folder: Path) -> dict[str, Any]:
-    """Random trials by both sides, the percentiles that are the targets, and what the probe finds of the engines."""
+    """Random trials by both sides, the percentiles that are the targets, and what the engines give on them."""
     workload.write(folder / "random.json")
     scores = {}
     for contestant in (packed(8), E):
         python = environment(contestant.environment)
         scores[contestant.name] = best_scores(run_contestant(contestant, python, folder / "random.json", folder))
     at = {name: percentile(found, PERCENTILE) for name, found in scores.items()}
+    return {"percentile": PERCENTILE, "scores": scores, "percentiles": at, "engines": engine_speeds(workload)}
+
+
+def engine_speeds(workload: Workload) -> dict[str, Any]:
+    """Seconds of a trial by each engine, warm, and the predicted limit of the cut."""
     torch.set_num_threads(1)
-    probe = probe_engines(workload.trials[0], Resources(sealed=True), SEARCH["lag"], CORES)
-    return {
-        "percentile": PERCENTILE,
-        "scores": scores,
-        "percentiles": at,
-        "probe": {
-            "execution": probe.execution.model_dump(mode="json"),
-            "why": probe.why,
-            "seconds": probe.seconds,
-            "phi": probe.phi,
-            "limit": probe.limit,
-        },
-    }
+    resources, configs = Resources(sealed=True), workload.trials[: SEARCH["lag"]]
+    trial = Trial(configs[0], resources)
+    cut = describe_cut(trial, trial.adapted())
+    assert not isinstance(cut, str), cut
+    seconds: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for engine in ("plain", "cut", "packed"):
+            began = time.process_time()
+            train_list(configs, resources, engine, len(configs))
+            seconds.setdefault(engine, []).append((time.process_time() - began) / len(configs))
+    return {"seconds": {name: statistics.median(found) for name, found in seconds.items()}, "limit": cut[1]}
 
 
 def median_or_never(times: Sequence[float | None]) -> float | None:
@@ -153,25 +160,24 @@ def ratio(above: float | None, below: float | None) -> float | None:
 
 
 def break_down(
-    summaries: Mapping[str, Mapping[str, Any]], probe: Mapping[str, Any], epochs: int, target: int
+    summaries: Mapping[str, Mapping[str, Any]], engines: Mapping[str, Any], epochs: int, target: int
 ) -> list[dict[str, Any]]:
     """The total, over the peer without a pruner, as overhead x cut x packing x pruning x the rest.
 
-    Overhead is a ratio of trained epochs a second, and so is what the engine gives in the search; the probe splits that
-    into cut and packing (as measured by it, so that they need not multiply to what the search shows). Pruning is a
-    ratio of times to the target, with the plain loop. The rest is what the factors do not explain: the opening of the
-    study with its probe, other draws, idle workers.
+    Overhead is a ratio of trained epochs a second, and so is what the engine gives in the search; cut and packing are
+    measured on random trials, all of a pack from its beginning (so that they need not multiply to what the search
+    shows). Pruning is a ratio of times to the target, with the plain loop. The rest is what the factors do not explain:
+    the opening of the study, packs that grow, other draws, idle workers.
 
     Args:
         summaries: by contestant's name.
-        probe: see `calibrate`.
+        engines: see `engine_speeds`.
         epochs: of a trial: a pruner spares at most those after its warm-up.
         target: its place among the targets.
     """
     speed = {name: summary["epochs_per_s"] for name, summary in summaries.items()}
     times = {name: summary["targets"][target]["median_s"] for name, summary in summaries.items()}
-    seconds = probe["seconds"]
-    packs = [value for name, value in seconds.items() if name.startswith("packed")]
+    seconds = engines["seconds"]
     overhead = ratio(speed[PLAIN.name], speed[PEER.name])
     engine = ratio(speed[AUTO.name], speed[PLAIN.name])
     pruning = ratio(times[PLAIN.name], times[PLAIN_PRUNED.name])
@@ -180,12 +186,12 @@ def break_down(
     warmup = SEARCH["pruner"]["n_warmup_steps"]
     parts: list[tuple[str, float | None, float | None]] = [
         ("overhead: plain loop over AdapterTrainer, epochs a second", overhead, None),
-        ("cut, by the probe", ratio(seconds.get("plain"), seconds.get("cut")), probe["limit"]),
-        ("packing behind the cut, by the probe", ratio(seconds.get("cut"), min(packs, default=None)), None),
+        ("cut, random trials", ratio(seconds["plain"], seconds["cut"]), engines["limit"]),
+        (f"packs of {SEARCH['lag']} behind the cut, random trials", ratio(seconds["cut"], seconds["packed"]), None),
         ("cut x packing in the search: auto over plain, epochs a second", engine, None),
         ("pruning: time to the target, plain loop", pruning, epochs / warmup),
         ("overhead x (cut x packing in the search) x pruning", known, None),
-        ("the rest: probe, draws, idle workers", ratio(total, known), None),
+        ("the rest: draws, packs that grow, idle workers", ratio(total, known), None),
         ("total: peer without a pruner over auto with one, time to the target", total, None),
         ("for comparison: pruning, the peer's", ratio(times[PEER.name], times[PEER_PRUNED.name]), epochs / warmup),
     ]
@@ -244,7 +250,7 @@ def main() -> None:
     if len(chosen) == len(CONTESTANTS):
         by_name = {summary["name"]: summary for summary in summaries}
         content["breakdown"] = [
-            break_down(by_name, calibration["probe"], settings["epochs"], place) for place in range(2)
+            break_down(by_name, calibration["engines"], settings["epochs"], place) for place in range(2)
         ]
     print(write_result(asked.name, content))
 

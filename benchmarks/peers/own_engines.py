@@ -1,6 +1,6 @@
 """Our own contestants: the plain loop, the cut, packs, the plain loop under joblib and under Ray Tune.
 
-    own_engines.py WORKLOAD OUTCOME --how plain|cut|packed|joblib|ray [--workers 2] [--pack 8] [--cpus 0.5]
+    own_engines.py WORKLOAD OUTCOME --how plain|cut|packed|auto|joblib|ray [--workers 2] [--pack 8] [--cpus 0.5]
 
 A worker has one thread. The frozen prefix is computed inside the measured time. Runs in the harness's environment (Ray:
 in one that sees it and has Ray besides).
@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("workload")
     parser.add_argument("outcome")
-    parser.add_argument("--how", required=True, choices=("plain", "cut", "packed", "joblib", "ray"))
+    parser.add_argument("--how", required=True, choices=("plain", "cut", "packed", "auto", "joblib", "ray"))
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--pack", type=int, default=1)
     parser.add_argument("--cpus", type=float, default=1.0)

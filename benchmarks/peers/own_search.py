@@ -3,7 +3,7 @@
     own_search.py WORKLOAD OUTCOME --engine plain|auto --pruner none|median --seed 0 [--workers 2]
 
 Loading is outside of the measured time: each worker has trained something before, by the plain loop. Opening the study
-is inside, and with `auto` the probe that chooses the engine, with all that it loads.
+is inside.
 """
 
 from __future__ import annotations
@@ -127,9 +127,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
-    import torch  # where a probe would, outside of the measured time
-
-    torch.set_num_threads(1)
     workload = json.loads(Path(asked.workload).read_text(encoding="utf-8"))
     progress = Progress(workload["search"]["targets"], workload["search"]["limit_s"])
     with tempfile.TemporaryDirectory() as name:
@@ -137,7 +134,7 @@ def main() -> None:
         path = write_sweep(workload, asked.pruner, asked.seed, folder)
         with Meter() as opening:
             sweep = load_sweep(path)
-            arms = open_arms(sweep, folder, EngineChoice(asked.engine, num_jobs=asked.workers))
+            arms = open_arms(sweep, folder, EngineChoice(asked.engine))
         execution = arms[0].execution
         search = TargetSearch(sweep, arms, progress, folder)
         slots = num_slots({ARM: execution})

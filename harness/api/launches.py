@@ -77,6 +77,7 @@ def run(
     results: str | Path = "results",
     engine: str = "plain",
     pack: int | None = None,
+    capture: bool = False,
     launcher: Launching = None,
     retry_failed: bool = False,
     check: bool = True,
@@ -93,8 +94,9 @@ def run(
         jobs: worker processes, each with one trial at a time. With 1 everything happens in this process. With more, a
             script must call this under `if __name__ == "__main__":`; a notebook need not.
         results: the folder of results, with one folder an experiment.
-        engine: `plain` (the reference loop), `cut`, `packed`, or `auto` (measures which one is fastest).
-        pack: trials that are trained at once, with `engine="packed"`; the most, with `auto`.
+        engine: `plain` (the reference loop), `cut`, `packed`, or `auto` (the fastest that can train a trial).
+        pack: the most trials that are trained in one step, with `packed` or `auto`.
+        capture: on a GPU, replay the steps of packs as CUDA graphs; this has never run on one.
         launcher: where the trials run, by name or as a mapping of `name` and options; by default what the file says,
             or else what fits `jobs`.
         retry_failed: train trials again that failed before, too.
@@ -120,7 +122,7 @@ def run(
     content, path = read_source(experiment, "experiment")
     loaded = make_experiment(content, path, as_arguments(overrides))
     trials = select_trials(loaded, tuple(arms), tuple(seeds))
-    choice = EngineChoice(engine, pack, jobs)
+    choice = EngineChoice(engine, pack, capture)
     launching = choose_launcher(None, jobs, launcher or loaded.config.launcher, f"{path}: launcher")
     plan = plan_launch(loaded, trials, Path(results), choice, retry_failed=retry_failed)
     report = train(plan, jobs, tell, launching)
@@ -136,6 +138,7 @@ def run_sweep(
     results: str | Path = "results",
     engine: str = "auto",
     pack: int | None = None,
+    capture: bool = False,
     launcher: Launching = None,
     check: bool = True,
     tell: Tell | None = None,
@@ -148,7 +151,7 @@ def run_sweep(
     Args:
         sweep: a file (YAML), the name of one that comes with the project, or its settings as a mapping. The experiment
             that it names is looked for beside the file, or in the current folder.
-        overrides, jobs, results, engine, pack, launcher, check, tell: as for `harness.run`.
+        overrides, jobs, results, engine, pack, capture, launcher, check, tell: as for `harness.run`.
 
     Returns:
         Where the records are, the winning settings of each arm, and the figures.
@@ -179,7 +182,7 @@ def run_sweep(
     RecordStore(Path(results), loaded.name).check_place()
     preflight_sweep(loaded)
     launching = choose_launcher(None, jobs, launcher or loaded.launcher, f"{path}: launcher")
-    launch = Launch(Path(results), jobs, _hear(tell), EngineChoice(engine, pack, jobs), launcher=launching)
+    launch = Launch(Path(results), jobs, _hear(tell), EngineChoice(engine, pack, capture), launcher=launching)
     with watched_launch(Path(results) / loaded.name, jobs):
         found = run_search(loaded, launch)
         frozen = freeze(loaded, found, run_race(loaded, found, launch), launch.results)

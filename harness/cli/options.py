@@ -60,14 +60,16 @@ def engine_option(default: str = "") -> Any:
     """How trials are trained."""
     choices = (
         "plain (the reference loop), cut (frozen layers run once), packed (several trials in one step), or auto "
-        "(measures which is fastest)"
+        "(the fastest that can train a trial)"
     )
     return typer.Option(help=f"How trials are trained: {choices}{default and f'; {default}'}.")
 
 
 Engine = Annotated[str, engine_option()]
-Pack = Annotated[
-    int | None, typer.Option(min=1, help="How many trials --engine packed trains in one step; with auto, the most.")
+Pack = Annotated[int | None, typer.Option(min=1, help="The most trials in one step, with --engine packed or auto.")]
+Capture = Annotated[
+    bool,
+    typer.Option("--capture", help="On a GPU, replay the steps of packs as CUDA graphs; this has never run on one."),
 ]
 Metrics = Annotated[str | None, typer.Option(help="Metrics to show, separated by commas.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines, no progress bars.")]
@@ -84,6 +86,7 @@ def work_arguments(
     results: Path,
     engine: str,
     pack: int | None,
+    capture: bool = False,
     *,
     arm: Sequence[str] | None = None,
     seed: Sequence[int] | None = None,
@@ -93,4 +96,5 @@ def work_arguments(
     told = [text for text in overrides or () if text.partition("=")[0].partition(".")[0] != "launcher"]
     options = [f"--arm={one}" for one in arm or ()] + [f"--seed={one}" for one in seed or ()]
     options += ["--retry-failed"] * retry_failed + ([] if pack is None else [f"--pack={pack}"])
+    options += ["--capture"] * capture
     return ("work", str(file), *told, f"--results={results}", f"--engine={engine}", *options)

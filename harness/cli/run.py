@@ -12,6 +12,7 @@ from harness.cli.errors import print_error
 from harness.cli.following import choose_tracker, following
 from harness.cli.options import (
     RESULTS,
+    Capture,
     Engine,
     Jobs,
     LauncherName,
@@ -44,6 +45,7 @@ def run(
     ] = False,
     engine: Engine = "plain",
     pack: Pack = None,
+    capture: Capture = False,
     quiet: Quiet = False,
 ) -> None:
     """Train an experiment (arms x seeds) and print its table. Finished trials are reused."""
@@ -58,11 +60,13 @@ def run(
 
     loaded = load_experiment(user_file(experiment, "experiment"), overrides or [])
     trials = select_trials(loaded, arm or [], seed or [])
-    choice = EngineChoice(engine, pack, jobs)
-    # Before the engines are measured: it may be refused.
+    choice = EngineChoice(engine, pack, capture)
+    # Before the engines are chosen: it may be refused.
     launching = choose_launcher(launcher, jobs, loaded.config.launcher, f"{loaded.path}: launcher")
     launching = launching.for_work(
-        work_arguments(experiment, overrides, results, engine, pack, arm=arm, seed=seed, retry_failed=retry_failed)
+        work_arguments(
+            *(experiment, overrides, results, engine, pack, capture), arm=arm, seed=seed, retry_failed=retry_failed
+        )
     )
     if launching.trains:
         plan = plan_launch(loaded, trials, results, choice, retry_failed=retry_failed)

@@ -11,6 +11,7 @@ import typer
 from harness.cli.following import choose_tracker, following
 from harness.cli.options import (
     RESULTS,
+    Capture,
     Engine,
     Jobs,
     LauncherName,
@@ -45,6 +46,7 @@ def sweep(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a long sweep.")] = False,
     engine: Engine = "auto",
     pack: Pack = None,
+    capture: Capture = False,
     quiet: Quiet = False,
 ) -> None:
     """Tune every arm, confirm the winners, print the table. Arms get equal budgets, winners train on fresh seeds."""
@@ -59,11 +61,11 @@ def sweep(
     from harness.sweep.plan import describe_outdated, plan_sweep
     from harness.sweep.race import Launch
 
-    choice = EngineChoice(engine, pack, jobs)
+    choice = EngineChoice(engine, pack, capture)
     loaded = load_sweep(user_file(sweep, "sweep"), overrides or [])
-    # Before the engines are measured: it may be refused.
+    # Before the engines are chosen: it may be refused.
     launching = choose_launcher(launcher, jobs, loaded.launcher, f"{loaded.path}: launcher")
-    launching = launching.for_work(work_arguments(sweep, overrides, results, engine, pack))
+    launching = launching.for_work(work_arguments(sweep, overrides, results, engine, pack, capture))
     add_user_code(loaded.experiment.path)
     plan = plan_sweep(loaded, results, jobs)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
@@ -104,11 +106,10 @@ def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
 
 
 def tell_engines(run: Launch) -> None:
-    """Print which engine trains each searched arm, and the reason where it was chosen just now."""
-    for arm, execution in run.executions.items():
-        why = run.choice.reasons.get(arm)
-        if execution.engine != "plain" or why:
-            print(f"{arm}: {execution.text}{f'; {why}' if why else ''}", flush=True)
+    """Print which engine trains the searched arms."""
+    texts = {arm: execution.text for arm, execution in run.executions.items() if execution.engine != "plain"}
+    for text in dict.fromkeys(texts.values()):
+        print(f"{', '.join(arm for arm in texts if texts[arm] == text)}: {text}", flush=True)
 
 
 def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Overrides, Pack, Results, engine_option, file_argument
+from harness.cli.options import RESULTS, Capture, Overrides, Pack, Results, engine_option, file_argument
 from harness.cli.run import end_with
 from harness.errors import UserError
 
@@ -35,6 +35,7 @@ def work(
     retry_failed: Annotated[bool, typer.Option(help="Also train again what failed with a NaN.")] = False,
     engine: Annotated[str | None, engine_option("auto for a sweep, plain for an experiment, if left out")] = None,
     pack: Pack = None,
+    capture: Capture = False,
 ) -> None:
     """Be a worker: train what a sweep or an experiment lacks.
 
@@ -57,7 +58,7 @@ def work(
     is_sweep, chosen = kinds == ("sweep",), (arm or [], seed or [], retry_failed)
     if is_sweep and any(chosen):
         raise UserError(f"{path}: --arm, --seed and --retry-failed are for experiments, and this is a sweep")
-    choice = EngineChoice(engine or ("auto" if is_sweep else "plain"), pack)
+    choice = EngineChoice(engine or ("auto" if is_sweep else "plain"), pack, capture)
     launching = replace(choose_launcher("in_process", 1), num_slots=slots, stop=Stop(_deadline(until)))
     try:
         with launching.stop.by_signals():

@@ -2,8 +2,9 @@
 
 Engines (harness/engines/registry.py): `plain` is the reference loop (harness/training/loop.py). `cut` runs the frozen
 layers below the first adapter once, keeps their output, and trains what is above. `packed` does this for several
-trainings in one step. They compute the same function: equal to 1e-12 in float64, and in float32 up to rounding. A
-search keeps one engine for all of an arm's trials.
+trainings in one step. `auto` is the fastest of them that can train a trial: packed, else the cut, else the plain loop.
+They compute the same function: equal to 1e-12 in float64, and in float32 up to rounding. A search keeps one engine for
+all of an arm's trials.
 
 Loads no torch.
 """
@@ -18,8 +19,10 @@ from pydantic import BeforeValidator
 from harness.config.base import PositiveInt, Settings, refuse_unplain
 from harness.errors import UserError, must_be_in
 
-EngineName = Literal["plain", "cut", "packed"]
+EngineName = Literal["auto", "plain", "cut", "packed"]
 ENGINE_NAMES: tuple[EngineName, ...] = get_args(EngineName)
+PACKING: tuple[EngineName, ...] = ("auto", "packed")
+MOST = 16  # trials in a pack, where nothing else is said: more have not been seen to be faster on a CPU
 
 
 class Execution(Settings):
@@ -29,35 +32,40 @@ class Execution(Settings):
     """The engine that trains."""
     pack: PositiveInt = 1
     """The most trials that share a step; on a CPU it changes no bit of any of them."""
+    capture: bool = False
+    """Whether the steps of packs are captured as CUDA graphs, on a GPU."""
 
     @property
     def text(self) -> str:
-        """For people: `engine packed, up to 8 trials in one step`."""
+        """For people: `engine auto, up to 8 trials in one step`."""
         return f"engine {self.engine}" + (f", up to {self.pack} trials in one step" if self.pack > 1 else "")
 
     def record(self, engine: EngineName, why: str | None) -> dict[str, object]:
-        """What provenance says: the engine that was used, and why it is not the one that was asked for."""
+        """What provenance says: the engine that was used, and why it is not the one asked for (or the fastest)."""
         content: dict[str, object] = {"engine": engine}
         if engine == "packed":
-            content["pack"] = self.pack
+            content |= {"pack": self.pack, **({"capture": True} if self.capture else {})}
         if engine != self.engine:
-            content |= {"asked": self.engine, "why": why}
+            content |= {"asked": self.engine, **({} if why is None else {"why": why})}
         return content
 
 
 PLAIN = Execution()
 
 
-def execution_of(engine: str, pack: int | None) -> Execution:
+def execution_of(engine: str, pack: int | None, capture: bool = False) -> Execution:
     """An execution from a command's options.
 
     Raises:
-        UserError: an unknown engine, or a pack that the engine has no use for.
+        UserError: an unknown engine, or options that the engine has no use for.
     """
-    must_be_in(engine, ("auto", *ENGINE_NAMES), f"--engine {engine!r}")
-    if pack is not None and engine != "packed":
+    must_be_in(engine, ENGINE_NAMES, f"--engine {engine!r}")
+    if pack is not None and engine not in PACKING:
         raise UserError(f"--pack {pack} works only with --engine packed (or auto), not with --engine {engine}")
-    return Execution.model_validate({"engine": engine, "pack": pack or (8 if engine == "packed" else 1)})
+    if capture and engine not in PACKING:
+        raise UserError(f"--capture works only with --engine packed (or auto), not with --engine {engine}")
+    most = pack or (MOST if engine in PACKING else 1)
+    return Execution.model_validate({"engine": engine, "pack": most, "capture": capture})
 
 
 def _as_launcher(value: Any) -> Any:

@@ -1,96 +1,66 @@
-"""Choose the engine that trains an arm, once: the one that is asked for, or the fastest one that a probe measures.
+"""Choose the engine that trains an arm, once: the one that is asked for, or `auto`.
 
-The choice is stored, so that every later launch uses the same engine: for a searched arm as an attribute of its study,
-for an experiment in `RESULTS/NAME/execution.json`. Where nothing is stored, the plain loop has been used.
+The choice is stored, so that every later launch uses the same engine: for a searched arm with its sweep, for an
+experiment in `RESULTS/NAME/execution.json`. Where nothing is stored, the plain loop has been used.
+
+Nothing is measured beforehand: on a CPU `auto` packs what can be packed, one trial at first and more as long as that
+pays (packed/growth.py), which changes no bit. On a GPU the size of a pack may change bits, so it is measured and fixed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.config.execution import PLAIN, Execution, execution_of
+from harness.config.execution import MOST, PACKING, PLAIN, Execution, execution_of
 from harness.config.trial import TrialConfig
 from harness.disk import write_json
-from harness.errors import UserError, first_line, no_exits
+from harness.errors import UserError
 from harness.records.store import read_json
-
-if TYPE_CHECKING:  # torch is loaded only when there is something to train
-    from harness.training.resources import Resources
 
 ATTRIBUTE = "execution"
 AUTO = "auto"
 
 
-@dataclass
 class EngineChoice:
-    """What a command asks for: an engine, or `auto`, which probes.
+    """What a command asks for.
 
     Args:
-        engine: `auto`, or one of harness.config.execution.ENGINE_NAMES.
-        pack: trials to a pack; with `auto` the most that it tries.
-        num_jobs: workers that will train at once: their packs must fit into memory together.
+        engine: one of harness.config.execution.ENGINE_NAMES.
+        pack: trials to a pack, at most.
+        capture: whether a GPU replays the steps of packs as graphs.
 
     Raises:
-        UserError: an unknown engine, or a pack that it has no use for.
+        UserError: an unknown engine, or options that it has no use for.
     """
 
-    engine: str = "plain"
-    pack: int | None = None
-    num_jobs: int = 1
+    def __init__(self, engine: str = "plain", pack: int | None = None, capture: bool = False) -> None:
+        self.engine, self.pack, self.capture = engine, pack, capture
+        self._asked = execution_of(engine, pack, capture)
 
-    def __post_init__(self) -> None:
-        self.reasons: dict[str, str] = {}  # by arm: why its engine was chosen just now
-        self._resources: Resources | None = None
-        if self.engine != AUTO:
-            execution_of(self.engine, self.pack)
-
-    def choose(
-        self,
-        arm: str,
-        config: TrialConfig,
-        max_pack: int,
-        *,
-        num_trials: int | None = None,
-        train_s: float | None = None,
-    ) -> Execution:
+    def choose(self, config: TrialConfig, max_pack: int = MOST) -> Execution:
         """The engine for an arm that nothing has been trained of yet.
 
         Args:
-            config: probed where the choice is `auto`.
-            max_pack: how many of its kind are ever under way at once.
-            num_trials: trainings that the arm is going to have, where that is known.
-            train_s: seconds of training that it may have, where they are bounded.
+            config: of one of its trials.
+            max_pack: how many trials are ever under way at once.
 
         Raises:
-            UserError: the config does not fit its data, backbone or layers.
+            UserError: the config does not fit its data, backbone or layers, or its device no graphs.
         """
-        if self.engine != AUTO:
-            return execution_of(self.engine, self.pack)
-        if config.train == "none":
-            return PLAIN
-        from harness.engines.probe import Ahead, probe_engines
+        if self.capture and config.loop.device == "cpu":
+            raise UserError("--capture: loop.device is cpu, and there are CUDA graphs on a GPU alone; leave it out")
+        if self.engine != AUTO or config.train == "none":
+            return self._asked if self.engine != AUTO else PLAIN
+        most = min(max_pack, self._asked.pack)
+        if config.loop.device == "cpu":
+            return self._asked.model_copy(update={"pack": most})
+        from harness.engines.measure import best_pack  # it loads torch
         from harness.training.resources import Resources
 
-        self._resources = self._resources or Resources(sealed=True)
-        most = min(max_pack, self.pack or max_pack)
-        try:
-            with no_exits():
-                found = probe_engines(config, self._resources, most, self.num_jobs, Ahead(num_trials, train_s))
-        except UserError:
-            raise
-        # As in a trial: whatever a user's own strategy raises is written down as its trials' failure, once they train.
-        except Exception as error:
-            self.reasons[arm] = f"the timed training failed: {first_line(error)}"
-            return PLAIN
-        self.reasons[arm] = found.why
-        return found.execution
-
-    def release(self) -> None:
-        """Free the memory of the probes: the workers load what they need themselves."""
-        self._resources = None
+        asked = self._asked.model_copy(update={"pack": most})
+        return asked.model_copy(update={"pack": best_pack(config, Resources(sealed=True), asked)})
 
     def agree(self, known: Mapping[str, Any], what: str) -> Execution:
         """Return the stored engine, after a check that no other one is asked for; the size of packs may change.
@@ -108,8 +78,9 @@ class EngineChoice:
                 f"--engine {self.engine}: {what} was begun with engine {execution.engine}, and all trials of an arm "
                 f"use one engine; leave --engine out to go on with {execution.engine}, or give another --results folder"
             )
-        if self.pack is not None and execution.engine == "packed":
-            return execution.model_copy(update={"pack": self.pack})
+        if execution.engine in PACKING:
+            pack = {} if self.pack is None else {"pack": self.pack}
+            return execution.model_copy(update={**pack, "capture": self.capture})
         return execution
 
 
@@ -138,8 +109,7 @@ def experiment_executions(
         if arm in known:
             found[arm] = choice.agree(known[arm], f"arm {arm}")
         else:
-            found[arm] = choice.choose(arm, trials[0], max_pack=16, num_trials=len(trials))
-    choice.release()
+            found[arm] = choice.choose(trials[0])
     content = {arm: execution.model_dump(mode="json") for arm, execution in found.items()}
     if {**known, **content} != known:
         write_json(path, {**known, **content})

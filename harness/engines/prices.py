@@ -1,4 +1,4 @@
-"""What one training costs: from records of this machine, where there are some, else measured (price_probe.py).
+"""What one training costs: from records of this machine, where there are some, else measured (measure.py).
 
 Trainings cost the same when they have the same *shape*: data, backbone, what learns, adapter and batches. Learning
 rates, strengths of regularisation, epochs and seeds do not change it (epochs are counted separately). Loads no torch.
@@ -141,7 +141,7 @@ class RecordedPrices:
 
 
 class PriceMeter(Protocol):
-    """What measures the price of a config that no record has (harness.engines.price_probe; it loads torch)."""
+    """What measures the price of a config that no record has (harness.engines.measure; it loads torch)."""
 
     def price(self, config: TrialConfig) -> Price:
         """Measure one training."""
@@ -151,7 +151,7 @@ class PriceMeter(Protocol):
 
 
 class Prices:
-    """The price of any config: recorded, else measured, once a shape.
+    """The price of any config: recorded, else measured.
 
     Args:
         recorded: what the records say.
@@ -161,7 +161,6 @@ class Prices:
     def __init__(self, recorded: RecordedPrices, make_meter: Callable[[], PriceMeter]) -> None:
         self.recorded = recorded
         self._make_meter = make_meter
-        self._measured: dict[str, Price] = {}
 
     @cached_property
     def _meter(self) -> PriceMeter:
@@ -173,14 +172,7 @@ class Prices:
         Raises:
             UserError: the config does not fit its data, backbone or layers.
         """
-        found = self.recorded.price(config)
-        if found is not None:
-            return found
-        epochs = 0 if config.train == "none" else config.loop.epochs
-        key = content_hash([config_shape(config), epochs])
-        if key not in self._measured:
-            self._measured[key] = self._meter.price(config)
-        return self._measured[key]
+        return self.recorded.price(config) or self._meter.price(config)
 
     def speed(self, config: TrialConfig, known: Execution | None) -> str:
         """Say what makes trainings of this config fast.

@@ -14,6 +14,7 @@ from harness.engines.packed.engine import PackedEngine
 from harness.training.engine import PLAIN_ENGINE, Engine
 
 ENGINES: dict[EngineName, Callable[[Execution, Prefixes], Engine]] = {
+    "auto": PackedEngine,
     "plain": lambda execution, prefixes: PLAIN_ENGINE,
     "cut": CutEngine,
     "packed": PackedEngine,
@@ -35,6 +36,10 @@ class Engines:
         """Make the engine that is asked for."""
         return ENGINES[execution.engine](execution, self.prefixes)
 
-    def driver(self, size: int) -> PackDriver[Any]:
-        """Make a driver that trains several trials at once: those that can be packed share steps, `size` at most."""
-        return PackDriver(size, self.prefixes)
+    def driver(self, size: int, grows: bool = False) -> PackDriver[Any]:
+        """Make a driver that trains several trials at once: those that can be packed share steps, `size` at most.
+
+        Args:
+            grows: packs begin with one trial and grow by what their launches take, on a CPU.
+        """
+        return PackDriver(size, self.prefixes, grows)

@@ -55,4 +55,11 @@ class Note:
     message: str
 
 
+@dataclass(frozen=True)
+class Slots:
+    """How many trials a worker has a use for at once, those under way included; no trial's news, for its launcher."""
+
+    number: int
+
+
 TrialEvent = Epoch | Done | Failed | Busy | Note

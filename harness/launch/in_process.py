@@ -12,7 +12,7 @@ from harness.launch.worker import PackedWorker
 
 
 class InProcessLauncher(Launcher):
-    """Trials in this process: one after another, or `num_slots` at a time where they can be packed.
+    """Trials in this process: one after another, or up to `num_slots` at a time where packs pay.
 
     `pump` trains until one has ended (or the time is up, where others are under way). Once it is to stop, no trial is
     begun, and when those under way have been left at the end of their epochs, it raises `Stopped`.
@@ -33,7 +33,8 @@ class InProcessLauncher(Launcher):
         while True:
             if not self.num_running:
                 self.stop.check()
-            task = self.queue.pop() if self.num_running < self.num_slots and not self.stop.asked else None
+            wanted = 1 if self._worker is None else self._worker.wanted
+            task = self.queue.pop() if self.num_running < wanted and not self.stop.asked else None
             if task is not None:
                 if self._worker is None:  # one with nothing under way has length 0, so `or` would make another
                     self._worker = PackedWorker(self.num_slots, self.tell, lambda: self.stop.asked)

@@ -39,7 +39,7 @@ class Launcher(ABC):
         tell: called with every event. An exception that it raises comes out of `pump`; the launcher can then only be
             closed.
         num_workers: how many processes may train at once.
-        num_slots: trials under way in each of them, where they can be packed.
+        num_slots: trials under way in each of them, at most, where they can be packed.
         options: of `options_type`; their defaults when None.
 
     Attributes:

@@ -29,7 +29,7 @@ class ProcessOptions(Settings):
 
 
 class ProcessLauncher(Launcher):
-    """Several worker processes, each with one trial at a time, or `num_slots` where they can be packed.
+    """Several worker processes, each with one trial at a time, or up to `num_slots` where packs pay.
 
     A worker that dies (killed, out of memory) costs its trials' current epochs only: a new worker takes the dead one's
     place, and the trials go on from their checkpoints. A trial whose epoch no process survives is parked by its record
@@ -73,7 +73,7 @@ class ProcessLauncher(Launcher):
             self._assign()
             training = [worker for worker in self._workers if worker.tasks]
             # A trial that is held elsewhere is tried when a worker has room; until then only events are waited for.
-            has_room = sum(len(worker.tasks) for worker in training) < self.num_workers * self.num_slots
+            has_room = len(training) < self.num_workers or self._roomiest() is not None
             pause_s = self.queue.wait_s(deadline) if has_room else seconds_until(deadline)
             if not training:
                 if pause_s is None:
@@ -116,14 +116,14 @@ class ProcessLauncher(Launcher):
         return replace(event, message=f"{times}; run the same command again to go on from its last epoch")
 
     def _assign(self) -> None:
-        """Give tasks to the workers with most room, starting workers where there may be more."""
+        """Give tasks to the workers with the fewest, starting workers where there may be more."""
         while True:
             for dead in [w for w in self._workers if not w.tasks and not w.process.is_alive()]:
                 self._workers.remove(dead)  # killed while it had nothing to do
                 dead.stop()
-            chosen = min(self._workers, key=lambda worker: len(worker.tasks), default=None)
+            chosen = self._roomiest()
             may_start = len(self._workers) < self.num_workers and (chosen is None or bool(chosen.tasks))
-            if not may_start and (chosen is None or len(chosen.tasks) >= self.num_slots):
+            if not may_start and chosen is None:
                 return
             task = self.queue.pop()
             if task is None:
@@ -133,6 +133,12 @@ class ProcessLauncher(Launcher):
                 chosen = self.start_worker()
                 self._workers.append(chosen)
             chosen.send(task)
+
+    def _roomiest(self) -> RemoteWorker | None:
+        """The worker with the fewest trials that has a use for one more; packs are filled evenly."""
+        share = max(1, -(-self.num_in_flight // self.num_workers))
+        found = [worker for worker in self._workers if len(worker.tasks) < min(share, worker.wanted)]
+        return min(found, key=lambda worker: len(worker.tasks), default=None)
 
     def close(self) -> None:
         for worker in self._workers:

@@ -37,7 +37,7 @@ PATIENCE_S = 30.0  # a worker that has no place for so long is told of, and not 
 
 
 class RayLauncher(Launcher):
-    """Workers in actors of a Ray cluster, each with one trial at a time, or `num_slots` where they can be packed.
+    """Workers in actors of a Ray cluster, each with one trial at a time, or up to `num_slots` where packs pay.
 
     A task goes to a worker that has a place in the cluster, never to one that waits for it.
     """
@@ -115,9 +115,9 @@ class RayLauncher(Launcher):
         placed = [worker for worker in self._workers if worker.joined]
         # Packs are filled evenly: a worker that is about to come gets its share.
         counted = sum(worker.joined is not None or worker.age_s < PATIENCE_S for worker in self._workers)
-        share = min(self.num_slots, -(-self.num_in_flight // max(1, counted)))
-        worker = min(placed, key=lambda worker: len(worker.tasks), default=None)
-        return worker if worker is not None and len(worker.tasks) < max(1, share) else None
+        share = max(1, -(-self.num_in_flight // max(1, counted)))
+        found = [worker for worker in placed if len(worker.tasks) < min(share, worker.wanted)]
+        return min(found, key=lambda worker: len(worker.tasks), default=None)
 
     def _assign(self) -> bool:
         """Give tasks to workers; returns whether one of them turned out to be held elsewhere."""

@@ -25,7 +25,7 @@ from harness import __version__
 from harness.backbones.recipe import backbone_cache
 from harness.errors import first_line
 from harness.launch.carried import Carried, Delivery, Unpacked, install
-from harness.launch.events import Epoch, Failed, Note, TrialEvent
+from harness.launch.events import Epoch, Failed, Note, Slots, TrialEvent
 from harness.launch.remote_worker import Place, serve
 from harness.launch.task import TrialTask
 from harness.records.provenance import package_versions
@@ -61,7 +61,7 @@ class TrialActor:
     """The actor; loads torch with the first task.
 
     Args:
-        num_slots: trials under way in it at once.
+        num_slots: trials under way in it at once, at most.
         path: where the driver finds modules of its user: what is there on this node is added to `sys.path`.
         cwd: the driver's current folder, from which paths in its files may start; entered where it is there.
     """
@@ -88,7 +88,7 @@ class TrialActor:
         """Take a task, or the answer to an epoch."""
         self._pipe.incoming.put(message)
 
-    def receive(self) -> list[Delivery | Gone]:
+    def receive(self) -> list[Delivery | Gone | Slots]:
         """Wait for news."""
         news = [self._pipe.outgoing.get()]
         while not self._pipe.outgoing.empty():
@@ -101,7 +101,7 @@ class _Pipe:
 
     def __init__(self) -> None:
         self.incoming: SimpleQueue[Carried | bool] = SimpleQueue()
-        self.outgoing: SimpleQueue[Delivery | Gone] = SimpleQueue()
+        self.outgoing: SimpleQueue[Delivery | Gone | Slots] = SimpleQueue()
         self._unpacked: dict[Path, Unpacked] = {}
         self._scratch: Path | None = None
         self._num_unpacked = 0
@@ -124,7 +124,10 @@ class _Pipe:
         self._unpacked[unpacked.task.folder] = unpacked
         return unpacked.task
 
-    def send(self, event: TrialEvent) -> None:
+    def send(self, event: TrialEvent | Slots) -> None:
+        if isinstance(event, Slots):
+            self.outgoing.put(event)
+            return
         unpacked = self._unpacked.get(event.task.folder)
         self.outgoing.put(Delivery(event) if unpacked is None else unpacked.pack(event))
         if not isinstance(event, (Epoch, Note)):
@@ -168,6 +171,7 @@ class RayWorker:
         joined: what it has told of itself; None until it has a place in the cluster.
         news: resolved when it has something to tell, or has died.
         is_lost: whether `receive` has found it dead.
+        wanted: how many trials it has a use for at once, as far as it has told.
     """
 
     def __init__(self, actor: Any, mark: tuple[str, str] | None) -> None:
@@ -176,6 +180,7 @@ class RayWorker:
         self.joined: Joined | None = None
         self.news = actor.join.remote(mark)
         self.is_lost = False
+        self.wanted = 1
         self._began = monotonic()
         self._claims: dict[Path, ExitStack] = {}
 
@@ -211,11 +216,12 @@ class RayWorker:
         import ray
 
         try:
-            told: list[Delivery | Gone] = ray.get(self.news)
+            told: list[Delivery | Gone | Slots] = ray.get(self.news)
             failure = next((one.message for one in told if isinstance(one, Gone)), None)
         except ray.exceptions.RayError as error:
             told, failure = [], first_line(error)
         self.news = self._actor.receive.remote()
+        self.wanted = next((one.number for one in reversed(told) if isinstance(one, Slots)), self.wanted)
         news = [self._ours(one) for one in told if isinstance(one, Delivery)]
         if failure is None:
             return news

@@ -13,7 +13,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol
 
 from harness.errors import Passing, telling_interrupts
-from harness.launch.events import Epoch, Failed, Note, TrialEvent
+from harness.launch.events import Epoch, Failed, Note, Slots, TrialEvent
 from harness.launch.task import TrialTask
 from harness.launch.worker import PackedWorker
 
@@ -38,11 +38,15 @@ class RemoteWorker:
     """A worker process at the other end of a pipe.
 
     Args:
-        num_slots: trials under way in it at once.
+        num_slots: trials under way in it at once, at most.
+
+    Attributes:
+        wanted: how many it has a use for at once, as far as it has told.
     """
 
     def __init__(self, num_slots: int, place: Place = Place()) -> None:
         self.place = place
+        self.wanted = 1
         context = multiprocessing.get_context("spawn")
         self.connection, far_end = context.Pipe()
         arguments = (far_end, list(sys.path), num_slots, place)
@@ -62,16 +66,19 @@ class RemoteWorker:
             self.connection.send(prune)
 
     def receive(self) -> list[TrialEvent]:
-        """One event; or, if the worker has died, one for each of its trials."""
+        """One event, or none where it tells how many trials it wants; one for each of its trials if it has died."""
         assert self.tasks
         try:
-            event: TrialEvent = self.connection.recv()
+            event: TrialEvent | Slots = self.connection.recv()
         except (EOFError, OSError):  # the latter in the middle of a message
             self.process.join()
             tasks, self.tasks = self.tasks, []
             code = self.process.exitcode or 0
             how = f"was killed by signal {-code} (did memory run out?)" if code < 0 else f"ended with exit code {code}"
             return [Failed(task, f"its process {how}", killed=True) for task in tasks]
+        if isinstance(event, Slots):
+            self.wanted = event.number
+            return []
         if not isinstance(event, (Epoch, Note)):
             self.tasks = [task for task in self.tasks if task.folder != event.task.folder]
         return [event]
@@ -113,7 +120,7 @@ def serve(connection: Pipe, path: list[str], num_slots: int, place: Place) -> No
             raise _ParentGone from None
 
     with suppress(_ParentGone, EOFError, ConnectionError, KeyboardInterrupt), telling_interrupts():
-        worker = PackedWorker(num_slots, tell)
+        worker, wanted = PackedWorker(num_slots, tell), 1
         while True:
             while connection.poll() or not (tasks or len(worker)):
                 tasks.append(connection.recv())
@@ -121,6 +128,9 @@ def serve(connection: Pipe, path: list[str], num_slots: int, place: Place) -> No
                 worker.start(tasks.popleft())
                 _tell_all(tell, worker.run())
             _tell_all(tell, worker.run())
+            if worker.wanted != wanted:
+                wanted = worker.wanted
+                connection.send(Slots(wanted))
 
 
 def _tell_all(tell: Callable[[TrialEvent], bool], events: Sequence[TrialEvent]) -> None:

@@ -209,7 +209,7 @@ class Worker:
 
 
 class PackedWorker:
-    """A worker with `num_slots` trials under way, those that can be packed together.
+    """A worker with up to `num_slots` trials under way, those that can be packed together.
 
     Args:
         tell: called with each `Epoch`, whose answer True prunes the trial, and each `Note`.
@@ -224,7 +224,7 @@ class PackedWorker:
     ) -> None:
         self.num_slots, self._tell = num_slots, tell
         self._worker = Worker(stopping)
-        self._driver: PackDriver[Done | Failed | Busy] = self._worker.engines.driver(num_slots)
+        self._driver: PackDriver[Done | Failed | Busy] = self._worker.engines.driver(num_slots, grows=True)
         self._started: TrialTask | None = None
         self._is_alone = False  # what is under way may kill this process
         self._refused: list[Done | Failed | Busy] = []
@@ -232,6 +232,11 @@ class PackedWorker:
     def __len__(self) -> int:
         """How many trials are under way."""
         return len(self._driver)
+
+    @property
+    def wanted(self) -> int:
+        """How many trials it has a use for at once, those under way included: more, while packs are found to pay."""
+        return len(self) + self._driver.room
 
     def start(self, task: TrialTask) -> None:
         """Start a trial in a free slot; one that cannot be packed is trained here, to its end.

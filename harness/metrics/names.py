@@ -32,6 +32,8 @@ RECORDED: dict[str, Metric] = {
     "trainable_share": Metric("lower", "%", "weights that learn, by all weights of the base model"),
     "seconds": Metric("lower", "s", "training and evaluation time"),
     "peak_memory_mb": Metric("lower", "MB", "peak resident (or GPU) memory"),
+    "trials_a_step": Metric("higher", "", "trials that shared a step, mean over its steps (engine packed)"),
+    "packing_gain": Metric("higher", "", "times as fast as alone that its pack trained it (engine packed)"),
     "best_epoch": Metric("lower", "", "epoch whose weights were kept"),
 }
 

@@ -77,7 +77,7 @@ class Summary(_Schema):
         by_domain: domain -> test metrics, adapter on.
         base: domain -> test metrics of the base model.
         valid: validation metrics at the best epoch.
-        costs: `seconds`, `peak_memory_mb`.
+        costs: `seconds`, `peak_memory_mb`; of a pack, `trials_a_step` and `packing_gain`.
         checks: name -> what was checked and held.
         adapters: insertion point -> number of adapter weights there that learn.
         notes: facts that a table made from this record must state; in old records texts without a kind.

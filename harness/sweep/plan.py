@@ -243,7 +243,7 @@ def _load(corpora: LoadedCorpora) -> Resources:
 
 def _prices(results: Path, names: tuple[str, ...], resources: Resources) -> Prices:
     def make_meter() -> PriceMeter:
-        from harness.engines.price_probe import PriceProbe  # it loads torch
+        from harness.engines.measure import PriceProbe  # it loads torch
 
         return PriceProbe(resources)
 

@@ -69,7 +69,6 @@ def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSear
                 Points(folder, arm).write(ended)
         write_json(folder / SWEEP_FILE, {**about, **({"execution": told} if told else {})})
         executions = {arm.name: _execution_of(sweep, arm, known.get(arm.name), choice) for arm in sweep.searched}
-        choice.release()
         told = {arm: execution.model_dump(mode="json") for arm, execution in executions.items()}
         write_json(folder / SWEEP_FILE, {**about, "execution": told})
     return [ArmSearch(sweep, arm, results, executions, _failed_before(searched, arm.name)) for arm in sweep.searched]
@@ -86,10 +85,7 @@ def _execution_of(sweep: Sweep, arm: Arm, known: Execution | None, choice: Engin
     if known is None:
         # As many trials as may be drawn before others end, over all arms: arms of one kind share packs.
         most = sweep.config.search.lag * len(sweep.searched)
-        seeds, budget = sweep.config.search.seeds, sweep.config.budget
-        config = sweep.trial(arm, costly_values(arm), seeds[0])
-        num_trials = None if budget.trials is None else budget.trials * len(seeds)
-        known = choice.choose(arm.name, config, most, num_trials=num_trials, train_s=budget.seconds)
+        known = choice.choose(sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0]), most)
     return choice.agree(known.model_dump(mode="json"), f"arm {arm.name} of {sweep.name}")
 
 

@@ -18,6 +18,8 @@ NO_BEST = {  # costs and facts: the smallest is not "the best", so none is marke
     "trainable_share",
     "seconds",
     "peak_memory_mb",
+    "trials_a_step",
+    "packing_gain",
     "best_epoch",
     "base_target_error",
     "base_source_error",

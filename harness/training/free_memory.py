@@ -16,6 +16,7 @@ from harness.training.memory import resident_peak
 MEMINFO = Path("/proc/meminfo")
 GROUPS = Path("/proc/self/cgroup")
 MOUNT = Path("/sys/fs/cgroup")
+FREE_SHARE = 0.2  # of the memory: a larger pack must leave as much
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ def memory_limits(device: torch.device) -> list[Limit]:
     if device.type == "cuda":
         return [Limit(*torch.cuda.mem_get_info(device))]
     return [*_of_machine(), *_of_groups()]
+
+
+def leaves_room(device: torch.device, num_more: float = 1.0) -> bool:
+    """Whether enough memory would be left if so many times as much were needed as this process has needed so far."""
+    more = num_more * own_peak(device)
+    return all(limit.free - more > FREE_SHARE * limit.total for limit in memory_limits(device))
 
 
 def own_peak(device: torch.device) -> float:

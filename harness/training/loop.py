@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -236,13 +236,16 @@ class Fit:
         found = [part for part in parts if part is not None]
         return sum(found[1:], found[0]) if found else None
 
-    def finish_epoch(self, losses: Scores, scores: Scores, elapsed_s: Callable[[], float]) -> None:
+    def finish_epoch(
+        self, losses: Scores, scores: Scores, elapsed_s: Callable[[], float], about: Mapping[str, Any] | None = None
+    ) -> None:
         """Take an epoch's numbers: keep the best weights, save a checkpoint, report (which may prune).
 
         Args:
             losses: mean training losses.
             scores: what `plan.score_epoch` gave.
             elapsed_s: the seconds that the epoch took, asked when the best weights have been kept.
+            about: what else its entry says of how it was trained.
 
         Raises:
             TrialError: a number is not finite (`nan`), or the checkpoint cannot be written (`disk`).
@@ -256,7 +259,7 @@ class Fit:
             self.best, self.best_other = self._copy_weights(), self.other.take()
         seconds = elapsed_s()
         state.elapsed_s += seconds
-        entry = {"epoch": state.epoch, "metrics": losses | scores, "seconds": seconds}
+        entry = {"epoch": state.epoch, "metrics": losses | scores, "seconds": seconds, **(about or {})}
         state.history.append(entry)
         self._save()
         self._report(entry)

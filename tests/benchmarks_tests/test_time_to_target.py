@@ -71,8 +71,8 @@ def test_factors_multiply_to_the_total() -> None:
         one.name: {"epochs_per_s": speeds[one], "targets": [{"median_s": None}, {"median_s": times[one]}]}
         for one in speeds
     }
-    probe = {"seconds": {"plain": 3.0, "cut": 2.0, "packed 2": 1.5, "packed 4": 1.0}, "limit": 1.8}
-    parts = break_down(summaries, probe, epochs=8, target=1)
+    engines = {"seconds": {"plain": 3.0, "cut": 2.0, "packed": 1.0}, "limit": 1.8}
+    parts = break_down(summaries, engines, epochs=8, target=1)
     factors = [part["factor"] for part in parts]
     assert factors == pytest.approx([2.0, 1.5, 2.0, 2.0, 1.5, 6.0, 1.0, 6.0, 1.25])
     assert parts[1]["limit"] == 1.8 and parts[4]["limit"] == pytest.approx(8 / 3)
@@ -84,5 +84,6 @@ def test_a_factor_of_a_target_that_was_never_reached_is_missing() -> None:
     summaries: dict[str, dict[str, Any]] = {
         one.name: {"epochs_per_s": speed[one], "targets": [{"median_s": None}]} for one in speed
     }
-    parts = break_down(summaries, {"seconds": {}, "limit": None}, epochs=8, target=0)
-    assert [part["factor"] for part in parts] == [1.0, None, None, 1.0, None, None, None, None, None]
+    engines = {"seconds": {"plain": 3.0, "cut": 2.0, "packed": 1.0}, "limit": None}
+    parts = break_down(summaries, engines, epochs=8, target=0)
+    assert [part["factor"] for part in parts] == [1.0, 1.5, 2.0, 1.0, None, None, None, None, None]

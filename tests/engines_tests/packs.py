@@ -69,16 +69,17 @@ def run_all(
     execution: Execution = PACKED,
     size: int | None = None,
     engines: Engines | None = None,
+    grows: bool = False,
 ) -> list[Ran]:
     """Run trials by an engine, `size` of them at a time (all at once where it is None), each with a checkpoint."""
     folder.mkdir(exist_ok=True)
     size = size or len(configs)
     engines = engines or Engines()
-    driver = engines.driver(size)
+    driver = engines.driver(size, grows)
     found: dict[int, Ran] = {number: Ran({}, []) for number in range(len(configs))}
     waiting, left = list(range(len(configs))), len(configs)
     while left:
-        while waiting and len(driver) < size:
+        while waiting and driver.room:
             number = waiting.pop(0)
             path = folder / f"{number}.safetensors"
             trial = Trial(configs[number], resources, path, found[number].entries.append, engines.of(execution))

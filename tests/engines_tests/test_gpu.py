@@ -63,14 +63,14 @@ class Graphs:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> list[PackScheduler]:
         schedulers: list[PackScheduler] = []
 
-        def make_scheduler(size: int, prefixes: Prefixes) -> PackScheduler:
-            schedulers.append(PackScheduler(size, prefixes, self.make))
+        def make_scheduler(size: int, prefixes: Prefixes, grows: bool = False) -> PackScheduler:
+            schedulers.append(PackScheduler(size, prefixes, grows, self.make))
             return schedulers[-1]
 
         monkeypatch.setattr(driver, "PackScheduler", make_scheduler)
         return schedulers
 
-    def make(self, pack: Pack) -> CapturedSteps:
+    def make(self, pack: Pack, is_asked: bool = True) -> CapturedSteps:
         inner: Recorder = CudaRecorder(pack.rows_3RP.device) if self.device.type == "cuda" else lambda part: part
 
         def record(device_part: Callable[[], None]) -> Callable[[], None]:

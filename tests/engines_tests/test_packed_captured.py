@@ -55,13 +55,13 @@ class Graphs:
     schedulers: list[PackScheduler] = field(default_factory=list)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def make_scheduler(size: int, prefixes: Prefixes) -> PackScheduler:
-            self.schedulers.append(PackScheduler(size, prefixes, self.make))
+        def make_scheduler(size: int, prefixes: Prefixes, grows: bool = False) -> PackScheduler:
+            self.schedulers.append(PackScheduler(size, prefixes, grows, self.make))
             return self.schedulers[-1]
 
         monkeypatch.setattr(driver, "PackScheduler", make_scheduler)
 
-    def make(self, pack: Pack) -> CapturedSteps:
+    def make(self, pack: Pack, is_asked: bool = True) -> CapturedSteps:
         self.made.append(CapturedSteps(pack, self.record, None, self.capture_after, self.most))
         return self.made[-1]
 
@@ -142,9 +142,9 @@ def test_speech(
     expected = run_all(configs, resources, tmp_path / "direct")
     schedulers: list[PackScheduler] = []
 
-    def make_scheduler(size: int, prefixes: Prefixes) -> PackScheduler:
-        direct = lambda pack: CapturedSteps(pack, None, pack.task.why_not_captured)  # noqa: E731
-        schedulers.append(PackScheduler(size, prefixes, direct))
+    def make_scheduler(size: int, prefixes: Prefixes, grows: bool = False) -> PackScheduler:
+        direct = lambda pack, _: CapturedSteps(pack, None, pack.task.why_not_captured)  # noqa: E731
+        schedulers.append(PackScheduler(size, prefixes, grows, direct))
         return schedulers[-1]
 
     monkeypatch.setattr(driver, "PackScheduler", make_scheduler)
@@ -282,4 +282,4 @@ def test_a_cpu_takes_the_direct_way(make_config: MakeConfig, resources: Resource
     trial = Trial(adapters(make_config), resources, engine=engines.of(PACKED))
     scheduler.add(next(trial.steps()))
     ((pack, _),) = scheduler.slots
-    assert captured_on(pack) is None and pack.captured is None
+    assert captured_on(pack, True) is None and pack.captured is None

@@ -90,8 +90,8 @@ class Machine:
                 self.check()
             real_update(*arguments)
 
-        def make_scheduler(size: int, prefixes: Prefixes) -> scheduler.PackScheduler:
-            self.schedulers.append(real_pack(size, prefixes))
+        def make_scheduler(size: int, prefixes: Prefixes, grows: bool = False) -> scheduler.PackScheduler:
+            self.schedulers.append(real_pack(size, prefixes, grows))
             return self.schedulers[-1]
 
         monkeypatch.setattr(steps, "train_step", train_step)

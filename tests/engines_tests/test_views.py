@@ -13,11 +13,10 @@ from trial_configs import MakeConfig
 from harness.config.execution import Execution
 from harness.config.trial import AugmentSettings, TrialConfig
 from harness.data.spec_augment import SpecAugment
-from harness.engines import probe as pack_probe
 from harness.engines.cut.prefix_cache import PrefixBudget
 from harness.engines.packed import slot
-from harness.engines.probe import describe_speed
 from harness.engines.registry import Engines
+from harness.engines.speed import describe_speed
 from harness.seeding import derive_seed
 from harness.training.loop import Fit
 from harness.training.resources import Resources
@@ -110,21 +109,11 @@ def test_the_plans_words(make_speech_config: MakeConfig, resources: Resources) -
     config = trials(make_speech_config, "float32")[0]
     assert re.fullmatch(
         r".*\(0\.50 of .* the 2 augmented views, .* at most 1\.[34]\d times as fast; .* can train together",
-        describe_speed(config, resources, None),
+        describe_speed(config, resources, Engines(), None),
     )
     augment = AugmentSettings.model_validate(MASKS)
     anew = config.model_copy(update={"loop": config.loop.model_copy(update={"augment": augment})})
-    assert describe_speed(anew, resources, None).rpartition("; ")[2].startswith("loop.augment.views: N ")
-
-
-def test_the_probe_takes_such_trials(
-    make_speech_config: MakeConfig, resources: Resources, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pack_probe, "BATCH_S", 0.001)
-    monkeypatch.setattr(pack_probe, "ROUNDS", 1)
-    monkeypatch.setattr(pack_probe, "memory_limits", lambda device: [])  # whatever else this machine is doing
-    found = pack_probe.probe_engines(trials(make_speech_config, "float32")[0], resources, max_pack=2)
-    assert list(found.seconds) == ["plain", "cut", "packed 2"] and found.phi == 0.5
+    assert describe_speed(anew, resources, Engines(), None).rpartition("; ")[2].startswith("loop.augment.views: N ")
 
 
 # --- the engines ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from small_experiments import Plan, comparable, log_of, misbehaving, num_starts
 
 from harness.errors import UserError
 from harness.launch.carried import Carried, carried_records, record_files, store
-from harness.launch.events import Done, Epoch, Failed, Note, TrialEvent
+from harness.launch.events import Done, Epoch, Failed, Note, Slots, TrialEvent
 from harness.launch.in_process import InProcessLauncher
 from harness.launch.launcher import launch
 from harness.launch.ray_cluster import RayOptions, room_for
@@ -156,7 +156,7 @@ def trained_elsewhere(actor: TrialActor, task: TrialTask) -> list[TrialEvent]:
     events: list[TrialEvent] = []
     while not events or isinstance(events[-1], (Epoch, Note)):
         for delivery in actor.receive():
-            assert not isinstance(delivery, Gone), delivery
+            assert not isinstance(delivery, (Gone, Slots)), delivery  # it trains one after another
             store(delivery)
             events.append(delivery.event)
             if isinstance(delivery.event, Epoch):

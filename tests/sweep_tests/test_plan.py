@@ -23,7 +23,8 @@ from harness.cli.views.plan import ask_before, print_plan, total_lines
 from harness.config.experiment import load_experiment
 from harness.config.notes import Note
 from harness.config.rows import RowId
-from harness.engines.price_probe import PriceProbe
+from harness.engines import measure
+from harness.engines.measure import PriceProbe
 from harness.engines.prices import Price, config_shape, duration
 from harness.errors import UserError
 from harness.launch.run_experiment import manifest_of
@@ -38,6 +39,7 @@ from harness.sweep.parts import Count
 from harness.sweep.plan import ArmPlan, SweepPlan, describe_outdated, plan_experiment, plan_sweep
 from harness.sweep.run_sweep import Frozen, confirm_notes
 from harness.training.resources import Resources
+from harness.training.trial import Trial
 
 DEPTH = {"type": "float", "low": 0.0, "high": 0.9, "arms": ["residual_add"]}
 SPACE = {"optim.lr": LR, "adapter.adapter_strategy.stochastic_depth": DEPTH}
@@ -106,15 +108,13 @@ def finish(sweep: Sweep, results: Path) -> None:
 @pytest.fixture
 def probed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The configs that were probed; nothing is measured."""
-    import harness.engines.price_probe
-
     seen: list[Any] = []
 
-    def probe(config: Any, resources: Any) -> Price:
+    def probe(self: PriceProbe, config: Any) -> Price:
         seen.append(config)
         return Price(10.0, "a probe", test_s=1.0, peak_memory_mb=200.0, trainable=1000, is_probed=True)
 
-    monkeypatch.setattr(harness.engines.price_probe, "probe", probe)
+    monkeypatch.setattr(PriceProbe, "price", probe)
     return seen
 
 
@@ -281,6 +281,37 @@ def test_a_real_probe(tiny_text_files: TinyText, tmp_path: Path) -> None:
     assert 50 < (adapter.peak_memory_mb or 0) < 10_000
     assert {price.source for price in (frozen, head, adapter)} == {"a probe"}
     assert all(price.is_probed for price in (frozen, head, adapter))
+
+
+def test_one_probe_serves_trainings_that_differ_in_their_data_alone(
+    tiny_text_files: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scaled by the steps of their items: half the sentences to learn from cost half as much of an epoch."""
+    sweep = write_sweep(tiny_text_files, tmp_path, SPACE)
+    measured: list[Trial] = []
+
+    def rates(trial: Trial) -> measure._Rates:
+        measured.append(trial)
+        return measure._Rates(build_s=0.5, train_s=0.25, score_s=0.125, peak_memory_mb=100.0, trainable=7)
+
+    monkeypatch.setattr(measure, "_measure", rates)
+    probe, config = PriceProbe(Resources(sealed=True)), sweep.trial(sweep.searched[1], {}, 0)
+    fewer = config.model_copy(update={"data": config.data.model_copy(update={"train_limit": 4})})
+    longer = config.model_copy(update={"loop": config.loop.model_copy(update={"epochs": 2 * config.loop.epochs})})
+    prices = [probe.price(one) for one in (config, fewer, longer)]
+    assert len(measured) == 1
+    assert [price.source for price in prices] == ["a probe", *["a probe of the same training on other data"] * 2]
+    domains = measured[0].domains
+    for one, price in zip((config, fewer, longer), prices, strict=True):
+        trial = Trial(one, Resources(sealed=True))
+        names = (one.data.target, *one.data.source)
+        learnt = sum(len(item.inputs) for item in trial.train_items())
+        scored = sum(len(item.inputs) for name in names for item in trial.validation.items(name))
+        assert price.seconds == pytest.approx(1.0 + one.loop.epochs * (0.25 * learnt + 0.125 * scored))
+        whole = sum(len(item.inputs) for name in names for item in domains.items(name, "valid"))
+        assert price.test_s == pytest.approx(0.125 * whole)
+    wider = config.model_copy(update={"adapter": {**(config.adapter or {}), "dim": 2}})
+    assert probe.price(wider).source == "a probe" and len(measured) == 2
 
 
 def test_a_training_that_fails_has_no_price(tiny_text_files: TinyText, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_a_race_waits_for_a_training_that_could_not_be_written(plan: Plan, monke
     """It says so, and the same command goes on: else the contender would drop out, and another one could win."""
     planned = plan({"one": {}, "two": {"optim": {"lr": 0.03}}})
     one, two = planned.pending
-    run = Launch(planned.store.results, 1, lambda event: None, EngineChoice("plain", None, 1))
+    run = Launch(planned.store.results, 1, lambda event: None, EngineChoice("plain"))
 
     def fill_disk(path: Path, checkpoint: Checkpoint) -> None:
         if path.parent == two.folder:

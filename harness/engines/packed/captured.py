@@ -24,7 +24,8 @@ from harness.engines.packed.pack import Pack
 from harness.engines.packed.steps import OPTIONS, ROW, HostStep, StepInputs, StepKind, inputs_of, take_step
 from harness.errors import first_line
 
-CAPTURE_AFTER = 16  # steps of a kind before it is captured: that costs as much as several, and a probe has no more
+CAPTURE_AFTER = 16  # steps of a kind before it is captured: that costs as much as several
+UNTRIED = "the steps of packs are captured as CUDA graphs, which has not been run on a GPU yet: compare a trial without"
 KEPT = 32  # kinds with buffers of their own; the one that was used longest ago goes first
 WARM_UPS = 3  # steps on a side stream before a capture, as torch's documentation advises
 
@@ -162,7 +163,7 @@ class CapturedSteps:
         except Exception as error:  # whatever it is, the same step can be taken without
             cause = first_line(error)
             self.recorder = None
-            self._notes.append(f"a step could not be recorded as a CUDA graph, so further steps run without: {cause}")
+            self.tell(f"a step could not be recorded as a CUDA graph, so further steps run without: {cause}")
 
     def release(self) -> None:
         """Give buffers and graphs back; they are made anew when they are needed."""
@@ -174,19 +175,25 @@ class CapturedSteps:
         if self.pack.rows_3RP.device.type == "cuda":
             torch.cuda.synchronize(self.pack.rows_3RP.device)
 
+    def tell(self, note: str) -> None:
+        """Have a message told to the user."""
+        self._notes.append(note)
+
     def take_notes(self) -> list[str]:
         """Take the messages for the user, so that each is told once."""
         notes, self._notes = self._notes, []
         return notes
 
 
-def captured_on(pack: Pack) -> CapturedSteps | None:
-    """The captured steps of a pack on a GPU; None on a CPU, where running directly copies less."""
+def captured_on(pack: Pack, is_asked: bool) -> CapturedSteps | None:
+    """The captured steps of a pack on a GPU, if they are asked for; on a CPU running directly copies less."""
     device = pack.rows_3RP.device
-    if device.type != "cuda":
+    if device.type != "cuda" or not is_asked:
         return None
     why_not = pack.task.why_not_captured
-    return CapturedSteps(pack, CudaRecorder(device) if why_not is None else None, why_not)
+    captured = CapturedSteps(pack, CudaRecorder(device) if why_not is None else None, why_not)
+    captured.tell(UNTRIED)
+    return captured
 
 
 def _empty_inputs(pack: Pack, kind: StepKind) -> StepInputs:

@@ -35,16 +35,22 @@ class PackDriver(Generic[T]):
     Args:
         size: slots to a launch, at most.
         prefixes: those of the process.
+        grows: whether packs begin with one slot and grow by what their launches take, on a CPU.
     """
 
-    def __init__(self, size: int, prefixes: Prefixes) -> None:
-        self.scheduler = PackScheduler(size, prefixes)
+    def __init__(self, size: int, prefixes: Prefixes, grows: bool = False) -> None:
+        self.scheduler = PackScheduler(size, prefixes, grows)
         self._running: dict[int, tuple[Any, Steps[T], Fitting]] = {}
         self._finished: list[Finished[T]] = []
 
     def __len__(self) -> int:
         """How many trials are under way."""
         return len(self._running)
+
+    @property
+    def room(self) -> int:
+        """How many more trials it has a use for now."""
+        return self.scheduler.room
 
     def start(self, name: Any, steps: Steps[T]) -> None:
         """Start a trial. If it cannot be packed, it is trained here, to its end."""

@@ -18,6 +18,8 @@ from harness.training.resources import Domains
 class PackedEngine(Engine):
     """Trains packs; a trial that cannot be packed goes to the cut engine, or from there to the plain one.
 
+    It is the engine `auto` as well, which asks for no more than that.
+
     A pack of several comes from a PackDriver (driver.py), which is given their trainings; `fit` makes a pack of one.
 
     Args:
@@ -27,6 +29,8 @@ class PackedEngine(Engine):
 
     def __init__(self, execution: Execution, prefixes: Prefixes) -> None:
         self.execution, self.prefixes = execution, prefixes
+        packs = execution.model_copy(update={"engine": "packed"})
+        self._packs = self if execution == packs else PackedEngine(packs, prefixes)
         self._cut = CutEngine(Execution(engine="cut"), prefixes)
 
     def choose(self, config: TrialConfig, domains: Domains, model: TaskModel) -> tuple[Engine, str | None]:
@@ -35,7 +39,7 @@ class PackedEngine(Engine):
             return nearest, "start: a pack shares the backbone's frozen weights, and this trial starts with others"
         if reason is None and (reason := why_not_packable(model, config.loop, config.optim)) is None:
             if not self.prefixes.of(domains).mixes_rows(config):
-                return self, None
+                return self._packs, None
             reason = "the bits that the encoder gives for an item depend on the items beside it"
         return nearest, reason
 

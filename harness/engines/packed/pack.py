@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from harness.engines.packed.growth import Growth
 from harness.engines.packed.launch import PackKind
 from harness.engines.packed.layout import Layout, layout_of
 from harness.engines.packed.model import PackedModel
@@ -40,9 +41,11 @@ class Pack:
         rows_3RP: weights, exp_avg, exp_avg_sq; another tensor when rows were added.
         task: what scores; `training_task` has the loss that the trials of this kind train with.
         captured: what runs the steps from static buffers; None where they run directly (on a CPU).
+        growth: how many slots it should have; None where that is fixed.
     """
 
     captured: StepRunner | None = None
+    growth: Growth | None = None
 
     def __init__(self, kind: PackKind, fitting: Fitting) -> None:
         self.kind = kind

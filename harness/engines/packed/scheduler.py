@@ -7,15 +7,17 @@ whose next batches have one shape; slots that are to be scored, or have waited f
     slot 1  train 8 x 12    > the launch          slot 3  train 8 x 16   waits, PATIENCE launches at most
     slot 2  train 8 x 12   /
 
-The choice changes no slot's numbers.
+The choice changes no slot's numbers. How many slots a pack should have is a number that is given, or one that grows
+with what its launches take (growth.py).
 """
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,12 +25,14 @@ import torch
 from harness.engines.cut.prefixes import Prefixes
 from harness.engines.packed import steps
 from harness.engines.packed.captured import CapturedSteps, captured_on
+from harness.engines.packed.growth import Growth
 from harness.engines.packed.launch import PackKind
 from harness.engines.packed.pack import Pack
 from harness.engines.packed.packable import pack_kind
 from harness.engines.packed.slot import ItemSet, ScoreSet, Slot, TrainStep, make_item_set, make_score_set
 from harness.errors import as_failure, no_exits
 from harness.training.engine import Fitting
+from harness.training.free_memory import leaves_room
 from harness.training.loop import FitState
 from harness.training.memory import is_out_of_memory
 from harness.training.views import num_views_of
@@ -52,7 +56,10 @@ class PackScheduler:
     Args:
         size: see above.
         prefixes: those of the process.
-        make_captured: what runs a pack's steps from static buffers, or None to run them directly.
+        grows: whether packs begin with one slot and grow up to `size` by what their launches take; only on a CPU,
+            since elsewhere the size of a pack may change bits.
+        make_captured: what runs a pack's steps from static buffers, or None to run them directly; told whether that
+            was asked for.
 
     Attributes:
         size: lowered by half when memory runs out.
@@ -60,19 +67,35 @@ class PackScheduler:
     """
 
     def __init__(
-        self, size: int, prefixes: Prefixes, make_captured: Callable[[Pack], CapturedSteps | None] = captured_on
+        self,
+        size: int,
+        prefixes: Prefixes,
+        grows: bool = False,
+        make_captured: Callable[[Pack, bool], CapturedSteps | None] = captured_on,
     ) -> None:
-        self.size, self.prefixes = size, prefixes
+        self.size, self.prefixes, self.grows = size, prefixes, grows
         self.make_captured = make_captured
         self.notes: list[str] = []
         self.slots: list[tuple[Pack, Slot]] = []
         self._packs: dict[PackKind, Pack] = {}
+        self._last: Pack | None = None  # that a slot was added to
         self._score_sets: dict[Any, ScoreSet] = {}
         self._item_sets: dict[Any, ItemSet] = {}
         self._ended: list[Ended] = []
 
     def __len__(self) -> int:
         return len(self.slots)
+
+    @property
+    def room(self) -> int:
+        """How many more trainings it has a use for now."""
+        left = self.size - len(self.slots)
+        if self.grows and self._last is None:
+            return min(1, left)
+        counts = Counter(pack for pack, _ in self.slots) or {self._last: 0}
+        # Of which kind the next ones are is not known: none is taken that might have to wait for those that are here.
+        free = [pack.growth.size - count for pack, count in counts.items() if pack is not None and pack.growth]
+        return max(0, min([left, *free]))
 
     def add(self, fitting: Fitting) -> None:
         """Give a packable training a slot, from its checkpoint if it has one."""
@@ -81,7 +104,7 @@ class PackScheduler:
             if slot.fit.is_over:
                 self._end(slot)
                 return
-            pack = self._pack(fitting)
+            pack = self._last = self._pack(fitting)
             pack.take_row(slot)
             slot.begin_epoch()
         except BaseException as error:  # also an interrupt that its reader raised: the driver passes it on
@@ -110,7 +133,10 @@ class PackScheduler:
         kind = pack_kind(fitting.model, fitting.domains.backbone.fingerprint, loop, cut, loss)
         if kind not in self._packs:
             pack = self._packs[kind] = Pack(kind, fitting)
-            pack.captured = self.make_captured(pack)
+            pack.captured = self.make_captured(pack, fitting.engine.execution.capture)
+            device = torch.device(kind.device)
+            if self.grows and device.type == "cpu":
+                pack.growth = Growth(self.size, partial(leaves_room, device))
         return self._packs[kind]
 
     def _item_set(self, fitting: Fitting) -> ItemSet:
@@ -150,24 +176,25 @@ class PackScheduler:
                 slot.waited += 1
         slots = _of_one_variant([slot for _, slot in chosen])
         slots.sort(key=lambda slot: (-slot.waited, slot.row))  # if not all fit, those that have waited longest
-        return chosen[0][0], sorted(slots[: self._limit(slots[0])], key=lambda slot: slot.row)
+        pack = chosen[0][0]
+        return pack, sorted(slots[: self._limit(pack, slots[0])], key=lambda slot: slot.row)
 
-    def _limit(self, slot: Slot) -> int:
-        due = slot.due
+    def _limit(self, pack: Pack, slot: Slot) -> int:
+        due, size = slot.due, min(self.size, pack.growth.size) if pack.growth else self.size
         if isinstance(due, TrainStep):
             rows, steps = due.shape
-            return max(1, min(self.size, WIDE_STEPS // (rows * steps))) if slot.is_wide else self.size
+            return max(1, min(size, WIDE_STEPS // (rows * steps))) if slot.is_wide else size
         score_set = slot.score_sets[due.domain]
         indices = score_set.batches[due.number]
         longest = int(score_set.items.lengths_N[indices[-1]])  # in order of length
-        return max(1, min(self.size, SCORE_STEPS // (len(indices) * longest)))
+        return max(1, min(size, SCORE_STEPS // (len(indices) * longest)))
 
     def _launch(self, pack: Pack, slots: list[Slot]) -> None:
         """Run the slots' next step, in smaller groups if that fails: a step that failed has changed nothing."""
         states = [slot.noise.get_state() for slot in slots]  # a step that is taken again has to draw the same noise
         failed: str | None = None
         torch.set_num_threads(pack.kind.threads)
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         reads_late = pack.captured is not None  # reading a loss would wait for the device
         losses: list[list[float]] = []
         try:
@@ -188,12 +215,15 @@ class PackScheduler:
                 slot.noise.set_state(state)
             self._launch_in_parts(pack, slots, failed == "memory")
             return
-        share = (time.perf_counter() - began) / len(slots)
+        seconds = time.perf_counter() - began
+        if pack.growth is not None:
+            self._take_cost(pack, slots, time.process_time() - began_cpu if pack.kind.threads == 1 else seconds)
         for number, slot in enumerate(slots):
-            slot.seconds += share
+            slot.seconds += seconds / len(slots)
             slot.waited = 0
             try:
                 if isinstance(slot.due, TrainStep):
+                    slot.num_sharing += len(slots)
                     if reads_late:
                         slot.keep_losses(losses_2K[:, number])
                     else:
@@ -205,11 +235,21 @@ class PackScheduler:
             except BaseException as error:  # as in `add`
                 self._drop(pack, slot, error)
 
+    def _take_cost(self, pack: Pack, slots: list[Slot], seconds: float) -> None:
+        assert pack.growth is not None
+        due = slots[0].due
+        what = due.shape if isinstance(due, TrainStep) else (due.set_id, due.number)
+        under_way = sum(other is pack for other, _ in self.slots)
+        pack.growth.took((isinstance(due, TrainStep), what), len(slots), under_way, seconds)
+
     def _launch_in_parts(self, pack: Pack, slots: list[Slot], memory_ran_out: bool) -> None:
         """Run the slots' next step half of them at a time; where memory ran out, so are all later ones."""
         half = len(slots) // 2
         if memory_ran_out:
             self.size = half
+            for each in self._packs.values():
+                if each.growth is not None:
+                    each.growth.shrink_to(half)
             if pack.captured is not None:
                 pack.captured.release()
             self.notes.append(f"out of memory with {len(slots)} trials in one step; going on with {half} at a time")
@@ -221,7 +261,7 @@ class PackScheduler:
 
     def _finish_epoch(self, pack: Pack, slot: Slot) -> None:
         pack.read_back(slot)
-        slot.finish_epoch()
+        slot.finish_epoch(None if pack.growth is None else pack.growth.gain)
         if slot.fit.is_over:
             self._remove(pack, slot)
             self._end(slot)

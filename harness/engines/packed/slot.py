@@ -181,7 +181,7 @@ class Slot:
         self.noise = self.fit.noise_generator(epoch)
         self.task_sum = self.auxiliary_sum = 0.0
         self.unread: list[Tensor] = []
-        self.position = 0
+        self.position = self.num_sharing = 0
         self.seconds = 0.0
         batches = self.fit.batches_of(epoch)
         if (views := self.fit.views_in(epoch)) is not None:
@@ -299,8 +299,11 @@ class Slot:
         """Whether everything of the epoch has run."""
         return self.position == len(self.work)
 
-    def finish_epoch(self) -> None:
+    def finish_epoch(self, gain: float | None = None) -> None:
         """Score, keep, save and report; the weights have been read back.
+
+        Args:
+            gain: how many times as fast as alone its pack trains it, where that was measured.
 
         Raises:
             TrialError: a number is not finite, or the checkpoint cannot be written.
@@ -310,7 +313,10 @@ class Slot:
             "train/auxiliary_loss": self.auxiliary_sum / self.num_batches,
         }
         scores = self.fitting.validation.epoch(self._evaluation)
-        self.fit.finish_epoch(losses, scores, lambda: self.seconds)
+        pack = {"trials": round(self.num_sharing / self.num_batches, 2)}
+        if gain is not None:
+            pack["gain"] = round(gain, 2)
+        self.fit.finish_epoch(losses, scores, lambda: self.seconds, {"pack": pack})
 
     def _evaluation(self, domain: str) -> Evaluation:
         scoring, items = self.scorings[domain], self.score_sets[domain].items.items
