@@ -214,9 +214,19 @@ def _check_required(target: Callable[..., Any], name: str, args: list[Any], valu
 
 def _signature(target: Callable[..., Any]) -> inspect.Signature | None:
     try:
+        return _known_signature(target)
+    except TypeError:  # a callable without a hash
+        return _read_signature(target)
+
+
+def _read_signature(target: Callable[..., Any]) -> inspect.Signature | None:
+    try:
         return inspect.signature(target)
     except (TypeError, ValueError):  # some C functions have none
         return None
+
+
+_known_signature = functools.lru_cache(maxsize=256)(_read_signature)  # each trial asks, for each of its adapters
 
 
 def _import_if_there(path: str, target: str, place: str) -> Any:

@@ -5,16 +5,17 @@ Everything here is read-only for a trial: it copies the backbone's model before 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from harness.backbones.copying import copy_model
 from harness.backbones.model import TaskModel
 from harness.backbones.recipe import load_recipe
 from harness.backbones.store import Backbone, load_backbone
+from harness.config.places import folder_of
 from harness.config.trial import AugmentSettings, DataSettings, LoopSettings, TrialConfig
 from harness.data.corpus import Corpus, Example, Split, limit_train, limit_valid
 from harness.data.loaded import LoadedCorpora
@@ -176,7 +177,7 @@ class Domains:
         """A copy of the base model on a device, in a dtype, in eval mode; nothing trains it."""
         key = (loop.device, loop.precision)
         if key not in self._frozen:
-            model = copy.deepcopy(self.backbone.model).to(torch.device(loop.device), dtype_of(loop)).eval()
+            model = copy_model(self.backbone.model).to(torch.device(loop.device), dtype_of(loop)).eval()
             self._frozen[key] = model.requires_grad_(False)
         return self._frozen[key]
 
@@ -199,18 +200,23 @@ class Resources:
     def __init__(self, sealed: bool = False, corpora: LoadedCorpora | None = None) -> None:
         self.sealed = sealed
         self.corpora = corpora or LoadedCorpora(sealed)
+        self._named: dict[tuple[str, str], Backbone] = {}
         self._backbones: dict[str, Backbone] = {}
-        self._domains: dict[tuple[str, str, str, str], Domains] = {}
+        self._domains: dict[tuple[int, str, str], Domains] = {}
 
     def corpus(self, data: DataSettings, normaliser: str) -> Corpus:
         """The corpus of some trials, with normalised transcripts; sealed, without all that is test data for them."""
         return self.corpora.corpus(data, normaliser)
 
     def backbone(self, recipe_name: str) -> Backbone:
-        recipe = load_recipe(recipe_name)
-        if recipe.recipe_id not in self._backbones:
-            self._backbones[recipe.recipe_id] = load_backbone(recipe, head_maker(recipe), recipe_name)
-        return self._backbones[recipe.recipe_id]
+        where = (recipe_name, str(folder_of(recipe_name)))  # the same name may stand in files of several folders
+        if where not in self._named:
+            recipe = load_recipe(recipe_name)
+            name = recipe.recipe_id
+            if name not in self._backbones:
+                self._backbones[name] = load_backbone(recipe, head_maker(recipe), recipe_name)
+            self._named[where] = self._backbones[name]
+        return self._named[where]
 
     def domains(self, config: TrialConfig) -> Domains:
         """The trial's backbone and corpus, joined.
@@ -220,7 +226,7 @@ class Resources:
         """
         backbone = self.backbone(config.backbone.recipe)
         corpus = self.corpus(config.data, backbone.recipe.text.normaliser_name)
-        key = (backbone.recipe.recipe_id, backbone.fingerprint, corpus.fingerprint, corpus.hidden)
+        key = (id(backbone), corpus.fingerprint, corpus.hidden)
         if key not in self._domains:
             self._domains[key] = Domains(backbone, corpus)
         return self._domains[key]

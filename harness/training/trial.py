@@ -5,7 +5,6 @@ base model (frozen copy) -> adapters at the insertion points -> fit on the targe
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from harness.adapters.attention_mean import attention_content, watched_attention
+from harness.backbones.copying import copy_model
 from harness.backbones.model import TaskModel
 from harness.config.notes import Note
 from harness.config.trial import TrialConfig
@@ -182,7 +182,7 @@ class Trial:
 
     def fresh_base(self) -> TaskModel:
         """A copy of the backbone's model on the trial's device, in its dtype, in eval mode."""
-        return copy.deepcopy(self.domains.backbone.model).to(self.device, self.dtype).eval()
+        return copy_model(self.domains.backbone.model).to(self.device, self.dtype).eval()
 
     def adapted(self) -> Adapted:
         """A fresh model with what the trial trains.

@@ -9,13 +9,13 @@ Shape legend: K slots, B rows, I and O input and output width.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from harness.backbones.copying import copy_model
 from harness.backbones.model import TaskModel
 from harness.data.batching import round_up
 
@@ -98,7 +98,7 @@ def whole_steps(num_steps: int) -> int:
 def slotwise(frozen: TaskModel, current: Current[Any]) -> TaskModel:
     """A copy of a model in eval mode whose layers work slot by slot; its weights are shared, not copied."""
     shared: dict[int, Any] = {id(weight): weight for weight in (*frozen.parameters(), *frozen.buffers())}
-    model = copy.deepcopy(frozen, shared).eval()
+    model = copy_model(frozen, shared).eval()
     for parent in [*model.modules()]:
         for name, child in [*parent.named_children()]:
             if type(child) is nn.Linear or _is_transposed_linear(child):
