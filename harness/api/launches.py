@@ -180,8 +180,8 @@ def run_sweep(
     loaded = make_sweep(content, path, as_arguments(overrides))
     add_user_code(loaded.experiment.path)
     RecordStore(Path(results), loaded.name).check_place()
-    preflight_sweep(loaded)
     launching = choose_launcher(None, jobs, launcher or loaded.launcher, f"{path}: launcher")
+    preflight_sweep(loaded, loaded=launching.loaded)
     launch = Launch(Path(results), jobs, _hear(tell), EngineChoice(engine, pack, capture), launcher=launching)
     with watched_launch(Path(results) / loaded.name, jobs):
         found = run_search(loaded, launch)
@@ -234,7 +234,7 @@ def train(plan: RunPlan, num_jobs: int, tell: Tell | None, launcher: LauncherCho
 
     if plan.outdated and tell is not None:
         tell(plan.outdated)
-    preflight(plan)
+    preflight(plan, loaded=None if launcher is None else launcher.loaded)
     report = run_experiment(plan, num_jobs, _hear(tell), launcher)
     if any_finished(plan.store):
         keep_table(build_table(plan.store), plan.store.path)

@@ -19,6 +19,7 @@ class InProcessLauncher(Launcher):
     """
 
     max_workers = 1
+    is_here = True
 
     def __init__(self, tell: Tell, num_workers: int = 1, num_slots: int = 1, options: Any = None) -> None:
         super().__init__(tell, num_workers, num_slots, options)
@@ -37,7 +38,7 @@ class InProcessLauncher(Launcher):
             task = self.queue.pop() if self.num_running < wanted and not self.stop.asked else None
             if task is not None:
                 if self._worker is None:  # one with nothing under way has length 0, so `or` would make another
-                    self._worker = PackedWorker(self.num_slots, self.tell, lambda: self.stop.asked)
+                    self._worker = PackedWorker(self.num_slots, self.tell, lambda: self.stop.asked, self.loaded)
                 self._worker.start(task)
             elif not self.num_running:
                 pause_s = self.queue.wait_s(deadline)

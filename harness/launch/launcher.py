@@ -46,6 +46,8 @@ class Launcher(ABC):
         options_type: what may stand beside `name` under `launcher:` in a file.
         max_workers: more than so many it cannot have; None is any number.
         trains: whether it trains the tasks itself.
+        is_here: whether it trains them in this process.
+        loaded: what this process has loaded (harness.training.resources.Resources), by whether it is sealed.
         work: the arguments of the `harness work` that trains this launch's trials; empty where none can.
         stop: whether the launch has been asked to stop.
         began: when the command began to follow the records of a results folder, by the folder's clock.
@@ -54,6 +56,7 @@ class Launcher(ABC):
     options_type: ClassVar[type[Settings]] = NoOptions
     max_workers: ClassVar[int | None] = None
     trains: ClassVar[bool] = True
+    is_here: ClassVar[bool] = False
 
     def __init__(self, tell: Tell, num_workers: int = 1, num_slots: int = 1, options: Any = None) -> None:
         self.tell, self.num_workers, self.num_slots = tell, num_workers, num_slots
@@ -62,6 +65,7 @@ class Launcher(ABC):
         self.work: tuple[str, ...] = ()
         self.stop = Stop()
         self.began: dict[Path, float] = {}
+        self.loaded: dict[bool, Any] | None = None
 
     @classmethod
     def needs(cls) -> str | None:

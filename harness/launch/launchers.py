@@ -50,13 +50,19 @@ class LauncherChoice:
     work: tuple[str, ...] = ()
     stop: Stop = field(default_factory=Stop)
     began: dict[Path, float] = field(default_factory=dict)  # shared by the launchers of one command
+    _loaded: dict[bool, Any] = field(default_factory=dict)  # likewise
+
+    @property
+    def loaded(self) -> dict[bool, Any] | None:
+        """What a command and the launcher share in one process, by whether it is sealed; None where they do not."""
+        return self._loaded if self.kind.is_here else None
 
     def make(self, tell: Tell, num_slots: int = 1) -> Launcher:
         """A new launcher, for packs of some size."""
         self.stop.check()
         made = self.kind(tell, self.num_workers, self.num_slots or num_slots, self.options)
         made.work, made.stop = self.work, self.stop
-        made.began = self.began
+        made.began, made.loaded = self.began, self.loaded
         return made
 
     def for_work(self, work: tuple[str, ...]) -> LauncherChoice:

@@ -162,11 +162,14 @@ def manifest_of(experiment: Experiment) -> Manifest:
     )
 
 
-def preflight(plan: RunPlan, resources: Resources | None = None) -> ToldOfData:
+def preflight(
+    plan: RunPlan, resources: Resources | None = None, loaded: dict[bool, Resources] | None = None
+) -> ToldOfData:
     """Check everything that can be wrong before anything is trained: data, audio, backbones, layers, adapters.
 
     Args:
         resources: for a caller that goes on to use what is loaded here.
+        loaded: gets what is loaded, for a launcher in this process (Launcher.loaded), and gives what is there.
 
     Returns what the data hold, and what the user must know of them.
 
@@ -177,12 +180,14 @@ def preflight(plan: RunPlan, resources: Resources | None = None) -> ToldOfData:
     if not plan.pending:
         return told
     check_needed(plan)
+    loaded = {} if loaded is None else loaded
+    resources = resources or loaded.get(False)
     corpora = LoadedCorpora() if resources is None else resources.corpora
     check_run_fits(plan, corpora)
     from harness.training.resources import Resources
     from harness.training.trial import Trial
 
-    resources = resources or Resources(corpora=corpora)
+    resources = loaded[False] = resources or Resources(corpora=corpora)
     checked: set[str] = set()
     for task in plan.pending:
         config = task.config

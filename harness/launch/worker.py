@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # torch is loaded in the worker, not by who starts it
     from harness.engines.packed.driver import PackDriver
     from harness.training.engine import Fitting
     from harness.training.loop import FitState
+    from harness.training.resources import Resources
 
 AGAIN = ".again"  # beside records/ and search/: trainings of which only the weights are wanted
 
@@ -35,15 +36,20 @@ class Worker:
 
     Args:
         stopping: asked at the end of each epoch; True leaves the trial there, which raises `Pausing`.
+        loaded: what others in this process have loaded, by whether it is sealed, and what they may use later.
     """
 
-    def __init__(self, stopping: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, stopping: Callable[[], bool] = lambda: False, loaded: dict[bool, Resources] | None = None
+    ) -> None:
         self._stopping = stopping
         from harness.engines.registry import Engines  # torch is loaded in the worker, not by who starts it
         from harness.training.resources import Resources
 
         # Those of the search have no test data. The confirm phase reads it, with resources of its own.
-        self.resources = {sealed: Resources(sealed) for sealed in (True, False)}
+        self.resources = {} if loaded is None else loaded
+        for sealed in (True, False):
+            self.resources.setdefault(sealed, Resources(sealed))
         self.engines = Engines()  # with one budget of memory for the process
 
     def steps(
@@ -213,7 +219,7 @@ class PackedWorker:
 
     Args:
         tell: called with each `Epoch`, whose answer True prunes the trial, and each `Note`.
-        stopping: as for `Worker`; a trial that is left then is under way no more, and is not told of.
+        stopping, loaded: as for `Worker`; a trial that is left is under way no more, and is not told of.
     """
 
     def __init__(
@@ -221,9 +227,10 @@ class PackedWorker:
         num_slots: int,
         tell: Callable[[TrialEvent], bool | None],
         stopping: Callable[[], bool] = lambda: False,
+        loaded: dict[bool, Resources] | None = None,
     ) -> None:
         self.num_slots, self._tell = num_slots, tell
-        self._worker = Worker(stopping)
+        self._worker = Worker(stopping, loaded)
         self._driver: PackDriver[Done | Failed | Busy] = self._worker.engines.driver(num_slots, grows=True)
         self._started: TrialTask | None = None
         self._is_alone = False  # what is under way may kill this process

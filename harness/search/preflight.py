@@ -22,11 +22,14 @@ if TYPE_CHECKING:  # torch is loaded only when there is something to check
     from harness.training.resources import Resources
 
 
-def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> ToldOfData:
+def preflight_sweep(
+    sweep: Sweep, resources: Resources | None = None, loaded: dict[bool, Resources] | None = None
+) -> ToldOfData:
     """Check each arm's trial at the ends of its space, on training and validation data only.
 
     Args:
         resources: sealed ones, for a caller that goes on to use what is loaded here.
+        loaded: gets what is loaded, for a launcher in this process (Launcher.loaded).
 
     Returns what the data hold, and what the user must know of them.
 
@@ -39,6 +42,8 @@ def preflight_sweep(sweep: Sweep, resources: Resources | None = None) -> ToldOfD
     from harness.training.trial import Trial
 
     resources = resources or Resources(sealed=True, corpora=corpora)
+    if loaded is not None:
+        loaded[True] = resources
     checked: set[str] = set()
     told = ToldOfData()
     own = _own_ends(sweep)

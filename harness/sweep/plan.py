@@ -128,8 +128,11 @@ class SweepPlan:
         )
 
 
-def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
+def plan_sweep(sweep: Sweep, results: Path, num_jobs: int, loaded: dict[bool, Resources] | None = None) -> SweepPlan:
     """Check, count and price a sweep.
+
+    Args:
+        loaded: gets what is loaded, for a launcher in this process (Launcher.loaded).
 
     Raises:
         UserError: the study was begun with other settings or cannot be read, or an arm does not fit its data, backbone
@@ -160,7 +163,7 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int) -> SweepPlan:
         corpora = LoadedCorpora(sealed=True)
         check_sweep_fits(sweep, corpora)
         resources = _load(corpora)
-        told = preflight_sweep(sweep, resources)
+        told = preflight_sweep(sweep, resources, loaded)
         prices = _prices(results, (sweep.name, sweep.experiment.name), resources)
         for number, arm in enumerate(sweep.arms):
             trial = sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0])

@@ -42,6 +42,27 @@ def test_a_file_with_overrides_trains_once(tiny_text_files: TinyText, tmp_path: 
     assert harness.verify(first.name, results=tmp_path).findings.drifts == []
 
 
+def test_what_the_checks_have_loaded_trains(
+    tiny_text_files: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one process a corpus and a backbone are read once: by the checks before anything is trained."""
+    from harness.data import loaded
+    from harness.training import resources
+
+    read: list[str] = []
+    for module, name in ((loaded, "load_corpus"), (resources, "load_backbone")):
+        real = getattr(module, name)
+
+        def load(*args: Any, real: Any = real, name: str = name, **options: Any) -> Any:
+            read.append(name)
+            return real(*args, **options)
+
+        monkeypatch.setattr(module, name, load)
+    result = harness.run(tiny_text_files.experiment, SMALL, arms=["residual_add"], seeds=[0, 1], results=tmp_path)
+    assert result.num_trained == 2
+    assert read == ["load_corpus", "load_backbone"]
+
+
 def test_a_mapping_is_an_experiment(settings: dict[str, Any], tiny_text_files: TinyText, tmp_path: Path) -> None:
     """It is not changed, and its trials are those of the file."""
     before = yaml.safe_dump(settings)
