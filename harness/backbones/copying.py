@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ M = TypeVar("M", bound=nn.Module)
 
 # What deepcopy gives back as it is; most attributes of a module are of these.
 _SHARED = (type(None), bool, int, float, str, torch.dtype, torch.device, type(lambda: None), type)
+_EMPTY = (dict, OrderedDict, list, set)
 _OWN = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__copy__")
 
 
@@ -37,8 +39,8 @@ def _copied(module: Any, memo: dict[int, Any]) -> Any:
         if kind in _SHARED:
             state[name] = value
         elif name == "_modules":
-            state[name] = kind((key, child and _copied(child, memo)) for key, child in value.items())
-        elif not value and hasattr(kind, "__len__") and kind.__module__ in ("builtins", "collections"):
+            state[name] = kind((key, None if child is None else _copied(child, memo)) for key, child in value.items())
+        elif kind in _EMPTY and not value:
             state[name] = kind()  # the hooks that it does not have
         else:
             state[name] = copy.deepcopy(value, memo)

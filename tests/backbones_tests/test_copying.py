@@ -104,6 +104,9 @@ class Linked(nn.Module):
         object.__setattr__(self, "aside", [self.inner, self])
         self.inner.register_forward_pre_hook(self.note)
         self.num_calls = 0
+        self.table = torch.arange(3.0)  # no buffer
+        self.layers, self.nothing, self.chosen = nn.ModuleList(), None, {2: "b"}
+        self.register_module("absent", None)
 
     def note(self, module: nn.Module, inputs: Any) -> None:
         self.num_calls += 1
@@ -126,6 +129,10 @@ def test_what_modules_may_hold() -> None:
     aside: Any = found.aside
     assert aside[0] is found.inner and aside[1] is found
     found.settings["width"] = 3
+    found.table.add_(1)
+    assert model.table.tolist() == [0, 1, 2] and found.layers is not model.layers and found.absent is None
+    found.layers.append(nn.Linear(1, 1))
+    assert len(model.layers) == 0
     found.inner(torch.ones(1, 2))
     assert (model.settings["width"], model.num_calls, found.num_calls) == (2, 0, 1)
     own = copy_model(nn.Sequential(OwnWay(2, 2)))
