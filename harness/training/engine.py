@@ -8,23 +8,67 @@ All engines compute the same training: equal to 1e-12 in float64. What this pack
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from harness.backbones.model import TaskModel
 from harness.config.execution import PLAIN, Execution
 from harness.config.notes import Note
-from harness.config.trial import TrialConfig
+from harness.config.trial import AugmentSettings, LoopSettings, TrialConfig
+from harness.data.corpus import Split
 from harness.errors import as_failure
-from harness.tasks.task import Item, Task
+from harness.tasks.task import Evaluation, Item, Task, WholeTask
 from harness.training.loop import FitPlan, FitState, fit
 from harness.training.meta import MetaFit
-from harness.training.resources import Domains
-from harness.training.validation import Validation
 
 T = TypeVar("T")
+
+
+class Shared(Protocol):
+    """What an engine asks of the frozen model and the items that trainings share (as Domains is).
+
+    Trainings with the same object share frozen prefixes, and may share a pack.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the frozen model's weights."""
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """Names of all that shapes what the frozen layers give for an item: model, preparation, data."""
+
+    @property
+    def plain_task(self) -> WholeTask:
+        """The task without augmentation, which scores."""
+
+    def task(self, augment: AugmentSettings | None) -> WholeTask:
+        """The task whose training items are augmented."""
+
+    def frozen_model(self, loop: LoopSettings) -> TaskModel:
+        """The model without adapters, in eval mode; nothing trains it."""
+
+    def items(self, domain: str, split: Split) -> Sequence[Item]:
+        """All items of a split, in an order that does not change."""
+
+
+class EpochScores(Protocol):
+    """How a training is scored after each epoch (as Validation does)."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The domains that are scored."""
+
+    def items(self, domain: str) -> Sequence[Item]:
+        """The items of a domain that are scored."""
+
+    def score(self, model: TaskModel, domain: str, task: Task | None = None) -> Evaluation:
+        """Score a model on a domain's items; `task` makes the batches where the model takes others than the plain."""
+
+    def epoch(self, score: Callable[[str], Evaluation]) -> dict[str, float]:
+        """The scores of an epoch, by name; `score` evaluates a domain."""
 
 
 class Engine(ABC):
@@ -37,7 +81,7 @@ class Engine(ABC):
     execution: Execution
 
     @abstractmethod
-    def choose(self, config: TrialConfig, domains: Domains, model: TaskModel) -> tuple[Engine, str | None]:
+    def choose(self, config: TrialConfig, domains: Shared, model: TaskModel) -> tuple[Engine, str | None]:
         """The engine for one trial: this one, or the nearest that can train it, and why not this one.
 
         Args:
@@ -69,12 +113,12 @@ class Fitting:
     """
 
     config: TrialConfig
-    domains: Domains
+    domains: Shared
     model: TaskModel
     task: Task
     items: Sequence[Item]
     plan: FitPlan
-    validation: Validation
+    validation: EpochScores
     notes: list[Note]
     engine: Engine
     sizes: tuple[int, ...] | None = None
@@ -89,7 +133,7 @@ class PlainEngine(Engine):
 
     execution = PLAIN
 
-    def choose(self, config: TrialConfig, domains: Domains, model: TaskModel) -> tuple[Engine, str | None]:
+    def choose(self, config: TrialConfig, domains: Shared, model: TaskModel) -> tuple[Engine, str | None]:
         return self, None
 
     def fit(self, fitting: Fitting) -> FitState:

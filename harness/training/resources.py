@@ -46,6 +46,17 @@ class Domains:
         self._valid: dict[tuple[str, int | None], list[Item]] = {}
         self._base: dict[tuple[object, ...], Evaluation] = {}
 
+    @property
+    def fingerprint(self) -> str:
+        """See harness.training.engine.Shared."""
+        return self.backbone.fingerprint
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """See harness.training.engine.Shared."""
+        sealed = f"sealed{self.corpus.hidden}" if self.corpus.is_sealed else "open"
+        return self.fingerprint, self.backbone.recipe.recipe_id, self.corpus.fingerprint, sealed
+
     @cached_property
     def plain_task(self) -> WholeTask:
         """The task without augmentation: for encoding and scoring."""

@@ -13,9 +13,8 @@ from harness.config.trial import TrialConfig
 from harness.engines.cut.cut import CutModel, why_no_cut
 from harness.engines.cut.prefixes import Prefixes
 from harness.tasks.task import Evaluation, Task
-from harness.training.engine import PLAIN_ENGINE, Engine, Fitting
+from harness.training.engine import PLAIN_ENGINE, Engine, Fitting, Shared
 from harness.training.loop import FitState, fit
-from harness.training.resources import Domains
 from harness.training.views import num_views_of
 
 
@@ -30,7 +29,7 @@ class CutEngine(Engine):
     def __init__(self, execution: Execution, prefixes: Prefixes) -> None:
         self.execution, self.prefixes = execution, prefixes
 
-    def choose(self, config: TrialConfig, domains: Domains, model: TaskModel) -> tuple[Engine, str | None]:
+    def choose(self, config: TrialConfig, domains: Shared, model: TaskModel) -> tuple[Engine, str | None]:
         if reason := why_no_cut(config):
             return PLAIN_ENGINE, reason
         if config.start is not None and not _has_base_encoder(model, domains.frozen_model(config.loop)):

@@ -18,8 +18,8 @@ from harness.engines.cut.cut_task import CutTask
 from harness.engines.cut.prefix_cache import PrefixBudget, PrefixPlan, PrefixStore
 from harness.engines.cut.slot_layers import Current, slotwise, whole_steps
 from harness.tasks.task import Item, Task, WholeTask
+from harness.training.engine import Shared
 from harness.training.precision import autocast, dtype_of
-from harness.training.resources import Domains
 from harness.training.views import all_views, num_views_of
 from harness.watchdog import beat
 
@@ -33,9 +33,9 @@ class Prefixes:
 
     def __init__(self, budget: PrefixBudget | None = None) -> None:
         self.budget = budget or PrefixBudget()
-        self._of: dict[Domains, DomainPrefixes] = {}
+        self._of: dict[Shared, DomainPrefixes] = {}
 
-    def of(self, domains: Domains) -> DomainPrefixes:
+    def of(self, domains: Shared) -> DomainPrefixes:
         """The prefixes of one backbone on one corpus."""
         if domains not in self._of:
             self._of[domains] = DomainPrefixes(domains, self.budget)
@@ -45,7 +45,7 @@ class Prefixes:
 class DomainPrefixes:
     """The frozen prefixes of one backbone on one corpus: one store for each split, cut, device and precision."""
 
-    def __init__(self, domains: Domains, budget: PrefixBudget) -> None:
+    def __init__(self, domains: Shared, budget: PrefixBudget) -> None:
         self._domains, self._budget = domains, budget
         self._stores: dict[tuple[object, ...], PrefixStore] = {}
         self._slotwise: dict[tuple[str, str], tuple[_OneItemEach, TaskModel]] = {}
@@ -149,8 +149,6 @@ class DomainPrefixes:
         domains, encoder = self._domains, self._domains.frozen_model(loop).encoder
         device = torch.device(loop.device)
         longest = max(len(item.inputs) for item in items)
-        sealed = f"sealed{domains.corpus.hidden}" if domains.corpus.is_sealed else "open"
-        recipe = domains.backbone.recipe.recipe_id
         views = () if augment is None else (content_hash(augment.model_dump(mode="json")),)
         how = ("bfloat16",) if rounds else ()
         return PrefixPlan(
@@ -164,7 +162,7 @@ class DomainPrefixes:
             padded=padded,
             align=domains.plain_task.align,
             alone=alone,
-            made_of=(domains.backbone.fingerprint, recipe, domains.corpus.fingerprint, sealed, name, *views, *how),
+            made_of=(*domains.made_of, name, *views, *how),
         )
 
     def _compute(

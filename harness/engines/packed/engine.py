@@ -10,9 +10,8 @@ from harness.engines.cut.engine import CutEngine
 from harness.engines.cut.prefixes import Prefixes
 from harness.engines.packed.packable import why_not_packable
 from harness.engines.packed.scheduler import PackScheduler
-from harness.training.engine import Engine, Fitting
+from harness.training.engine import Engine, Fitting, Shared
 from harness.training.loop import FitState
-from harness.training.resources import Domains
 
 
 class PackedEngine(Engine):
@@ -33,7 +32,7 @@ class PackedEngine(Engine):
         self._packs = self if execution == packs else PackedEngine(packs, prefixes)
         self._cut = CutEngine(Execution(engine="cut"), prefixes)
 
-    def choose(self, config: TrialConfig, domains: Domains, model: TaskModel) -> tuple[Engine, str | None]:
+    def choose(self, config: TrialConfig, domains: Shared, model: TaskModel) -> tuple[Engine, str | None]:
         nearest, reason = self._cut.choose(config, domains, model)
         if reason is None and config.start is not None:
             return nearest, "start: a pack shares the backbone's frozen weights, and this trial starts with others"

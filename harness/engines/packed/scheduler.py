@@ -130,7 +130,7 @@ class PackScheduler:
     def _pack(self, fitting: Fitting) -> Pack:
         cut = self.prefixes.of(fitting.domains).cut(fitting.config)
         loop, loss = fitting.plan.loop, fitting.task.loss_options
-        kind = pack_kind(fitting.model, fitting.domains.backbone.fingerprint, loop, cut, loss)
+        kind = pack_kind(fitting.model, fitting.domains.fingerprint, loop, cut, loss)
         if kind not in self._packs:
             pack = self._packs[kind] = Pack(kind, fitting)
             pack.captured = self.make_captured(pack, fitting.engine.execution.capture)
