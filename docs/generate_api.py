@@ -18,14 +18,21 @@ import harness
 from harness.tables.model import Cell, Comparison, TrialRef
 
 PAGE = Path(__file__).resolve().parent / "reference" / "python-api.md"
-FUNCTIONS = ("run", "run_sweep", "load_records", "table", "verify")
-RESULTS = ("RunResult", "SweepResult", "ResultTable")
+FUNCTIONS = ("run", "run_sweep", "load_records", "table", "verify", "train_adapters")
+RESULTS = ("RunResult", "SweepResult", "ResultTable", "TrainedAdapter")
+INPUTS = ("Examples",)
 PARTS = {"Cell": Cell, "Comparison": Comparison, "TrialRef": TrialRef}
 ERRORS = ("UserError", "TrialError")
 TYPES = {  # short names of the code, spelt out
     "Source": "str | Path | Mapping",
     "Overrides | None": "Mapping[str, Any] | Iterable[str] | None",
     "Tell | None": "Callable[[str], object] | None",
+    "Sets": "Examples | Mapping[str, Examples]",
+    "Sets | None": "Examples | Mapping[str, Examples] | None",
+    "Named": "Mapping[str, Mapping] | Iterable[tuple[str, Mapping]]",
+    "OwnLoss | None": "Callable[[Tensor, Tensor], Tensor] | None",
+    "Call | None": "Callable[[nn.Module, Tensor, Tensor], Tensor] | None",
+    "OnEpoch | None": "Callable[[str, Mapping[str, float]], bool | None] | None",
 }
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example")
 INTRODUCTION = """\
@@ -46,6 +53,8 @@ def build_page() -> str:
     """The whole page."""
     parts = [INTRODUCTION, "## Functions\n"]
     parts += [describe(f"harness.{name}", getattr(harness, name)) for name in FUNCTIONS]
+    parts.append("## What they take\n")
+    parts += [describe_class(f"harness.{name}", getattr(harness, name)) for name in INPUTS]
     parts.append("## What they return\n")
     parts += [describe_class(f"harness.{name}", getattr(harness, name)) for name in RESULTS]
     parts.append("## Cells of a table\n")

@@ -9,6 +9,7 @@ In Python, as on the command line:
     harness.table("text_strategies").cell("residual_add", "target_macro_f1").value
     harness.load_records("text_strategies")                                       # a pandas DataFrame
     harness.verify("text_strategies")                                             # recomputes all that is published
+    harness.train_adapters(module, train, valid, ...)     # many adapters over one frozen module of your own, at once
 
 What is wrong is told in one line: a `UserError` (the input is wrong, nothing was trained) or a `TrialError` (a trial or
 a check failed). Importing this package loads neither torch nor pandas: each function does when it needs them.
@@ -22,13 +23,27 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import TrialError, UserError
 
 if TYPE_CHECKING:
-    from harness.api import ResultTable, RunResult, SweepResult, load_records, run, run_sweep, table, verify
+    from harness.api import (
+        Examples,
+        ResultTable,
+        RunResult,
+        SweepResult,
+        TrainedAdapter,
+        load_records,
+        run,
+        run_sweep,
+        table,
+        train_adapters,
+        verify,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
+    "Examples",
     "ResultTable",
     "RunResult",
     "SweepResult",
+    "TrainedAdapter",
     "TrialError",
     "UserError",
     "__version__",
@@ -36,6 +51,7 @@ __all__ = [
     "run",
     "run_sweep",
     "table",
+    "train_adapters",
     "verify",
 ]
 

@@ -37,6 +37,8 @@ class Encoder(nn.Module, ABC):
     """What a record must tell of it."""
     mixes_rows: bool | None = False
     """Whether it multiplies all rows of a batch at once, so that a row's bits depend on the others; None: try it."""
+    why_not_packed: str | None = None
+    """Why trials on it cannot be packed, whatever they train; None where they can."""
     step_multiple: int = 1
     """A pass has a multiple of so many steps, where the encoder makes its batches itself; those behind are padding."""
     layers: nn.ModuleList

@@ -61,8 +61,9 @@ class FitPlan:
     """Everything that shapes a training.
 
     `score_epoch` gives the epoch's scores, by name; `select` is the one that early stopping and the choice of the
-    best epoch look at, and `metric` its metric (for the direction). `made_with` names data and base model (their
-    fingerprints): a checkpoint made with others is refused. `report` may answer True: the training stops there, pruned.
+    best epoch look at (None: the last epoch is the best), and `metric` its metric (for the direction). `made_with`
+    names data and base model (their fingerprints): a checkpoint made with others is refused. `report` may answer True:
+    the training stops there, pruned.
     `output_pull` is what `loop.kl_to_base` asks for; `taken` are the adapters that start from weights of a file or of
     another trial.
     """
@@ -71,7 +72,7 @@ class FitPlan:
     loop: LoopSettings
     seed: int
     score_epoch: Callable[[TaskModel], Scores]
-    select: str
+    select: str | None
     metric: str
     checkpoint: Path | None = None
     report: Callable[[dict[str, Any]], bool | None] = lambda entry: None
@@ -255,7 +256,7 @@ class Fit:
             if not math.isfinite(value):  # a gradient that was not finite in the last step shows only here
                 raise TrialError("nan", f"{name} is {value} after epoch {state.epoch + 1}")
         state.epoch += 1
-        if self._take_score(scores[self.plan.select]):
+        if self._take_score(scores):
             self.best, self.best_other = self._copy_weights(), self.other.take()
         seconds = elapsed_s()
         state.elapsed_s += seconds
@@ -264,10 +265,12 @@ class Fit:
         self._save()
         self._report(entry)
 
-    def _take_score(self, score: float) -> bool:
+    def _take_score(self, scores: Scores) -> bool:
         """Take the epoch's score; returns whether it is the best so far."""
-        state = self.state
-        if state.best_epoch and not METRICS[self.plan.metric].better(score, state.best_score):
+        state, select = self.state, self.plan.select
+        score = 0.0 if select is None else scores[select]
+        is_better = select is None or METRICS[self.plan.metric].better(score, state.best_score)
+        if state.best_epoch and not is_better:
             return False
         state.best_epoch, state.best_score = state.epoch, score
         return True
@@ -343,7 +346,7 @@ class Fit:
         for entry in state.history:
             state.epoch = entry["epoch"]
             state.elapsed_s += entry["seconds"]
-            self._take_score(entry["metrics"][self.plan.select])
+            self._take_score(entry["metrics"])
 
 
 def _seconds_since(began: float) -> float:

@@ -1,8 +1,8 @@
 """Layers that work slot by slot, so that a slot's bits do not depend on how many slots there are.
 
 A slot is a trial of a pack, or an item of a split whose frozen prefix is computed with others. Linear layers multiply
-slot by slot (a batched product with one shared weight) instead of all rows at once; convolutions run slot by slot; all
-other layers of a backbone work row by row.
+slot by slot (a batched product with one shared weight) instead of all rows at once, and so do those in torch's
+attention; convolutions run slot by slot; all other layers of a backbone work row by row.
 
 Shape legend: K slots, B rows, I and O input and output width.
 """
@@ -10,9 +10,10 @@ Shape legend: K slots, B rows, I and O input and output width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.backbones.copying import copy_model
@@ -86,6 +87,76 @@ class SlotConvolution(nn.Module):
         return torch.cat([self.inner(part) for part in torch.chunk(x, self.current.launch.num_slots)])
 
 
+class SlotAttention(nn.Module):
+    """torch's MultiheadAttention with frozen weights, whose products work slot by slot.
+
+    Args:
+        inner: has one width, batches first, and adds nothing to its keys.
+        current: tells the pass under way.
+    """
+
+    batch_first, in_proj_bias = True, None  # without a bias, torch's encoder layer takes no short cut around `forward`
+
+    def __init__(self, inner: nn.MultiheadAttention, current: Current[Any]) -> None:
+        super().__init__()
+        self.num_heads = inner.num_heads
+        weights = inner.in_proj_weight.chunk(3)
+        biases = (None,) * 3 if inner.in_proj_bias is None else inner.in_proj_bias.chunk(3)
+        self.query, self.key, self.value = (
+            _slot_linear(nn.Parameter(weight, False), None if bias is None else nn.Parameter(bias, False), current)
+            for weight, bias in zip(weights, biases, strict=True)
+        )
+        self.out_proj = _slot_linear(cast(Any, inner.out_proj.weight), cast(Any, inner.out_proj.bias), current)
+
+    @staticmethod
+    def can_replace(module: nn.Module) -> bool:
+        """Whether a module is attention of this kind."""
+        if type(module) is not nn.MultiheadAttention or not module.batch_first or module.add_zero_attn:
+            return False
+        return module.in_proj_weight is not None and module.bias_k is None and module.bias_v is None
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As torch's: [K * B, T, D], and the weights [K * B, (heads,) T, S] where they are needed."""
+        heads = (self.num_heads, -1)
+        q_RHTd, k_RHSd, v_RHSd = (
+            layer(x).unflatten(2, heads).transpose(1, 2)
+            for layer, x in ((self.query, query), (self.key, key), (self.value, value))
+        )
+        mask: Tensor | None = None
+        if attn_mask is not None:  # [T, S], or of each row and head
+            mask = _added(attn_mask if attn_mask.ndim == 2 else attn_mask.unflatten(0, heads[::-1]), query.dtype)
+        if key_padding_mask is not None:
+            padding = _added(key_padding_mask, query.dtype)[:, None, None]
+            mask = padding if mask is None else mask + padding
+        if need_weights:
+            scores_RHTS = q_RHTd @ k_RHSd.transpose(2, 3) / q_RHTd.shape[-1] ** 0.5
+            weights_RHTS = (scores_RHTS if mask is None else scores_RHTS + mask).softmax(-1)
+            out_RHTd = weights_RHTS @ v_RHSd
+        else:
+            out_RHTd = F.scaled_dot_product_attention(q_RHTd, k_RHSd, v_RHSd, mask)
+        out = self.out_proj(out_RHTd.transpose(1, 2).flatten(2))
+        if not need_weights:
+            return out, None
+        return out, weights_RHTS.mean(1) if average_attn_weights else weights_RHTS
+
+
+def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask as what is added to the scores; a mask of yes and no says what is left out."""
+    if mask.dtype is not torch.bool:
+        return mask
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(mask, -torch.inf)
+
+
 def whole_steps(num_steps: int) -> int:
     """Round up to STEPS, so that a slot's numbers fill whole vectors of the processor.
 
@@ -104,15 +175,23 @@ def slotwise(frozen: TaskModel, current: Current[Any]) -> TaskModel:
             if type(child) is nn.Linear or _is_transposed_linear(child):
                 linear: Any = child
                 weight_OI = linear.weight if type(child) is nn.Linear else nn.Parameter(linear.weight.t(), False)
-                out_features, in_features = weight_OI.shape
-                layer = SlotLinear(in_features, out_features, bias=linear.bias is not None, device="meta")
-                layer.weight, layer.bias, layer.current = weight_OI, linear.bias, current
-                setattr(parent, name, layer)
+                setattr(parent, name, _slot_linear(weight_OI, linear.bias, current))
+            elif SlotAttention.can_replace(child):
+                setattr(parent, name, SlotAttention(cast(nn.MultiheadAttention, child), current))
             elif isinstance(child, (nn.Conv1d, nn.Conv2d)):
                 setattr(parent, name, SlotConvolution(child, current))
     # For the bits of a slot alone. The whole model has no such padding, as NeMo's l2 would sum over it, too.
     model.encoder.step_multiple = STEPS
     return model
+
+
+def _slot_linear(weight_OI: nn.Parameter, bias_O: nn.Parameter | None, current: Current[Any]) -> SlotLinear:
+    out_features, in_features = weight_OI.shape
+    layer = SlotLinear(in_features, out_features, bias=bias_O is not None, device="meta")
+    layer.weight, layer.current = weight_OI, current
+    if bias_O is not None:
+        layer.bias = bias_O
+    return layer
 
 
 def _is_transposed_linear(module: nn.Module) -> bool:

@@ -41,6 +41,8 @@ def why_not_packable(model: TaskModel, loop: LoopSettings, optim: OptimSettings)
     device = loop.device.partition(":")[0]
     if loop.precision == "bfloat16" and device not in BFLOAT16_DEVICES:
         return f"loop.precision: bfloat16 on a {device}: the results may depend on how many trials share a step"
+    if model.encoder.why_not_packed is not None:
+        return model.encoder.why_not_packed
     if model.encoder.injected is not None:
         return f"{model.encoder.injected.target} is PEFT's, and has no packed form"
     names = _names(model)
