@@ -155,10 +155,18 @@ class _Training:
     def __init__(
         self, name: str, config: TrialConfig, data: GivenData, folder: Path | None, on_epoch: OnEpoch | None
     ) -> None:
+        from harness.training.device import check_device
+        from harness.training.optim import check_optim
+        from harness.training.precision import dtype_of
+
         self.name, self.config, self.data, self.on_epoch = name, config, data, on_epoch
         # Two adapters may have the same settings, and a name may be none of a file.
         self.checkpoint = folder and folder / f"{content_hash([name, config.trial_id])}.safetensors"
         try:
+            check_device(config.loop.device)
+            check_optim(config.optim, dtype_of(config.loop))
+            self.items = data.items(config.data.target, "train")
+            self.task = data.plain_task.for_training(config.loop, self.items)
             self.adapted: Adapted = data.adapted(config)
         except UserError as error:
             raise UserError(f"adapters: {name}: {error}") from error
@@ -173,23 +181,21 @@ class _Training:
         from harness.training.loop import FitPlan
 
         config, data, model = self.config, self.data, self.adapted.model
-        domain = config.data.target
-        items, scores = data.items(domain, "train"), GivenScores(domain, data, config.loop)
-        task = data.plain_task.for_training(config.loop, items)
+        scores = GivenScores(config.data.target, data, config.loop)
         plan = FitPlan(
             optim=config.optim,
             loop=config.loop,
             seed=config.seed,
             score_epoch=lambda model: scores.epoch(partial(scores.score, model)),
-            select=f"valid/{task.primary}" if scores.names else None,
-            metric=task.primary,
+            select=f"valid/{self.task.primary}" if scores.names else None,
+            metric=self.task.primary,
             checkpoint=self.checkpoint,
             report=self._report,
             made_with="" if self.checkpoint is None else " ".join(data.made_of),
         )
         chosen, self.why_alone = engine.choose(config, data, model)
         self.engine = chosen.execution.engine
-        state = yield Fitting(config, data, model, task, items, plan, scores, [], chosen)
+        state = yield Fitting(config, data, model, self.task, self.items, plan, scores, [], chosen)
         return self.result(state, None)
 
     def result(self, state: FitState | None, error: TrialError | None) -> TrainedAdapter:

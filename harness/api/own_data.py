@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.messages import validated
 from harness.config.trees import check_tree, merge, set_dotted
-from harness.config.trial import TrialConfig
+from harness.config.trial import LoopSettings, TrialConfig
 from harness.errors import UserError, first_line, must_be_in
 from harness.instantiate import to_plain
 
@@ -136,7 +136,10 @@ def own_data(
     task = _task(choice)
     sets = _sets(task, train, valid)
     encoder = _encoder(module, [item for parts in sets.values() for part in parts for item in part], call, layers_at)
-    return GivenData(_model(encoder, task, choice), task, sets, draws_head=choice.head is None)
+    data = GivenData(_model(encoder, task, choice), task, sets, draws_head=choice.head is None)
+    if choice.loss is not None:
+        _check_loss(data, choice.loss)
+    return data
 
 
 def _task(choice: TaskChoice) -> GivenTask:
@@ -181,14 +184,13 @@ def _sets(task: GivenTask, train: Sets, valid: Sets | None) -> dict[str, tuple[l
     for name in valids:
         must_be_in(name, trains, f"valid: no data set {name!r} is trained on")
 
-    def items_of(examples: Examples | None, place: str) -> list[Item]:
-        return [] if examples is None else make_items(task, examples.inputs, examples.targets, examples.mask, place)
+    def items_of(sets: Mapping[str, Examples], name: str, place: str) -> list[Item]:
+        if (one := sets.get(name)) is None:
+            return []
+        where = f"{place}[{name!r}]" if name else place
+        return make_items(task, one.inputs, one.targets, one.mask, where, to_learn=place == "train")
 
-    at = {name: f"[{name!r}]" if name else "" for name in trains}
-    return {
-        name: (items_of(trains[name], f"train{at[name]}"), items_of(valids.get(name), f"valid{at[name]}"))
-        for name in trains
-    }
+    return {name: (items_of(trains, name, "train"), items_of(valids, name, "valid")) for name in trains}
 
 
 def _encoder(module: nn.Module, items: Sequence[Item], call: Call | None, layers_at: str | None) -> ModuleEncoder:
@@ -214,10 +216,14 @@ def _encoder(module: nn.Module, items: Sequence[Item], call: Call | None, layers
 
 
 def _model(encoder: ModuleEncoder, task: GivenTask, choice: TaskChoice) -> TaskModel:
+    import torch
+
     from harness.backbones.model import TaskModel
     from harness.backbones.pooling import POOLINGS
 
-    model = TaskModel(encoder, task.head, len(task.symbols))
+    with torch.random.fork_rng(devices=[]):  # not the caller's generator, and always alike: a checkpoint tells it
+        torch.manual_seed(0)
+        model = TaskModel(encoder, task.head, len(task.symbols))
     pools = [name for name in POOLINGS if name != "attention"]  # which learns with the head, in no pack
     must_be_in(choice.pooling, pools, f"pooling: no pooling {choice.pooling!r}")
     if task.pools:
@@ -233,3 +239,34 @@ def _model(encoder: ModuleEncoder, task: GivenTask, choice: TaskChoice) -> TaskM
             )
         output.load_state_dict(head.state_dict())
     return model.to(next(encoder.model.parameters()).dtype)
+
+
+def _check_loss(data: GivenData, loss: OwnLoss) -> None:
+    """Refuse a loss that is no number of each example, or one that depends on the other examples.
+
+    Raises:
+        UserError: it is one of these, or fails.
+    """
+    import torch
+
+    items = next(iter(data.sets.values()))[0]
+    first, other = items[0], next((item for item in items if item.reference != items[0].reference), items[-1])
+    model = data.frozen_model(LoopSettings())
+    batch = data.plain_task.collate([first, other], None).to(torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        scores, _ = model(batch.inputs, batch.lengths)
+    targets, rows = batch.targets[:, 0], []
+    try:
+        found = loss(scores, targets)
+        rows = [loss(scores[n : n + 1], targets[n : n + 1]) for n in range(2)]
+    except Exception as error:  # a user's function may raise anything
+        raise UserError(
+            f"loss: it fails on scores {list(scores.shape)} and targets [2]: {first_line(error)}"
+        ) from error
+    shape = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+    if shape != [2]:
+        raise UserError(f"loss: it gives {shape} for 2 examples; one number for each, [2], is expected (no mean)")
+    if not torch.allclose(found, torch.cat(rows), rtol=1e-4, atol=1e-5):
+        raise UserError(
+            "loss: it gives an example another loss beside other examples than alone, so it cannot be packed"
+        )

@@ -46,6 +46,7 @@ class ModuleEncoder(LibraryEncoder):
         self, module: nn.Module, examples: Sequence[Tensor], call: Call | None = None, layers: str | None = None
     ) -> None:
         super().__init__()
+        _keep_padded(module)
         self.model, self.call = module, call or usual_call(module)
         ordered = sorted(examples, key=len)
         longest = ordered[-1]
@@ -108,6 +109,7 @@ class ModuleEncoder(LibraryEncoder):
         return hidden
 
     def _run(self, inputs: Tensor, lengths_B: Tensor) -> Tensor:
+        inputs = inputs.to(next(self.parameters()).dtype) if inputs.is_floating_point() else inputs
         return self.call(self.model, inputs, valid_steps(lengths_B, inputs.shape[1]))
 
     def _blank(self, num_rows: int, num_steps: int, like: Tensor) -> Tensor:
@@ -160,7 +162,7 @@ def _call_torch(module: Any, inputs: Tensor, valid_BT: Tensor) -> Tensor:
     return hidden
 
 
-def without_nested_tensors(module: nn.Module) -> None:
+def _keep_padded(module: nn.Module) -> None:
     """Let torch's TransformerEncoders keep padded tensors: adapters behind their layers could read no others."""
     for part in module.modules():
         if isinstance(part, nn.TransformerEncoder):

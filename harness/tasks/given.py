@@ -41,6 +41,10 @@ class GivenTask(WholeTask):
         """
         raise NotImplementedError
 
+    def why_not_learnt(self, item: Item) -> str | None:
+        """Why an item cannot be learnt from, though it can be scored; None where it can."""
+        return None
+
     def loss(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
         if self.own_loss is None:
             return super().loss(scores, valid_BT, batch)  # type: ignore[safe-super]
@@ -93,10 +97,14 @@ class GivenTexts(GivenTask, CtcTask):
             raise ValueError(f"{target!r}; a text of at least one symbol is expected")
         if lacking := self.table.lacking(target):
             raise ValueError(f"{target!r} has {lacking[0]!r}, which is none of the symbols {''.join(self.symbols)!r}")
-        symbols = self.table.write(target)
-        if len(inputs) < (needed := len(symbols) + sum(left == right for left, right in pairwise(symbols))):
-            raise ValueError(f"{target!r} needs {needed} steps in CTC, and the example has {len(inputs)}")
-        return Item(key, inputs, torch.tensor(symbols, dtype=torch.long), target)
+        return Item(key, inputs, torch.tensor(self.table.write(target), dtype=torch.long), target)
+
+    def why_not_learnt(self, item: Item) -> str | None:
+        symbols, num_steps = item.target.tolist(), len(item.inputs)
+        needed = len(symbols) + sum(left == right for left, right in pairwise(symbols))
+        return (
+            None if needed <= num_steps else f"{item.reference!r} needs {needed} steps in CTC, and it has {num_steps}"
+        )
 
 
 GIVEN_TASKS: Mapping[str, type[GivenTask]] = {

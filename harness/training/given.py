@@ -44,7 +44,7 @@ class GivenInputs(Inputs):
         raise AssertionError("there are no examples of a corpus")
 
 
-def make_items(task: GivenTask, inputs: Any, targets: Any, mask: Any, place: str) -> list[Item]:
+def make_items(task: GivenTask, inputs: Any, targets: Any, mask: Any, place: str, *, to_learn: bool) -> list[Item]:
     """The items of a user's tensors.
 
     Args:
@@ -53,6 +53,7 @@ def make_items(task: GivenTask, inputs: Any, targets: Any, mask: Any, place: str
         targets: of the items.
         mask: [N, T] of the real steps of padded inputs; None: all are.
         place: of the data, for messages.
+        to_learn: rather than to score.
 
     Raises:
         UserError: no item, an empty one, other numbers of items, padding in front of real steps, a value that is not
@@ -66,6 +67,8 @@ def make_items(task: GivenTask, inputs: Any, targets: Any, mask: Any, place: str
         plain = target.item() if isinstance(target, Tensor) and target.numel() == 1 else target
         try:
             items.append(task.item(str(number), row, plain))
+            if to_learn and (reason := task.why_not_learnt(items[-1])):
+                raise ValueError(reason)
         except ValueError as error:
             raise UserError(f"{place}: target {number}: {error}") from error
     return items

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +27,11 @@ LINEAR = {"_target_": "harness.adapters.LinearAdapter", "dim": 8}
 class Own(nn.Module):
     """A user's encoder: torch's layers in a list."""
 
-    def __init__(self, kind: type[nn.Module] = nn.ModuleList) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, D)
-        self.layers = kind(nn.TransformerEncoderLayer(D, 2, 24, batch_first=True, norm_first=True) for _ in range(3))  # type: ignore[call-arg]
+        layer = nn.TransformerEncoderLayer(D, 2, 24, batch_first=True, norm_first=True)
+        self.layers: Any = nn.ModuleList(copy.deepcopy(layer) for _ in range(3))
         self.norm = nn.LayerNorm(D)
 
     def forward(self, ids: Tensor, valid_BT: Tensor) -> Tensor:
@@ -51,12 +54,37 @@ def bert() -> nn.Module:
     return BertModel(BertConfig(vocab_size=VOCABULARY, max_position_embeddings=32, **sizes), add_pooling_layer=False)
 
 
+class Inside(nn.Module):
+    """torch's TransformerEncoder, or layers that are linear modules themselves, or recurrent ones."""
+
+    def __init__(self, num_layers: int, kind: str = "torch") -> None:
+        super().__init__()
+        self.embedding, self.kind = nn.Embedding(VOCABULARY, D), kind
+        layer = nn.TransformerEncoderLayer(D, 2, 24, batch_first=True)
+        makes: dict[str, Callable[[], Any]] = {
+            "torch": lambda: nn.TransformerEncoder(layer, num_layers),
+            "linear": lambda: nn.ModuleList(nn.Linear(D, D) for _ in range(num_layers)),
+            "gru": lambda: nn.ModuleList(nn.GRU(D, D, batch_first=True) for _ in range(num_layers)),
+        }
+        self.layers: Any = makes[kind]()
+
+    def forward(self, ids: Tensor, valid_BT: Tensor) -> Tensor:
+        x: Tensor = self.embedding(ids)
+        if self.kind == "torch":
+            x = self.layers(x, src_key_padding_mask=~valid_BT)
+            return x
+        for layer in self.layers:
+            given = layer(x)
+            x = given.tanh() if isinstance(given, Tensor) else given[0]
+        return x
+
+
 @dataclass(frozen=True)
 class Kind:
     """A module, where its layers are, and how a loop in plain torch runs it."""
 
     make: Callable[[], nn.Module]
-    layers: Callable[[Any], Sequence[nn.Module]]
+    layers: Callable[[Any], Any]
     run: Callable[[Any, Tensor, Tensor], Tensor]
 
 
@@ -235,3 +263,86 @@ def test_each_adapter_is_what_a_plain_loop_gives(kind: str, tmp_path: Path) -> N
 def assert_close(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     for name, theirs in expected.items():
         assert float((found[name] - theirs).abs().max()) <= 1e-12 * float(theirs.abs().max()), name
+
+
+# --- bits -------------------------------------------------------------------------------------------------------------
+
+
+def assert_same_bits(found: TrainedAdapter, expected: TrainedAdapter) -> None:
+    ours, theirs = found.state_dict(), expected.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert without_seconds(found) == without_seconds(expected)
+
+
+def without_seconds(trained: TrainedAdapter) -> list[dict[str, float]]:
+    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in trained.history]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*KINDS, "torch"])
+def test_bits_do_not_depend_on_the_others(kind: str) -> None:
+    """float32: packs of 1, 3 (four adapters begin when others end) and 8 give the same; so does another order."""
+    module = made(KINDS[kind].make if kind in KINDS else lambda: Inside(3))
+    alone = train(MIXED, module, at_once=1)
+    for at_once in (3, 8):
+        together = train(dict(reversed(MIXED.items())), module, at_once=at_once)
+        assert list(together) == list(reversed(MIXED))
+        for name, expected in alone.items():
+            assert together[name].engine == "packed"
+            assert_same_bits(together[name], expected)
+
+
+def test_a_nan_stays_with_its_adapter() -> None:
+    """It ends with a line that says where; what it has learnt cannot be taken for a result."""
+    wild = {"optim.lr": 1e30, "optim.clip_norm": None}
+    found = train({"wild": wild, "tame": {"seed": 1}, "other": {"seed": 2}})
+    assert found["wild"].error is not None and found["wild"].error.reason == "nan"
+    assert str(found["wild"].error).startswith("the loss is nan at epoch 1, step")
+    with pytest.raises(harness.TrialError, match="nan"):
+        found["wild"].state_dict()
+    for name, expected in train({"tame": {"seed": 1}, "other": {"seed": 2}}).items():
+        assert found[name].error is None
+        assert_same_bits(found[name], expected)
+
+
+def test_an_interrupted_call_goes_on(tmp_path: Path) -> None:
+    """Ctrl-C in the second epoch; made again, the call gives the bits of one that was not stopped."""
+    adapters = {name: MIXED[name] for name in ("plain", "both")}
+    whole, epochs = train(adapters), []
+
+    def stop(name: str, numbers: Mapping[str, float]) -> None:
+        epochs.append((name, numbers["epoch"]))
+        if numbers["epoch"] == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(adapters, checkpoints=tmp_path, on_epoch=stop)
+    assert len(epochs) < 6
+    resumed = train(adapters, checkpoints=tmp_path)
+    for name, expected in whole.items():
+        assert_same_bits(resumed[name], expected)
+    other = train(adapters, checkpoints=tmp_path, train=examples(seed=5))
+    assert all(one.error is not None and "other data" in str(one.error) for one in other.values())
+
+
+def test_an_adapter_is_stopped_by_whoever_listens() -> None:
+    """True ends one of them after its epoch; the other goes on, and has the bits that it has alone."""
+    found = train({"bad": {}, "good": {"seed": 1}}, on_epoch=lambda name, numbers: name == "bad")
+    assert found["bad"].pruned and len(found["bad"].history) == 1
+    assert not found["good"].pruned
+    assert_same_bits(found["good"], train({"good": {"seed": 1}})["good"])
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    """Weights, mode, hooks and requires_grad; and the caller's threads and global generator."""
+    module = made().train()
+    before, threads = {name: w.clone() for name, w in module.state_dict().items()}, torch.get_num_threads()
+    state = torch.get_rng_state()
+    found = train({"a": {"loop": {"threads": 2, "epochs": 1}}}, module)
+    assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
+    assert all(torch.equal(w, before[name]) for name, w in module.state_dict().items())
+    assert module.training and all(weight.requires_grad for weight in module.parameters())
+    assert not any(part._forward_hooks for part in module.modules())
+    trained = found["a"].model
+    scores, _ = trained(TRAIN.inputs[0][None], torch.tensor([len(TRAIN.inputs[0])]))
+    assert scores.shape == (1, CLASSES) and not trained.training

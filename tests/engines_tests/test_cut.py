@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from trial_configs import MakeConfig
 
 from harness.backbones.model import TaskModel
 from harness.engines.cut.cut import Cut, find_cut, num_block_weights, run_prefix, why_no_cut, why_not_resumed
+from harness.engines.cut.slot_layers import Current, SlotAttention
 from harness.training.resources import Resources
 
 
@@ -91,3 +94,35 @@ def test_an_encoder_that_does_not_resume_is_found(make_config: MakeConfig, resou
     model.encoder.forward_from = lambda x_BTD, valid_BT, layer: x_BTD  # type: ignore[method-assign]
     why = why_not_resumed(model, batch.inputs, batch.lengths, Cut(0, 2))
     assert why == "the encoder gives other outputs when it is run in two parts"
+
+
+MASKS: dict[str, Any] = {
+    "none": {},
+    "padding": {"key_padding_mask": torch.arange(5) >= torch.tensor([[5], [3], [2], [4]])},
+    "causal": {"attn_mask": nn.Transformer.generate_square_subsequent_mask(5, dtype=torch.float64)},
+    "of each head": {"attn_mask": torch.triu(torch.ones(8, 5, 5), 3) > 0},
+}
+
+
+@pytest.mark.parametrize("masks", MASKS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_attention_slot_by_slot_is_torch_s(masks: str, bias: bool) -> None:
+    """Two slots of two rows, in float64: outputs, and weights as a mean or by heads, for each kind of mask."""
+    inner = nn.MultiheadAttention(6, 2, bias=bias, batch_first=True, dtype=torch.float64).eval().requires_grad_(False)
+    current: Current[Any] = Current()
+    current.launch = SimpleNamespace(num_slots=2, weights={})
+    x, y = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    for needed in ({"need_weights": False}, {}, {"average_attn_weights": False}):
+        found, expected = (one(x, y, y, **MASKS[masks], **needed) for one in (SlotAttention(inner, current), inner))
+        torch.testing.assert_close(found[0], expected[0], rtol=1e-12, atol=1e-12)
+        assert (found[1] is None) == (expected[1] is None)
+        if expected[1] is not None:
+            torch.testing.assert_close(found[1], expected[1], rtol=1e-12, atol=1e-12)
+
+
+def test_only_attention_of_this_kind_is_replaced() -> None:
+    kinds: dict[str, Any] = {"": {}, "keys of another width": {"kdim": 4}, "steps first": {"batch_first": False}}
+    kinds |= {"zeros": {"add_zero_attn": True}, "bias of keys": {"add_bias_kv": True}}
+    for name, options in kinds.items():
+        module = nn.MultiheadAttention(6, 2, **{"batch_first": True, **options})
+        assert SlotAttention.can_replace(module) == (name == "")

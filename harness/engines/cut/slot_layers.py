@@ -72,8 +72,7 @@ class SlotConvolution(nn.Module):
     def __init__(self, inner: nn.Module, current: Current[Any]) -> None:
         super().__init__()
         self.inner, self.current = inner, current
-        # What is hooked in front of it sees all rows, as before.
-        inner._forward_pre_hooks, self._forward_pre_hooks = self._forward_pre_hooks, inner._forward_pre_hooks
+        _move_hooks(inner, self)  # what is hooked to it sees all rows, as before
 
     def __getattr__(self, name: str) -> Any:
         """Its own attributes, or those of the convolution: models read kernel sizes and dtypes."""
@@ -127,14 +126,15 @@ class SlotAttention(nn.Module):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As torch's: [K * B, T, D], and the weights [K * B, (heads,) T, S] where they are needed."""
-        heads = (self.num_heads, -1)
+        heads: Any = (self.num_heads, -1)
         q_RHTd, k_RHSd, v_RHSd = (
             layer(x).unflatten(2, heads).transpose(1, 2)
             for layer, x in ((self.query, query), (self.key, key), (self.value, value))
         )
         mask: Tensor | None = None
         if attn_mask is not None:  # [T, S], or of each row and head
-            mask = _added(attn_mask if attn_mask.ndim == 2 else attn_mask.unflatten(0, heads[::-1]), query.dtype)
+            each = attn_mask if attn_mask.ndim == 2 else attn_mask.reshape(-1, self.num_heads, *attn_mask.shape[1:])
+            mask = _added(each, query.dtype)
         if key_padding_mask is not None:
             padding = _added(key_padding_mask, query.dtype)[:, None, None]
             mask = padding if mask is None else mask + padding
@@ -176,13 +176,21 @@ def slotwise(frozen: TaskModel, current: Current[Any]) -> TaskModel:
                 linear: Any = child
                 weight_OI = linear.weight if type(child) is nn.Linear else nn.Parameter(linear.weight.t(), False)
                 setattr(parent, name, _slot_linear(weight_OI, linear.bias, current))
+                _move_hooks(child, parent.get_submodule(name))
             elif SlotAttention.can_replace(child):
                 setattr(parent, name, SlotAttention(cast(nn.MultiheadAttention, child), current))
+                _move_hooks(child, parent.get_submodule(name))
             elif isinstance(child, (nn.Conv1d, nn.Conv2d)):
                 setattr(parent, name, SlotConvolution(child, current))
     # For the bits of a slot alone. The whole model has no such padding, as NeMo's l2 would sum over it, too.
     model.encoder.step_multiple = STEPS
     return model
+
+
+def _move_hooks(old: nn.Module, new: nn.Module) -> None:
+    """Let what is hooked to a module's passes, as a point behind a layer is, be hooked to the one in its place."""
+    for name in [name for name in vars(old) if name.startswith(("_forward_hooks", "_forward_pre_hooks"))]:
+        old.__dict__[name], new.__dict__[name] = new.__dict__[name], old.__dict__[name]
 
 
 def _slot_linear(weight_OI: nn.Parameter, bias_O: nn.Parameter | None, current: Current[Any]) -> SlotLinear:
