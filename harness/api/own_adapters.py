@@ -42,8 +42,7 @@ class TrainedAdapter:
         engine: `packed`, or `cut` or `plain` where it could not share its steps.
         why_alone: why it could not; None where it did.
         error: what ended its training, or None. The others are not affected.
-        model: the module with this adapter, in eval mode: `model(inputs, lengths)` gives scores, and the mask of real
-            steps. All adapters' models share the frozen weights.
+        model: the module with this adapter, in eval mode; all adapters' models share the frozen weights.
         pruned: whether `on_epoch` ended it.
     """
 
@@ -66,6 +65,22 @@ class TrainedAdapter:
         if self.error is not None:
             raise self.error
         return {name: w.detach().clone() for name, w in self.model.named_parameters() if w.requires_grad}
+
+    def scores(self, inputs: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> list[Tensor]:
+        """What its output layer gives for each item: [outputs], or [steps, outputs] with CTC.
+
+        Args:
+            inputs, mask: as Examples has them.
+
+        Raises:
+            UserError: the inputs are none that the module could have been trained on.
+            TrialError: the training failed.
+        """
+        from harness.training.given import score_rows, tensors_of
+
+        if self.error is not None:
+            raise self.error
+        return score_rows(self.model, tensors_of(inputs, mask, "inputs"))
 
 
 def train_adapters(

@@ -19,6 +19,7 @@ from harness.backbones.model import TaskModel
 from harness.backbones.recipe import Recipe
 from harness.backbones.store import fingerprint_of
 from harness.config.trial import AugmentSettings, LoopSettings, TrialConfig
+from harness.data.batching import bucketed_batches, pad_sequence_batch
 from harness.data.corpus import Corpus, Example, Split
 from harness.errors import UserError
 from harness.seeding import derive_seed
@@ -59,7 +60,7 @@ def make_items(task: GivenTask, inputs: Any, targets: Any, mask: Any, place: str
         UserError: no item, an empty one, other numbers of items, padding in front of real steps, a value that is not
             finite, or a target that the task cannot learn.
     """
-    rows = _rows(inputs, mask, place)
+    rows = tensors_of(inputs, mask, place)
     if len(targets) != len(rows):
         raise UserError(f"{place}: {len(rows)} inputs and {len(targets)} targets; each input has one")
     items = []
@@ -74,7 +75,8 @@ def make_items(task: GivenTask, inputs: Any, targets: Any, mask: Any, place: str
     return items
 
 
-def _rows(inputs: Any, mask: Any, place: str) -> list[Tensor]:
+def tensors_of(inputs: Any, mask: Any, place: str) -> list[Tensor]:
+    """The inputs of each item without padding, on the processor; raises UserError as `make_items`."""
     rows = _without_padding(inputs, mask, place) if isinstance(inputs, Tensor) else list(inputs)
     if not isinstance(inputs, Tensor) and mask is not None:
         raise UserError(f"{place}: mask: inputs of one tensor each are not padded, so leave it out")
@@ -112,6 +114,19 @@ def _without_padding(inputs: Tensor, mask: Any, place: str) -> list[Tensor]:
         row = int(behind_N.nonzero()[0])
         raise UserError(f"{place}: mask: row {row} has padding in front of real steps; pad at the end (on the right)")
     return [row[:length] for row, length in zip(inputs, lengths_N.tolist(), strict=True)]
+
+
+@torch.no_grad()
+def score_rows(model: TaskModel, rows: Sequence[Tensor]) -> list[Tensor]:
+    """What a model's head gives for each item, [C], or [T, V] for each of its real steps; on the processor."""
+    weight, found = next(model.parameters()), [Tensor()] * len(rows)
+    for part in bucketed_batches([len(row) for row in rows], max_frames=GivenInputs.score_steps, generator=None):
+        inputs, lengths_B = pad_sequence_batch([rows[index] for index in part])
+        inputs = inputs.to(weight.device, weight.dtype if inputs.is_floating_point() else None)
+        scores, valid_BT = model(inputs, lengths_B.to(weight.device))
+        for index, own, is_real in zip(part, scores.cpu(), valid_BT.cpu(), strict=True):
+            found[index] = own if own.ndim == 1 else own[is_real]
+    return found
 
 
 class GivenData:

@@ -298,8 +298,9 @@ def test_a_nan_stays_with_its_adapter() -> None:
     found = train({"wild": wild, "tame": {"seed": 1}, "other": {"seed": 2}})
     assert found["wild"].error is not None and found["wild"].error.reason == "nan"
     assert str(found["wild"].error).startswith("the loss is nan at epoch 1, step")
-    with pytest.raises(harness.TrialError, match="nan"):
-        found["wild"].state_dict()
+    for read in (found["wild"].state_dict, lambda: found["wild"].scores(TRAIN.inputs)):
+        with pytest.raises(harness.TrialError, match="nan"):
+            read()
     for name, expected in train({"tame": {"seed": 1}, "other": {"seed": 2}}).items():
         assert found[name].error is None
         assert_same_bits(found[name], expected)
@@ -343,6 +344,5 @@ def test_the_module_is_left_as_it_was() -> None:
     assert all(torch.equal(w, before[name]) for name, w in module.state_dict().items())
     assert module.training and all(weight.requires_grad for weight in module.parameters())
     assert not any(part._forward_hooks for part in module.modules())
-    trained = found["a"].model
-    scores, _ = trained(TRAIN.inputs[0][None], torch.tensor([len(TRAIN.inputs[0])]))
-    assert scores.shape == (1, CLASSES) and not trained.training
+    (scores,) = found["a"].scores(TRAIN.inputs[:1])
+    assert scores.shape == (CLASSES,) and not found["a"].model.training

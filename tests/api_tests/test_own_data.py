@@ -55,9 +55,7 @@ def test_a_loss_of_ones_own() -> None:
     for ours, theirs in zip(without_seconds(own["a"]), without_seconds(usual["a"]), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
     found = train({"a": {"train": "head", "adapter": None}}, loss=hinge, train=VALID, settings={"loop": {"epochs": 1}})
-    with torch.no_grad():
-        rows = [found["a"].model(row[None], torch.tensor([len(row)]))[0] for row in VALID.inputs]
-        expected = hinge(torch.cat(rows), torch.as_tensor(VALID.targets)).mean()
+    expected = hinge(torch.stack(found["a"].scores(VALID.inputs)), torch.as_tensor(VALID.targets)).mean()
     assert found["a"].history[-1]["valid/loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -71,15 +69,15 @@ def test_numbers_and_texts(task: str) -> None:
     data, valid = (harness.Examples(one.inputs, targets[task](one)) for one in (TRAIN, VALID))
     (found,) = train({"a": {}}, task=task, outputs="ab" if task == "ctc" else None, train=data, valid=valid).values()
     losses = []
-    with torch.no_grad():
-        for row, target in zip(valid.inputs, valid.targets, strict=True):
-            scores, _ = found.model(row[None], torch.tensor([len(row)]))
-            if task == "regression":
-                losses.append(F.mse_loss(scores[0, 0], torch.tensor(target)))
-            else:
-                symbols = torch.tensor([["ab".index(letter) + 1 for letter in target]])
-                lengths = torch.tensor([len(row)]), torch.tensor([2])
-                losses.append(F.ctc_loss(scores.log_softmax(-1).transpose(0, 1), symbols, *lengths))
+    for scores, row, target in zip(found.scores(valid.inputs), valid.inputs, valid.targets, strict=True):
+        if task == "regression":
+            losses.append(F.mse_loss(scores[0], torch.tensor(target)))
+        else:
+            symbols, lengths = (
+                torch.tensor([["ab".index(letter) + 1 for letter in target]]),
+                torch.tensor([[len(row)], [2]]),
+            )
+            losses.append(F.ctc_loss(scores.log_softmax(-1)[:, None], symbols, *lengths))
     assert found.engine == "packed" and found.best_epoch > 0
     assert found.history[found.best_epoch - 1]["valid/loss"] == pytest.approx(
         float(torch.stack(losses).mean()), rel=1e-5
