@@ -87,6 +87,7 @@ bench-parts: $(VENV)/.installed-dev
 
 bench: bench-parts
 	$(BIN)/python benchmarks/loop_overhead.py
+	$(BIN)/python benchmarks/own_adapters.py
 	for race in small tiny tiny_upper pretrained pretrained_variants; do $(BIN)/python benchmarks/race.py $$race || exit; done
 	$(BIN)/python benchmarks/time_to_target.py
 	$(BIN)/python benchmarks/grid.py
@@ -96,6 +97,7 @@ bench: bench-parts
 # every program of `bench` on a tiny list, to see that it runs; its numbers mean nothing
 bench-quick: bench-parts
 	$(BIN)/python benchmarks/loop_overhead.py --repeats 1
+	$(BIN)/python benchmarks/own_adapters.py --rounds 1 --adapters 2 --name quick_own
 	for race in small tiny tiny_upper pretrained pretrained_variants; do \
 		$(BIN)/python benchmarks/race.py $$race --quick --repeats 1 --name quick_$$race || exit; done
 	$(BIN)/python benchmarks/time_to_target.py --quick --name quick_target

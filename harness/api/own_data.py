@@ -70,6 +70,8 @@ def adapters_by_name(adapters: Named) -> dict[str, Mapping[str, Any]]:
     """
     named: dict[str, Mapping[str, Any]] = {}
     for name, own in adapters.items() if isinstance(adapters, Mapping) else adapters:
+        if not isinstance(name, str) or not name:
+            raise UserError(f"adapters: {name!r} is no name; a text is expected")
         if name in named:
             raise UserError(f"adapters: the name {name!r} is there twice")
         if not isinstance(own, Mapping):
@@ -118,9 +120,18 @@ def _tree(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Settings as a tree: dotted keys set, objects as mappings."""
     tree: dict[str, Any] = {}
     for key, value in settings.items():
-        set_dotted(tree, str(key), to_plain(value), where)
+        set_dotted(tree, str(key), _plain(to_plain(value)), where)
     check_tree(tree, where)
     return tree
+
+
+def _plain(value: Any) -> Any:
+    """A value without numpy's and torch's own numbers, as learning rates from a `logspace` are."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def own_data(

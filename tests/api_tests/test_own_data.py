@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import harness
+from harness.adapters import LinearAdapterConfig, ResidualAddAdapterStrategyConfig
 from harness.engines.packed.engine import PackedEngine
 from harness.training.engine import PLAIN_ENGINE
 
@@ -24,6 +27,7 @@ from .test_own_adapters import (
     assert_same_bits,
     examples,
     made,
+    strategy,
     train,
     without_seconds,
 )
@@ -35,6 +39,18 @@ def test_each_adapter_learns_from_the_data_set_it_chooses() -> None:
     for name, data in sets.items():
         assert_same_bits(both[name], train({name: {}}, train=data, valid=VALID if name == "one" else None)[name])
     assert both["two"].best_epoch == 3 and "valid/loss" not in both["two"].history[0]
+
+
+def test_settings_may_be_objects_and_numbers_of_libraries(tmp_path: Path) -> None:
+    """A config class, numpy's numbers, dotted keys above a tree: the same trial, in a folder that is not there yet."""
+    adapter = LinearAdapterConfig(
+        in_features=D, dim=4, adapter_strategy=ResidualAddAdapterStrategyConfig(l2_lambda=0.01)
+    )
+    own = {"optim.lr": np.float32(0.5), "seed": np.int64(2), "adapter.dim": torch.tensor(8)}
+    found = train({"a": own}, settings={"adapter": adapter}, checkpoints=tmp_path / "new" / "folder")["a"]
+    expected = train({"a": {"optim": {"lr": 0.5}, "seed": 2, **strategy(l2_lambda=0.01)}})["a"]
+    assert_same_bits(found, expected)
+    assert found.settings["adapter"]["dim"] == 8 and found.settings["seed"] == 2
 
 
 def test_a_padded_tensor_is_the_list_of_its_rows() -> None:
@@ -152,6 +168,7 @@ LEFT_PADDED = harness.Examples(torch.ones(2, 3, dtype=torch.long), [0, 1], torch
         ({}, {}, ["adapters: there are none"]),
         ([("a", {}), ("a", {"seed": 1})], {}, ["'a' is there twice"]),
         ({"a": 3}, {}, ["adapters: a: 3 is no mapping"]),
+        ({3: {}}, {}, ["adapters: 3 is no name"]),
         ({"a": {}}, {"at_once": 0}, ["at_once=0"]),
         ({"a": {}}, {"train": harness.Examples([], [])}, ["train: there are no items"]),
         ({"a": {}}, {"train": (TRAIN.inputs, TRAIN.targets)}, ["train: a tuple", "harness.Examples"]),
