@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 OnEpoch = Callable[[str, Mapping[str, float]], bool | None]
 AT_ONCE = 16
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,9 +217,11 @@ class _Training:
 
     def result(self, state: FitState | None, error: TrialError | None) -> TrainedAdapter:
         """What is left of it."""
+        settings = self.config.model_dump(mode="json", by_alias=True)
+        settings |= {"data": self.config.data.target, "backbone": self.config.backbone.model_dump(exclude={"recipe"})}
         return TrainedAdapter(
             name=self.name,
-            settings=self.config.model_dump(mode="json", by_alias=True),
+            settings=settings,
             history=tuple(self.history),
             best_epoch=0 if state is None else state.best_epoch,
             engine=self.engine,
@@ -242,7 +246,10 @@ def _run(trainings: Sequence[_Training], engines: Engines, at_once: int) -> dict
             while waiting and len(driver) < at_once:
                 number, training = waiting.pop(0)
                 driver.start(number, training.steps(engine))
-            for ended in driver.run():
+            finished = driver.run()
+            for note in driver.scheduler.take_notes():  # as that memory ran out, and steps are smaller from now on
+                logger.warning(note)
+            for ended in finished:
                 training, error = trainings[ended.name], ended.error
                 if error is not None and not isinstance(error, Exception):
                     raise error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.config.messages import validated
-from harness.config.trees import check_tree, merge, set_dotted
+from harness.config.trees import check_tree, get_dotted, merge, set_dotted
 from harness.config.trial import LoopSettings, TrialConfig
 from harness.errors import UserError, first_line, must_be_in
 from harness.instantiate import to_plain
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 Named = Mapping[str, Mapping[str, Any]] | Iterable[tuple[str, Mapping[str, Any]]]
 KEYS = ("adapter", "backbone", "data", "loop", "optim", "seed", "train")
-REFUSED = {  # settings of `loop` that only a corpus has a use for
-    "augment": "pass inputs that are augmented already",
-    "kl_to_base": "a head of your own data has no base model's answers to keep",
-    "meta": "pass the data sets by name, and choose one for each adapter by `data`",
-    "valid_limit": "all validation examples that you pass are scored",
+REFUSED = {  # settings that only an experiment has a use for
+    "backbone.recipe": "the module is the one that you pass",
+    "loop.augment": "pass inputs that are augmented already",
+    "loop.kl_to_base": "a head of your own data has no base model's answers to keep",
+    "loop.meta": "pass the data sets by name, and choose one for each adapter by `data`",
+    "loop.valid_limit": "all validation examples that you pass are scored",
 }
 ONLY = ""  # the name of the data set where there is one
 
@@ -100,19 +101,19 @@ def own_config(name: str, own: Mapping[str, Any], shared: Mapping[str, Any], dat
     if chosen is None:
         raise UserError(f"{where}: data: say which data set it learns from; choices: {', '.join(data.sets)}")
     must_be_in(chosen, data.sets, f"{where}: data: no data set {chosen!r}")
-    loop, train = tree.get("loop") or {}, tree.setdefault("train", "adapters_and_head")
     for key, instead in REFUSED.items():
-        if isinstance(loop, Mapping) and loop.get(key) is not None:
-            raise UserError(f"{where}: loop.{key} has no effect here; {instead}")
-    if isinstance(loop, Mapping) and loop.get("patience") is not None and not data.sets[chosen][1]:
+        if get_dotted(tree, key, None) is not None:
+            raise UserError(f"{where}: {key} has no effect here; {instead}")
+    if get_dotted(tree, "loop.patience", None) is not None and not data.sets[chosen][1]:
         raise UserError(f"{where}: loop.patience needs validation examples; pass some as `valid`, or leave it out")
+    train = tree.setdefault("train", "adapters_and_head")
     must_be_in(train, ("adapters", "adapters_and_head", "head"), f"{where}: train: {train!r} is no choice here")
     if train == "adapters" and data.draws_head:
         raise UserError(f"{where}: train: adapters: the head would stay random; pass a trained one as `head`")
     # The corpus and the source are never looked for: the data are the tensors that were passed.
     tree["data"] = {"corpus": "own", "source": [f"not {chosen}"], "target": chosen}
-    tree["backbone"] = {**(tree.get("backbone") or {}), "recipe": kind}
-    tree["loop"] = {**loop, "valid_limit": None} if isinstance(loop, Mapping) else loop
+    set_dotted(tree, "backbone.recipe", kind, where)
+    set_dotted(tree, "loop.valid_limit", None, where)
     return validated(TrialConfig, {"seed": 0, **tree}, where)
 
 
