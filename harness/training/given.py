@@ -5,7 +5,6 @@ Shape legend: N items, T steps.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from harness.backbones.copying import copy_model
 from harness.backbones.model import TaskModel
 from harness.backbones.recipe import Recipe
 from harness.backbones.store import fingerprint_of
@@ -172,7 +172,7 @@ class GivenData:
             device, dtype = torch.device(loop.device), dtype_of(loop)
             weights = [*self._model.parameters(), *self._model.buffers()]
             is_there = all(w.device == device and w.dtype == dtype for w in weights if w.is_floating_point())
-            self._frozen[key] = self._model if is_there else copy.deepcopy(self._model).to(device, dtype)
+            self._frozen[key] = self._model if is_there else copy_model(self._model).to(device, dtype)
         return self._frozen[key]
 
     def items(self, domain: str, split: Split) -> Sequence[Item]:
@@ -187,7 +187,7 @@ class GivenData:
         """
         frozen = self.frozen_model(config.loop)
         shared: Any = {id(tensor): tensor for tensor in (*frozen.encoder.parameters(), *frozen.encoder.buffers())}
-        model = copy.deepcopy(frozen, shared)
+        model = copy_model(frozen, shared)
         if self.draws_head:
             output = model.head.output
             with torch.random.fork_rng(devices=[]), torch.no_grad():
