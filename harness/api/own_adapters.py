@@ -107,8 +107,9 @@ def train_adapters(
 
     Each adapter has its own optimizer, learning-rate schedule, clipping, seed, first weights and order of the data. In
     float64 the result equals that of a plain torch loop for each of them to rounding; on a CPU an adapter's bits do not
-    depend on the others, nor on how many there are. Frozen layers below the lowest adapter run once for each example.
-    The module is copied, and neither changed nor trained.
+    depend on the others, nor on how many there are (in modules that are not computed slot by slot, as two examples have
+    shown). Frozen layers below the lowest adapter run once for each example. The module is copied, and neither changed
+    nor trained.
 
     Args:
         module: has its layers in an `nn.ModuleList`, and gives a vector of one width for each step.
