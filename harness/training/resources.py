@@ -41,7 +41,7 @@ class Domains:
         self._frozen: dict[tuple[str, str], TaskModel] = {}
         self._items: dict[tuple[str, Split], list[Item]] = {}
         self._samples: dict[tuple[str, int | None, int | None, int | None], list[Item]] = {}
-        self.base_probes: dict[tuple[object, ...], Tensor] = {}  # see BaseCheck
+        self.base_probes: dict[tuple[object, ...], list[Tensor]] = {}  # see BaseCheck
         self._notes: dict[tuple[object, ...], tuple[str, ...]] = {}
         self._valid: dict[tuple[str, int | None], list[Item]] = {}
         self._base: dict[tuple[object, ...], Evaluation] = {}

@@ -28,6 +28,8 @@ from harness.errors import TrialError, UserError
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
 from harness.records.trial_run import TrialRun
+from harness.training import base_check
+from harness.training.base_check import NUM_PROBES
 from harness.training.loop import fit
 from harness.training.resources import Resources
 from harness.training.run_trial import run_trial
@@ -250,6 +252,25 @@ def test_a_base_weight_that_was_changed_fails_the_trial(
     summary = run_trial(config, about, folder, resources)
     assert (summary.state, summary.reason, summary.metrics) == ("failed", "not_restored", {})
     assert folder.summary() == summary and not (tmp_path / "predictions.jsonl").exists()
+
+
+def test_a_change_that_only_the_longest_example_shows_is_found(
+    make_config: MakeConfig, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outputs are compared in batches of like length, the shortest first: every one of them counts."""
+    domains, config = resources.domains(make_config()), make_config(loop={"epochs": 1})
+    lengths = {len(item.inputs) for name in ("away", "home") for item in domains.items(name, "valid")[:NUM_PROBES]}
+    assert len(lengths) > 1
+    monkeypatch.setattr(base_check, "BATCH_COST", 1)  # a batch for each length
+    monkeypatch.setattr(domains, "base_probes", {})
+
+    def spoil(model: TaskModel) -> None:
+        embedding = model.encoder.get_submodule("embedding")
+        embedding.register_forward_hook(lambda _, given, out: out + 1 if given[0].shape[1] == max(lengths) else out)
+
+    spoil_fit(monkeypatch, spoil)
+    with pytest.raises(TrialError, match="the base model's outputs are not restored"):
+        run(config, resources)
 
 
 @pytest.mark.parametrize("arm, changes", [("head_only", {}), ("head_only", {"train": "full"})])
