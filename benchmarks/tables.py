@@ -11,6 +11,7 @@ from typing import Any
 from reporting import read_result
 
 LOSES_BELOW = 0.97  # of the plain loop's speed
+METRICS = {"valid_target/macro_f1": "macro-F1", "valid_target/cer": "CER"}
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -67,13 +68,14 @@ def gain(ratio: float) -> str:
 
 def race_table(result: dict[str, Any]) -> str:
     """One row a contestant, and the trials' final metrics below."""
+    metric = result.get("metric", "valid_target/macro_f1")
     header = (
         "contestant",
         "wall s (range)",
         "CPU s",
         "peak MB",
         "speed-up",
-        "mean final macro-F1",
+        f"mean final {METRICS[metric]}",
         "largest difference",
     )
     rows = []
@@ -99,12 +101,17 @@ def race_table(result: dict[str, Any]) -> str:
             said.setdefault(one["note"], []).append(one["name"])
     for one in result["contestants"]:
         if "padded_tokens" in one:
-            tokens = f"{one['padded_tokens']} tokens trained on with padding, {one['real_tokens']} without"
+            unit = "steps" if metric == "valid_target/cer" else "tokens"
+            tokens = f"{one['padded_tokens']} {unit} trained on with padding, {one['real_tokens']} without"
             said.setdefault(tokens, []).append(one["name"])
     notes = [f"- {'; '.join(names)}: {note}." for note, names in said.items()]
+    found = result.get("limits")
+    limits = (
+        "" if found is None else f" The cut's limit: {found['G']:.2f} in training, {found['scoring']:.2f} in scoring."
+    )
     return (
         f"{machine_line(result['machine'])} List: {settings}. Medians of {runs}, interleaved; speed-up over the first "
-        f"row.\n\n{markdown(header, rows)}\n\n" + "\n".join(notes)
+        f"row.{limits}\n\n{markdown(header, rows)}\n\n" + "\n".join(notes)
     )
 
 
@@ -197,6 +204,7 @@ def seconds_or_never(seconds: float | None, limit_s: float) -> str:
 SECTIONS = {
     "race_pretrained": race_table,
     "race_pretrained_variants": race_table,
+    "race_speech": race_table,
     "race_small": race_table,
     "race_tiny": race_table,
     "race_tiny_upper": race_table,

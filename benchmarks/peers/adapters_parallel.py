@@ -17,7 +17,8 @@ from adapters.composition import Parallel
 from adapters_trainer import adapted_encoder
 from domain_scores import average_sources
 from measuring import Meter, write_outcome
-from text_task import collate, read_workload, scores_of
+from peer_task import read_workload
+from text_task import collate, scores_of
 from torch import Tensor
 
 

@@ -22,8 +22,8 @@ import optuna
 import torch
 from adapters_trainer import train
 from measuring import Meter
+from peer_task import read_workload
 from progress import Progress, write_search
-from text_task import read_workload
 from worker_processes import check_alive, start_all
 
 STUDY = "searched"

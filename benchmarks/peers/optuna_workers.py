@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 import torch
 from measuring import Meter, write_outcome
-from text_task import read_workload
+from peer_task import read_workload
 from worker_processes import check_alive, start_all
 
 Train = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
@@ -40,7 +40,7 @@ def _work(
             assert asked.suggest_float(name, 1e-6, 1.0) == wanted[name]
         trained = train(workload, wanted)
         told.put({"number": wanted["number"], **trained})
-        return float(trained["epochs"][-1]["valid_target/macro_f1"])
+        return float(trained["epochs"][-1][workload["metric"]])
 
     study.optimize(objective, n_trials=len(study.get_trials(deepcopy=False)))
     told.put(None)
@@ -64,7 +64,9 @@ def main(train: Train) -> None:
     with tempfile.TemporaryDirectory() as folder:
         storage = f"sqlite:///{Path(folder) / 'study.db'}"
         names = [f"worker{number}" for number in range(asked.workers)]
-        studies = [optuna.create_study(study_name=name, storage=storage, direction="maximize") for name in names]
+        studies = [
+            optuna.create_study(study_name=name, storage=storage, direction=workload["direction"]) for name in names
+        ]
         for position, trial in enumerate(workload["trials"]):
             params = {name: trial[name] for name in ("lr", "weight_decay")}
             studies[position % len(studies)].enqueue_trial(params, user_attrs={"position": position})

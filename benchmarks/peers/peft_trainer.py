@@ -10,23 +10,22 @@ from typing import Any
 
 import transformers
 from optuna_workers import main
+from peer_task import task_of
 from peft import LoraConfig, get_peft_model
-from text_task import MeanClassifier, load_encoder
 from trainer_settings import train_with
 
 
 def train(workload: dict[str, Any], trial: dict[str, Any]) -> dict[str, Any]:
     """One trial."""
     transformers.set_seed(trial["seed"])
-    encoder = load_encoder(workload)
-    inner, width = encoder.config.intermediate_size, encoder.config.hidden_size
+    task = task_of(workload)
+    encoder = task.encoder(workload)
+    layers = "|".join(str(number) for number in workload["layers"])
+    place, inner, width = task.lora_place(encoder, layers)
     weights_a_layer = 2 * width * workload["adapter_dim"] + 2 * width
     rank = round(weights_a_layer / (inner + width))
-    layers = "|".join(str(number) for number in workload["layers"])
-    config = LoraConfig(
-        r=rank, lora_alpha=2 * rank, target_modules=rf"(.*\.)?encoder\.layer\.({layers})\.output\.dense"
-    )
-    model = MeanClassifier(get_peft_model(encoder, config), workload["head"])
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=place)
+    model = task.model(get_peft_model(encoder, config), workload["head"])
     return train_with(transformers.Trainer, model, workload, trial)
 
 

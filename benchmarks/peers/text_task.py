@@ -1,30 +1,17 @@
-"""What all peers share: the workload's examples as tensors, the frozen encoder with its head, and the scores.
+"""Text classification: the workload's sentences as tensors, the frozen encoder with its head, and the scores.
 
 The encoder's and the head's weights, the token ids and the labels are those that our own trials use (workload.py).
 """
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 import torch.nn.functional as F
 import transformers
+from peer_task import CountingModel, PeerTask
 from torch import Tensor, nn
-
-transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def read_workload(path: str) -> dict[str, Any]:
-    """The fixed list of trials with everything that they train on."""
-    content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    return content
 
 
 def load_encoder(workload: dict[str, Any]) -> Any:
@@ -33,27 +20,6 @@ def load_encoder(workload: dict[str, Any]) -> Any:
     return transformers.AutoModel.from_pretrained(
         workload["encoder"], add_pooling_layer=False, **(off if workload["no_dropout"] else {})
     )
-
-
-class Examples(torch.utils.data.Dataset[dict[str, Any]]):
-    """Token ids and labels; the lengths serve a sampler that groups by length."""
-
-    column_names = ("input_ids", "labels", "length")
-
-    def __init__(self, rows: list[list[Any]], sort: bool = False) -> None:
-        self.rows = sorted(rows, key=lambda row: len(row[0])) if sort else rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, str):
-            return [self._row(row)[index] for row in self.rows]
-        return self._row(self.rows[index])
-
-    @staticmethod
-    def _row(row: list[Any]) -> dict[str, Any]:
-        return {"input_ids": row[0], "labels": row[1], "length": len(row[0])}
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -67,28 +33,12 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([row["labels"] for row in rows])}
 
 
-class MeanClassifier(nn.Module):
-    """An encoder, the mean over its real tokens, and a frozen linear head; gives loss and scores as Trainer wants.
-
-    Counts the tokens that it is trained on, with padding and without.
-    """
-
-    def __init__(self, encoder: nn.Module, head: dict[str, Any]) -> None:
-        super().__init__()
-        self.encoder = encoder
-        weight = torch.tensor(head["weight"])
-        self.head = nn.Linear(weight.shape[1], weight.shape[0])
-        with torch.no_grad():
-            self.head.weight.copy_(weight)
-            self.head.bias.copy_(torch.tensor(head["bias"]))
-        self.head.requires_grad_(False)
-        self.padded_tokens = self.real_tokens = 0
+class MeanClassifier(CountingModel):
+    """An encoder, the mean over its real tokens, and a frozen linear head."""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Loss (mean over the batch) and class scores [B, C]."""
-        if self.training:
-            self.padded_tokens += attention_mask.numel()
-            self.real_tokens += int(attention_mask.sum())
+        self.count(attention_mask)
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         mask = attention_mask[..., None].to(hidden.dtype)
         scores = self.head((hidden * mask).sum(1) / mask.sum(1))
@@ -104,3 +54,31 @@ def scores_of(scores: Tensor, labels: Tensor) -> dict[str, float]:
         both = int((predictions == label).sum()) + int((labels == label).sum())
         f1.append(2 * hits / both if both else 0.0)
     return {"macro_f1": sum(f1) / len(f1), "accuracy": float((predictions == labels).float().mean())}
+
+
+class TextTask(PeerTask):
+    """Examples are `[token ids, label]`."""
+
+    metrics = ("macro_f1", "accuracy")
+
+    def encoder(self, workload: dict[str, Any]) -> Any:
+        return load_encoder(workload)
+
+    def model(self, encoder: nn.Module, head: dict[str, Any]) -> MeanClassifier:
+        return MeanClassifier(encoder, head)
+
+    def lora_place(self, encoder: Any, layers: str) -> tuple[str, int, int]:
+        pattern = rf"(.*\.)?encoder\.layer\.({layers})\.output\.dense"
+        return pattern, encoder.config.intermediate_size, encoder.config.hidden_size
+
+    def rows(self, workload: dict[str, Any], examples: list[list[Any]]) -> list[dict[str, Any]]:
+        return [{"input_ids": ids, "labels": label, "length": len(ids)} for ids, label in examples]
+
+    def collate(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        return collate(rows)
+
+    def scores_of(self, workload: dict[str, Any], predictions: Tensor, labels: Tensor) -> dict[str, float]:
+        return scores_of(predictions, labels)
+
+
+TASK = TextTask()

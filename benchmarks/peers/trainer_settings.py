@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import transformers
 from domain_scores import average_sources
-from text_task import Examples, MeanClassifier, collate, scores_of
+from peer_task import CountingModel, Examples, task_of
 from transformers import TrainingArguments
 
 
@@ -52,7 +52,7 @@ def arguments(workload: dict[str, Any], trial: dict[str, Any], folder: str) -> T
 
 def train_with(
     trainer_class: Any,
-    model: MeanClassifier,
+    model: CountingModel,
     workload: dict[str, Any],
     trial: dict[str, Any],
     hear: Callable[[int, dict[str, float]], None] | None = None,
@@ -62,6 +62,7 @@ def train_with(
     Args:
         hear: told the number of each epoch (from 1) and its metrics; what it raises ends the training.
     """
+    task = task_of(workload)
     epochs: list[dict[str, float]] = []
 
     class Collect(transformers.TrainerCallback):
@@ -71,7 +72,7 @@ def train_with(
         def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             metrics = kwargs["metrics"]
             domain = next(name for name in workload["valid"] if f"eval_{name}_loss" in metrics)
-            self.seen[domain] = {name: metrics[f"eval_{domain}_{name}"] for name in ("macro_f1", "accuracy", "loss")}
+            self.seen[domain] = {name: metrics[f"eval_{domain}_{name}"] for name in (*task.metrics, "loss")}
             if len(self.seen) == len(workload["valid"]):
                 epochs.append(average_sources(self.seen, workload["target"]))
                 self.seen = {}
@@ -79,16 +80,21 @@ def train_with(
                     hear(len(epochs), epochs[-1])
 
     def compute_metrics(prediction: Any) -> dict[str, float]:
-        return scores_of(torch.from_numpy(prediction.predictions), torch.from_numpy(prediction.label_ids))
+        found, labels = torch.from_numpy(prediction.predictions), torch.from_numpy(prediction.label_ids)
+        return task.scores_of(workload, found, labels)
+
+    def made_ready(examples: list[list[Any]], sort: bool = False) -> Examples:
+        return Examples(task.rows(workload, examples), sort)
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_class(
             model=model,
             args=arguments(workload, trial, folder),
-            train_dataset=Examples(workload["train"]),
-            eval_dataset={name: Examples(rows, sort=workload["grouped"]) for name, rows in workload["valid"].items()},
-            data_collator=collate,
+            train_dataset=made_ready(workload["train"]),
+            eval_dataset={name: made_ready(rows, workload["grouped"]) for name, rows in workload["valid"].items()},
+            data_collator=task.collate,
             compute_metrics=compute_metrics,
+            preprocess_logits_for_metrics=task.predict,
             callbacks=[Collect()],
         )
         trainer.remove_callback(transformers.PrinterCallback)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from race import CUT, PLAIN, PROGRAMS, RACES, E, grouped, summarise, threaded, undropped
+from race import CUT, GRAPHED, PLAIN, PROGRAMS, RACES, E, fresh_cache, grouped, summarise, threaded, undropped
 
 
 def run_of(wall_s: float, scores: list[list[float]], **more: Any) -> dict[str, Any]:
@@ -43,3 +44,24 @@ def test_summary_has_medians_and_differences_trial_by_trial() -> None:
 def test_other_trials_or_evaluations_are_refused(scores: list[list[float]]) -> None:
     with pytest.raises(RuntimeError, match=r"trained the trials|evaluated"):
         summarise(CUT, [run_of(1.0, scores)], [run_of(1.0, [[0.1, 0.5], [0.2, 0.6]])])
+
+
+def test_another_metric_is_summarised_by_its_name() -> None:
+    trials = [{"number": 0, "epochs": [{"valid_target/cer": 0.4}, {"valid_target/cer": 0.25}]}]
+    run = {**run_of(1.0, []), "trials": trials}
+    assert summarise(CUT, [run], [run], "valid_target/cer")["final"] == {0: 0.25}
+
+
+def test_no_run_finds_what_another_one_kept_behind_its_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contestant computes its frozen prefix in every round, with the user's backbones."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "own"))
+    cache = fresh_cache(tmp_path)
+    (tmp_path / "own" / "backbones" / "one").touch()
+    (cache / "prefix").mkdir()
+    assert [path.name for path in (cache / "backbones").iterdir()] == ["one"]
+    assert [path.name for path in fresh_cache(tmp_path).iterdir()] == ["backbones"]
+    assert (tmp_path / "own" / "backbones" / "one").exists()
+
+
+def test_ctc_is_never_captured() -> None:
+    assert RACES["speech"].others == () and RACES["tiny"].others == (GRAPHED,)

@@ -46,6 +46,19 @@ def test_race_row_and_who_did_not_run() -> None:
     assert "| i | no GPU here | - | - | - | - | - |" in text and "Medians of 5" in text
 
 
+def test_a_race_on_speech_has_its_own_metric_and_limits() -> None:
+    one = {
+        "name": "f", "note": "", "wall_s": 2.0, "wall_range_s": [1.5, 2.5], "cpu_s": 3.0, "peak_mb": 100.0,
+        "speedup": 1.0, "mean_final": 0.25, "greatest_difference": 0.0, "num_runs": 3, "padded_tokens": 30,
+        "real_tokens": 20,
+    }  # fmt: skip
+    limits = {"G": 2.5, "scoring": 4.0}
+    race = {"machine": MACHINE, "workload": {}, "metric": "valid_target/cer", "limits": limits, "not_run": []}
+    text = race_table({**race, "contestants": [one]})
+    assert "| mean final CER |" in text and "The cut's limit: 2.50 in training, 4.00 in scoring." in text
+    assert text.endswith("\n- f: 30 steps trained on with padding, 20 without.")
+
+
 def test_padding_is_told_where_it_was_counted() -> None:
     one = {
         "name": "e", "note": "", "wall_s": 2.0, "wall_range_s": [1.5, 2.5], "cpu_s": 3.0, "peak_mb": 100.0,
