@@ -11,7 +11,8 @@ from trial_configs import MakeConfig
 from harness.adapters.functional import DROP_UNITS
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
-from harness.engines.packed.slot import padded_steps
+from harness.engines.packed import slot
+from harness.engines.packed.slot import padded_rows, padded_steps
 from harness.training.resources import Resources
 
 from .packs import assert_same_bits, largest_difference, run_all, strategy
@@ -19,11 +20,18 @@ from .packs import assert_same_bits, largest_difference, run_all, strategy
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("train", ["adapters", "head"])
+@pytest.mark.parametrize("train, wide", [("adapters", False), ("adapters", True), ("head", False)])
 def test_packed_speech_is_the_plain_loop(
-    train: str, make_speech_config: MakeConfig, resources: Resources, tmp_path: Path
+    train: str,
+    wide: bool,
+    make_speech_config: MakeConfig,
+    resources: Resources,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """1e-12 in float64, with the l2 sum over padded frames; in float32 the same bits with any neighbours."""
+    if wide:
+        monkeypatch.setattr(slot, "WIDE", 0.0)
 
     def trials(precision: str) -> list[TrialConfig]:
         loop = {"epochs": 2, "precision": precision, "augment": None}
@@ -61,3 +69,11 @@ def test_steps_are_padded_to_few_sizes() -> None:
 
 def test_a_wide_models_steps_fill_whole_vectors_and_no_more() -> None:
     assert [padded_steps(number, is_wide=True) for number in (1, 4, 5, 17, 100)] == [4, 4, 8, 20, 100]
+
+
+def test_a_wide_models_last_batch_has_few_padded_rows() -> None:
+    """100 items in batches of 8 leave 4; a narrow model's batches all have one shape; by frames there is no size."""
+    assert [padded_rows(number, 8, is_wide=True) for number in (8, 5, 4, 1)] == [8, 8, 4, 4]
+    assert [padded_rows(number, 6, is_wide=True) for number in (6, 5, 3)] == [6, 6, 4]
+    assert [padded_rows(number, 8, is_wide=False) for number in (8, 4, 1)] == [8, 8, 8]
+    assert [padded_rows(number, None, is_wide) for number in (3, 5) for is_wide in (True, False)] == [4, 4, 8, 8]

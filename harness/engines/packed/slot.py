@@ -33,7 +33,7 @@ from harness.training.optim import lr_at
 from harness.training.views import all_views
 
 WIDE = 1e9  # multiplications of a step in all blocks
-ROWS = 4  # where batches have no fixed number of rows, theirs is padded to a multiple of this
+ROWS = 4  # where batches do not have one number of rows for all, theirs is padded to a multiple of this
 
 
 @dataclass
@@ -222,7 +222,7 @@ class Slot:
         encoder = self.fitting.model.encoder
         num_steps = 1 if pooled else int(encoder.output_lengths(torch.tensor(longest)))
         loop = self.fitting.plan.loop
-        rows = loop.batch_size if loop.max_frames is None else round_up(len(indices), ROWS)
+        rows = padded_rows(len(indices), None if loop.max_frames is not None else loop.batch_size, self.is_wide)
         padded = padded_steps(num_steps, self.is_wide)
         return num_steps, (rows, min(padded, self.items.store.plan.num_steps))
 
@@ -328,6 +328,18 @@ def make_score_set(fitting: Fitting, domain: str, prefixes: Prefixes) -> ScoreSe
     domains, items = fitting.domains, fitting.validation.items(domain)
     task = prefixes.of(domains).task(fitting.config, fitting.model, domain, "valid", domains.plain_task)
     return ScoreSet(make_item_set(task, items), task.score_batches(items, domains.plain_task.score_steps))
+
+
+def padded_rows(num_rows: int, batch_size: int | None, is_wide: bool) -> int:
+    """The number of rows that a batch is padded to: the batch size, where batches have one, so that all can meet.
+
+    In a wide model an epoch's last batch, which has what is left, is padded to a multiple of ROWS instead: there a
+    padded row costs what a row costs, and few slots share a launch anyway.
+    """
+    rows = round_up(num_rows, ROWS)
+    if batch_size is None:
+        return rows
+    return min(batch_size, rows) if is_wide else batch_size
 
 
 def padded_steps(num_steps: int, is_wide: bool = False) -> int:
