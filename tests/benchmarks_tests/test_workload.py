@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from sweep_memory import ARM, write_sweep
 from workload import DECAY, LR, draw_settings
 
 from benchmarks_tests.lists import small_workload, trial_of
+from harness.search.sweep_files import load_sweep
 
 
 def test_a_longer_list_begins_with_the_shorter_one() -> None:
@@ -36,3 +40,13 @@ def test_the_description_holds_what_the_trials_train_on() -> None:
             assert [row[0] for row in rows] == [item.inputs.tolist() for item in trial.validation.items(domain)]
         head = trial.base.head.output
         assert torch.equal(torch.tensor(content["head"]["weight"]), head.weight)
+
+
+def test_the_sweep_whose_memory_is_measured_trains_every_trial_to_its_end(tmp_path: Path) -> None:
+    """One arm of the shipped one with all of its space: no pruner, no race, one confirmation."""
+    sweep = load_sweep(write_sweep(200, 3, tmp_path))
+    (arm,) = sweep.arms
+    assert arm.name == ARM and arm.settings["backbone"] == {"recipe": "speech_whisper", "layers": {"from": 2}}
+    assert arm.settings["loop"]["epochs"] == 3 and arm.settings["loop"]["augment"]["views"] == 4
+    assert sweep.config.budget.trials == 200 and sweep.config.pruner.name == "none" and len(sweep.config.space) == 3
+    assert sweep.config.race.seeds == () and sweep.config.confirm.seeds == (0,)

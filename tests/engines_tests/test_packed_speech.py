@@ -34,7 +34,8 @@ def test_packed_speech_is_the_plain_loop(
         monkeypatch.setattr(slot, "WIDE", 0.0)
 
     def trials(precision: str) -> list[TrialConfig]:
-        loop = {"epochs": 2, "precision": precision, "augment": None}
+        # Of six items, a batch of five leaves one: in a wide model it is padded to four rows.
+        loop = {"epochs": 2, "precision": precision, "augment": None, "batch_size": 5 if wide else 3}
         adapters: list[dict[str, Any] | None] = [None] * 3
         if train == "adapters":
             adapters = [strategy(stochastic_depth=0.3, l2_lambda=0.01, drop=drop) for drop in DROP_UNITS]
