@@ -12,6 +12,8 @@ from harness.tables.load import Loaded
 from harness.tables.names import key_id
 from harness.tables.pivot import Key, Pivot
 
+MEANS = {"trials_a_step": 1, "packing_gain": 2}  # decimals of numbers without a unit that are no counts
+
 
 @dataclass(frozen=True)
 class ColumnPlan:
@@ -59,6 +61,8 @@ def plan_columns(pivot: Pivot, settings: TableSettings, loaded: Loaded) -> list[
 def _decimals(entry: MetricSettings, metric: ResolvedMetric, smallest: float) -> int:
     if entry.decimals is not None:
         return entry.decimals
+    if metric.concrete in MEANS:
+        return MEANS[metric.concrete]
     if not metric.metric.unit or metric.metric.unit == "MB":
         is_number = metric.concrete.endswith("/loss") or scored_metric(metric.concrete) is not None
         return 3 if is_number else 0  # a loss or a mean error in a unit of its own; the others are counts

@@ -121,6 +121,13 @@ def test_every_header_says_which_way_is_better_or_is_a_cost(tmp_path: Path, metr
     assert "".join(sign for sign in table.columns[0].title if sign in "↑↓") == expected
 
 
+def test_what_trials_shared_is_no_count(tmp_path: Path) -> None:
+    table = table_of(
+        tmp_path, {"a": {0: {"trials_a_step": 6.54, "packing_gain": 2.345}}}, "trials_a_step", "packing_gain"
+    )
+    assert [(column.title, column.decimals) for column in table.columns] == [("trials a step", 1), ("packing gain", 2)]
+
+
 def test_best_follows_the_direction(tmp_path: Path) -> None:
     table = table_of(
         tmp_path,
