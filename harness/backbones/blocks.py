@@ -143,3 +143,8 @@ class ConformerBlock(nn.Module):
 def valid_steps(lengths_B: Tensor, num_steps: int) -> Tensor:
     """Mask [B, T] of the real steps, given lengths [B]."""
     return torch.arange(num_steps, device=lengths_B.device) < lengths_B[:, None]
+
+
+def is_transposed_linear(module: nn.Module) -> bool:
+    """Whether a module is transformers' `Conv1D`, the linear layer of GPT-2, whose weight is [I, O]."""
+    return type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils"

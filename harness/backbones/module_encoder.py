@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.adapters import InsertionPoint, attach_by_hook
-from harness.backbones.blocks import valid_steps
+from harness.backbones.blocks import is_transposed_linear, valid_steps
 from harness.backbones.encoders import LibraryEncoder
 from harness.backbones.inspecting import Expected, layers_of, see_layers
 from harness.backbones.two_parts import run_from, run_to, whole_masks
@@ -171,7 +171,7 @@ def _keep_padded(module: nn.Module) -> None:
 
 def _multiplies_otherwise(layers: nn.ModuleList) -> bool:
     """Whether a layer has matrices outside of the modules whose products are computed slot by slot (GRU, einsum)."""
-    known = [module for module in layers.modules() if type(module) in BY_ROW or _is_like_linear(module)]
+    known = [module for module in layers.modules() if type(module) in BY_ROW or is_transposed_linear(module)]
     inside = {id(part) for module in known for part in module.modules()}
     return any(
         weight.ndim > 1
@@ -179,7 +179,3 @@ def _multiplies_otherwise(layers: nn.ModuleList) -> bool:
         if id(module) not in inside and not isinstance(module, (nn.Embedding, nn.LayerNorm))
         for weight in module.parameters(recurse=False)
     )
-
-
-def _is_like_linear(module: nn.Module) -> bool:
-    return type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils"

@@ -19,7 +19,6 @@ from harness.disk import write_json
 from harness.errors import UserError
 from harness.records.store import read_json
 
-ATTRIBUTE = "execution"
 AUTO = "auto"
 
 
@@ -51,15 +50,16 @@ class EngineChoice:
         """
         if self.capture and config.loop.device == "cpu":
             raise UserError("--capture: loop.device is cpu, and there are CUDA graphs on a GPU alone; leave it out")
-        if self.engine != AUTO or config.train == "none":
-            return self._asked if self.engine != AUTO else PLAIN
-        most = min(max_pack, self._asked.pack)
+        if self.engine != AUTO:
+            return self._asked
+        if config.train == "none":
+            return PLAIN
+        asked = self._asked.model_copy(update={"pack": min(max_pack, self._asked.pack)})
         if config.loop.device == "cpu":
-            return self._asked.model_copy(update={"pack": most})
+            return asked
         from harness.engines.measure import best_pack  # it loads torch
         from harness.training.resources import Resources
 
-        asked = self._asked.model_copy(update={"pack": most})
         return asked.model_copy(update={"pack": best_pack(config, Resources(sealed=True), asked)})
 
     def agree(self, known: Mapping[str, Any], what: str) -> Execution:

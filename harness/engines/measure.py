@@ -231,10 +231,10 @@ def _pack_s(config: TrialConfig, resources: Resources, engines: Engines, asked: 
                 ended += 1
                 if isinstance(done.outcome, BaseException):
                     raise done.outcome
+    except UserError:
+        raise
     # As in a trial: what a user's own code raises is written down as its trials' failure, once they train.
-    except Exception as error:
-        if isinstance(error, UserError):
-            raise
+    except Exception:
         return None
     finally:
         for each in steps:

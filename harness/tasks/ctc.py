@@ -28,6 +28,11 @@ MOST_LACKING = 0.5  # where more characters than this share have no symbol, the 
 NAMED = 8  # so many characters are named in a message
 
 
+def steps_needed(symbols: Sequence[int]) -> int:
+    """The fewest steps to which CTC can align some symbols: equal neighbours have a blank between them."""
+    return len(symbols) + sum(left == right for left, right in pairwise(symbols))
+
+
 class CtcTask(TranscriptTask):
     """Character error rate (primary) and word error rate; the backbone's symbol table has the indices."""
 
@@ -116,9 +121,8 @@ class CtcTask(TranscriptTask):
         import torch
 
         symbols = item.target.tolist()
-        repeats = sum(left == right for left, right in pairwise(symbols))
         num_steps = int(model.encoder.output_lengths(torch.tensor(len(item.inputs))))
-        return bool(symbols) and num_steps >= len(symbols) + repeats
+        return bool(symbols) and num_steps >= steps_needed(symbols)
 
     def loss(self, scores: Tensor, valid_BT: Tensor, batch: Batch) -> Tensor:
         import torch.nn.functional as F

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from harness.config.trial import LoopSettings
 from harness.errors import UserError
-from harness.tasks.ctc import CtcTask
+from harness.tasks.ctc import CtcTask, steps_needed
 from harness.tasks.regression import RegressionTask
 from harness.tasks.task import Batch, Item, WholeTask
 from harness.tasks.text_classification import ClassificationTask
@@ -100,11 +99,10 @@ class GivenTexts(GivenTask, CtcTask):
         return Item(key, inputs, torch.tensor(self.table.write(target), dtype=torch.long), target)
 
     def why_not_learnt(self, item: Item) -> str | None:
-        symbols, num_steps = item.target.tolist(), len(item.inputs)
-        needed = len(symbols) + sum(left == right for left, right in pairwise(symbols))
-        return (
-            None if needed <= num_steps else f"{item.reference!r} needs {needed} steps in CTC, and it has {num_steps}"
-        )
+        needed, num_steps = steps_needed(item.target.tolist()), len(item.inputs)
+        if needed <= num_steps:
+            return None
+        return f"{item.reference!r} needs {needed} steps in CTC, and it has {num_steps}"
 
 
 GIVEN_TASKS: Mapping[str, type[GivenTask]] = {

@@ -38,9 +38,9 @@ def memory_limits(device: torch.device) -> list[Limit]:
     return [*_of_machine(), *_of_groups()]
 
 
-def leaves_room(device: torch.device, num_more: float = 1.0) -> bool:
-    """Whether enough memory would be left if so many times as much were needed as this process has needed so far."""
-    more = num_more * own_peak(device)
+def leaves_room(device: torch.device) -> bool:
+    """Whether enough memory would be left if as much again were needed as this process has needed so far."""
+    more = own_peak(device)
     return all(limit.free - more > FREE_SHARE * limit.total for limit in memory_limits(device))
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 import torch
 
@@ -125,7 +123,7 @@ def attempt(
     """Train, and save weights and predictions if it `keeps` them and is not pruned; returns how it ended."""
     try:
         outcome = yield from trial.steps()
-        summary = completed(folder.trial_id, outcome, memory.peak_mb(), folder.read_log())
+        summary = completed(folder.trial_id, outcome, memory.peak_mb())
         if trial.sealed:
             assert_sealed(summary)
         if keeps and not outcome.pruned:
@@ -145,15 +143,8 @@ def attempt(
         return failed(folder, "error", f"{kind}{first_line(error)} (see {path})")
 
 
-def completed(trial_id: str, outcome: Outcome, peak_mb: float, log: Sequence[Mapping[str, Any]]) -> Summary:
-    """The summary of a trial that ran to its end or was pruned.
-
-    Args:
-        log: its epochs' entries.
-    """
-    packs = [entry["pack"] for entry in log if "pack" in entry]
-    shared = {"trials_a_step": fmean(pack["trials"] for pack in packs)} if packs else {}
-    gains = [pack["gain"] for pack in packs if "gain" in pack]
+def completed(trial_id: str, outcome: Outcome, peak_mb: float) -> Summary:
+    """The summary of a trial that ran to its end or was pruned."""
     return Summary(
         trial_id=trial_id,
         state=TrialState.PRUNED if outcome.pruned else TrialState.COMPLETE,
@@ -163,12 +154,7 @@ def completed(trial_id: str, outcome: Outcome, peak_mb: float, log: Sequence[Map
         by_domain=outcome.by_domain,
         base=outcome.base,
         valid=outcome.valid,
-        costs={
-            "seconds": outcome.elapsed_s,
-            "peak_memory_mb": peak_mb,
-            **shared,
-            **({"packing_gain": gains[-1]} if gains else {}),
-        },
+        costs={"seconds": outcome.elapsed_s, "peak_memory_mb": peak_mb, **outcome.sharing},
         checks=outcome.checks,
         adapters=outcome.adapters,
         notes=outcome.notes,

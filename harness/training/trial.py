@@ -6,8 +6,8 @@ base model (frozen copy) -> adapters at the insertion points -> fit on the targe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -49,7 +49,8 @@ class Outcome:
     """What a finished training gives the record.
 
     In a search, or when pruned, no test number is known: `metrics` are parameter counts, and `by_domain`, `base` and
-    `predictions` are empty. `attention` is that of a fusion over its members, on the target's test set.
+    `predictions` are empty. `sharing` says who shared its steps, in a pack. `attention` is that of a fusion over its
+    members, on the target's test set.
     """
 
     metrics: dict[str, float]
@@ -64,6 +65,7 @@ class Outcome:
     best_epoch: int
     elapsed_s: float
     adapted: Adapted
+    sharing: dict[str, float] = field(default_factory=dict)
     pruned: bool = False
     attention: dict[str, Any] | None = None
 
@@ -271,6 +273,7 @@ class Trial:
             best_epoch=state.best_epoch,
             elapsed_s=state.elapsed_s,
             adapted=adapted,
+            sharing=_sharing(state.history),
             pruned=state.pruned,
         )
 
@@ -312,3 +315,11 @@ class Trial:
             PredictedItem(item.key, prediction, item.reference, group_digest(groups[item.key]))
             for item, prediction in zip(self.domains.test_items(data, domain), evaluation.predictions, strict=True)
         )
+
+
+def _sharing(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The costs of a trial that packs tell of, from its epochs' entries; none of one that trained alone."""
+    packs = [entry["pack"] for entry in history if "pack" in entry]
+    found = {"trials_a_step": fmean(pack["trials"] for pack in packs)} if packs else {}
+    gains = [pack["gain"] for pack in packs if "gain" in pack]
+    return {**found, "packing_gain": gains[-1]} if gains else found

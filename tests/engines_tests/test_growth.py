@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -163,6 +164,9 @@ def test_packs_grow_while_they_train(
     assert [one.error for one in ran] == [None] * 8
     packs = [entry["pack"] for one in ran for entry in one.entries]
     assert packs[0]["trials"] < 8 and max(pack["trials"] for pack in packs) == 8
+    first = ran[0].outcome
+    assert first is not None and first.sharing["packing_gain"] == 5.0
+    assert first.sharing["trials_a_step"] == pytest.approx(fmean(entry["pack"]["trials"] for entry in ran[0].entries))
     assert packs[-1]["gain"] == 5.0  # the five that joined took a launch where the first one had taken five
 
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.backbones.blocks import is_transposed_linear
 from harness.backbones.copying import copy_model
 from harness.backbones.model import TaskModel
 from harness.data.batching import round_up
@@ -172,7 +173,7 @@ def slotwise(frozen: TaskModel, current: Current[Any]) -> TaskModel:
     model = copy_model(frozen, shared).eval()
     for parent in [*model.modules()]:
         for name, child in [*parent.named_children()]:
-            if type(child) is nn.Linear or _is_transposed_linear(child):
+            if type(child) is nn.Linear or is_transposed_linear(child):
                 linear: Any = child
                 weight_OI = linear.weight if type(child) is nn.Linear else nn.Parameter(linear.weight.t(), False)
                 setattr(parent, name, _slot_linear(weight_OI, linear.bias, current))
@@ -200,8 +201,3 @@ def _slot_linear(weight_OI: nn.Parameter, bias_O: nn.Parameter | None, current: 
     if bias_O is not None:
         layer.bias = bias_O
     return layer
-
-
-def _is_transposed_linear(module: nn.Module) -> bool:
-    """Whether a module is transformers' `Conv1D`, the linear layer of GPT-2, whose weight is [I, O]."""
-    return type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils"
