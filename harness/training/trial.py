@@ -151,6 +151,7 @@ class Trial:
             UserError: something does not fit together.
         """
         check_device(self.config.loop.device)
+        torch.set_num_threads(self.config.loop.threads)  # many threads wait for each other where others train, too
         check_optim(self.config.optim, self.dtype)
         data, recipe = self.config.data, self.domains.backbone.recipe
         check_domains(recipe, data)

@@ -6,6 +6,8 @@ On a CPU the size of a pack changes no bit of a trial, so that it may follow fro
 
 Trials that join begin where the others began, and those of one seed have the same batches: so the two take steps of the
 very shapes that the one has taken alone, and their cost is compared shape by shape. Nothing is trained for measuring.
+They join when an epoch has ended, as those that are under way wait for them meanwhile: a search that finds what it looks
+for in its first epochs finds it as soon as one that trains one trial after another.
 A size that costs a trial more than the one before it is given up, and tried again much later.
 """
 
@@ -19,6 +21,7 @@ from collections.abc import Callable, Hashable
 MARGIN = 0.03  # what a larger pack must save at least
 ENOUGH = 4  # launches that a size is judged by
 PATIENCE = 50  # launches of a full pack without any that a size could be judged by
+WAIT = 64  # launches of a full pack that an epoch's end is waited for before it grows
 AGAIN = 256  # launches until a size that was given up is tried again; then four times as many
 
 
@@ -37,6 +40,7 @@ class Growth:
         # shape -> level of the size that a launch counts for -> launches and the seconds of a trial in them, summed
         self._costs: dict[Hashable, dict[int, list[float]]] = defaultdict(dict)
         self._is_warm: set[int] = set()
+        self._is_due = False  # to grow, at the end of an epoch
         self._num_full = 0  # launches since the size was changed, with as many trials under way
         self._is_settled = most == 1  # nothing is to be found out
         self._again = AGAIN
@@ -51,7 +55,7 @@ class Growth:
         """How many times as fast as alone a trial is trained at this size, by what was measured so far."""
         return math.prod(self._gains)
 
-    def took(self, shape: Hashable, count: int, under_way: int, seconds: float) -> None:
+    def took(self, shape: Hashable, count: int, under_way: int, seconds: float, ends_epoch: bool = False) -> None:
         """Take what a launch took, and change the size if that says so.
 
         Args:
@@ -59,6 +63,7 @@ class Growth:
             count: trials in it.
             under_way: trials of the kind.
             seconds: of the processor where that can be told, which other programs do not lengthen.
+            ends_epoch: whether the epoch of a trial in it has ended.
         """
         level = bisect_left(self._sizes, count)
         if level in self._is_warm:
@@ -72,9 +77,11 @@ class Growth:
         if self._is_settled:
             if self._num_full >= self._again and not self._is_at_most:
                 self._again *= 4
-                self._grow()
-        else:
+                self._is_due, self._is_settled = True, False
+        elif not self._is_due:
             self._judge()
+        if self._is_due and (ends_epoch or self._num_full >= WAIT):
+            self._grow()
 
     def shrink_to(self, most: int) -> None:
         """Never again as many: memory ran out."""
@@ -85,8 +92,7 @@ class Growth:
     def _judge(self) -> None:
         """Grow, go back, or wait for more launches."""
         if self._level == 0:
-            if self._num_full > ENOUGH:
-                self._grow()
+            self._is_due = self._num_full > ENOUGH
             return
         saved = self._gain()
         if saved is None:
@@ -97,7 +103,7 @@ class Growth:
         if saved < 1 / (1 - MARGIN):
             self._give_up()
         elif not self._is_at_most:
-            self._grow()
+            self._is_due = True
         else:
             self._is_settled = True
 
@@ -118,6 +124,7 @@ class Growth:
         return below_s / there_s if num_compared >= ENOUGH else None
 
     def _grow(self) -> None:
+        self._is_due = False
         if not self._has_room():
             self._is_settled = True
             return
@@ -130,7 +137,7 @@ class Growth:
     def _give_up(self) -> None:
         self._level -= 1
         self._gains.pop()
-        self._is_settled, self._num_full = True, 0
+        self._is_due, self._is_settled, self._num_full = False, True, 0
 
 
 def sizes_up_to(most: int) -> list[int]:

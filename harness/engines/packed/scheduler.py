@@ -240,7 +240,8 @@ class PackScheduler:
         due = slots[0].due
         what = due.shape if isinstance(due, TrainStep) else (due.set_id, due.number)
         under_way = sum(other is pack for other, _ in self.slots)
-        pack.growth.took((isinstance(due, TrainStep), what), len(slots), under_way, seconds)
+        ends_epoch = any(slot.position + 1 == len(slot.work) for slot in slots)
+        pack.growth.took((isinstance(due, TrainStep), what), len(slots), under_way, seconds, ends_epoch)
 
     def _launch_in_parts(self, pack: Pack, slots: list[Slot], memory_ran_out: bool) -> None:
         """Run the slots' next step half of them at a time; where memory ran out, so are all later ones."""
