@@ -17,7 +17,6 @@ from tiny_text import RunCli, TinyText, corpus_rows, experiment_settings, recipe
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: many threads are slower on tiny tensors
 
 pytest_plugins = [
-    "forked_workers",
     "needs",
     "postgres",
     "ray_nodes",

@@ -15,8 +15,8 @@ from peft import LoraConfig, get_peft_model
 from trainer_settings import train_with
 
 
-def train(workload: dict[str, Any], trial: dict[str, Any]) -> dict[str, Any]:
-    """One trial."""
+def train(workload: dict[str, Any], trial: dict[str, Any], hear: Any = None) -> dict[str, Any]:
+    """One trial; see `train_with`."""
     transformers.set_seed(trial["seed"])
     task = task_of(workload)
     encoder = task.encoder(workload)
@@ -26,7 +26,7 @@ def train(workload: dict[str, Any], trial: dict[str, Any]) -> dict[str, Any]:
     rank = round(weights_a_layer / (inner + width))
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=place)
     model = task.model(get_peft_model(encoder, config), workload["head"])
-    return train_with(transformers.Trainer, model, workload, trial)
+    return train_with(transformers.Trainer, model, workload, trial, hear)
 
 
 if __name__ == "__main__":

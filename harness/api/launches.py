@@ -181,7 +181,7 @@ def run_sweep(
     add_user_code(loaded.experiment.path)
     RecordStore(Path(results), loaded.name).check_place()
     launching = choose_launcher(None, jobs, launcher or loaded.launcher, f"{path}: launcher")
-    preflight_sweep(loaded, loaded=launching.loaded)
+    preflight_sweep(loaded, launching=launching)
     launch = Launch(Path(results), jobs, _hear(tell), EngineChoice(engine, pack, capture), launcher=launching)
     with watched_launch(Path(results) / loaded.name, jobs):
         found = run_search(loaded, launch)
@@ -234,7 +234,7 @@ def train(plan: RunPlan, num_jobs: int, tell: Tell | None, launcher: LauncherCho
 
     if plan.outdated and tell is not None:
         tell(plan.outdated)
-    preflight(plan, loaded=None if launcher is None else launcher.loaded)
+    preflight(plan, launching=launcher)
     report = run_experiment(plan, num_jobs, _hear(tell), launcher)
     if any_finished(plan.store):
         keep_table(build_table(plan.store), plan.store.path)

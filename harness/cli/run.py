@@ -81,7 +81,7 @@ def run(
     )
     if plan.outdated:
         print(plan.outdated)
-    tell_data(preflight(plan, loaded=launching.loaded).lines(quiet))
+    tell_data(preflight(plan, launching=launching).lines(quiet))
     with following(plan.store.path, tracker):
         with run_progress(plan.pending, quiet) as progress:
             report = run_experiment(plan, jobs, progress.hear, launching)

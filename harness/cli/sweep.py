@@ -67,7 +67,7 @@ def sweep(
     launching = choose_launcher(launcher, jobs, loaded.launcher, f"{loaded.path}: launcher")
     launching = launching.for_work(work_arguments(sweep, overrides, results, engine, pack, capture))
     add_user_code(loaded.experiment.path)
-    plan = plan_sweep(loaded, results, jobs, launching.loaded)
+    plan = plan_sweep(loaded, results, jobs, launching)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
     print_plan(plan, quiet=quiet)
     if outdated := describe_outdated(loaded, results):
@@ -139,7 +139,7 @@ def train_confirm(
         f"{len(plan.pending)} to train",
         flush=True,
     )
-    preflight(plan, loaded=None if run.launcher is None else run.launcher.loaded)
+    preflight(plan, launching=run.launcher)
     with run_progress(plan.pending, quiet) as progress:
         report = run_experiment(plan, run.num_jobs, progress.hear, run.launcher)
     return plan.store, report

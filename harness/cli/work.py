@@ -100,7 +100,7 @@ def _work_on_sweep(
     loaded = load_sweep(path, overrides)
     add_user_code(loaded.experiment.path)
     RecordStore(results, loaded.name).check_place()
-    preflight_sweep(loaded, loaded=launcher.loaded)
+    preflight_sweep(loaded, launching=launcher)
     with Progress(lambda event: search_line(event, loaded.objectives)) as progress:
         run = Launch(results, 1, progress.hear, choice, launcher=launcher)
         result, frozen = search_and_freeze(loaded, run)
@@ -126,6 +126,6 @@ def _work_on_experiment(
     trials = select_trials(loaded, arms, seeds)
     plan = plan_launch(loaded, trials, results, choice, retry_failed=retry_failed)
     print(f"{loaded.name}: {len(plan.reused)} trials are finished, {len(plan.pending)} to train", flush=True)
-    preflight(plan, loaded=launcher.loaded)
+    preflight(plan, launching=launcher)
     with run_progress(plan.pending, quiet=True) as progress:
         return run_experiment(plan, 1, progress.hear, launcher).failures

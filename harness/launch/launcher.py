@@ -86,6 +86,15 @@ class Launcher(ABC):
         """What it would run elsewhere, as `harness plan` shows it; None where it runs nothing."""
         return None
 
+    @classmethod
+    def get_ready(cls, recipes: Iterable[str]) -> None:
+        """Begin, in the background, what its workers will need: something is going to be trained.
+
+        Args:
+            recipes: the backbones' recipes, by name or path.
+        """
+        return None
+
     @property
     def capacity(self) -> int:
         """How many trials may be in flight; grows by one for each trial that another process holds."""

@@ -5,7 +5,7 @@ A launcher's class is named as `FILE:CLASS`, not imported: the choices can be li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pkgutil import resolve_name
@@ -16,6 +16,7 @@ from harness.launch.stopping import Stop
 
 if TYPE_CHECKING:
     from harness.config.base import Settings
+    from harness.config.trial import TrialConfig
     from harness.launch.launcher import Launcher, Tell
 
 LAUNCHERS: Mapping[str, str] = {
@@ -79,6 +80,10 @@ class LauncherChoice:
             if lacks := self.kind.needs():
                 raise UserError(f"launcher {self.name}: {lacks}")
         return replace(self, work=work)
+
+    def get_ready(self, configs: Iterable[TrialConfig]) -> None:
+        """Begin, in the background, what its workers will need to train some trials."""
+        self.kind.get_ready({config.backbone.recipe for config in configs})
 
     @property
     def trains(self) -> bool:

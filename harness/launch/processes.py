@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.backbones.encoder_settings import PretrainedEncoderSettings, SpeechModelSettings
+from harness.backbones.recipe import load_recipe
 from harness.config.base import Settings
 from harness.errors import UserError
 from harness.launch.events import Busy, Epoch, Failed, Note
 from harness.launch.launcher import Launcher, TaskQueue, Tell, seconds_until
-from harness.launch.remote_worker import Place, RemoteWorker
+from harness.launch.remote_worker import Place, RemoteWorker, load_ahead
 from harness.launch.task import TrialTask
 from harness.records.failures import TRIES
 
@@ -53,11 +56,17 @@ class ProcessLauncher(Launcher):
         if options.pin == "gpus" and not visible_gpus():
             raise UserError("launcher processes: pin: torch finds no GPU on this machine; choices: cores, none")
 
+    @classmethod
+    def get_ready(cls, recipes: Iterable[str]) -> None:
+        encoders = [load_recipe(recipe).encoder for recipe in recipes]
+        load_ahead(any(isinstance(encoder, PretrainedEncoderSettings | SpeechModelSettings) for encoder in encoders))
+
     def start_worker(self) -> RemoteWorker:
         """Start a worker process, in a place that no other one has."""
         taken = {worker.place.number for worker in self._workers}
         number = next(number for number in range(len(taken) + 1) if number not in taken)
-        return RemoteWorker(self.num_slots, place_of(number, self.num_workers, self.options.pin, self._device))
+        place = place_of(number, self.num_workers, self.options.pin, self._device)
+        return RemoteWorker(self.num_slots, place, forks=self._device == "cpu")
 
     @property
     def num_running(self) -> int:

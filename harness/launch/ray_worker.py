@@ -75,7 +75,7 @@ class TrialActor:
 
     def _serve(self, num_slots: int) -> None:
         try:
-            serve(self._pipe, list(sys.path), num_slots, Place())
+            serve(self._pipe, list(sys.path), None, num_slots, Place())
         except BaseException as error:  # Ray would not see the end of a thread, and the driver would wait for ever
             self._pipe.outgoing.put(Gone(f"{type(error).__name__}: {first_line(error)}"))
 

@@ -1,4 +1,9 @@
-"""A worker process and the pipe to it: tasks go one way, events and answers come back; it may die at any time."""
+"""A worker process and the pipe to it: tasks go one way, events and answers come back; it may die at any time.
+
+On Linux a worker is forked from a process that has loaded torch and the training, and does nothing else (Python's fork
+server). So it has no other process's threads, files or GPU, and starts in a moment: loading takes seconds, which the
+workers of a search, its race and its confirm phase would spend again. One that trains on a GPU is a new process.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +11,19 @@ import multiprocessing
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.context import SpawnProcess
-from typing import Any, Protocol
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
+from typing import Any, Literal, Protocol
 
 from harness.errors import Passing, telling_interrupts
 from harness.launch.events import Epoch, Failed, Note, Slots, TrialEvent
 from harness.launch.task import TrialTask
 from harness.launch.worker import PackedWorker
+
+AHEAD, AHEAD_TRANSFORMERS = "harness.launch.ahead", "harness.launch.ahead_transformers"  # what the fork server loads
 
 
 @dataclass(frozen=True)
@@ -39,19 +47,26 @@ class RemoteWorker:
 
     Args:
         num_slots: trials under way in it at once, at most.
+        place: where it runs.
+        forks: whether it may be forked from the server.
 
     Attributes:
         wanted: how many it has a use for at once, as far as it has told.
     """
 
-    def __init__(self, num_slots: int, place: Place = Place()) -> None:
+    def __init__(self, num_slots: int, place: Place = Place(), forks: bool = True) -> None:
         self.place = place
         self.wanted = 1
-        context = multiprocessing.get_context("spawn")
-        self.connection, far_end = context.Pipe()
-        arguments = (far_end, list(sys.path), num_slots, place)
-        self.process: SpawnProcess = context.Process(target=serve, args=arguments, daemon=True)
-        self.process.start()
+        self.connection, far_end = multiprocessing.Pipe()
+        arguments = (far_end, list(sys.path), dict(os.environ), num_slots, place)
+        if forks and sys.platform == "linux":
+            load_ahead()  # if nobody has done so
+            try:
+                self.process = _start("forkserver", arguments)
+            except (EOFError, OSError):  # the server died at this moment (did memory run out?)
+                self.process = _start("spawn", arguments)
+        else:
+            self.process = _start("spawn", arguments)
         far_end.close()
         self.tasks: list[TrialTask] = []
 
@@ -89,6 +104,25 @@ class RemoteWorker:
         self.process.join()
 
 
+def _start(method: Literal["forkserver", "spawn"], arguments: tuple[Any, ...]) -> BaseProcess:
+    context: Any = multiprocessing.get_context(method)
+    process: BaseProcess = context.Process(target=serve, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def load_ahead(transformers: bool = False) -> None:
+    """Begin to load what workers need, for a command that will start some; returns at once.
+
+    Args:
+        transformers: whether their backbones are models of transformers.
+    """
+    if sys.platform == "linux":
+        # Heard when the server is started; one that runs stays as it is.
+        forkserver.set_forkserver_preload([AHEAD, *([AHEAD_TRANSFORMERS] if transformers else [])])
+        forkserver.ensure_running()
+
+
 class _ParentGone(Passing):
     """Nobody is at the other end of the pipe."""
 
@@ -101,8 +135,18 @@ class Pipe(Protocol):
     def poll(self) -> bool: ...
 
 
-def serve(connection: Pipe, path: list[str], num_slots: int, place: Place) -> None:
-    """The worker process: train what comes through the pipe until it closes."""
+def serve(
+    connection: Pipe, path: list[str], environment: Mapping[str, str] | None, num_slots: int, place: Place
+) -> None:
+    """The worker process: train what comes through the pipe until it closes.
+
+    Args:
+        path, environment: the parent's `sys.path` and environment variables as they are now, which are not those that
+            the server began with; None leaves this process's own.
+    """
+    if environment is not None:
+        os.environ.clear()
+        os.environ.update(environment)
     place.enter()
     sys.path[:] = path  # a user's strategies are found from here as from the parent
     tasks: deque[TrialTask] = deque()

@@ -162,14 +162,12 @@ def manifest_of(experiment: Experiment) -> Manifest:
     )
 
 
-def preflight(
-    plan: RunPlan, resources: Resources | None = None, loaded: dict[bool, Resources] | None = None
-) -> ToldOfData:
+def preflight(plan: RunPlan, resources: Resources | None = None, launching: LauncherChoice | None = None) -> ToldOfData:
     """Check everything that can be wrong before anything is trained: data, audio, backbones, layers, adapters.
 
     Args:
         resources: for a caller that goes on to use what is loaded here.
-        loaded: gets what is loaded, for a launcher in this process (Launcher.loaded), and gives what is there.
+        launching: what will train. It is told to get ready; what is loaded here, one in this process goes on to use.
 
     Returns what the data hold, and what the user must know of them.
 
@@ -180,7 +178,10 @@ def preflight(
     if not plan.pending:
         return told
     check_needed(plan)
-    loaded = {} if loaded is None else loaded
+    loaded: dict[bool, Resources] = {}
+    if launching is not None:
+        launching.get_ready(task.config for task in plan.pending)
+        loaded = loaded if launching.loaded is None else launching.loaded
     resources = resources or loaded.get(False)
     corpora = LoadedCorpora() if resources is None else resources.corpora
     check_run_fits(plan, corpora)

@@ -19,31 +19,33 @@ from harness.search.declaration import Arm, Sweep
 from harness.tasks.fitting import check_fits
 
 if TYPE_CHECKING:  # torch is loaded only when there is something to check
+    from harness.launch.launchers import LauncherChoice
     from harness.training.resources import Resources
 
 
 def preflight_sweep(
-    sweep: Sweep, resources: Resources | None = None, loaded: dict[bool, Resources] | None = None
+    sweep: Sweep, resources: Resources | None = None, launching: LauncherChoice | None = None
 ) -> ToldOfData:
     """Check each arm's trial at the ends of its space, on training and validation data only.
 
     Args:
         resources: sealed ones, for a caller that goes on to use what is loaded here.
-        loaded: gets what is loaded, for a launcher in this process (Launcher.loaded).
+        launching: what will train. It is told to get ready; what is loaded here, one in this process goes on to use.
 
     Returns what the data hold, and what the user must know of them.
 
     Raises:
         UserError: one line about the first problem: `SWEEPFILE: arm NAME: ...`.
     """
+    get_ready(sweep, launching)
     corpora = LoadedCorpora(sealed=True) if resources is None else resources.corpora
     check_sweep_fits(sweep, corpora)
     from harness.training.resources import Resources
     from harness.training.trial import Trial
 
     resources = resources or Resources(sealed=True, corpora=corpora)
-    if loaded is not None:
-        loaded[True] = resources
+    if launching is not None and launching.loaded is not None:
+        launching.loaded[True] = resources
     checked: set[str] = set()
     told = ToldOfData()
     own = _own_ends(sweep)
@@ -60,6 +62,12 @@ def preflight_sweep(
         remarks = (*domains.corpus.remarks(names), *domains.answer_notes(config.data))
         told.add(describe_data(domains.corpus, config.data, config.loop.meta), remarks)
     return told
+
+
+def get_ready(sweep: Sweep, launching: LauncherChoice | None) -> None:
+    """Let what will train begin, in the background, what its workers need; a second time changes nothing."""
+    if launching is not None:
+        launching.get_ready(config for _, config in _own_ends(sweep))
 
 
 def check_sweep_fits(sweep: Sweep, corpora: LoadedCorpora) -> None:

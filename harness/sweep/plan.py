@@ -28,12 +28,13 @@ from harness.records.search import SearchPoint, Value
 from harness.records.store import RecordStore, TrialFolder
 from harness.search import reach, space
 from harness.search.declaration import Arm, Sweep, plan_confirm
-from harness.search.preflight import check_sweep_fits, preflight_sweep
+from harness.search.preflight import check_sweep_fits, get_ready, preflight_sweep
 from harness.search.tasks import search_folder
 from harness.sweep.parts import Count, count_records, part_trials
 from harness.sweep.searched import ENDED, is_kept, is_search_of, read_searched, study_place
 
 if TYPE_CHECKING:  # torch is loaded only when there is something to train
+    from harness.launch.launchers import LauncherChoice
     from harness.training.resources import Resources
 
 
@@ -128,11 +129,11 @@ class SweepPlan:
         )
 
 
-def plan_sweep(sweep: Sweep, results: Path, num_jobs: int, loaded: dict[bool, Resources] | None = None) -> SweepPlan:
+def plan_sweep(sweep: Sweep, results: Path, num_jobs: int, launching: LauncherChoice | None = None) -> SweepPlan:
     """Check, count and price a sweep.
 
     Args:
-        loaded: gets what is loaded, for a launcher in this process (Launcher.loaded).
+        launching: what will train, once this has been told (see `preflight_sweep`).
 
     Raises:
         UserError: the study was begun with other settings or cannot be read, or an arm does not fit its data, backbone
@@ -161,9 +162,10 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int, loaded: dict[bool, Re
     if any(arm.is_left for arm in arms):
         RecordStore(results, sweep.name).check_place()
         corpora = LoadedCorpora(sealed=True)
+        get_ready(sweep, launching)
         check_sweep_fits(sweep, corpora)
         resources = _load(corpora)
-        told = preflight_sweep(sweep, resources, loaded)
+        told = preflight_sweep(sweep, resources, launching)
         prices = _prices(results, (sweep.name, sweep.experiment.name), resources)
         for number, arm in enumerate(sweep.arms):
             trial = sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0])

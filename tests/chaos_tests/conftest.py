@@ -203,12 +203,16 @@ def victim(
 
 
 def children_of(process: Process) -> list[int]:
-    """The worker processes of a launch."""
+    """The worker processes of a launch: forked from a server that it started."""
     try:
-        pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
-        return [int(pid) for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        started = [pid for pid in _children(process.pid) if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [worker for server in started for worker in _children(server)]
     except OSError:
         return []
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
 
 
 def kill(process: Process, how: str, rng: random.Random) -> bool:

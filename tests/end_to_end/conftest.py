@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from cli_tests.conftest import cli
-from forked_workers import ForkedCommand
+from forked_commands import ForkedCommand
 from tiny_text import TinyText
 
 __all__ = ["cli"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,13 @@ def test_a_full_disk_is_told_before_a_row_is_written(tmp_path: Path, monkeypatch
         store.rows(store.items)
     assert found.value.reason == "disk" and store.file is not None
     assert not np.asarray(store.file.marks["checksum"]).any() and not store.done.any()
+
+
+def test_a_folder_that_is_removed_meanwhile_takes_no_training_with_it(tmp_path: Path) -> None:
+    """Somebody clears the cache: what is mapped stays until the process ends, and so does what others put in its place."""
+    store = store_in(tmp_path / "prefix")
+    store.rows(store.items[:20])
+    shutil.rmtree(tmp_path / "prefix")
+    other = store_in(tmp_path / "prefix")
+    assert torch.equal(values(other), expected())
+    assert torch.equal(values(store), expected())

@@ -164,7 +164,6 @@ class TestExpansion:
 
 
 class TestLaunch:
-    @pytest.mark.usefixtures("forked_workers")
     @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
     def test_what_others_need_is_trained_first_and_once(self, jobs: int, planned: Any) -> None:
         plan = planned({"stacked": STACKED, "two": HEAD_FIRST, "both": HEAD_AGAIN}, {"giver": SOURCE}, seeds=[0, 1])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_experiments import Plan, comparable, log_of, misbehaving, num_starts
 
 from harness.config.execution import Execution
+from harness.launch import remote_worker
 from harness.launch.events import Busy, Done, Failed, Note, TrialEvent
 from harness.launch.processes import ProcessLauncher
 from harness.launch.run_experiment import RunPlan, RunReport, run_experiment
@@ -112,7 +116,6 @@ def launched(plan: RunPlan, jobs: int) -> tuple[RunReport, list[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("forked_workers")
 def test_a_trial_that_kills_its_process_is_not_tried_for_ever(plan: Plan) -> None:
     """It is parked; everything else is trained by the processes that take the place of the dead."""
     arms = {"poisoned": misbehaving("kill", call=5), **FROZEN, "good": {}}
@@ -133,7 +136,7 @@ def test_a_process_that_dies_before_it_can_train_ends_the_trial(
 ) -> None:
     """No record can count such deaths, so the launch does."""
     (task,) = plan({"good": {}}).pending
-    monkeypatch.setenv("PYTHONHASHSEED", "no number")  # so no Python starts
+    monkeypatch.setattr(remote_worker, "serve", print)  # which ends at once
     with ProcessLauncher(events.append) as launcher:
         launcher.submit(task)
         while launcher.num_in_flight:
@@ -143,8 +146,17 @@ def test_a_process_that_dies_before_it_can_train_ends_the_trial(
     assert isinstance(last, Failed) and last.killed and "for the 6th time" in last.message
 
 
+@pytest.fixture
+def own_server() -> Iterator[None]:
+    """Workers of the test have its stderr: the server that they are forked from starts within it."""
+    server: Any = vars(forkserver)["_forkserver"]
+    server._stop()
+    yield
+    server._stop()
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("forked_workers")
+@pytest.mark.usefixtures("capfd", "own_server")
 def test_a_trial_that_hangs_is_ended_and_goes_on(
     plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_experiments import Plan, comparable, log_of, misbehaving, num_starts
 
 from harness.config.execution import Execution
 from harness.errors import UserError
+from harness.launch import remote_worker
 from harness.launch.events import Done, Epoch, Note, TrialEvent
 from harness.launch.in_process import InProcessLauncher
 from harness.launch.launcher import Launcher, Tell, launch
@@ -29,7 +32,7 @@ from harness.launch.task import TrialTask
 from harness.records.process_identity import start_of
 from harness.records.store import TrialFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_workers")]
+pytestmark = pytest.mark.slow
 
 THREE = {"frozen": {"train": "none", "adapter": None}, "head_only": {"train": "head", "adapter": None}, "adapters": {}}
 
@@ -245,6 +248,41 @@ def test_a_worker_that_is_killed_is_replaced(how: str, plan: Plan, events: list[
     assert multiprocessing.active_children() == []  # the last one was stopped, not left behind
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked from a server on Linux alone")
+def test_a_launch_survives_the_server_that_its_workers_are_forked_from(
+    plan: Plan, events: list[TrialEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while a worker trains; later, at the very moment at which one is started."""
+    servers = []
+
+    def hear(event: TrialEvent) -> None:
+        events.append(event)
+        if isinstance(event, Epoch) and event.entry["epoch"] == 1:
+            (worker,) = multiprocessing.active_children()
+            servers.append(parent_of(worker.pid or 0))
+            if len(servers) == 1:
+                os.kill(servers[0], signal.SIGKILL)
+
+    def start(method: Any, arguments: Any) -> Any:
+        if method == "forkserver":
+            raise EOFError
+        return started(method, arguments)
+
+    started = remote_worker._start
+    for number in range(3):
+        if number == 2:
+            monkeypatch.setattr(remote_worker, "_start", start)
+        with ProcessLauncher(hear) as launcher:
+            launch(launcher, plan({"adapters": {"optim": {"lr": 0.01 * (1 + number)}}}).pending)
+    assert ends(events) == [("Done", "adapters/seed0")] * 3 and len(epochs(events)) == 6
+    assert not any(isinstance(event, Note) for event in events)  # nobody died
+    assert len({*servers, os.getpid()}) == 3 and servers[2] == os.getpid()
+
+
 def launch_and_die(tasks: list[TrialTask], note: Path) -> None:
     """Be killed at the first epoch, after writing down who trains."""
 
@@ -342,14 +380,15 @@ def test_a_launch_that_is_to_stop_leaves_its_trials_at_the_end_of_an_epoch(
 
     def hear(event: TrialEvent) -> None:
         events.append(event)
-        if isinstance(event, Epoch):
+        if isinstance(event, Epoch) and event.task.run.arm == "two":  # which joins when the first one's epoch has ended
             stop.ask("a test")
 
     choice = replace(choose_launcher("in_process", 1), stop=stop)
     with pytest.raises(Stopped, match="a test"), choice.make(hear, 2) as launcher:
         launch(launcher, tasks)
-    assert sorted((event.task.run.arm, event.entry["epoch"]) for event in epochs(events)) == [("one", 1), ("two", 1)]
-    assert ends(events) == [] and [len(log_of(task.folder)) for task in tasks[:2]] == [1, 1]
+    told = [(event.task.run.arm, event.entry["epoch"]) for event in epochs(events)]
+    assert sorted(told) == [("one", 1), ("one", 2), ("two", 1)]
+    assert ends(events) == [] and [len(log_of(task.folder)) for task in tasks[:2]] == [2, 1]
     assert all(TrialFolder(task.folder).checkpoint.is_file() for task in tasks[:2]) and not tasks[2].folder.exists()
     with pytest.raises(Stopped):
         choice.make(hear, 2)

@@ -60,6 +60,9 @@ class RowFile:
         os.utime(path)  # when it was last used
         in_use = os.open(marks, os.O_RDWR)
         weakref.finalize(self, os.close, in_use)
+        # Of the very file that is mapped: by then, its name may be gone or another file's.
+        self._rows = os.open(path, os.O_RDWR)
+        weakref.finalize(self, os.close, self._rows)
         fcntl.flock(in_use, fcntl.LOCK_SH)  # see `make_room`
         self.marks = np.memmap(marks, dtype=MARK, mode="r+", shape=shape[0])
         table = torch.from_file(str(path), shared=True, size=sizes[path] // dtype.itemsize, dtype=dtype)
@@ -91,12 +94,11 @@ class RowFile:
         Raises:
             TrialError: the disk is full (`disk`).
         """
-        with self.path.open("r+b") as rows:
-            try:
-                for place in places:
-                    os.posix_fallocate(rows.fileno(), place * self.row_bytes, self.row_bytes)
-            except OSError as error:
-                raise TrialError("disk", f"{self.path}: cannot be written: {error.strerror}") from error
+        try:
+            for place in places:
+                os.posix_fallocate(self._rows, place * self.row_bytes, self.row_bytes)
+        except OSError as error:
+            raise TrialError("disk", f"{self.path}: cannot be written: {error.strerror}") from error
 
     def mark(self, places: Sequence[int]) -> None:
         """Say that rows have been written."""

@@ -6,8 +6,9 @@ On a CPU the size of a pack changes no bit of a trial, so that it may follow fro
 
 Trials that join begin where the others began, and those of one seed have the same batches: so the two take steps of the
 very shapes that the one has taken alone, and their cost is compared shape by shape. Nothing is trained for measuring.
-They join when an epoch has ended, as those that are under way wait for them meanwhile: a search that finds what it looks
-for in its first epochs finds it as soon as one that trains one trial after another.
+They join when an epoch has ended, as those that are under way wait for them meanwhile: a search that finds in its first
+epochs what it looks for then finds it as soon as one that trains one trial after another.
+
 A size that costs a trial more than the one before it is given up, and tried again much later.
 """
 

@@ -1,4 +1,4 @@
-"""Processes that are forked from one that has loaded what they need, so that those of a test start at once."""
+"""Commands that are forked from a process that has loaded what they need, so that those of a test start at once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import IO, Any
-
-import pytest
 
 LOADED = [
     *("torch._dynamo", "harness.launch.remote_worker", "harness.training.resources", "harness.training.run_trial"),
@@ -63,33 +61,6 @@ def forking() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED)
     return context
-
-
-class _Context:
-    """What `RemoteWorker` needs of a context of multiprocessing."""
-
-    def __init__(self) -> None:
-        self.context = forking()
-        self.Pipe = self.context.Pipe
-
-    def Process(self, *, target: Callable[..., object], **options: Any) -> Any:
-        return self.context.Process(target=_Surrounded(target), **options)
-
-
-class _Multiprocessing:
-    def get_context(self, name: str) -> _Context:
-        assert name == "spawn"
-        return _Context()
-
-
-@pytest.fixture
-def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Worker processes start within a moment, not after the seconds that torch takes to load.
-
-    What they are then is the same: processes of their own, at the other end of a pipe, which may die. That they also
-    train when they are started as a launch starts them is held by the tests without this fixture.
-    """
-    monkeypatch.setattr("harness.launch.remote_worker.multiprocessing", _Multiprocessing())
 
 
 def _run_harness(folder: str, arguments: Sequence[str]) -> None:
