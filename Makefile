@@ -90,6 +90,7 @@ bench: bench-parts
 	$(BIN)/python benchmarks/own_adapters.py
 	for race in small tiny tiny_upper pretrained pretrained_variants speech; do $(BIN)/python benchmarks/race.py $$race || exit; done
 	$(BIN)/python benchmarks/time_to_target.py
+	$(BIN)/python benchmarks/whole_sweep.py
 	$(BIN)/python benchmarks/grid.py
 	$(BIN)/python benchmarks/study_overhead.py
 	$(BIN)/python benchmarks/tables.py
@@ -101,6 +102,7 @@ bench-quick: bench-parts
 	for race in small tiny tiny_upper pretrained pretrained_variants speech; do \
 		$(BIN)/python benchmarks/race.py $$race --quick --repeats 1 --name quick_$$race || exit; done
 	$(BIN)/python benchmarks/time_to_target.py --quick --name quick_target
+	$(BIN)/python benchmarks/whole_sweep.py --rounds 1 --trials 4 --name quick_whole
 	$(BIN)/python benchmarks/grid.py --sizes '0.2 M' --tokens 64 --seconds 0.02 --rounds 1 --name quick_grid
 	$(BIN)/python benchmarks/study_overhead.py --trials 100 --name quick_study
 

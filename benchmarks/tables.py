@@ -120,8 +120,8 @@ def overhead_table(result: dict[str, Any]) -> str:
     groups = {
         "Optuna's sampler": ("optuna: sampler",),
         "mirror, pruner": ("mirror", "optuna: pruner", "optuna: tell"),
-        "storage": ("storage",),
-        "record": ("record",),
+        "records of others": ("points", "looking at records"),
+        "own record": ("record",),
         "messages to W&B": ("wandb: messages",),
         "wait for earlier runs": ("wandb: wait for earlier runs",),
         "search": ("search", "config"),
@@ -186,6 +186,27 @@ def target_table(result: dict[str, Any]) -> str:
     return f"{text}\n\n{markdown(factors_header, parts)}" if parts else text
 
 
+def whole_table(result: dict[str, Any]) -> str:
+    """One row a contestant: seconds from the command to its end."""
+    contestants, search = result["contestants"], result["search"]
+    rows = [
+        (
+            one["name"],
+            f"{one['wall_s']:.1f} ({one['wall_range_s'][0]:.1f} to {one['wall_range_s'][1]:.1f})",
+            f"{one['cpu_s']:.1f}",
+            f"{one['wall_s'] / contestants[0]['wall_s']:.2f}",
+            ", ".join(f"{-best:.3f}" for best in one["best"]),
+        )
+        for one in contestants
+    ]
+    header = ("program", "wall s (range)", "CPU s", "times the first", "lowest validation loss found, by round")
+    settings = ", ".join(f"{name} {value}" for name, value in result["workload"].items())
+    return (
+        f"{machine_line(result['machine'])} List: {settings}; {search['budget']} trials. Medians of "
+        f"{contestants[0]['num_runs']}, interleaved.\n\n{markdown(header, rows)}"
+    )
+
+
 def times_text(target: dict[str, Any], limit_s: float) -> str:
     """The median with the range, and how many searches reached the target where not all did."""
     if not target["num_reached"]:
@@ -209,6 +230,7 @@ SECTIONS = {
     "race_tiny": race_table,
     "race_tiny_upper": race_table,
     "time_to_target": target_table,
+    "whole_sweep": whole_table,
     "grid": grid_table,
     "study_overhead": overhead_table,
 }

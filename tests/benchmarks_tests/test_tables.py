@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tables import gain, grid_table, markdown, overhead_table, race_table, target_table, times_text
+from tables import gain, grid_table, markdown, overhead_table, race_table, target_table, times_text, whole_table
 
 MACHINE = {"date": "2026-01-01", "processor": "P", "cores": "2", "load_average": 0.1, "packages": {"torch": "2"}}
 
@@ -106,14 +106,38 @@ def test_the_breakdown_stands_beside_its_limits() -> None:
 
 
 def test_overhead_row_sums_its_parts() -> None:
-    parts = {"optuna: sampler": 5.0, "storage": 3.0, "record": 2.0, "wandb: messages": 1.0, "search": 1.0}
+    parts = {
+        "optuna: sampler": 5.0,
+        "points": 2.0,
+        "looking at records": 1.0,
+        "record": 2.0,
+        "wandb: messages": 1.0,
+        "search": 1.0,
+    }
     settings = {"sampler": "tpe", "pruner": "none", "tracker": "offline", "train_ms": 50.0}
     study = {**settings, "mean_ms_at": {"100": {**parts, "wandb: wait for earlier runs": 0.5}}}
     header, _, row = overhead_table({"machine": MACHINE, "studies": [study]}).splitlines()[-3:]
     cells = dict(zip(_cells(header), _cells(row), strict=True))
     assert cells["ms a trial beyond it"] == "12.5" and cells["without the sampler"] == "7.5"
     assert cells["messages to W&B"] == "1.0" and cells["wait for earlier runs"] == "0.5"
-    assert cells["study, a training's ms"] == "tpe, pruner none, W&B offline, 50 ms" and cells["storage"] == "3.0"
+    assert (
+        cells["study, a training's ms"] == "tpe, pruner none, W&B offline, 50 ms"
+        and cells["records of others"] == "3.0"
+    )
+
+
+def test_a_whole_sweep_is_told_by_its_program() -> None:
+    runs = {"num_runs": 3, "wall_range_s": [9.0, 12.0], "cpu_s": 15.0, "best": [-0.87, -0.9]}
+    found = {
+        "machine": MACHINE,
+        "workload": {"recipe": "tiny"},
+        "search": {"budget": 200},
+        "contestants": [{"name": "ours", "wall_s": 10.0, **runs}, {"name": "theirs", "wall_s": 45.0, **runs}],
+    }
+    header, _, ours, theirs = (_cells(line) for line in whole_table(found).splitlines()[-4:])
+    cells = dict(zip(header, theirs, strict=True))
+    assert cells["times the first"] == "4.50" and cells["wall s (range)"] == "45.0 (9.0 to 12.0)"
+    assert ours[-1] == cells["lowest validation loss found, by round"] == "0.870, 0.900"
 
 
 def _cells(line: str) -> list[str]:

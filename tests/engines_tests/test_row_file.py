@@ -182,7 +182,7 @@ def test_a_full_disk_is_told_before_a_row_is_written(tmp_path: Path, monkeypatch
 
 
 def test_a_folder_that_is_removed_meanwhile_takes_no_training_with_it(tmp_path: Path) -> None:
-    """Somebody clears the cache: what is mapped stays until the process ends, and so does what others put in its place."""
+    """Somebody clears the cache: what is mapped stays until the process ends, beside what others put in its place."""
     store = store_in(tmp_path / "prefix")
     store.rows(store.items[:20])
     shutil.rmtree(tmp_path / "prefix")
