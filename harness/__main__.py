@@ -1,6 +1,6 @@
 """`python -m harness`: the same as the command `harness`."""
 
-from harness.cli import main
+from harness.cli import enter
 
 if __name__ == "__main__":
-    main()
+    enter()

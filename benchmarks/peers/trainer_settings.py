@@ -97,6 +97,11 @@ def train_with(
             preprocess_logits_for_metrics=task.predict,
             callbacks=[Collect()],
         )
+        if workload["grouped"]:  # Trainer itself looks for lengths in `input_ids` or a `datasets.Dataset` alone
+            lengths = [row["length"] for row in trainer.train_dataset.rows]
+            sampler = transformers.trainer_pt_utils.LengthGroupedSampler(workload["batch_size"], lengths=lengths)
+            trainer._get_train_sampler = lambda *datasets: sampler
+            trainer._get_eval_sampler = torch.utils.data.SequentialSampler  # they are sorted
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
     return {"epochs": epochs, "padded_tokens": model.padded_tokens, "real_tokens": model.real_tokens}

@@ -5,11 +5,14 @@ Exit codes: 0 done, 1 a trial or check failed, 2 the user's input was wrong, 130
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable
-from typing import Annotated, Any
+from contextlib import suppress
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -79,8 +82,29 @@ def _options(
     check_environment()
 
 
+def enter() -> NoReturn:
+    """Entry point of a process of its own: `main`, and a short end.
+
+    Python would take down all objects one by one, which is over a second after a sweep; the system frees them at once.
+    What has to be done at an exit is done: child processes, temporary files, what is not written out yet.
+    """
+    code: Any = 1
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    if not isinstance(code, int) or not all(thread.daemon for thread in others):
+        sys.exit(code)  # threads that Python would wait for
+    atexit._run_exitfuncs()
+    with suppress(OSError, ValueError):  # nobody reads it, or it is closed: `main` has said so
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
 def main() -> None:
-    """Entry point: run the command, turn errors into one line and an exit code."""
+    """Run the command, turn errors into one line, and end with an exit code."""
     use_any_encoding()
     code = _run()
     try:

@@ -1,7 +1,7 @@
 """Loads what workers need, in the process that they are forked from (remote_worker.py), by being imported there.
 
-Nothing is computed: the threads of a torch operation would not be in a fork. What cannot be loaded ends nothing here:
-a worker that needs it fails of it, and tells.
+No torch operation is run: the threads of one would not be in a fork. What cannot be loaded ends nothing here: a worker
+that needs it fails of it, and tells.
 """
 
 from contextlib import suppress
@@ -10,3 +10,5 @@ from importlib import import_module
 for _name in ("harness.training.run_trial", "harness.engines.registry", "harness.engines.packed.driver"):
     with suppress(Exception):
         import_module(_name)
+with suppress(Exception):
+    import_module("harness.engines.cut.prefix_cache").prefix_code()  # which loads and reads the sources of all encoders

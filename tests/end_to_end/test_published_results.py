@@ -19,7 +19,7 @@ from harness.tables.render.markdown import render_markdown
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-PAPERS = ("depth_x_l2_forms", "sim_adapter")
+PAPERS = ("depth_x_l2_forms", "sim_adapter", "adapter_fusion")
 PUBLISHED = (
     "text_strategies",
     "text_e5_topics",

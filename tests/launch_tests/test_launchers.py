@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -246,6 +247,19 @@ def test_a_worker_that_is_killed_is_replaced(how: str, plan: Plan, events: list[
     assert sum(isinstance(event, Note) for event in events) == 1  # a death with nothing to do concerns no trial
     assert isinstance(events[-1], Epoch) and events[-1].task.run.arm == "adapters"
     assert multiprocessing.active_children() == []  # the last one was stopped, not left behind
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked from a server on Linux alone")
+def test_what_workers_are_forked_from_has_one_thread_and_all_that_they_need() -> None:
+    """A fork has but the thread that forks, and what others held would stay locked in it for ever."""
+    code = (
+        "import os, sys, harness.launch.ahead, harness.launch.ahead_transformers; "
+        "print(len(os.listdir('/proc/self/task'))); "
+        "print([name for name in ('torch', 'harness.training.run_trial', 'harness.engines.packed.steps', "
+        "'transformers.modeling_utils') if name not in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["1", "[]"]
 
 
 def parent_of(pid: int) -> int:

@@ -36,6 +36,7 @@ from harness.records.provenance import machine, package_versions
 from harness.tasks.task import Item
 
 LIMIT_MB = 10240.0  # of all files in the folder; $HARNESS_PREFIX_MB
+POLL_S = 0.002  # between two looks at what others compute: a group of a small encoder takes no longer
 PATIENCE_S = 5.0  # how long a group is left, at least, to a process that said it computes it
 GROUP_ITEMS = 32  # computed together, at most
 GROUP_STEPS = 4096  # input steps of those
@@ -237,7 +238,7 @@ class PrefixStore:
                 file.mark(missing)
                 self._slowest_s = max(self._slowest_s, time.monotonic() - began)
             if len(left) == len(waiting):
-                time.sleep(0.02)  # others are at what is left
+                time.sleep(POLL_S)  # others are at what is left
             waiting = left
 
     def _input_steps(self, place: int) -> int:
