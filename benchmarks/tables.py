@@ -193,13 +193,12 @@ def whole_table(result: dict[str, Any]) -> str:
         (
             one["name"],
             f"{one['wall_s']:.1f} ({one['wall_range_s'][0]:.1f} to {one['wall_range_s'][1]:.1f})",
-            f"{one['cpu_s']:.1f}",
             f"{one['wall_s'] / contestants[0]['wall_s']:.2f}",
             ", ".join(f"{-best:.3f}" for best in one["best"]),
         )
         for one in contestants
     ]
-    header = ("program", "wall s (range)", "CPU s", "times the first", "lowest validation loss found, by round")
+    header = ("program", "wall s (range)", "times the first", "lowest validation loss found, by round")
     settings = ", ".join(f"{name} {value}" for name, value in result["workload"].items())
     return (
         f"{machine_line(result['machine'])} List: {settings}; {search['budget']} trials. Medians of "

@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ from workload import Workload, make_workload
 from harness.records.search import read_search
 
 sys.path.append(str(PROGRAMS))
-from measuring import Meter
 from own_search import write_sweep
 
 ROOT = Path(__file__).parents[1]
@@ -83,16 +83,15 @@ def run(contestant: Whole, workload: Path, content: dict[str, Any], seed: int, f
             "OMP_NUM_THREADS": "1",
             "TOKENIZERS_PARALLELISM": "false",
         }
-        with Meter() as meter:
-            done = subprocess.run(
-                command, env=surroundings, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=place
-            )
+        began = time.perf_counter()
+        done = subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=place)
+        wall_s = time.perf_counter() - began
         if done.returncode:
             raise RuntimeError(f"{contestant.name} failed:\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
         num_complete, best = _ours(place) if contestant.engine else _theirs(place / "outcome.json")
     if num_complete < content["search"]["budget"]:  # the peers' workers may each begin one more
         raise RuntimeError(f"{contestant.name} trained {num_complete} trials")
-    return {"wall_s": meter.wall_s, "cpu_s": meter.cpu_s, "best": best}
+    return {"wall_s": wall_s, "best": best}
 
 
 def _ours(results: Path) -> tuple[int, float]:
@@ -128,11 +127,7 @@ def main() -> None:
             for one in chosen:
                 found = run(one, workload, content, number, Path(name))
                 runs[one.name].append(found)
-                print(
-                    f"round {number + 1}: {one.name}: {found['wall_s']:.1f} s, CPU {found['cpu_s']:.1f} s, "
-                    f"best {found['best']:.4f}",
-                    flush=True,
-                )
+                print(f"round {number + 1}: {one.name}: {found['wall_s']:.1f} s, best {found['best']:.4f}", flush=True)
     summaries = [{"name": one.name, "note": one.note, **summarise(runs[one.name])} for one in chosen]
     settings = {"recipe": "tiny", "max_length": MAX_LENGTH, **SETTINGS}
     result = {"machine": machine, "workload": settings, "search": content["search"], "contestants": summaries}
@@ -146,7 +141,6 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "num_runs": len(runs),
         "wall_s": statistics.median(walls),
         "wall_range_s": [min(walls), max(walls)],
-        "cpu_s": statistics.median(found["cpu_s"] for found in runs),
         "best": [found["best"] for found in runs],
     }
 

@@ -17,6 +17,7 @@ from harness.figures.style import slug, words_of
 from harness.figures.sweep_figures import axis_pairs, sweep_figures
 from harness.figures.tradeoff import Outcome, draw_tradeoff, front_of_arms, mean_of
 from harness.metrics import METRICS, as_error, metric_words
+from harness.records.names import file_name
 from harness.records.search import Objective, SearchPoint, SearchResult
 from harness.report.methods import named, sentence
 from harness.report.sources import Sources
@@ -131,7 +132,7 @@ def _attention(sources: Sources) -> Iterator[Drawing]:
         caption = "Mean attention weights over the adapters, layer by layer."
         words = f"{caption} Strongest: {'; '.join(f'{layer} {name}' for layer, name in strongest.items())}."
         figure = draw_attention(arm, attention, len(runs))
-        yield Drawing(f"attention_{arm}", "attention", arm, caption, words, figure, themed=False)
+        yield Drawing(file_name(f"attention_{arm}"), "attention", arm, caption, words, figure, themed=False)
 
 
 TITLES = {

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness.records.names import shorten
 from harness.records.schema import Summary
-from harness.tracking.names import shorten
 from harness.tracking.study import Study
 from harness.tracking.tracker import Entry, TrackedTrial
 

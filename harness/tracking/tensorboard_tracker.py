@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.records.names import file_name
 from harness.records.schema import Summary
-from harness.tracking.names import file_name
 from harness.tracking.tracker import Entry, TrackedTrial, Tracker
 
 

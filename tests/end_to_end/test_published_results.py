@@ -13,6 +13,8 @@ from harness.metrics import constrained_score, forgetting
 from harness.records.publishing import publish, unpack
 from harness.records.store import RecordStore
 from harness.records.task import primary_of
+from harness.report.page import build_page
+from harness.report.sources import load_sources
 from harness.tables.build import build_table
 from harness.tables.render.markdown import render_markdown
 
@@ -112,3 +114,11 @@ def test_records_are_verified_down_to_their_predictions(name: str) -> None:
     if not any("predictions against references" in reason for reason in found.unchecked):  # the corpus is here
         # of each trial: two metrics on the target and on one source at least
         assert found.held["scores by domain follow from the predictions"] >= 4 * num_trials
+
+
+def test_figures_of_arms_have_names_that_a_file_may_have(tmp_path: Path) -> None:
+    """`Fusion w/ ST-A, 50, apple` would be in a folder that is not there."""
+    page = build_page(load_sources(ROOT / "results", "adapter_fusion"), tmp_path)
+    drawn = sorted(path.name for path in tmp_path.glob("attention_*.svg"))
+    assert len(drawn) == 8 and all(name.startswith("attention_Fusion w_ ST-A, ") for name in drawn)
+    assert "Fusion w/ ST-A, 50, apple" in page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.tracking.names import file_name, shorten
+from harness.records.names import file_name, shorten
 
 
 def test_shorten() -> None:

@@ -1,4 +1,4 @@
-"""Shortens names to what a tracker takes; a hash of the whole name keeps them apart."""
+"""Names that others take: shortened to what a tracker takes, or made harmless as a file's; a hash keeps them apart."""
 
 from __future__ import annotations
 
