@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,7 @@ from harness.config.trial import BackboneSettings, TrialConfig
 from harness.data.errors import DataError
 from harness.data.model_features import ModelFeatures
 from harness.engines.cut.cut import find_cut
+from harness.engines.cut.prefixes import Prefixes
 from harness.engines.cut.slot_layers import STEPS, Current, slotwise
 from harness.engines.registry import Engines
 from harness.errors import UserError
@@ -43,6 +45,9 @@ from harness.training.resources import Resources
 from harness.training.trial import Trial
 
 SQUEEZED = ("sew", "sew-d")  # half as many steps at the layers
+# Their attention multiplies all items at once, and how a processor sums such a product may depend on how many they are:
+# on an AMD EPYC it does, on an Intel Xeon not. The engines try it, and then pack none of them.
+MAY_MIX = ("wav2vec2-bert", "wavlm", "wavlm_layer")
 SECOND = 16000
 SECONDS = (0.71, 0.3, 0.52, 0.01)
 
@@ -141,10 +146,11 @@ def test_slot_by_slot_each_clip_has_its_own_bits(kind: str, folders: dict[str, P
     together = copied.forward_to(inputs, lengths_B, 1)[0], copied.forward_from(x_BTD, valid_BT, 1)
     torch.testing.assert_close(together, (x_BTD, encoder.forward_from(x_BTD, valid_BT, 1)), rtol=1e-4, atol=1e-4)
     slots.launch.num_slots = 1
+    same: Any = partial(torch.allclose, rtol=1e-4, atol=1e-4) if kind in MAY_MIX else torch.equal
     for row in range(len(inputs)):
         one, real = slice(row, row + 1), valid_BT[row]
-        assert torch.equal(copied.forward_to(inputs[one], lengths_B[one], 1)[0][0, real], together[0][row, real])
-        assert torch.equal(copied.forward_from(x_BTD[one], valid_BT[one], 1)[0, real], together[1][row, real])
+        assert same(copied.forward_to(inputs[one], lengths_B[one], 1)[0][0, real], together[0][row, real])
+        assert same(copied.forward_from(x_BTD[one], valid_BT[one], 1)[0, real], together[1][row, real])
 
 
 def put_adapters(encoder: Encoder, first: int = 0) -> None:
@@ -435,7 +441,10 @@ def test_every_engine_trains_it_and_a_killed_training_goes_on(
         one = Trial(config, resources, engine=engines.of(Execution.model_validate({"engine": name})))
         one.check()
         found[name] = one.run()
-        assert one.executed["engine"] == ("plain" if kind in SQUEEZED else name), one.executed
+        if name == "packed" and kind in MAY_MIX and Prefixes().of(one.domains).mixes_rows(config):
+            assert one.executed["engine"] == "cut" and "depend on the items beside it" in one.executed["why"]
+        else:
+            assert one.executed["engine"] == ("plain" if kind in SQUEEZED else name), one.executed
     for name in ("cut", "packed"):
         assert found[name].valid == pytest.approx(found["plain"].valid, abs=1e-4)
 

@@ -82,7 +82,8 @@ def test_fusion_is_the_last_adapter_and_its_members_are_frozen(make_config: Make
 def test_only_the_fusion_learns_alike_behind_the_cut(
     fusion: Any, members: dict[str, Any], make_config: MakeConfig, resources: Resources, tmp_path: Path
 ) -> None:
-    config = trial(make_config, fusion, members, loop={"precision": "float64"})
+    # With eps 1e-8, Adam multiplies the rounding of gradients that are far smaller (docs/explanation/engines.md).
+    config = trial(make_config, fusion, members, loop={"precision": "float64"}, optim={"eps": 1e-4})
     plain = train(config, resources, tmp_path / "plain")
     cut = train(config, resources, tmp_path / "cut", Engines().of(Execution(engine="cut")))
     record, other = plain.record(), cut.record()
