@@ -97,9 +97,9 @@ def enter() -> NoReturn:
     if not isinstance(code, int) or not all(thread.daemon for thread in others):
         sys.exit(code)  # threads that Python would wait for
     atexit._run_exitfuncs()
-    with suppress(OSError, ValueError):  # nobody reads it, or it is closed: `main` has said so
-        sys.stdout.flush()
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # nobody reads it, or there is none: `main` has said so
+            stream.flush()
     os._exit(code)
 
 
