@@ -130,7 +130,7 @@ FLOORS = {"exp_avg_sq": 1e-30, "exp_avg": 1e-6}  # of moments; of weights 1e-4
 def largest_difference(found: Ran, expected: Ran) -> float:
     """Largest difference of weights, moments and numbers, relative to the largest of each tensor.
 
-    Where a gradient is zero but for rounding (behind a weight that starts at zero), there are no digits to compare: 1e-18
+    Where a gradient is zero but for rounding (behind a weight that starts at zero), no digits can be compared: 1e-18
     against 5e-18. Below FLOORS, differences are taken as they are.
     """
     assert found.error is None and expected.error is None, (found.error, expected.error)
