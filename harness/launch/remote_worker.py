@@ -63,7 +63,7 @@ class RemoteWorker:
             load_ahead()  # if nobody has done so
             try:
                 self.process = _start("forkserver", arguments)
-            except (EOFError, OSError):  # the server died at this moment (did memory run out?)
+            except (EOFError, OSError):  # it could not start, or died at this moment (did memory run out?)
                 self.process = _start("spawn", arguments)
         else:
             self.process = _start("spawn", arguments)
@@ -120,7 +120,8 @@ def load_ahead(transformers: bool = False) -> None:
     if sys.platform == "linux":
         # Heard when the server is started; one that runs stays as it is.
         forkserver.set_forkserver_preload([AHEAD, *([AHEAD_TRANSFORMERS] if transformers else [])])
-        forkserver.ensure_running()
+        with suppress(OSError):  # its socket lies in $TMPDIR, which may be full, or have too long a name for one
+            forkserver.ensure_running()
 
 
 class _ParentGone(Passing):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +271,7 @@ def parent_of(pid: int) -> int:
 def test_a_launch_survives_the_server_that_its_workers_are_forked_from(
     plan: Plan, events: list[TrialEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed while a worker trains; later, at the very moment at which one is started."""
+    """Killed while a worker trains; later, at the very moment at which one is started; and one that cannot be started."""
     servers = []
 
     def hear(event: TrialEvent) -> None:
@@ -281,6 +282,9 @@ def test_a_launch_survives_the_server_that_its_workers_are_forked_from(
             if len(servers) == 1:
                 os.kill(servers[0], signal.SIGKILL)
 
+    def no_socket() -> None:
+        raise OSError("AF_UNIX path too long")
+
     def start(method: Any, arguments: Any) -> Any:
         if method == "forkserver":
             raise EOFError
@@ -290,6 +294,7 @@ def test_a_launch_survives_the_server_that_its_workers_are_forked_from(
     for number in range(3):
         if number == 2:
             monkeypatch.setattr(remote_worker, "_start", start)
+            monkeypatch.setattr(forkserver, "ensure_running", no_socket)  # that of load_ahead
         with ProcessLauncher(hear) as launcher:
             launch(launcher, plan({"adapters": {"optim": {"lr": 0.01 * (1 + number)}}}).pending)
     assert ends(events) == [("Done", "adapters/seed0")] * 3 and len(epochs(events)) == 6
