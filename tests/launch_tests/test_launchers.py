@@ -271,7 +271,7 @@ def parent_of(pid: int) -> int:
 def test_a_launch_survives_the_server_that_its_workers_are_forked_from(
     plan: Plan, events: list[TrialEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed while a worker trains; later, at the very moment at which one is started; and one that cannot be started."""
+    """Killed while a worker trains; later, when one is to be started; and one that cannot be started itself."""
     servers = []
 
     def hear(event: TrialEvent) -> None:
