@@ -189,3 +189,14 @@ def test_a_folder_that_is_removed_meanwhile_takes_no_training_with_it(tmp_path: 
     other = store_in(tmp_path / "prefix")
     assert torch.equal(values(other), expected())
     assert torch.equal(values(store), expected())
+
+
+def test_a_file_that_another_process_is_making_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two that begin together: the rows are there, their marks not yet."""
+    store = store_in(tmp_path)
+    store.rows(store.items[:20])
+    (rows,) = tmp_path.glob("*.rows")
+    rows.with_suffix(".marks").unlink()
+    inode = rows.stat().st_ino
+    assert torch.equal(values(store_in(tmp_path)), expected())
+    assert rows.stat().st_ino == inode and caplog.text == "" and len([*tmp_path.iterdir()]) == 2

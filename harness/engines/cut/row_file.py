@@ -18,6 +18,7 @@ import time
 import weakref
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -49,14 +50,15 @@ class RowFile:
         sizes = {path: shape[0] * self.row_bytes, marks: shape[0] * MARK.itemsize}
         path.parent.mkdir(parents=True, exist_ok=True)
         found = [file.stat().st_size if file.exists() else None for file in sizes]
-        if found not in ([None, None], [*sizes.values()]):
+        # Whoever makes them makes the rows first: others that begin now see both, the rows alone, or nothing.
+        if found not in ([None, None], [sizes[path], None], [*sizes.values()]):
             if found[0] is not None and found[0] != sizes[path]:
                 logger.warning("%s: has %s bytes, expected %s; it is computed anew", path, found[0], sizes[path])
             for file in sizes:  # never made longer or shorter: others may have it mapped
                 file.unlink(missing_ok=True)
         for file, size in sizes.items():
-            with file.open("ab") as opened:
-                opened.truncate(size)  # no more than a hole until rows are written
+            if not file.exists():
+                _make(file, size)
         os.utime(path)  # when it was last used
         in_use = os.open(marks, os.O_RDWR)
         weakref.finalize(self, os.close, in_use)
@@ -108,6 +110,18 @@ class RowFile:
     def _checksum(self, place: int) -> int:
         """CRC-32 of a row and its place, plus 1: a flipped bit changes it, and so does a row in another's place."""
         return 1 + zlib.crc32(self._bytes[place], place & 0xFFFFFFFF)
+
+
+def _make(path: Path, size: int) -> None:
+    """Make a file of a size, whole from its first moment on, unless another process has made it meanwhile."""
+    own = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with own.open("wb") as opened:
+            opened.truncate(size)  # no more than a hole until something is written
+        with suppress(FileExistsError):
+            os.link(own, path)
+    finally:
+        own.unlink(missing_ok=True)
 
 
 def make_room(folder: Path, num_bytes: float, limit_bytes: float) -> None:
