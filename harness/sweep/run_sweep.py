@@ -56,6 +56,8 @@ def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSear
     """
     folder = results / sweep.name
     with locked(folder, BEGINNING):
+        for left in folder.glob(f".{SWEEP_FILE}.*.tmp"):  # of a launch that was killed while it had the lease
+            left.unlink(missing_ok=True)
         searched = read_searched(folder, [arm.name for arm in sweep.searched], study_place(sweep, results))
         if searched.fingerprint is not None:
             sweep.check_begun(searched.fingerprint)
