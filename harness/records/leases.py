@@ -232,14 +232,18 @@ def holder(folder: Path, name: str = NAME) -> Holder | None:
 def drop_dead(results: Path, name: str = NAME) -> None:
     """Take away what dead holders left at finished records (`results/*/*`), whose leases nobody will want again."""
     for folder in {path.parent for path in results.glob(f"*/*/.{name}.*")}:
-        if not (folder / "summary.json").exists():
-            continue
-        with suppress(OSError):  # a folder that may not be written to keeps them, and they harm nobody
-            _drop_new(folder, name)
-            held = holder(folder, name)
-            if held is not None and _is_gone(held, folder, name):
-                for generation in range(1, held.deaths + 2):  # not one that somebody has just made
-                    (folder / f".{name}.{generation}").unlink(missing_ok=True)
+        if (folder / "summary.json").exists():
+            drop_dead_in(folder, name)
+
+
+def drop_dead_in(folder: Path, name: str = NAME) -> None:
+    """Take away what a dead holder left in a folder."""
+    with suppress(OSError):  # a folder that may not be written to keeps it, and it harms nobody
+        _drop_new(folder, name)
+        held = holder(folder, name)
+        if held is not None and _is_gone(held, folder, name):
+            for generation in range(1, held.deaths + 2):  # not one that somebody has just made
+                (folder / f".{name}.{generation}").unlink(missing_ok=True)
 
 
 def _drop_new(folder: Path, name: str) -> None:

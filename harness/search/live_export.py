@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from harness.errors import Passing, TrialError, UserError
-from harness.records.leases import Lease, holder, lease_files, take
+from harness.records.leases import Lease, holder, take
 from harness.search.export import Export, Exported
 from harness.search.storage_url import sqlite_path, storage_url
 
@@ -48,15 +48,7 @@ def export_once(folder: Path, place: str | Path) -> Exported | None:
         finally:
             export.close()
     finally:
-        _release(lease, folder)
-
-
-def _release(lease: Lease, folder: Path) -> None:
-    """Let others have the lease, and take away what holders before it left who were killed."""
-    lease.release()
-    for left in lease_files(folder, NAME):
-        if int(left.suffix[1:]) < lease.generation:
-            left.unlink(missing_ok=True)
+        lease.release()
 
 
 class LiveExport:
@@ -138,7 +130,7 @@ class _Follower:
             has_ended = bool(select.select([sys.stdin], [], [], pause_s)[0])
         self._update()
         if self._lease is not None:
-            _release(self._lease, self.folder)
+            self._lease.release()
 
     def _update(self) -> float:
         """Export what is new; how long to wait before the next time."""

@@ -373,13 +373,3 @@ class TestPoints:
         points = Points(tmp_path, "one")
         assert points.write(ended(0)) == ended(0)
         assert points.write(ended(0, seconds=9.0)) == ended(0)
-
-
-def test_what_a_killed_exporter_left_goes_with_the_next_export(folder: Path, tmp_path: Path) -> None:
-    code = "import os, sys; from pathlib import Path; from harness.records.leases import take; "
-    code += "assert take(Path(sys.argv[1]), 'export'); os._exit(1)"
-    for _ in range(2):
-        subprocess.run([sys.executable, "-c", code, str(folder)], check=False)
-    assert len([*folder.glob(".export.*")]) == 2
-    assert export_once(folder, tmp_path / "s.db") is not None
-    assert [*folder.glob(".export.*")] == []
