@@ -24,9 +24,9 @@ from harness.records.leases import drop_dead_in, locked
 from harness.records.points import EndedTrial, Points
 from harness.records.search import SearchResult, Value
 from harness.records.store import RecordStore
-from harness.search import live_export
 from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Arm, Sweep, plan_confirm
+from harness.search.live_export import NAME as EXPORT
 from harness.search.live_export import LiveExport
 from harness.search.reach import remarks
 from harness.search.search import Search
@@ -59,7 +59,7 @@ def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSear
     with locked(folder, BEGINNING):
         for left in folder.glob(f".{SWEEP_FILE}.*.tmp"):  # of a launch that was killed while it had the lease
             left.unlink(missing_ok=True)
-        drop_dead_in(folder, live_export.NAME)  # a search that is over needs no exporter, who would take it over
+        drop_dead_in(folder, EXPORT)  # a search that is over needs no exporter, who would take it over
         searched = read_searched(folder, [arm.name for arm in sweep.searched], study_place(sweep, results))
         if searched.fingerprint is not None:
             sweep.check_begun(searched.fingerprint)

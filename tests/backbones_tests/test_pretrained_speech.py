@@ -39,6 +39,7 @@ from harness.engines.cut.prefixes import Prefixes
 from harness.engines.cut.slot_layers import STEPS, Current, slotwise
 from harness.engines.registry import Engines
 from harness.errors import UserError
+from harness.records.provenance import machine
 from harness.tasks.ctc import CtcTask
 from harness.training.pretrain import pretrain
 from harness.training.resources import Resources
@@ -146,7 +147,8 @@ def test_slot_by_slot_each_clip_has_its_own_bits(kind: str, folders: dict[str, P
     together = copied.forward_to(inputs, lengths_B, 1)[0], copied.forward_from(x_BTD, valid_BT, 1)
     torch.testing.assert_close(together, (x_BTD, encoder.forward_from(x_BTD, valid_BT, 1)), rtol=1e-4, atol=1e-4)
     slots.launch.num_slots = 1
-    same: Any = partial(torch.allclose, rtol=1e-4, atol=1e-4) if kind in MAY_MIX else torch.equal
+    may_mix = kind in MAY_MIX and "AMD" in machine()["processor"]
+    same: Any = partial(torch.allclose, rtol=1e-4, atol=1e-4) if may_mix else torch.equal
     for row in range(len(inputs)):
         one, real = slice(row, row + 1), valid_BT[row]
         assert same(copied.forward_to(inputs[one], lengths_B[one], 1)[0][0, real], together[0][row, real])

@@ -124,21 +124,17 @@ def assert_poisoned(found: Ran) -> None:
     assert len(found.entries) == 1
 
 
-FLOORS = {"exp_avg_sq": 1e-30, "exp_avg": 1e-6}  # of moments; of weights 1e-4
-
-
-def largest_difference(found: Ran, expected: Ran) -> float:
+def largest_difference(found: Ran, expected: Ran, least: float = 1e-30) -> float:
     """Largest difference of weights, moments and numbers, relative to the largest of each tensor.
 
-    Where a gradient is zero but for rounding (behind a weight that starts at zero), no digits can be compared: 1e-18
-    against 5e-18. Below FLOORS, differences are taken as they are.
+    Args:
+        least: weights that are all smaller are compared as if the largest were this one.
     """
     assert found.error is None and expected.error is None, (found.error, expected.error)
     assert found.tensors.keys() == expected.tensors.keys() and found.tensors
     worst = 0.0
     for name, value in expected.tensors.items():
-        floor = next((low for kind, low in FLOORS.items() if name.endswith(kind)), 1e-4)
-        scale = max(float(value.abs().max()), floor)
+        scale = max(float(value.abs().max()), 1e-30 if name.startswith("optimizer/") else least)
         worst = max(worst, float((found.tensors[name] - value).abs().max()) / scale)
     assert len(found.history) == len(expected.history)
     for ours, theirs in zip(found.history, expected.history, strict=True):

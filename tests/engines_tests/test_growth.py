@@ -179,8 +179,8 @@ def test_packs_grow_while_they_train(
     packs = [entry["pack"] for one in ran for entry in one.entries]
     assert packs[0]["trials"] < 8 and max(pack["trials"] for pack in packs) == 8
     first = ran[0].outcome
-    # The five that join have a launch for themselves where one alone has five, and later all eight share it.
-    assert first is not None and 5.0 <= first.sharing["packing_gain"] <= 8.0
+    # Every launch costs the same here, so which ones are compared decides the gain, and that is the same in each run.
+    assert first is not None and first.sharing["packing_gain"] == 6.0
     assert first.sharing["trials_a_step"] == pytest.approx(fmean(entry["pack"]["trials"] for entry in ran[0].entries))
     assert packs[-1]["gain"] == first.sharing["packing_gain"]
 

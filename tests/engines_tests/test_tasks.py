@@ -88,13 +88,16 @@ def sealed() -> Resources:
     return Resources(sealed=True)
 
 
-def assert_alike(configs: list[TrialConfig], sealed: Resources, folder: Path, *engines: Execution) -> None:
+def assert_alike(
+    configs: list[TrialConfig], sealed: Resources, folder: Path, *engines: Execution, least: float = 1e-30
+) -> None:
     folder.mkdir(exist_ok=True)
     expected = run_all(configs, sealed, folder / "plain", PLAIN)
     for execution in engines:
         assert [chosen(config, sealed, execution) for config in configs] == [(execution.engine, None)] * len(configs)
         found = run_all(configs, sealed, folder / execution.engine, execution)
-        assert max(map(largest_difference, found, expected)) <= 1e-12
+        differences = [largest_difference(*pair, least) for pair in zip(found, expected, strict=True)]
+        assert max(differences) <= 1e-12
 
 
 @pytest.mark.slow
@@ -136,7 +139,8 @@ def test_the_cut_compares_with_the_base_model_alike(
         trial(make_backbone(name), loop={"kl_to_base": {"weight": 0.5, "examples": which, "temperature": temperature}})
         for which in ("target", "source")
     ]
-    assert_alike(configs, sealed, tmp_path, CUT)
+    # A bias behind a weight that starts at zero has no gradient in the first step but for rounding: 1e-18, or 5e-18.
+    assert_alike(configs, sealed, tmp_path, CUT, least=1e-4)
 
 
 def yaml_symbols(recipe: Path) -> tuple[str, ...]:
