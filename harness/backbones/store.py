@@ -32,6 +32,7 @@ from harness.config.places import find_path, folder_of
 from harness.data.speech_text import LATIN28
 from harness.data.symbol_table import SymbolTable, read_symbol_table
 from harness.disk import write_atomically, write_json
+from harness.disk.temporary import drop_left_over, temporary_beside
 from harness.errors import UserError
 from harness.tensors import digest
 
@@ -170,8 +171,8 @@ def save_backbone(
 ) -> Path:
     """Write a trained backbone to its folder, whole or not at all; returns the folder."""
     directory = backbone_directory(recipe)
-    building = directory.with_name(f".{directory.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
+    drop_left_over(directory.parent)
+    building = temporary_beside(directory)
     dtype = torch.float16 if recipe.weights == "float16" else None
     weights = {name: tensor.to(dtype=dtype).contiguous() for name, tensor in own_weights(recipe, model).items()}
     write_atomically(building / "weights.safetensors", save(weights))

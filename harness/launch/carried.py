@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from pathlib import Path
 from time import monotonic
 
 from harness.disk import json_bytes, write_together
+from harness.disk.temporary import drop_left_over, temporary_beside
 from harness.launch.events import Done, Epoch, Note, TrialEvent
 from harness.launch.task import TrialTask
 from harness.records.packed import PackedTrial
@@ -175,7 +175,8 @@ def install(directory: Path, fetch: Callable[[], Files]) -> None:
     """Have a folder that another machine made, whole or not at all; one that is there stays."""
     if directory.is_dir():
         return
-    building = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}")
+    drop_left_over(directory.parent)
+    building = temporary_beside(directory)
     write_together({building / name: content for name, content in fetch().items()}, sync=[])
     try:
         building.rename(directory)

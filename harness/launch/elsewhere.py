@@ -10,7 +10,6 @@ and the same command follows them again.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.base import OneLine, Settings
+from harness.disk.temporary import temporary_beside
 from harness.errors import UserError, hide_passwords
 from harness.launch.events import Done
 from harness.launch.launcher import Launcher, Tell
@@ -141,7 +141,7 @@ def _results_of(task: TrialTask) -> Path:
 def folder_time(folder: Path) -> float:
     """What the clock of a folder's file system says: another machine's, where the folder is shared."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f".clock.{os.getpid()}.tmp"
+    path = temporary_beside(folder / "clock")
     try:
         path.write_bytes(b".")
         return path.stat().st_mtime

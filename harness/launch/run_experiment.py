@@ -24,7 +24,7 @@ from harness.records.declared import declare_claims
 from harness.records.digests import begin_digests, take_digests, write_manifest
 from harness.records.failures import TRIES
 from harness.records.launches import declare_launch
-from harness.records.leases import drop_dead
+from harness.records.left_over import drop_all_left_over
 from harness.records.schema import Manifest, Summary
 from harness.records.store import RecordStore
 from harness.records.trial_run import TrialRun
@@ -290,7 +290,7 @@ def run_experiment(
         slots = max(task.execution.pack for task in plan.pending)
         with (launcher or choose_launcher(None, num_jobs)).make(hear, slots) as launching:
             launch(launching, plan.pending)
-    drop_dead(plan.store.path)
+    drop_all_left_over(plan.store.path)
     take_digests(plan.store, "launch")
     return report
 

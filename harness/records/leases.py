@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.disk import name_new
+from harness.disk.process_identity import start_of, this_process
+from harness.disk.temporary import temporary_beside
 from harness.errors import Passing, TrialError, UserError
-from harness.records.process_identity import start_of, this_process
 
 NAME = "lease"
 RENEWALS = 3  # so many may be missed
@@ -229,13 +230,6 @@ def holder(folder: Path, name: str = NAME) -> Holder | None:
     return _read(folder, name, newest) if newest else None
 
 
-def drop_dead(results: Path, name: str = NAME) -> None:
-    """Take away what dead holders left at finished records (`results/*/*`), whose leases nobody will want again."""
-    for folder in {path.parent for path in results.glob(f"*/*/.{name}.*")}:
-        if (folder / "summary.json").exists():
-            drop_dead_in(folder, name)
-
-
 def drop_dead_in(folder: Path, name: str = NAME) -> None:
     """Take away what a dead holder left in a folder."""
     with suppress(OSError):  # a folder that may not be written to keeps it, and it harms nobody
@@ -299,7 +293,7 @@ def _is_gone(held: Holder, folder: Path, name: str) -> bool:
     """As `Holder.is_gone`, by the clock of the folder, in which a file is written where nothing else tells."""
     if held.alive is not None:
         return held.is_gone(held.renewed)
-    path = folder / f".{name}.{uuid.uuid4().hex}.tmp"
+    path = temporary_beside(folder / name)
     try:
         path.write_bytes(b".")
         return held.is_gone(path.stat().st_mtime)

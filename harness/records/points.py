@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
@@ -18,6 +17,7 @@ from urllib.parse import quote
 from pydantic import ConfigDict, Field
 
 from harness.disk import name_new, open_making_folders
+from harness.disk.temporary import temporary_beside
 from harness.errors import TrialError
 from harness.records.search import SearchPoint, Value
 
@@ -116,7 +116,7 @@ class Points:
             TrialError: the disk is full or not writable (reason `disk`).
         """
         path = self.path / f"{ended.number}.json"
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        temporary = temporary_beside(path)
         try:
             try:
                 with open_making_folders(temporary, "wb") as file:

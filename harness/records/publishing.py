@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from harness.disk import sync_files
+from harness.disk.temporary import drop_left_over, temporary_beside
 from harness.errors import TrialError, UserError
 from harness.records.digests import take_digests
 from harness.records.leases import lease_files, take
@@ -220,9 +221,8 @@ def _write(
     path: Path, keys: list[Key], read: Callable[[Key], Files], old: PackedRecords | None, report: Publication
 ) -> None:
     """Write the two files, compare them with their sources, then rename them, the records last."""
-    for abandoned in path.glob(".packed.*.tmp"):
-        abandoned.unlink()  # of a process that was killed
-    records, predictions = (path / f".packed.{name}.{os.getpid()}.tmp" for name in (RECORDS, PREDICTIONS))
+    drop_left_over(path)
+    records, predictions = (temporary_beside(path / name) for name in (RECORDS, PREDICTIONS))
     try:
         digests = _write_predictions(predictions, keys, read)
         with open(records, "xb") as file:

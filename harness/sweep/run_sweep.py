@@ -18,6 +18,7 @@ from harness.config.notes import Note
 from harness.config.rows import RowId, merge_rules
 from harness.config.sweep import regularisation_keys
 from harness.disk import write_json
+from harness.disk.temporary import drop_left_over
 from harness.engines.choice import EngineChoice
 from harness.records.digests import begin_digests, write_plan_file
 from harness.records.leases import drop_dead_in, locked
@@ -57,8 +58,7 @@ def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSear
     """
     folder = results / sweep.name
     with locked(folder, BEGINNING):
-        for left in folder.glob(f".{SWEEP_FILE}.*.tmp"):  # of a launch that was killed while it had the lease
-            left.unlink(missing_ok=True)
+        drop_left_over(folder)
         drop_dead_in(folder, EXPORT)  # a search that is over needs no exporter, who would take it over
         searched = read_searched(folder, [arm.name for arm in sweep.searched], study_place(sweep, results))
         if searched.fingerprint is not None:

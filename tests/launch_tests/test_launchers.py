@@ -20,6 +20,7 @@ import pytest
 from small_experiments import Plan, comparable, log_of, misbehaving, num_starts
 
 from harness.config.execution import Execution
+from harness.disk.process_identity import start_of
 from harness.errors import UserError
 from harness.launch import remote_worker
 from harness.launch.events import Done, Epoch, Note, TrialEvent
@@ -31,7 +32,6 @@ from harness.launch.remote_worker import Place
 from harness.launch.run_experiment import run_experiment
 from harness.launch.stopping import Stop, Stopped
 from harness.launch.task import TrialTask
-from harness.records.process_identity import start_of
 from harness.records.store import TrialFolder
 
 pytestmark = pytest.mark.slow

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
+from harness.disk.process_identity import start_of, this_process
 from harness.errors import TrialError, UserError
 from harness.records import leases
 from harness.records.leases import Lease, LeaseLost, holder, lease_files, take
-from harness.records.process_identity import start_of, this_process
+from harness.records.left_over import drop_all_left_over
 from harness.records.schema import Provenance, Summary, TrialState
 from harness.records.store import TrialFolder
 
@@ -337,6 +338,6 @@ def test_what_the_dead_left_at_finished_records_goes(
     rewrite(stolen, age_s, host="elsewhere")
     if is_finished:
         (folder / "summary.json").write_text("{}", encoding="utf-8")
-    leases.drop_dead(folder.parents[1])
+    drop_all_left_over(folder.parents[1])
     assert names(folder) - {"summary.json"} == left
     leases._HELD.remove(stolen)

@@ -199,9 +199,9 @@ def test_an_older_database_that_cannot_be_read_is_one_line(finished: Path, tmp_p
 def test_what_a_killed_launch_left_in_the_folder_goes_with_the_next_one(finished: Path, tmp_path: Path) -> None:
     """Its exporter's lease, though nothing is left to search, and what it was writing."""
     code = "import os, sys; from pathlib import Path; from harness.records.leases import take; "
-    code += "assert take(Path(sys.argv[1]), 'export'); os._exit(1)"
+    code += "from harness.disk.temporary import temporary_beside; folder = Path(sys.argv[1]); "
+    code += "temporary_beside(folder / 'frozen.json').touch(); assert take(folder, 'export'); os._exit(1)"
     subprocess.run([sys.executable, "-c", code, str(finished)], check=False)
-    (finished / ".sweep.json.123.tmp").write_text("{", encoding="utf-8")
     assert len([*finished.glob(".*")]) >= 2
     open_arms(load_sweep(tmp_path / "sweep.yaml"), finished.parent, EngineChoice("plain"))
     assert [path.name for path in finished.glob(".*") if path.name != ".lock"] == []

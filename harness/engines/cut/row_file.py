@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from harness.disk.temporary import drop_left_over, temporary_beside
 from harness.errors import TrialError
 
 MARK = np.dtype([("checksum", "<u8"), ("claimed", "<f8")])
@@ -114,7 +115,7 @@ class RowFile:
 
 def _make(path: Path, size: int) -> None:
     """Make a file of a size, whole from its first moment on, unless another process has made it meanwhile."""
-    own = path.with_name(f".{path.name}.{os.getpid()}")
+    own = temporary_beside(path)
     try:
         with own.open("wb") as opened:
             opened.truncate(size)  # no more than a hole until something is written
@@ -126,6 +127,7 @@ def _make(path: Path, size: int) -> None:
 
 def make_room(folder: Path, num_bytes: float, limit_bytes: float) -> None:
     """Remove files of a folder that no process uses, the longest unused first, until so many bytes more fit in it."""
+    drop_left_over(folder)
     files = {path: path.stat() for path in folder.glob("*.rows") if path.exists()}
     used = sum(512 * stat.st_blocks for stat in files.values())  # without holes
     for path, stat in sorted(files.items(), key=lambda found: found[1].st_mtime):

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from harness.disk.temporary import temporary_beside
 from harness.errors import TrialError, first_line
 
 NUM_SYNCED_AT_ONCE = 4
@@ -59,7 +60,7 @@ def write_together(contents: Mapping[Path, bytes], sync: Sequence[Path]) -> None
     Raises:
         TrialError: the disk is full or not writable (reason `disk`).
     """
-    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
+    temporary = {path: temporary_beside(path) for path in contents}
     path = next(iter(contents))
     try:
         for path, content in contents.items():
