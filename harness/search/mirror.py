@@ -22,9 +22,10 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler
-from optuna.storages import InMemoryStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from harness.search.mirror_storage import MirrorStorage
 
 _NO_SAMPLER = RandomSampler(0)  # of a trial that draws nothing
 
@@ -75,7 +76,7 @@ class Mirror:
         result: Callable[[int], Result],
         known: Callable[[int], Mapping[str, Any] | None] = lambda number: None,
     ) -> None:
-        self.storage = InMemoryStorage()
+        self.storage = MirrorStorage()
         study_id = self.storage.create_new_study([StudyDirection[item.upper()] for item in directions], name)
         self.study = _MirrorStudy(self.storage.get_study_name_from_id(study_id), self.storage, RandomSampler())
         self.distributions = dict(distributions)
@@ -175,7 +176,7 @@ class Judge:
 class _History:
     """A storage as it was when a trial was drawn: later trials are not there, and marks go to the trial's judge."""
 
-    def __init__(self, storage: InMemoryStorage, num_seen: int, attrs: dict[str, Any]) -> None:
+    def __init__(self, storage: MirrorStorage, num_seen: int, attrs: dict[str, Any]) -> None:
         self._inner, self._num_seen, self._attrs = storage, num_seen, attrs
 
     def __getattr__(self, name: str) -> Any:

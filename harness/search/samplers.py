@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -29,6 +30,7 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
+from optuna.trial import FrozenTrial, TrialState
 
 from harness.config.sweep import PrunerSettings, SamplerSettings
 from harness.errors import UserError, first_line
@@ -142,7 +144,24 @@ def make_sampler(settings: SamplerSettings, seed: int, grid: Mapping[str, Any] |
     if settings.name == "grid":
         # Optuna numbers the points after a shuffle by the seed: with a seed of its own, a trial would count others.
         given |= {"search_space": dict(grid or {}), "seed": 0}
-    return _build(SAMPLERS[settings.name], given, f"sampler {settings.name}")
+    kind = SAMPLERS[settings.name]
+    if kind is TPESampler and given["multivariate"] and not given["group"]:
+        kind = _JointTpe
+    return _build(kind, given, f"sampler {settings.name}")
+
+
+class _JointTpe(TPESampler):
+    """TPE over all parameters at once, for a study whose trials all have the same ones.
+
+    Optuna's own compares the parameters of all ended trials whenever a sampler is new, and here each trial has a new
+    one: of 10,000 trials that takes longer than the draw.
+    """
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The parameters that are drawn together: all that have a choice, once a trial has ended with a result."""
+        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        space = sorted(ended[0].distributions.items()) if ended else ()
+        return {name: distribution for name, distribution in space if not distribution.single()}
 
 
 def make_pruner(settings: PrunerSettings) -> BasePruner:

@@ -10,11 +10,15 @@ from typing import Any
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import TPESampler
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from harness.config.sweep import PrunerSettings, SamplerSettings
+from harness.search import mirror, samplers
 from harness.search.arm_search import REMEMBERS_NOTHING
 from harness.search.mirror import Judge, Mirror, Result
+from harness.search.mirror_storage import MirrorStorage
 from harness.search.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler
 from harness.seeding import derive_seed
 
@@ -129,6 +133,33 @@ def test_more_budget_is_more_of_the_same(sampler: str) -> None:
     grown.in_order()
     assert {n: grown.drawn[n] for n in first} == first
     assert grown.drawn == Run(sampler, 2).in_order().drawn
+
+
+@pytest.mark.parametrize("pruner", ["none", "successive_halving"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_draws_are_those_of_optunas_own_storage_and_sampler(
+    sampler: str, pruner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a mirror keeps of ended trials, and of their parameters, saves time and nothing else."""
+    ours = Run(sampler, 2, pruner).in_order()
+    assert type(ours.mirror.storage) is MirrorStorage
+    monkeypatch.setattr(mirror, "MirrorStorage", InMemoryStorage)
+    monkeypatch.setattr(samplers, "_JointTpe", TPESampler)
+    optunas = Run(sampler, 2, pruner).in_order()
+    assert type(optunas.mirror.storage) is InMemoryStorage
+    assert optunas.drawn == ours.drawn and optunas.results == ours.results
+
+
+@pytest.mark.parametrize("options", [{}, {"multivariate": False}, {"group": True}])
+def test_tpe_draws_what_optunas_own_draws(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with a parameter that has no choice, with trials that failed, and with options that draw otherwise."""
+    monkeypatch.setitem(OPTIONS, "tpe", {"n_startup_trials": 4, **options})
+    monkeypatch.setitem(SPACE, "one", CategoricalDistribution([3]))
+    ours = Run("tpe", 1).in_order()
+    kind = type(ours.mirror.study.sampler)
+    assert (kind is TPESampler) == bool(options)
+    monkeypatch.setattr(samplers, "_JointTpe", TPESampler)
+    assert Run("tpe", 1).in_order().drawn == ours.drawn
 
 
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "grid"])

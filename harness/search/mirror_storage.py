@@ -1,0 +1,65 @@
+"""Where a mirror keeps its trials: Optuna's storage in memory, quick to read once thousands of trials have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any
+
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
+
+
+class _Ended(FrozenTrial):
+    """A trial that has ended: what Optuna works out anew in each look at it (its constraints most of all) is kept.
+
+    A draw looks at each ended trial many times; at 10,000 of them that took longer than all of a draw's arithmetic.
+    """
+
+    number = params = value = values = system_attrs = constraints = None  # type: ignore[assignment]
+
+    def __init__(self, trial: FrozenTrial) -> None:
+        for name, content in vars(trial).items():
+            vars(self)[name] = content
+        values = trial.values
+        vars(self).update(
+            number=trial.number,
+            params=trial.params,
+            values=values,
+            value=values[0] if values is not None and len(values) == 1 else None,
+            system_attrs=trial.system_attrs,
+            constraints=trial.constraints,
+        )
+
+
+class MirrorStorage(InMemoryStorage):
+    """One study, whose trials end in the order of their numbers and do not change afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun: list[int] = []
+        self._ended: list[FrozenTrial] = []
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """As Optuna's."""
+        trial_id = super().create_new_trial(study_id, template_trial)
+        self._begun.append(trial_id)
+        return trial_id
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
+        """As Optuna's; a trial that ends is kept as it is now."""
+        is_set: bool = super().set_trial_state_values(trial_id, state, values)
+        if is_set and state.is_finished():
+            assert trial_id == self._begun[len(self._ended)], "trials end in the order of their numbers"
+            self._ended.append(_Ended(self.get_trial(trial_id)))
+        return is_set
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """As Optuna's, in the order of numbers."""
+        if deepcopy:
+            return super().get_all_trials(study_id, deepcopy, states)
+        running = [self.get_trial(trial_id) for trial_id in self._begun[len(self._ended) :]]
+        if states is None:
+            return [*self._ended, *running]
+        return [trial for trial in (*self._ended, *running) if trial.state in states]
