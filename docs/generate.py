@@ -86,7 +86,8 @@ def files() -> dict[Path, str]:
     texts[reference / "commands.md"] = _page(
         "Commands",
         "Every command ends with exit code 0 when it is done, 1 when a trial or a check failed, 2 when its input was"
-        " wrong, and 130 when it was interrupted. A failed command prints one line; `harness --debug COMMAND` shows the"
+        " wrong, and 128 plus the number of the signal that ended it otherwise: 130 by Ctrl-C, 143 by SIGTERM, 129"
+        " where the terminal was closed (SIGHUP). A failed command prints one line; `harness --debug COMMAND` shows the"
         " traceback.",
         _commands(),
     )

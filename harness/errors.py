@@ -55,7 +55,10 @@ class Passing(BaseException):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, as it is raised while `telling_interrupts`; a user's code can only raise a plain KeyboardInterrupt."""
+    """Ctrl-C, or a request to end, as it is raised while `telling_interrupts`.
+
+    A user's code can only raise a plain KeyboardInterrupt.
+    """
 
 
 class EndedByCode(RuntimeError):
@@ -63,19 +66,34 @@ class EndedByCode(RuntimeError):
 
 
 @contextmanager
-def telling_interrupts() -> Iterator[None]:
-    """While the block runs, Ctrl-C raises `Interrupted`; in other threads than the main one nothing changes."""
+def telling_interrupts(*others: signal.Signals) -> Iterator[None]:
+    """While the block runs, Ctrl-C raises `Interrupted`; in other threads than the main one nothing changes.
+
+    Args:
+        others: signals that raise it too, unless this process ignores them (nohup has it ignore SIGHUP).
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, _interrupt)
+    heeded = [number for number in others if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, *heeded)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupted_by() -> signal.Signals:
+    """The signal that raised `Interrupted` last; SIGINT where none has."""
+    return _LAST[-1]
+
+
+_LAST = [signal.SIGINT]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    _LAST[:] = [signal.Signals(number)]
     raise Interrupted
 
 

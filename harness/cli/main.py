@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -37,7 +38,15 @@ from harness.cli.sync import sync
 from harness.cli.table import table
 from harness.cli.verify import verify
 from harness.cli.work import work
-from harness.errors import TrialError, UserError, first_line, hide_passwords, telling_interrupts, text_of
+from harness.errors import (
+    TrialError,
+    UserError,
+    first_line,
+    hide_passwords,
+    interrupted_by,
+    telling_interrupts,
+    text_of,
+)
 
 # In the order of `harness --help`. A new command: a file with one function, and its name here.
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -47,7 +56,9 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 )
 
 _SECRET = re.compile(r"^(storage[^=]*=)(?!env:).*", re.DOTALL)
-INTERRUPTED = "interrupted; run the same command again to go on from where it stopped"
+AGAIN = "run the same command again to go on from where it stopped"
+# What asks a program to end: `kill`, systemd, Slurm and Kubernetes by the first, a terminal that closes by the second.
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 app = typer.Typer(
     name="harness",
@@ -121,10 +132,10 @@ def _run() -> int:
     sys.argv[1:] = [_SECRET.sub(r"\1***", hide_passwords(argument)) for argument in arguments]
     try:
         # A command's exit code comes back from here; typer does not exit with it.
-        with telling_interrupts():
+        with telling_interrupts(*ENDING):
             code = app(arguments, prog_name="harness", standalone_mode=False)
     except KeyboardInterrupt:
-        return _end(INTERRUPTED, 130)
+        return _end_interrupted()
     except UserError as error:
         return _end(str(error), 2)
     except TrialError as error:
@@ -133,7 +144,12 @@ def _run() -> int:
         return _end(_told(error), 1)
     except Exception as error:  # typer's own errors, and bugs: never a bare traceback
         return _end_with_other(error)
-    return _end(INTERRUPTED, 130) if code == 130 else code or 0  # typer makes 130 of Ctrl-C
+    return _end_interrupted() if code == 130 else code or 0  # typer makes 130 of Ctrl-C
+
+
+def _end_interrupted() -> int:
+    number = interrupted_by()
+    return _end(f"{'interrupted' if number == signal.SIGINT else f'ended by {number.name}'}; {AGAIN}", 128 + number)
 
 
 def _told(error: OSError) -> str:
@@ -144,7 +160,7 @@ def _end_with_other(error: Exception) -> int:
     # Older versions of typer take these classes from click, newer ones from a copy of it.
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if "Abort" in kinds:
-        return _end(INTERRUPTED, 130)
+        return _end_interrupted()
     if isinstance(error, typer.Exit):
         return error.exit_code
     if "NoArgsIsHelpError" in kinds:  # no mistake: its text is the help

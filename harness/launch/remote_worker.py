@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from harness.launch.task import TrialTask
 from harness.launch.worker import PackedWorker
 
 AHEAD, AHEAD_TRANSFORMERS = "harness.launch.ahead", "harness.launch.ahead_transformers"  # what the fork server loads
+GRACE_S = 5.0  # for a worker that is asked to end
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,13 @@ class RemoteWorker:
         return [event]
 
     def stop(self) -> None:
+        """End the process; it lets go of its trials first, unless it hangs."""
         self.connection.close()
         self.process.terminate()
-        self.process.join()
+        self.process.join(GRACE_S)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
 
 
 def _start(method: Literal["forkserver", "spawn"], arguments: tuple[Any, ...]) -> BaseProcess:
@@ -164,7 +170,7 @@ def serve(
         except (EOFError, OSError):
             raise _ParentGone from None
 
-    with suppress(_ParentGone, EOFError, ConnectionError, KeyboardInterrupt), telling_interrupts():
+    with suppress(_ParentGone, EOFError, ConnectionError, KeyboardInterrupt), telling_interrupts(signal.SIGTERM):
         worker, wanted = PackedWorker(num_slots, tell), 1
         while True:
             while connection.poll() or not (tasks or len(worker)):

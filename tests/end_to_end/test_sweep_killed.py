@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,26 @@ def test_a_packed_sweep_killed_is_the_same(tiny_text_files: TinyText, start: Sta
     assert found and {record["execution"]["engine"] for record in found} == {"packed"}
     other = cli(*SWEEP, path, "--results", tmp_path / "killed")
     assert other.code == 2 and "was begun with engine packed" in other.error
+
+
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGTERM, "2"), (signal.SIGHUP, "1"), (signal.SIGINT, "1")])
+def test_a_sweep_that_is_asked_to_end_says_so_and_leaves_nothing_held(
+    tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path, number: signal.Signals, jobs: str
+) -> None:
+    path, results = write_sweep(tiny_text_files, tmp_path), tmp_path / "r" / "tiny_sweep"
+    command = [*SWEEP, path, "--results", tmp_path / "r", "--jobs", jobs]
+    asked = start(*command)
+    wait_for_news(asked, results, 4)
+    asked.send_signal(number)
+    code, _, err = finish(asked)
+    why = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+    assert (code, err) == (128 + number, f"harness: {why}; run the same command again to go on from where it stopped\n")
+    assert [*results.glob("*/*/.lease.*")] == []
+    code, _, err = finish(start(*command))
+    assert (code, err) == (0, "")
+    assert_same(results, uninterrupted)
+    left = {path.name for path in results.rglob(".*")}
+    assert left <= {".lock"}, left
 
 
 def test_two_processes_on_one_study(
