@@ -25,7 +25,12 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
-PUBLISHED = ("text_depth_x_l2", "speech_whisper_depth_x_l2", "papers/merge_text_tuned")
+PUBLISHED = (
+    "text_depth_x_l2",
+    "speech_whisper_depth_x_l2",
+    "papers/merge_text_tuned",
+    "papers/adapter_kinds_text_tuned",
+)
 CHECK_ONLY = Launch(RESULTS, 1, lambda event: False)  # everything is finished, so it trains nothing
 
 
