@@ -12,6 +12,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, must_be_in
+from harness.launch.process_memory import give_back_free_memory
 from harness.launch.stopping import Stop
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class LauncherChoice:
     def make(self, tell: Tell, num_slots: int = 1) -> Launcher:
         """A new launcher, for packs of some size."""
         self.stop.check()
+        if not self.kind.is_here:
+            give_back_free_memory()
         made = self.kind(tell, self.num_workers, self.num_slots or num_slots, self.options)
         made.work, made.stop = self.work, self.stop
         made.began, made.loaded = self.began, self.loaded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import mmap
+import platform
 import subprocess
 import sys
 import time
@@ -142,3 +143,27 @@ def test_a_full_disk_is_told_unless_something_else_went_wrong(tmp_path: Path) ->
 def test_words() -> None:
     assert PeakUse(512.4, 1, PROPORTIONAL).text == "512 MB in 1 process (proportional set size)"
     assert PeakUse(2048.0, 3, RESIDENT).text == "2048 MB in 3 processes together (sum of resident set sizes)"
+
+
+FREED = """
+from harness.launch.process_memory import give_back_free_memory
+
+def resident_mb():
+    return sum(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) / 1024
+
+before = resident_mb()
+blocks = [b"x" * (100_000 + number) for number in range(3_000)]
+kept = blocks[-1]
+del blocks
+held = resident_mb()
+give_back_free_memory()
+print(held - before, resident_mb() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only GNU's libc keeps what was freed")
+def test_what_was_freed_goes_back_to_the_system() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    held, left = map(float, done.stdout.split())
+    assert held > 250  # otherwise there was nothing to give back
+    assert left < 50
