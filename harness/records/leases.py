@@ -230,12 +230,16 @@ def holder(folder: Path, name: str = NAME) -> Holder | None:
     return _read(folder, name, newest) if newest else None
 
 
-def drop_dead_in(folder: Path, name: str = NAME) -> None:
-    """Take away what a dead holder left in a folder."""
+def drop_dead_in(folder: Path, name: str = NAME, *, is_done: bool = False) -> None:
+    """Take away what a dead holder left in a folder.
+
+    Args:
+        is_done: nobody will want this lease again; then one that is damaged, and does not tell whose it is, goes too.
+    """
     with suppress(OSError):  # a folder that may not be written to keeps it, and it harms nobody
         _drop_new(folder, name)
         held = holder(folder, name)
-        if held is not None and _is_gone(held, folder, name):
+        if held is not None and (_is_gone(held, folder, name) or (is_done and not held.token)):
             for generation in range(1, held.deaths + 2):  # not one that somebody has just made
                 (folder / f".{name}.{generation}").unlink(missing_ok=True)
 

@@ -19,4 +19,4 @@ def drop_all_left_over(results: Path) -> None:
         drop_left_over(folder)
     for folder in {path.parent for path in hidden if path.name.startswith(f".{NAME}.")}:
         if (folder / "summary.json").exists():
-            drop_dead_in(folder)
+            drop_dead_in(folder, is_done=True)

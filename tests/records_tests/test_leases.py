@@ -341,3 +341,19 @@ def test_what_the_dead_left_at_finished_records_goes(
     drop_all_left_over(folder.parents[1])
     assert names(folder) - {"summary.json"} == left
     leases._HELD.remove(stolen)
+
+
+@pytest.mark.parametrize(("is_finished", "left"), [(True, set()), (False, {".lease.1"})])
+@pytest.mark.parametrize("content", [b"", b'{"host": "here", "pid', b'{"pid": 1}', b"\xff\x00"])
+def test_a_damaged_lease_at_a_finished_record_goes_too(
+    folder: Path, is_finished: bool, left: set[str], content: bytes
+) -> None:
+    """It does not tell whose it was; at another record it counts as held until it is old enough."""
+    lease = take(folder)
+    assert lease is not None
+    lease.path.write_bytes(content)
+    if is_finished:
+        (folder / "summary.json").write_text("{}", encoding="utf-8")
+    drop_all_left_over(folder.parents[1])
+    assert names(folder) - {"summary.json"} == left
+    leases._HELD.remove(lease)
