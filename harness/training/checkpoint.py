@@ -1,8 +1,9 @@
 """Checkpoints from which a killed trial goes on to bit-identical results.
 
 One safetensors file holds every tensor (weights that learn, optimizer moments, best weights) and, in its header, the
-plain values as JSON together with a SHA-256 of all of it. Never a pickle. Written to a temporary file, synced, then
-renamed: a kill or a full disk leaves the previous checkpoint as it was.
+plain values as JSON together with a SHA-256 of all of it. Never a pickle. Written to a temporary file, then renamed: a
+kill or a full disk leaves the previous checkpoint as it was. A training waits for the disk every `SYNC_S` seconds only,
+which is longer than many an epoch: so much, and the epoch under way, is what a power cut can cost it.
 """
 
 from __future__ import annotations
@@ -39,15 +40,32 @@ class Checkpoint:
         }
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+SYNC_S = 2.0
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, *, sync: bool = True) -> None:
     """Write a checkpoint atomically.
+
+    Args:
+        sync: wait until it is on the disk; see `has_checkpoint`.
 
     Raises:
         TrialError: the disk is full or not writable (reason `disk`); the previous checkpoint is untouched.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     values = json.dumps(checkpoint.values)
-    write_atomically(path, save(tensors, {"values": values, "sha256": _sha256(tensors, values)}))
+    write_atomically(path, save(tensors, {"values": values, "sha256": _sha256(tensors, values)}), sync=sync)
+
+
+def has_checkpoint(path: Path) -> bool:
+    """Whether there is a checkpoint: a file that a power cut kept from the disk, empty or all zeros, is none."""
+    try:
+        with path.open("rb") as file:
+            return any(file.read(8))  # the length of the header, which is not 0
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # of some kind; `load_checkpoint` says what is wrong with it
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

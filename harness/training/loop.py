@@ -27,7 +27,9 @@ from harness.metrics import METRICS
 from harness.seeding import torch_generator
 from harness.tasks.task import Batch, Item, Task
 from harness.training.checkpoint import (
+    SYNC_S,
     Checkpoint,
+    has_checkpoint,
     load_checkpoint,
     load_optimizer_tensors,
     optimizer_tensors,
@@ -126,6 +128,7 @@ class Fit:
         self.state = FitState()
         self.other = ChangingState(model)
         self.best, self.best_other = self._copy_weights(), self.other.take()
+        self._synced = time.monotonic()
 
     def run(self) -> None:
         """Train to the end, and leave the model with the best weights."""
@@ -309,12 +312,15 @@ class Fit:
             "other": other.values,
             "best_other": self.best_other.values,
         }
-        save_checkpoint(self.plan.checkpoint, Checkpoint(tensors, values))
+        sync = time.monotonic() - self._synced >= SYNC_S
+        save_checkpoint(self.plan.checkpoint, Checkpoint(tensors, values), sync=sync)
+        if sync:
+            self._synced = time.monotonic()
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one; its epochs are reported again."""
         path = self.plan.checkpoint
-        if path is None or not path.exists():
+        if path is None or not has_checkpoint(path):
             return
         saved = load_checkpoint(path)
         weights, best = saved.group("weights"), saved.group("best")

@@ -19,10 +19,10 @@ def test_a_race_waits_for_a_training_that_could_not_be_written(plan: Plan, monke
     one, two = planned.pending
     run = Launch(planned.store.results, 1, lambda event: None, EngineChoice("plain"))
 
-    def fill_disk(path: Path, checkpoint: Checkpoint) -> None:
+    def fill_disk(path: Path, checkpoint: Checkpoint, *, sync: bool) -> None:
         if path.parent == two.folder:
             raise TrialError("disk", f"{path}: cannot be written: No space left on device")
-        save_checkpoint(path, checkpoint)
+        save_checkpoint(path, checkpoint, sync=sync)
 
     with monkeypatch.context() as patch, pytest.raises(TrialError, match="No space left on device"):
         patch.setattr("harness.training.loop.save_checkpoint", fill_disk)

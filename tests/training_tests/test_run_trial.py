@@ -185,6 +185,34 @@ def test_a_damaged_checkpoint_is_on_record_and_untouched(
     assert train(make_config()).state == "complete"
 
 
+@pytest.mark.parametrize("content", [b"", bytes(4096)], ids=["empty", "zeros"])
+def test_a_checkpoint_that_a_power_cut_kept_from_the_disk_is_none(
+    train: Callable[..., Summary], make_config: MakeConfig, tmp_path: Path, content: bytes
+) -> None:
+    whole = train(make_config())
+    assert whole.state == "complete"
+    path = tmp_path / "record" / "checkpoint.safetensors"
+    path.write_bytes(content)
+    assert train(make_config()).metrics == whole.metrics
+
+
+@pytest.mark.parametrize(("interval_s", "synced"), [(0.0, [True, True, True]), (1e9, [False, False, False])])
+def test_training_waits_for_the_disk_now_and_then(
+    train: Callable[..., Summary], make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch,
+    interval_s: float, synced: list[bool],
+) -> None:  # fmt: skip
+    """A checkpoint of each epoch is there after a kill, and one in every two seconds after a power cut."""
+    asked = list[bool]()
+
+    def note(path: Path, checkpoint: Any, *, sync: bool) -> None:
+        asked.append(sync)
+        save_checkpoint(path, checkpoint, sync=sync)
+
+    monkeypatch.setattr("harness.training.loop.save_checkpoint", note)
+    monkeypatch.setattr("harness.training.loop.SYNC_S", interval_s)
+    assert train(make_config()).state == "complete" and asked == synced
+
+
 @pytest.mark.parametrize(
     ("how", "message"),
     [
@@ -229,11 +257,11 @@ def test_a_full_disk_leaves_the_trial_unfinished(
 ) -> None:
     saved = list[Any]()
 
-    def fill_disk(path: Path, checkpoint: Any) -> None:
+    def fill_disk(path: Path, checkpoint: Any, *, sync: bool) -> None:
         saved.append(path)
         if len(saved) == 2:
             raise TrialError("disk", f"{path}: cannot be written: No space left on device")
-        save_checkpoint(path, checkpoint)
+        save_checkpoint(path, checkpoint, sync=sync)
 
     with monkeypatch.context() as patch:
         patch.setattr("harness.training.loop.save_checkpoint", fill_disk)
