@@ -24,7 +24,8 @@ from harness.data.batching import bucketed_batches
 from harness.seeding import torch_generator
 from harness.tasks.task import Item, Task
 from harness.training.adapting import adapt
-from harness.training.loop import FitPlan, fit
+from harness.training.fit_plan import FitPlan
+from harness.training.loop import fit
 from harness.training.resources import Resources
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "text_strategies.yaml"

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from harness.tasks.given import OwnLoss
     from harness.training.adapting import Adapted
     from harness.training.engine import Engine, Fitting
+    from harness.training.fit_plan import FitState
     from harness.training.given import GivenData
-    from harness.training.loop import FitState
 
 OnEpoch = Callable[[str, Mapping[str, float]], bool | None]
 AT_ONCE = 16
@@ -195,8 +195,8 @@ class _Training:
     def steps(self, engine: Engine) -> Generator[Fitting, FitState, TrainedAdapter]:
         """Yields its Fitting and has to be sent its FitState, as Trial.steps."""
         from harness.training.engine import Fitting
+        from harness.training.fit_plan import FitPlan
         from harness.training.given import GivenScores
-        from harness.training.loop import FitPlan
 
         config, data, model = self.config, self.data, self.adapted.model
         scores = GivenScores(config.data.target, data, config.loop)

@@ -23,8 +23,9 @@ from harness.engines.speed import describe_speed
 from harness.errors import UserError, first_line, no_exits
 from harness.tasks.task import Item
 from harness.training.adapting import adapt
+from harness.training.fit_plan import FitPlan
 from harness.training.free_memory import leaves_room
-from harness.training.loop import FitPlan, fit
+from harness.training.loop import fit
 from harness.training.memory import PeakMemory
 from harness.training.pulls import output_pull
 from harness.training.resources import Resources

@@ -25,7 +25,7 @@ from harness.watchdog import beat, rest, watch
 if TYPE_CHECKING:  # torch is loaded in the worker, not by who starts it
     from harness.engines.packed.driver import PackDriver
     from harness.training.engine import Fitting
-    from harness.training.loop import FitState
+    from harness.training.fit_plan import FitState
     from harness.training.resources import Resources
 
 AGAIN = ".again"  # beside records/ and search/: trainings of which only the weights are wanted

@@ -20,7 +20,8 @@ from harness.config.trial import AugmentSettings, LoopSettings, TrialConfig
 from harness.data.corpus import Split
 from harness.errors import as_failure
 from harness.tasks.task import Evaluation, Item, Task, WholeTask
-from harness.training.loop import FitPlan, FitState, fit
+from harness.training.fit_plan import FitPlan, FitState
+from harness.training.loop import fit
 from harness.training.meta import MetaFit
 
 T = TypeVar("T")

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.backbones.model import TaskModel
-from harness.config.trial import LoopSettings, OptimSettings
 from harness.data.batching import bucketed_batches
 from harness.errors import TrialError, first_line
 from harness.metrics import METRICS
@@ -35,52 +33,14 @@ from harness.training.checkpoint import (
     optimizer_tensors,
     save_checkpoint,
 )
+from harness.training.fit_plan import FitPlan, FitState, Scores
 from harness.training.optim import in_order, lr_at, make_optimizer, set_lr
 from harness.training.precision import autocast, dtype_of
-from harness.training.pulls import OutputPull, WeightPull
+from harness.training.pulls import WeightPull
 from harness.training.randomness import device_generator, own_global_generator, seed_global
 from harness.training.state import ChangingState, Snapshot
 from harness.training.views import num_views_of, views_of_epoch
 from harness.watchdog import beat
-
-Scores = dict[str, float]
-
-
-@dataclass
-class FitState:
-    """What a checkpoint carries besides tensors."""
-
-    epoch: int = 0
-    best_epoch: int = 0
-    best_score: float = math.nan
-    elapsed_s: float = 0.0
-    pruned: bool = False
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class FitPlan:
-    """Everything that shapes a training.
-
-    `score_epoch` gives the epoch's scores, by name; `select` is the one that early stopping and the choice of the
-    best epoch look at (None: the last epoch is the best), and `metric` its metric (for the direction). `made_with`
-    names data and base model (their fingerprints): a checkpoint made with others is refused. `report` may answer True:
-    the training stops there, pruned.
-    `output_pull` is what `loop.kl_to_base` asks for; `taken` are the adapters that start from weights of a file or of
-    another trial.
-    """
-
-    optim: OptimSettings
-    loop: LoopSettings
-    seed: int
-    score_epoch: Callable[[TaskModel], Scores]
-    select: str | None
-    metric: str
-    checkpoint: Path | None = None
-    report: Callable[[dict[str, Any]], bool | None] = lambda entry: None
-    made_with: str = ""
-    output_pull: OutputPull | None = None
-    taken: Collection[str] = ()
 
 
 def fit(

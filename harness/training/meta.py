@@ -24,7 +24,8 @@ from harness.backbones.model import TaskModel
 from harness.data.batching import bucketed_batches
 from harness.seeding import torch_generator
 from harness.tasks.task import Item, Task
-from harness.training.loop import Fit, FitPlan, Scores
+from harness.training.fit_plan import FitPlan, Scores
+from harness.training.loop import Fit
 from harness.training.optim import lr_at
 from harness.training.randomness import seed_global
 

@@ -31,7 +31,8 @@ from harness.tasks.inputs import has_pairs
 from harness.tasks.making import head_maker
 from harness.tasks.registry import task_of_recipe
 from harness.training.device import check_device
-from harness.training.loop import FitPlan, FitState, fit
+from harness.training.fit_plan import FitPlan, FitState
+from harness.training.loop import fit
 from harness.training.optim import check_optim
 from harness.training.precision import dtype_of
 from harness.training.resources import Domains

@@ -29,7 +29,7 @@ from harness.records.store import TrialFolder
 from harness.records.trial_run import SEALED_PHASES, TrialRun
 from harness.tasks.registry import name_of_task
 from harness.training.engine import PLAIN_ENGINE, Engine, Fitting, drive
-from harness.training.loop import FitState
+from harness.training.fit_plan import FitState
 from harness.training.memory import PeakMemory, is_out_of_memory
 from harness.training.resources import Resources
 from harness.training.trial import Outcome, Report, Trial

@@ -29,7 +29,7 @@ from harness.training.adapting import Adapted, adapt, check_reached
 from harness.training.base_check import BaseCheck
 from harness.training.device import check_device
 from harness.training.engine import PLAIN_ENGINE, Engine, Fitting, drive
-from harness.training.loop import FitPlan, FitState
+from harness.training.fit_plan import FitPlan, FitState
 from harness.training.optim import check_optim, in_order, make_optimizer
 from harness.training.precision import dtype_of
 from harness.training.pulls import output_pull

@@ -28,7 +28,8 @@ from harness.seeding import derive_seed
 from harness.tasks.task import Batch, Item, Task, evaluate
 from harness.training.adapting import Adapted, adapt
 from harness.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from harness.training.loop import FitPlan, FitState, fit
+from harness.training.fit_plan import FitPlan, FitState
+from harness.training.loop import fit
 from harness.training.pulls import output_pull
 from harness.training.resources import Resources
 

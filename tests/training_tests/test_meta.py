@@ -20,7 +20,8 @@ from harness.records.store import TrialFolder
 from harness.records.trial_run import TrialRun
 from harness.tasks.task import Item
 from harness.training.adapting import adapt
-from harness.training.loop import FitPlan, fit
+from harness.training.fit_plan import FitPlan
+from harness.training.loop import fit
 from harness.training.meta import MetaFit, halves
 from harness.training.resources import Resources
 from harness.training.run_trial import run_trial

@@ -14,7 +14,7 @@ from trial_configs import MakeConfig
 from harness.records.schema import Summary
 from harness.records.store import TrialFolder
 from harness.records.trial_run import TrialRun
-from harness.training.loop import FitState
+from harness.training.fit_plan import FitState
 from harness.training.resources import Resources
 from harness.training.run_trial import run_trial
 

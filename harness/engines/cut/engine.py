@@ -14,7 +14,8 @@ from harness.engines.cut.cut import CutModel, why_no_cut
 from harness.engines.cut.prefixes import Prefixes
 from harness.tasks.task import Evaluation, Task
 from harness.training.engine import PLAIN_ENGINE, Engine, Fitting, Shared
-from harness.training.loop import FitState, fit
+from harness.training.fit_plan import FitState
+from harness.training.loop import fit
 from harness.training.views import num_views_of
 
 

@@ -14,7 +14,7 @@ from harness.engines.cut.prefixes import Prefixes
 from harness.engines.packed.scheduler import PackScheduler
 from harness.errors import as_failure
 from harness.training.engine import Fitting
-from harness.training.loop import FitState
+from harness.training.fit_plan import FitState
 
 T = TypeVar("T")
 Steps = Generator[Fitting, FitState, T]

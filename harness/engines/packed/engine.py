@@ -11,7 +11,7 @@ from harness.engines.cut.prefixes import Prefixes
 from harness.engines.packed.packable import why_not_packable
 from harness.engines.packed.scheduler import PackScheduler
 from harness.training.engine import Engine, Fitting, Shared
-from harness.training.loop import FitState
+from harness.training.fit_plan import FitState
 
 
 class PackedEngine(Engine):

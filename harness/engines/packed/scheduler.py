@@ -32,8 +32,8 @@ from harness.engines.packed.packable import pack_kind
 from harness.engines.packed.slot import ItemSet, ScoreSet, Slot, TrainStep, make_item_set, make_score_set
 from harness.errors import as_failure, no_exits
 from harness.training.engine import Fitting
+from harness.training.fit_plan import FitState
 from harness.training.free_memory import leaves_room
-from harness.training.loop import FitState
 from harness.training.memory import is_out_of_memory
 from harness.training.views import num_views_of
 
