@@ -41,7 +41,7 @@ from harness.launch.events import Done, Failed, TrialEvent
 from harness.launch.in_process import InProcessLauncher
 from harness.launch.worker import PackedWorker
 from harness.records.points import Points
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Sweep
 from harness.search.mirror import Judge, Mirror

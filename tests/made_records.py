@@ -20,7 +20,8 @@ from harness.data.corpora.registry import load_corpus
 from harness.data.corpus import Corpus, TextExample, class_of, split_of_group
 from harness.records.predictions import PredictedItem, group_digest, prediction_lines
 from harness.records.schema import Manifest, Provenance, Summary, TrialState
-from harness.records.store import RecordStore, TrialFolder
+from harness.records.store import RecordStore
+from harness.records.trial_folder import TrialFolder
 
 LABELS = ("bad", "fair", "good")
 NASTY = '<script>alert("x")</script> & "quotes" <img src=x onerror=alert(1)>'

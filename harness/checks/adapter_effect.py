@@ -26,7 +26,7 @@ from harness.data.audio_files import audio_seconds
 from harness.data.batching import pad_sequence_batch
 from harness.data.corpus import Corpus, Example, SpeechExample, TextExample
 from harness.errors import TrialError, UserError
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.tasks.making import make_task
 from harness.training.adapting import Adapted, adapt, chosen_places
 from harness.training.resources import Resources

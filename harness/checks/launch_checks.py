@@ -16,7 +16,8 @@ from harness.records.digests import DIGESTS, Digests, file_digests, key_of, read
 from harness.records.launches import differences, launch_notes, trial_ids
 from harness.records.packed import FOLDERS
 from harness.records.schema import Manifest, Record
-from harness.records.store import MANIFEST, RecordStore, TrialFolder
+from harness.records.store import MANIFEST, RecordStore
+from harness.records.trial_folder import TrialFolder
 
 
 def check_launched(store: RecordStore, manifest: Manifest | None, findings: Findings) -> Digests | None:

@@ -24,8 +24,8 @@ from harness.metrics import METRICS, Answer, constrained_score, forgetting
 from harness.records.files import first_problem
 from harness.records.predictions import PredictedItem, group_digest, read_predictions, read_test_items
 from harness.records.schema import Record, Summary
-from harness.records.store import TrialFolder
 from harness.records.task import normaliser_of, primary_of, task_of
+from harness.records.trial_folder import TrialFolder
 from harness.tasks.references import References, ReferenceShelf
 
 

@@ -22,7 +22,8 @@ from harness.metrics import METRICS
 from harness.records.predictions import read_predictions
 from harness.records.provenance import installed_versions, machine, package_versions
 from harness.records.schema import Provenance, Record, Summary
-from harness.records.store import RecordStore, TrialFolder
+from harness.records.store import RecordStore
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 
 ATTENTION = "attention.json"

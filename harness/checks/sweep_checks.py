@@ -25,7 +25,7 @@ from harness.errors import TrialError, UserError
 from harness.records.frozen import read_frozen
 from harness.records.schema import Manifest, Record, assert_sealed
 from harness.records.search import SearchPoint, read_search
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.sweep.selection import (
     Contender,
     Winner,

@@ -17,7 +17,7 @@ from harness.config.execution import MOST, PACKING, PLAIN, Execution, execution_
 from harness.config.trial import TrialConfig
 from harness.disk import write_json
 from harness.errors import UserError
-from harness.records.store import read_json
+from harness.records.files import read_json
 
 AUTO = "auto"
 

@@ -17,7 +17,8 @@ from harness.config.base import content_hash
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.records.provenance import machine
-from harness.records.store import RecordStore, TrialFolder
+from harness.records.store import RecordStore
+from harness.records.trial_folder import TrialFolder
 
 RECORD_FOLDERS = ("search", "records")
 LOG_LINE_BYTES = 400  # an epoch's entry in log.jsonl

@@ -23,7 +23,7 @@ from harness.launch.events import Done, Epoch, Note, TrialEvent
 from harness.launch.task import TrialTask
 from harness.records.packed import PackedTrial
 from harness.records.schema import Provenance, Summary
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 
 Files = Mapping[str, bytes]
 CHECKPOINT = "checkpoint.safetensors"

@@ -25,7 +25,7 @@ from harness.launch.events import Done
 from harness.launch.launcher import Launcher, Tell
 from harness.launch.task import TrialTask
 from harness.records.schema import Summary
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 
 POLL_S = 0.5  # how often the records are looked at, with few trials
 CARE_S = 10.0  # how often the workers are looked after

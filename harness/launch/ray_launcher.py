@@ -29,7 +29,7 @@ from harness.launch.ray_worker import RayWorker, versions_here
 from harness.launch.task import TrialTask
 from harness.records.failures import TRIES
 from harness.records.starts import note_start
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 
 MAX_LOSSES = TRIES["killed"]  # of workers, with one trial: then it is given up for this launch
 MAX_STILLBORN = 3  # workers that die before they can say what they are, one after another

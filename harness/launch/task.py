@@ -9,7 +9,7 @@ from harness.config.execution import PLAIN, Execution
 from harness.config.trial import TrialConfig
 from harness.records.failures import is_tried_again
 from harness.records.schema import Provenance, Summary
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 
 DEPENDENCY = "dependency"  # what it takes weights from has none: tried again once that may have some

@@ -19,7 +19,7 @@ from harness.records.failures import ASKED, TRIES, Failures
 from harness.records.leases import LeaseLost
 from harness.records.schema import Summary
 from harness.records.starts import note_start
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.watchdog import beat, rest, watch
 
 if TYPE_CHECKING:  # torch is loaded in the worker, not by who starts it

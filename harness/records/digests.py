@@ -25,7 +25,8 @@ from harness.records.leases import locked
 from harness.records.packed import FOLDERS
 from harness.records.provenance import utc_now
 from harness.records.schema import Manifest
-from harness.records.store import MANIFEST, RecordStore, TrialFolder
+from harness.records.store import MANIFEST, RecordStore
+from harness.records.trial_folder import TrialFolder
 
 DIGESTS = "digests.json"
 DIGESTING = "digesting"  # the lease of who changes it

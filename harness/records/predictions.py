@@ -18,7 +18,7 @@ from harness.disk import parse_lines
 from harness.errors import TrialError, UserError
 from harness.metrics import Answer
 from harness.records.packed import PREDICTIONS_FILE
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 
 Predictions = dict[str, dict[str, Answer]]
 """Domain -> key of an example -> prediction."""

@@ -42,7 +42,8 @@ from harness.records.packed import (
 from harness.records.packed_predictions import MAX_BYTES, PREDICTIONS, PRESET, header
 from harness.records.points import POINTS, read_points
 from harness.records.search import read_search
-from harness.records.store import RecordStore, TrialFolder
+from harness.records.store import RecordStore
+from harness.records.trial_folder import TrialFolder
 
 Files = Mapping[str, bytes]
 PUBLISHING = "publishing"  # the lease of who publishes an experiment

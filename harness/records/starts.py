@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.disk import append_line
 from harness.errors import UserError
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 
 STARTS = "starts.jsonl"

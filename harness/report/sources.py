@@ -14,8 +14,9 @@ from harness.records.frozen import read_frozen
 from harness.records.predictions import Predictions, read_predictions
 from harness.records.schema import Manifest, Record
 from harness.records.search import SearchPoint, SearchResult, read_search
-from harness.records.store import MANIFEST, RecordStore, TrialFolder
+from harness.records.store import MANIFEST, RecordStore
 from harness.records.task import primary_of
+from harness.records.trial_folder import TrialFolder
 from harness.tasks.registry import task_with_metrics
 
 

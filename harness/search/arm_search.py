@@ -24,7 +24,7 @@ from harness.launch.task import TrialTask
 from harness.records.points import EndedTrial, Points
 from harness.records.schema import Summary
 from harness.records.search import PointState, SearchPoint, Value
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.search import samplers, space
 from harness.search.declaration import Arm, Sweep
 from harness.search.mirror import Judge, Mirror, Result

@@ -15,7 +15,7 @@ from harness.errors import TrialError, UserError
 from harness.launch.events import Done, Epoch, Failed, Note, TrialEvent
 from harness.launch.launcher import Launcher
 from harness.records.leases import holder
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.search.arm_search import ArmSearch, Flight
 from harness.search.declaration import Sweep
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from harness.config.trial import TrialConfig
 from harness.records.failures import is_tried_again
-from harness.records.store import RecordStore, TrialFolder
+from harness.records.store import RecordStore
+from harness.records.trial_folder import TrialFolder
 from harness.search.declaration import Sweep
 from harness.search.tasks import search_folder
 

@@ -25,7 +25,8 @@ from harness.errors import UserError
 from harness.launch.run_experiment import check_run_fits, plan_run, preflight, tasks_of
 from harness.records.frozen import read_frozen
 from harness.records.search import SearchPoint, Value
-from harness.records.store import RecordStore, TrialFolder
+from harness.records.store import RecordStore
+from harness.records.trial_folder import TrialFolder
 from harness.search import reach, space
 from harness.search.declaration import Arm, Sweep, plan_confirm
 from harness.search.preflight import check_sweep_fits, get_ready, preflight_sweep

@@ -16,7 +16,8 @@ from harness.launch.task import TrialTask
 from harness.records.digests import begin_digests
 from harness.records.schema import Summary
 from harness.records.search import SearchPoint, SearchResult
-from harness.records.store import RecordStore, TrialFolder
+from harness.records.store import RecordStore
+from harness.records.trial_folder import TrialFolder
 from harness.search.declaration import Sweep
 from harness.search.tasks import search_folder, search_task
 from harness.sweep.selection import Contender, choose_contenders, drop_losers

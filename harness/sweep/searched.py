@@ -15,11 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 from harness.config.execution import PLAIN, Execution
 from harness.config.yaml import read_yaml
 from harness.errors import UserError
-from harness.records.files import REMAKE
+from harness.records.files import REMAKE, read_json
 from harness.records.frozen import read_frozen
 from harness.records.points import POINTS, EndedTrial, read_points
 from harness.records.search import SearchPoint, SearchResult, read_search
-from harness.records.store import TrialFolder, read_json
+from harness.records.trial_folder import TrialFolder
 from harness.search.declaration import Sweep
 from harness.search.old_study import OldArm, read_old
 from harness.search.tasks import search_folder

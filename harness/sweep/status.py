@@ -18,11 +18,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import UserError
 from harness.launch.process_memory import PeakUse, read_peaks
-from harness.records.files import first_problem
+from harness.records.files import first_problem, read_json
 from harness.records.leases import holder
 from harness.records.search import Objective, SearchPoint
 from harness.records.starts import read_starts
-from harness.records.store import MANIFEST, RecordStore, TrialFolder, read_json
+from harness.records.store import MANIFEST, RecordStore
+from harness.records.trial_folder import TrialFolder
 from harness.sweep.searched import SWEEP_FILE, published_points, read_searched, told_place
 from harness.sweep.workers import Held, read_held, waits
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from harness.errors import UserError, must_be_in
 from harness.records.schema import Record
-from harness.records.store import RecordStore, TrialFolder
+from harness.records.store import RecordStore
+from harness.records.trial_folder import TrialFolder
 from harness.tables.load import state_text
 from harness.tables.model import Cell, Column, Row, Table, TrialRef
 

@@ -18,8 +18,9 @@ from harness.metrics import RECORDED
 from harness.records.predictions import PredictedItem, read_test_items
 from harness.records.schema import Manifest, Record, Summary
 from harness.records.search import read_search
-from harness.records.store import RecordStore, TrialFolder
+from harness.records.store import RecordStore
 from harness.records.task import task_of
+from harness.records.trial_folder import TrialFolder
 from harness.tables.model import TrialRef
 from harness.tables.values import derived_value, primary_name
 from harness.tasks.task import WholeTask

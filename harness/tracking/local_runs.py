@@ -18,7 +18,8 @@ from harness.records.packed import RECORDS
 from harness.records.schema import Summary
 from harness.records.search import SearchPoint, SearchResult, read_search
 from harness.records.starts import read_starts
-from harness.records.store import MANIFEST, RecordStore, TrialFolder
+from harness.records.store import MANIFEST, RecordStore
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 from harness.tracking.study import Study, read_study
 from harness.tracking.tracker import TrackedTrial, trial_content

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from harness.disk import write_json
 from harness.errors import TrialError, first_line
-from harness.records.store import read_json
+from harness.records.files import read_json
 from harness.tracking.client import (
     call_bounded,
     close_trial,

@@ -25,7 +25,7 @@ from harness.records.provenance import (
     utc_now,
 )
 from harness.records.schema import Provenance, Summary, TrialState, assert_sealed
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import SEALED_PHASES, TrialRun
 from harness.tasks.registry import name_of_task
 from harness.training.engine import PLAIN_ENGINE, Engine, Fitting, drive

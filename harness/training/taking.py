@@ -24,7 +24,7 @@ from harness.backbones.model import TaskModel
 from harness.config.adapters import STRATEGY, Member, digest_of, file_of
 from harness.errors import TrialError, UserError, no_exits, text_of
 from harness.instantiate import InstantiationError
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 
 ADAPTER_FILE, WEIGHTS_FILE = "adapter.safetensors", "weights.safetensors"
 PEFT_FOLDER = "adapter"

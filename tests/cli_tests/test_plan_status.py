@@ -32,7 +32,7 @@ from harness.records.schema import Summary
 from harness.records.schema import TrialState as RecordState
 from harness.records.search import Objective, PointState
 from harness.records.starts import note_start
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 from harness.sweep.status import read_status
 

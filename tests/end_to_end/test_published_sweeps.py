@@ -13,7 +13,8 @@ from harness.checks.sweep_checks import check_sweep
 from harness.launch.run_experiment import manifest_of
 from harness.records.schema import Record, assert_sealed
 from harness.records.search import SearchResult, read_search
-from harness.records.store import RecordStore, TrialFolder
+from harness.records.store import RecordStore
+from harness.records.trial_folder import TrialFolder
 from harness.search.declaration import Sweep
 from harness.search.sweep_files import load_sweep
 from harness.sweep.race import Launch, run_race

@@ -27,7 +27,7 @@ from harness.engines.packed.captured import CapturedSteps, CudaRecorder, Recorde
 from harness.engines.packed.pack import Pack
 from harness.engines.packed.scheduler import PackScheduler
 from harness.engines.registry import Engines
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 from harness.training.free_memory import memory_limits, own_peak
 from harness.training.resources import Resources

@@ -24,7 +24,7 @@ from harness.errors import UserError
 from harness.launch.run_experiment import RunPlan, preflight, run_experiment
 from harness.records.publishing import publish
 from harness.records.schema import Summary, TrialState
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.search.sweep_files import load_sweep
 from harness.sweep.parts import Count
 from harness.sweep.plan import plan_sweep

@@ -21,7 +21,7 @@ from harness.launch.task import TrialTask
 from harness.launch.worker import PackedWorker, Worker
 from harness.records.failures import FILE, TRIES, Failures
 from harness.records.schema import Summary
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.training.checkpoint import save_checkpoint
 from harness.training.engine import drive
 

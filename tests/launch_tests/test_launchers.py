@@ -32,7 +32,7 @@ from harness.launch.remote_worker import Place
 from harness.launch.run_experiment import run_experiment
 from harness.launch.stopping import Stop, Stopped
 from harness.launch.task import TrialTask
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 
 pytestmark = pytest.mark.slow
 

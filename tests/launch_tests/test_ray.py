@@ -26,7 +26,7 @@ from harness.launch.ray_worker import Gone, TrialActor, own_scratch
 from harness.launch.task import TrialTask
 from harness.records.failures import TRIES
 from harness.records.schema import Provenance
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,7 @@ from harness.launch.events import TrialEvent
 from harness.launch.run_experiment import RunReport, check_fingerprints, preflight, run_experiment
 from harness.records.digests import read_digests
 from harness.records.predictions import read_test_items
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.tables.build import build_table
 from harness.tables.load import load_experiments
 from harness.training.pretrain import pretrain

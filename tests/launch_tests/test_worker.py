@@ -14,7 +14,7 @@ from harness.launch.launcher import Tell
 from harness.launch.task import TrialTask
 from harness.launch.worker import Worker
 from harness.records.schema import Provenance, Summary, TrialState
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.training.engine import drive
 
 

@@ -22,7 +22,7 @@ from harness.records import leases
 from harness.records.leases import Lease, LeaseLost, holder, lease_files, take
 from harness.records.left_over import drop_all_left_over
 from harness.records.schema import Provenance, Summary, TrialState
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 
 SPAWN = multiprocessing.get_context("spawn")
 

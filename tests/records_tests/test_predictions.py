@@ -14,7 +14,7 @@ from harness.records.predictions import (
     read_predictions,
     read_test_items,
 )
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 
 ITEMS = {
     "tweets": (

@@ -24,7 +24,8 @@ from harness.records.packed_predictions import PREDICTIONS
 from harness.records.predictions import read_predictions
 from harness.records.publishing import PUBLISHING, publish, unpack
 from harness.records.schema import Manifest, Summary, TrialState
-from harness.records.store import RecordStore, TrialFolder
+from harness.records.store import RecordStore
+from harness.records.trial_folder import TrialFolder
 
 PREDICTION = '{"domain": "tweets", "key": "tweets/é1", "prediction": 2}\n'
 ODD_FILES: dict[str, bytes] = {

@@ -17,7 +17,8 @@ import pytest
 
 from harness.errors import UserError
 from harness.records.schema import Manifest, Provenance, Summary, TrialState
-from harness.records.store import MANIFEST, RecordStore, TrialFolder
+from harness.records.store import MANIFEST, RecordStore
+from harness.records.trial_folder import TrialFolder
 
 PROVENANCE = Provenance(
     harness_version="0.1.0",
@@ -238,7 +239,7 @@ class TestManifest:
 HOLDER = """
 import sys
 from pathlib import Path
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 
 with TrialFolder(Path(sys.argv[1])).lock(wait=False) as held:
     print(held, flush=True)

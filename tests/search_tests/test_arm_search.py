@@ -13,7 +13,7 @@ from tiny_text import TinyText
 from harness.records.points import EndedTrial
 from harness.records.schema import Summary
 from harness.records.search import PointState
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.search.arm_search import ArmSearch
 from harness.search.sweep_files import load_sweep
 from harness.search.tasks import search_folder

@@ -31,7 +31,7 @@ from harness.launch.run_experiment import manifest_of
 from harness.records.points import POINTS, EndedTrial, Points
 from harness.records.provenance import machine
 from harness.records.search import SearchPoint, SearchResult, Value
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.search.declaration import Sweep, plan_confirm
 from harness.search.sweep_files import load_sweep
 from harness.search.tasks import search_folder

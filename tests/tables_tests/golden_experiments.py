@@ -17,7 +17,8 @@ from harness.disk import write_json
 from harness.metrics import constrained_score, forgetting
 from harness.records.schema import Summary, TrialState
 from harness.records.search import Objective, SearchPoint, SearchResult, Value
-from harness.records.store import RecordStore, TrialFolder
+from harness.records.store import RecordStore
+from harness.records.trial_folder import TrialFolder
 
 from .records_by_hand import DomainTables, provenance, write_records
 

@@ -9,7 +9,7 @@ from typing import Any
 from harness.disk import append_line, write_json
 from harness.records.schema import Summary, TrialState
 from harness.records.starts import note_start
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 
 CONFIG = {"seed": 3, "train": "adapter", "optim": {"lr": 1e-3}}

@@ -8,7 +8,8 @@ from typing import Any
 from harness.disk import write_json
 from harness.records.schema import Manifest, Summary, TrialState
 from harness.records.search import Axis, Objective, SearchPoint, SearchResult
-from harness.records.store import RecordStore, TrialFolder
+from harness.records.store import RecordStore
+from harness.records.trial_folder import TrialFolder
 
 KEY = "adapter.adapter_strategy.l2_lambda"
 RESULT = SearchResult(

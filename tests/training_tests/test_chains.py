@@ -24,7 +24,7 @@ from harness.config.places import PlacedText
 from harness.config.trial import TrialConfig, trial_id_of
 from harness.engines.registry import Engines
 from harness.errors import TrialError, UserError
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 from harness.training.adapting import Adapted, adapt
 from harness.training.engine import PLAIN_ENGINE, Engine

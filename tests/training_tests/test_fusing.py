@@ -22,7 +22,7 @@ from harness.engines.registry import Engines
 from harness.errors import UserError
 from harness.figures.attention import parse_attention
 from harness.records.digests import record_digest
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 from harness.training.adapting import adapt
 from harness.training.engine import PLAIN_ENGINE, Engine

@@ -16,7 +16,7 @@ from harness.backbones.recipe import Recipe, load_recipe
 from harness.config.trees import merge
 from harness.config.trial import TrialConfig
 from harness.errors import UserError
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 from harness.tasks.task import Item
 from harness.training.adapting import adapt

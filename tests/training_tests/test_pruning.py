@@ -12,7 +12,7 @@ import torch
 from trial_configs import MakeConfig
 
 from harness.records.schema import Summary
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 from harness.training.fit_plan import FitState
 from harness.training.resources import Resources

@@ -17,7 +17,7 @@ from trial_configs import MakeConfig
 from harness.config.trial import TrialConfig
 from harness.errors import Interrupted, TrialError, UserError, telling_interrupts
 from harness.records.schema import Summary
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 from harness.training.checkpoint import save_checkpoint
 from harness.training.resources import Resources

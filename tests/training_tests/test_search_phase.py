@@ -16,7 +16,7 @@ from harness.data.corpora.registry import load_corpus
 from harness.errors import TrialError
 from harness.metrics import constrained_score, validation_metrics
 from harness.records.schema import Summary, TrialState, assert_sealed
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 from harness.tasks.registry import TASKS
 from harness.tasks.task import Evaluation

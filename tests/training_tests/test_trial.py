@@ -26,7 +26,7 @@ from harness.data.corpus import SpeechExample, TextExample, class_of
 from harness.engines.registry import Engines
 from harness.errors import TrialError, UserError
 from harness.records.schema import Summary
-from harness.records.store import TrialFolder
+from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 from harness.training import base_check
 from harness.training.base_check import NUM_PROBES
