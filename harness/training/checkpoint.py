@@ -47,7 +47,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, sync: bool = True) ->
     """Write a checkpoint atomically.
 
     Args:
-        sync: wait until it is on the disk; see `has_checkpoint`.
+        sync: wait until it is on the disk. Else a power cut may leave a damaged one, and the trial begins anew.
 
     Raises:
         TrialError: the disk is full or not writable (reason `disk`); the previous checkpoint is untouched.
@@ -55,17 +55,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, sync: bool = True) ->
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     values = json.dumps(checkpoint.values)
     write_atomically(path, save(tensors, {"values": values, "sha256": _sha256(tensors, values)}), sync=sync)
-
-
-def has_checkpoint(path: Path) -> bool:
-    """Whether there is a checkpoint: a file that a power cut kept from the disk, empty or all zeros, is none."""
-    try:
-        with path.open("rb") as file:
-            return any(file.read(8))  # the length of the header, which is not 0
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # of some kind; `load_checkpoint` says what is wrong with it
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

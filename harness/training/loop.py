@@ -27,7 +27,6 @@ from harness.tasks.task import Batch, Item, Task
 from harness.training.checkpoint import (
     SYNC_S,
     Checkpoint,
-    has_checkpoint,
     load_checkpoint,
     load_optimizer_tensors,
     optimizer_tensors,
@@ -280,7 +279,7 @@ class Fit:
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one; its epochs are reported again."""
         path = self.plan.checkpoint
-        if path is None or not has_checkpoint(path):
+        if path is None or not path.exists():
             return
         saved = load_checkpoint(path)
         weights, best = saved.group("weights"), saved.group("best")

@@ -89,7 +89,7 @@ def test_a_damaged_checkpoint_begins_the_trial_anew(
     (task,) = plan({"good": {}}).pending
     path = TrialFolder(task.folder).checkpoint
 
-    def save_and_stop(path: Path, checkpoint: object) -> None:
+    def save_and_stop(path: Path, checkpoint: object, *, sync: bool) -> None:
         save_checkpoint(path, checkpoint)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 

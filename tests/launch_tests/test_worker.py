@@ -135,7 +135,7 @@ def test_a_mistake_of_the_user_is_told_as_such(plan: Plan, events: list[TrialEve
 def test_a_full_disk_is_told_and_leaves_no_summary(
     task: TrialTask, events: list[TrialEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fill_disk(path: Path, checkpoint: object) -> None:
+    def fill_disk(path: Path, checkpoint: object, *, sync: bool) -> None:
         raise TrialError("disk", f"{path}: cannot be written: No space left on device")
 
     monkeypatch.setattr("harness.training.loop.save_checkpoint", fill_disk)

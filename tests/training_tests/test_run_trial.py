@@ -185,17 +185,6 @@ def test_a_damaged_checkpoint_is_on_record_and_untouched(
     assert train(make_config()).state == "complete"
 
 
-@pytest.mark.parametrize("content", [b"", bytes(4096)], ids=["empty", "zeros"])
-def test_a_checkpoint_that_a_power_cut_kept_from_the_disk_is_none(
-    train: Callable[..., Summary], make_config: MakeConfig, tmp_path: Path, content: bytes
-) -> None:
-    whole = train(make_config())
-    assert whole.state == "complete"
-    path = tmp_path / "record" / "checkpoint.safetensors"
-    path.write_bytes(content)
-    assert train(make_config()).metrics == whole.metrics
-
-
 @pytest.mark.parametrize(("interval_s", "synced"), [(0.0, [True, True, True]), (1e9, [False, False, False])])
 def test_training_waits_for_the_disk_now_and_then(
     train: Callable[..., Summary], make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch,
