@@ -32,7 +32,7 @@ from harness.training.resources import Resources
 from harness.training.trial import Trial
 
 WARM_UP_BATCHES = 2  # the first steps are slower, and tell how many are affordable
-TRAIN_S = 0.4  # for the training that is measured
+TRAIN_S = 0.2  # for the training that is measured
 SCORE_S = 0.05  # for each domain that is scored
 PACKS = (1, 4, 16, 64)
 PACK_BATCHES = 12  # of a training by which the size of packs is chosen
