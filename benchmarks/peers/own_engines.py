@@ -133,7 +133,7 @@ def run_ray(trials: Numbered, cpus: float) -> tuple[Meter, list[dict[str, Any]]]
             tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(verbose=0, storage_path=str(Path.cwd())),  # by default in the home folder
         )
-        found = tuner.fit()
+        found: Any = tuner.fit()  # Ray does not type what its results are
     rows = [json.loads(result.metrics["row"]) for result in found]
     ray.shutdown()
     return meter, rows

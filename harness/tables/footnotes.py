@@ -43,7 +43,9 @@ def write_footnotes(
         Footnote(f"{arm} is not shown, because it has no {setting}", kind="missing")
         for arm, setting in pivot.left_out.items()
     ]
-    notes += [Footnote(note.text, kind=note.kind) for note in record_notes(trials) if note.kind != "unmoved"]
+    notes += [
+        Footnote(with_rows(note, trials), kind=note.kind) for note in record_notes(trials) if note.kind != "unmoved"
+    ]
     notes += [Footnote(text, kind="unmoved") for text in unmoved_notes(trials)]
     notes += [Footnote(note, kind="method") for note in backbone_notes(trials)]
     notes += [Footnote(note, kind="mixed") for note in mixed_notes(trials)]
@@ -266,6 +268,17 @@ def record_notes(trials: Sequence[LoadedTrial]) -> list[Note]:
     old = {describe_old(version_of(record.trial_id, record.config), record.config) for record in records}
     found |= {Note("data", text) for text in old if text is not None}
     return sorted(found, key=lambda note: note.text)
+
+
+def with_rows(note: Note, trials: Sequence[LoadedTrial]) -> str:
+    """A record's note with the rows that it is about, where it says how they were made and does not hold for all."""
+    rows: dict[str, bool] = {}
+    for trial in trials:
+        if trial.complete and trial.record is not None:
+            rows[trial.ref.arm] = note in trial.record.summary.notes or rows.get(trial.ref.arm, False)
+    if note.kind != "method" or all(rows.values()):
+        return note.text
+    return f"{', '.join(arm for arm, has in rows.items() if has)}: {note.text}"
 
 
 def unmoved_notes(trials: Sequence[LoadedTrial]) -> list[str]:

@@ -78,6 +78,23 @@ def test_rows_whose_training_changed_nothing_are_named(tmp_path: Path) -> None:
     assert found == ["a, seeds 0, 1: no weight has moved"]
 
 
+def test_how_rows_were_made_is_told_with_the_rows(tmp_path: Path) -> None:
+    """Of a note that all rows have, none is named; notes on the data are about all of them anyhow."""
+    scores = {0: text_metrics(0.5), 1: text_metrics(0.6)}
+    store = write_records(tmp_path, {"a": scores, "b": scores, "c": scores})
+    narrow, wide, common = (
+        {"kind": "method", "text": text} for text in ("the width is 5", "the width is 12", "float32")
+    )
+    data = {"kind": "data", "text": "left out: 3"}
+    for arm, told in {"a": [wide, common, data], "b": [narrow, common], "c": [wide, common]}.items():
+        for trial_id in store.manifest().arms[arm].values():
+            path = store.trial(trial_id).path / "summary.json"
+            content = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(json.dumps(content | {"notes": told}), encoding="utf-8")
+    found = [note.text for note in build_table(store).footnotes if note.text.endswith(("5", "12", "float32", ": 3"))]
+    assert found == ["float32", "left out: 3", "a, c: the width is 12", "b: the width is 5"]
+
+
 @pytest.mark.parametrize(("num_seeds", "why"), [(1, "two seeds or more"), (3, "the same amount on all seeds")])
 def test_no_test_says_why(tmp_path: Path, num_seeds: int, why: str) -> None:
     arms = {
