@@ -31,6 +31,7 @@ PUBLISHED = (
     "speech_whisper_depth_x_l2",
     "papers/merge_text_tuned",
     "papers/adapter_kinds_text_tuned",
+    "papers/adapter_kinds_speech_tuned",
 )
 CHECK_ONLY = Launch(RESULTS, 1, lambda event: False)  # everything is finished, so it trains nothing
 
