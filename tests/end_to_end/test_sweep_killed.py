@@ -159,7 +159,7 @@ def test_a_packed_sweep_killed_is_the_same(tiny_text_files: TinyText, start: Sta
     assert other.code == 2 and "was begun with engine packed" in other.error
 
 
-@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGTERM, "2"), (signal.SIGHUP, "1"), (signal.SIGINT, "1")])
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGTERM, "2"), (signal.SIGTERM, "1"), (signal.SIGINT, "1")])
 def test_a_sweep_that_is_asked_to_end_says_so_and_leaves_nothing_held(
     tiny_text_files: TinyText, start: Start, uninterrupted: Path, tmp_path: Path, number: signal.Signals, jobs: str
 ) -> None:
