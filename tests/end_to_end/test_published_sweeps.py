@@ -32,6 +32,7 @@ PUBLISHED = (
     "papers/merge_text_tuned",
     "papers/adapter_kinds_text_tuned",
     "papers/adapter_kinds_speech_tuned",
+    "papers/damage_control_tuned",
 )
 CHECK_ONLY = Launch(RESULTS, 1, lambda event: False)  # everything is finished, so it trains nothing
 
