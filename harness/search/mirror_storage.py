@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 
-class _Ended(FrozenTrial):
+class Ended(FrozenTrial):
     """A trial that has ended: what Optuna works out anew in each look at it (its constraints most of all) is kept.
 
     A draw looks at each ended trial many times; at 10,000 of them that took longer than all of a draw's arithmetic.
     """
 
+    internal: Mapping[str, float]
+    """What a sampler computes with instead of `params`."""
     number = params = value = values = system_attrs = constraints = None  # type: ignore[assignment]
 
     def __init__(self, trial: FrozenTrial) -> None:
@@ -28,6 +30,7 @@ class _Ended(FrozenTrial):
             value=values[0] if values is not None and len(values) == 1 else None,
             system_attrs=trial.system_attrs,
             constraints=trial.constraints,
+            internal={name: kind.to_internal_repr(trial.params[name]) for name, kind in trial.distributions.items()},
         )
 
 
@@ -38,6 +41,7 @@ class MirrorStorage(InMemoryStorage):
         super().__init__()
         self._begun: list[int] = []
         self._ended: list[FrozenTrial] = []
+        self._found: dict[tuple[TrialState, ...], tuple[int, list[FrozenTrial]]] = {}
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """As Optuna's."""
@@ -50,7 +54,7 @@ class MirrorStorage(InMemoryStorage):
         is_set: bool = super().set_trial_state_values(trial_id, state, values)
         if is_set and state.is_finished():
             assert trial_id == self._begun[len(self._ended)], "trials end in the order of their numbers"
-            self._ended.append(_Ended(self.get_trial(trial_id)))
+            self._ended.append(Ended(self.get_trial(trial_id)))
         return is_set
 
     def get_all_trials(
@@ -60,6 +64,12 @@ class MirrorStorage(InMemoryStorage):
         if deepcopy:
             return super().get_all_trials(study_id, deepcopy, states)
         running = [self.get_trial(trial_id) for trial_id in self._begun[len(self._ended) :]]
-        if states is None:
-            return [*self._ended, *running]
-        return [trial for trial in (*self._ended, *running) if trial.state in states]
+        wanted = tuple(state for state in TrialState if states is None or state in states)
+        return [*self._ended_with(wanted), *(trial for trial in running if trial.state in wanted)]
+
+    def _ended_with(self, states: tuple[TrialState, ...]) -> list[FrozenTrial]:
+        """The trials that have ended in one of some states; only those new since the last time are looked at."""
+        num_seen, found = self._found.get(states, (0, []))
+        found += [trial for trial in self._ended[num_seen:] if trial.state in states]
+        self._found[states] = len(self._ended), found
+        return found

@@ -7,8 +7,9 @@ import inspect
 import logging
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import (
@@ -34,6 +35,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.config.sweep import PrunerSettings, SamplerSettings
 from harness.errors import UserError, first_line
+from harness.search.mirror_storage import Ended
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 # GP says once a process that it is faster with greenlet; nobody who runs a sweep asked.
@@ -162,6 +164,17 @@ class _JointTpe(TPESampler):
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         space = sorted(ended[0].distributions.items()) if ended else ()
         return {name: distribution for name, distribution in space if not distribution.single()}
+
+    def _get_internal_repr(
+        self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: optuna.Study
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        # Optuna's own, with what the mirror keeps of ended trials. Should Optuna no longer call it, draws take longer.
+        num_ended = len(trials)
+        while num_ended and not isinstance(trials[num_ended - 1], Ended):  # those that run have the highest numbers
+            num_ended -= 1
+        running = super()._get_internal_repr(trials[num_ended:], search_space, study)
+        ended = [trial.internal for trial in cast("list[Ended]", trials[:num_ended])]
+        return {name: np.asarray([known[name] for known in ended] + [*running[name]]) for name in search_space}
 
 
 def make_pruner(settings: PrunerSettings) -> BasePruner:
