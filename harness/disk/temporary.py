@@ -16,6 +16,7 @@ from harness.disk.process_identity import start_of, this_process
 
 OLD_S = 24 * 3600.0
 """After so long a file of another machine is left over: whether its process lives cannot be seen from here."""
+SHOWN_BYTES = 100  # a name may have 255 in all
 
 _NAME = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>[0-9a-f]{8})-\d+\.tmp", re.DOTALL)
 _count = itertools.count()
@@ -24,7 +25,8 @@ _count = itertools.count()
 def temporary_beside(path: Path) -> Path:
     """A hidden name beside `path` for what will be renamed to it: no other process, of whichever machine, takes it."""
     pid = os.getpid()
-    return path.with_name(f".{path.name}.{_machine()}-{pid}-{_short(this_process()['started'])}-{next(_count)}.tmp")
+    shown = os.fsencode(path.name)[:SHOWN_BYTES].decode(errors="ignore")  # for people: what is behind it is unique
+    return path.with_name(f".{shown}.{_machine()}-{pid}-{_short(this_process()['started'])}-{next(_count)}.tmp")
 
 
 def drop_left_over(folder: Path) -> None:

@@ -74,6 +74,16 @@ def test_another_process_with_the_same_number_is_another_one(tmp_path: Path) -> 
     assert is_left_over(taken) and not is_left_over(temporary_beside(tmp_path / "x"))
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "è" * 127, "\U0001f600" * 63])
+def test_as_long_a_name_as_a_file_may_have(tmp_path: Path, name: str) -> None:
+    """The longest that the file system takes, whatever stands beside it while it is written."""
+    write_atomically(tmp_path / name, b"content")
+    assert (tmp_path / name).read_bytes() == b"content"
+    left = left_by_killed(tmp_path / name)
+    drop_left_over(tmp_path)
+    assert not left.exists() and [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_names_differ_in_a_process_too(tmp_path: Path) -> None:
     """Two threads may write the same file."""
     names = {temporary_beside(tmp_path / "x") for _ in range(1000)}
