@@ -20,10 +20,9 @@ class Ended(FrozenTrial):
     number = params = value = values = system_attrs = constraints = None  # type: ignore[assignment]
 
     def __init__(self, trial: FrozenTrial) -> None:
-        for name, content in vars(trial).items():
-            vars(self)[name] = content
         values = trial.values
         vars(self).update(
+            vars(trial),
             number=trial.number,
             params=trial.params,
             values=values,

@@ -272,11 +272,13 @@ def record_notes(trials: Sequence[LoadedTrial]) -> list[Note]:
 
 def with_rows(note: Note, trials: Sequence[LoadedTrial]) -> str:
     """A record's note with the rows that it is about, where it says how they were made and does not hold for all."""
+    if note.kind != "method":
+        return note.text
     rows: dict[str, bool] = {}
     for trial in trials:
         if trial.complete and trial.record is not None:
             rows[trial.ref.arm] = note in trial.record.summary.notes or rows.get(trial.ref.arm, False)
-    if note.kind != "method" or all(rows.values()):
+    if all(rows.values()):
         return note.text
     return f"{', '.join(arm for arm, has in rows.items() if has)}: {note.text}"
 
