@@ -139,6 +139,7 @@ def run_sweep(
     engine: str = "auto",
     pack: int | None = None,
     capture: bool = False,
+    retry_failed: bool = False,
     launcher: Launching = None,
     check: bool = True,
     tell: Tell | None = None,
@@ -152,6 +153,7 @@ def run_sweep(
         sweep: a file (YAML), the name of one that comes with the project, or its settings as a mapping. The experiment
             that it names is looked for beside the file, or in the current folder.
         overrides, jobs, results, engine, pack, capture, launcher, check, tell: as for `harness.run`.
+        retry_failed: train again what failed before in race and confirm; a search keeps its failures.
 
     Returns:
         Where the records are, the winning settings of each arm, and the figures.
@@ -182,13 +184,14 @@ def run_sweep(
     RecordStore(Path(results), loaded.name).check_place()
     launching = choose_launcher(None, jobs, launcher or loaded.launcher, f"{path}: launcher")
     preflight_sweep(loaded, launching=launching)
-    launch = Launch(Path(results), jobs, _hear(tell), EngineChoice(engine, pack, capture), launcher=launching)
+    choice = EngineChoice(engine, pack, capture)
+    launch = Launch(Path(results), jobs, _hear(tell), choice, launcher=launching, retry_failed=retry_failed)
     with watched_launch(Path(results) / loaded.name, jobs):
         found = run_search(loaded, launch)
         frozen = freeze(loaded, found, run_race(loaded, found, launch), launch.results)
         experiment = confirm_experiment(loaded, found, frozen)
         executions = confirm_executions(loaded, frozen, launch)
-        plan = plan_run(experiment, experiment.trials, launch.results, executions=executions)
+        plan = plan_run(experiment, experiment.trials, launch.results, retry_failed=retry_failed, executions=executions)
         report = train(plan, jobs, tell, launching)
     figures = draw_sweep(found, plan.store.path / "figures")
     refuse_failures(report.failures, check)

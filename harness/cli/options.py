@@ -72,6 +72,7 @@ Capture = Annotated[
     typer.Option("--capture", help="On a GPU, replay the steps of packs as CUDA graphs; this has never run on one."),
 ]
 Metrics = Annotated[str | None, typer.Option(help="Metrics to show, separated by commas.")]
+RetryFailed = Annotated[bool, typer.Option(help="Also train again what failed for good: with a NaN, or too often.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines, no progress bars.")]
 
 

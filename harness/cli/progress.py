@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self
 
 from harness.launch.events import Done, Epoch, Failed, Note, TrialEvent
 from harness.launch.task import TrialTask
@@ -114,7 +114,7 @@ class Progress:
         task, key = event.task, event.task.run.trial_id
         worth = 1 if self.num_epochs is None else epochs_of(task)
         if isinstance(event, Note):
-            self._print(event.message, sys.stderr)
+            self._print(event.message)  # how it goes: stderr is for what has failed in the end
         elif isinstance(event, Epoch):
             self._under_way[key] = min(worth, self._under_way.get(key, 0.0) + worth / epochs_of(task))
             self._draw(f"{task.title} epoch {event.entry['epoch']}")
@@ -125,7 +125,7 @@ class Progress:
             if self.best is not None:
                 self.best.take(task.title, event.summary if isinstance(event, Done) else None)
             line = f"{task.title}: {self.describe(event)}"
-            self._print(line if self.bars else f"{self._count()} {line}{self._time_left()}", sys.stdout)
+            self._print(line if self.bars else f"{self._count()} {line}{self._time_left()}")
             self._draw(task.title)
 
     @property
@@ -133,11 +133,11 @@ class Progress:
         """How much is done, in epochs or trainings."""
         return self._ended + sum(self._under_way.values())
 
-    def _print(self, line: str, stream: TextIO) -> None:
+    def _print(self, line: str) -> None:
         if self.bars:
             self.rich.console.print(line, markup=False, highlight=False)
         else:
-            print(line, file=stream, flush=True)
+            print(line, flush=True)
 
     def _draw(self, description: str) -> None:
         if self.bars:

@@ -20,6 +20,7 @@ from harness.cli.options import (
     Pack,
     Quiet,
     Results,
+    RetryFailed,
     Track,
     Wandb,
     file_argument,
@@ -40,9 +41,7 @@ def run(
     track: Track = None,
     wandb: Wandb = "auto",
     launcher: LauncherName = None,
-    retry_failed: Annotated[
-        bool, typer.Option(help="Also train again what failed for good: with a NaN, or too often.")
-    ] = False,
+    retry_failed: RetryFailed = False,
     engine: Engine = "plain",
     pack: Pack = None,
     capture: Capture = False,

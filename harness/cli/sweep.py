@@ -43,6 +43,10 @@ def sweep(
     track: Track = None,
     wandb: Wandb = "auto",
     launcher: LauncherName = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(help="Also train again what failed for good in race and confirm; a search keeps its failures."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a long sweep.")] = False,
     engine: Engine = "auto",
     pack: Pack = None,
@@ -65,7 +69,8 @@ def sweep(
     loaded = load_sweep(user_file(sweep, "sweep"), overrides or [])
     # Before the engines are chosen: it may be refused.
     launching = choose_launcher(launcher, jobs, loaded.launcher, f"{loaded.path}: launcher")
-    launching = launching.for_work(work_arguments(sweep, overrides, results, engine, pack, capture))
+    arguments = work_arguments(sweep, overrides, results, engine, pack, capture, retry_failed=retry_failed)
+    launching = launching.for_work(arguments)
     add_user_code(loaded.experiment.path)
     plan = plan_sweep(loaded, results, jobs, launching)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None
@@ -76,7 +81,7 @@ def sweep(
     watching = watched_launch(results / loaded.name, jobs) if is_left else nullcontext()
     with following(results / loaded.name, tracker), watching as watch:
         with sweep_progress(loaded, plan, quiet) as progress:
-            launch = Launch(results, jobs, progress.hear, choice, launcher=launching)
+            launch = Launch(results, jobs, progress.hear, choice, launcher=launching, retry_failed=retry_failed)
             result, frozen = search_and_freeze(loaded, launch)
         failures = confirm(loaded, result, frozen, launch, quiet)
     if watch is not None:
@@ -133,7 +138,7 @@ def train_confirm(
 
     experiment = confirm_experiment(sweep, result, frozen)
     executions = confirm_executions(sweep, frozen, run)
-    plan = plan_run(experiment, experiment.trials, run.results, executions=executions)
+    plan = plan_run(experiment, experiment.trials, run.results, retry_failed=run.retry_failed, executions=executions)
     print(
         f"== Confirm: the winners train on fresh seeds; {len(plan.reused)} trials are finished, "
         f"{len(plan.pending)} to train",

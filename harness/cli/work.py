@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, Capture, Overrides, Pack, Results, engine_option, file_argument
+from harness.cli.options import RESULTS, Capture, Overrides, Pack, Results, RetryFailed, engine_option, file_argument
 from harness.cli.run import end_with
 from harness.errors import UserError
 
@@ -32,7 +32,7 @@ def work(
     results: Results = RESULTS,
     arm: Annotated[list[str] | None, typer.Option(help="Train only this arm of an experiment.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Train only this seed of an experiment.")] = None,
-    retry_failed: Annotated[bool, typer.Option(help="Also train again what failed with a NaN.")] = False,
+    retry_failed: RetryFailed = False,
     engine: Annotated[str | None, engine_option("auto for a sweep, plain for an experiment, if left out")] = None,
     pack: Pack = None,
     capture: Capture = False,
@@ -56,14 +56,14 @@ def work(
         what = WHAT[kinds[0]] if len(kinds) == 1 else "neither"
         raise UserError(f"{path}: expected a sweep or an experiment, but this is {what}")
     is_sweep, chosen = kinds == ("sweep",), (arm or [], seed or [], retry_failed)
-    if is_sweep and any(chosen):
-        raise UserError(f"{path}: --arm, --seed and --retry-failed are for experiments, and this is a sweep")
+    if is_sweep and (arm or seed):
+        raise UserError(f"{path}: --arm and --seed are for experiments, and this is a sweep")
     choice = EngineChoice(engine or ("auto" if is_sweep else "plain"), pack, capture)
     launching = replace(choose_launcher("in_process", 1), num_slots=slots, stop=Stop(_deadline(until)))
     try:
         with launching.stop.by_signals():
             if is_sweep:
-                failures = _work_on_sweep(path, overrides or [], results, launching, choice)
+                failures = _work_on_sweep(path, overrides or [], results, launching, choice, retry_failed)
             else:
                 failures = _work_on_experiment(path, overrides or [], chosen, results, launching, choice)
     except Stopped as stopped:
@@ -86,7 +86,7 @@ def _deadline(until: str | None) -> tuple[float, str] | None:
 
 
 def _work_on_sweep(
-    path: Path, overrides: list[str], results: Path, launcher: LauncherChoice, choice: EngineChoice
+    path: Path, overrides: list[str], results: Path, launcher: LauncherChoice, choice: EngineChoice, retry_failed: bool
 ) -> list[str]:
     """Go through the phases of a sweep with the other workers; returns a line for each failed trial of the last one."""
     from harness.api.inputs import add_user_code
@@ -102,7 +102,7 @@ def _work_on_sweep(
     RecordStore(results, loaded.name).check_place()
     preflight_sweep(loaded, launching=launcher)
     with Progress(lambda event: search_line(event, loaded.objectives)) as progress:
-        run = Launch(results, 1, progress.hear, choice, launcher=launcher)
+        run = Launch(results, 1, progress.hear, choice, launcher=launcher, retry_failed=retry_failed)
         result, frozen = search_and_freeze(loaded, run)
     _, report = train_confirm(loaded, result, frozen, run, quiet=True)
     return report.failures

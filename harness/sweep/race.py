@@ -14,6 +14,7 @@ from harness.launch.launcher import Launcher, Tell, launch
 from harness.launch.launchers import LauncherChoice, choose_launcher
 from harness.launch.task import TrialTask
 from harness.records.digests import begin_digests
+from harness.records.frozen import FROZEN
 from harness.records.schema import Summary
 from harness.records.search import SearchPoint, SearchResult
 from harness.records.store import RecordStore
@@ -33,6 +34,8 @@ class Launch:
         choice: what the command asks for.
         executions: the engines of the searched arms, filled when their studies are opened.
         launcher: the one that fits `num_jobs` when None.
+        retry_failed: train again what failed for good in the race, unless the winners are frozen, and in the confirm
+            phase. The search keeps its failures: later trials were drawn knowing of them.
     """
 
     results: Path
@@ -41,6 +44,7 @@ class Launch:
     choice: EngineChoice = field(default_factory=EngineChoice)
     executions: dict[str, Execution] = field(default_factory=dict)
     launcher: LauncherChoice | None = None
+    retry_failed: bool = False
 
     def make_launcher(self, tell: Tell) -> Launcher:
         """New workers."""
@@ -85,13 +89,16 @@ def _race_round(
     sweep: Sweep, racing: Mapping[str, Sequence[Contender]], seed: int, run: Launch
 ) -> dict[str, list[Contender]]:
     """Train every contender that is left on one more seed; a contender whose training fails drops out."""
+    retry = (
+        run.retry_failed and not (run.results / sweep.name / FROZEN).exists()
+    )  # the winners stand once they are told
     tasks: dict[str, TrialTask] = {}
     ids: dict[tuple[str, int], str] = {}
     for arm in sweep.searched:
         for contender in racing[arm.name]:
             config, about = sweep.trial(arm, contender.params, seed), (contender.number, contender.params)
             task = search_task(sweep, arm, config, *about, run.results, run.executions)
-            tasks[task.config.trial_id] = task
+            tasks[task.config.trial_id] = replace(task, retry_failed=retry)
             ids[arm.name, contender.number] = task.config.trial_id
     summaries = train_all(list(tasks.values()), run)
     left = {}
@@ -102,7 +109,10 @@ def _race_round(
             if summary is not None and summary.state == "complete":
                 extended.append(replace(contender, raced={**contender.raced, seed: summary.valid}))
         if not extended:
-            raise UserError(f"{sweep.path}: arm {name}: all settings in the race failed on seed {seed}; see search/")
+            raise UserError(
+                f"{sweep.path}: arm {name}: all settings in the race failed on seed {seed}; see search/; "
+                "with --retry-failed they are trained again"
+            )
         left[name] = drop_losers(extended, sweep.objectives[0], sweep.config.constraints)
     return left
 

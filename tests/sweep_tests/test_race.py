@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cli_tests.conftest import Cli, cli
 from small_experiments import Plan
+from sweeps_by_hand import write_sweep
+from tiny_text import TinyText
 
+from harness.config.trial import TrialConfig
 from harness.engines.choice import EngineChoice
 from harness.errors import TrialError
 from harness.sweep.race import Launch, train_all
 from harness.training.checkpoint import Checkpoint, save_checkpoint
+from harness.training.trial import Trial
+
+__all__ = ["cli"]
 
 
 def test_a_race_waits_for_a_training_that_could_not_be_written(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +37,69 @@ def test_a_race_waits_for_a_training_that_could_not_be_written(plan: Plan, monke
         patch.setattr("harness.training.loop.save_checkpoint", fill_disk)
         train_all([one, two], run)
     assert train_all([one, two], run).keys() == {one.config.trial_id, two.config.trial_id}
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path, tiny_text_files: TinyText) -> Path:
+    """A sweep of three points, each trained in a blink."""
+    few = {"space": {"optim.lr": {"type": "log_float", "low": 1e-3, "high": 1e-1}}, "arms": ["residual_add"]}
+    return write_sweep(
+        tiny_text_files.experiment,
+        tmp_path,
+        {**few, "budget": {"trials": 3}, "race": {"candidates": 2, "seeds": [1001]}},
+    )
+
+
+def break_trials(patch: pytest.MonkeyPatch, is_broken: Callable[[TrialConfig], bool]) -> None:
+    """Let some trainings fail with an exception."""
+    train = Trial.steps
+
+    def steps(trial: Trial) -> Any:
+        if is_broken(trial.config):
+            raise RuntimeError("the graphics card has fallen off the bus")
+        return (yield from train(trial))
+
+    patch.setattr(Trial, "steps", steps)
+
+
+def test_what_failed_in_race_or_confirm_is_trained_again_when_asked(
+    cli: Cli, by_hand: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A launch without the option leaves it parked; with it, the sweep is as if nothing had ever failed."""
+    with monkeypatch.context() as patch:
+        break_trials(patch, lambda config: config.seed == 1001)  # the race's
+        raced = cli("sweep", by_hand)
+    assert raced.code == 2 and "all settings in the race failed on seed 1001" in raced.err
+    assert "--retry-failed" in raced.err
+    assert cli("sweep", by_hand).code == 2
+    with monkeypatch.context() as patch:
+        break_trials(patch, lambda config: config.seed == 1)  # one of the confirm phase's
+        confirmed = cli("sweep", by_hand, "--retry-failed")
+    assert confirmed.code == 1 and "fallen off the bus" in confirmed.err
+    assert cli("sweep", by_hand).err == confirmed.err
+    done, whole = cli("sweep", by_hand, "--retry-failed"), cli("sweep", by_hand, "--results", "whole")
+    assert (done.code, done.err, whole.code) == (0, "", 0)
+    for name in ("table.md", "frozen.json"):
+        mended, other = (tmp_path / folder / "by_hand" / name for folder in ("results", "whole"))
+        assert mended.read_bytes() == other.read_bytes(), name
+
+
+def test_a_frozen_winner_stays_whatever_is_trained_again(
+    cli: Cli, by_hand: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A contender that dropped out of the race does not come back after the winners were told."""
+    rates: list[float] = []
+
+    def is_first(config: TrialConfig) -> bool:
+        if config.seed == 1001 and not rates:
+            rates.append(config.optim.lr)
+        return config.seed == 1001 and config.optim.lr == rates[0]
+
+    with monkeypatch.context() as patch:
+        break_trials(patch, is_first)
+        first = cli("sweep", by_hand)
+    assert first.code == 0 and rates
+    frozen = (tmp_path / "results" / "by_hand" / "frozen.json").read_bytes()
+    again = cli("sweep", by_hand, "--retry-failed")
+    assert again.code == 0
+    assert (tmp_path / "results" / "by_hand" / "frozen.json").read_bytes() == frozen
