@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -107,6 +108,8 @@ def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
         for rule, winner in winners.items():
             settings = ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in winner.contender.params.items())
             print(f"{RowId(arm, (rule,)).name}: trial {winner.contender.number}: {settings}", flush=True)
+    for text in frozen.edge_remarks(sweep):
+        print(text, flush=True)
     return result, frozen
 
 
@@ -119,12 +122,18 @@ def tell_engines(run: Launch) -> None:
 
 def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool) -> list[str]:
     """Train the winners on fresh seeds, show the table, draw the figures; returns a line for each failed trial."""
+    folder = run.results / sweep.name / "figures"
+
+    def draw() -> int:
+        from harness.figures.sweep_figures import draw_sweep  # matplotlib is loaded when there is something to draw
+
+        return len(draw_sweep(result, folder))
+
+    # They show the search alone; and where other processes train, this one has nothing else to do.
+    drawing = ThreadPoolExecutor(1).submit(draw) if run.num_jobs > 1 else None
     store, report = train_confirm(sweep, result, frozen, run, quiet)
     show_table(store)
-    from harness.figures.sweep_figures import draw_sweep  # matplotlib is loaded when there is something to draw
-
-    figures = draw_sweep(result, store.path / "figures")
-    print(f"{len(figures)} figures in {store.path / 'figures'}")
+    print(f"{draw() if drawing is None else drawing.result()} figures in {folder}")
     return report.failures
 
 

@@ -26,6 +26,7 @@ NAME = "export"
 STORAGE = "HARNESS_EXPORT_STORAGE"  # an environment variable: a URL may hold a password, which arguments show to all
 DELAY_S = 5.0
 POLL_S, RETRY_S = 2.0, 30.0  # the latter after a failure
+NICE = 10  # trials are trained on the same cores
 END_S = 10.0  # the most that is waited for the process when the search has ended
 _LATE: list[object] = []
 FOLLOW = "import sys; from harness.search.live_export import main; main(*sys.argv[1:])"
@@ -112,6 +113,8 @@ class LiveExport:
 
 def main(folder: str, is_path: str) -> None:
     """The process: export every few seconds until stdin closes, and once more then."""
+    if hasattr(os, "nice"):
+        os.nice(NICE)
     given = os.environ[STORAGE]
     _Follower(Path(folder), Path(given) if is_path == "1" else given).run()
 

@@ -27,6 +27,7 @@ from harness.records.search import SearchResult, Value
 from harness.records.store import RecordStore
 from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Arm, Sweep, plan_confirm
+from harness.search.edges import edge_remarks
 from harness.search.live_export import NAME as EXPORT
 from harness.search.live_export import LiveExport
 from harness.search.reach import remarks
@@ -163,6 +164,11 @@ class Frozen:
                 rows[RowId(arm.name)] = (arm, {})
         return rows
 
+    def edge_remarks(self, sweep: Sweep) -> list[str]:
+        """A line for each winning setting at an end of what was searched, with its row."""
+        rows = self.rows(sweep).items()
+        return [f"{row.name}: {text}" for row, (arm, params) in rows for text in edge_remarks(arm.space, params)]
+
 
 def choose_winners(sweep: Sweep, racing: Mapping[str, Sequence[Contender]]) -> Frozen:
     """Apply the sweep's rules to the contenders that are left."""
@@ -247,6 +253,7 @@ def confirm_notes(sweep: Sweep, result: SearchResult, frozen: Frozen) -> tuple[N
                 row = RowId(arm.name, (rule,)).name
                 text = f"{row}: no contender met the constraints; the one that misses least is shown"
                 notes.append(Note("selection", text))
+    notes += [Note("selection", text) for text in frozen.edge_remarks(sweep)]
     return tuple(notes)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cli_tests.conftest import Cli, cli
 from small_experiments import Plan
 from sweeps_by_hand import write_sweep
@@ -48,6 +49,21 @@ def by_hand(tmp_path: Path, tiny_text_files: TinyText) -> Path:
         tmp_path,
         {**few, "budget": {"trials": 3}, "race": {"candidates": 2, "seeds": [1001]}},
     )
+
+
+def test_a_winner_at_an_end_of_its_search_is_told_with_the_winners_and_under_the_table(
+    cli: Cli, by_hand: Path, tmp_path: Path
+) -> None:
+    rates = {"optim.lr": {"type": "categorical", "choices": [1e-9, 1, 3e-2]}}
+    content = yaml.safe_load(by_hand.read_text(encoding="utf-8")) | {"space": rates, "sampler": {"name": "grid"}}
+    content["objectives"] = [{"metric": "valid_target/loss"}]
+    by_hand.write_text(yaml.safe_dump(content), encoding="utf-8")
+    done = cli("sweep", by_hand)
+    assert done.code == 0, done.err
+    where = "optim.lr 1 is at the upper end of its search (1e-09, 0.03, 1)"
+    line = f"residual_add: {where}; better values may lie beyond"
+    assert line in done.out.splitlines()
+    assert line in (tmp_path / "results" / "by_hand" / "table.md").read_text(encoding="utf-8")
 
 
 def break_trials(patch: pytest.MonkeyPatch, is_broken: Callable[[TrialConfig], bool]) -> None:
