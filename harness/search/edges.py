@@ -20,7 +20,7 @@ def edge_remarks(space: Mapping[str, Parameter], params: Mapping[str, Value]) ->
     """
     found = ((key, parameter, _end(parameter, params[key])) for key, parameter in space.items() if key in params)
     return [
-        f"{key} {params[key]:g} is at the {end} end of its search ({_range(parameter)}); better values may lie beyond"
+        f"{key} is at the {end} end of its search ({_range(parameter)}); better values may lie beyond"
         for key, parameter, end in found
         if end is not None
     ]
@@ -53,5 +53,6 @@ def _numbers(parameter: CategoricalParameter) -> list[float]:
 
 def _range(parameter: Parameter) -> str:
     if isinstance(parameter, CategoricalParameter):
-        return ", ".join(f"{number:g}" for number in _numbers(parameter))
+        low, *_, high = _numbers(parameter)
+        return f"{low:g} to {high:g}"
     return f"{parameter.low:g} to {parameter.high:g}"

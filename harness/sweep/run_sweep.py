@@ -165,9 +165,12 @@ class Frozen:
         return rows
 
     def edge_remarks(self, sweep: Sweep) -> list[str]:
-        """A line for each winning setting at an end of what was searched, with its row."""
-        rows = self.rows(sweep).items()
-        return [f"{row.name}: {text}" for row, (arm, params) in rows for text in edge_remarks(arm.space, params)]
+        """A line for each winning setting at an end of what was searched, with the rows of which that holds."""
+        found: dict[str, list[str]] = {}
+        for row, (arm, params) in self.rows(sweep).items():
+            for text in edge_remarks(arm.space, params):
+                found.setdefault(text, []).append(row.name)
+        return [f"{'; '.join(rows)}: {text}" for text, rows in found.items()]
 
 
 def choose_winners(sweep: Sweep, racing: Mapping[str, Sequence[Contender]]) -> Frozen:

@@ -43,10 +43,10 @@ def test_an_end(space: dict[str, Any], value: float, end: str | None) -> None:
     assert [f"the {end} end" in text for text in told] == ([] if end is None else [True])
 
 
-def test_the_line_names_setting_value_and_range() -> None:
+def test_the_line_names_setting_end_and_range() -> None:
     of = TypeAdapter[Parameter](Parameter).validate_python
     space = {"optim.lr": of(RATES), "adapter.dim": of(DIM), "loop.epochs": of(DIM)}
     assert edge_remarks(space, {"optim.lr": 0.03, "adapter.dim": 8}) == [
-        "optim.lr 0.03 is at the upper end of its search (0.0003, 0.001, 0.01, 0.03); better values may lie beyond",
-        "adapter.dim 8 is at the lower end of its search (8 to 64); better values may lie beyond",
+        "optim.lr is at the upper end of its search (0.0003 to 0.03); better values may lie beyond",
+        "adapter.dim is at the lower end of its search (8 to 64); better values may lie beyond",
     ]

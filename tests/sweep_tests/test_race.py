@@ -60,7 +60,7 @@ def test_a_winner_at_an_end_of_its_search_is_told_with_the_winners_and_under_the
     by_hand.write_text(yaml.safe_dump(content), encoding="utf-8")
     done = cli("sweep", by_hand)
     assert done.code == 0, done.err
-    where = "optim.lr 1 is at the upper end of its search (1e-09, 0.03, 1)"
+    where = "optim.lr is at the upper end of its search (1e-09 to 1)"
     line = f"residual_add: {where}; better values may lie beyond"
     assert line in done.out.splitlines()
     assert line in (tmp_path / "results" / "by_hand" / "table.md").read_text(encoding="utf-8")
