@@ -263,9 +263,8 @@ def fingerprint_rows(rows: Iterable[Sequence[str]]) -> str:
     """Return the sha256 over `rows` of strings, whatever their order; fields cannot run into each other."""
     digest = hashlib.sha256()
     for row in sorted(tuple(row) for row in rows):
-        for cell in row:
-            data = cell.encode("utf-8", errors="surrogatepass")
-            digest.update(len(data).to_bytes(8, "big") + data)
+        cells = [cell.encode("utf-8", errors="surrogatepass") for cell in row]
+        digest.update(b"".join([part for data in cells for part in (len(data).to_bytes(8, "big"), data)]))
         digest.update(len(row).to_bytes(8, "big"))
     return digest.hexdigest()
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from harness.config.base import content_hash
 from harness.config.training import MetaSettings
 from harness.config.trial import DataSettings
 from harness.data.corpus import SPLITS, Corpus
@@ -26,6 +27,13 @@ class ToldOfData:
 
     described: dict[str, None] = field(default_factory=dict)
     remarks: dict[str, None] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
+
+    def add_trials(self, corpus: Corpus, data: DataSettings, meta: MetaSettings | None, remarks: Iterable[str]) -> None:
+        """Take what there is to say of some trials' data; what the same data hold is not counted again."""
+        told = content_hash([id(corpus), *(part and part.model_dump(mode="json") for part in (data, meta))])
+        self.add(() if told in self._told else describe_data(corpus, data, meta), remarks)
+        self._told.add(told)
 
     def add(self, described: Iterable[str], remarks: Iterable[str]) -> None:
         """Take some more lines."""

@@ -13,7 +13,7 @@ from harness.config.design import describe_design
 from harness.config.execution import PLAIN, Execution
 from harness.config.experiment import Experiment, PlannedTrial
 from harness.config.trial import CONFIG_VERSION, describe_old, trial_id_of
-from harness.data.describe import ToldOfData, describe_data
+from harness.data.describe import ToldOfData
 from harness.data.loaded import LoadedCorpora
 from harness.errors import UserError
 from harness.launch.events import Done, Failed, TrialEvent
@@ -202,7 +202,7 @@ def preflight(plan: RunPlan, resources: Resources | None = None, launching: Laun
             raise UserError(f"{plan.experiment.path}: arm {task.run.arm}: {error}") from error
         domains, names = resources.domains(config), (config.data.target, *config.data.source)
         remarks = (*domains.corpus.remarks(names), *domains.cut_notes(config.data), *domains.answer_notes(config.data))
-        told.add(describe_data(domains.corpus, config.data, config.loop.meta), remarks)
+        told.add_trials(domains.corpus, config.data, config.loop.meta, remarks)
     check_fingerprints(plan, resources)
     return told
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.config.trial import TrialConfig
-from harness.data.describe import ToldOfData, describe_data
+from harness.data.describe import ToldOfData
 from harness.data.loaded import LoadedCorpora
 from harness.errors import UserError
 from harness.records.search import Value
@@ -60,7 +60,7 @@ def preflight_sweep(
             raise UserError(f"{sweep.path}: arm {arm}: {error}") from error
         domains, names = resources.domains(config), (config.data.target, *config.data.source)
         remarks = (*domains.corpus.remarks(names), *domains.answer_notes(config.data))
-        told.add(describe_data(domains.corpus, config.data, config.loop.meta), remarks)
+        told.add_trials(domains.corpus, config.data, config.loop.meta, remarks)
     return told
 
 
