@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -200,3 +201,26 @@ def test_a_file_that_another_process_is_making_is_used(tmp_path: Path, caplog: p
     inode = rows.stat().st_ino
     assert torch.equal(values(store_in(tmp_path)), expected())
     assert rows.stat().st_ino == inode and caplog.text == "" and len([*tmp_path.iterdir()]) == 2
+
+
+def test_a_file_system_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FAT, some that are mounted over a network; what else goes wrong with a link is told."""
+
+    def refuse(number: int) -> Any:
+        def link(*paths: Any, **options: Any) -> None:
+            raise OSError(number, os.strerror(number), str(paths[0]))
+
+        return link
+
+    log: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", refuse(errno.EPERM))
+        assert torch.equal(values(store_in(tmp_path, log)), expected())
+    assert torch.equal(values(store_in(tmp_path, log)), expected()) and len(log) == 70
+    assert len([*tmp_path.iterdir()]) == 2 and caplog.text == ""
+    monkeypatch.setattr(os, "link", refuse(errno.EIO))
+    assert torch.equal(values(store_in(tmp_path / "other")), expected())
+    assert "Input/output error; each process keeps frozen layers in its memory" in caplog.text
+    assert [*(tmp_path / "other").iterdir()] == []

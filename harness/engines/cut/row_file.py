@@ -18,12 +18,12 @@ import time
 import weakref
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from harness.disk import NO_LINKS
 from harness.disk.temporary import drop_left_over, temporary_beside
 from harness.errors import TrialError
 
@@ -114,13 +114,22 @@ class RowFile:
 
 
 def _make(path: Path, size: int) -> None:
-    """Make a file of a size, whole from its first moment on, unless another process has made it meanwhile."""
+    """Make a file of a size, whole from its first moment on, unless another process has made it meanwhile.
+
+    On a file system without hard links it may take the place of that one, which its maker then has for itself.
+    """
     own = temporary_beside(path)
     try:
         with own.open("wb") as opened:
             opened.truncate(size)  # no more than a hole until something is written
-        with suppress(FileExistsError):
+        try:
             os.link(own, path)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            os.replace(own, path)
     finally:
         own.unlink(missing_ok=True)
 
