@@ -27,6 +27,13 @@ from harness.backbones.encoder_settings import (
 from harness.backbones.encoders import Encoder, SpeechEncoder, TextEncoder
 from harness.backbones.facts import pretrain_command, read_facts, unreadable
 from harness.backbones.model import HeadMaker, TaskModel
+from harness.backbones.model_files import (
+    ENCODER_FILES,
+    encoder_files,
+    keeps_encoder_files,
+    preparation_of,
+    setting_files,
+)
 from harness.backbones.recipe import Recipe, backbone_directory
 from harness.config.places import find_path, folder_of
 from harness.data.speech_text import LATIN28
@@ -36,13 +43,13 @@ from harness.disk.temporary import drop_left_over, temporary_beside
 from harness.errors import UserError
 from harness.tensors import digest
 
-ENCODER_FILES = "encoder"  # the folder of a pretrained encoder's settings beside its weights
-SETTING_FILES = ("config.json", "preprocessor_config.json", "generation_config.json", "tokenizer.json")
-
 
 @dataclass(frozen=True)
 class Backbone:
-    """A trained model, and what its inputs need. `model` is the frozen original: copy it, never train it."""
+    """A trained model, and what its inputs need. `model` is the frozen original: copy it, never train it.
+
+    `preparation` is the fingerprint of what makes its inputs and targets: see `preparation_of`.
+    """
 
     recipe: Recipe
     model: TaskModel
@@ -50,6 +57,7 @@ class Backbone:
     fingerprint: str
     tokenizer: Any | None
     directory: Path | None
+    preparation: str = ""
 
 
 def build_encoder(recipe: Recipe, vocab_size: int, files: Path | None = None) -> Encoder:
@@ -177,11 +185,13 @@ def save_backbone(
     weights = {name: tensor.to(dtype=dtype).contiguous() for name, tensor in own_weights(recipe, model).items()}
     write_atomically(building / "weights.safetensors", save(weights))
     if keeps_encoder_files(recipe):
-        for path in _setting_files(recipe):
+        for path in setting_files(recipe):
             write_atomically(building / ENCODER_FILES / path.name, path.read_bytes())
     if tokenizer is not None and recipe.encoder.kind == "text":
         write_atomically(building / "tokenizer.json", tokenizer.to_str().encode())
     facts_of_table = symbols.facts() if isinstance(symbols, SymbolTable) else {}
+    is_beside = isinstance(recipe.encoder, PretrainedEncoderSettings | SpeechModelSettings)
+    prepared = {"preparation": preparation_of(recipe, symbols)} if is_beside and not keeps_encoder_files(recipe) else {}
     write_json(
         building / "backbone.json",
         {
@@ -189,6 +199,7 @@ def save_backbone(
             "symbols": symbols,
             **({"symbol_table": facts_of_table} if facts_of_table else {}),
             "fingerprint": fingerprint_of(model),
+            **prepared,
             **facts,
         },
     )
@@ -237,7 +248,13 @@ def load_backbone(recipe: Recipe, make_head: HeadMaker, asked: str | None = None
             changed = f"the encoder in {recipe.encoder.path} is another one than the head was trained on"
             raise UserError(f"{what}: {changed}; to train it anew, run: {command} --overwrite")
         raise UserError(f"{what}; delete the folder and run: {command}")
-    return Backbone(recipe, model, symbols, found, tokenizer, directory)
+    preparation = preparation_of(recipe, symbols)
+    if facts.get("preparation", preparation) != preparation:
+        raise UserError(
+            f"{directory}: it was trained with another tokenizer or feature extractor than is there now; to train "
+            f"it anew, run: {command} --overwrite"
+        )
+    return Backbone(recipe, model, symbols, found, tokenizer, directory, preparation)
 
 
 def _load_as_it_is(recipe: Recipe, make_head: HeadMaker) -> Backbone:
@@ -250,7 +267,8 @@ def _load_as_it_is(recipe: Recipe, make_head: HeadMaker) -> Backbone:
             f"{recipe.task_name} has none here; choices: train: head, train: full"
         )
     model = build_model(recipe, make_head, (), 0, seed=0).eval()
-    return Backbone(recipe, model, (), fingerprint_of(model), decoder_tokenizer(recipe), None)
+    tokenizer = decoder_tokenizer(recipe)
+    return Backbone(recipe, model, (), fingerprint_of(model), tokenizer, None, preparation_of(recipe, ()))
 
 
 def _load_own_ctc(recipe: Recipe, settings: SpeechModelSettings) -> Backbone:
@@ -273,7 +291,7 @@ def _load_own_ctc(recipe: Recipe, settings: SpeechModelSettings) -> Backbone:
             f"the model's output layer {num_outputs}"
         )
     model = TaskModel(encoder, lambda dim, num_symbols: head, len(symbols)).eval()
-    return Backbone(recipe, model, symbols, fingerprint_of(model), None, None)
+    return Backbone(recipe, model, symbols, fingerprint_of(model), None, None, preparation_of(recipe, symbols))
 
 
 def decoder_tokenizer(recipe: Recipe) -> Tokenizer:
@@ -289,29 +307,6 @@ def decoder_tokenizer(recipe: Recipe) -> Tokenizer:
         return _read_tokenizer(path)
     except ValueError as error:
         raise UserError(f"encoder.path: {path.parent}: {error}") from error
-
-
-def keeps_encoder_files(recipe: Recipe) -> bool:
-    """Whether a backbone's folder has all weights of a pretrained encoder, so that the original is not needed again."""
-    return isinstance(recipe.encoder, SpeechModelSettings) and recipe.train == "full"
-
-
-def encoder_files(recipe: Recipe) -> Path:
-    """The folder with the settings of a pretrained speech encoder: beside the backbone's weights, else the model's.
-
-    Raises:
-        UserError: the model is not there.
-    """
-    from harness.backbones.pretrained import model_directory
-
-    kept = backbone_directory(recipe) / ENCODER_FILES
-    assert isinstance(recipe.encoder, SpeechModelSettings)
-    return kept if kept.is_dir() else model_directory(recipe.encoder.path)
-
-
-def _setting_files(recipe: Recipe) -> list[Path]:
-    folder = encoder_files(recipe)
-    return [folder / name for name in SETTING_FILES if (folder / name).is_file()]
 
 
 def _load_tokenizer(recipe: Recipe, directory: Path) -> Tokenizer | None:

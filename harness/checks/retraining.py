@@ -19,6 +19,7 @@ from harness.config.table import rows_named
 from harness.config.trial import TrialConfig, describe_old, version_of
 from harness.errors import UserError
 from harness.metrics import METRICS
+from harness.records.made_with import MadeWith
 from harness.records.predictions import read_predictions
 from harness.records.provenance import installed_versions, machine, package_versions
 from harness.records.schema import Provenance, Record, Summary
@@ -106,7 +107,7 @@ def retrain_trial(place: Place, record: Record, tolerance: float) -> Retrained:
         raise UserError(f"{place.record}: {old}; this version would choose by other sets, so it cannot be repeated")
     resources = Resources()
     domains = resources.domains(config)
-    check_made_with(place, record, domains.corpus.fingerprint, domains.backbone.fingerprint)
+    check_made_with(place, record, domains.made_with)
     run = TrialRun(config.trial_id, "verify", place.arm, place.seed, "confirm")
     with tempfile.TemporaryDirectory() as scratch:
         _train_needed(place.folder.path.parent, record.config, Path(scratch))
@@ -142,7 +143,7 @@ def _train_needed(records: Path, config: Mapping[str, Any], scratch: Path) -> No
         run_trial(needed, run, folder, Resources(sealed=True))
 
 
-def check_made_with(place: Place, record: Record, corpus: str, backbone: str) -> None:
+def check_made_with(place: Place, record: Record, here: MadeWith) -> None:
     """Refuse to compare trainings on other data or another base model.
 
     Raises:
@@ -150,14 +151,11 @@ def check_made_with(place: Place, record: Record, corpus: str, backbone: str) ->
     """
     if record.provenance is None:
         return
-    for what, here, there in (
-        ("corpus", corpus, record.provenance.corpus_fingerprint),
-        ("backbone", backbone, record.provenance.backbone_fingerprint),
-    ):
-        if here != there:
-            raise UserError(
-                f"{place.record}: made with {what} {there[:12]}, but here it is {here[:12]}, so it cannot be repeated"
-            )
+    if differs := here.difference(record.provenance.made_with):
+        raise UserError(
+            f"{place.record}: made with {differs.what} {differs.there[:12]}, but here it is {differs.here[:12]}, so it "
+            "cannot be repeated"
+        )
 
 
 def differing_packages(provenance: Provenance | None) -> list[str]:

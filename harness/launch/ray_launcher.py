@@ -28,6 +28,7 @@ from harness.launch.ray_cluster import RayOptions, check_options, lacks, make_ac
 from harness.launch.ray_worker import RayWorker, versions_here
 from harness.launch.task import TrialTask
 from harness.records.failures import TRIES
+from harness.records.made_with import MadeWith
 from harness.records.starts import note_start
 from harness.records.trial_folder import TrialFolder
 
@@ -53,7 +54,7 @@ class RayLauncher(Launcher):
             self.num_workers = room
         self._workers: list[RayWorker] = []
         self._losses: Counter[Path] = Counter()
-        self._prints: dict[tuple[str, ...], tuple[str, str]] = {}
+        self._prints: dict[tuple[str, ...], MadeWith] = {}
         self._num_stillborn = 0
         self._kept: dict[tuple[str, float], Any] = {}
         self._has_told_of_waiting = False
@@ -156,7 +157,7 @@ class RayLauncher(Launcher):
         return True
 
     def _with_prints(self, task: TrialTask) -> TrialTask:
-        """The task with the fingerprints of the backbone and the corpus that are here.
+        """The task with the fingerprints of what is here.
 
         Raises:
             UserError: the corpus or the backbone is not here, or they do not fit.
@@ -166,8 +167,7 @@ class RayLauncher(Launcher):
         if key not in self._prints:
             from harness.training.resources import Resources
 
-            domains = Resources(sealed=True).domains(task.config)
-            self._prints[key] = (domains.backbone.fingerprint, domains.corpus.fingerprint)
+            self._prints[key] = Resources(sealed=True).domains(task.config).made_with
         needs = tuple(self._with_prints(need) for need in task.needs)
         return replace(task, made_with=self._prints[key], needs=needs)
 

@@ -241,18 +241,16 @@ def check_fingerprints(plan: RunPlan, resources: Resources) -> None:
     for task in plan.pending:
         domains = resources.domains(task.config)
         key = (task.config.backbone.recipe, task.config.data.corpus, content_hash(task.config.data.options))
-        now[key] = (domains.backbone.fingerprint, domains.corpus.fingerprint)
+        now[key] = domains.made_with
     for trial_id in plan.reused:
         record = plan.store.trial(trial_id).record()
         if record is None or record.provenance is None:
             continue
         data = record.config["data"]
         key = (record.config["backbone"]["recipe"], data["corpus"], content_hash(data["options"]))
-        made_with = (record.provenance.backbone_fingerprint, record.provenance.corpus_fingerprint)
-        if key in now and now[key] != made_with:
-            what = "backbone" if now[key][0] != made_with[0] else "corpus"
+        if key in now and (differs := now[key].difference(record.provenance.made_with)):
             raise UserError(
-                f"{plan.store.path}: record {trial_id} was made with another {what} than the one here; "
+                f"{plan.store.path}: record {trial_id} was made with another {differs.what} than the one here; "
                 "use another --results folder, or delete the records to train them again"
             )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.config.execution import PLAIN, Execution
 from harness.config.trial import TrialConfig
 from harness.records.failures import is_tried_again
+from harness.records.made_with import MadeWith
 from harness.records.schema import Provenance, Summary
 from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
@@ -23,8 +24,7 @@ class TrialTask:
         needs: the trials that it takes weights from, directly or not, each after those that it needs itself. Whoever
             trains it trains these first, unless they are finished.
         gives: whether others take weights from it.
-        made_with: the fingerprints of the backbone and the corpus that it must be trained with; None: those that are
-            there.
+        made_with: what it must be trained with; None: what is there.
     """
 
     config: TrialConfig
@@ -34,7 +34,7 @@ class TrialTask:
     execution: Execution = PLAIN
     needs: tuple[TrialTask, ...] = ()
     gives: bool = False
-    made_with: tuple[str, str] | None = None
+    made_with: MadeWith | None = None
 
     @property
     def title(self) -> str:

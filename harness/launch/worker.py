@@ -200,18 +200,12 @@ class Worker:
         """
         if task.made_with is None:
             return
-        domains = self.resources[task.run.is_sealed].domains(task.config)
-        for what, found, sent in zip(
-            ("backbone", "corpus"),
-            (domains.backbone.fingerprint, domains.corpus.fingerprint),
-            task.made_with,
-            strict=True,
-        ):
-            if found != sent:
-                raise UserError(
-                    f"{task.title}: {platform.node()} has another {what} than the machine that sent the trial "
-                    f"({found[:12]}, there {sent[:12]}); copy its files there"
-                )
+        made_with = self.resources[task.run.is_sealed].domains(task.config).made_with
+        if differs := made_with.difference(task.made_with):
+            raise UserError(
+                f"{task.title}: {platform.node()} has another {differs.what} than the machine that sent the trial "
+                f"({differs.here[:12]}, there {differs.there[:12]}); copy its files there"
+            )
 
 
 class PackedWorker:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from harness.config.notes import ManifestNote, RecordNote
 from harness.config.rows import RowId, row_of_old_name
 from harness.errors import TrialError, UserError
+from harness.records.made_with import MadeWith
 
 RECORD_VERSION = 1
 
@@ -44,8 +45,9 @@ class Provenance(_Schema):
         places: dotted setting of the config -> the folder that its path starts from, as seen from the record's folder.
         normaliser: of the transcripts, where it is not latin28.
         taken: `ID/FILE` of another trial's record that weights were taken from -> the file's SHA-256.
+        preparation_fingerprint: of what makes inputs and targets of an example (harness/backbones/model_files.py).
 
-    The last eight are empty in records that are older than them.
+    The last nine are empty in records that are older than them.
     """
 
     harness_version: str
@@ -66,6 +68,12 @@ class Provenance(_Schema):
     places: dict[str, str] = Field(default_factory=dict)
     normaliser: str | None = None
     taken: dict[str, str] = Field(default_factory=dict)
+    preparation_fingerprint: str | None = None
+
+    @property
+    def made_with(self) -> MadeWith:
+        """All its fingerprints."""
+        return MadeWith(self.backbone_fingerprint, self.corpus_fingerprint, self.preparation_fingerprint)
 
 
 class Summary(_Schema):

@@ -305,6 +305,9 @@ def backbone_notes(trials: Sequence[LoadedTrial]) -> list[str]:
     return [f"one pretrained backbone{named}: with another pretraining, differences may be others"]
 
 
+OF_BACKBONE = ("backbone_fingerprint", "preparation_fingerprint")
+
+
 def mixed_notes(trials: Sequence[LoadedTrial]) -> list[str]:
     """A warning for each experiment whose records were made with different data or backbones."""
     notes = []
@@ -314,9 +317,11 @@ def mixed_notes(trials: Sequence[LoadedTrial]) -> list[str]:
             continue
         data = trial.record.config.get("data", {})
         recipe = trial.record.config.get("backbone", {}).get("recipe", "")
-        for field, setting in (("corpus_fingerprint", data.get("corpus", "")), ("backbone_fingerprint", recipe)):
+        settings = {"corpus_fingerprint": data.get("corpus", "")} | dict.fromkeys(OF_BACKBONE, recipe)
+        for field, setting in settings.items():
             place = by_experiment.setdefault((trial.ref.experiment, field), {})
-            place.setdefault(part_text(setting), set()).add(getattr(trial.record.provenance, field))
+            known = getattr(trial.record.provenance, field)
+            place.setdefault(part_text(setting), set()).update(() if known is None else (known,))
     for (_, field), by_setting in by_experiment.items():
         most = max(len(found) for found in by_setting.values())
         if most > 1:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.backbones.encoder_settings import PretrainedEncoderSettings, SpeechEncoderSettings, SpeechModelSettings
+from harness.backbones.model_files import encoder_files
 from harness.backbones.recipe import Recipe
-from harness.backbones.store import encoder_files
 from harness.config.trial import VIEW_FIELDS, AugmentSettings
 from harness.data.cache import data_cache
 from harness.data.corpus import Corpus, Example, Modality, SpeechExample, TextExample

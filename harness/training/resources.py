@@ -27,6 +27,7 @@ from harness.data.samples import (
     unused_examples,
 )
 from harness.errors import UserError
+from harness.records.made_with import MadeWith
 from harness.tasks.making import head_maker, make_task
 from harness.tasks.task import Evaluation, Item, Task, WholeTask, evaluate
 from harness.training.precision import dtype_of
@@ -55,7 +56,13 @@ class Domains:
     def made_of(self) -> tuple[str, ...]:
         """See harness.training.engine.Shared."""
         sealed = f"sealed{self.corpus.hidden}" if self.corpus.is_sealed else "open"
-        return self.fingerprint, self.backbone.recipe.recipe_id, self.corpus.fingerprint, sealed
+        made = self.made_with
+        return made.backbone, self.backbone.recipe.recipe_id, made.corpus, sealed, made.preparation or ""
+
+    @property
+    def made_with(self) -> MadeWith:
+        """What a record of a training says that it was made with."""
+        return MadeWith(self.backbone.fingerprint, self.corpus.fingerprint, self.backbone.preparation)
 
     @cached_property
     def plain_task(self) -> WholeTask:

@@ -211,4 +211,5 @@ def provenance(trial: Trial, starts: list[str], record: Path) -> Provenance:
         task=name_of_task(type(trial.domains.plain_task)),
         places=recorded_places(paths, record),
         normaliser=None if normaliser == LATIN28.name else normaliser,
+        preparation_fingerprint=trial.domains.made_with.preparation,
     )

@@ -240,7 +240,7 @@ class Trial:
             metric=task.primary,
             checkpoint=self.checkpoint,
             report=self.report,
-            made_with=f"{domains.corpus.fingerprint} {domains.backbone.fingerprint}",
+            made_with=" ".join(map(str, domains.made_with)),
             output_pull=output_pull(config, domains),
             taken=[member.name for member in config.members if member.source is not None],
         )

@@ -455,3 +455,24 @@ def test_a_long_text_is_cut_as_the_models_own_tokenizer_cuts_it() -> None:
     tokens = pretrained_tokenizer(settings).encode("one two three four five six seven eight nine ten").tokens
     assert len(tokens) == 8
     assert (tokens[0], tokens[-1]) == ("[CLS]", "[SEP]")
+
+
+def test_another_tokenizer_beside_the_same_weights_is_noticed(
+    bert_recipe: Recipe, bert_folder: Path, tmp_path: Path
+) -> None:
+    """The weights' fingerprint does not cover it, and each token has another number."""
+    folder = without(bert_folder, tmp_path / "model")
+    recipe = bert_recipe.model_copy(update={"encoder": bert_recipe.encoder.model_copy(update={"path": str(folder)})})
+    shutil.copytree(backbone_directory(bert_recipe), backbone_directory(recipe))
+    known = load_backbone(recipe, task_of_recipe(recipe).head)
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["model"]["unk_token"] = "[PAD]"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=r"another tokenizer or feature extractor .* harness pretrain \S+ --overwrite$"):
+        load_backbone(recipe, task_of_recipe(recipe).head)
+    facts = backbone_directory(recipe) / "backbone.json"
+    older = {k: v for k, v in json.loads(facts.read_text(encoding="utf-8")).items() if k != "preparation"}
+    facts.write_text(json.dumps(older), encoding="utf-8")  # of a version that did not write it down
+    other = load_backbone(recipe, task_of_recipe(recipe).head)
+    assert other.fingerprint == known.fingerprint and other.preparation != known.preparation

@@ -322,8 +322,7 @@ class ByOptions(Resources):
     def domains(self, config: TrialConfig) -> Any:
         """The real ones, with a fingerprint that names the options."""
         found = super().domains(config)
-        corpus = SimpleNamespace(fingerprint=str(config.data.options))
-        return SimpleNamespace(backbone=found.backbone, corpus=corpus)
+        return SimpleNamespace(made_with=found.made_with._replace(corpus=str(config.data.options)))
 
 
 def test_arms_may_read_one_corpus_with_different_options(plan: Plan) -> None:

@@ -13,6 +13,7 @@ from harness.launch.events import Busy, Done, Epoch, Failed, TrialEvent
 from harness.launch.launcher import Tell
 from harness.launch.task import TrialTask
 from harness.launch.worker import Worker
+from harness.records.made_with import MadeWith
 from harness.records.schema import Provenance, Summary, TrialState
 from harness.records.trial_folder import TrialFolder
 from harness.training.engine import drive
@@ -157,7 +158,7 @@ def test_a_bug_in_a_users_strategy_is_a_summary(plan: Plan, events: list[TrialEv
 def test_a_trial_is_trained_with_what_its_sender_has(plan: Plan) -> None:
     """The fingerprints that a task names are those of the record, or there is none."""
     (task,) = plan({"adapters": {}}).pending
-    other = replace(task, made_with=("b" * 64, "c" * 64))
+    other = replace(task, made_with=MadeWith("b" * 64, "c" * 64))
     failed = train(Worker(), other, lambda event: None)
     assert isinstance(failed, Failed) and failed.user_error
     assert "has another backbone than the machine that sent the trial" in failed.message
@@ -166,7 +167,6 @@ def test_a_trial_is_trained_with_what_its_sender_has(plan: Plan) -> None:
     made = TrialFolder(task.folder).files.model("provenance.json", Provenance)
     assert isinstance(done, Done) and made is not None
     backbone = made.backbone_fingerprint
-    again = train(
-        Worker(), replace(other, folder=task.folder.parent / "x", made_with=(backbone, "c" * 64)), lambda _: None
-    )
+    elsewhere = replace(other, folder=task.folder.parent / "x", made_with=MadeWith(backbone, "c" * 64))
+    again = train(Worker(), elsewhere, lambda _: None)
     assert isinstance(again, Failed) and "has another corpus than" in again.message

@@ -151,6 +151,8 @@ class DomainPrefixes:
         longest = max(len(item.inputs) for item in items)
         views = () if augment is None else (content_hash(augment.model_dump(mode="json")),)
         how = ("bfloat16",) if rounds else ()
+        # Rows are found by their places, and the corpus's fingerprint is the same in whatever order its file has them.
+        places = content_hash([[item.key, item.view] for item in items])
         return PrefixPlan(
             compute=self._compute(cut, loop, domains.plain_task if augment is None else domains.task(augment), rounds),
             cut=cut,
@@ -162,7 +164,7 @@ class DomainPrefixes:
             padded=padded,
             align=domains.plain_task.align,
             alone=alone,
-            made_of=(*domains.made_of, name, *views, *how),
+            made_of=(*domains.made_of, name, places, *views, *how),
         )
 
     def _compute(
