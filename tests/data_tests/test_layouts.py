@@ -80,6 +80,35 @@ def test_copies_over_official_splits_stay_and_are_said(tmp_path: Path) -> None:
     assert "2 of 3 test texts are copies of training texts" in corpus.noticed
 
 
+MARKS = (("&#39;", "&amp;", "!"), ("'", "&", "?"))
+
+
+def test_an_official_split_that_repeats_texts_of_another_keeps_them(tmp_path: Path) -> None:
+    """Also in one domain, whichever file's name comes first; a copy within a split is left out, and counted."""
+    rows = "the very same remark,x\nthe other remark,y\n"
+    for split, more in (("train", "a third remark,x\n" * 2), ("validation", ""), ("test", "a fourth remark,y\n")):
+        write(tmp_path / "a" / f"{split}.csv", f"text,label\n{rows}{more}")
+    corpus = load_corpus("manifest", tmp_path)
+    assert shown(corpus, "a") == {
+        "train": ["the very same remark", "the other remark", "a third remark"],
+        "valid": ["the very same remark", "the other remark"],
+        "test": ["the very same remark", "the other remark", "a fourth remark"],
+    }
+    assert corpus.left_out == {"a": {"same text twice": 1}}
+
+
+def test_a_copy_that_is_written_with_entities_is_in_the_same_group(tmp_path: Path) -> None:
+    texts = [f"I don{quote}t like film {n} rock {sign} roll{end}" for n in range(40) for quote, sign, end in MARKS]
+    path = write(
+        tmp_path / "x.csv", "domain,text,label\n" + "".join(f'd,"{t}!",{n % 2}\n' for n, t in enumerate(texts))
+    )
+    examples = load_corpus("manifest", path).examples("d")
+    by_film: dict[str, set[str]] = {}
+    for example in examples:
+        by_film.setdefault(example.shown.split()[4], set()).add(example.group)
+    assert (len(examples), len(by_film)) == (80, 40) and all(len(groups) == 1 for groups in by_film.values())
+
+
 def test_columns_can_be_given(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "body,text,stars\nfine,1,good\nawful,2,bad\n")
     corpus = load_corpus("manifest", path, columns={"text": "body", "label": "stars"}, domain="shop")

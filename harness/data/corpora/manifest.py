@@ -17,7 +17,7 @@ from harness.data.cache import sha256_file
 from harness.data.corpora.answers import Layout, completed, layout_of, read_tags, read_value
 from harness.data.corpora.class_names import check_classes, given_classes, notes_on_classes, notes_on_twins
 from harness.data.corpora.columns import name_columns
-from harness.data.corpora.layouts import read_layout
+from harness.data.corpora.layouts import FoundRows, read_layout
 from harness.data.corpora.local_rows import Row
 from harness.data.corpora.split_rows import fixed_splits, group_of, official_splits
 from harness.data.corpus import (
@@ -80,7 +80,7 @@ def load_manifest(
     splits = fixed_splits(rows)
     name = f"manifest:{path.stem}"
     if layout.modality == "text":
-        corpus = _text_corpus(name, rows, layout, labels, path)
+        corpus = _text_corpus(name, found, layout, labels, path)
     else:
         classes, of_classes = _symbols(rows, layout, labels, path) if layout.answer == "label" else (None, [])
         corpus = _speech_corpus(name, rows, normaliser, (float(shortest_s), float(longest_s)), classes)
@@ -109,7 +109,9 @@ def _key(row: Row, number: int) -> str:
     return f"{row.columns['domain']}/{row.columns.get('key') or number}"
 
 
-def _text_corpus(name: str, rows: Sequence[Row], layout: Layout, labels: Sequence[str] | None, path: Path) -> Corpus:
+def _text_corpus(name: str, found: FoundRows, layout: Layout, labels: Sequence[str] | None, path: Path) -> Corpus:
+    """The corpus of texts; of copies of one the first stays, and of those in several official splits one in each."""
+    rows = found.rows
     symbols, notes = _symbols(rows, layout, labels, path)
     domains: dict[str, list[TextExample]] = defaultdict(list)
     left_out = LeftOut()
@@ -118,7 +120,7 @@ def _text_corpus(name: str, rows: Sequence[Row], layout: Layout, labels: Sequenc
         example = _text_example(row, number, layout, symbols, labels)
         domain, contents = example.domain, [text.casefold() for text in (example.text, example.second or "")]
         said = (example.label, example.value, example.tags)
-        same = (domain, *contents)
+        same = (domain, row.columns.get("split", "") if found.official else "", *contents)
         if not example.text or example.second == "":
             left_out.add(domain, "no text", row.place)
         elif same in seen:

@@ -8,14 +8,14 @@ from harness.data.corpora.layouts import FoundRows
 from harness.data.corpora.local_rows import Row
 from harness.data.corpus import SPLITS, Split, split_of_group
 from harness.data.errors import DataError
-from harness.data.text_cleaning import copy_key
+from harness.data.text_cleaning import clean_text, copy_key
 
 
 def group_of(row: Row) -> str:
     """Return the group of a row; the same for all domains, so that a shared group is held out in each of them."""
     if group := row.columns.get("group", ""):
         return group
-    return copy_key(row.columns.get("text") or row.columns["transcript"])
+    return copy_key(clean_text(row.columns.get("text") or row.columns["transcript"]))
 
 
 def fixed_splits(rows: Sequence[Row]) -> dict[str, Split] | None:
