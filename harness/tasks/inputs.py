@@ -20,6 +20,9 @@ from harness.data.model_features import ModelFeatures
 from harness.data.spec_augment import AugmentedViews, SpecAugment
 from harness.errors import UserError
 
+UNKNOWN = ("[UNK]", "<unk>", "<UNK>")  # what stands for a word or piece that is not in a vocabulary
+MOST_UNKNOWN, TOLD_UNKNOWN = 0.5, 0.05  # a share of the tokens
+NUM_LOOKED_AT = 500  # texts
 SAMPLES_A_FRAME = 160  # of 16,000 in a second, beside 100 frames
 
 
@@ -52,6 +55,17 @@ class Inputs(ABC):
     @abstractmethod
     def prepare(self, examples: Sequence[Example]) -> list[Tensor]:
         """One tensor an example, [T] token ids, [T, 2] of pairs for some encoders, or [T, mels] features."""
+
+    def check_readable(self, corpus: Corpus, domain: str) -> None:  # noqa: B027 - what most read needs no check
+        """Refuse a domain that the encoder cannot read.
+
+        Raises:
+            UserError: it is such a one.
+        """
+
+    def notes_on(self, domain: str, parts: Mapping[str, Sequence[Example]]) -> list[str]:
+        """What a table must say of inputs that the encoder cannot read whole; `parts` are `training`, `test` ..."""
+        return []
 
     def word_places(self, example: Example) -> list[int | None]:
         """The step of each word's first piece; None for a word that the model does not see."""
@@ -120,6 +134,33 @@ class TextInputs(Inputs):
             places.append(piece if is_there else None)
             start += len(word) + 1
         return places
+
+    def check_readable(self, corpus: Corpus, domain: str) -> None:
+        share = self._unknown_share(corpus.split(domain, "train"))
+        if share > MOST_UNKNOWN:
+            first = next(example.shown for example in corpus.split(domain, "train"))
+            raise UserError(
+                f"corpus {corpus.name}: {share:.0%} of the words and pieces of the training texts of {domain} (first: "
+                f"{first[:40]!r}) are unknown to the backbone's tokenizer, so its encoder cannot tell them apart; "
+                "choose an encoder that was trained on this language"
+            )
+
+    def notes_on(self, domain: str, parts: Mapping[str, Sequence[Example]]) -> list[str]:
+        share = self._unknown_share(parts.get("training", ()))
+        if share < TOLD_UNKNOWN:
+            return []
+        return [f"{domain}: {share:.0%} of the words and pieces of its training texts are unknown to the tokenizer"]
+
+    def _unknown_share(self, examples: Sequence[Example]) -> float:
+        """The share of tokens that stand for what the tokenizer does not know, over evenly spaced examples."""
+        find = getattr(self.tokenizer, "token_to_id", lambda token: None)
+        unknown = {find(token) for token in UNKNOWN} - {None}
+        if not unknown or not examples:
+            return 0.0
+        chosen = examples[:: -(-len(examples) // NUM_LOOKED_AT)]
+        texts = [example.text for example in chosen if isinstance(example, TextExample)]
+        ids = [token for text in texts for token in self.tokenizer.encode(text, add_special_tokens=False).ids]
+        return sum(token in unknown for token in ids) / max(1, len(ids))
 
     def _token_ids(self, example: TextExample) -> Tensor:
         pair = () if example.second is None else (self.prefix + example.second,)

@@ -277,8 +277,8 @@ class WholeTask(Task):
         """
 
     def notes_on(self, domain: str, parts: Mapping[str, Sequence[Example]]) -> list[str]:
-        """What a table must say of answers that the backbone cannot give; `parts` are `training`, `test` ..."""
-        return []
+        """What a table must say of what the backbone cannot read or answer; `parts` are `training`, `test` ..."""
+        return self.inputs.notes_on(domain, parts)
 
     def encode(self, examples: Sequence[Example]) -> list[Item]:
         return [

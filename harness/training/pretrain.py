@@ -86,6 +86,7 @@ def pretrain(
     notes = []
     for domain in recipe.data.domains:
         domains.plain_task.check_domain(corpus, domain)
+        domains.plain_task.inputs.check_readable(corpus, domain)
         notes += domains.plain_task.notes_on(domain, {"training": corpus.split(domain, "train")})
     checkpoint = directory.with_name(f"{directory.name}.checkpoint.safetensors")
     state = fit_backbone(recipe, domains, checkpoint, report)

@@ -297,7 +297,7 @@ def test_sweep_progress_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatc
     with Progress(describe, num_done=3) as progress:  # a budget in seconds
         progress.hear(done("pruned", epochs_run=2))
         progress.hear(Note(task(0), "offline"))
-    assert capsys.readouterr() == ("[4] arm/seed0: pruned at epoch 2\n", "offline\n")
+    assert capsys.readouterr() == ("[4] arm/seed0: pruned at epoch 2\noffline\n", "")
 
 
 def test_sweep_progress_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
