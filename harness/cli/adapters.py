@@ -35,9 +35,11 @@ def show(
     """List a backbone's insertion points, and those that each arm of an experiment fills. Nothing is trained."""
     must_be_in(format, FORMATS, f"--format {format}: no such format")
     from harness.backbones.recipe import SHIPPED, load_recipe
+    from harness.config.shipped import shipped_files
 
-    path, backbones = Path(file), sorted(one.stem for one in SHIPPED.glob("*.yaml"))
-    if file in backbones or (path.is_file() and _is_recipe(path)):
+    backbones, shipped = sorted(one.stem for one in SHIPPED.glob("*.yaml")), shipped_files("experiment")
+    path = Path(file)
+    if (file in backbones and file not in shipped) or (path.is_file() and _is_recipe(path)):
         if overrides or arm is not None:
             raise UserError(f"{file}: a recipe has no arms and no settings to change; name an experiment for that")
         from harness.checks.adapter_points import backbone_points
@@ -49,11 +51,11 @@ def show(
         else:
             print_points(found)
         return
-    from harness.config.shipped import shipped_files
-
-    if path.name == file and not path.suffix and not path.exists() and file not in shipped_files("experiment"):
-        choices = [*backbones, *shipped_files("experiment")]
-        must_be_in(file, choices, f"no backbone or experiment {file!r} comes with harness, and no such file is here")
+    if path.name == file and not path.suffix and not path.exists() and file not in shipped:
+        if file in shipped_files("sweep"):
+            raise UserError(f"{file}: expected a recipe or an experiment, but this is a sweep; name its experiment")
+        what = f"no backbone or experiment {file!r} comes with harness, and no such file is here"
+        must_be_in(file, [*backbones, *shipped], what)
     _show_experiment(_experiment(file, overrides), arm, format)
 
 

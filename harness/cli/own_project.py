@@ -21,6 +21,8 @@ from harness.disk import read_mapping
 from harness.errors import UserError, must_be_in
 from harness.tasks.fitting import fitting_tasks
 
+# Model types that number positions from behind the padding token, beside RoBERTa and its kin.
+OFFSET_POSITIONS = ("camembert", "data2vec-text", "longformer", "mpnet", "ibert", "xmod", "luke", "esm")
 MOST_LACKING = 0.05  # of the characters of the transcripts; a vocabulary that lacks more is another language's
 MAX_LENGTH = 128  # word pieces; more of a text costs time, so that is for the user to choose
 LISTED, CHARACTERS = 12, 100  # so many domains or classes, and so many characters, are listed in a comment
@@ -213,8 +215,9 @@ def _task(corpus: Corpus) -> str:
 
 def _sizes(corpus: Corpus, model: Mapping[str, Any] | None) -> dict[str, str]:
     """The settings that follow from the data or from the model."""
-    positions = (model or {}).get("max_position_embeddings")
-    longest = min(MAX_LENGTH, positions - 2) if isinstance(positions, int) and positions > 2 else MAX_LENGTH
+    positions, kind = (model or {}).get("max_position_embeddings"), str((model or {}).get("model_type"))
+    taken = 2 if "roberta" in kind or kind in OFFSET_POSITIONS else 0
+    longest = min(MAX_LENGTH, positions - taken) if isinstance(positions, int) and positions > taken else MAX_LENGTH
     example = next(iter(next(iter(corpus.domains.values()))))
     rate = read_audio(example.path, (0.0, 0.1))[1] if isinstance(example, SpeechExample) else 0
     rate = 16000 if rate >= 16000 else 8000

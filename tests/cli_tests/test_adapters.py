@@ -250,3 +250,9 @@ def test_convert_refuses_in_one_line(cli: Cli, tmp_path: Path) -> None:
         result = cli("adapters", "convert", *arguments)
         assert result.code == 2 and expected in result.error, (arguments, result)
     assert not (tmp_path / "x.pt").exists() and not (tmp_path / "x.safetensors").exists()
+
+
+def test_the_name_of_a_sweep(cli: Cli) -> None:
+    """A shipped sweep is told to be one."""
+    shown = cli("adapters", "show", "speech_whisper_depth_x_l2")
+    assert shown.code == 2 and "this is a sweep; name its experiment" in shown.error

@@ -138,7 +138,7 @@ def test_transcripts_have_the_text_of_the_normaliser(tmp_path: Path, make_tone: 
         ("m.csv", "domain,text,label\na,b\n", r"m\.csv, line 2: expected 3 columns"),
         ("m.csv", "domain,text,label\na,b,c,d\n", r"m\.csv, line 2: expected 3 columns"),
         ("m.csv", "domain,text,label\n", r"m\.csv: holds no rows"),
-        ("m.csv", "domain,file\na,b\n", r"column 'path' is missing or empty; needed: domain, path, tr"),
+        ("m.csv", "domain,file\na,b\n", r"no column of texts .* or recordings .path.; found: domain, file; say "),
         ("m.csv", "domain,path,transcript\na,b.wav,hi\n", r"b\.wav: cannot be read as audio: .+"),
         ("m.csv", "domain,text,label,split\na,b,c,dev\n", r"split is 'dev'; choices: train, valid, test"),
         ("m.csv", "domain,text,label,split,group\na,b,c,test,g\na,d,c,train,g\n",

@@ -38,6 +38,7 @@ LONGEST_S = 20.0
 SAME_LENGTH_S = 0.05  # a stated duration this close to the file's is the whole file: manifests round
 WORDS_OF_A_TEXT = 3
 OTHER_WORDS = {"value": "number"}
+CONTENTS = {"text", "tokens", "path"}
 LONE_CLIPS = (
     "there is no column group, so each recording is a group of its own, and a speaker may be in training and in test"
 )
@@ -67,6 +68,12 @@ def load_manifest(
             raise DataError(f"{path}: option {option} must be a number of seconds, got {seconds!r}")
     found = name_columns(read_layout(path), columns, domain, answer)
     rows = found.rows
+    names = [name for name in rows[0].columns if name and not (found.official and name == "split")]
+    if names and answer is None and not CONTENTS & {*names}:
+        raise DataError(
+            f"{rows[0].place}: no column of texts (text, tokens) or recordings (path); found: {', '.join(names)}; say "
+            "in data.options which is meant, as columns: {text: NAME, label: NAME}"
+        )
     layout = layout_of(rows[0].columns, answer, rows[0].place)
     for row in rows:
         for column in layout.columns:
