@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,9 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from harness.disk.network import read_whole
 from harness.disk.temporary import temporary_beside
 from harness.errors import TrialError, first_line
 
+LOCK_S = 10.0  # how long a file is waited for that another process appends to
 NUM_SYNCED_AT_ONCE = 4
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)  # a file system without hard links
 
@@ -26,7 +30,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         ValueError: it cannot be read, or is something else; the reason in one line, without the path.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_whole(path).decode())
     except OSError as error:
         raise ValueError(error.strerror or type(error).__name__) from error
     except (ValueError, RecursionError) as error:  # no JSON, or brackets in brackets in brackets
@@ -158,7 +162,9 @@ def write_json(path: Path, content: Any, *, sync: bool = True) -> None:
 
 
 def append_line(path: Path, content: Any) -> None:
-    """Append one JSON line; takes the place of a line that was cut short (by a kill, or a full disk).
+    """Append one JSON line, of several processes one after another.
+
+    It takes the place of a line that was cut short (by a kill, or a full disk).
 
     Raises:
         TrialError: the disk is full or not writable (reason `disk`).
@@ -166,10 +172,25 @@ def append_line(path: Path, content: Any) -> None:
     line = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False)
     try:
         with open_making_folders(path, "a+b") as file:
+            _lock(file)
             _drop_cut_line(file)
             file.write(_encoded(line) + b"\n")
     except OSError as error:
         raise TrialError("disk", f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Keep others from appending until the file is closed: over NFS each machine has its own idea of where it ends."""
+    deadline = time.monotonic() + LOCK_S
+    while time.monotonic() < deadline:  # who holds it may be stopped
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.002)
+        except OSError:  # a file system without locks
+            return
+        else:
+            return
 
 
 def _drop_cut_line(file: IO[bytes]) -> None:
@@ -187,7 +208,7 @@ def read_lines(path: Path) -> list[Any]:
     Raises:
         TrialError: a line before the last one is not JSON (reason `error`).
     """
-    return parse_lines(path.read_bytes(), str(path)) if path.exists() else []
+    return parse_lines(read_whole(path), str(path)) if path.exists() else []
 
 
 def parse_lines(content: bytes, place: str) -> list[Any]:

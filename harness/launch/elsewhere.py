@@ -105,8 +105,6 @@ class ElsewhereLauncher(Launcher):
     def _ended(self, task: TrialTask) -> Summary | None:
         """The summary of a trial, unless a worker of this launch has still to try it again."""
         path = task.folder / "summary.json"
-        if not path.exists():
-            return None
         summary = TrialFolder(task.folder).summary()
         if summary is None or not task.must_train(summary):
             return summary

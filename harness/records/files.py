@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from harness.disk.network import read_whole
 from harness.errors import UserError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -62,8 +63,7 @@ class FolderFiles:
     def read(self, name: str) -> bytes | None:
         path = f"{self.place}/{name}"
         try:
-            with open(path, "rb") as file:
-                return file.read()
+            return read_whole(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -83,8 +83,7 @@ def read_json(path: Path | str) -> Any:
         UserError: it is unreadable or corrupt.
     """
     try:
-        with open(path, "rb") as file:
-            return json.loads(file.read())
+        return json.loads(read_whole(path))
     except (OSError, ValueError, RecursionError) as error:  # the last: ten thousand brackets in one another
         cause = error.strerror if isinstance(error, OSError) else "not valid JSON"
         raise UserError(f"{path}: {cause}; {REMAKE}") from error

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from harness.disk.network import exists_now
 from harness.errors import UserError
 from harness.records.files import first_problem, read_json
 from harness.records.search import Value
@@ -77,7 +78,7 @@ def read_frozen(folder: Path) -> dict[str, Any] | None:
         UserError: the file is corrupt.
     """
     path = folder / FROZEN
-    if not path.exists():
+    if not exists_now(path):
         return None
     content = read_json(path)
     try:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from pydantic import ConfigDict, Field
 
 from harness.disk import name_new, open_making_folders
+from harness.disk.network import read_whole
 from harness.disk.temporary import temporary_beside
 from harness.errors import TrialError
 from harness.records.search import SearchPoint, Value
@@ -68,7 +69,7 @@ class Points:
     def read(self, number: int) -> EndedTrial | None:
         """A trial's point; None while there is none (one that cannot be read is made again from the records)."""
         try:
-            content = json.loads((self.path / f"{number}.json").read_bytes())
+            content = json.loads(read_whole(self.path / f"{number}.json"))
             found = EndedTrial.model_validate(content)
         except (OSError, ValueError):  # a ValidationError is a ValueError
             return None

@@ -54,7 +54,7 @@ class RecordStore:
             UserError: the published records are corrupt.
         """
         packed = packed_records(str(self.path))
-        ids = {path.parent.name for path in (self.path / folder).glob("*/summary.json")}
+        ids = {path.name for path in (self.path / folder).glob("*")}
         ids |= set() if packed is None else {trial_id for kept_in, trial_id in packed.keys if kept_in == folder}
         found = [TrialFolder(self.path / folder / trial_id) for trial_id in sorted(ids)]
         return [trial for trial in found if trial.is_finished()]

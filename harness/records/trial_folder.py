@@ -21,6 +21,7 @@ from typing import Any
 
 from harness.config.places import place_recorded
 from harness.disk import append_line, json_bytes, parse_lines, write_atomically, write_json, write_together
+from harness.disk.network import look_again
 from harness.errors import UserError
 from harness.records.files import FolderFiles, RecordFiles
 from harness.records.leases import RETRY_S, Lease, take
@@ -100,7 +101,7 @@ class TrialFolder:
         Raises:
             UserError: the file is corrupt.
         """
-        return self.files.model("summary.json", Summary)
+        return self._new_files().model("summary.json", Summary)
 
     def config(self) -> dict[str, Any]:
         """The trial's config.
@@ -116,7 +117,7 @@ class TrialFolder:
         Raises:
             UserError: a file is corrupt.
         """
-        files = self.files
+        files = self._new_files()
         summary = files.model("summary.json", Summary)
         if summary is None:
             return None
@@ -149,7 +150,14 @@ class TrialFolder:
 
     def is_finished(self) -> bool:
         """Whether there is a summary (it is not read)."""
-        return self.files.has("summary.json")
+        return self._new_files().has("summary.json")
+
+    def _new_files(self) -> RecordFiles:
+        """As `files`, but a summary that another machine has just written is seen."""
+        files = self.files
+        if not files.has("summary.json"):
+            look_again(self.path)
+        return files
 
     def has_started(self) -> bool:
         """Whether the trial was started here before."""
