@@ -16,6 +16,7 @@ writes no more. N - 1 holders died before the present one.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.disk import name_new
+from harness.disk.network import STALE, exists_now
 from harness.disk.process_identity import start_of, this_process
 from harness.disk.temporary import temporary_beside
 from harness.errors import Passing, TrialError, UserError
@@ -100,7 +102,7 @@ class Lease:
         """
         try:
             os.utime(self.path)  # unlike a rename, it never brings back what another process has taken away
-            lost = os.path.exists(self.folder / f".{self.name}.{self.generation + 1}")
+            lost = exists_now(self.folder / f".{self.name}.{self.generation + 1}")
         except FileNotFoundError:
             lost = True
         except OSError:
@@ -133,6 +135,10 @@ class Lease:
         try:
             new.write_bytes(content)
             name_new(new, self.path)  # with its content: of who is killed here, no file is left that does not say whose
+        except OSError as error:
+            if error.errno == STALE:  # over NFS: another machine has taken the new file away (`_drop_new`)
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(new)) from error
+            raise
         finally:
             with suppress(OSError):
                 new.unlink()
@@ -270,8 +276,10 @@ def _read(folder: Path, name: str, generation: int) -> Holder | None:
     try:
         with open(folder / f".{name}.{generation}", "rb", opener=_open_no_link) as file:
             renewed, text = os.fstat(file.fileno()).st_mtime, file.read()
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, STALE):  # the last: over NFS, another machine took it away just now
+            return None
+        raise
     try:
         told = json.loads(text)
         lease_s, pid, host, token = float(told["lease_s"]), int(told["pid"]), str(told["host"]), str(told["token"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -357,3 +358,40 @@ def test_a_damaged_lease_at_a_finished_record_goes_too(
     drop_all_left_over(folder.parents[1])
     assert names(folder) - {"summary.json"} == left
     leases._HELD.remove(lease)
+
+
+@pytest.mark.parametrize("call", ["fstat", "link"])
+def test_a_file_that_another_machine_has_taken_away_meanwhile(
+    folder: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over NFS that is a stale handle: of a lease that is read, it is let go; of one that is made, it is made again."""
+    rewrite(taken(folder), started="another time")
+    real, left = getattr(os, call), [1]
+
+    def stale(*args: Any, **given: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(*args, **given)
+
+    monkeypatch.setattr(os, call, stale)
+    lease = taken(folder)
+    assert left[0] < 0 and names(folder) == {lease.path.name}
+    lease.release()
+
+
+def test_a_higher_lease_that_this_machine_believes_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over NFS a client may believe so for half a minute; when it opens the folder, it asks the server."""
+    lease = taken(folder)
+    (folder / ".lease.2").touch()
+    exists, opened = os.path.exists, list[str]()
+    real = os.open
+
+    def note(path: Any, flags: int, *args: Any, **given: Any) -> int:
+        opened.append(str(path))
+        return real(path, flags, *args, **given)
+
+    monkeypatch.setattr(os, "open", note)
+    monkeypatch.setattr(os.path, "exists", lambda path: exists(path) and str(folder) in opened)
+    with pytest.raises(LeaseLost):
+        lease.renew()
