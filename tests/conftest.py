@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: many th
 
 pytest_plugins = [
     "needs",
+    "nfs",
     "postgres",
     "ray_nodes",
     "slurm",

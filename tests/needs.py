@@ -14,6 +14,7 @@ FIXTURES = {
     "postgres_url": "postgres",
     "ray_nodes": "ray",
     "slurm": "slurm",
+    "nfs": "nfs",
     "fetched_corpus": "real_data",
     "asterisk": "real_data",
     "tiny_results": "slow",
