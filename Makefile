@@ -65,7 +65,7 @@ chaos: $(VENV)/.installed-dev
 		$(BIN)/python -m pytest --timeout 0 --capture no $(CHAOS)
 
 # What CI does of it, in two to four minutes: some kills, a folder that turns read-only, leases that are stolen, damaged data, claims on NFS.
-NFS_SHORT := claimed_by_one or stood_still or was_missing or lines_of_two or an_export or while_they_are_open
+NFS_SHORT := claimed_by_one or rivals_for or stood_still or was_missing or lines_of_two or an_export or while_they_are_open
 chaos-short: $(VENV)/.installed-dev
 	$(PYTEST) tests/chaos_tests -k "cut or stolen or read_only or of_the_data or $(NFS_SHORT)"
 

@@ -51,6 +51,23 @@ while left:
             done += 1
             print(json.dumps([trial, folder.num_deaths]), flush=True)
 """
+RIVAL = """
+import os, sys, time
+from pathlib import Path
+from harness.records.leases import take
+
+folder, won = Path(sys.argv[1]), 0
+while won < 50:
+    lease = take(folder)
+    if lease is None:
+        time.sleep(0.002)
+        continue
+    mine = os.open(folder / "mine", os.O_CREAT | os.O_EXCL)  # who finds it there holds the lease with another
+    os.close(mine)
+    os.unlink(folder / "mine")
+    won += 1
+    lease.release()
+"""
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -110,6 +127,16 @@ def test_each_trial_is_claimed_by_one(mount: str, nfs: Guest) -> None:
     assert sorted(won) == list(range(number))
     left = nfs.run("", "sh", "-c", f"cd {here(records)} && find . -name '.*' -type f").split()
     assert left == []
+
+
+@EVERYWHERE
+def test_rivals_for_one_lease(mount: str, nfs: Guest) -> None:
+    """Four processes take one lease 50 times each: never two of them at once."""
+    folder = f"{mount}/rivals{mount[-1]}"
+    for command in [nfs.python(machine, RIVAL, folder) for machine in MACHINES * 2]:
+        done = command.finish(120)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert nfs.run("", "ls", "-A", here(folder)) == ""
 
 
 @EVERYWHERE
