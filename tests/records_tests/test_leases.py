@@ -395,3 +395,22 @@ def test_a_higher_lease_that_this_machine_believes_is_missing(folder: Path, monk
     monkeypatch.setattr(os.path, "exists", lambda path: exists(path) and str(folder) in opened)
     with pytest.raises(LeaseLost):
         lease.renew()
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ESTALE], ids=["ENOENT", "ESTALE"])
+def test_a_clock_file_that_the_holder_takes_away(folder: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has just taken the lease removes what is half written in the folder, also what another machine writes."""
+    rewrite(taken(folder), host="elsewhere")
+    write = Path.write_bytes
+
+    def write_and_lose(path: Path, content: bytes) -> int:
+        size = write(path, content)
+        if path.suffix == ".tmp":
+            path.unlink()
+            if number == errno.ESTALE:
+                raise OSError(number, os.strerror(number))
+        return size
+
+    monkeypatch.setattr(Path, "write_bytes", write_and_lose)
+    assert take(folder) is None
+    assert names(folder) == {".lease.1"}
