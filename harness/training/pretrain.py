@@ -11,11 +11,13 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from harness.adapters import freeze_backbone
 from harness.backbones.encoder_settings import PretrainedEncoderSettings, TextEncoderSettings
+from harness.backbones.model_files import preparation_of
 from harness.backbones.recipe import Recipe, backbone_directory
 from harness.backbones.store import (
     Backbone,
     build_model,
     decoder_tokenizer,
+    fingerprint_of,
     load_backbone,
     pretrained_tokenizer,
     save_backbone,
@@ -79,7 +81,7 @@ def pretrain(
     task = task_of_recipe(recipe)
     symbols = task.symbols_of(recipe, corpus)
     model = build_model(recipe, head_maker(recipe), symbols, vocab_size, derive_seed(recipe.seed, "init"))
-    backbone = Backbone(recipe, model, symbols, "", tokenizer, None)
+    backbone = Backbone(recipe, model, symbols, "", tokenizer, None, preparation_of(recipe, symbols))
     domains = Domains(backbone, corpus)
     if recipe.train == "head":
         freeze_backbone(model.encoder)
@@ -128,7 +130,7 @@ def fit_backbone(
         metric=task.primary,
         checkpoint=checkpoint,
         report=report,
-        made_with=domains.corpus.fingerprint,
+        made_with=" ".join(map(str, domains.made_with._replace(backbone=fingerprint_of(model)))),  # as it begins
     )
     return fit(model, task, items, plan)
 

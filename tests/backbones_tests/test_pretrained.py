@@ -25,7 +25,7 @@ from harness.backbones.recipe import Recipe, backbone_directory, load_recipe
 from harness.backbones.store import Backbone, load_backbone, pretrained_tokenizer
 from harness.config.trial import TrialConfig
 from harness.data.batching import pad_sequence_batch
-from harness.errors import UserError
+from harness.errors import TrialError, UserError
 from harness.tasks.registry import task_of_recipe
 from harness.tensors import digest
 from harness.training.adapting import adapt
@@ -476,3 +476,24 @@ def test_another_tokenizer_beside_the_same_weights_is_noticed(
     facts.write_text(json.dumps(older), encoding="utf-8")  # of a version that did not write it down
     other = load_backbone(recipe, task_of_recipe(recipe).head)
     assert other.fingerprint == known.fingerprint and other.preparation != known.preparation
+
+
+def test_a_pretraining_goes_on_with_the_encoder_that_it_began_with(
+    bert_recipe: Recipe, bert_folder: Path, tmp_path: Path
+) -> None:
+    """A checkpoint of a head alone says nothing of the encoder, whose folder may have changed meanwhile."""
+    folder = without(bert_folder, tmp_path / "model")
+    encoder = bert_recipe.encoder.model_copy(update={"path": str(folder)})
+    loop = bert_recipe.loop.model_copy(update={"epochs": 3})
+    recipe = bert_recipe.model_copy(update={"encoder": encoder, "loop": loop})
+
+    def stop(entry: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(recipe, stop)
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.1.output.dense.bias"][0] += 1e-3
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrialError, match="made with other data or another base model"):
+        pretrain(recipe, lambda entry: None)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -96,6 +97,10 @@ def test_loss_and_answers_are_those_of_transformers(domains: Domains, model_fold
         labels = torch.cat([item.target, torch.tensor([50])])[None]
         expected = theirs(input_features=window, labels=labels).loss
         assert rows[number] == pytest.approx(float(expected), rel=1e-5)
+        wanted = labels[0].numpy()  # each token from those before it, by numpy
+        scores_TC = scores[number, : len(wanted)].double().numpy()
+        log_probs = scores_TC - np.log(np.exp(scores_TC).sum(1, keepdims=True))
+        assert rows[number] == pytest.approx(-log_probs[np.arange(len(wanted)), wanted].mean(), rel=1e-5)
         written = theirs.generate(window, max_length=60, do_sample=False)[0].tolist()
         tokens = [token for token in written if token not in (50, 51)]
         assert len(tokens) > 50  # with random weights it never ends; here it may write a few tokens more
