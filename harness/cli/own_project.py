@@ -129,7 +129,7 @@ def write_own_project(folder: Path, project: OwnProject) -> list[Path]:
         "target_text": _one_line(target),
         "facts": "".join(f"# {line}\n" for line in _facts(corpus)),
         "batch_size": "16" if corpus.modality == "text" else "8",
-        "model": _yaml(_seen_from(folder, project.model) if project.model else None),
+        "model": _yaml(project.model and _seen_from_folder(folder, project.model)),
         "text": text,
         "task": _task(corpus),
         **_sizes(corpus, model),
@@ -184,11 +184,22 @@ def _config_of(model: str) -> dict[str, Any]:
     """The config.json of a model's folder; empty for one in a package, which `harness pretrain` looks for."""
     if model.startswith(PACKAGED):
         return {}
+    if _is_of_the_hub(model):
+        from harness.backbones.hub import hub_folder
+
+        return read_mapping(hub_folder(model) / "config.json")
     path = Path(model).expanduser() / "config.json"
     try:
         return read_mapping(path)
     except ValueError as error:
         raise UserError(f"{model}: expected a model's folder, as transformers saves it: {path}: {error}") from error
+
+
+def _is_of_the_hub(model: str) -> bool:
+    """Whether a name is the id of a model in the hub, since no such folder is here."""
+    from harness.backbones.hub import is_hub_id
+
+    return is_hub_id(model) and not Path(model).expanduser().exists()
 
 
 def _target(corpus: Corpus, asked: str | None) -> str:
@@ -242,6 +253,11 @@ def _name(folder: Path) -> str:
     """The folder's name as a name of an experiment: letters, digits, `_`, `-` and `.`."""
     kept = "".join(c if c.isascii() and (c.isalnum() or c in "_-.") else "_" for c in folder.resolve().name)
     return kept.strip("._-") or "mine"
+
+
+def _seen_from_folder(folder: Path, model: str) -> str:
+    """A model's path as it is seen from the project's folder; the id of one in the hub as it is."""
+    return model if _is_of_the_hub(model) else _seen_from(folder, model)
 
 
 def _seen_from(folder: Path, path: str) -> str:

@@ -238,3 +238,22 @@ def test_mistakes_about_ones_own_data(cli: Cli, tmp_path: Path, arguments: tuple
     assert (result.code, result.out) == (2, "")
     assert result.error.startswith(message)
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_model_of_the_hub(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its id stays as it is, and its sizes are those of the folder in the hub's cache."""
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    repository = tmp_path / "hub" / "models--some-org--tiny_bert"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(revision, encoding="utf-8")
+    (repository / "snapshots").mkdir()
+    write_encoder("bert", tmp_path).rename(repository / "snapshots" / revision)
+    write_sentences(tmp_path / "rows.csv")
+    assert cli("init", "mine", "--data", "rows.csv", "--model", "some-org/tiny_bert").code == 0
+    assert "path: some-org/tiny_bert," in Path("mine/recipe.yaml").read_text(encoding="utf-8")
+    unknown = cli("init", "other", "--data", "rows.csv", "--model", "some-org/tiny_brt")
+    assert unknown.code == 2 and "some-org/tiny_brt" in unknown.error and unknown.err.count("\n") == 1
+    assert not Path("other").exists()
