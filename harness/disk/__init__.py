@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import time
@@ -181,6 +180,10 @@ def append_line(path: Path, content: Any) -> None:
 
 def _lock(file: IO[bytes]) -> None:
     """Keep others from appending until the file is closed: over NFS each machine has its own idea of where it ends."""
+    try:
+        import fcntl
+    except ImportError:  # no Unix
+        return
     deadline = time.monotonic() + LOCK_S
     while time.monotonic() < deadline:  # who holds it may be stopped
         try:
