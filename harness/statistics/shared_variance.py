@@ -109,8 +109,10 @@ class SharedComparison:
     p_value: float | None
 
     def interval(self, level: float = LEVEL) -> Interval | None:
-        """The differences that the test does not reject; None without a test."""
+        """The differences that the test does not reject; the mean alone where every seed gives it; else None."""
         check_level(level)
+        if self.status in ("identical", "constant"):
+            return Interval(self.mean, self.mean, level, "constant")
         if self.p_value is None:
             return None
         half = _critical(self.errors, self.weights, 1.0 - level)

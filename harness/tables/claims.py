@@ -3,7 +3,8 @@
 A claim is upheld if the whole confidence interval agrees with it, not upheld if none of it does, and undecided
 otherwise: "the difference is not significant" upholds nothing. The intervals are over seeds and test items, and hold
 together: with k claims each has the level 1 - (1 - level) / k (Bonferroni), so that with a chance of 95 % no claim of
-the table is judged wrongly.
+the table is judged wrongly. Where every seed gives the same difference and no items are known (two numbers of
+parameters), the interval is that difference alone.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def _contrast(claim: ContrastClaim, loaded: Loaded, where: str, reader: ItemRead
     own = differences[arm]
     unit = _difference_unit(metric)
     by = f" by more than {claim.by:g} {unit}".rstrip() if claim.by and claim.expect != "equal" else ""
-    expected = f"within {claim.by:g} {unit} of" if claim.expect == "equal" else f"{claim.expect}{by} than"
+    expected = f"{f'within {claim.by:g} {unit}'.rstrip()} of" if claim.expect == "equal" else f"{claim.expect}{by} than"
     statement = f"{metric_header(metric.concrete)}: {arm} is {expected} {than}"
     seeds = set(own.values)
     used = [t for t in trials if t.complete and t.place in both and t.metric(claim.metric) is not None]

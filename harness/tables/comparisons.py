@@ -133,16 +133,13 @@ def _untested(difference: Difference) -> Comparison:
 
 def _comparison(difference: Difference, shared: SharedComparison, level: float, first_alpha: float) -> Comparison:
     tested = shared.status in ("tested", "deterministic")
-    interval = shared.interval(level)
-    if shared.status in ("identical", "constant"):
-        interval = Interval(shared.mean, shared.mean, level, "constant")
     sd = None if shared.seed_error is None else shared.seed_error * math.sqrt(shared.count)
     effect = shared.mean / sd * hedges_correction(shared.count - 1) if sd and tested and shared.count > 2 else None
     return Comparison(
         baseline=difference.baseline,
         num_pairs=shared.count,
         difference=shared.mean,
-        interval=interval,
+        interval=shared.interval(level),
         p=shared.p_value,
         effect_size=effect,
         sd=sd,
@@ -182,7 +179,6 @@ def intervals_of(scores: Mapping[KeyT, tuple[str, Hashable, SeedScores]], level:
     intervals: dict[KeyT, Interval | None] = dict.fromkeys(scores)
     for key, (place, _) in samples.items():
         shared = found[place]
-        intervals[key] = shared.interval(level)
-        if shared.status in ("identical", "constant") and shared.count > 1:
-            intervals[key] = Interval(shared.mean, shared.mean, level, "constant")
+        if shared.status != "constant" or shared.count > 1:  # one value that no seed changes needs no interval
+            intervals[key] = shared.interval(level)
     return intervals

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from harness.statistics.samples import Interval
 from harness.statistics.shared_variance import (
     PairedSample,
     compare_all,
@@ -115,8 +116,10 @@ def test_where_no_test_is_possible_none_is_made() -> None:
     assert (one.status, one.p_value, one.interval(), one.detectable(0.05)) == ("one_pair", None, None, None)
     same = compare_alone(PairedSample(np.zeros(3)))
     assert (same.status, same.p_value, same.mean) == ("identical", None, 0.0)
+    assert same.interval() == Interval(0.0, 0.0, 0.95, "constant") and same.detectable(0.05) is None
     alike = compare_alone(PairedSample(np.array([0.1 + 0.2, 0.3, 0.3])))
     assert (alike.status, alike.p_value) == ("constant", None)
+    assert alike.interval(0.9) == Interval(alike.mean, alike.mean, 0.9, "constant")
 
 
 def test_differences_alike_to_less_than_an_item_are_no_proof() -> None:

@@ -101,6 +101,33 @@ def test_a_claim_is_judged_over_seeds_and_items_as_the_table_is(tmp_path: Path) 
     assert table.footnotes[-1].text == "claims are judged by 95 % intervals over seeds and test items"
 
 
+def test_what_holds_exactly_is_decided(tmp_path: Path) -> None:
+    """A difference that every seed gives is its own interval, as in a table's cells."""
+    sizes = {"full": 1000.0, "small": 10.0, "twin": 10.0}
+    arms = {
+        name: {s: text_metrics(0.7 + 0.01 * s, trainable_parameters=size) for s in range(3)}
+        for name, size in sizes.items()
+    }
+    write_records(tmp_path, arms)
+    fewer = {"type": "contrast", "text": "t", "metric": "trainable_parameters", "expect": "lower", "than": "full"}
+    equal = fewer | {"expect": "equal", "by": 1}
+    first, second, third, fourth = judge(
+        tmp_path,
+        ("mine",),
+        fewer | {"arm": "small"},
+        fewer | {"arm": "small", "expect": "higher", "text": "u"},
+        equal | {"arm": "twin", "metric": "target_accuracy", "text": "v"},
+        equal | {"arm": "twin", "than": "small", "text": "w"},
+    )
+    assert (first.verdict, first.estimate) == ("upheld", -990.0)
+    assert first.interval == Interval(-990.0, -990.0, 0.9875, "constant")
+    assert second.verdict == "not upheld"
+    assert (third.verdict, third.interval) == ("upheld", Interval(0.0, 0.0, 0.9875, "constant"))
+    assert fourth.verdict == "upheld"
+    assert "twin is within 1 points of full" in third.statement
+    assert "twin is within 1 of small" in fourth.statement
+
+
 def test_one_seed_decides_nothing(tmp_path: Path) -> None:
     write_records(tmp_path, {"a": {0: A[0]}, "b": {0: B[0]}})
     (claim,) = judge(tmp_path, ("mine",), LOWER)
