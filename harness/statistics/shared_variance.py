@@ -12,9 +12,9 @@ freedom) and item variance v of m:
 
 The level of a column is the median over arms of log s2, corrected for its bias. Arms' effects are Student t with 4
 degrees of freedom (one loud arm must not blur the others) and shared by the arm's columns; cells' effects are normal.
-The spreads of both are averaged over a grid by their marginal likelihood. Without v and with a flat prior, p is exactly
-that of the paired t-test; a table with fewer than `MIN_ARMS` compared arms says too little about variances and gets the
-flat prior.
+The spreads of both are averaged over a grid by their marginal likelihood (`variance_posterior`). Without v and with a
+flat prior, p is exactly that of the paired t-test. Cells get the flat prior where the others say too little of their
+variance: in a column with fewer than `MIN_ARMS` compared arms, and where a cell is implausibly loud beside the others.
 
 Sources: Smyth (2004), Statistical Applications in Genetics and Molecular Biology 3:3 (sharing variances); Ignatiadis
 and Sen, Empirical partially Bayes multiple testing (arXiv 2303.02887); Clark (1973), J. Verbal Learning and Verbal
@@ -25,29 +25,25 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.statistics.distributions import normal_quantile
 from harness.statistics.item_error import Influence, combine, item_variance
 from harness.statistics.samples import LEVEL, Floats, Interval, as_vector, check_level
+from harness.statistics.variance_posterior import Posterior, erfc, flat_posterior, shared_posteriors
 
-MIN_ARMS = 6  # compared arms below which variances are not shared; docs/explanation/statistics.md has the measurements
-LOG_VARIANCE = np.linspace(-5.0, 7.0, 49)  # of a cell, relative to its column's level
-ARM_EFFECT = np.linspace(-4.0, 5.0, 31)
-ARM_SPREADS, CELL_SPREADS = (0.5, 1.0, 1.7), (0.5, 1.0, 1.6)
-ARM_WEIGHT = 0.5  # of a column's evidence on its arm: metrics of one training correlate
+MIN_ARMS = 6  # compared arms of a column below which it shares no variances: docs/explanation/statistics.md has why
 # How many variances stand for an unknown one, and how unlikely the least likely of them is (log of its share). A sum
 # over two unknown variances is as long as both together, so it is cut off earlier.
 ALONE, TOGETHER, KNOWN_WELL = (401, 60.0), (121, 25.0), (25, 25.0)
 NEGLIGIBLE = 1e-13  # of the weights, which change no p-value that is printed
 MANY = 1_000  # degrees of freedom from which a variance counts as known
 MANY_KNOWN = 20_000  # critical values of some tens of tables
-MEDIAN_VARIANCE = 1.57  # of a median, relative to that of a mean (pi / 2)
 
 Key = tuple[Hashable, Hashable]  # arm and column
 KeyT = TypeVar("KeyT", bound=Key)
@@ -148,7 +144,7 @@ def compare_all(samples: Mapping[KeyT, PairedSample], *, min_arms: int = MIN_ARM
         the comparison of each cell. p-values are not corrected for their number; see `holm_distinct`.
 
     Raises:
-        ValueError: a difference or variance is not finite, or too large or small to be squared.
+        ValueError: a difference or variance is not finite, or too large or small to be squared; or a p-value is not.
     """
     checked = {key: _check(key, sample) for key, sample in samples.items()}
     seeds = {key: moments for key, moments in checked.items() if moments.status == "tested"}
@@ -159,7 +155,10 @@ def compare_all(samples: Mapping[KeyT, PairedSample], *, min_arms: int = MIN_ARM
         errors, weights = _errors(of_seeds, moments, samples[key].item_df)
         p_value = None
         if moments.status in ("tested", "deterministic"):
-            p_value = min(1.0, float(weights @ _two_sided_p(abs(moments.mean) / errors)))
+            p_value = float(weights @ _two_sided_p(abs(moments.mean) / errors))
+            if not math.isfinite(p_value):  # min(1.0, nan) is 1.0
+                raise ValueError(f"p-value {p_value!r} of {_place(key)}: its errors {errors} have no finite weights")
+            p_value = min(1.0, p_value)
         # The mean of a flat posterior's variance is infinite with 1 or 2 degrees of freedom: the sample's is told.
         seed_error = math.sqrt(moments.variance / moments.count) if moments.count > 1 else None
         found[key] = SharedComparison(
@@ -168,13 +167,13 @@ def compare_all(samples: Mapping[KeyT, PairedSample], *, min_arms: int = MIN_ARM
     return found
 
 
-def _errors(of_seeds: tuple[Floats, Floats], moments: _Moments, item_df: int) -> tuple[Floats, Floats]:
+def _errors(of_seeds: Posterior, moments: _Moments, item_df: int) -> tuple[Floats, Floats]:
     """Possible standard errors of the mean over seeds and items, and their weights."""
     variances, weights = of_seeds
     of_items, item_weights = np.array([moments.item_error**2]), np.ones(1)
     if moments.item_error > 0.0 and item_df < MANY:
         rule = ALONE if moments.status == "deterministic" else TOGETHER if item_df < 30 else KNOWN_WELL
-        of_items, item_weights = _flat_posterior(moments.item_error**2, item_df, rule)
+        of_items, item_weights = flat_posterior(moments.item_error**2, item_df, rule)
     total = (variances[:, None] / moments.count + of_items).ravel()
     shares = (weights[:, None] * item_weights).ravel()
     kept = shares > NEGLIGIBLE * shares.max() if moments.item_error > 0.0 else slice(None)
@@ -195,8 +194,12 @@ class _Moments:
     item_error: float
 
 
+def _place(key: Key) -> str:
+    return " of ".join(str(part) for part in key)
+
+
 def _check(key: Key, sample: PairedSample) -> _Moments:
-    where = " of ".join(str(part) for part in key)
+    where = _place(key)
     differences = as_vector(sample.differences, f"differences of {where}")
     if not (math.isfinite(sample.item_variance) and sample.item_variance >= 0.0):
         raise ValueError(f"item variance {sample.item_variance!r} of {where} must be finite and not negative")
@@ -219,112 +222,26 @@ def _check(key: Key, sample: PairedSample) -> _Moments:
     return _Moments("tested", count, mean, variance, item_error)
 
 
-def _posteriors(cells: Mapping[KeyT, _Moments], min_arms: int) -> dict[KeyT, tuple[Floats, Floats]]:
+def _posteriors(cells: Mapping[KeyT, _Moments], min_arms: int) -> dict[KeyT, Posterior]:
     """Cell -> possible variances over seeds, and their posterior weights."""
-    keys = list(cells)
-    if len({arm for arm, _ in keys}) < min_arms:
-        rules = {key: TOGETHER if cells[key].item_error > 0.0 else ALONE for key in keys}
-        return {key: _flat_posterior(cells[key].variance, cells[key].count - 1, rules[key]) for key in keys}
-    arms, columns = _numbers([arm for arm, _ in keys]), _numbers([column for _, column in keys])
-    df = np.array([cells[key].count - 1 for key in keys])
-    log_variance = np.log(np.array([cells[key].variance for key in keys]))
-    unbiased = log_variance - np.array([digamma_of_half(d) - math.log(d / 2.0) for d in df])
-    level = np.array([np.median(unbiased[columns == column]) for column in columns])
-    weights = _shared_posterior(log_variance - level, df, arms, columns)
-    return {key: (np.exp(level[i] + LOG_VARIANCE), weights[i]) for i, key in enumerate(keys)}
+    num_arms = Counter(column for _, column in cells)
+    keys = [key for key in cells if num_arms[key[1]] >= min_arms]
+    found: dict[KeyT, Posterior | None] = {}
+    if keys:
+        variance = np.array([cells[key].variance for key in keys])
+        df = np.array([cells[key].count - 1 for key in keys])
+        arms, columns = [arm for arm, _ in keys], [column for _, column in keys]
+        found = dict(zip(keys, shared_posteriors(variance, df, arms, columns), strict=True))
+    return {key: found.get(key) or _by_itself(moments) for key, moments in cells.items()}
 
 
-def _flat_posterior(variance: float, df: int, rule: tuple[int, float]) -> tuple[Floats, Floats]:
-    """Possible true variances and their weights, given a sample's.
-
-    Under a flat prior of the log variance, df * sample variance / variance is chi-squared, which makes a t-test of a
-    z-test.
-    """
-    # The log of a chi-squared variable: its density falls as exp(df x / 2) to the left, double exponentially to the
-    # right, and is smooth, so the trapezoidal rule converges fast.
-    points, depth = rule
-    narrow = math.sqrt(4.0 * depth / df)  # the bounds of a normal density of the same width
-    middle = math.log(df)
-    left = middle - max(1.0 + 2.0 * depth / df, 1.3 * narrow)
-    x = np.linspace(left, middle + math.log1p(depth / df + narrow), points)
-    log_density = 0.5 * df * x - 0.5 * np.exp(x)
-    density = np.exp(log_density - log_density.max())
-    return df * variance / np.exp(x), density / density.sum()
-
-
-def _shared_posterior(
-    relative: Floats, df: NDArray[np.int64], arms: NDArray[np.int64], columns: NDArray[np.int64]
-) -> Floats:
-    """Posterior weights over LOG_VARIANCE, [cells, grid]; `relative` are log sample variances minus their level."""
-    half = df[:, None] / 2.0
-    excess = relative[:, None] - LOG_VARIANCE
-    likelihood = np.exp(half * (excess - np.exp(excess) + 1.0))  # the largest is 1
-    # The level of a column is itself a median over few arms, so its error is part of what a cell may differ by.
-    level_variance = np.array(
-        [
-            MEDIAN_VARIANCE * trigamma_of_half(int(d)) / np.count_nonzero(columns == column)
-            for d, column in zip(df, columns, strict=True)
-        ]
-    )
-    sums = np.zeros((int(arms.max()) + 1, len(arms)))
-    sums[arms, np.arange(len(arms))] = ARM_WEIGHT
-    results, evidences = [], []
-    for cell_spread in CELL_SPREADS:
-        kernel = _kernel(cell_spread**2 + level_variance / 2.0)  # [cells, arm effects, grid]
-        log_marginal = np.log(np.einsum("kg,kug->ku", likelihood, kernel) + 1e-300)
-        of_arm = sums @ log_marginal
-        for arm_spread in ARM_SPREADS:
-            log_prior = -2.5 * np.log1p((ARM_EFFECT / arm_spread) ** 2 / 4.0)
-            log_prior -= math.log(float(np.exp(log_prior).sum()))
-            evidences.append(float(np.logaddexp.reduce(log_prior + of_arm, axis=1).sum()))
-            others = log_prior + of_arm[arms] - ARM_WEIGHT * log_marginal  # a cell's prior leaves its own column out
-            effect = np.exp(others - others.max(axis=1, keepdims=True))
-            posterior = np.einsum("ku,kug->kg", effect, kernel) * likelihood
-            results.append(posterior / posterior.sum(axis=1, keepdims=True))
-    share = np.exp(np.array(evidences) - max(evidences))
-    return np.einsum("t,tkg->kg", share / share.sum(), np.stack(results))
-
-
-def _kernel(variance: Floats) -> Floats:
-    """Normal densities of a cell's log variance around each arm effect, [cells, arm effects, grid]; rows sum to 1."""
-    distance = LOG_VARIANCE - ARM_EFFECT[:, None]
-    known: dict[float, Floats] = {}
-    for value in variance:
-        if float(value) not in known:
-            density = np.exp(-0.5 * distance**2 / value)
-            known[float(value)] = density / density.sum(axis=1, keepdims=True)
-    return np.stack([known[float(value)] for value in variance])
-
-
-def _numbers(labels: Sequence[Hashable]) -> NDArray[np.int64]:
-    index = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    return np.array([index[label] for label in labels], dtype=np.int64)
-
-
-def digamma_of_half(d: int) -> float:
-    """digamma(d / 2) for an integer d >= 1 (DLMF 5.4.14, 5.4.15, 5.5.2)."""
-    value = -0.5772156649015329 - (2.0 * math.log(2.0) if d % 2 else 0.0)
-    return value + math.fsum(1.0 / x for x in _steps(d))
-
-
-def trigamma_of_half(d: int) -> float:
-    """trigamma(d / 2) for an integer d >= 1 (DLMF 5.15.3, 5.15.5)."""
-    value = math.pi**2 / (2.0 if d % 2 else 6.0)
-    return value - math.fsum(1.0 / x**2 for x in _steps(d))
-
-
-def _steps(d: int) -> list[float]:
-    """The arguments below d / 2, by ones, from 1 / 2 or 1."""
-    start = 0.5 if d % 2 else 1.0
-    return [start + step for step in range(round(d / 2.0 - start))]
-
-
-_erfc = np.frompyfunc(math.erfc, 1, 1)
+def _by_itself(moments: _Moments) -> Posterior:
+    return flat_posterior(moments.variance, moments.count - 1, TOGETHER if moments.item_error > 0.0 else ALONE)
 
 
 def _two_sided_p(z: Floats) -> Floats:
     """2 P(Z > z) of the standard normal; above 1 for a negative z."""
-    return np.asarray(_erfc(z / math.sqrt(2.0)), dtype=np.float64)
+    return erfc(z / math.sqrt(2.0))
 
 
 _known: dict[tuple[bytes, float], float] = {}  # critical values by a digest of their errors and weights, and alpha

@@ -4,7 +4,7 @@ A claim is upheld if the whole confidence interval agrees with it, not upheld if
 otherwise: "the difference is not significant" upholds nothing. The intervals are over seeds and test items, and hold
 together: with k claims each has the level 1 - (1 - level) / k (Bonferroni), so that with a chance of 95 % no claim of
 the table is judged wrongly. Where every seed gives the same difference and no items are known (two numbers of
-parameters), the interval is that difference alone.
+parameters), the interval is that difference alone. Each trend is a column of its own, which shares no variances.
 """
 
 from __future__ import annotations

@@ -6,16 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import stats
 
+from harness.statistics import shared_variance
 from harness.statistics.samples import Interval
-from harness.statistics.shared_variance import (
-    PairedSample,
-    compare_all,
-    compare_alone,
-    digamma_of_half,
-    trigamma_of_half,
-)
+from harness.statistics.shared_variance import PairedSample, compare_all, compare_alone
 
 
 def _table(
@@ -122,6 +117,13 @@ def test_where_no_test_is_possible_none_is_made() -> None:
     assert alike.interval(0.9) == Interval(alike.mean, alike.mean, 0.9, "constant")
 
 
+def test_a_p_value_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = np.ones(3), np.full(3, math.nan)
+    monkeypatch.setattr(shared_variance, "flat_posterior", lambda *_: broken)
+    with pytest.raises(ValueError, match="p-value nan of arm of cer"):
+        compare_all({("arm", "cer"): PairedSample(np.array([1.0, 2.0, 4.0]))})
+
+
 def test_differences_alike_to_less_than_an_item_are_no_proof() -> None:
     x = np.array([1.0, 1.0, 1.0 + 1e-11])  # tested by itself, p would be 4e-23
     found = compare_alone(PairedSample(x, resolution=0.5))
@@ -142,9 +144,3 @@ def test_differences_alike_to_less_than_an_item_are_no_proof() -> None:
 def test_numbers_that_cannot_be_squared_are_refused(differences: list[float], variance: float) -> None:
     with pytest.raises(ValueError, match="arm of cer"):
         compare_all({("arm", "cer"): PairedSample(np.array(differences), variance)})
-
-
-def test_the_bias_of_a_log_variance_is_exact() -> None:
-    for d in range(1, 80):
-        assert digamma_of_half(d) == pytest.approx(special.digamma(d / 2), rel=1e-13, abs=1e-14)
-        assert trigamma_of_half(d) == pytest.approx(special.polygamma(1, d / 2), rel=1e-12)

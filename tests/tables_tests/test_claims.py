@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 from scipy import stats
@@ -126,6 +127,23 @@ def test_what_holds_exactly_is_decided(tmp_path: Path) -> None:
     assert fourth.verdict == "upheld"
     assert "twin is within 1 points of full" in third.statement
     assert "twin is within 1 of small" in fourth.statement
+
+
+@pytest.mark.parametrize("num_claims", [5, 7])
+def test_trends_share_no_variances_however_many_there_are(tmp_path: Path, num_claims: int) -> None:
+    """Each is a column of its own: Student's t with two degrees of freedom, at Bonferroni's level."""
+    rng = np.random.default_rng(0)
+    arms = {
+        f"m{a}-{d}": {s: text_metrics(0.7 + 0.01 * rng.normal()) for s in range(3)} for a in range(7) for d in (1, 2)
+    }
+    write_records(tmp_path, arms, config_of={name: {f"size_{name[:2]}": int(name[3:])} for name in arms})
+    trend = {"type": "trend", "text": "t", "metric": "target_accuracy", "expect": "increasing"}
+    trends = [trend | {"along": f"size_m{a}", "text": f"{a}"} for a in range(num_claims)]
+    for a, claim in enumerate(judge(tmp_path, ("mine",), *trends)):
+        low, high = (100.0 * np.array([arms[f"m{a}-{d}"][s]["target_accuracy"] for s in range(3)]) for d in (1, 2))
+        expected = stats.ttest_1samp(high - low, 0.0).confidence_interval(1.0 - 0.05 / num_claims)
+        assert claim.interval is not None
+        assert (claim.interval.low, claim.interval.high) == pytest.approx((expected.low, expected.high), rel=1e-6)
 
 
 def test_one_seed_decides_nothing(tmp_path: Path) -> None:
