@@ -19,7 +19,8 @@ from harness.statistics.samples import Floats
 
 LOG_VARIANCE = np.linspace(-5.0, 7.0, 49)  # of a cell, relative to its column's level
 ARM_EFFECT = np.linspace(-4.0, 5.0, 31)
-LOUDEST = 6.0  # log sample variance, relative as well, whose likelihood the grid does not cut off: 20 times the sd
+LOUD = 6.0  # log sample variance, relative as well, above which both reach further up, or they would cut it off
+LOUDEST = 15.0  # and no further than for this one: 1,800 times the typical sd
 ARM_SPREADS, CELL_SPREADS = (0.5, 1.0, 1.7), (0.5, 1.0, 1.6)
 ARM_WEIGHT = 0.5  # of a column's evidence on its arm: metrics of one training correlate
 IMPLAUSIBLE = 0.05  # share of tables in which any cell is left to itself by chance (Bonferroni over the cells)
@@ -71,35 +72,48 @@ def shared_posteriors(
     found: list[Posterior | None] = [None] * len(variance)
     if not known.size:
         return found
-    relative = log_variance - level
+    relative = log_variance[known] - level[known]
+    grid, effects = _grids(float(relative.max()))
     of_arm = _numbers([arms[i] for i in known.tolist()])
-    weights, tail = _weights(relative[known], df[known], of_arm, of_column[known])
-    plausible = (tail >= IMPLAUSIBLE / known.size) & (relative[known] <= LOUDEST)
+    weights, tail = _weights(relative, df[known], of_arm, of_column[known], grid, effects)
+    plausible = (tail >= IMPLAUSIBLE / known.size) & (relative <= LOUDEST)
     for place, i in enumerate(known):
         if plausible[place]:
-            found[i] = np.exp(level[i] + LOG_VARIANCE), weights[place]
+            found[i] = np.exp(level[i] + grid), weights[place]
     return found
 
 
-def _weights(relative: Floats, df: Numbers, arms: Numbers, columns: Numbers) -> tuple[Floats, Floats]:
-    """Posterior weights over LOG_VARIANCE, [cells, grid]; and a cell's chance of so large a sample variance, [cells].
+def _grids(loudest: float) -> tuple[Floats, Floats]:
+    """LOG_VARIANCE and ARM_EFFECT, both as far up as the loudest cell needs, by the same steps."""
+    further = max(0.0, min(loudest, LOUDEST) - LOUD)
+    grids = []
+    for grid in (LOG_VARIANCE, ARM_EFFECT):
+        step = float(grid[1] - grid[0])
+        grids.append(np.append(grid, grid[-1] + step * np.arange(1, math.ceil(further / step) + 1)))
+    return grids[0], grids[1]
+
+
+def _weights(
+    relative: Floats, df: Numbers, arms: Numbers, columns: Numbers, grid: Floats, effects: Floats
+) -> tuple[Floats, Floats]:
+    """Posterior weights over the grid, [cells, grid]; and a cell's chance of so large a sample variance, [cells].
 
     Args:
         relative: log sample variances minus their level.
     """
-    likelihood = _likelihood(np.minimum(relative, LOUDEST), df)
-    exceeding = _exceeding(relative, df)
+    likelihood = _likelihood(np.minimum(relative, LOUDEST), df, grid)
+    exceeding = _exceeding(relative, df, grid)
     level_variance = _level_variance(df, columns)
     sums = np.zeros((int(arms.max()) + 1, len(arms)))
     sums[arms, np.arange(len(arms))] = ARM_WEIGHT
     results, evidences, tails = [], [], []
     for cell_spread in CELL_SPREADS:
-        kernel = _kernel(cell_spread**2 + level_variance / 2.0)  # [cells, arm effects, grid]
+        kernel = _kernel(cell_spread**2 + level_variance / 2.0, grid, effects)  # [cells, arm effects, grid]
         log_marginal = np.log(np.einsum("kg,kug->ku", likelihood, kernel) + 1e-300)
         above = np.einsum("kg,kug->ku", exceeding, kernel)
         of_arm = sums @ log_marginal
         for arm_spread in ARM_SPREADS:
-            log_prior = -2.5 * np.log1p((ARM_EFFECT / arm_spread) ** 2 / 4.0)
+            log_prior = -2.5 * np.log1p((effects / arm_spread) ** 2 / 4.0)
             log_prior -= math.log(float(np.exp(log_prior).sum()))
             evidences.append(np.logaddexp.reduce(log_prior + of_arm, axis=1))  # [arms]
             tails.append(above @ np.exp(log_prior))
@@ -135,20 +149,20 @@ def _level_variance(df: Numbers, columns: Numbers) -> Floats:
     )
 
 
-def _likelihood(relative: Floats, df: Numbers) -> Floats:
+def _likelihood(relative: Floats, df: Numbers, grid: Floats) -> Floats:
     """Of each true log variance of the grid, given a sample's, [cells, grid]; the largest of a cell is about 1."""
-    excess = relative[:, None] - LOG_VARIANCE
+    excess = relative[:, None] - grid
     log_likelihood = df[:, None] / 2.0 * (excess - np.exp(excess) + 1.0)
     largest = log_likelihood.max(axis=1, keepdims=True)  # 0 on the grid; far below it, all would round to 0
     return np.exp(log_likelihood - np.where(largest < -100.0, largest, 0.0))
 
 
-def _exceeding(relative: Floats, df: Numbers) -> Floats:
+def _exceeding(relative: Floats, df: Numbers, grid: Floats) -> Floats:
     """The chance of a larger sample variance than a cell's, by true log variance, [cells, grid].
 
     The upper tail of chi-squared with an integer number of degrees of freedom (DLMF 8.4.6, 8.4.10, 8.8.6).
     """
-    log_half = np.log(df / 2.0)[:, None] + np.minimum(relative[:, None] - LOG_VARIANCE, 50.0)
+    log_half = np.log(df / 2.0)[:, None] + np.minimum(relative[:, None] - grid, 50.0)
     half = np.exp(log_half)  # of df * sample variance / variance
     found = np.empty_like(half)
     for d in np.unique(df):
@@ -160,9 +174,9 @@ def _exceeding(relative: Floats, df: Numbers) -> Floats:
     return found
 
 
-def _kernel(variance: Floats) -> Floats:
+def _kernel(variance: Floats, grid: Floats, effects: Floats) -> Floats:
     """Normal densities of a cell's log variance around each arm effect, [cells, arm effects, grid]; rows sum to 1."""
-    distance = LOG_VARIANCE - ARM_EFFECT[:, None]
+    distance = grid - effects[:, None]
     known: dict[float, Floats] = {}
     for value in variance:
         if float(value) not in known:

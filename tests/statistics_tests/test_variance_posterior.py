@@ -89,7 +89,7 @@ def test_columns_of_few_arms_say_nothing_to_the_others() -> None:
 def test_a_larger_sample_variance_is_as_likely_as_chi_squared_says() -> None:
     df = np.array([1, 2, 3, 4, 9, 30, 99])
     for relative in (-8.0, -1.0, 0.0, 2.5, 60.0):
-        found = _exceeding(np.full(len(df), relative), df)
+        found = _exceeding(np.full(len(df), relative), df, LOG_VARIANCE)
         with np.errstate(under="ignore"):
             expected = stats.chi2.sf(df[:, None] * np.exp(relative - LOG_VARIANCE), df[:, None])
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-250)
