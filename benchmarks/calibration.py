@@ -5,6 +5,7 @@ and needs two corpora (`harness data fetch asterisk vader`) beside the published
 
     python benchmarks/calibration.py             writes benchmarks/results/calibration.json, then the page's tables
     python benchmarks/calibration.py --quick     a twentieth of it, printed only
+    python benchmarks/calibration.py --only loud writes some parts again, and keeps the other ones
     python benchmarks/calibration.py --redraw    writes the figure and the page's tables again
 """
 
@@ -24,6 +25,7 @@ from calibration_aggregates import calibrate_aggregates
 from calibration_cells import calibrate_alone, calibrate_cells
 from calibration_figure import draw_calibration, save_calibration
 from calibration_items import calibrate_error_rates, calibrate_speakers, calibrate_text
+from calibration_loud import calibrate_loud
 from calibration_page import write_tables
 from calibration_tables import calibrate_small_tables, calibrate_tables
 
@@ -37,6 +39,7 @@ def parts(scale: float) -> dict[str, Callable[[], dict[str, Any]]]:
     return {
         "tables": lambda: calibrate_tables(scale),
         "small_tables": lambda: calibrate_small_tables(scale),
+        "loud": lambda: calibrate_loud(scale),
         "alone": lambda: calibrate_alone(scale),
         "cells": lambda: calibrate_cells(scale),
         "character_error_rate": lambda: calibrate_error_rates(scale),
@@ -50,18 +53,22 @@ def main() -> None:
     """Run the calibration, write its results, draw its figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the samples; nothing is written")
+    parser.add_argument("--only", nargs="+", choices=parts(1.0), help="these parts, the others as they are stored")
     parser.add_argument("--redraw", action="store_true", help="write figure and tables from the stored results")
     arguments = parser.parse_args()
     if not arguments.redraw:
+        stored = json.loads(JSON.read_text(encoding="utf-8")) if arguments.only else {}
         found: dict[str, Any] = {}
         began = time.process_time()
         for name, part in parts(0.05 if arguments.quick else 1.0).items():
-            found[name] = part()
-            print(f"{name}: {time.process_time() - began:.0f} s of CPU", flush=True)
+            if name in (arguments.only or [name]):
+                found[name] = part()
+                print(f"{name}: {time.process_time() - began:.0f} s of CPU", flush=True)
         if arguments.quick:
             print(json.dumps(_rounded(found), indent=1))
             return
-        found["made_with"] = {
+        found = {name: {**stored, **found}[name] for name in parts(1.0)}
+        found["made_with"] = stored.get("made_with") or {
             "python": platform.python_version(),
             "numpy": np.__version__,
             "cpu_seconds": round(time.process_time() - began),

@@ -18,6 +18,17 @@ NOISES = {
     "failing": "one seed in ten fails",
 }
 
+LOUD = {
+    "loud_5": "1 of 7 arms 5 times as loud",
+    "loud_10": "1 of 7 arms 10 times",
+    "loud_30": "1 of 7 arms 30 times",
+    "loud_100": "1 of 7 arms 100 times",
+    "loud_1000": "1 of 7 arms 1,000 times",
+    "quiet_4_of_6": "2 of 6 arms 75 times, 4 quiet",
+    "quiet_4_of_7": "3 of 7 arms 75 times, 4 quiet",
+    "quiet_3_of_6": "3 of 6 arms 75 times, 3 quiet",
+}
+
 
 def write_tables(found: Mapping[str, Any], page: Path) -> None:
     """Put the tables of `found` between the markers of a page.
@@ -36,7 +47,13 @@ def write_tables(found: Mapping[str, Any], page: Path) -> None:
 def tables(found: Mapping[str, Any]) -> str:
     """All tables, with a blank line around each."""
     made = [whole_tables(found["tables"], baseline) for baseline in ("frozen", "trained")]
-    made += [small_tables(found["small_tables"]), alone(found["alone"]), cells(found["cells"]), items(found)]
+    made += [
+        small_tables(found["small_tables"]),
+        loud(found["loud"]),
+        alone(found["alone"]),
+        cells(found["cells"]),
+        items(found),
+    ]
     return "\n" + "\n\n".join(made) + "\n\n"
 
 
@@ -71,6 +88,22 @@ def small_tables(found: Mapping[str, Any]) -> str:
             for n, rules in by_count.items():
                 rows.append([arms, NOISES[noise], n, _percent(rules["alone"]), _percent(rules["shared"])])
     return _markdown(["compared arms", "seeds' noise", "n", "each by itself", "variances shared"], rows)
+
+
+def loud(found: Mapping[str, Any]) -> str:
+    """Loud arms by columns and seeds: tables with a false mark / coverage of the loud arms, and the t-test's."""
+    columns, counts = list(found["loud_5"]), list(found["loud_5"]["1"])
+    rows = [
+        [LOUD[kind], n, *(_loud(by_column[c][n]) for c in columns)] for kind, by_column in found.items() for n in counts
+    ]
+    for row in rows:
+        row[0] = row[0] if row[1] == counts[0] else ""
+    return _markdown(["loud arms", "n", *(f"columns: {c}" for c in columns)], rows)
+
+
+def _loud(cell: Mapping[str, float]) -> str:
+    ours, t = (f"{_percent(cell[f'false_{name}'])} / {_percent(cell[f'coverage_{name}'])}" for name in ("new", "t"))
+    return f"{ours} (t: {t})"
 
 
 def alone(found: Mapping[str, Any]) -> str:

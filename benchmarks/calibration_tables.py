@@ -40,7 +40,8 @@ class Noise:
     draw: Draw
     arm_spread: float = 0.0
     cell_spread: float = 0.0
-    loud: float = 1.0  # how many times as loud the last arm is
+    loud: float = 1.0  # how many times as loud the last arms are
+    num_loud: int = 1  # how many arms that is
 
 
 def gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
@@ -112,7 +113,7 @@ def draw_table(rng: np.random.Generator, design: Design, noise: Noise) -> Sample
     sds = np.exp(
         noise.arm_spread * rng.standard_normal((arms, 1)) + noise.cell_spread * rng.standard_normal((arms, columns))
     )
-    sds[-1] *= noise.loud
+    sds[-noise.num_loud :] *= noise.loud
     differences = luck(arms) * sds[:, :, None]
     variance = sds**2
     if not design.frozen:
