@@ -23,7 +23,7 @@ LOUD = 6.0  # log sample variance, relative as well, above which both reach furt
 LOUDEST = 15.0  # and no further than for this one: 1,800 times the typical sd
 ARM_SPREADS, CELL_SPREADS = (0.5, 1.0, 1.7), (0.5, 1.0, 1.6)
 ARM_WEIGHT = 0.5  # of a column's evidence on its arm: metrics of one training correlate
-IMPLAUSIBLE = 0.05  # share of tables in which any cell is left to itself by chance (Bonferroni over the cells)
+IMPLAUSIBLE = 0.05  # chance of so large a sample variance below which a cell is left to itself
 MIXED = 3.0  # median distance of arms' log variances from their level above which a column has no level
 MEDIAN_VARIANCE = 1.57  # of a median, relative to that of a mean (pi / 2)
 
@@ -76,7 +76,7 @@ def shared_posteriors(
     grid, effects = _grids(float(relative.max()))
     of_arm = _numbers([arms[i] for i in known.tolist()])
     weights, tail = _weights(relative, df[known], of_arm, of_column[known], grid, effects)
-    plausible = (tail >= IMPLAUSIBLE / known.size) & (relative <= LOUDEST)
+    plausible = (tail >= IMPLAUSIBLE) & (relative <= LOUDEST)
     for place, i in enumerate(known):
         if plausible[place]:
             found[i] = np.exp(level[i] + grid), weights[place]

@@ -57,6 +57,12 @@ def test_an_arm_that_hardly_moves_has_an_interval_that_is_rather_too_wide(ratio:
     assert of_t(samples[6, 0]) < half_width(found[6, 0]) < 0.5 * half_width(found[2, 0])
 
 
+@pytest.mark.parametrize(("n", "most"), [(3, 0.13), (5, 0.1), (10, 0.08)])
+def test_an_arm_ten_times_as_loud_is_not_marked_too_often(n: int, most: float) -> None:
+    samples = [one_column([1.0] * 6 + [10.0], n, seed) for seed in range(300)]
+    assert np.mean([compare_all(each)[6, 0].p_value <= 0.05 for each in samples]) < most  # type: ignore[operator]
+
+
 @pytest.mark.parametrize(("quiet", "others"), [(4, 2), (3, 3)])
 def test_beside_quiet_arms_the_others_keep_their_level(quiet: int, others: int) -> None:
     tables, marked, held = 150, 0, 0
