@@ -70,11 +70,11 @@ def test_few_arms_do_not_share_their_variances(found: Any) -> None:
 
 
 def test_arms_that_are_much_louder_keep_their_level(found: Any) -> None:
-    for kind in ("loud_30", "loud_100", "loud_1000", "quiet_4_of_6", "quiet_4_of_7", "quiet_3_of_6"):
+    for kind in ("loud_10", "loud_30", "loud_100", "loud_1000", "quiet_4_of_6", "quiet_4_of_7", "quiet_3_of_6"):
         for columns, by_count in found["loud"][kind].items():
             for n, cell in by_count.items():
-                assert cell["coverage_new"] > (0.88 if n == "3" else 0.93), (kind, columns, n)
-                assert cell["false_new"] < (0.16 if n == "3" else 0.09), (kind, columns, n)
+                assert cell["coverage_new"] > (0.86 if n == "3" else 0.93), (kind, columns, n)
+                assert cell["false_new"] < (0.12 if n == "3" else 0.075), (kind, columns, n)
 
 
 def test_intervals_over_items_hold_where_groups_are_told(found: Any) -> None:
