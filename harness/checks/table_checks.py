@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def check_model(
             findings.check(
                 False, "", cell_name(row.id, column.id), f"{name} has this cell, but the records do not give it"
             )
+    check_rows(name, published, table, findings)
     if len(findings.drifts) == before:
         for field in fields(Table):
             if field.name != "rows":
@@ -102,6 +104,30 @@ def check_model(
                 findings.check(same, f"title, columns and notes of {name}", name,
                                f"its {field.name} are not those that the records give")  # fmt: skip
     return published
+
+
+def check_rows(name: str, published: Table, table: Table, findings: Findings) -> None:
+    """Compare what the rows are besides their numbers: in their order, each once, with their labels, groups and marks.
+
+    Cells are compared by ids, so they say nothing of a row that stands elsewhere, or a second time.
+    """
+    both = zip_longest(map(_about, published.rows), map(_about, table.rows))
+    for number, (one, other) in enumerate(both, start=1):
+        if one is None or other is None:
+            message = f"it has {len(published.rows)} rows, but the records give {len(table.rows)}"
+            findings.check(False, "", name, message)
+            return
+        for field, value in one.items():
+            if value != other[field]:
+                message = f"row {number} has {field} {_brief(value)}, the records give {_brief(other[field])}"
+                findings.check(False, "", name, message)
+                return
+    findings.held[f"order, labels, groups and marks of the rows of {name}"] += len(table.rows)
+
+
+def _about(row: Row) -> dict[str, Any]:
+    """Everything that a row is but its cells, and of these the columns."""
+    return {**{field.name: getattr(row, field.name) for field in fields(Row)}, "cells": tuple(row.cells)}
 
 
 def differing_field(published: Cell, derived: Cell) -> str | None:

@@ -278,6 +278,35 @@ def test_untouched_results_hold_in_both_forms(name: str, tiny_results: Path, tmp
     assert findings_of(store).held == found.held
 
 
+def swap_labels(rows: Any) -> None:
+    rows[0]["label"], rows[1]["label"] = rows[1]["label"], rows[0]["label"]
+
+
+def add_row(rows: Any) -> None:
+    """A second row of the same id, which no look-up by ids sees."""
+    cells = {column: {**cell, "value": 99.9} for column, cell in rows[1]["cells"].items()}
+    rows.append({**rows[1], "label": "my method", "cells": cells})
+
+
+ROWS: dict[str, Callable[[Any], object]] = {
+    "labels swapped": swap_labels,
+    "rows reversed": lambda rows: rows.reverse(),
+    "an invented row": add_row,
+    "an invented group": lambda rows: rows[1].update(group="best ever"),
+    "an invented mark": lambda rows: rows[1].update(footnotes=["z"]),
+    "an invented cell": lambda rows: rows[1]["cells"].update(more=rows[1]["cells"]["forgetting"]),
+}
+
+
+@pytest.mark.parametrize("title", ROWS)
+def test_whatever_a_row_is_besides_its_cells_is_checked(title: str, tiny_results: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_results / "tiny_strategies", tmp_path / "tiny_strategies")
+    store = RecordStore(tmp_path, "tiny_strategies")
+    change(store.path / "table.json", lambda content: ROWS[title](content["rows"]))
+    (drift,) = findings_of(store).drifts
+    assert (drift.place, "records give" in drift.message) == ("table.json", True)
+
+
 def test_what_all_summaries_lost_alike_is_found(tiny_results: Path, tmp_path: Path) -> None:
     """No record stands out beside the others, and the table was made again: only the digests tell."""
     shutil.copytree(tiny_results / "tiny_strategies", tmp_path / "tiny_strategies")
