@@ -13,6 +13,7 @@ from harness.tables.model import Cell, Column
 from harness.tables.names import dimension_header, key_id, metric_header, part_label, part_text
 from harness.tables.pivot import Key, Pivot
 from harness.tables.plans import ColumnPlan
+from harness.tables.seed_scores import SeedScores
 from harness.tables.value_cells import ValueCells
 
 
@@ -103,12 +104,19 @@ def row_cells(
     for place, plan in enumerate(plans):
         cell = values.cells[number, place]
         for show in plan.entry.show:
-            cells[column_id(pivot, plan, show)] = derived_cell(cell, show)
+            removed = values.reductions.get((number, place))
+            cells[column_id(pivot, plan, show)] = derived_cell(cell, show, removed)
     return cells
 
 
-def derived_cell(cell: Cell, show: Show) -> Cell:
-    """What a companion column shows of a value's cell: the difference, the reduction, the interval, the p."""
+def derived_cell(cell: Cell, show: Show, removed: SeedScores | None = None) -> Cell:
+    """What a companion column shows of a value's cell: the difference, the reduction, the interval, the p.
+
+    A difference has its own interval, number of seeds and error over items, and none of the value's.
+
+    Args:
+        removed: the error reduction behind the cell's comparison, where there is one.
+    """
     if show == "value":
         return cell
     bare = replace(cell, value=None, sd=None, interval=None, rank=None, comparison=None, values=(), footnotes=())
@@ -116,11 +124,16 @@ def derived_cell(cell: Cell, show: Show) -> Cell:
     if show == "interval":
         return replace(bare, interval=cell.interval, value=cell.value)
     if comparison is None:
-        return replace(bare, trials=())
+        return Cell(num_planned=cell.num_planned)
+    pairs = comparison.num_pairs
+    bare = replace(bare, num_seeds=pairs, num_planned=max(pairs, cell.num_planned), deterministic=False)
+    bare = replace(bare, item_error=comparison.item_error)
     if show == "delta":
         return replace(bare, value=comparison.difference, interval=comparison.interval, comparison=comparison)
     if show == "relative":
-        return replace(bare, value=comparison.relative, interval=comparison.relative_interval, comparison=comparison)
+        error = None if removed is None else removed.item_error
+        relative, interval = comparison.relative, comparison.relative_interval
+        return replace(bare, value=relative, interval=interval, comparison=comparison, item_error=error)
     return replace(bare, value=comparison.p_adjusted)
 
 

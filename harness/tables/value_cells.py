@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from harness.config.table import TableSettings
 from harness.statistics.samples import Interval
@@ -32,6 +32,7 @@ class ValueCells:
         row_counts: finished and planned seeds of each row; None of a row that no seed changes.
         num_tests: distinct tests that were corrected together.
         unmatched: where cells have no baseline beside them.
+        reductions: of each compared cell whose metric has errors, what its share of removed error stands on.
     """
 
     cells: dict[CellKey, Cell]
@@ -39,6 +40,7 @@ class ValueCells:
     row_counts: tuple[tuple[int, int] | None, ...]
     num_tests: int = 0
     unmatched: tuple[Key, ...] = ()
+    reductions: Mapping[CellKey, SeedScores] = field(default_factory=dict)
 
     @property
     def rows_are_uneven(self) -> bool:
@@ -70,7 +72,7 @@ def make_value_cells(
         key: _cell(refs[key], found, plans[key[1]].metric, intervals, key, settings.level)
         for key, found in scores.items()
     }
-    num_tests, unmatched = 0, list[Key]()
+    num_tests, unmatched, differences = 0, list[Key](), dict[CellKey, Difference]()
     if settings.baseline is not None:
         differences, unmatched = _differences(families, scores, plans, settings.baseline)
         compared, num_tests = compare_differences(differences, level=settings.level, alpha=settings.alpha)
@@ -78,7 +80,8 @@ def make_value_cells(
             cells[key] = replace(cells[key], comparison=comparison)
     _rank(pivot, plans, cells, families)
     counts = tuple(_row_count(pivot, row) for row in pivot.row_keys)
-    return ValueCells(cells, scores, counts, num_tests, tuple(dict.fromkeys(unmatched)))
+    reductions = {key: made.reduction for key, made in differences.items() if made.reduction is not None}
+    return ValueCells(cells, scores, counts, num_tests, tuple(dict.fromkeys(unmatched)), reductions)
 
 
 def _scores(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from pathlib import Path
@@ -15,7 +17,7 @@ from harness.records.predictions import prediction_lines
 from harness.statistics.shared_variance import PairedSample, compare_all
 from harness.tables.build import build_table
 from harness.tables.format import Formatter
-from harness.tables.model import Comparison, Table
+from harness.tables.model import Cell, Comparison, Table
 from harness.tables.render.formats import FORMATS, render
 
 from .items_by_hand import Items, write_items
@@ -231,3 +233,27 @@ def test_differences_alike_but_for_rounding_are_not_tested(tmp_path: Path, noise
     table = build_table(write_records(tmp_path, arms, table={"baseline": "b", "metrics": []}), ("target_accuracy",))
     found = compared(table, "a", "target_accuracy")
     assert (found.why, found.p is None) == (why, why is not None)
+
+
+def test_a_differences_columns_have_its_own_error_and_count(tmp_path: Path) -> None:
+    """Beside a trained baseline, `frozen` has one value: its difference still has seeds and another item error."""
+    shown = {"metric": "target_accuracy", "show": ["value", "delta", "relative", "p_value"]}
+    store, items = write_items(tmp_path, {"b": 0.62}, table={"baseline": "b", "metrics": [shown]})
+    table = build_table(store)
+    base = np.stack([block_sums(items[f"b-{seed}"], "tweets") for seed in range(NUM_SEEDS)])
+    own = block_sums(items["frozen-0"], "tweets")
+    errors = {arm: 100 - (table.cell(arm, "target_accuracy").value or 0.0) for arm in ("frozen", "b")}
+    ratio = errors["frozen"] / errors["b"]
+    expected = {
+        "delta": error_over_items(own - base),
+        "relative": 100 / errors["b"] * error_over_items(own - ratio * base),
+    }
+    lines = {row["row"]: row for row in csv.DictReader(io.StringIO(render(table, "csv")))}
+    for kind, error in expected.items():
+        cell = table.cell("frozen", f"target_accuracy:{kind}")
+        assert cell.item_error == pytest.approx(error, rel=1e-9)
+        assert (cell.num_seeds, cell.num_planned, cell.deterministic) == (NUM_SEEDS, NUM_SEEDS, False)
+        assert lines["frozen"][f"target_accuracy:{kind} n"] == str(NUM_SEEDS)
+        assert Formatter(table).cell(cell, table.column(f"target_accuracy:{kind}")).range.startswith("[")
+        assert table.cell("b", f"target_accuracy:{kind}") == Cell(num_planned=NUM_SEEDS)
+    assert table.cell("frozen", "target_accuracy").num_seeds == 1
