@@ -11,6 +11,7 @@ from harness.config.table import TableSettings
 from harness.config.trial import describe_old, version_of
 from harness.records.launches import seeds_text
 from harness.tables.columns import column_id
+from harness.tables.format import Formatter
 from harness.tables.load import Loaded, LoadedTrial
 from harness.tables.model import Footnote, Row, Table
 from harness.tables.names import key_id, metric_header, part_text
@@ -19,6 +20,8 @@ from harness.tables.plans import ColumnPlan
 from harness.tables.seed_scores import same_for_every_seed
 from harness.tables.value_cells import ValueCells
 from harness.tables.wording import over_what, star_note
+
+RESAMPLED = ("interquartile_mean", "probability_of_improvement")  # rows whose intervals are from resampled seeds
 
 
 def write_footnotes(
@@ -33,7 +36,7 @@ def write_footnotes(
     """Add the footnotes to the table, and their marks to the rows or cells that they are about."""
     notes = [_seeds_note(pivot, settings)]
     notes += _fixed_note(pivot, values, settings)
-    notes += _interval_note(plans, values, settings)
+    notes += _interval_note(table, settings)
     notes += _test_notes(plans, values, settings)
     notes += _summary_notes(settings)
     unfinished, rows = _unfinished_notes(table, trials, pivot, plans)
@@ -93,14 +96,15 @@ def _fixed_note(pivot: Pivot, values: ValueCells, settings: TableSettings) -> li
     return [Footnote(text, kind="seeds")]
 
 
-def _interval_note(plans: Sequence[ColumnPlan], values: ValueCells, settings: TableSettings) -> list[Footnote]:
-    shown = {show for plan in plans for show in plan.entry.show}
-    if settings.spread != "interval" and "interval" not in shown:
-        return []
-    text = f"intervals: {100 * settings.level:g} %, "
-    cells = [(plans[place], cell) for (_, place), cell in values.cells.items() if cell.interval is not None]
-    text += over_what([cell.item_error is not None for _, cell in cells])
-    return [Footnote(text, kind="interval")]
+def _interval_note(table: Table, settings: TableSettings) -> list[Footnote]:
+    """Over what the intervals are that the table shows. Resampled ones have a note of their own."""
+    texts, known = Formatter(table), []
+    for row, column, cell in table:
+        text = texts.cell(cell, column)
+        shown = text.main if column.kind == "interval" else text.range
+        if shown.startswith("[") and not (row.kind == "summary" and row.id in RESAMPLED):
+            known.append(cell.item_error is not None)
+    return [Footnote(f"intervals: {100 * settings.level:g} %, {over_what(known)}", kind="interval")] if known else []
 
 
 def _test_notes(plans: Sequence[ColumnPlan], values: ValueCells, settings: TableSettings) -> list[Footnote]:
@@ -176,7 +180,7 @@ def _summary_notes(settings: TableSettings) -> list[Footnote]:
     if "probability_of_improvement" in settings.summary:
         text = f"probability of improvement: that a seed beats one of {settings.baseline} on a row drawn at random"
         notes.append(Footnote(f"{text}; ties count half, and 50 % is no better", kind="method"))
-    resampled = [name for name in ("interquartile_mean", "probability_of_improvement") if name in settings.summary]
+    resampled = [name for name in RESAMPLED if name in settings.summary]
     if resampled:
         which = " and ".join(name.replace("_", " ") for name in resampled)
         text = f"{which}: {100 * settings.level:g} % intervals from seeds resampled within each row"

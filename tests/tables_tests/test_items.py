@@ -257,3 +257,23 @@ def test_a_differences_columns_have_its_own_error_and_count(tmp_path: Path) -> N
         assert Formatter(table).cell(cell, table.column(f"target_accuracy:{kind}")).range.startswith("[")
         assert table.cell("b", f"target_accuracy:{kind}") == Cell(num_planned=NUM_SEEDS)
     assert table.cell("frozen", "target_accuracy").num_seeds == 1
+
+
+@pytest.mark.parametrize(
+    ("show", "spread", "expected"),
+    [
+        (["value"], "sd", []),
+        (["value", "delta"], "sd", ["intervals: 95 %, over seeds and test items"]),
+        (["value", "relative"], "sd", ["intervals: 95 %, over seeds and test items"]),
+        (["value", "delta"], "none", []),
+        (["value"], "interval", ["intervals: 95 %, over seeds and test items"]),
+    ],
+)
+def test_a_table_that_shows_an_interval_says_which(
+    tmp_path: Path, show: list[str], spread: str, expected: list[str]
+) -> None:
+    table = {"metrics": [{"metric": "target_accuracy", "show": show}], "spread": spread}
+    store, _ = write_items(tmp_path, {"b": 0.62}, table=table)
+    built = build_table(store)
+    assert [note.text for note in built.footnotes if note.kind == "interval"] == expected
+    assert bool(expected) == any(f"{start}[" in render(built, "md") for start in (" ", "| "))
