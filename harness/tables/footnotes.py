@@ -10,11 +10,11 @@ from harness.config.notes import Note
 from harness.config.table import TableSettings
 from harness.config.trial import describe_old, version_of
 from harness.records.launches import seeds_text
-from harness.tables.columns import column_id
 from harness.tables.format import Formatter
+from harness.tables.gaps import mark_gaps
 from harness.tables.load import Loaded, LoadedTrial
-from harness.tables.model import Footnote, Row, Table
-from harness.tables.names import key_id, metric_header, part_text
+from harness.tables.model import Footnote, Table
+from harness.tables.names import metric_header, part_text
 from harness.tables.pivot import Pivot
 from harness.tables.plans import ColumnPlan
 from harness.tables.seed_scores import same_for_every_seed
@@ -39,8 +39,8 @@ def write_footnotes(
     notes += _interval_note(table, settings)
     notes += _test_notes(plans, values, settings)
     notes += _summary_notes(settings)
-    unfinished, rows = _unfinished_notes(table, trials, pivot, plans)
-    notes += unfinished
+    gaps, rows = mark_gaps(table, trials, pivot, plans, settings)
+    notes += gaps
     notes += [Footnote(note, kind="uneven") for note in _uneven_cells(pivot, plans, values)]
     notes += [
         Footnote(f"{arm} is not shown, because it has no {setting}", kind="missing")
@@ -186,70 +186,6 @@ def _summary_notes(settings: TableSettings) -> list[Footnote]:
         text = f"{which}: {100 * settings.level:g} % intervals from seeds resampled within each row"
         notes.append(Footnote(text, kind="interval"))
     return notes
-
-
-def _unfinished_notes(
-    table: Table, trials: Sequence[LoadedTrial], pivot: Pivot, plans: Sequence[ColumnPlan]
-) -> tuple[list[Footnote], tuple[Row, ...]]:
-    """A note for each arm with trials that are missing or failed; marked at its row, where arms are rows."""
-    several = len({trial.ref.experiment for trial in trials}) > 1
-    by_arm: dict[tuple[str, str], list[LoadedTrial]] = {}
-    for trial in trials:
-        by_arm.setdefault((trial.ref.experiment, trial.ref.arm), []).append(trial)
-    notes: list[Footnote] = []
-    marks: dict[str, list[str]] = {}
-    by_experiment: dict[tuple[str, str], str] = {}
-    for (experiment, arm), members in by_arm.items():
-        unfinished = [trial for trial in members if not trial.complete]
-        if not unfinished:
-            continue
-        states: dict[str, list[int]] = {}
-        for trial in unfinished:
-            states.setdefault(trial.state, []).append(trial.ref.seed)
-        what = "; ".join(f"{seeds_text(seeds)} {state}" for state, seeds in states.items())
-        mark = mark_of(len(notes))
-        name = f"{experiment}/{arm}" if several else arm
-        count = len(members) - len(unfinished)
-        notes.append(Footnote(f"{name}: n = {count} of {len(members)}: {what}", mark, "missing"))
-        marks.setdefault(arm, []).append(mark)
-        by_experiment[experiment, arm] = mark
-    if "arm" not in pivot.rows:
-        return notes, _marked_cells(table, pivot, plans, by_experiment)
-    place = pivot.rows.index("arm")
-    num_data = len(pivot.row_keys)  # summary rows, which are about no single arm, stand below these
-    marked = [
-        replace(row, footnotes=tuple(marks.get(str(key[place]), ())))
-        for row, key in zip(table.rows[:num_data], pivot.row_keys, strict=True)
-    ]
-    return notes, (*marked, *table.rows[num_data:])
-
-
-def _marked_cells(
-    table: Table, pivot: Pivot, plans: Sequence[ColumnPlan], marks: dict[tuple[str, str], str]
-) -> tuple[Row, ...]:
-    """The rows with the marks of unfinished arms at their cells, where arms are columns."""
-    rows = {row.id: row for row in table.rows}
-    for key in pivot.row_keys:
-        row = rows[key_id(pivot.rows, key)]
-        cells = dict(row.cells)
-        for plan in plans:
-            arms = {(trial.ref.experiment, trial.ref.arm): None for trial in pivot.trials(key, plan.key)}
-            found = tuple(marks[arm] for arm in arms if arm in marks)
-            place = column_id(pivot, plan, "value")
-            if found and place in cells:
-                cells[place] = replace(cells[place], footnotes=(*cells[place].footnotes, *found))
-        rows[row.id] = replace(row, cells=cells)
-    return tuple(rows[row.id] for row in table.rows)
-
-
-def mark_of(number: int) -> str:
-    """a, b, ... z, aa, ab ..."""
-    letters = ""
-    number += 1
-    while number:
-        number, rest = divmod(number - 1, 26)
-        letters = chr(ord("a") + rest) + letters
-    return letters
 
 
 def _uneven_cells(pivot: Pivot, plans: Sequence[ColumnPlan], values: ValueCells) -> list[str]:

@@ -48,10 +48,14 @@ class LoadedTrial:
     @property
     def place(self) -> str:
         """What its arm is compared in: its experiment or, under a name of a `for_each`, one place of those repeated."""
+        return ", ".join([self.ref.experiment, self.levels] if self.levels else [self.ref.experiment])
+
+    @property
+    def levels(self) -> str:
+        """Under a name of a `for_each`, the values that it stands at, as in `ro, 100`; else empty."""
         if str(self.position.get(METHOD)) != self.ref.arm:
-            return self.ref.experiment
-        levels = [level_text(level) for name, level in self.position.items() if name != METHOD]
-        return ", ".join([self.ref.experiment, *levels])
+            return ""
+        return ", ".join(level_text(level) for name, level in self.position.items() if name != METHOD)
 
     def test_items(self) -> Mapping[str, Sequence[PredictedItem]] | None:
         """Its test items by domain; None where its record does not keep their references (a search has none).

@@ -10,7 +10,8 @@ from scipy import stats
 
 from harness.config.table import TableSettings
 from harness.errors import UserError
-from harness.tables.build import build_experiments
+from harness.records.store import RecordStore
+from harness.tables.build import build_experiments, build_table
 from harness.tables.explain import explain
 from harness.tables.model import Cell, Table
 from harness.tables.render.formats import render
@@ -143,3 +144,60 @@ def test_without_a_baseline_nothing_improves(change: dict[str, Any], tmp_path: P
     assert make(tmp_path, names, summary=["interquartile_mean"], **change).row("interquartile_mean")
     with pytest.raises(UserError, match=r"table\.summary: a probability of improvement needs arms"):
         make(tmp_path, names, summary=["probability_of_improvement"], **change)
+
+
+def write_repeated(results: Path, seeds: dict[str, dict[int, str | None]]) -> RecordStore:
+    """`full` and `a` for two languages, seeds 0 to 2; some of `a` failed (with a state) or are missing (None)."""
+    scores = {"full": 0.70, "a": 0.72}
+    arms, position, configs = {}, {}, {}
+    for place, lang in enumerate(("ro", "cs")):
+        for arm, score in scores.items():
+            outcomes: dict[int, Any] = {s: text_metrics(score + 0.01 * s + 0.1 * place) for s in range(3)}
+            name = f"{arm}, {lang}"
+            arms[name] = outcomes | (seeds.get(lang, {}) if arm == "a" else {})
+            position[name], configs[name] = {"method": arm, "lang": lang}, trial_config(lang)
+    design = {"type": "for_each", "factors": {"method": [*scores], "lang": ["ro", "cs"]}, "arms": position}
+    table = {"baseline": "full", "rows": ["lang"], "columns": ["arm"], "metrics": ["target_accuracy"]}
+    return write_records(results, arms, name="repeated", config_of=configs, design=design, table=table)
+
+
+EVERY = ["mean", "relative_reduction", *BOTH]
+
+
+def test_a_number_over_rows_says_on_how_few_seeds_it_stands(tmp_path: Path) -> None:
+    store = write_repeated(tmp_path, {"ro": {2: None}, "cs": {1: "failed:nan"}})
+    table = build_table(store, settings=make_settings(store, summary=EVERY))
+    marked = {note.mark: note.text for note in table.footnotes if note.mark}
+    below = "mean, error reduction (%), interquartile mean, probability of improvement (%)"
+    assert marked == {
+        "a": "a: n = 4 of 6: ro, seed 2 missing; cs, seed 1 failed (nan)",
+        "b": f"{below} of a: 1 of 3 seeds, those with a value in every row",
+    }
+    for row in EVERY:
+        assert table.cell(row, "a/target_accuracy").footnotes == ("b",)
+        assert table.cell(row, "full/target_accuracy").footnotes == ()
+    assert "**83.0** ± 1.4<sup>a</sup>" in render(table, "md") and "**77.0**<sup>b</sup>" in render(table, "md")
+
+
+def test_the_mark_of_what_is_missing_stands_where_it_is_missing(tmp_path: Path) -> None:
+    store = write_repeated(tmp_path, {"ro": {2: None}})
+    table = build_table(store)
+    assert table.cell("lang=ro", "a/target_accuracy").footnotes == ("a",)
+    assert table.cell("lang=cs", "a/target_accuracy").footnotes == ()
+    by_arm = build_table(store, settings=make_settings(store, rows=["lang", "arm"], columns=[]))
+    assert [row.id for row in by_arm.rows if row.footnotes] == ["lang=ro, a"]
+
+
+def test_rows_without_a_common_seed_say_why_there_is_no_mean(tmp_path: Path) -> None:
+    scores = {"full": (70.0, 71.0), "a": (72.0, 74.0)}
+    for first, name in ((0, "one"), (2, "two")):
+        arms = {arm: {first + s: text_metrics(v / 100) for s, v in enumerate(of)} for arm, of in scores.items()}
+        write_records(tmp_path, arms, name=name, config_of={arm: trial_config(name) for arm in arms})
+    table = make(tmp_path, ("one", "two"), baseline="full", summary=["mean"])
+    assert table.cell("mean", "a/target_accuracy").missing
+    assert [n.text for n in table.footnotes if n.mark] == ["mean of full, a: no seed has a value in every row"]
+
+
+def make_settings(store: RecordStore, **settings: Any) -> TableSettings:
+    """An experiment's own settings, and some others."""
+    return TableSettings.model_validate({**store.manifest().table, **settings})
