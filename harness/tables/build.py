@@ -23,12 +23,13 @@ from harness.tables.columns import expand_columns, row_cells
 from harness.tables.effects import effects_table
 from harness.tables.footnotes import write_footnotes
 from harness.tables.layouts import apply_layout
-from harness.tables.load import Loaded, load_experiments, select_trials
+from harness.tables.load import Loaded, load_experiments
 from harness.tables.model import Footnote, Row, Table
 from harness.tables.names import dimension_header, key_id, part_label, part_text
 from harness.tables.pivot import Key, Pivot, make_pivot, setting_choices
 from harness.tables.plans import plan_columns
 from harness.tables.references import add_reference
+from harness.tables.select import select_trials
 from harness.tables.summary_rows import mean_weights, summary_rows
 from harness.tables.value_cells import make_value_cells
 

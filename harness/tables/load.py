@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +56,11 @@ class LoadedTrial:
         if str(self.position.get(METHOD)) != self.ref.arm:
             return ""
         return ", ".join(level_text(level) for name, level in self.position.items() if name != METHOD)
+
+    @property
+    def whole_name(self) -> str:
+        """Its arm with the values of a `for_each`, as in `a, ro`, be the arm shown with them or without."""
+        return f"{self.ref.arm}, {self.levels}" if self.levels else self.ref.arm
 
     def test_items(self) -> Mapping[str, Sequence[PredictedItem]] | None:
         """Its test items by domain; None where its record does not keep their references (a search has none).
@@ -270,26 +275,3 @@ def _read_search(store: RecordStore) -> list[LoadedTrial]:
             seed = record.config["seed"] if record is not None else 0
             trials.append(LoadedTrial(TrialRef(store.name, point.arm, seed, trial_id, "search"), record))
     return trials
-
-
-def select_trials(loaded: Loaded, arms: Iterable[str] | None, where: Mapping[str, Any]) -> tuple[LoadedTrial, ...]:
-    """The trials of some arms (in that order) with some settings; a trial that is not finished stays.
-
-    Raises:
-        UserError: an arm is unknown, or nothing is left.
-    """
-    chosen = list(loaded.trials)
-    if arms is not None:
-        rows = dict.fromkeys(row for arm in arms for row in loaded.rows_named(arm, "table.arms"))
-        order = {row: number for number, row in enumerate(rows)}
-        chosen = sorted((t for t in chosen if t.ref.arm in order), key=lambda trial: order[trial.ref.arm])
-    for key, value in where.items():
-        chosen = [t for t in chosen if t.record is None or _same(t.coordinate(key), value)]
-    if not any(trial.record is not None for trial in chosen) and where:
-        wanted = ", ".join(f"{key}={value}" for key, value in where.items())
-        raise UserError(f"table.where: no trial of {loaded.names} has {wanted}")
-    return tuple(chosen)
-
-
-def _same(found: Any, wanted: Any) -> bool:
-    return found == (tuple(wanted) if isinstance(wanted, list) else wanted) and type(found) is not type(MISSING)

@@ -18,6 +18,7 @@ from harness.config.table import TableSettings
 from harness.config.trees import MISSING
 from harness.errors import UserError
 from harness.tables.load import DIMENSIONS, Loaded, LoadedTrial
+from harness.tables.select import Siblings
 
 Key = tuple[Any, ...]
 
@@ -65,16 +66,14 @@ def make_pivot(trials: Sequence[LoadedTrial], settings: TableSettings, loaded: L
     rows, columns = settings.rows, settings.columns
     if len(loaded.manifests) > 1 and not {"experiment", "target"} & {*rows, *columns}:
         columns = ("experiment", *columns)
-    siblings = _siblings(trials)
+    siblings = Siblings(trials)
     cells: dict[tuple[Key, Key], list[LoadedTrial]] = {}
     left_out: dict[str, str] = {}
     for trial in trials:
-        # An unfinished trial has no config to read settings from; a finished one of its arm has the same settings.
-        stands_for = trial if trial.record is not None else siblings.get((trial.ref.experiment, trial.ref.arm), trial)
-        key = {name: _coordinate(trial, stands_for, name) for name in (*rows, *columns)}
+        key = {name: siblings.coordinate(trial, name) for name in (*rows, *columns)}
         lacking = next((name for name, value in key.items() if value is MISSING), None)
         if lacking is not None:
-            left_out[trial.ref.arm] = lacking
+            left_out[trial.whole_name] = lacking
             continue
         place = tuple(key[name] for name in rows), tuple(key[name] for name in columns)
         cells.setdefault(place, []).append(trial)
@@ -88,23 +87,9 @@ def make_pivot(trials: Sequence[LoadedTrial], settings: TableSettings, loaded: L
     order = _size_order(cells) if settings.sort == "size" else None
     row_keys = _ordered([row for row, _ in cells], rows, order)
     column_keys = _ordered([column for _, column in cells], columns, None)
-    shown = {trial.ref.arm for members in cells.values() for trial in members}
+    shown = {trial.whole_name for members in cells.values() for trial in members}
     left_out = {arm: name for arm, name in left_out.items() if arm not in shown}
     return Pivot(rows, columns, row_keys, column_keys, {k: tuple(v) for k, v in cells.items()}, left_out)
-
-
-def _siblings(trials: Sequence[LoadedTrial]) -> dict[tuple[str, str], LoadedTrial]:
-    """One finished trial of each arm, to place the arm's unfinished trials by."""
-    found: dict[tuple[str, str], LoadedTrial] = {}
-    for trial in trials:
-        if trial.record is not None:
-            found.setdefault((trial.ref.experiment, trial.ref.arm), trial)
-    return found
-
-
-def _coordinate(trial: LoadedTrial, stands_for: LoadedTrial, name: str) -> Any:
-    own = trial.coordinate(name)
-    return stands_for.coordinate(name) if own is MISSING else own
 
 
 def _check_one_trial_a_seed(members: Sequence[LoadedTrial], key: Key, names: Sequence[str]) -> None:

@@ -198,6 +198,22 @@ def test_rows_without_a_common_seed_say_why_there_is_no_mean(tmp_path: Path) -> 
     assert [n.text for n in table.footnotes if n.mark] == ["mean of full, a: no seed has a value in every row"]
 
 
+@pytest.mark.parametrize("missing", [{2: None}, dict.fromkeys(range(3))])
+def test_an_unfinished_trial_of_a_repeated_arm_makes_no_row_of_its_own(
+    tmp_path: Path, missing: dict[int, str | None]
+) -> None:
+    """Its settings are those of its own arm, `a, cs`, and not those of `a, ro`, which the table calls `a` as well."""
+    store = write_repeated(tmp_path, {"cs": missing})
+    table = build_table(store, settings=make_settings(store, rows=["lang", "target"]))
+    assert [row.id for row in table.rows] == ["lang=ro, ro", "lang=cs, cs"]
+    assert not [note for note in table.footnotes if note.text.startswith("there is no full")]
+    assert ("a, cs is not shown, because it has no target" in str(table.footnotes)) == (len(missing) == 3)
+    for lang, other in (("ro", ""), ("cs", f"a: n = {3 - len(missing)} of 3")):
+        chosen = build_table(store, settings=make_settings(store, where={"data.target": lang}))
+        assert [row.id for row in chosen.rows] == [f"lang={lang}"]
+        assert [note.text[:13] for note in chosen.footnotes if note.mark] == ([other] if other else [])
+
+
 def make_settings(store: RecordStore, **settings: Any) -> TableSettings:
     """An experiment's own settings, and some others."""
     return TableSettings.model_validate({**store.manifest().table, **settings})
