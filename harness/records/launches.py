@@ -15,7 +15,8 @@ from harness.records.provenance import utc_now
 from harness.records.schema import Launch, Manifest
 from harness.records.store import MANIFEST, RecordStore
 
-TOLD = ("alpha", "baseline")  # settings whose change after a launch the table tells: they decide what is significant
+# Settings whose change after a launch the table tells: they decide what is significant, judged and shown.
+TOLD = ("alpha", "baseline", "level", "arms", "where", "metrics")
 
 
 def declare_launch(store: RecordStore, manifest: Manifest) -> Manifest:
@@ -43,12 +44,24 @@ def launch_notes(manifest: Manifest) -> list[Note]:
         each = ", ".join(f"{row} ({seeds_text(seeds)})" for row, seeds in left_out.items())
         notes.append(Note("missing", f"launched earlier, and not in this table: {each}"))
     for key in TOLD if manifest.launches else ():
-        usual = TableSettings.model_fields[key].default
-        first, now = (found.get(key, usual) for found in (manifest.launches[0].table, manifest.table))
+        usual = TableSettings.model_fields[key].get_default(call_default_factory=True)
+        first, now = (_told(key, found.get(key, usual)) for found in (manifest.launches[0].table, manifest.table))
         if first != now:
-            told = ("none" if value is None else str(value) for value in (now, first))
-            notes.append(Note("test", "{} is {}, but was {} when the experiment was first launched".format(key, *told)))
+            be, were = ("are", "were") if key in ("arms", "metrics") else ("is", "was")
+            text = f"{key} {be} {now}, but {were} {first} when the experiment was first launched"
+            notes.append(Note("test", text))
     return notes
+
+
+def _told(key: str, value: Any) -> str:
+    """A setting of a table in words; of metrics, which ones they are and not how each is printed."""
+    if not value and key in ("arms", "metrics"):
+        return {"arms": "all", "metrics": "the usual ones"}[key]
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(item["metric"]) if isinstance(item, dict) else str(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={item}" for name, item in value.items()) or "none"
+    return "none" if value is None else str(value)
 
 
 def seeds_text(seeds: Sequence[int]) -> str:

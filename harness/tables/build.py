@@ -23,6 +23,7 @@ from harness.tables.columns import expand_columns, row_cells
 from harness.tables.effects import effects_table
 from harness.tables.footnotes import write_footnotes
 from harness.tables.layouts import apply_layout
+from harness.tables.left_out import dropped_claims
 from harness.tables.load import Loaded, load_experiments
 from harness.tables.model import Footnote, Row, Table
 from harness.tables.names import dimension_header, key_id, part_label, part_text
@@ -115,7 +116,7 @@ def _build(
     if settings.phase == "search":
         return table  # claims are about test metrics, which no trial of a search has
     claims, notes = judge_claims(settings, loaded)
-    return replace(table, claims=claims, footnotes=(*table.footnotes, *notes))
+    return replace(table, claims=claims, footnotes=(*table.footnotes, *notes, *dropped_claims(loaded, settings)))
 
 
 def recorded_settings(results: Path, names: Sequence[str], layout: str | None = None) -> TableSettings:

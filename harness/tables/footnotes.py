@@ -12,6 +12,7 @@ from harness.config.trial import describe_old, version_of
 from harness.records.launches import seeds_text
 from harness.tables.format import Formatter
 from harness.tables.gaps import mark_gaps
+from harness.tables.left_out import left_out_notes
 from harness.tables.load import Loaded, LoadedTrial
 from harness.tables.model import Footnote, Table
 from harness.tables.names import metric_header, part_text
@@ -42,6 +43,7 @@ def write_footnotes(
     gaps, rows = mark_gaps(table, trials, pivot, plans, settings)
     notes += gaps
     notes += [Footnote(note, kind="uneven") for note in _uneven_cells(pivot, plans, values)]
+    notes += left_out_notes(loaded, trials, settings)
     notes += [
         Footnote(f"{arm} is not shown, because it has no {setting}", kind="missing")
         for arm, setting in pivot.left_out.items()
