@@ -14,7 +14,7 @@ from harness.tables.names import dimension_header, key_id, metric_header, part_l
 from harness.tables.pivot import Key, Pivot
 from harness.tables.plans import ColumnPlan
 from harness.tables.seed_scores import SeedScores
-from harness.tables.value_cells import ValueCells
+from harness.tables.value_cells import RowCount, ValueCells
 
 
 def expand_columns(
@@ -99,8 +99,10 @@ def row_cells(
     for setting in settings.settings:
         cells[setting] = _setting_cell(pivot, key, setting)
     if any(column.id == "n" for column in columns):
-        seeds, planned = values.row_counts[number] or (1, 1)
-        cells["n"] = Cell(value=float(seeds), num_seeds=seeds, num_planned=planned)
+        count = values.row_counts[number] or RowCount()
+        several = count.finished == count.planned < count.most  # all are finished, but not every cell has as many
+        text = f"{count.finished}-{count.most}" if several else None
+        cells["n"] = Cell(float(count.finished), None, count.finished, count.planned, text=text)
     for place, plan in enumerate(plans):
         cell = values.cells[number, place]
         for show in plan.entry.show:

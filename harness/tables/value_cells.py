@@ -24,12 +24,24 @@ OF_THE_BASE = {"forgetting": 0.0, "constrained_score": 0.0, "relative_gain": 0.0
 
 
 @dataclass(frozen=True)
+class RowCount:
+    """How many seeds a row stands on: those of the cell that lacks the greatest share of its planned seeds.
+
+    `most` is the greatest number of finished seeds of any of its cells.
+    """
+
+    finished: int = 1
+    planned: int = 1
+    most: int = 1
+
+
+@dataclass(frozen=True)
 class ValueCells:
     """Cells by row and plan number, those of the means over all rows by the mean's name and plan number.
 
     Attributes:
         scores: what each cell's statistics stand on.
-        row_counts: finished and planned seeds of each row; None of a row that no seed changes.
+        row_counts: the seeds of each row; None of a row that no seed changes.
         num_tests: distinct tests that were corrected together.
         unmatched: where cells have no baseline beside them.
         reductions: of each compared cell whose metric has errors, what its share of removed error stands on.
@@ -37,16 +49,17 @@ class ValueCells:
 
     cells: dict[CellKey, Cell]
     scores: Mapping[CellKey, SeedScores]
-    row_counts: tuple[tuple[int, int] | None, ...]
+    row_counts: tuple[RowCount | None, ...]
     num_tests: int = 0
     unmatched: tuple[Key, ...] = ()
     reductions: Mapping[CellKey, SeedScores] = field(default_factory=dict)
 
     @property
     def rows_are_uneven(self) -> bool:
-        """Whether the rows stand on different numbers of seeds, or on fewer than planned."""
+        """Whether the rows, or the cells of one, stand on different numbers of seeds, or on fewer than planned."""
         drawn = [count for count in self.row_counts if count is not None]
-        return len({count for count, _ in drawn}) > 1 or any(n < planned for n, planned in drawn)
+        numbers = {number for count in drawn for number in (count.finished, count.most)}
+        return len(numbers) > 1 or any(count.finished < count.planned for count in drawn)
 
 
 def make_value_cells(
@@ -158,11 +171,14 @@ def _differences(
     return found, unmatched
 
 
-def _row_count(pivot: Pivot, row: Key) -> tuple[int, int] | None:
-    """Finished and planned seeds of a row: the fewest and the most of its cells. None where no seed changes a cell."""
+def _row_count(pivot: Pivot, row: Key) -> RowCount | None:
+    """The seeds of a row. None where no seed changes a cell."""
     cells = [pivot.trials(row, column) for column in pivot.column_keys]
-    drawn = [cell for cell in cells if cell and not same_for_every_seed(cell)]
-    return (min(sum(t.complete for t in c) for c in drawn), max(len(c) for c in drawn)) if drawn else None
+    counts = [(sum(t.complete for t in c), len(c)) for c in cells if c and not same_for_every_seed(c)]
+    if not counts:
+        return None
+    worst = min(counts, key=lambda count: (count[0] / count[1], count[0]))
+    return RowCount(*worst, max(finished for finished, _ in counts))
 
 
 def _families(

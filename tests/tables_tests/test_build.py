@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from harness.config.table import TableSettings
 from harness.errors import UserError
 from harness.metrics import RECORDED
-from harness.tables.build import build_table
+from harness.tables.build import build_experiments, build_table
+from harness.tables.format import Formatter
 from harness.tables.layouts import COMMON
 from harness.tables.model import Cell, Table
 from harness.tasks.registry import TASKS
@@ -295,3 +297,17 @@ def test_nothing_is_finished(tmp_path: Path) -> None:
 def test_a_table_is_a_pure_function_of_its_records(tmp_path: Path) -> None:
     arms: dict[str, dict[int, Outcome]] = {arm: {s: text_metrics(0.5 + s / 50) for s in range(5)} for arm in "ab"}
     assert build_table(write_records(tmp_path / "x", arms)) == build_table(write_records(tmp_path / "y", arms))
+
+
+def test_a_rows_count_is_that_of_one_of_its_cells(tmp_path: Path) -> None:
+    """Seeds 0 to 2 and seeds 3 to 7, all finished, are no 3 of 5; where trials are missing, the worst cell counts."""
+    outcomes = {seed: text_metrics(0.5 + 0.01 * seed) for seed in range(8)}
+    for name, seeds in {"few": range(3), "many": range(3, 8)}.items():
+        arms: dict[str, Any] = {"whole": {seed: outcomes[seed] for seed in seeds}}
+        arms["holes"] = arms["whole"] | ({4: None, 5: None} if name == "many" else {})
+        write_records(tmp_path, arms, name=name)
+    table = build_experiments(tmp_path, ("few", "many"), TableSettings(metrics=("target_accuracy",)))
+    texts = Formatter(table)
+    shown = [texts.cell(table.cell(arm, "n"), table.column("n")).main for arm in ("whole", "holes")]
+    assert shown == ["3-5", "3/5"]
+    assert not table.cell("whole", "n").uneven
