@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import UserError, must_be_in
 from harness.records.schema import Record
 from harness.records.store import RecordStore
 from harness.records.trial_folder import TrialFolder
-from harness.tables.load import state_text
+from harness.tables.cells import resolve_metric
+from harness.tables.load import LoadedTrial, state_text
 from harness.tables.model import Cell, Column, Row, Table, TrialRef
 
 
@@ -19,7 +20,8 @@ class Run:
     """A trial behind a cell, or a planned trial that gives the cell no value.
 
     Attributes:
-        value: its contribution to the cell, in the column's unit; None where it contributes nothing.
+        value: its contribution to the cell, in the column's unit (to a difference or a reduction: what the metric is
+            for the trial itself); None where it contributes nothing.
         state: `complete`, `failed (nan)`, `missing`, ...
         commit: of the code, with a mark when it had uncommitted changes; `unknown` outside a checkout.
         place: where its record is: a folder, or the file and line of a published one.
@@ -57,8 +59,9 @@ def explain(table: Table, row: str, column: str, results: Path) -> Explanation:
         UserError: no such row or column (the choices are named), or no trial is behind the cell (a setting, say).
     """
     found_row, found_column, cell = find_cell(table, row, column)
-    runs = [_run(results, trial, value) for trial, value in _values(table, found_column, cell)]
-    runs += [_run(results, trial, None) for trial in _absent(table, found_row, found_column, cell, results)]
+    runs = [_run(results, trial, found_column, value) for trial, value in _values(table, found_column, cell)]
+    absent = _absent(table, found_row, found_column, cell, results)
+    runs += [replace(_run(results, trial, found_column, None), value=None) for trial in absent]
     if not runs:
         kind = "a setting" if found_column.kind == "setting" else f"of kind {found_column.kind}"
         raise UserError(f"cell {found_row.id} x {found_column.id} is {kind}; no trial stands behind such a cell")
@@ -134,16 +137,23 @@ def _absent(table: Table, row: Row, column: Column, cell: Cell, results: Path) -
     return absent
 
 
-def _run(results: Path, trial: TrialRef, value: float | None) -> Run:
+def _run(results: Path, trial: TrialRef, column: Column, value: float | None) -> Run:
+    """A trial; without a value from the table, with what its record has of the column's metric."""
     base = results / trial.experiment / ("search" if trial.phase == "search" else "records")
     folder = TrialFolder(base / trial.trial_id)
     record = folder.record()
-    return Run(trial, value, _state(record, value), _commit(record), folder.place)
+    found = _recorded(trial, record, column) if value is None else value
+    lacks = record is not None and record.summary.state == "complete" and column.metric is not None and found is None
+    state = state_text(record) + (", has no such metric" if lacks else "")
+    return Run(trial, found, state, _commit(record), folder.place)
 
 
-def _state(record: Record | None, value: float | None) -> str:
-    lacks = value is None and record is not None and record.summary.state == "complete"
-    return state_text(record) + (", has no such metric" if lacks else "")
+def _recorded(trial: TrialRef, record: Record | None, column: Column) -> float | None:
+    """The column's metric in a record, in the table's unit."""
+    if column.metric is None:
+        return None
+    value = LoadedTrial(trial, record).metric(column.metric)
+    return None if value is None else value * resolve_metric(column.metric, (), "explain").scale
 
 
 def _commit(record: Record | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from cli_tests.conftest import Cli, cli
 from made_records import age_results, make_experiment, write_sentences
 
+from harness.config.table import TableSettings
 from harness.errors import UserError
 from harness.records.store import RecordStore
 from harness.tables.build import build_table
@@ -48,6 +50,23 @@ def test_failed_and_missing_trials_are_listed_with_their_state(store: RecordStor
         (1, "failed (nan)", True),
         (2, "missing", True),
     ]
+
+
+def test_a_difference_without_its_values_is_explained_from_the_records(store: RecordStore) -> None:
+    metrics = [{"metric": "target_accuracy", "show": ["delta"]}, {"metric": "forgetting", "show": ["relative"]}]
+    table = build_table(store, settings=TableSettings.model_validate({"baseline": "frozen", "metrics": metrics}))
+    found = explain(table, "tuned", "target_accuracy:delta", store.path.parent).runs
+    assert [(run.state, run.value) for run in found] == [
+        ("complete", pytest.approx(61.0)),
+        ("failed (nan)", None),
+        ("missing", None),
+    ]
+    baseline = explain(table, "frozen", "target_accuracy:delta", store.path.parent).runs
+    assert [(run.state, run.value) for run in baseline] == [("complete", None)] * 2
+    lacks = replace(table.column("target_accuracy:delta"), metric="target_wer")
+    changed = replace(table, columns=(lacks, *table.columns[1:]))
+    found = explain(changed, "tuned", "target_accuracy:delta", store.path.parent).runs
+    assert found[0].state == "complete, has no such metric"
 
 
 @pytest.mark.parametrize("column", ["target_accuracy", "target accuracy", "Target Accuracy", "target accuracy (%) ↑"])
