@@ -311,3 +311,22 @@ def test_a_rows_count_is_that_of_one_of_its_cells(tmp_path: Path) -> None:
     shown = [texts.cell(table.cell(arm, "n"), table.column("n")).main for arm in ("whole", "holes")]
     assert shown == ["3-5", "3/5"]
     assert not table.cell("whole", "n").uneven
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.00012, 0.00013, 0.00014], "0.00013 ± 0.00001"),
+        ([0.5, 0.51, 0.52], "0.510 ± 0.010"),
+        ([0.5, 0.5002, 0.5004], "0.5002 ± 0.0002"),
+        ([0.5, 0.5, 0.5], "0.500 ± 0.000"),
+        ([0.0, 0.0, 0.0], "0.000 ± 0.000"),
+        ([4e-9, 5e-9, 6e-9], "0.000000 ± 0.000000"),
+    ],
+)
+def test_an_error_in_a_unit_of_its_own_has_as_many_decimals_as_it_needs(
+    values: list[float], expected: str, tmp_path: Path
+) -> None:
+    seeds: dict[int, Outcome] = {seed: text_metrics(0.5, target_mae=value) for seed, value in enumerate(values)}
+    table = table_of(tmp_path, {"a": seeds}, "target_mae")
+    assert Formatter(table).cell(cell(table, "a", "target_mae"), table.column("target_mae")).plain == expected
