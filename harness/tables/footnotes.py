@@ -134,12 +134,15 @@ def _test_notes(plans: Sequence[ColumnPlan], values: ValueCells, settings: Table
     if "relative" in shown:
         text = f"WERR, error reduction: share of the error of {settings.baseline} that is removed, from the means"
         notes.append(Footnote(text, kind="method"))
-    for where in values.unmatched:
+    lacking: dict[str, list[str]] = {}
+    for where, metric in values.unmatched:
         place = ", ".join(part_text(part) for part in where)
-        at_place = f" at {place}" if place else ""
-        notes.append(
-            Footnote(f"there is no {settings.baseline}{at_place}, so nothing is compared there", kind="missing")
-        )
+        named = [] if metric is None else [settings.labels.get(metric.name, metric_header(metric.concrete))]
+        lacking.setdefault(f" at {place}" if place else "", []).extend(named)
+    for at_place, metrics in lacking.items():
+        text = f"{settings.baseline} has no {', '.join(metrics)}{at_place}, so nothing is compared there"
+        text = text if metrics else f"there is no {settings.baseline}{at_place}, so nothing is compared there"
+        notes.append(Footnote(text, kind="missing"))
     return notes
 
 

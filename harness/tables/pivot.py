@@ -51,6 +51,14 @@ class Pivot:
             return str(row[self.rows.index("arm")])
         return str(column[self.columns.index("arm")]) if "arm" in self.columns else None
 
+    def has_finished(self, arm: str, row: Key, column: Key) -> bool:
+        """Whether an arm has a finished trial where the arm of a cell has its own."""
+        keys = [
+            tuple(arm if name == "arm" else part for name, part in zip(names, key, strict=True))
+            for names, key in ((self.rows, row), (self.columns, column))
+        ]
+        return any(trial.complete for trial in self.trials(keys[0], keys[1]))
+
     def without_arm(self, row: Key, column: Key) -> Key:
         """A cell's keys without its arm. Cells that agree in these are compared with each other."""
         names = (*self.rows, *self.columns)

@@ -18,6 +18,9 @@ from harness.tables.seed_scores import ItemReader, SeedScores, error_reduction, 
 CellKey = tuple[int | str, int]  # number of a row, or name of a mean over all rows, and number of a plan
 Weights = Mapping[str, Sequence[float]]  # name of a mean -> the weight of each row
 Family = tuple[object, ...]
+Unmatched = tuple[
+    Key, ResolvedMetric | None
+]  # a place, and the metric that its baseline lacks; None without a baseline
 
 # What the base model has by definition, so that it is no result to be ranked.
 OF_THE_BASE = {"forgetting": 0.0, "constrained_score": 0.0, "relative_gain": 0.0, "original_scale": 100.0}
@@ -43,7 +46,7 @@ class ValueCells:
         scores: what each cell's statistics stand on.
         row_counts: the seeds of each row; None of a row that no seed changes.
         num_tests: distinct tests that were corrected together.
-        unmatched: where cells have no baseline beside them.
+        unmatched: where cells have no baseline beside them, and the metric, where it is this alone that it lacks.
         reductions: of each compared cell whose metric has errors, what its share of removed error stands on.
     """
 
@@ -51,7 +54,7 @@ class ValueCells:
     scores: Mapping[CellKey, SeedScores]
     row_counts: tuple[RowCount | None, ...]
     num_tests: int = 0
-    unmatched: tuple[Key, ...] = ()
+    unmatched: tuple[Unmatched, ...] = ()
     reductions: Mapping[CellKey, SeedScores] = field(default_factory=dict)
 
     @property
@@ -85,9 +88,9 @@ def make_value_cells(
         key: _cell(refs[key], found, plans[key[1]].metric, intervals, key, settings.level)
         for key, found in scores.items()
     }
-    num_tests, unmatched, differences = 0, list[Key](), dict[CellKey, Difference]()
+    num_tests, unmatched, differences = 0, list[Unmatched](), dict[CellKey, Difference]()
     if settings.baseline is not None:
-        differences, unmatched = _differences(families, scores, plans, settings.baseline)
+        differences, unmatched = _differences(pivot, families, scores, plans, settings.baseline)
         compared, num_tests = compare_differences(differences, level=settings.level, alpha=settings.alpha)
         for key, comparison in compared.items():
             cells[key] = replace(cells[key], comparison=comparison)
@@ -147,19 +150,22 @@ def _cell(
 
 
 def _differences(
+    pivot: Pivot,
     families: Mapping[Family, Mapping[str, CellKey]],
     scores: Mapping[CellKey, SeedScores],
     plans: Sequence[ColumnPlan],
     baseline: str,
-) -> tuple[dict[CellKey, Difference], list[Key]]:
+) -> tuple[dict[CellKey, Difference], list[Unmatched]]:
     """The difference of every cell from the baseline's cell beside it; and where there is no such cell."""
     found: dict[CellKey, Difference] = {}
-    unmatched = []
+    unmatched: list[Unmatched] = []
     for name, arms in families.items():
         base = arms.get(baseline)
         if base is None or not scores[base].values:
             if all(isinstance(row, int) for row, _ in arms.values()):
-                unmatched.append(name[:-1])
+                row, place = next(iter(arms.values()))
+                there = isinstance(row, int) and pivot.has_finished(baseline, pivot.row_keys[row], plans[place].key)
+                unmatched.append((name[:-1], plans[place].metric if there else None))
             continue
         for arm, key in arms.items():
             own, other, metric = scores[key], scores[base], plans[key[1]].metric

@@ -330,3 +330,22 @@ def test_an_error_in_a_unit_of_its_own_has_as_many_decimals_as_it_needs(
     seeds: dict[int, Outcome] = {seed: text_metrics(0.5, target_mae=value) for seed, value in enumerate(values)}
     table = table_of(tmp_path, {"a": seeds}, "target_mae")
     assert Formatter(table).cell(cell(table, "a", "target_mae"), table.column("target_mae")).plain == expected
+
+
+@pytest.mark.parametrize("rows", ["arm", "target"])
+def test_a_baseline_that_lacks_a_metric_is_not_said_to_be_missing(tmp_path: Path, rows: str) -> None:
+    """A table of two tasks: the baseline is there, and has another task's metrics."""
+    other = {"target_pearson": 0.3, "source_pearson": 0.2, "target_mae": 1.0, "trainable_share": 0.1}
+    arms: dict[str, dict[int, Outcome]] = {"base": {0: text_metrics(0.5)}, "x": {0: other}}
+    config = {arm: {"data": {"target": "ro"}} for arm in arms}
+    store = write_records(tmp_path, arms, table={"baseline": "base"}, config_of=config)
+    shape = {"rows": rows, "columns": [] if rows == "arm" else "arm"}
+    settings = TableSettings.model_validate({"baseline": "base", "metrics": ["target_accuracy", "target_mae"], **shape})
+    where = "" if rows == "arm" else " at ro"
+    told = f"base has no target MAE{where}, so nothing is compared there"
+    assert told in notes(build_table(store, settings=settings))
+    assert not [note for note in notes(build_table(store, settings=settings)) if note.startswith("there is no base")]
+    failed = write_records(tmp_path, {**arms, "base": {0: None}}, name="failed", config_of=config)
+    told = f"there is no base{where}, so nothing is compared there"
+    settings = TableSettings.model_validate({"baseline": "base", "metrics": ["target_mae"], **shape})
+    assert told in notes(build_table(failed, settings=settings))
