@@ -19,7 +19,7 @@ from harness.records.schema import Record, check_config
 from harness.statistics import ALPHA, LEVEL, Interval, UnpairedComparison, compare_unpaired, holm_distinct
 from harness.tables.cells import ResolvedMetric
 from harness.tables.comparisons import Difference as TestedDifference
-from harness.tables.comparisons import compare_differences
+from harness.tables.comparisons import compare_differences, labels_of
 from harness.tables.seed_scores import ItemReader, SeedScores, weighted_sum
 from harness.tasks.references import ReferenceShelf
 from harness.tasks.registry import TASKS
@@ -172,8 +172,9 @@ def compare_metrics(
         else:
             welch = alone[key]
             found.append(Difference(*key, *both, 0, welch.mean_difference, welch.interval, welch.p_value))
-    # Forgetting and the source score that it is made from are one test: the same arms, and the same p to the last bit.
-    adjusted, _ = holm_distinct([each.p for each in found], [(each.arms, each.p) for each in found])
+    labels = labels_of(paired)  # forgetting and the source score that it is made from are one test
+    own = [("paired", labels[key]) if key in labels else ("alone", key) for key in groups]
+    adjusted, _ = holm_distinct([each.p for each in found], own)
     return tuple(
         replace(each, p_adjusted=p, verdict=_verdict(each, p)) for each, p in zip(found, adjusted, strict=True)
     )

@@ -64,13 +64,7 @@ def compare_differences(
     Returns:
         the comparisons by the keys given, and the number of distinct tests.
     """
-    tests: dict[Hashable, _Test] = {}
-    of_key: dict[KeyT, tuple[_Test, float]] = {}
-    for key, difference in differences.items():
-        if difference.metric.tested and difference.scores.values:
-            test, factor = _test_of(difference, tests)
-            tests.setdefault(test.label, test)
-            of_key[key] = test, factor
+    tests, of_key = _distinct(differences)
     found = compare_all({test.key: test.sample for test in tests.values()})
     p_values = [found[test.key].p_value for test, _ in of_key.values()]
     adjusted, num_tests = holm_distinct(p_values, [test.label for test, _ in of_key.values()])
@@ -89,6 +83,25 @@ def compare_differences(
         removed = reductions[key][2].mean
         comparisons[key] = replace(comparisons[key], relative=removed, relative_interval=interval)
     return comparisons, num_tests
+
+
+def labels_of(differences: Mapping[KeyT, Difference]) -> dict[KeyT, Hashable]:
+    """Which test each difference is, by the keys given; differences of one label are one test, and count once."""
+    return {key: test.label for key, (test, _) in _distinct(differences)[1].items()}
+
+
+def _distinct(
+    differences: Mapping[KeyT, Difference],
+) -> tuple[dict[Hashable, _Test], dict[KeyT, tuple[_Test, float]]]:
+    """The distinct tests by label; and of each difference that is tested, its test and how many times that it is."""
+    tests: dict[Hashable, _Test] = {}
+    of_key: dict[KeyT, tuple[_Test, float]] = {}
+    for key, difference in differences.items():
+        if difference.metric.tested and difference.scores.values:
+            test, factor = _test_of(difference, tests)
+            tests.setdefault(test.label, test)
+            of_key[key] = test, factor
+    return tests, of_key
 
 
 def _test_of(difference: Difference, tests: Mapping[Hashable, _Test]) -> tuple[_Test, float]:

@@ -15,7 +15,7 @@ from made_records import make_experiment, write_sentences
 from scipy import stats
 from tables_tests.records_by_hand import text_metrics, write_records
 
-from harness.checks.compare import Difference, SideBySide, compare_sides
+from harness.checks.compare import Difference, SideBySide, compare_metrics, compare_sides
 from harness.checks.sides import load_side
 from harness.errors import UserError
 from harness.records.predictions import read_test_items
@@ -211,3 +211,14 @@ def test_the_command_in_every_format(store: RecordStore, cli: Cli) -> None:
     assert [item["difference"] for item in content["differences"]] == [item.difference for item in found.differences]
     assert content["items"][0]["num_changed"] == found.items[0].num_changed
     assert cli("compare", "made", "made", "--format", "pdf").error == "--format 'pdf'; choices: terminal, md, json"
+
+
+def test_two_metrics_with_the_same_p_are_two_tests(tmp_path: Path) -> None:
+    """Accuracy and macro F1 differ by the same on every seed, as they may by chance."""
+    scores = {"one": (0.6, 0.6, 0.6, 0.6), "other": (0.62, 0.63, 0.65, 0.64)}
+    arms = {arm: {s: text_metrics(x, target_macro_f1=x) for s, x in enumerate(of)} for arm, of in scores.items()}
+    write_records(tmp_path, arms)
+    sides = load_side("mine:one", tmp_path), load_side("mine:other", tmp_path)
+    found = compare_metrics(*sides, [("one", "other")], ["target_accuracy", "target_macro_f1"])
+    assert found[0].p is not None and found[0].p == found[1].p
+    assert [each.p_adjusted for each in found] == pytest.approx([2 * found[0].p] * 2)
