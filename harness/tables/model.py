@@ -48,7 +48,7 @@ class Comparison:
             they are not known (one seed; records that hold no references). `error` is that of both, the median of its
             posterior, which the table's other comparisons share in.
         relative: the error removed, in percent of the baseline's error (WERR for error rates), by the ratio of the
-            means; None where the metric has no error. `relative_interval` (Fieller's) is None where it is unbounded.
+            means; None where the metric has no error. `relative_interval` (delta method) is None without spread.
         p, p_adjusted: of the test; adjusted by Holm over the distinct tests of the table.
         effect_size: difference by sd over seeds (Hedges' g_z); None without spread.
         detectable: the smallest true difference that the table's first Holm step finds with 80 % power, column's unit.
