@@ -34,10 +34,12 @@ class PackedGated(PackedAdapter):
 
     Attributes:
         adapter: the form of the adapters that are gated.
+        gate: the kind of the gate. One number and a vector broadcast alike, but their rows of weights differ.
         scale: of a fixed gate; None for a learnt one.
     """
 
     adapter: PackedAdapter
+    gate: str
     scale: float | None
 
     @staticmethod
@@ -53,7 +55,7 @@ class PackedGated(PackedAdapter):
         """See PackedAdapter."""
         form = packed_adapter(adapter.adapter)
         assert form is not None, "only packable adapters are packed"
-        return cls(form.of(adapter.adapter), adapter.scale)
+        return cls(form.of(adapter.adapter), adapter.kind, adapter.scale)
 
     def padded_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """See PackedAdapter."""
@@ -107,6 +109,7 @@ class Gated(nn.Module, AdapterModuleUtil):
                 f"adapter has to be the config of an adapter (a mapping with _target_), but got {adapter!r}"
             )
         self.adapter = adapter
+        self.kind = gate
         self.scale = float(start) if gate == "fixed" else None
         if self.scale is None:
             self.gate = nn.Parameter(torch.full((1 if gate == "scalar" else out_features,), float(start)))

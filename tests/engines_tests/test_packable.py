@@ -47,6 +47,34 @@ def test_a_users_own_packed_form_is_used(make_config: MakeConfig, resources: Res
         assert largest_difference(ours, theirs) < 1e-12
 
 
+LINEAR = {"_target_": "harness.adapters.LinearAdapter", "dim": 4}
+GATED = {"_target_": "harness.adapters.Gated", "start": 1.0, "adapter": LINEAR}
+GAIN = {"_target_": "own_adapter.Gain"}
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        [{**GATED, "gate": "vector"}, {**GATED, "gate": "scalar"}],
+        [{**GAIN, "each": True}, {**GAIN, "each": False}],  # whose form has no field for it
+    ],
+)
+def test_rows_of_two_layouts_share_no_pack(
+    options: list[dict[str, Any]], is_reversed: bool, make_config: MakeConfig, resources: Resources, tmp_path: Path
+) -> None:
+    """The row of one number would be read as that of a vector, which is 0 but for its first entry."""
+    loop = {"epochs": 1, "batch_size": 8, "precision": "float64"}
+    base = make_config(loop=loop, data={"train_limit": 16}, optim={"lr": 0.05, "warmup": 0.0})
+    configs = [base.model_copy(update={"adapter": {**one, **strategy()}}) for one in options]
+    if is_reversed:
+        configs.reverse()
+    assert {chosen(config, resources, PACKED) for config in configs} == {("packed", None)}
+    plain = run_all(configs, resources, tmp_path / "plain", PLAIN, size=1)
+    for ours, theirs in zip(run_all(configs, resources, tmp_path / "packed"), plain, strict=True):
+        assert largest_difference(ours, theirs) < 1e-12
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [

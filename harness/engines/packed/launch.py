@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.adapters.packed import PackedAdapter, PackedStrategy
 from harness.backbones.points import Place
 from harness.engines.cut.cut import Cut
+from harness.engines.packed.layout import Layout
 from harness.tasks.losses import LossOptions
 
 
@@ -21,6 +22,7 @@ class PackKind:
     """What the trials of one pack have in common; `adapter` and `strategy` are None where the head learns alone.
 
     `places` are where their adapters are, in the order in which a pass reaches them; `name` is what these are called.
+    `layout` is that of their rows of weights: a weight of another name or padded shape would be read as one of these.
     """
 
     backbone: str
@@ -32,6 +34,7 @@ class PackKind:
     name: str
     adapter: PackedAdapter | None
     strategy: PackedStrategy | None
+    layout: Layout
     trains_head: bool
     loss: LossOptions
 

@@ -52,7 +52,7 @@ class Pack:
         self.task: Task = fitting.domains.plain_task
         self.training_task = fitting.task
         frozen = fitting.domains.frozen_model(fitting.plan.loop)
-        self.layout: Layout = layout_of(fitting.model)
+        self.layout: Layout = kind.layout
         self.model = PackedModel(frozen, kind, self.layout)
         weight = next(frozen.parameters())
         self.rows_3RP = weight.new_zeros((3, 0, self.layout.num_columns))
@@ -66,6 +66,7 @@ class Pack:
             grown = self.rows_3RP.new_zeros((3, max(4, 2 * count), self.layout.num_columns))
             grown[:, :count] = self.rows_3RP
             self.rows_3RP, self.free = grown, list(range(count, grown.shape[1]))
+        assert layout_of(slot.fitting.model) == self.layout, "the trials of a pack have rows of one layout"
         slot.row = min(self.free)
         self.free.remove(slot.row)
         fit, layout = slot.fit, self.layout

@@ -16,6 +16,7 @@ from harness.backbones.model import TaskModel
 from harness.config.trial import LoopSettings, OptimSettings
 from harness.engines.cut.cut import Cut, enabled_adapters, learning_in_layers
 from harness.engines.packed.launch import PackKind
+from harness.engines.packed.layout import layout_of
 from harness.instantiate import target_of
 from harness.tasks.losses import LossOptions
 
@@ -121,6 +122,7 @@ def pack_kind(model: TaskModel, backbone: str, loop: LoopSettings, cut: Cut, los
         name=next((names[0] for names in _names(model)), ""),
         adapter=adapter,
         strategy=strategy,
+        layout=layout_of(model),
         trains_head=any(weight.requires_grad for weight in model.head.parameters()),
         loss=loss,
     )
