@@ -31,6 +31,7 @@ class InsertionPoint(nn.Module, AdapterModuleMixin):
     Attributes:
         reads_dim: the width of what adapters read, and so their `in_features`: D.
         valid_frames: bool [B, T], true for real frames, or None; set by the training for each batch.
+        hides_later_steps: no step may depend on later ones, as in a decoder; adapters across steps are refused.
         depth_fraction: (layer index + 1) / number of layers, for depth schedules.
         training_progress: share of the training that is done, for progress schedules.
 
@@ -44,6 +45,7 @@ class InsertionPoint(nn.Module, AdapterModuleMixin):
             raise ValueError(f"dim has to be a whole number of at least 1, but got {dim!r}")
         self.dim = self.reads_dim = dim
         self.valid_frames: Tensor | None = None
+        self.hides_later_steps = False
         self.depth_fraction = 1.0
         self.training_progress = 1.0
 
@@ -51,7 +53,7 @@ class InsertionPoint(nn.Module, AdapterModuleMixin):
         """See AdapterModuleMixin; `in_features` is filled in if the config leaves it out.
 
         Raises:
-            ValueError: also if `in_features` is given and is not the width of this point.
+            ValueError: also if `in_features` is given and is not the width of this point, or if it reads hidden steps.
         """
         plain = to_plain(cfg)
         if isinstance(plain, dict) and TARGET_KEY in plain and "in_features" not in kwargs:
@@ -62,6 +64,12 @@ class InsertionPoint(nn.Module, AdapterModuleMixin):
                 elif isinstance(width, int) and width != self.reads_dim:
                     raise ValueError(f"adapter `{name}`: in_features is {width}, but the host is {self.reads_dim} wide")
         super().add_adapter(name, plain, **kwargs)
+        if self.hides_later_steps and (reader := self.reader_of_steps_(name)):
+            self.remove_adapter(name)
+            raise ValueError(
+                f"adapter `{name}`: {reader} reads across steps, but this place is in a decoder, where the later steps "
+                "are the tokens that it is to write; choose layers of the encoder (backbone.layers)"
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Pass x [..., D] through the enabled adapters; the same tensor object if there is none.

@@ -200,6 +200,11 @@ class AdapterModuleMixin:
             adapter.valid_frames = valid_BT
         return told
 
+    def reader_of_steps_(self, name: str) -> str | None:
+        """The class in an adapter that reads other steps, since it asks which are real; None where there is none."""
+        modules = cast(nn.Module, self.get_adapter_module(name)).modules()
+        return next((type(module).__name__ for module in modules if hasattr(type(module), "valid_frames")), None)
+
     def run_adapter_(self, name: str, input: Any) -> Any:
         """Run one adapter through its own strategy, enabled or not; a frozen one as after training, without noise.
 

@@ -20,7 +20,7 @@ class WhisperDecoderHead(nn.Module):
 
     Args:
         decoder: transformers' WhisperDecoder; its word table gives the scores, too.
-        points: the insertion points behind the decoder's layers; the encoder owns them.
+        points: the insertion points behind the decoder's layers; the encoder owns them. Their later steps are hidden.
         prompt: the tokens that every text begins with.
         end: the token that ends it.
         suppressed: tokens that are never written.
@@ -46,6 +46,7 @@ class WhisperDecoderHead(nn.Module):
         self.points = points
         for layer, point in zip(decoder.layers, points, strict=True):
             attach_by_hook(layer, point)
+            point.hides_later_steps = True
 
     @property
     def longest(self) -> int:
@@ -64,7 +65,8 @@ class WhisperDecoderHead(nn.Module):
         prompt_BP = torch.tensor(self.prompt, device=tokens_BS.device).expand(len(tokens_BS), -1)
         given_BS = torch.cat([prompt_BP, tokens_BS], dim=1)
         self._tell_valid(valid_steps(lengths_B + len(self.prompt), given_BS.shape[1]))
-        # A token sees only those before it, so that the padding behind a text does not reach it.
+        # A token sees only those before it, in adapters as well (`hides_later_steps`), so that the padding behind a
+        # text does not reach it.
         states = self.decoder(input_ids=given_BS, encoder_hidden_states=hidden_BTD, use_cache=False)
         return self._scores(states.last_hidden_state[:, len(self.prompt) - 1 :])
 

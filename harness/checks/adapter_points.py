@@ -119,13 +119,12 @@ def backbone_points(recipe: Recipe, asked: str, adapter: Mapping[str, Any] | Non
         except UserError as error:
             not_offered[kind] = str(error).removeprefix(f"backbone.points: {kind}: ")
     found += sorted(_modules(encoder), key=lambda one: one[0])
-    sizes: dict[tuple[int, int], int | None] = {}
+    sizes: dict[tuple[int, int, bool], int | None] = {}
     for _, place in found:
-        widths = (place.reads, place.gives)
-        if adapter is not None and not names_peft(adapter) and widths not in sizes:
-            sizes[widths] = _num_weights(adapter, *widths)
+        if adapter is not None and not names_peft(adapter) and _kind(encoder, place) not in sizes:
+            sizes[_kind(encoder, place)] = _num_weights(adapter, *_kind(encoder, place))
     offered = tuple(
-        OfferedPoint(name, place, _has_weights(encoder, place), sizes.get((place.reads, place.gives)))
+        OfferedPoint(name, place, _has_weights(encoder, place), sizes.get(_kind(encoder, place)))
         for name, place in found
     )
     num_weights = sum(weight.numel() for weight in encoder.parameters())
@@ -147,8 +146,15 @@ def _has_weights(encoder: Encoder, place: Place) -> bool:
     return place.how == "layer" or next(encoder.get_submodule(place.module).parameters(), None) is not None
 
 
-def _num_weights(adapter: Mapping[str, Any], reads: int, gives: int) -> int | None:
+def _kind(encoder: Encoder, place: Place) -> tuple[int, int, bool]:
+    """What decides on the size of an adapter at a place: its widths, and whether it is a decoder's."""
+    point = encoder.insertion_points.get(place.name)
+    return place.reads, place.gives, point is not None and point.hides_later_steps
+
+
+def _num_weights(adapter: Mapping[str, Any], reads: int, gives: int, hides_later_steps: bool) -> int | None:
     point = InsertionPoint(gives) if reads == gives else BesidePoint(reads, gives)
+    point.hides_later_steps = hides_later_steps
     try:
         with no_exits(), torch.random.fork_rng(devices=[]):
             point.add_adapter("one", dict(adapter))

@@ -18,11 +18,15 @@ from trial_configs import MakeConfig
 from harness.adapters import AdapterModuleUtil
 from harness.backbones.model import TaskModel
 from harness.backbones.whisper import WindowedWhisperEncoder
+from harness.backbones.whisper_decoder import WhisperDecoderHead
+from harness.config.trees import merge
+from harness.config.trial import TrialConfig
 from harness.errors import UserError
 from harness.training.adapting import adapt, chosen_modules, chosen_places
 from harness.training.resources import Resources
 
 POINTS = ["encoder.layers.0.insertion", "encoder.layers.1.insertion"]
+LINEAR = {"_target_": "harness.adapters.LinearAdapter", "dim": 4}
 ADAPTER_SIZE = 2 * 16 * 4 + 2 * 16  # two projections of 16 x 4 and a layer norm
 
 
@@ -67,6 +71,49 @@ def test_a_decoders_layers_learn_with_the_output_layer(make_config: MakeConfig) 
     assert chosen_modules(encoder, make_config(**trial, backbone={"layers": [1]})) == [encoder.layers[1]]
     with pytest.raises(UserError, match=r"^backbone\.layers: layer 3 is not the encoder's, which has layers 0 to 1;"):
         chosen_modules(encoder, make_config(**trial, backbone={"layers": {"from": 1}}))
+
+
+ACROSS: dict[str, dict[str, Any]] = {
+    "TinyAttention": {"_target_": "harness.adapters.TinyAttention", "dim": 2},
+    "Convolution": {"_target_": "harness.adapters.Convolution", "dim": 2},
+}
+HIDDEN = (
+    r"{}: adapter `{}`: {} reads across steps, but this place is in a decoder, where the later steps are the tokens"
+)
+
+
+@pytest.mark.parametrize("kind", ACROSS)
+@pytest.mark.parametrize(
+    ("settings_of", "place", "name"),
+    [
+        (lambda own: {"adapter": own}, "adapter", "adapted"),
+        (lambda own: {"adapter": {"_target_": "harness.adapters.Gated", "adapter": own}}, "adapter", "adapted"),
+        (
+            lambda own: {
+                "adapter": None,
+                "adapters": {"first": LINEAR, "second": {**own, "in_chain": False, "trainable": False}},
+            },
+            "adapters.second",
+            "second",
+        ),
+    ],
+)
+def test_no_adapter_reads_the_tokens_that_a_decoder_is_to_write(
+    kind: str, settings_of: Any, place: str, name: str, make_config: MakeConfig
+) -> None:
+    """In training the right tokens are there to be read; when the decoder writes, none is."""
+    whisper = tiny_whisper(max_source_positions=20)
+    encoder = WindowedWhisperEncoder(whisper.get_encoder(), 2)
+
+    def make_head(dim: int, num_symbols: int) -> nn.Module:
+        return WhisperDecoderHead(whisper.get_decoder(), encoder.decoder_points, (51, 52), 50, (), ())
+
+    model = TaskModel(encoder, make_head, 60).eval()
+    settings = {**make_config().model_dump(by_alias=True), **settings_of(ACROSS[kind])}
+    of_encoder = TrialConfig.model_validate(merge(settings, {"backbone": {"layers": [0, 1]}}))
+    assert adapt(copy.deepcopy(model), of_encoder).adapters
+    with pytest.raises(UserError, match=f"^{HIDDEN.format(place, name, kind)}"):
+        adapt(model, TrialConfig.model_validate(settings))
 
 
 def test_first_weights_depend_on_the_trials_seed(base: TaskModel, make_config: MakeConfig) -> None:
