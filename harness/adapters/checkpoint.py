@@ -24,6 +24,7 @@ from harness.adapters.adapter_file import (
     write_adapter_file,
 )
 from harness.adapters.filling import FiledAdapter, run_probe
+from harness.adapters.freezing import adapter_layer_of
 from harness.adapters.model_adapters import ModelAdapters
 from harness.adapters.module_mixin import AdapterModuleMixin
 from harness.adapters.plain_values import encode, is_plain
@@ -134,8 +135,8 @@ def fingerprint_base_model(model: nn.Module) -> str:
     """Hash the parameters and buffers of a model without its adapters."""
     layers = [
         f"{path}.adapter_layer." if path else "adapter_layer."
-        for path, module in model.named_modules()
-        if isinstance(getattr(module, "adapter_layer", None), nn.Module)
+        for path, module in model.named_modules(remove_duplicate=False)  # as the state dict names them
+        if adapter_layer_of(module) is not None
     ]
     state = model.state_dict()
     return digest({key: value for key, value in state.items() if not key.startswith(tuple(layers))})

@@ -95,6 +95,25 @@ def is_adapter_host(module: nn.Module) -> bool:
     return callable(getattr(module, "forward_enabled_adapters", None))
 
 
+def adapter_tensors(model: nn.Module) -> dict[int, str]:
+    """The ids of all weights and buffers of adapters -> the adapter's name.
+
+    Hosts tell them, and never names: a layer of wav2vec2 (MMS) has an `adapter_layer` that is the base model's own.
+    """
+    found: dict[int, str] = {}
+    for module in model.modules():
+        layer = adapter_layer_of(module)
+        for name, adapter in layer.named_children() if layer is not None else ():
+            found |= dict.fromkeys(map(id, (*adapter.parameters(), *adapter.buffers())), name)
+    return found
+
+
+def adapter_layer_of(module: nn.Module) -> nn.Module | None:
+    """What holds the adapters of a host by name; None for a module that is no host, or has no adapter."""
+    layer = getattr(module, "adapter_layer", None)
+    return layer if is_adapter_host(module) and isinstance(layer, nn.Module) else None
+
+
 def _freeze(module: nn.Module, kept: set[int], *, eval_mode: bool) -> None:
     own = {name: p for name, p in module.named_parameters(recurse=False) if id(p) not in kept}
     record: dict[str, Any] = module.__dict__.setdefault(
@@ -111,8 +130,8 @@ def _freeze(module: nn.Module, kept: set[int], *, eval_mode: bool) -> None:
 def _adapter_modules(model: nn.Module) -> set[nn.Module]:
     """All modules inside adapters, with the ModuleDicts that hold them."""
     found: set[nn.Module] = set()
-    for host in model.modules():
-        layer = getattr(host, "adapter_layer", None)
-        if is_adapter_host(host) and isinstance(layer, nn.Module):
+    for module in model.modules():
+        layer = adapter_layer_of(module)
+        if layer is not None:
             found.update(layer.modules())
     return found

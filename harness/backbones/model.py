@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.adapters import AdapterModelMixin
+from harness.adapters.freezing import adapter_tensors
 from harness.backbones.encoders import Encoder
 from harness.backbones.pooling import MeanPool
 
@@ -78,6 +79,16 @@ class TaskModel(nn.Module, AdapterModelMixin):
         """What the head reads: hidden states [B, T, D] and the mask [B, T] of real steps."""
         hidden: tuple[Tensor, Tensor] = self.encoder(inputs, lengths_B)
         return hidden
+
+    def adapter_tensors(self) -> dict[int, str]:
+        """The ids of all weights and buffers that came with adapters -> the adapter's name, "" for one of PEFT."""
+        injected = self.encoder.injected
+        return adapter_tensors(self) | dict.fromkeys(() if injected is None else injected.own, "")
+
+    def learnt_with_adapters(self) -> dict[int, str]:
+        """As `adapter_tensors`, with the shares of the layers on their way to the head, which learn with adapters."""
+        shares = self.encoder.shares
+        return self.adapter_tensors() | ({} if shares is None else dict.fromkeys(map(id, shares.parameters()), ""))
 
     def set_strategy_generator(self, generator: torch.Generator) -> None:
         """Let every strategy that has a `generator` draw from this one (others draw from torch's global one)."""

@@ -95,7 +95,7 @@ class Adapted:
         Raises:
             TrialError: the disk is full or not writable (reason `disk`).
         """
-        injected = self.model.encoder.injected
+        injected, of_adapters = self.model.encoder.injected, self.model.adapter_tensors()
         if injected is not None:
             injected.save(directory / PEFT_FOLDER)
         elif self.adapters:
@@ -111,7 +111,7 @@ class Adapted:
         others = {
             name: tensor.detach().cpu().contiguous()
             for name, tensor in {**learnt, **buffers}.items()
-            if name in kept and "adapter_layer" not in name and (injected is None or id(tensor) not in injected.own)
+            if name in kept and id(tensor) not in of_adapters
         }
         if others:
             write_atomically(directory / WEIGHTS_FILE, save(others))

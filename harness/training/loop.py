@@ -79,11 +79,13 @@ class Fit:
         self.device = torch.device(plan.loop.device)
         self.dtype = dtype_of(plan.loop)
         trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-        named = in_order(trained, plan.optim)
+        adapters = model.learnt_with_adapters()
+        named = in_order(trained, plan.optim, adapters)
         self.names = [name for name, _ in named]
         self.weights = [weight for _, weight in named]
-        self.optimizer = make_optimizer(named, plan.optim)
-        self.weight_pull = None if plan.loop.l2_sp is None else WeightPull(named, plan.loop.l2_sp, plan.taken)
+        self.optimizer = make_optimizer(named, plan.optim, adapters)
+        l2_sp = plan.loop.l2_sp
+        self.weight_pull = None if l2_sp is None else WeightPull(named, l2_sp, adapters, plan.taken)
         self.state = FitState()
         self.other = ChangingState(model)
         self.best, self.best_other = self._copy_weights(), self.other.take()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import torch
@@ -47,23 +47,36 @@ def lr_at(settings: OptimSettings, progress: float, num_steps: int) -> float:
 PARTS = ("encoder", "adapters", "head")  # of the weights; groups of them lie in this order
 
 
-def part_of(name: str) -> str:
-    """The part that a weight is of, by its name in the model."""
-    if name.startswith("head."):
-        return "head"
-    return "adapters" if "adapter_layer" in name.split(".") else "encoder"
+def part_of(named: Named, adapters: Container[int]) -> str:
+    """The part that a weight is of.
+
+    Args:
+        named: the weight and its name in the model.
+        adapters: the ids of those that learn with adapters (TaskModel.learnt_with_adapters).
+    """
+    name, weight = named
+    if id(weight) in adapters:
+        return "adapters"
+    return "head" if name.startswith("head.") else "encoder"
 
 
-def in_order(named: Sequence[Named], settings: OptimSettings) -> list[Named]:
-    """Weights in the order that an optimizer has them in: those of a group side by side, where there are groups."""
-    return sorted(named, key=lambda pair: PARTS.index(part_of(pair[0]))) if settings.groups else list(named)
+def in_order(named: Sequence[Named], settings: OptimSettings, adapters: Container[int] = ()) -> list[Named]:
+    """Weights in the order that an optimizer has them in: those of a group side by side, where there are groups.
+
+    Args:
+        named, settings, adapters: see `part_of` and `make_optimizer`.
+    """
+    return sorted(named, key=lambda pair: PARTS.index(part_of(pair, adapters))) if settings.groups else list(named)
 
 
-def make_optimizer(named: Sequence[Named], settings: OptimSettings) -> torch.optim.Optimizer:
+def make_optimizer(
+    named: Sequence[Named], settings: OptimSettings, adapters: Container[int] = ()
+) -> torch.optim.Optimizer:
     """The optimizer over the trainable weights; weight decay applies to all of them, as NeMo's adapter recipes do.
 
     Args:
         named: the weights, by their names in the model, in their order (`in_order`).
+        adapters: see `part_of`.
 
     Raises:
         UserError: a group has no weights.
@@ -72,9 +85,10 @@ def make_optimizer(named: Sequence[Named], settings: OptimSettings) -> torch.opt
         return _make([weight for _, weight in named], settings)
     groups: list[dict[str, Any]] = []
     for part in PARTS:
-        own, weights = settings.groups.get(part), [weight for name, weight in named if part_of(name) == part]  # type: ignore[call-overload]
+        own = settings.groups.get(part)  # type: ignore[call-overload]
+        weights = [pair[1] for pair in named if part_of(pair, adapters) == part]
         if own is not None and not weights:
-            trained = ", ".join(dict.fromkeys(part_of(name) for name, _ in named))
+            trained = ", ".join(dict.fromkeys(part_of(pair, adapters) for pair in named))
             raise UserError(f"optim.groups: {part}: no weight of it is trained here; trained: {trained}")
         if weights:
             lr, decay = (None, None) if own is None else (own.lr, own.weight_decay)

@@ -7,12 +7,13 @@ Both are added to the loss that is minimised, and are counted among its auxiliar
          + weight T^2 mean KL(base || model, both softened by T)    learning without forgetting (arXiv 1606.09282)
 
 w are the weights that learn and came with the base model, w_start their values where the trial begins; v are those that
-are new: of adapters that start from random weights. The base model is the frozen one, without adapters.
+are new: of adapters that start from random weights, and the shares of the layers that learn with them.
+The base model is the frozen one, without adapters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, cycle
 
@@ -28,32 +29,28 @@ from harness.training.precision import dtype_of
 from harness.training.resources import Domains
 
 
-def is_new(name: str, taken: Collection[str]) -> bool:
-    """Whether a weight is of an adapter that starts from random weights.
-
-    Args:
-        name: in the model.
-        taken: the adapters whose first weights are those of a file or another trial.
-    """
-    _, is_of_adapter, place = f"{name}.".partition(".adapter_layer.")  # of PEFT's, it may be the last part
-    return bool(is_of_adapter) and place.split(".")[0] not in taken
-
-
 class WeightPull:
     """L2-SP: made where a training begins, before a checkpoint is read.
 
     Args:
         named: the weights that learn, by name, with the values that they are pulled to.
         settings: alpha and beta.
-        taken: see `is_new`.
+        adapters: the ids of the weights that learn with adapters -> the adapter (TaskModel.learnt_with_adapters).
+        taken: the adapters, and names of weights, whose first values are those of a file or another trial.
     """
 
     def __init__(
-        self, named: Sequence[tuple[str, nn.Parameter]], settings: L2SpSettings, taken: Collection[str] = ()
+        self,
+        named: Sequence[tuple[str, nn.Parameter]],
+        settings: L2SpSettings,
+        adapters: Mapping[int, str],
+        taken: Collection[str] = (),
     ) -> None:
         self.settings = settings
-        self.started = [(weight, weight.detach().clone()) for name, weight in named if not is_new(name, taken)]
-        self.new = [weight for name, weight in named if is_new(name, taken)]
+        new = {id(weight) for name, weight in named if id(weight) in adapters and name not in taken}
+        new = {one for one in new if adapters[one] not in taken}
+        self.started = [(weight, weight.detach().clone()) for _, weight in named if id(weight) not in new]
+        self.new = [weight for _, weight in named if id(weight) in new]
 
     def penalty(self) -> Tensor | None:
         """alpha / 2 |w - w_start|^2 + beta / 2 |v|^2, a scalar; None where there is no such weight."""

@@ -177,7 +177,8 @@ class Trial:
         task, adapted = self.domains.plain_task, self.adapted()
         check_reached(adapted, task, task.collate([shortest], None).to(self.device, self.dtype))
         if trained := [pair for pair in adapted.model.named_parameters() if pair[1].requires_grad]:
-            make_optimizer(in_order(trained, self.config.optim), self.config.optim)
+            adapters = adapted.model.learnt_with_adapters()
+            make_optimizer(in_order(trained, self.config.optim, adapters), self.config.optim, adapters)
 
     @property
     def base(self) -> TaskModel:

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from harness.adapters import AdapterFileError, ResidualAddAdapterStrategy, checkpoint
+from harness.adapters import AdapterFileError, AdapterModelMixin, InsertionPoint, ResidualAddAdapterStrategy, checkpoint
 from harness.adapters.adapter_file import read_adapter_file, write_adapter_file
 from harness.errors import TrialError
 
-from .tiny_models import LINEAR, TinyModel, randomize
+from .tiny_models import DIM, LINEAR, TinyModel, randomize
 
 
 class Own(ResidualAddAdapterStrategy):
@@ -113,6 +113,26 @@ def test_other_base_model(filled: TinyModel, tmp_path: Path) -> None:
     assert not other.is_adapter_available()
     assert other.load_adapters(tmp_path / "x", allow_other_base=True) == ["an4", "an4_v2"]
     assert checkpoint.fingerprint_base_model(filled) == checkpoint.fingerprint_base_model(emptied(filled))
+
+
+def test_a_fingerprint_leaves_out_adapters_under_every_name_of_their_host() -> None:
+    """And nothing but adapters: a base model may have an `adapter_layer` of its own."""
+
+    class Named(nn.Module, AdapterModelMixin):
+        def __init__(self) -> None:
+            super().__init__()
+            self.point = InsertionPoint(DIM)
+            self.points = nn.ModuleList([self.point])
+            self.layer = nn.Module()
+            self.layer.adapter_layer = nn.Linear(DIM, DIM)
+
+    model = Named()
+    before = checkpoint.fingerprint_base_model(model)
+    model.add_adapter("one", LINEAR)
+    assert checkpoint.fingerprint_base_model(model) == before
+    with torch.no_grad():
+        model.layer.adapter_layer.bias.add_(1.0)  # type: ignore[union-attr, operator]
+    assert checkpoint.fingerprint_base_model(model) != before
 
 
 def test_adapters_of_that_name_exist_and_nothing_changes(filled: TinyModel, tmp_path: Path) -> None:

@@ -162,8 +162,9 @@ def test_its_weights_are_those_of_adapters(
     assert ran.error is None
     model = Trial(config, sealed).adapted().model
     named = [(path, weight) for path, weight in model.named_parameters() if weight.requires_grad]
-    assert {part_of(path) for path, _ in named} == {"adapters", "head"}
-    pull = WeightPull(named, L2SpSettings(alpha=0.5, beta=0.25))
+    adapters = model.learnt_with_adapters()
+    assert {part_of(pair, adapters) for pair in named} == {"adapters", "head"}
+    pull = WeightPull(named, L2SpSettings(alpha=0.5, beta=0.25), adapters)
     started = dict(Trial(config, sealed).adapted().model.named_parameters())
     with torch.no_grad():
         for _, weight in named:

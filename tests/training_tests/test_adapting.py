@@ -6,6 +6,7 @@ import copy
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +20,14 @@ from harness.adapters import AdapterModuleUtil
 from harness.backbones.model import TaskModel
 from harness.backbones.whisper import WindowedWhisperEncoder
 from harness.backbones.whisper_decoder import WhisperDecoderHead
+from harness.config.training import L2SpSettings
 from harness.config.trees import merge
 from harness.config.trial import TrialConfig
+from harness.engines.cut.cut import learning_in_layers
 from harness.errors import UserError
 from harness.training.adapting import adapt, chosen_modules, chosen_places
+from harness.training.optim import part_of
+from harness.training.pulls import WeightPull
 from harness.training.resources import Resources
 
 POINTS = ["encoder.layers.0.insertion", "encoder.layers.1.insertion"]
@@ -71,6 +76,37 @@ def test_a_decoders_layers_learn_with_the_output_layer(make_config: MakeConfig) 
     assert chosen_modules(encoder, make_config(**trial, backbone={"layers": [1]})) == [encoder.layers[1]]
     with pytest.raises(UserError, match=r"^backbone\.layers: layer 3 is not the encoder's, which has layers 0 to 1;"):
         chosen_modules(encoder, make_config(**trial, backbone={"layers": {"from": 1}}))
+
+
+@pytest.mark.parametrize("arm, changes", [("head_only", {"train": "full"}), ("residual_add", {})])
+def test_weights_of_adapters_are_told_by_their_hosts(
+    arm: str, changes: dict[str, Any], base: TaskModel, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Layers of wav2vec2 (MMS) have an `adapter_layer` of the base model's own: no name tells it from ours."""
+    theirs = base.encoder.layers[1].adapter_layer = nn.Linear(16, 16)
+    adapted = adapt(base, make_config(arm, **changes))
+    learnt = {name: weight for name, weight in base.named_parameters() if weight.requires_grad}
+    own = {id(weight) for weight in theirs.parameters()}
+    assert (own <= set(map(id, learnt.values()))) == (adapted.config.train == "full")
+    adapted.save(tmp_path, "fingerprint")
+    saved = load_file(tmp_path / "weights.safetensors") if adapted.config.train == "full" else {}
+    assert saved.keys() == (learnt.keys() if adapted.config.train == "full" else set())
+    adapters = base.learnt_with_adapters()
+    assert not own & adapters.keys()
+    assert {part_of(pair, adapters) for pair in learnt.items()} == ({"head", "encoder"} if saved else {"adapters"})
+    pull = WeightPull(list(learnt.items()), L2SpSettings(alpha=1.0), adapters)
+    assert len(pull.new) == (0 if saved else len(learnt))
+    theirs.requires_grad_(True)
+    assert learning_in_layers(base) >= 16 * 16 + 16
+
+
+def test_shares_of_the_layers_learn_with_the_adapters(base: TaskModel, make_config: MakeConfig) -> None:
+    """To the optimizer's groups and to L2-SP: they are new, and in the group of the adapters."""
+    adapt(base, make_config(backbone={"points": "towards_head"}))
+    learnt, adapters = [pair for pair in base.named_parameters() if pair[1].requires_grad], base.learnt_with_adapters()
+    assert "encoder.layer_shares.logits" in dict(learnt)
+    assert {part_of(pair, adapters) for pair in learnt} == {"adapters"}
+    assert len(WeightPull(learnt, L2SpSettings(alpha=1.0), adapters).new) == len(learnt)
 
 
 ACROSS: dict[str, dict[str, Any]] = {

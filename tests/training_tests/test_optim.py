@@ -84,9 +84,11 @@ def test_groups_have_their_own_rate_and_decay_at_any_time() -> None:
     settings = OptimSettings.model_validate(
         {"lr": 0.2, "weight_decay": 0.1, "groups": {"head": {"lr": 0.05}, "adapters": {"weight_decay": 0.3}}}
     )
-    named = in_order(weights_of("head.output.weight", adapter, "encoder.final_norm.weight"), settings)
+    weights = weights_of("head.output.weight", adapter, "encoder.final_norm.weight")
+    adapters = {id(dict(weights)[adapter])}
+    named = in_order(weights, settings, adapters)
     assert [name for name, _ in named] == ["encoder.final_norm.weight", adapter, "head.output.weight"]
-    optimizer = make_optimizer(named, settings)
+    optimizer = make_optimizer(named, settings, adapters)
     set_lr(optimizer, 0.1)
     found = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
     assert found == [(0.1, 0.1), (0.1, 0.3), (pytest.approx(0.025), 0.1)]

@@ -201,7 +201,8 @@ def test_adapters_that_were_trained_before_are_pulled_to_their_start() -> None:
     """Of adapters `mine` and `taken` and a base weight, `mine` alone is new: alpha / 2 (1 + 4) + beta / 2 * 9."""
     places = ("head.output.weight", "encoder.1.adapter_layer.taken.up", "encoder.1.adapter_layer.mine.up")
     named = [(place, nn.Parameter(torch.zeros(1, dtype=torch.float64))) for place in places]
-    pull = WeightPull(named, L2SpSettings(alpha=0.5, beta=0.25), ["taken"])
+    adapters = {id(weight): place.split(".")[3] for place, weight in named[1:]}
+    pull = WeightPull(named, L2SpSettings(alpha=0.5, beta=0.25), adapters, ["taken"])
     for (_, weight), value in zip(named, (1.0, 2.0, 3.0), strict=True):
         weight.data.fill_(value)
     penalty = pull.penalty()

@@ -126,10 +126,8 @@ def num_block_weights(encoder: Encoder) -> int:
 
 def learning_in_layers(model: TaskModel) -> int:
     """How many weights of the backbone's own layers learn; those of adapters in them are not counted."""
-    injected = model.encoder.injected
-    of_adapters = injected.own if injected is not None else frozenset()
-    named = (pair for layer in model.encoder.layers for pair in layer.named_parameters())
-    own = (weight for name, weight in named if "adapter_layer." not in name and id(weight) not in of_adapters)
+    of_adapters = model.adapter_tensors()
+    own = (weight for layer in model.encoder.layers for weight in layer.parameters() if id(weight) not in of_adapters)
     return sum(weight.numel() for weight in own if weight.requires_grad)
 
 
