@@ -42,6 +42,7 @@ class Adapted:
             the trial has no adapters.
         taken: file of another trial's record (`ID/adapter.safetensors`) -> SHA-256, of what it took weights from.
         started: names of the weights outside of adapters that it started with in place of the base model's.
+        filled: names of the adapters that `start` of the trial gave their first weights.
     """
 
     model: TaskModel
@@ -50,6 +51,13 @@ class Adapted:
     adapters: dict[str, int]
     taken: Mapping[str, str] = field(default_factory=dict)
     started: frozenset[str] = frozenset()
+    filled: frozenset[str] = frozenset()
+
+    @property
+    def from_elsewhere(self) -> frozenset[str]:
+        """The adapters, and the other weights, whose first values are those of a file or of another trial."""
+        named = {member.name for member in self.config.members if member.source is not None}
+        return self.started | self.filled | named
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -147,7 +155,7 @@ def adapt(model: TaskModel, config: TrialConfig, sources: Sources | None = None)
         encoder.shares.requires_grad_(True)
     if config.train in ("head", "adapters_and_head", "layers_and_head"):
         model.head.requires_grad_(True)
-    return Adapted(model, config, num_base, adapters, sources.taken, started)
+    return Adapted(model, config, num_base, adapters, sources.taken, started, frozenset(sources.filled))
 
 
 def chosen_layers(num_layers: int, config: TrialConfig) -> list[int]:

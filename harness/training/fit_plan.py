@@ -35,8 +35,8 @@ class FitPlan:
     best epoch look at (None: the last epoch is the best), and `metric` its metric (for the direction). `made_with`
     names data and base model (their fingerprints): a checkpoint made with others is refused. `report` may answer True:
     the training stops there, pruned.
-    `output_pull` is what `loop.kl_to_base` asks for; `taken` are the adapters that start from weights of a file or of
-    another trial.
+    `output_pull` is what `loop.kl_to_base` asks for; `taken` are the adapters, and the names of
+    other weights, that start from a file or from another trial.
     """
 
     optim: OptimSettings

@@ -39,12 +39,14 @@ class Sources:
         records: the folder with the records of other trials, by id; None: nothing is read from them, and adapters that
             come from there have first weights of their own.
         taken: filled: file in that folder -> SHA-256.
+        filled: filled: the adapters that `start` of the trial gave their first weights.
         checks: filled: see `check_outputs`.
     """
 
     fingerprint: str | None = None
     records: Path | None = None
     taken: dict[str, str] = field(default_factory=dict)
+    filled: set[str] = field(default_factory=set)
     checks: list[Callable[[], None]] = field(default_factory=list)
 
     def check_outputs(self) -> None:
@@ -150,11 +152,13 @@ def start_from(model: TaskModel, trial_id: str, sources: Sources) -> frozenset[s
 def start_member(model: TaskModel, member: Member, trial_id: str, sources: Sources) -> None:
     """Give an adapter that is in place the weights that it had at the end of another trial, if it was there.
 
+    What was given is noted in `sources.filled`.
+
     Raises:
         TrialError: as `start_from`.
     """
-    if sources.records is not None:
-        _fill_from_trial(model, member, trial_id, member.name, sources, needed=False)
+    if sources.records is not None and _fill_from_trial(model, member, trial_id, member.name, sources, needed=False):
+        sources.filled.add(member.name)
 
 
 def _fill_from_trial(

@@ -244,7 +244,7 @@ class Trial:
             report=self.report,
             made_with=" ".join(map(str, domains.made_with)),
             output_pull=output_pull(config, domains),
-            taken=[member.name for member in config.members if member.source is not None],
+            taken=adapted.from_elsewhere,
         )
         engine, why_other = self.engine.choose(config, domains, adapted.model)
         self.executed = self.engine.execution.record(engine.execution.engine, why_other)

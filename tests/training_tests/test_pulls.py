@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,21 @@ from torch import Tensor, nn
 from trial_configs import MakeConfig
 
 from harness.backbones.model import TaskModel
+from harness.config.trees import merge
 from harness.config.trial import KlSettings, L2SpSettings, LoopSettings, TrialConfig
 from harness.data.batching import bucketed_batches
 from harness.engines.packed.packable import why_not_packable
+from harness.records.trial_folder import TrialFolder
+from harness.records.trial_run import TrialRun
 from harness.seeding import torch_generator
 from harness.tasks.inputs import TextInputs
 from harness.tasks.task import Batch, Item, Task
 from harness.tasks.text_classification import ClassificationTask
 from harness.training.adapting import adapt
-from harness.training.loop import fit
+from harness.training.loop import Fit, fit
 from harness.training.pulls import OutputPull, WeightPull, output_pull
 from harness.training.resources import Resources
+from harness.training.run_trial import run_trial
 from harness.training.trial import Trial
 
 Numbers = NDArray[np.float64]
@@ -209,6 +214,26 @@ def test_adapters_that_were_trained_before_are_pulled_to_their_start() -> None:
     assert penalty is not None and penalty.item() == 0.5 / 2 * 5 + 0.25 / 2 * 9
     penalty.backward()  # type: ignore[no-untyped-call]
     assert [weight.grad.item() for _, weight in named if weight.grad is not None] == [0.5, 1.0, 0.75]
+
+
+@pytest.mark.parametrize("points", ["behind_layer", "towards_head"])
+def test_what_a_trial_starts_with_is_pulled_to_its_start(
+    points: str, make_config: MakeConfig, resources: Resources, tmp_path: Path
+) -> None:
+    """Adapters, head and shares from another trial's record: nothing is new."""
+    settings: dict[str, Any] = {"train": "adapters_and_head", "backbone": {"points": points}, "loop": {"epochs": 1}}
+    first = make_config(**settings)
+    folder = TrialFolder(tmp_path / first.trial_id)
+    run = TrialRun(first.trial_id, "pulls", "first", first.seed, "confirm")
+    assert run_trial(first, run, folder, resources).state == "complete"
+    again = make_config(**merge(settings, {"start": {"trial": first.trial_id}, "loop": {"l2_sp": {"alpha": 1.0}}}))
+    fitting = next(Trial(again, resources, records=tmp_path).steps())
+    begun = Fit(fitting.model, fitting.task, fitting.items, fitting.plan)
+    pull = begun.weight_pull
+    assert pull is not None and (len(pull.started), len(pull.new)) == (len(begun.weights), 0)
+    begun = Fit(fitting.model, fitting.task, fitting.items, replace(fitting.plan, taken=()))
+    assert begun.weight_pull is not None
+    assert len(begun.weight_pull.new) == len(begun.weights) - 2  # all but those of the head
 
 
 def test_meta_learning_has_no_batches_of_sources() -> None:
