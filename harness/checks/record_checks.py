@@ -4,7 +4,7 @@ id               the hash of the config
 metrics          computed by `harness.metrics` from `by_domain` and `base`
 by_domain        the predictions scored against the corpus's references
 valid            the log's entry of the best epoch
-parameter counts those of the adapters
+parameter counts those of the adapters, and of the shares of the layers towards the head
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.checks.findings import Findings, cell_name, same_number
+from harness.config.points import TOWARDS_HEAD
 from harness.config.trial import describe_old, is_deterministic, trial_id_of, version_of
 from harness.errors import TrialError, UserError
 from harness.metrics import METRICS, Answer, constrained_score, forgetting
@@ -161,7 +162,9 @@ def check_parameters(place: Place, record: Record, findings: Findings) -> None:
     train, metrics = record.config.get("train"), record.summary.metrics
     if train not in ("none", "adapters") or "trainable_parameters" not in metrics:
         return
-    expected = float(sum(record.summary.adapters.values())) if train == "adapters" else 0.0
+    adapters = record.summary.adapters
+    shares = sum(name.startswith(f"{TOWARDS_HEAD}.") for name in adapters)  # one number a layer learns with them
+    expected = float(sum(adapters.values()) + shares) if train == "adapters" else 0.0
     findings.check(
         metrics["trainable_parameters"] == expected,
         "parameter counts are those of the adapters",

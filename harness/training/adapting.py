@@ -253,7 +253,7 @@ def insert_adapters(model: TaskModel, config: TrialConfig, places: Sequence[Plac
 
 
 def _prepare(name: str, point: InsertionPoint, member: Member, config: TrialConfig) -> int:
-    """Move an adapter to its device, and choose which of its weights learn; returns how many it has if it learns."""
+    """Move an adapter to its device, and choose which of its weights learn; returns how many these are."""
     adapter = point.get_adapter_module(member.name)
     assert adapter is not None
     adapter.to(torch.device(config.loop.device), dtype_of(config.loop))
@@ -265,10 +265,9 @@ def _prepare(name: str, point: InsertionPoint, member: Member, config: TrialConf
         adapter.adapter_unfreeze()  # type: ignore[operator]
     if member.in_chain and member.name not in point.get_enabled_adapters():
         raise UserError("adapter: enabled: false: the adapter would never run, so the trial would train nothing")
-    size = sum(weight.numel() for weight in adapter.parameters())
-    if size == 0:
+    if not any(weight.numel() for weight in adapter.parameters()):
         raise UserError(f"{member.place}: {member.called} has no weights, so the trial would train nothing")
-    return size
+    return sum(weight.numel() for weight in adapter.parameters() if weight.requires_grad)
 
 
 def _says_what_learns(adapter: nn.Module) -> bool:

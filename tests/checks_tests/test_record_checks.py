@@ -10,12 +10,18 @@ from typing import Any
 
 import pytest
 from made_records import make_experiment, write_sentences
+from trial_configs import MakeConfig
 
 from harness.checks.findings import Findings
-from harness.checks.record_checks import Place, check_record
+from harness.checks.record_checks import Place, check_parameters, check_record
 from harness.checks.verify import check_bases, check_records
+from harness.config.trees import merge
 from harness.records.store import RecordStore
+from harness.records.trial_folder import TrialFolder
+from harness.records.trial_run import TrialRun
 from harness.tasks.references import ReferenceShelf
+from harness.training.resources import Resources
+from harness.training.run_trial import run_trial
 
 
 @pytest.fixture
@@ -73,6 +79,27 @@ def test_old_records_without_digests_still_load_and_hold(store: RecordStore) -> 
     found = findings_of(store)
     assert found.drifts == []
     assert found.unchecked == ["SHA-256 of files: these records are too old to have them"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"backbone": {"points": "towards_head"}},  # the shares of the layers learn with the adapters
+        {"backbone": {"points": ["towards_head", "behind_layer"]}},
+        {"adapter": {"_target_": "own_adapter.HalfFrozen", "dim": 4}},
+    ],
+)
+def test_the_numbers_of_weights_of_a_real_trial_agree(
+    changes: dict[str, Any], make_config: MakeConfig, resources: Resources, tmp_path: Path
+) -> None:
+    config = make_config(**merge({"loop": {"epochs": 1}}, changes))
+    folder = TrialFolder(tmp_path / config.trial_id)
+    run = TrialRun(config.trial_id, "numbers", "arm", config.seed, "confirm")
+    assert run_trial(config, run, folder, resources).state == "complete"
+    found, record = Findings(), folder.record()
+    assert record is not None
+    check_parameters(Place("arm", config.seed, folder), record, found)
+    assert found.drifts == [] and found.held["parameter counts are those of the adapters"] == 1
 
 
 PLANTED: dict[str, tuple[str, Callable[[Any], None], str]] = {
