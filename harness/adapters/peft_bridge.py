@@ -138,10 +138,7 @@ class Injected:
         Raises:
             TrialError: the disk is full or not writable (reason `disk`).
         """
-        from peft import get_peft_model_state_dict
-
-        state = get_peft_model_state_dict(self.wrapper, adapter_name=NAME, save_embedding_layers=False)
-        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self._state().items()}
         config = self.wrapper.peft_config[NAME]
         before, config.inference_mode = config.inference_mode, True  # as PEFT itself writes it
         try:
@@ -158,18 +155,33 @@ class Injected:
         """Take the weights that `save` wrote for the same config.
 
         Raises:
-            UserError: the file is missing, damaged, or of other modules.
+            UserError: the file is missing, damaged, of other modules, or lacks weights.
         """
         from peft import set_peft_model_state_dict
 
         path = folder / WEIGHTS_FILE
         try:
-            result: Any = set_peft_model_state_dict(self.wrapper, load_file(path), adapter_name=NAME)
+            found, wanted = load_file(path), self._state().keys()
+            absent = sorted(wanted - found.keys())  # of which PEFT would say nothing
+            result: Any = None if absent else set_peft_model_state_dict(self.wrapper, found, adapter_name=NAME)
         # The library's errors have nothing in common; whatever it is, the file is not this model's.
         except Exception as error:
             raise UserError(f"{path}: cannot be loaded: {_reason(error)}") from error
-        if result.unexpected_keys:
-            raise UserError(f"{path}: the model has no weight {result.unexpected_keys[0]}")
+        if unknown := sorted(found.keys() - wanted) if absent else result.unexpected_keys:
+            raise UserError(f"{path}: the model has no weight {unknown[0]}")
+        if absent:
+            raise UserError(
+                f"{path}: {len(absent)} weights of the adapter are not in it, the first of them {absent[0]}"
+            )
+
+    def _state(self) -> Mapping[str, Tensor]:
+        """The weights of the adapters, by their names in PEFT's files."""
+        from peft import get_peft_model_state_dict
+
+        state: Mapping[str, Tensor] = get_peft_model_state_dict(
+            self.wrapper, adapter_name=NAME, save_embedding_layers=False
+        )
+        return state
 
 
 def inject(model: nn.Module, config: Mapping[str, Any]) -> Injected:

@@ -302,6 +302,26 @@ def test_a_trials_folder_is_read_again(
         trained_adapters(backbone, tmp_path, ["peft.LoraConfig"])
 
 
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_a_file_that_lacks_weights_is_refused(
+    name: str, make_config: MakeConfig, recipe: Path, sealed: Resources, tmp_path: Path
+) -> None:
+    """PEFT takes what there is, and leaves the rest as it was drawn."""
+    injected = Trial(trial(make_config, recipe, ADAPTERS[name]), sealed).adapted().model.encoder.injected
+    assert injected is not None
+    injected.save(tmp_path)
+    injected.load(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    whole = load_file(path)
+    for kept in (dict(list(whole.items())[1:]), {}):
+        save_file(kept, path)
+        first = min(whole.keys() - kept.keys())
+        with pytest.raises(
+            UserError, match=f"{len(whole) - len(kept)} weights of the adapter are not in it, .* {first}"
+        ):
+            injected.load(tmp_path)
+
+
 def test_where_peft_looks_is_said_by_its_config_alone(make_config: MakeConfig, recipe: Path, sealed: Resources) -> None:
     config = trial(make_config, recipe, ADAPTERS["lora"], backbone={"recipe": str(recipe), "layers": [1]})
     with pytest.raises(UserError, match=r"backbone.layers: \(1,\): PEFT finds its modules by itself"):
