@@ -13,7 +13,8 @@
     packed         what a strategy or an adapter declares to be computed for several trials at once
     kinds          which classes a config may build
     module_mixin   adapters for one module (the host); model_mixin for a whole model, `module:name`
-    insertion      a host that only marks a place, and the hook that puts it behind any module
+    insertion      a host that only marks a place, and one beside a module
+    attaching      hooks that put them at any module
     freezing       a backbone that stays in eval mode
     checkpoint     adapters in a file of their own (adapter_file: its format; probes: an output in it)
     nemo_files     NeMo's files, read; nemo_writing writes and converts them
@@ -27,11 +28,12 @@ from __future__ import annotations
 from harness.adapters.access import AccessMixin, collect_adapter_losses
 from harness.adapters.across_steps import Convolution, ConvolutionConfig, TinyAttention, TinyAttentionConfig
 from harness.adapters.adapter_file import AdapterFileError
+from harness.adapters.attaching import attach_before, attach_beside, attach_by_hook
 from harness.adapters.attention_mean import watched_attention
 from harness.adapters.freezing import freeze_backbone, unfreeze_backbone
 from harness.adapters.fusion import AdapterFusion, AdapterFusionConfig
 from harness.adapters.gated import Gated, GatedConfig
-from harness.adapters.insertion import BesidePoint, InsertionPoint, attach_before, attach_beside, attach_by_hook
+from harness.adapters.insertion import BesidePoint, InsertionPoint
 from harness.adapters.linear import AdapterModuleUtil, LinearAdapter, LinearAdapterConfig
 from harness.adapters.lora import LoRA, LoRAConfig
 from harness.adapters.model_mixin import AdapterModelMixin

@@ -54,6 +54,10 @@ class AdapterModuleUtil(AccessMixin):
     packed_form: ClassVar[type[PackedAdapter] | None] = None
     """How it is computed for several trials at once (harness/adapters/packed.py); None: it is not."""
 
+    rescales: ClassVar[bool] = False
+    """Whether its output is its input times something, which is a rescaling only where that is what it is merged with.
+    Beside a module it is not, so such a class is refused there, on its own or in another adapter."""
+
     def reads_padding(self, training: bool) -> bool:
         """Whether what padded steps hold may change the output at real steps, in training or in scoring."""
         return True

@@ -6,7 +6,8 @@
 Both are written as what residual add adds to its input, 0 at first. So dropping an output in stochastic depth gives the
 model without it, and weight decay and the l2 penalty pull to the frozen model: l to 1, and a bias to what it was.
 
-(IA)^3 goes behind the keys and the values, and before the last linear module of the feed-forward part. BitFit behind
+(IA)^3 goes behind the keys and the values, and before the last linear module of the feed-forward part, and never beside
+a module: with W x + b what a module gives, it would be W x + b + x * scale there, which rescales nothing. BitFit behind
 each module that has a bias learns what training that bias would, step for step: d loss / d shift = d loss / d bias.
 """
 
@@ -52,6 +53,7 @@ class IA3(nn.Module, AdapterModuleUtil):
     """
 
     packed_form = PackedIA3
+    rescales = True
 
     def __init__(self, in_features: int, adapter_strategy: Any = None) -> None:
         super().__init__()

@@ -515,6 +515,21 @@ def test_modules_that_no_adapter_can_be_at(folders: dict[str, Path]) -> None:
         text.places(("never",))
 
 
+IA3_CONFIG = {"_target_": "harness.adapters.IA3"}
+
+
+@pytest.mark.parametrize("adapter", [IA3_CONFIG, {"_target_": "harness.adapters.Gated", "adapter": IA3_CONFIG}])
+@pytest.mark.parametrize("points", [("out_proj",), "towards_head"])
+def test_ia3_scales_nothing_beside_a_module(points: Any, adapter: dict[str, Any]) -> None:
+    """The bare name of a linear module means beside it: W x + b + x * scale."""
+    encoder = TextEncoder(30, **SIZES)
+    encoder.put_points(encoder.places(points))
+    point = next(iter(encoder.insertion_points.values()))
+    with pytest.raises(ValueError, match=r"IA3 rescales what it reads, .*; choose \{behind: NAME\} or"):
+        point.add_adapter(NAME, adapter)
+    assert not point.is_adapter_available()
+
+
 def test_an_adapter_that_does_not_fit_beside_a_module_is_told() -> None:
     encoder = TextEncoder(30, **SIZES)
     encoder.put_points(encoder.places(("in_proj",)))
