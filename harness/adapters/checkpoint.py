@@ -270,7 +270,8 @@ def _restore(
     name, module = filed.name, filed.described["module"]
     hosts = _hosts_for(model, filed)
     model.check_new_adapter_name_(name, name)
-    model.add_adapter_to_hosts_(f"{module}:{name}" if module else name, filed.config, list(hosts.values()))
+    addressed, places = f"{module}:{name}" if module else name, [hosts[path] for path in filed.hosts]
+    model.add_adapter_to_hosts_(addressed, filed.config, places, filed.widths)
     loaded.append(name)
     device = map_location or next((p.device for p in cast(nn.Module, model).parameters()), "cpu")
     filed.fill(hosts, name, device, strict)

@@ -54,6 +54,12 @@ class FiledAdapter:
             return config
         return with_width(config, mixed[0], [entry.get("width") for entry in self.hosts.values()])
 
+    @property
+    def widths(self) -> list[Any] | None:
+        """Where they differ, the width of each host: those in `config` would be taken for those of layers."""
+        mixed = open_width(self.described["config"])
+        return None if mixed is None else [entry.get("width") for entry in self.hosts.values()]
+
     def own_tensors(self, path: str) -> dict[str, Tensor]:
         """Its tensors in a host, by their names in the adapter."""
         return {key.removeprefix(f"{self.name}/{path}/"): self.tensors[key] for key in self.hosts[path]["keys"]}

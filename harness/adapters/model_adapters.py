@@ -68,7 +68,14 @@ class ModelAdapters(AdapterModuleMixin):
             hosts = [hosts[index] for index in _checked_layers(layers, len(hosts), name)]
         self.add_adapter_to_hosts_(name, cfg, hosts, **kwargs)
 
-    def add_adapter_to_hosts_(self, name: str, cfg: Any, hosts: Sequence[AdapterModuleMixin], **kwargs: Any) -> None:
+    def add_adapter_to_hosts_(
+        self,
+        name: str,
+        cfg: Any,
+        hosts: Sequence[AdapterModuleMixin],
+        widths: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Add an adapter to exactly these hosts, all or none, and record it; widths may be left to them (widths)."""
         module_name, adapter_name = self.resolve_adapter_module_name_(name)
         plain = to_plain(cfg)
@@ -79,7 +86,7 @@ class ModelAdapters(AdapterModuleMixin):
                 f"adapter `{name}` touches no host: {type(self).__name__} has none in "
                 f"`{module_name or 'the model'}`. Module names = {self.adapter_module_names}"
             )
-        configs = configs_at(adapter_name, plain, hosts)
+        configs = configs_at(adapter_name, plain, hosts, widths)
         done: list[AdapterModuleMixin] = []
         try:
             for host, config in zip(hosts, configs, strict=True):

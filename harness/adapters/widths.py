@@ -57,13 +57,16 @@ def _open_widths(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         yield from _open_widths(config.get("adapter"), f"{prefix}adapter.")
 
 
-def configs_at(name: str, config: dict[str, Any], hosts: Sequence[AdapterModuleMixin]) -> list[dict[str, Any]]:
+def configs_at(
+    name: str, config: dict[str, Any], hosts: Sequence[AdapterModuleMixin], widths: Sequence[int] | None = None
+) -> list[dict[str, Any]]:
     """An adapter's config for each of its hosts, every width a number.
 
     Args:
         name: that the adapter will have in the hosts, none of which has it yet.
         config: plain, as `add_adapter` takes it.
-        hosts: in the order of the layers.
+        hosts: in the order of the model's modules, which need not be that of the layers.
+        widths: of each host, where they are known already, as from a file.
 
     Raises:
         ValueError: what is written does not fit the hosts, or no width keeps a budget.
@@ -72,6 +75,8 @@ def configs_at(name: str, config: dict[str, Any], hosts: Sequence[AdapterModuleM
     if found is None:
         return [config] * len(hosts)
     path, value = found
+    if widths is not None:
+        return [with_width(config, path, width) for width in widths]
     if isinstance(value, Mapping) and "budget" in value:
 
         def count(width: int) -> int:

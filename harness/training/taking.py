@@ -206,7 +206,8 @@ def _add_from_file(model: TaskModel, member: Member, points: Sequence[InsertionP
             f"{path}: adapter `{name}` belongs in {', '.join(absent)}, but the trial has adapters in "
             f"{', '.join(hosts)} (backbone.layers and backbone.points)"
         )
-    model.add_adapter_to_hosts_(member.name, _config(filed.config, member), [hosts[where] for where in filed.hosts])
+    places = [hosts[where] for where in filed.hosts]
+    model.add_adapter_to_hosts_(member.name, _config(filed.config, member), places, filed.widths)
     _fill(model, member, filed, sources)
 
 

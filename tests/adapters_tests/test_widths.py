@@ -137,6 +137,19 @@ class Constant(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.zeros(DIM))
 
 
+@pytest.mark.parametrize("layers", [None, (0.5, 1.0, 1 / 3)])
+def test_a_file_says_which_host_has_which_width(layers: tuple[float, ...] | None, tmp_path: Path) -> None:
+    """Though the hosts come in another order than their layers, and whether or not the other model knows these."""
+    model = model_with((0.5, 1.0, 1 / 3), dim=[2, 5, 8])
+    assert widths_of(model) == [5, 8, 2]
+    model.save_adapters(tmp_path / "mixed", base_fingerprint="base")
+    other = TinyModel()
+    for host, depth in zip(other.adapter_hosts_by_path_().values(), layers or (), strict=False):
+        host.depth_fraction = depth  # type: ignore[attr-defined]
+    other.load_adapters(tmp_path / "mixed", base_fingerprint="base")
+    assert widths_of(other) == [5, 8, 2]
+
+
 def test_mixed_widths_pass_through_a_file(tmp_path: Path) -> None:
     """Into a model that was not told how deep its hosts are; a file whose widths are not the tensors' is refused."""
     model = model_with(dim={"from": 2, "to": 8})
