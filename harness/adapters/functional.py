@@ -296,7 +296,7 @@ def l2_penalty(
         sums = amounts.reshape(*frames[: len(lead) + 1], -1).sum(dim=-1)
         return l2_lambda * (sums.mean(dim=-1) if num_rows is None else sums.sum(dim=-1) / num_rows)
     if counted is None:
-        count = difference.new_full(lead, float(frames[len(lead) :].numel()))
+        count = difference.new_full(lead, float(max(frames[len(lead) :].numel(), 1)))
     else:
         count = counted.expand(frames).reshape(*lead, -1).sum(dim=-1).clamp(min=1).to(difference.dtype)
     if reduction == "valid_element_mean":

@@ -53,7 +53,7 @@ def mean_over_frames(attention: Tensor, valid_frames: Tensor | None) -> Tensor:
     """The mean of attention weights [..., N] over the valid frames (all if None), [N]: padding counts nowhere."""
     flat = attention.reshape(-1, attention.shape[-1])
     if valid_frames is None:
-        return flat.mean(dim=0)
+        return flat.mean(dim=0) if len(flat) else flat.sum(dim=0)  # of no frame 0, as with a mask
     valid = valid_frames.reshape(-1, 1)
     # Before the sum: a padded frame may be NaN, and 0 * NaN is NaN.
     return torch.where(valid, flat, 0.0).sum(dim=0) / valid.sum().clamp(min=1).to(flat.dtype)

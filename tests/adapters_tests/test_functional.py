@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.adapters import functional
+from harness.adapters import functional, merging
 
 K, B, T, D, H = 5, 3, 4, 6, 2
 P = [0.0, 0.3, 0.5, 0.9, 1.0]
@@ -149,6 +149,14 @@ def test_a_penalty_on_nothing_has_no_gradient(form: str) -> None:
     penalty = functional.l2_penalty(nothing, 1.0, form=form, x=torch.zeros(2, 3, D))
     torch.autograd.backward(penalty)
     assert penalty.item() == 0.0 and nothing.grad is not None and not nothing.grad.any()
+
+
+@pytest.mark.parametrize("reduction", functional.L2_REDUCTIONS)
+@pytest.mark.parametrize("mask", [None, torch.zeros(2, 0, dtype=torch.bool)])
+def test_of_no_frame_a_mean_is_zero(mask: Tensor | None, reduction: str) -> None:
+    """With a mask and without."""
+    assert functional.l2_penalty(torch.zeros(2, 0, D), 0.1, reduction=reduction, valid_frames=mask) == 0.0
+    assert torch.equal(merging.mean_over_frames(torch.zeros(2, 0, 3), mask), torch.zeros(3))
 
 
 def test_row_noise() -> None:
