@@ -13,7 +13,7 @@ from typing import Any, cast
 from torch import nn
 
 from harness.adapters import nemo_bridge
-from harness.adapters.freezing import freeze_batchnorm_layers, is_frozen
+from harness.adapters.freezing import freeze_batchnorm_layers, is_frozen, unfreeze_backbone
 from harness.adapters.kinds import adapter_kind
 from harness.instantiate import TARGET_KEY, InstantiationError, instantiate, locate, to_plain
 
@@ -150,7 +150,7 @@ class AdapterModuleMixin:
         return getattr(self, "_accepted_adapter_types", set())
 
     def unfreeze_enabled_adapters(self, freeze_batchnorm: bool = True) -> None:
-        """Make the enabled adapters below this module trainable, and put them in training mode.
+        """Make the enabled adapters below this module trainable, frozen ones too, and put them in training mode.
 
         Args:
             freeze_batchnorm: keep every BatchNorm outside the adapters in eval mode for good, also after
@@ -163,6 +163,7 @@ class AdapterModuleMixin:
             if isinstance(host, AdapterModuleMixin) and hasattr(host, "adapter_layer"):
                 for name in host.get_enabled_adapters():
                     adapter: Any = host.adapter_layer[name]
+                    unfreeze_backbone(adapter)  # one that was frozen would stay in eval mode
                     adapter.train()
                     unfreeze = getattr(adapter, "adapter_unfreeze", None)  # a plain module has none
                     unfreeze() if unfreeze else adapter.requires_grad_(True)

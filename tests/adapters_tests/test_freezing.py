@@ -10,7 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from harness.adapters.freezing import freeze_backbone, freeze_batchnorm_layers, is_frozen, unfreeze_backbone
+from harness.adapters.freezing import (
+    freeze_backbone,
+    freeze_batchnorm_layers,
+    freeze_module,
+    is_frozen,
+    unfreeze_backbone,
+)
 
 from .tiny_models import LINEAR, Block, TinyModel
 
@@ -109,3 +115,17 @@ def test_adapter_added_after_freezing_trains(model: TinyModel) -> None:
     freeze_backbone(model)
     model.add_adapter("an4", LINEAR)
     check(model)
+
+
+def test_a_frozen_adapter_is_unfrozen_with_the_enabled_ones(model: TinyModel) -> None:
+    """As a whole: its weights learn, and its dropout drops, also after the next `.train()`."""
+    point = model.encoder[0].point
+    point.add_adapter("one", {**LINEAR, "dropout": 0.5})
+    adapter = point.get_adapter_module("one")
+    freeze_module(adapter)
+    point.unfreeze_enabled_adapters()
+    assert all(weight.requires_grad for weight in adapter.parameters())
+    for _ in range(2):
+        assert all(module.training for module in adapter.modules())
+        point.train()
+    assert not any(module.training for module in adapter.eval().modules())
