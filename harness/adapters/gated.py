@@ -4,12 +4,13 @@ With residual add the result is x + gate * adapter(x). A learnt gate that starts
 2020, arXiv 2003.04887). A fixed one is the scaling s of He et al. 2022 (arXiv 2110.04366), whose scaled parallel
 adapter is `{gate: fixed, start: 4}` around a LinearAdapter, beside the feed-forward part.
 
-An output of 0 times a gate of 0 would have no gradient at all. So where a learnt gate starts at 0, the weights with
-which an adapter holds its output at 0 are drawn as those of a linear layer: the gate alone makes the identity then.
+An output of 0 times a gate of 0 would have no gradient at all. So where a learnt gate starts at 0 and the adapter gives
+0, the weights with which it does so are drawn as those of a linear layer: the gate alone makes the identity then.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ class Gated(nn.Module, AdapterModuleUtil):
         self.scale = float(start) if gate == "fixed" else None
         if self.scale is None:
             self.gate = nn.Parameter(torch.full((1 if gate == "scalar" else out_features,), float(start)))
-            if start == 0:
+            if start == 0 and _gives_nothing(adapter, in_features):
                 _draw_zeros(adapter)
         self.setup_adapter_strategy(adapter_strategy)
 
@@ -136,12 +137,32 @@ class Gated(nn.Module, AdapterModuleUtil):
 def _draw_zeros(adapter: nn.Module) -> None:
     """Draw the matrices that are all 0, or where there is none the vectors, as nn.Linear draws its weight and bias."""
     zeros = [weight for weight in adapter.parameters() if not weight.any()]
-    for weight in [weight for weight in zeros if weight.ndim > 1] or zeros:
-        if weight.ndim > 1:
-            nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
-        else:
-            bound = 1 / math.sqrt(weight.numel())
-            nn.init.uniform_(weight, -bound, bound)
+    matrices = [weight for weight in zeros if weight.ndim > 1]
+    for weight in matrices:
+        nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+    beside = _biases_of_live_weights(adapter)
+    for weight in [] if matrices else [weight for weight in zeros if id(weight) not in beside]:
+        bound = 1 / math.sqrt(weight.numel())
+        nn.init.uniform_(weight, -bound, bound)
+
+
+def _biases_of_live_weights(adapter: nn.Module) -> set[int]:
+    """The ids of biases that hold nothing at 0, since the weight of their module (a norm, say) is not 0."""
+    modules: list[Any] = [module for module in adapter.modules() if {"weight", "bias"} <= module._parameters.keys()]
+    return {id(module.bias) for module in modules if module.weight is not None and module.weight.any()}
+
+
+@torch.no_grad()
+def _gives_nothing(adapter: nn.Module, in_features: int) -> bool:
+    """Whether an adapter's output is exactly 0; also where it cannot be told, as a gate of 0 needs that it is not."""
+    x = torch.randn(2, 3, in_features, generator=torch.Generator().manual_seed(0))
+    weight = next((one for one in adapter.parameters() if one.is_floating_point()), x)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            output = copy.deepcopy(adapter).eval()(x.to(weight))  # a copy: a pass may change what a class keeps
+    except Exception:  # a class of a user's own may raise anything; it is told where the adapter is tried
+        return True
+    return isinstance(output, Tensor) and not output.any()
 
 
 @dataclass

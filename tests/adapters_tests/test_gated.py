@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.adapters import ADAPTERS, BesidePoint, Gated, InsertionPoint, LinearAdapter, attach_beside
+from harness.adapters import (
+    ADAPTERS,
+    AdapterModuleUtil,
+    BesidePoint,
+    Gated,
+    InsertionPoint,
+    LinearAdapter,
+    attach_beside,
+)
 from harness.adapters.packed import packed_adapter
 
 from .registered import settings_of
@@ -59,6 +67,57 @@ def test_a_gate_of_zero_learns_around_every_adapter(name: str, gate: str, x: Ten
     adapter.zero_grad()
     torch.autograd.backward(adapter(x).square().sum())
     assert all(weight.grad is not None and weight.grad.any() for weight in adapter.parameters())
+
+
+class NormAndLinear(nn.Module, AdapterModuleUtil):
+    """An adapter of a user's own whose output is not 0, though its norm has a bias of zeros."""
+
+    def __init__(self, in_features: int, up_is_zero: bool = False) -> None:
+        super().__init__()
+        self.norm, self.up = nn.LayerNorm(in_features), nn.Linear(in_features, in_features, bias=False)
+        if up_is_zero:
+            nn.init.zeros_(self.up.weight)
+        self.setup_adapter_strategy()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.up(self.norm(x))
+        return out
+
+
+def test_what_gives_something_stays_as_it_was_made(x: Tensor) -> None:
+    inner = NormAndLinear(DIM)
+    before, state = inner(x), torch.random.get_rng_state()
+    Gated(DIM, inner)
+    assert torch.equal(inner(x), before) and not inner.norm.bias.any()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    held = NormAndLinear(DIM, up_is_zero=True)
+    Gated(DIM, held)
+    assert held.up.weight.any() and not held.norm.bias.any()
+
+
+def test_a_gate_around_a_gate_draws_that_gate_alone() -> None:
+    outer = Gated(DIM, Gated(DIM, LinearAdapter(DIM, 3)))
+    inner: Any = outer.adapter
+    assert not outer.gate.any() and inner.gate.any() and not inner.adapter.module[0].bias.any()
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_first_weights_are_those_of_before(name: str) -> None:
+    """Of every registered adapter: all matrices that are 0 are drawn, or where there is none all vectors."""
+    settings = {**settings_of(ADAPTERS[name]), **({"start": 1.0} if name == "gated" else {})}
+    torch.manual_seed(0)
+    found = gated(settings).adapter.state_dict()
+    point = InsertionPoint(DIM)
+    torch.manual_seed(0)
+    point.add_adapter("one", settings)
+    inner = point.adapter_layer["one"]
+    zeros = [weight for weight in inner.parameters() if not weight.any()]
+    for weight in [weight for weight in zeros if weight.ndim > 1] or zeros:
+        if weight.ndim > 1:
+            nn.init.kaiming_uniform_(weight, a=5**0.5)
+        else:
+            nn.init.uniform_(weight, -(weight.numel() ** -0.5), weight.numel() ** -0.5)
+    assert all(torch.equal(found[key], value) for key, value in inner.state_dict().items())
 
 
 def test_a_scaled_parallel_adapter(x: Tensor) -> None:
