@@ -126,15 +126,15 @@ class AdapterFusion(nn.Module, AdapterModuleUtil):
         self.set_access_enabled(access_enabled=True, guid=getattr(self, "model_guid", None))
         # A layer that runs several times in a pass (ALBERT) has several attentions, but only one V to hold.
         is_first = not vars(self).get("_registry", {}).get(ADAPTER_LOSS)
-        losses = [self.guidance(attention, valid, getattr(module, "training_progress", 0.0))]
+        losses = [self.guidance(attention, valid, module)]
         if is_first and self.pull_weight > 0.0:
             losses.append(self.pull_weight * merging.distance_to_identity(self.value.weight))
         for loss in losses:
             if loss is not None:
                 self.register_accessible_tensor(name=ADAPTER_LOSS, tensor=loss)
 
-    def guidance(self, attention: Tensor, valid_frames: Tensor | None, training_progress: float) -> Tensor | None:
-        """The guide loss of a pass, with its weight; None without a guide."""
+    def guidance(self, attention: Tensor, valid_frames: Tensor | None, module: Any) -> Tensor | None:
+        """The guide loss of a pass of a host, with its weight; None without a guide."""
         return None
 
     def extra_repr(self) -> str:

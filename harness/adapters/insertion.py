@@ -25,7 +25,7 @@ class InsertionPoint(nn.Module, AdapterModuleMixin):
         valid_frames: bool [B, T], true for real frames, or None; set by the training for each batch.
         hides_later_steps: no step may depend on later ones, as in a decoder; adapters across steps are refused.
         depth_fraction: (layer index + 1) / number of layers, for depth schedules.
-        training_progress: share of the training that is done, for progress schedules.
+        training_progress: share of the training that is done, for progress schedules; None until the training sets it.
 
     Raises:
         ValueError: dim is not a whole number of at least 1.
@@ -39,7 +39,7 @@ class InsertionPoint(nn.Module, AdapterModuleMixin):
         self.valid_frames: Tensor | None = None
         self.hides_later_steps = False
         self.depth_fraction = 1.0
-        self.training_progress = 1.0
+        self.training_progress: float | None = None
 
     def add_adapter(self, name: str, cfg: Any, **kwargs: Any) -> None:
         """See AdapterModuleMixin; `in_features` is filled in if the config leaves it out.

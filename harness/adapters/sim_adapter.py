@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.adapters import merging
 from harness.adapters.fusion import SELF, AdapterFusion, checked_amount
 from harness.adapters.strategies.fusion import FusionStrategyConfig
+from harness.adapters.strategies.host import fraction_of
 from harness.instantiate import target_of
 
 OPTIONS: dict[str, tuple[Any, ...]] = {"guide_schedule": ("constant", "linear"), "with_self": (False, True)}
@@ -36,7 +37,8 @@ class SimAdapter(AdapterFusion):
         with_self: whether the input itself, as from no adapter, is one more member, called `self`.
         guide: the member that the attention is drawn to, usually the target's; None for no guide loss.
         guide_weight: of the guide loss, >= 0.
-        guide_schedule: "constant", or "linear": the weight falls to 0 over the training.
+        guide_schedule: "constant", or "linear": the weight falls to 0 over the training (needs
+            `module.training_progress`).
         pull_weight: how strongly V is held near the identity.
         adapter_strategy: FusionStrategy with the residual in the members if None.
 
@@ -86,10 +88,18 @@ class SimAdapter(AdapterFusion):
         """See AdapterFusion."""
         return False
 
-    def guidance(self, attention: Tensor, valid_frames: Tensor | None, training_progress: float) -> Tensor | None:
-        """See AdapterFusion."""
-        left = 1.0 - training_progress if self.guide_schedule == "linear" else 1.0
-        if self.guide is None or self.guide_weight * left <= 0.0:
+    def guidance(self, attention: Tensor, valid_frames: Tensor | None, module: Any) -> Tensor | None:
+        """See AdapterFusion.
+
+        Raises:
+            ValueError: the schedule is linear, and the host was not told which share of the training is done.
+        """
+        if self.guide is None or self.guide_weight <= 0.0:
+            return None
+        left = 1.0
+        if self.guide_schedule == "linear":
+            left -= fraction_of(module, "training_progress", "guide_schedule")
+        if left <= 0.0:
             return None
         mean = merging.mean_over_frames(attention, valid_frames)
         return self.guide_weight * left * merging.guide_loss(mean, self.members.index(self.guide))

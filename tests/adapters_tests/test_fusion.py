@@ -182,6 +182,18 @@ def test_value_of_the_losses(options: dict[str, Any], share: float) -> None:
     assert collect_adapter_losses(point) is None  # nothing is left for the next step
 
 
+def test_a_guide_that_falls_asks_how_much_of_the_training_is_done() -> None:
+    """A loop that does not say it would train without the guide, in silence."""
+    point = fused(SIM | {"guide": "target", "guide_schedule": "linear"})
+    point.valid_frames = VALID_BT
+    with pytest.raises(ValueError, match=r"^guide_schedule='linear' needs `training_progress` in \[0, 1\] on the host"):
+        point(inputs())
+    point.eval()(inputs())
+    without = fused(SIM | {"guide_schedule": "linear"})
+    without(inputs())
+    assert collect_adapter_losses(without) is not None
+
+
 def test_guide_reads_the_name_and_not_the_order() -> None:
     """A guide that the attention follows already costs less than another."""
     point, x = fused(SIM), inputs()

@@ -56,7 +56,7 @@ def test_width_is_filled_in_and_checked(x: Tensor) -> None:
         point(x[..., :5])
     with pytest.raises(ValueError, match="dim has to be a whole number"):
         InsertionPoint(0)
-    assert (point.valid_frames, point.depth_fraction, point.training_progress) == (None, 1.0, 1.0)
+    assert (point.valid_frames, point.depth_fraction, point.training_progress) == (None, 1.0, None)
 
 
 @pytest.mark.parametrize(

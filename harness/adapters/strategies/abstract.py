@@ -43,7 +43,7 @@ class AbstractAdapterStrategy:
             adapter: the adapter to run.
             module: the host (an AdapterModuleMixin), with all its adapters in `module.adapter_layer` and
                 the attributes that training sets: `valid_frames` (bool [B, T], true for real frames, or
-                None), `depth_fraction` and `training_progress` (floats in [0, 1]).
+                None), `depth_fraction` and `training_progress` (floats in [0, 1]; the latter None without a training).
 
         Returns:
             The input of the next adapter or layer, [B, T, D].
