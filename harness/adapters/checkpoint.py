@@ -147,7 +147,13 @@ def select(model: ModelAdapters, name: Names) -> list[str]:
     if name is None:
         names = model.adapter_names_()
     else:
-        names = [model.known_adapter_name_(item) for item in ([name] if isinstance(name, str) else name)]
+        asked = [name] if isinstance(name, str) else name
+        names = [model.known_adapter_name_(item) for item in asked]
+        for item, bare in zip(asked, names, strict=True):
+            if left := model.hosts_of_adapter(bare).keys() - model.hosts_of_adapter(item).keys():
+                raise ValueError(
+                    f"`{item}`: a file has an adapter whole, and `{bare}` is in {min(left)} too: ask for `{bare}`"
+                )
     if not names:
         raise ValueError("No adapters have been added to this model, so no adapters can be saved.")
     return names

@@ -105,23 +105,38 @@ class ModelAdapters(AdapterModuleMixin):
         self.adapter_cfg[adapter_name] = {**shared, **kwargs, ENABLED_KEY: bool(plain.get(ENABLED_KEY, True))}
 
     def remove_adapter(self, name: str) -> None:
-        """Remove an adapter from all its hosts.
+        """Remove an adapter from all its hosts, or as `module:name` from those in a module.
 
         Raises:
-            ValueError: no adapter has that name.
+            ValueError: no adapter has that name, or none in that module.
         """
         adapter_name = self.known_adapter_name_(name)
-        for host in self.hosts_of_adapter(adapter_name).values():
+        for host in self.hosts_of_adapter(name).values():
             host.remove_adapter(adapter_name)
-        self.adapter_cfg.pop(adapter_name)
         meta = self.adapter_cfg[self.adapter_global_cfg_key][self.adapter_metadata_cfg_key]
-        meta["modules"].pop(adapter_name, None)
+        if not self.hosts_of_adapter(adapter_name):
+            self.adapter_cfg.pop(adapter_name)
+            meta["modules"].pop(adapter_name, None)
+        elif parts := meta["modules"].get(adapter_name):
+            left = [part for part in parts.split("+") if self.hosts_of_adapter(f"{part}:{adapter_name}")]
+            meta["modules"][adapter_name] = "+".join(left)
 
     def hosts_of_adapter(self, name: str) -> dict[str, AdapterModuleMixin]:
-        """The hosts, by dotted path, that hold an adapter of exactly that name."""
-        _, adapter_name = self.resolve_adapter_module_name_(name)
-        everywhere = _hosts_in(cast(nn.Module, self))
-        return {path: host for path, host in everywhere if host.get_adapter_module(adapter_name) is not None}
+        """The hosts, by dotted path, that hold an adapter of exactly that name; of `module:name`, those in a module.
+
+        Raises:
+            ValueError: an unknown module name.
+        """
+        module_name, adapter_name = self.resolve_adapter_module_name_(name)
+        found = {
+            path: host
+            for path, host in _hosts_in(cast(nn.Module, self))
+            if host.get_adapter_module(adapter_name) is not None
+        }
+        if ":" not in name:
+            return found
+        inside = {id(host) for host in self.adapter_hosts(module_name).values()}
+        return {path: host for path, host in found.items() if id(host) in inside}
 
     def is_adapter_available(self) -> bool:
         """Whether any adapter was added to the model, enabled or not."""
@@ -130,16 +145,21 @@ class ModelAdapters(AdapterModuleMixin):
     def set_enabled_adapters(self, name: str | None = None, enabled: bool = True) -> None:
         """Enable or disable one adapter, or all if no name is given, in every host that holds it.
 
+        Args:
+            name: of the adapter; `module:name` means its hosts in a module alone.
+            enabled: whether it is to run.
+
         Raises:
-            ValueError: there is no adapter, none of that name, or the name is the reserved one.
+            ValueError: there is no adapter, none of that name or none in that module, or the name is the reserved one.
         """
         if not self.is_adapter_available():
             raise ValueError("No adapter is available to enable/disable")
-        names = self.adapter_names_() if name is None else [self.known_adapter_name_(name)]
-        for adapter_name in names:
-            for host in self.hosts_of_adapter(adapter_name).values():
+        for asked in self.adapter_names_() if name is None else [name]:
+            adapter_name = self.known_adapter_name_(asked)
+            for host in self.hosts_of_adapter(asked).values():
                 host.set_enabled_adapters(adapter_name, enabled)
-            self.adapter_cfg[adapter_name][ENABLED_KEY] = enabled
+            flags = [host.adapter_cfg[adapter_name] for host in self.hosts_of_adapter(adapter_name).values()]
+            self.adapter_cfg[adapter_name][ENABLED_KEY] = any(flag[ENABLED_KEY] for flag in flags)
 
     def get_enabled_adapters(self) -> list[str]:
         """Names of the adapters that are enabled in at least one host, in the order of their addition."""
@@ -157,7 +177,7 @@ class ModelAdapters(AdapterModuleMixin):
                 self.set_enabled_adapters(name, bool(adapter_cfg.get(ENABLED_KEY, True)))
 
     def get_adapter_module(self, name: str) -> nn.Module | None:
-        """The adapter of that name in its first host, or None."""
+        """The adapter of that name in its first host, or None; of `module:name`, in its first host there."""
         for host in self.hosts_of_adapter(name).values():
             return host.get_adapter_module(name.rpartition(":")[2])
         return None
@@ -183,13 +203,16 @@ class ModelAdapters(AdapterModuleMixin):
         super().check_new_adapter_name_(name, adapter_name)
 
     def known_adapter_name_(self, name: str) -> str:
-        """Return the adapter's bare name, or raise ValueError with the choices."""
+        """Return the adapter's bare name, or raise ValueError with the choices; also if the named module lacks it."""
         _, adapter_name = self.resolve_adapter_module_name_(name)
         if adapter_name == self.adapter_global_cfg_key:
             return super().known_adapter_name_(name)
         names = self.adapter_names_()
         if adapter_name not in names:
             raise ValueError(f"No adapter with name `{name}` in the model. Adapter names = {names}")
+        if ":" in name and not self.hosts_of_adapter(name):
+            there = ", ".join(self.hosts_of_adapter(adapter_name))
+            raise ValueError(f"No adapter with name `{name}` in the model. Adapter `{adapter_name}` is in: {there}")
         return adapter_name
 
     def _hosts_below(self, part: str, asked: str) -> dict[str, AdapterModuleMixin]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,3 +142,33 @@ def test_losses_of_disabled_adapters_are_cleared_but_not_added(model: TinyModel,
     assert total is not None
     torch.testing.assert_close(total, sum(parts[::2]))
     assert model.collect_adapter_losses() is None
+
+
+def test_a_module_in_front_of_a_name_is_heeded(model: TinyModel, tmp_path: Path) -> None:
+    """By what switches, removes and saves, as by what adds."""
+    model.add_adapter("encoder+decoder:an4", LINEAR)
+    hosts = model.adapter_hosts_by_path_()
+    model.set_enabled_adapters("encoder:an4", False)
+    assert [path for path, host in hosts.items() if host.get_enabled_adapters()] == DECODER
+    assert model.adapter_cfg["an4"]["enabled"] and model.get_enabled_adapters() == ["an4"]
+    model.set_enabled_adapters("decoder:an4", False)
+    assert not model.adapter_cfg["an4"]["enabled"]
+    model.set_enabled_adapters("an4")
+    assert [path for path, host in hosts.items() if host.get_enabled_adapters()] == ENCODER + DECODER
+    assert list(model.hosts_of_adapter("decoder:an4")) == DECODER
+    with pytest.raises(
+        ValueError, match=r"`encoder:an4`: a file has an adapter whole, and `an4` is in decoder\.0\.point too"
+    ):
+        model.save_adapters(tmp_path / "x", "encoder:an4")
+    model.remove_adapter("encoder:an4")
+    assert list(model.hosts_of_adapter("an4")) == DECODER
+    assert model.resolve_adapter_module_name_("an4") == ("decoder", "an4")
+    model.save_adapters(tmp_path / "x", "decoder:an4")
+    changes: list[Any] = [model.set_enabled_adapters, model.remove_adapter, lambda name: model.save_adapters("x", name)]
+    for change in changes:
+        with pytest.raises(ValueError, match=r"No adapter with name `encoder:an4` .* `an4` is in: decoder\.0\.point"):
+            change("encoder:an4")
+        with pytest.raises(ValueError, match="`nonsense` in `nonsense` is no adapter module"):
+            change("nonsense:an4")
+    model.remove_adapter("decoder:an4")
+    assert not model.is_adapter_available()
