@@ -49,6 +49,8 @@ class Encoder(nn.Module, ABC):
     """Where its insertion points are."""
     injected: Injected | None = None
     """The adapters that PEFT has put into it; None: it has none of these."""
+    starts_elsewhere: bool = False
+    """Whether a trial starts it with other weights than the base model's, so that its prefix is another one."""
     _placed: dict[str, InsertionPoint] | None = None
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 
 from harness.adapters import InsertionPoint
@@ -21,6 +22,7 @@ from harness.adapters.filling import FiledAdapter
 from harness.adapters.module_mixin import ENABLED_KEY, AdapterModuleMixin
 from harness.adapters.nemo_files import fill_hosts, read_nemo_adapters, translate_targets
 from harness.backbones.model import TaskModel
+from harness.backbones.points import SHARES
 from harness.config.adapters import STRATEGY, Member, digest_of, file_of
 from harness.errors import TrialError, UserError, no_exits, text_of
 from harness.instantiate import InstantiationError
@@ -127,7 +129,9 @@ def add_member(model: TaskModel, member: Member, points: Sequence[InsertionPoint
 
 
 def start_from(model: TaskModel, trial_id: str, sources: Sources) -> frozenset[str]:
-    """Give a model the weights that another trial left beside its adapters; returns their names.
+    """Give a base model the weights that another trial left beside its adapters; returns their names.
+
+    Whether they change its encoder is noted there (`Encoder.starts_elsewhere`).
 
     Raises:
         TrialError: they are not there, or do not fit (reason `dependency`).
@@ -139,14 +143,20 @@ def start_from(model: TaskModel, trial_id: str, sources: Sources) -> frozenset[s
         raise TrialError("dependency", f"it starts from trial {trial_id}, whose adapter is PEFT's: it would be lost")
     if path is None:
         return frozenset()
-    weights = load_file(path)
+    weights, state = load_file(path), model.state_dict()
+    before = {name: state[name].clone() for name in weights if name in state and _is_base_encoders(name)}
     try:
         unknown = model.load_state_dict(weights, strict=False).unexpected_keys
     except RuntimeError as error:
         raise TrialError("dependency", f"{path}: {' '.join(str(error).split())}") from error
     if unknown:
         raise TrialError("dependency", f"{path}: the model has no weight {unknown[0]}")
+    model.encoder.starts_elsewhere = not all(torch.equal(state[name], weight) for name, weight in before.items())
     return frozenset(weights)
+
+
+def _is_base_encoders(name: str) -> bool:
+    return name.startswith("encoder.") and not name.startswith(f"encoder.{SHARES}.")
 
 
 def start_member(model: TaskModel, member: Member, trial_id: str, sources: Sources) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,15 @@ from torch import nn
 from trial_configs import MakeConfig
 
 from harness.backbones.model import TaskModel
+from harness.config.execution import Execution
 from harness.engines.cut.cut import Cut, find_cut, num_block_weights, run_prefix, why_no_cut, why_not_resumed
 from harness.engines.cut.slot_layers import Current, SlotAttention
+from harness.engines.registry import Engines
+from harness.records.trial_folder import TrialFolder
+from harness.records.trial_run import TrialRun
 from harness.training.resources import Resources
+from harness.training.run_trial import run_trial
+from harness.training.trial import Trial
 
 
 @pytest.mark.parametrize(
@@ -126,3 +133,32 @@ def test_only_attention_of_this_kind_is_replaced() -> None:
     for name, options in kinds.items():
         module = nn.MultiheadAttention(6, 2, **{"batch_first": True, **options})
         assert SlotAttention.can_replace(module) == (name == "")
+
+
+@pytest.mark.parametrize(
+    "adapter", [None, {"_target_": "peft.LoraConfig", "r": 2, "target_modules": ["feed_forward.1"]}]
+)
+def test_a_trial_that_starts_with_the_base_encoder_has_its_prefix(
+    adapter: dict[str, Any] | None, make_config: MakeConfig, resources: Resources, tmp_path: Path
+) -> None:
+    """PEFT gives the weights of the modules in which it is other names."""
+    if adapter is not None:
+        pytest.importorskip("peft")
+    changes: dict[str, dict[str, Any]] = {
+        "head_only": {},
+        "layers": {"train": "layers_and_head", "backbone": {"layers": [1]}},
+    }
+    for name, settings in changes.items():
+        first = make_config("head_only", loop={"epochs": 1}, **settings)
+        run = TrialRun(first.trial_id, "cut", name, first.seed, "confirm")
+        assert run_trial(first, run, TrialFolder(tmp_path / first.trial_id), resources).state == "complete"
+        later = make_config(loop={"epochs": 1}, start={"trial": first.trial_id})
+        later = later if adapter is None else later.model_copy(update={"adapter": adapter})
+        engine = Engines().of(Execution(engine="cut"))
+        model = Trial(later, resources, records=tmp_path).adapted().model
+        chosen, why = engine.choose(later, resources.domains(later), model)
+        if name == "head_only":
+            assert (chosen.execution.engine, why) == ("cut", None)
+        else:
+            assert chosen.execution.engine == "plain" and why is not None
+            assert why.startswith("start: the trial that it starts from changed the encoder")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-
 from harness.backbones.model import TaskModel
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
@@ -33,7 +31,7 @@ class CutEngine(Engine):
     def choose(self, config: TrialConfig, domains: Shared, model: TaskModel) -> tuple[Engine, str | None]:
         if reason := why_no_cut(config):
             return PLAIN_ENGINE, reason
-        if config.start is not None and not _has_base_encoder(model, domains.frozen_model(config.loop)):
+        if model.encoder.starts_elsewhere:
             return (
                 PLAIN_ENGINE,
                 "start: the trial that it starts from changed the encoder, so its prefix is another one",
@@ -66,9 +64,3 @@ class CutEngine(Engine):
         return lambda number: self.prefixes.of(domains).task(
             plain, fitting.model, config.data.source[number], "train", domains.plain_task
         )
-
-
-def _has_base_encoder(model: TaskModel, base: TaskModel) -> bool:
-    """Whether an adapted model has the weights of the base model's encoder, bit for bit."""
-    found = model.encoder.state_dict()
-    return all(torch.equal(found[name], weight) for name, weight in base.encoder.state_dict().items())
