@@ -146,14 +146,16 @@ def adapt(model: TaskModel, config: TrialConfig, sources: Sources | None = None)
     if config.train == "full":
         return Adapted(model, config, num_base, {}, sources.taken, started)
     learning = chosen_modules(encoder, config) if config.train == "layers_and_head" else []
-    freeze_backbone(model, trainable=learning)
+    with_head = config.train in ("head", "adapters_and_head", "layers_and_head")
+    # A head that learns follows `.train()`, or its dropout would never drop and its BatchNorm never learn.
+    freeze_backbone(model, trainable=[*learning, model.head] if with_head else learning)
     if names_peft(config.adapter):
         adapters = inject_peft(model, config).sizes
     else:
         adapters = insert_adapters(model, config, places, sources) if config.members else {}
     if adapters and encoder.shares is not None:
         encoder.shares.requires_grad_(True)
-    if config.train in ("head", "adapters_and_head", "layers_and_head"):
+    if with_head:
         model.head.requires_grad_(True)
     return Adapted(model, config, num_base, adapters, sources.taken, started, frozenset(sources.filled))
 

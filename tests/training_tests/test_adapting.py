@@ -24,11 +24,13 @@ from harness.config.training import L2SpSettings
 from harness.config.trees import merge
 from harness.config.trial import TrialConfig
 from harness.engines.cut.cut import learning_in_layers
+from harness.engines.packed.packable import why_not_packable
 from harness.errors import UserError
 from harness.training.adapting import adapt, chosen_modules, chosen_places
 from harness.training.optim import part_of
 from harness.training.pulls import WeightPull
 from harness.training.resources import Resources
+from harness.training.state import ChangingState
 
 POINTS = ["encoder.layers.0.insertion", "encoder.layers.1.insertion"]
 LINEAR = {"_target_": "harness.adapters.LinearAdapter", "dim": 4}
@@ -98,6 +100,47 @@ def test_weights_of_adapters_are_told_by_their_hosts(
     assert len(pull.new) == (0 if saved else len(learnt))
     theirs.requires_grad_(True)
     assert learning_in_layers(base) >= 16 * 16 + 16
+
+
+class HeadWithState(nn.Module):
+    """A head that trains otherwise than it scores, and has statistics."""
+
+    def __init__(self, output: nn.Linear) -> None:
+        super().__init__()
+        self.output, self.norm, self.dropout = output, nn.BatchNorm1d(output.out_features), nn.Dropout(0.5)
+
+    def forward(self, hidden_BTD: Tensor, valid_BT: Tensor) -> Tensor:
+        scores: Tensor = self.dropout(self.norm(self.output(hidden_BTD.mean(1))))
+        return scores
+
+
+@pytest.mark.parametrize("train", ["head", "adapters_and_head", "layers_and_head", "adapters", "none"])
+def test_a_head_that_learns_is_in_training_mode(
+    train: str, base: TaskModel, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """And no other; what its BatchNorm learns is saved with it, and a pack, which has no dropout, leaves it alone."""
+    base.head = HeadWithState(base.head.output)
+    config = make_config("residual_add" if "adapters" in train else "head_only", train=train)
+    adapted, learns = adapt(base, config), "head" in train
+    base.train()
+    assert {module.training for module in base.head.modules()} == {learns}
+    assert not base.encoder.layers[0].training or train == "layers_and_head"
+    before = base.head.norm.running_mean.clone()
+    base(torch.tensor([[3, 1, 4], [2, 5, 0]]), torch.tensor([3, 2]))
+    assert torch.equal(base.head.norm.running_mean, before) != learns
+    assert ("head.norm.running_mean" in ChangingState(base).take().tensors) == learns
+    adapted.save(tmp_path, "fingerprint")
+    path = tmp_path / "weights.safetensors"
+    assert ("head.norm.running_mean" in (load_file(path) if path.exists() else {})) == learns
+    base.eval()
+    assert not any(module.training for module in base.modules())
+
+
+def test_no_pack_has_a_head_with_dropout(base: TaskModel, make_config: MakeConfig) -> None:
+    base.head.dropout = nn.Dropout(0.5)
+    adapt(base, config := make_config("residual_add", train="adapters_and_head"))
+    why = why_not_packable(base, config.loop, config.optim)
+    assert why == "the head is trained, and its dropout draws from torch's global generator"
 
 
 def test_shares_of_the_layers_learn_with_the_adapters(base: TaskModel, make_config: MakeConfig) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from harness.adapters.packed import PackedAdapter, PackedStrategy, packed_adapter, packed_strategy
 from harness.backbones.model import TaskModel
@@ -61,6 +62,8 @@ def why_not_packable(model: TaskModel, loop: LoopSettings, optim: OptimSettings)
     head = {name for name, weight in model.head.named_parameters() if weight.requires_grad}
     if head and (head != {"output.weight", "output.bias"} or type(model.head.output) is not nn.Linear):
         return "the head is trained, and it is not a single linear layer named output"
+    if head and any(isinstance(module, _DropoutNd) and module.p > 0 for module in model.head.modules()):
+        return "the head is trained, and its dropout draws from torch's global generator"
     if head and any(True for _ in model.head.buffers()):
         return "the head is trained, and it has buffers"
     if model.encoder.repeats_layers and enabled_adapters(model):
