@@ -176,6 +176,7 @@ def run_sweep(
     from harness.search.sweep_files import make_sweep
     from harness.sweep.race import Launch, run_race
     from harness.sweep.run_sweep import confirm_executions, confirm_experiment, freeze, run_search
+    from harness.sweep.under_way import check_is_last, under_way
 
     check_jobs(jobs)
     content, path = read_source(sweep, "sweep")
@@ -186,13 +187,14 @@ def run_sweep(
     preflight_sweep(loaded, launching=launching)
     choice = EngineChoice(engine, pack, capture)
     launch = Launch(Path(results), jobs, _hear(tell), choice, launcher=launching, retry_failed=retry_failed)
-    with watched_launch(Path(results) / loaded.name, jobs):
+    with under_way(loaded, Path(results)), watched_launch(Path(results) / loaded.name, jobs):
         found = run_search(loaded, launch)
         frozen = freeze(loaded, found, run_race(loaded, found, launch), launch.results)
         experiment = confirm_experiment(loaded, found, frozen)
         executions = confirm_executions(loaded, frozen, launch)
         plan = plan_run(experiment, experiment.trials, launch.results, retry_failed=retry_failed, executions=executions)
         report = train(plan, jobs, tell, launching)
+        check_is_last(plan)
     figures = draw_sweep(found, plan.store.path / "figures")
     refuse_failures(report.failures, check)
     winners = {

@@ -65,6 +65,7 @@ def sweep(
     from harness.search.sweep_files import load_sweep
     from harness.sweep.plan import describe_outdated, plan_sweep
     from harness.sweep.race import Launch
+    from harness.sweep.under_way import under_way
 
     choice = EngineChoice(engine, pack, capture)
     loaded = load_sweep(user_file(sweep, "sweep"), overrides or [])
@@ -80,7 +81,7 @@ def sweep(
         print(outdated)
     ask_before(plan, yes)
     watching = watched_launch(results / loaded.name, jobs) if is_left else nullcontext()
-    with following(results / loaded.name, tracker), watching as watch:
+    with under_way(loaded, results), following(results / loaded.name, tracker), watching as watch:
         with sweep_progress(loaded, plan, quiet) as progress:
             launch = Launch(results, jobs, progress.hear, choice, launcher=launching, retry_failed=retry_failed)
             result, frozen = search_and_freeze(loaded, launch)
@@ -140,10 +141,15 @@ def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, qui
 def train_confirm(
     sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool
 ) -> tuple[RecordStore, RunReport]:
-    """Train the winners on fresh seeds."""
+    """Train the winners on fresh seeds.
+
+    Raises:
+        TrialError: a launch of another plan has written its own winners meanwhile.
+    """
     from harness.cli.progress import run_progress
     from harness.launch.run_experiment import plan_run, preflight, run_experiment
     from harness.sweep.run_sweep import confirm_executions, confirm_experiment
+    from harness.sweep.under_way import check_is_last
 
     experiment = confirm_experiment(sweep, result, frozen)
     executions = confirm_executions(sweep, frozen, run)
@@ -156,4 +162,5 @@ def train_confirm(
     preflight(plan, launching=run.launcher)
     with run_progress(plan.pending, quiet) as progress:
         report = run_experiment(plan, run.num_jobs, progress.hear, run.launcher)
+    check_is_last(plan)
     return plan.store, report

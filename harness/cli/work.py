@@ -96,15 +96,17 @@ def _work_on_sweep(
     from harness.search.preflight import preflight_sweep
     from harness.search.sweep_files import load_sweep
     from harness.sweep.race import Launch
+    from harness.sweep.under_way import under_way
 
     loaded = load_sweep(path, overrides)
     add_user_code(loaded.experiment.path)
     RecordStore(results, loaded.name).check_place()
     preflight_sweep(loaded, launching=launcher)
-    with Progress(lambda event: search_line(event, loaded.objectives)) as progress:
-        run = Launch(results, 1, progress.hear, choice, launcher=launcher, retry_failed=retry_failed)
-        result, frozen = search_and_freeze(loaded, run)
-    _, report = train_confirm(loaded, result, frozen, run, quiet=True)
+    with under_way(loaded, results):
+        with Progress(lambda event: search_line(event, loaded.objectives)) as progress:
+            run = Launch(results, 1, progress.hear, choice, launcher=launcher, retry_failed=retry_failed)
+            result, frozen = search_and_freeze(loaded, run)
+        _, report = train_confirm(loaded, result, frozen, run, quiet=True)
     return report.failures
 
 
