@@ -32,7 +32,7 @@ class Experiment:
 
     `notes` go under its table (for example, how a sweep tuned the arms). Where the arms are winners of a sweep, `rows`
     says which arm each comes from, and which rules chose it. `parts` are trials that are no rows and give weights to
-    others, each after those that it takes weights from.
+    others, each after those that it takes weights from. `budget` is that of the sweep's search: `trials` or `seconds`.
     """
 
     config: ExperimentConfig
@@ -41,6 +41,7 @@ class Experiment:
     notes: tuple[Note, ...] = ()
     rows: tuple[RowId, ...] = ()
     parts: tuple[PlannedTrial, ...] = ()
+    budget: Mapping[str, float] | None = None
 
     @property
     def name(self) -> str:

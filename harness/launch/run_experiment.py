@@ -269,7 +269,7 @@ def run_experiment(
     if plan.pending:
         begin_digests(plan.store, [f"records/{task.config.trial_id}" for task in plan.pending])
     manifest = declare_claims(plan.store, manifest_of(plan.experiment), claims)
-    write_manifest(plan.store, declare_launch(plan.store, manifest))
+    write_manifest(plan.store, declare_launch(plan.store, manifest, plan.experiment.budget))
     report = RunReport(num_reused=len(plan.reused))
     for summary in plan.reused.values():
         _note_failure(report, plan, summary)

@@ -6,7 +6,7 @@ of a smaller budget) are named in a note of the manifest, which the table prints
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.config.notes import Note
@@ -19,19 +19,25 @@ from harness.records.store import MANIFEST, RecordStore
 TOLD = ("alpha", "baseline", "level", "arms", "where", "metrics")
 
 
-def declare_launch(store: RecordStore, manifest: Manifest) -> Manifest:
+def declare_launch(store: RecordStore, manifest: Manifest, budget: Mapping[str, float] | None = None) -> Manifest:
     """The manifest with the plans of all launches, this one included if it is another plan than the last one's.
 
     Where nothing changes, it is the manifest that is there already, be it one without launches.
+
+    Args:
+        budget: of a sweep's search, `trials` or `seconds`; one that differs from the last one's is another plan.
     """
     known = store.manifest() if (store.path / MANIFEST).exists() else None
     launches = () if known is None else known.launches
-    if known is None or (known.arms, known.table) != (manifest.arms, manifest.table):
+    before = launches[-1].budget if launches else None
+    is_other_budget = before is not None and budget is not None and before != dict(budget)
+    if known is None or is_other_budget or (known.arms, known.table) != (manifest.arms, manifest.table):
         if known is not None and not launches:
             launches = (Launch(at=None, arms=known.arms, table=known.table),)
         ids = trial_ids(manifest.arms)
         num_finished = sum(store.trial(trial_id).is_finished() for trial_id in ids)
-        launches += (Launch(at=utc_now(), num_finished=num_finished, arms=manifest.arms, table=manifest.table),)
+        plan = {"arms": manifest.arms, "table": manifest.table, "budget": None if budget is None else dict(budget)}
+        launches += (Launch(at=utc_now(), num_finished=num_finished, **plan),)
     made = manifest.model_copy(update={"launches": launches})
     return made.model_copy(update={"notes": (*manifest.notes, *launch_notes(made))})
 
@@ -43,6 +49,8 @@ def launch_notes(manifest: Manifest) -> list[Note]:
     if left_out:
         each = ", ".join(f"{row} ({seeds_text(seeds)})" for row, seeds in left_out.items())
         notes.append(Note("missing", f"launched earlier, and not in this table: {each}"))
+    if budgets := _greater_budgets(manifest.launches):
+        notes.append(Note("budget", f"launched earlier with {', '.join(budgets)}, whose results were seen"))
     for key in TOLD if manifest.launches else ():
         usual = TableSettings.model_fields[key].get_default(call_default_factory=True)
         first, now = (_told(key, found.get(key, usual)) for found in (manifest.launches[0].table, manifest.table))
@@ -62,6 +70,20 @@ def _told(key: str, value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={item}" for name, item in value.items()) or "none"
     return "none" if value is None else str(value)
+
+
+def budget_text(budget: Mapping[str, float]) -> str:
+    """`30 trials`, or `600 s of training`."""
+    return f"{budget['trials']:.0f} trials" if "trials" in budget else f"{budget['seconds']:g} s of training"
+
+
+def _greater_budgets(launches: Sequence[Launch]) -> list[str]:
+    """The budgets of earlier launches that were greater than the last one's, or of the other kind."""
+    last = launches[-1].budget if launches else None
+    earlier = [launch.budget for launch in launches[:-1] if launch.budget is not None]
+    return list(
+        dict.fromkeys(budget_text(b) for b in earlier if last and any(v > last.get(k, 0) for k, v in b.items()))
+    )
 
 
 def seeds_text(seeds: Sequence[int]) -> str:

@@ -180,12 +180,14 @@ class Launch(_Schema):
         at: when; None for a plan that was launched before launches were written down.
         num_finished: how many of its trials were finished by then.
         arms, table: as in the manifest of that launch.
+        budget: of a sweep's search: `trials` or `seconds`; None for an experiment, and in old manifests.
     """
 
     at: str | None
     num_finished: int | None = None
     arms: dict[str, dict[int, str]]
     table: dict[str, Any] = Field(default_factory=dict)
+    budget: dict[str, int | float] | None = None
 
 
 def _old_rows(names: Iterable[str]) -> dict[str, RowId]:
@@ -226,7 +228,11 @@ class Manifest(_Schema):
         optional = {name for name in ("design", "claims", "launches") if not getattr(self, name)}
         if not self.rows and not _old_rows(self.arms):
             optional.add("rows")  # else an arm that is only called like a rule's row would be read as one
-        return self.model_dump(mode="json", exclude=optional)
+        content = self.model_dump(mode="json", exclude=optional)
+        for launch in content.get("launches", ()):
+            if launch["budget"] is None:
+                del launch["budget"]
+        return content
 
     @property
     def row_ids(self) -> tuple[RowId, ...]:

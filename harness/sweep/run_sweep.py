@@ -21,6 +21,7 @@ from harness.disk import write_json
 from harness.disk.temporary import drop_left_over
 from harness.engines.choice import EngineChoice
 from harness.records.digests import begin_digests, write_plan_file
+from harness.records.launches import budget_text
 from harness.records.leases import drop_dead_in, locked
 from harness.records.points import EndedTrial, Points
 from harness.records.search import SearchResult, Value
@@ -223,7 +224,7 @@ def frozen_content(
 def confirm_notes(sweep: Sweep, result: SearchResult, frozen: Frozen) -> tuple[Note, ...]:
     """What the table must say of how its rows were tuned."""
     config = sweep.config
-    budget = f"{config.budget.trials} trials" if config.budget.trials else f"{config.budget.seconds:g} s of training"
+    budget = budget_text(config.budget.model_dump(exclude_none=True))
     rules = ", ".join(config.confirm.rules)
     first, *others = [f"{objective.metric}, {objective.direction}d" for objective in sweep.objectives]
     also = f" (searched for as well: {'; '.join(others)})" if others else ""
@@ -295,4 +296,5 @@ def confirm_executions(sweep: Sweep, frozen: Frozen, run: Launch) -> dict[str, E
 def confirm_experiment(sweep: Sweep, result: SearchResult, frozen: Frozen) -> Experiment:
     """The confirm phase as an experiment."""
     experiment = plan_confirm(sweep, frozen.rows(sweep))
-    return replace(experiment, notes=(*confirm_notes(sweep, result, frozen), *experiment.notes))
+    notes = (*confirm_notes(sweep, result, frozen), *experiment.notes)
+    return replace(experiment, notes=notes, budget=sweep.config.budget.model_dump(exclude_none=True))

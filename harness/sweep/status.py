@@ -5,6 +5,7 @@ Nothing is written and nothing is waited for. Loads no torch.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -118,8 +119,11 @@ def read_status(name: str, results: Path) -> SweepStatus:
     except ValidationError as error:
         raise UserError(f"{folder / SWEEP_FILE}: {first_problem(error)}") from error
     budget = _mapping(about.get("budget"))
-    points = _read_points(about, folder, names)
-    running = _read_running(folder, points)
+    known = _read_points(about, folder, names)
+    limit = math.inf if budget.get("trials") is None else budget["trials"]  # a greater budget may have gone before
+    points = {arm: [point for point in found if point.number < limit] for arm, found in known.items()}
+    begun = _read_running(folder, known)
+    running = {arm: [one for one in found if one.number < limit] for arm, found in begun.items()}
     arms = [_arm_status(arm, points[arm], running.get(arm, ()), budget, objectives) for arm in names]
     arms = _with_time_left(arms, budget)
     race, confirm = _race_count(about, folder, len(arms)), _confirm_count(folder)
