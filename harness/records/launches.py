@@ -36,8 +36,8 @@ def declare_launch(store: RecordStore, manifest: Manifest, budget: Mapping[str, 
             launches = (Launch(at=None, arms=known.arms, table=known.table),)
         ids = trial_ids(manifest.arms)
         num_finished = sum(store.trial(trial_id).is_finished() for trial_id in ids)
-        plan = {"arms": manifest.arms, "table": manifest.table, "budget": None if budget is None else dict(budget)}
-        launches += (Launch(at=utc_now(), num_finished=num_finished, **plan),)
+        plan = Launch(at=utc_now(), num_finished=num_finished, arms=manifest.arms, table=manifest.table)
+        launches += (plan if budget is None else plan.model_copy(update={"budget": dict(budget)}),)
     made = manifest.model_copy(update={"launches": launches})
     return made.model_copy(update={"notes": (*manifest.notes, *launch_notes(made))})
 
