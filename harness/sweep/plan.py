@@ -146,7 +146,8 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int, launching: LauncherCh
     sweep.check_begun(searched.fingerprint or sweep.fingerprint)
     points = {name: found[: config.budget.trials] for name, found in searched.points.items()}
     if searched.fingerprint is None:  # published: what is still what the sweep would train
-        same = is_search_of(sweep, folder)
+        # Without frozen.json the search chose no winner (all its trials failed): the records alone say whose it is.
+        same = read_frozen(folder) is None or is_search_of(sweep, folder)
         points = {name: [p for p in found if same and is_kept(sweep, p, results)] for name, found in points.items()}
     frozen = _frozen(sweep, points, results)
     confirm = _confirm_counts(sweep, frozen, results)

@@ -55,7 +55,7 @@ def run_race(sweep: Sweep, result: SearchResult, run: Launch) -> dict[str, list[
     """More seeds for each arm's best points; the contenders that are left, by arm.
 
     Raises:
-        UserError: an arm has no complete trial, so nothing can be chosen.
+        TrialError: an arm has no complete trial, or all that raced have failed, so nothing can be chosen.
     """
     objective, config = sweep.objectives[0], sweep.config
     racing: dict[str, list[Contender]] = {}
@@ -64,7 +64,8 @@ def run_race(sweep: Sweep, result: SearchResult, run: Launch) -> dict[str, list[
         chosen = choose_contenders(points, objective, config.confirm.rules, config.race.candidates)
         if not chosen:
             states = ", ".join(f"{point.number}: {point.reason or point.state}" for point in points)
-            raise UserError(f"{sweep.path}: arm {arm.name}: no trial of its search was completed ({states})")
+            lost = f"{sweep.path}: arm {arm.name}: no trial of its search was completed ({states})"
+            raise TrialError("error", lost)
         racing[arm.name] = [_contender(run.results, sweep, point) for point in chosen]
     for seed in config.race.seeds:
         racing = _race_round(sweep, racing, seed, run)
@@ -109,9 +110,10 @@ def _race_round(
             if summary is not None and summary.state == "complete":
                 extended.append(replace(contender, raced={**contender.raced, seed: summary.valid}))
         if not extended:
-            raise UserError(
+            raise TrialError(
+                "error",
                 f"{sweep.path}: arm {name}: all settings in the race failed on seed {seed}; see search/; "
-                "with --retry-failed they are trained again"
+                "with --retry-failed they are trained again",
             )
         left[name] = drop_losers(extended, sweep.objectives[0], sweep.config.constraints)
     return left

@@ -26,9 +26,10 @@ from harness.records.starts import read_starts
 from harness.records.store import MANIFEST, RecordStore
 from harness.records.trial_folder import TrialFolder
 from harness.sweep.searched import SWEEP_FILE, published_points, read_searched, told_place
-from harness.sweep.workers import Held, read_held, waits
+from harness.sweep.workers import Held, is_under_way, read_held, waits
 
-Phase = Literal["search", "race", "confirm", "finished"]
+Phase = Literal["search", "race", "confirm", "finished", "failed"]
+OVER: tuple[Phase, ...] = ("finished", "failed")  # nothing more happens, unless somebody launches the sweep again
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class ArmStatus:
 class SweepStatus:
     """A sweep: its phase, its arms, and (finished, planned) trainings of race and confirm; planned None: unknown.
 
-    `peaks` are the peak memories of the launches that have ended; `held` who trains what; `waits` what waits for what.
+    `peaks` are the peak memories of the launches that have ended; `held` who trains what; `waits` what waits for what;
+    `lost` why no winner can be chosen, of a sweep that failed.
     """
 
     name: str
@@ -87,6 +89,7 @@ class SweepStatus:
     peaks: tuple[PeakUse, ...] = ()
     held: tuple[Held, ...] = ()
     waits: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     @property
     def num_workers(self) -> int:
@@ -128,11 +131,13 @@ def read_status(name: str, results: Path) -> SweepStatus:
     arms = _with_time_left(arms, budget)
     race, confirm = _race_count(about, folder, len(arms)), _confirm_count(folder)
     phase, peaks = _phase(about, folder, arms, confirm), tuple(read_peaks(folder))
+    if lost := _lost(about, folder, arms) if phase == "race" else ():
+        phase = "failed"
     lag = int(_mapping(about.get("search")).get("lag") or 4)
     numbers = [(arm, [p.number for p in arm.points], [r.number for r in arm.running if r.alive]) for arm in arms]
     told = [waits(arm.name, ended, alive, arm.planned, lag) for arm, ended, alive in numbers if not arm.finished]
     held, waiting = tuple(read_held(folder)), tuple(text for text in told if text is not None)
-    return SweepStatus(name, phase, objectives, tuple(arms), race, confirm, peaks, held, waiting)
+    return SweepStatus(name, phase, objectives, tuple(arms), race, confirm, peaks, held, waiting, lost)
 
 
 def _read_points(about: Mapping[str, Any], folder: Path, names: Sequence[str]) -> Mapping[str, Sequence[SearchPoint]]:
@@ -227,6 +232,22 @@ def _confirm_count(folder: Path) -> tuple[int, int | None]:
     store = RecordStore(folder.parent, folder.name)
     ids = {trial_id for seeds in store.manifest().arms.values() for trial_id in seeds.values()}
     return sum(store.trial(trial_id).is_finished() for trial_id in ids), len(ids)
+
+
+def _lost(about: Mapping[str, Any], folder: Path, arms: Sequence[ArmStatus]) -> tuple[str, ...]:
+    """Why no winner can be chosen: an arm without a complete trial, or one of which all that raced have failed."""
+    if is_under_way(folder):
+        return ()
+    lost = [f"{arm.name}: no trial of its search was completed" for arm in arms if not arm.count("complete")]
+    raced: dict[tuple[str, int], dict[Path, TrialFolder]] = {}
+    for start in read_starts(folder)[0]:
+        if start.run.seed in (_mapping(about.get("race")).get("seeds") or []) and start.run.phase == "search":
+            raced.setdefault((start.run.arm, start.run.seed), {})[start.folder.path] = start.folder
+    for (arm, seed), folders in raced.items():
+        summaries = [each.summary() for each in folders.values()]
+        if all(summary is not None and summary.state == "failed" for summary in summaries):
+            lost.append(f"{arm}: all settings in the race failed on seed {seed}")
+    return tuple(lost)
 
 
 def _phase(about: Mapping[str, Any], folder: Path, arms: Sequence[ArmStatus], confirm: tuple[int, int | None]) -> Phase:

@@ -17,9 +17,9 @@ from harness.errors import TrialError
 from harness.launch.run_experiment import RunPlan, manifest_of
 from harness.records.leases import Lease, drop_dead_in, holder, locked, take
 from harness.search.declaration import Sweep
+from harness.sweep.workers import PLAN, plan_leases
 
 PLANNING = "planning"  # the lease of who looks at the plans under way, and adds its own
-START = "plan-"
 DECIDES = {"objectives", "constraints", "budget", "search", "race", "confirm", "sampler", "pruner"}
 
 
@@ -64,7 +64,7 @@ def _take(sweep: Sweep, folder: Path) -> Lease | None:
     try:
         with locked(folder, PLANNING):
             _refuse_others(folder, own)
-            return take(folder, f"{START}{own}-{uuid.uuid4().hex[:12]}")
+            return take(folder, f"{PLAN}{own}-{uuid.uuid4().hex[:12]}")
     except TrialError as error:
         if error.reason == "disk":  # what has to be written will say so, and what is finished can be shown
             return None
@@ -73,10 +73,10 @@ def _take(sweep: Sweep, folder: Path) -> Lease | None:
 
 def _refuse_others(folder: Path, own: str) -> None:
     """Raise TrialError if a launch with another plan lives; what dead ones have left goes."""
-    for name in sorted({path.name[1:].partition(".")[0] for path in folder.glob(f".{START}*")}):
+    for name in plan_leases(folder):
         drop_dead_in(folder, name)
         held = holder(folder, name)
-        if held is not None and name.removeprefix(START).partition("-")[0] != own:
+        if held is not None and name.removeprefix(PLAN).partition("-")[0] != own:
             raise TrialError(
                 "busy",
                 f"{folder}: process {held.pid} on {held.host} is at this sweep with another budget, race or confirm "

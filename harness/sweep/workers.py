@@ -10,6 +10,8 @@ from pathlib import Path
 from harness.records.leases import holder
 from harness.records.starts import read_starts
 
+PLAN = "plan-"  # how the lease of a launch of a sweep begins (harness.sweep.under_way)
+
 
 @dataclass(frozen=True)
 class Held:
@@ -60,6 +62,17 @@ def read_held(folder: Path) -> list[Held]:
             silent_s = max(0.0, now - held.renewed)
             found.append(Held(*about, held.host, held.pid, held.is_gone(now), silent_s, held.lease_s))
     return sorted(found, key=lambda one: (one.is_gone, one.host, one.pid, one.title))
+
+
+def is_under_way(folder: Path) -> bool:
+    """Whether a launch of the sweep in a folder lives."""
+    held = [holder(folder, name) for name in plan_leases(folder)]
+    return any(one is not None and not one.is_gone(time.time()) for one in held)
+
+
+def plan_leases(folder: Path) -> list[str]:
+    """The names of the leases of launches, dead or alive."""
+    return sorted({path.name[1:].partition(".")[0] for path in folder.glob(f".{PLAN}*")})
 
 
 def waits(arm: str, ended: Iterable[int], running: Sequence[int], planned: int | None, lag: int) -> str | None:

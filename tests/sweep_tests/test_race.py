@@ -13,10 +13,16 @@ from small_experiments import Plan
 from sweeps_by_hand import write_sweep
 from tiny_text import TinyText
 
+import harness
 from harness.config.trial import TrialConfig
 from harness.engines.choice import EngineChoice
 from harness.errors import TrialError
+from harness.records.publishing import publish
+from harness.records.store import RecordStore
+from harness.search.sweep_files import load_sweep
+from harness.sweep.plan import plan_sweep
 from harness.sweep.race import Launch, train_all
+from harness.sweep.status import read_status
 from harness.training.checkpoint import Checkpoint, save_checkpoint
 from harness.training.trial import Trial
 
@@ -85,9 +91,11 @@ def test_what_failed_in_race_or_confirm_is_trained_again_when_asked(
     with monkeypatch.context() as patch:
         break_trials(patch, lambda config: config.seed == 1001)  # the race's
         raced = cli("sweep", by_hand)
-    assert raced.code == 2 and "all settings in the race failed on seed 1001" in raced.err
+    assert raced.code == 1 and "all settings in the race failed on seed 1001" in raced.err
     assert "--retry-failed" in raced.err
-    assert cli("sweep", by_hand).code == 2
+    assert cli("sweep", by_hand).code == 1
+    status = read_status("by_hand", tmp_path / "results")
+    assert (status.phase, status.lost) == ("failed", ("residual_add: all settings in the race failed on seed 1001",))
     with monkeypatch.context() as patch:
         break_trials(patch, lambda config: config.seed == 1)  # one of the confirm phase's
         confirmed = cli("sweep", by_hand, "--retry-failed")
@@ -119,3 +127,24 @@ def test_a_frozen_winner_stays_whatever_is_trained_again(
     again = cli("sweep", by_hand, "--retry-failed")
     assert again.code == 0
     assert (tmp_path / "results" / "by_hand" / "frozen.json").read_bytes() == frozen
+
+
+def test_a_search_in_which_all_trials_failed_has_failed(
+    cli: Cli, by_hand: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """That is no mistake in the input: code 1, TrialError. Its status ends, and what was published costs nothing."""
+    with monkeypatch.context() as patch:
+        break_trials(patch, lambda config: True)
+        done = cli("sweep", by_hand)
+    assert done.code == 1 and "no trial of its search was completed" in done.err
+    with pytest.raises(TrialError, match="no trial of its search was completed"):
+        harness.run_sweep(by_hand, results=tmp_path / "results")
+    status = read_status("by_hand", tmp_path / "results")
+    assert (status.phase, status.lost) == ("failed", ("residual_add: no trial of its search was completed",))
+    told = cli("status", "by_hand")
+    assert "no winner can be chosen: residual_add: no trial of its search was completed" in told.out
+
+    publish(RecordStore(tmp_path / "results", "by_hand"))
+    (arm,) = [arm for arm in plan_sweep(load_sweep(by_hand), tmp_path / "results", 1).arms if arm.searches]
+    assert (arm.search.finished, arm.search.new) == (3, 0)
+    assert cli("sweep", by_hand).code == 1

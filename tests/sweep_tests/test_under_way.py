@@ -16,7 +16,8 @@ from harness.launch import run_experiment as launching
 from harness.launch.run_experiment import RunPlan, RunReport
 from harness.records.leases import take
 from harness.search.sweep_files import load_sweep
-from harness.sweep.under_way import START, under_way
+from harness.sweep.under_way import under_way
+from harness.sweep.workers import PLAN
 
 __all__ = ["cli"]
 
@@ -53,19 +54,19 @@ def test_launches_of_one_plan_share_the_work(cli: Cli, by_hand: Path) -> None:
     with under_way(load_sweep(by_hand), Path("results")):
         assert cli("work", by_hand).code == 0
         assert cli("sweep", by_hand, "launcher=in_process").code == 0
-    assert not list(Path("results/by_hand").glob(f".{START}*"))
+    assert not list(Path("results/by_hand").glob(f".{PLAN}*"))
 
 
 def test_a_plan_whose_launch_was_killed_holds_nobody_up(cli: Cli, by_hand: Path) -> None:
     """What it has left is taken away."""
     folder = Path("results/by_hand")
-    lease = take(folder, f"{START}0123456789ab-dead")
+    lease = take(folder, f"{PLAN}0123456789ab-dead")
     assert lease is not None
     told = json.loads(lease.path.read_text(encoding="utf-8"))
     lease.release()
     lease.path.write_text(json.dumps({**told, "pid": 2**22 + 1}), encoding="utf-8")
     assert cli("sweep", by_hand).code == 0
-    assert not list(folder.glob(f".{START}*"))
+    assert not list(folder.glob(f".{PLAN}*"))
 
 
 def test_no_table_of_somebody_else_is_shown(cli: Cli, by_hand: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from harness.cli.progress import score_text
 from harness.engines.prices import duration
 from harness.records.search import Objective, SearchPoint
 from harness.sweep.experiment_status import ExperimentStatus, is_sweep, list_results, read_experiment_status
-from harness.sweep.status import ArmStatus, SweepStatus, read_status
+from harness.sweep.status import OVER, ArmStatus, SweepStatus, read_status
 from harness.sweep.workers import Held
 
 REFRESH_S = 2.0
@@ -35,9 +35,9 @@ def show_status(name: str | None, results: Path, watch: bool, console: Console |
         if name is not None:
             status = _status_of(name, results)
             shown = render_experiment(status) if isinstance(status, ExperimentStatus) else render_status(status)
-            return shown, status.phase == "finished"
+            return shown, status.phase in OVER
         statuses = [_status_of(each, results) for each in list_results(results)]
-        return render_list(statuses), all(status.phase == "finished" for status in statuses)
+        return render_list(statuses), all(status.phase in OVER for status in statuses)
 
     if watch and console.is_terminal:
         _watch(console, look)
@@ -144,6 +144,7 @@ def phase_lines(status: SweepStatus) -> list[str]:
         largest = max(status.peaks, key=lambda peak: peak.peak_mb)
         launches = f"; the highest of {len(status.peaks)} launches" if len(status.peaks) > 1 else ""
         lines.append(f"peak memory: {largest.text}{launches}")
+    lines += [f"no winner can be chosen: {text}" for text in status.lost]
     dead = [f"{arm.name}/trial{r.number}" for arm in status.arms for r in arm.running if not r.alive]
     if dead:
         lines.append(f"their process has ended; run the sweep again to go on with them: {', '.join(dead)}")
