@@ -17,6 +17,10 @@ from harness.errors import UserError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 REMAKE = "delete it and run again"
+RESTORE = (
+    "restore it, from a copy or from your version control: it also holds the history of the launches, on which harness "
+    "verify relies, and a launch without it begins a new one"
+)
 
 
 class RecordFiles(Protocol):
@@ -89,10 +93,13 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path}: {cause}; {REMAKE}") from error
 
 
-def read_model(path: str, model: type[ModelT]) -> ModelT | None:
+def read_model(path: str, model: type[ModelT], advice: str = REMAKE) -> ModelT | None:
     """Read a JSON file as a model; None where there is none.
 
     Validated straight from the bytes, without path objects: with ten thousand records both save seconds.
+
+    Args:
+        advice: what to do about a corrupt file.
 
     Raises:
         UserError: it is unreadable or corrupt.
@@ -104,7 +111,7 @@ def read_model(path: str, model: type[ModelT]) -> ModelT | None:
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
-        raise UserError(f"{path}: {first_problem(error)}; {REMAKE}") from error
+        raise UserError(f"{path}: {first_problem(error)}; {advice}") from error
 
 
 def first_problem(error: ValidationError) -> str:

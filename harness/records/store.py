@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.config.trees import check_text, check_tree
 from harness.disk import write_json
 from harness.errors import UserError, must_be_in
-from harness.records.files import read_model
+from harness.records.files import RESTORE, read_model
 from harness.records.packed import packed_records
 from harness.records.schema import Manifest
 from harness.records.trial_folder import TrialFolder
@@ -30,7 +30,7 @@ class RecordStore:
         """Check, before anything is trained, that records can be written here.
 
         Raises:
-            UserError: something else has the name of the folder, or it may not be written.
+            UserError: something else has the name of the folder, it may not be written, or its manifest is corrupt.
         """
         there = self.path
         while not there.exists() and there != there.parent:
@@ -39,6 +39,8 @@ class RecordStore:
             raise UserError(f"{there}: is a file and no folder, so give another folder with --results")
         if not os.access(there, os.W_OK | os.X_OK):
             raise UserError(f"{there}: may not be written, so give another folder with --results")
+        if (self.path / MANIFEST).exists():
+            self.manifest()
 
     def trial(self, trial_id: str) -> TrialFolder:
         """A trial of the table; those of a sweep's search are in another folder."""
@@ -76,7 +78,7 @@ class RecordStore:
         Raises:
             UserError: nothing has been run under this name (the choices are named), or the file is corrupt.
         """
-        found = read_model(f"{self.path}/{MANIFEST}", Manifest)
+        found = read_model(f"{self.path}/{MANIFEST}", Manifest, RESTORE)
         if found is None:
             self._refuse_name()
             raise UserError(f"{self.path / MANIFEST}: cannot be read: No such file or directory")

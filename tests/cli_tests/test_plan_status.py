@@ -177,8 +177,18 @@ def test_wrong_names_are_one_line(searching: Path, tmp_path: Path, cli: Cli) -> 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"objectives": [{"metric": 3}]}', '{"arms": 5}', '{"arms": [{}]}'])
 def test_a_corrupt_file_of_the_sweep_is_one_line(searching: Path, cli: Cli, content: str) -> None:
     (searching / "mine" / "sweep.json").write_text(content, encoding="utf-8")
-    result = cli("status", "--results", searching)
+    result = cli("status", "mine", "--results", searching)
     assert (result.code, "sweep.json: " in result.error) == (2, True)
+
+
+def test_a_corrupt_file_hides_no_other_row_of_the_list(searching: Path, cli: Cli) -> None:
+    (searching / "bad").mkdir()
+    (searching / "bad" / "experiment.json").write_text("{", encoding="utf-8")
+    result = cli("status", "--results", searching)
+    assert result.code == 1
+    assert re.search(r"bad +│ - +│ cannot be read ", result.out) and "4 of 8" in result.out
+    assert "bad/experiment.json: not valid JSON; restore it" in result.error
+    assert "delete it" not in result.error  # it holds the history of the launches
 
 
 def test_an_experiment_in_training(tmp_path: Path, cli: Cli) -> None:

@@ -310,3 +310,12 @@ class TestLock:
             process.kill()
             assert got.wait(10)
             waiting.join(10)
+
+
+def test_a_corrupt_manifest_is_found_before_anything_is_trained(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path, "mine")
+    store.path.mkdir()
+    store.check_place()
+    (store.path / MANIFEST).write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=r"not valid JSON; restore it, from a copy .* history of the launches"):
+        store.check_place()

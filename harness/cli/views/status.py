@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,6 +16,7 @@ from rich.text import Text
 from harness.cli.printing import make_grid, open_console
 from harness.cli.progress import score_text
 from harness.engines.prices import duration
+from harness.errors import TrialError, UserError, first_line
 from harness.records.search import Objective, SearchPoint
 from harness.sweep.experiment_status import ExperimentStatus, is_sweep, list_results, read_experiment_status
 from harness.sweep.status import OVER, ArmStatus, SweepStatus, read_status
@@ -28,21 +31,33 @@ def show_status(name: str | None, results: Path, watch: bool, console: Console |
 
     Raises:
         UserError: nothing has been run under this name, or a file or a storage cannot be read.
+        TrialError: of some of those in the list, a file or a storage cannot be read; the others were shown.
     """
     console = open_console(console)
+    unreadable: dict[str, str] = {}
 
     def look() -> tuple[RenderableType, bool]:
         if name is not None:
             status = _status_of(name, results)
             shown = render_experiment(status) if isinstance(status, ExperimentStatus) else render_status(status)
             return shown, status.phase in OVER
-        statuses = [_status_of(each, results) for each in list_results(results)]
+        statuses: list[SweepStatus | ExperimentStatus | Unreadable] = []
+        unreadable.clear()
+        for each in list_results(results):
+            try:
+                statuses.append(_status_of(each, results))
+            except (UserError, TrialError) as error:
+                statuses.append(Unreadable(each))
+                unreadable[each] = first_line(error)
         return render_list(statuses), all(status.phase in OVER for status in statuses)
 
     if watch and console.is_terminal:
         _watch(console, look)
     else:
         console.print(look()[0], highlight=False)
+    if unreadable:
+        first, *others = unreadable.values()
+        raise TrialError("error", f"{first}{f' (and {len(others)} more cannot be read)' if others else ''}")
 
 
 def _watch(console: Console, look: Callable[[], tuple[RenderableType, bool]]) -> None:
@@ -58,10 +73,24 @@ def _status_of(name: str, results: Path) -> SweepStatus | ExperimentStatus:
     return read_status(name, results) if is_sweep(name, results) else read_experiment_status(name, results)
 
 
-def render_list(statuses: Sequence[SweepStatus | ExperimentStatus]) -> RenderableType:
+@dataclass(frozen=True)
+class Unreadable:
+    """A sweep or an experiment of which a file cannot be read; nothing is waited for."""
+
+    name: str
+    phase: Literal["failed"] = "failed"
+
+
+def render_list(statuses: Sequence[SweepStatus | ExperimentStatus | Unreadable]) -> RenderableType:
     """A row for each sweep and experiment; a sweep's trials are those of its search."""
-    rows = [_experiment_row(s) if isinstance(s, ExperimentStatus) else _sweep_row(s) for s in statuses]
+    rows = [_row(status) for status in statuses]
     return make_grid(("name", "kind", "phase", "trials", "running", "time left", "best so far"), rows)
+
+
+def _row(status: SweepStatus | ExperimentStatus | Unreadable) -> tuple[str, ...]:
+    if isinstance(status, Unreadable):
+        return status.name, "-", "cannot be read", "-", "-", "-", "-"
+    return _experiment_row(status) if isinstance(status, ExperimentStatus) else _sweep_row(status)
 
 
 def _sweep_row(status: SweepStatus) -> tuple[str, ...]:
