@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import RESULTS, Metrics, Results, name_argument, split_list
-from harness.errors import must_be_in
+from harness.errors import UserError, must_be_in
 from harness.tables.render.formats import FORMATS, STANDALONE, format_for, render
 
 
@@ -33,6 +33,10 @@ def table(
     ] = None,
 ) -> None:
     """Print the table of experiments from their records."""
+    if explain is not None and (format is not None or out is not None or standalone):
+        raise UserError(
+            "--explain prints the trials behind a cell, and no table: give no --format, --out, --standalone"
+        )
     chosen = format_for(format, None if out is None else out.name)
     if standalone:
         must_be_in(chosen, STANDALONE, f"--standalone: {chosen} has no document of its own")

@@ -99,6 +99,16 @@ def test_the_command(store: RecordStore, cli: Cli) -> None:
     assert "no row 'nope'; choices: frozen, tuned" in result.error
 
 
+@pytest.mark.parametrize("option", [("--format", "csv"), ("--out", "cell.csv"), ("--standalone", "--format", "tex")])
+def test_options_of_a_table_are_refused_beside_it(
+    store: RecordStore, cli: Cli, tmp_path: Path, option: tuple[str, ...]
+) -> None:
+    result = cli("table", "mine", "--explain", "tuned", "target_accuracy", *option)
+    assert (result.code, result.out) == (2, "")
+    assert result.error.startswith("--explain prints the trials behind a cell, and no table: give no --format")
+    assert not (tmp_path / "cell.csv").exists()
+
+
 def test_the_errors_behind_a_mark(tmp_path: Path, cli: Cli) -> None:
     arms = {"a": 0.62, "b": 0.6, "c": 0.58, "d": 0.55, "e": 0.52, "f": 0.5, "g": 0.48}
     store, _ = write_items(tmp_path / "results", arms)
