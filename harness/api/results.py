@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.checks.verify import Verification
+    from harness.config.rows import RowId
     from harness.tables.load import Loaded, LoadedTrial
     from harness.tables.model import Cell, Table
 
@@ -142,6 +143,7 @@ def table(
     from harness.config.table import check_layout
     from harness.config.table_files import load_table_settings, load_table_spec
     from harness.tables.build import build_experiments, recorded_settings
+    from harness.tables.explain import rows_of
 
     if not names:
         raise UserError(f"table: expected the name of an experiment; choices: {_choices(Path(results))}")
@@ -162,7 +164,8 @@ def table(
             else chosen.model_copy(update={"layout": layout})
         )
     wanted = None if metrics is None else tuple(metrics)
-    return ResultTable(build_experiments(Path(results), names, chosen, wanted, name=title))
+    made = build_experiments(Path(results), names, chosen, wanted, name=title)
+    return ResultTable(made, rows_of(made, Path(results)))
 
 
 def _table_settings(settings: str | Path | Mapping[str, Any]) -> Any:
@@ -190,9 +193,11 @@ class ResultTable:
     Attributes:
         model: all that it knows, footnotes and claims included; numbers are in their column's unit (percent, points,
             seconds, MB), never fractions.
+        row_ids: what the rows of its experiments are, so that `cell` knows an arm, and `ARM (RULE)`, too.
     """
 
     model: Table
+    row_ids: tuple[RowId, ...] = ()
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -208,14 +213,14 @@ class ResultTable:
         """A cell: its `value` (mean over the seeds, in the column's unit), `sd`, `interval`, `comparison`, `trials` ...
 
         Args:
-            row, column: ids, or labels and headers as the table shows them.
+            row, column: ids, or labels and headers as the table shows them; for a row also its arm, or `ARM (RULE)`.
 
         Raises:
             UserError: there is no such row or column; the choices are named.
         """
         from harness.tables.explain import find_cell
 
-        return find_cell(self.model, row, column)[2]
+        return find_cell(self.model, row, column, self.row_ids)[2]
 
     def to_frame(self) -> pd.DataFrame:
         """The table as a data frame, indexed by the rows' ids.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.config.rows import RowId, find_rows
 from harness.errors import UserError, must_be_in
 from harness.records.schema import Record
-from harness.records.store import RecordStore
+from harness.records.store import MANIFEST, RecordStore
 from harness.records.trial_folder import TrialFolder
 from harness.tables.cells import resolve_metric
 from harness.tables.load import LoadedTrial, state_text
@@ -53,12 +54,12 @@ def explain(table: Table, row: str, column: str, results: Path) -> Explanation:
     """The runs behind a cell.
 
     Args:
-        row, column: ids, or labels and headers as the table shows them.
+        row, column: as for `find_cell`.
 
     Raises:
         UserError: no such row or column (the choices are named), or no trial is behind the cell (a setting, say).
     """
-    found_row, found_column, cell = find_cell(table, row, column)
+    found_row, found_column, cell = find_cell(table, row, column, rows_of(table, results))
     runs = [_run(results, trial, found_column, value) for trial, value in _values(table, found_column, cell)]
     absent = _absent(table, found_row, found_column, cell, results)
     runs += [replace(_run(results, trial, found_column, None), value=None) for trial in absent]
@@ -68,13 +69,29 @@ def explain(table: Table, row: str, column: str, results: Path) -> Explanation:
     return Explanation(found_row, found_column, cell, tuple(sorted(runs, key=lambda run: _order(table, run))))
 
 
-def find_cell(table: Table, row: str, column: str) -> tuple[Row, Column, Cell]:
+def rows_of(table: Table, results: Path) -> tuple[RowId, ...]:
+    """What the rows of a table's experiments are, each once; none of a sweep without winners."""
+    stores = (RecordStore(results, name) for name in table.experiments)
+    known = (row for store in stores if (store.path / MANIFEST).exists() for row in store.manifest().row_ids)
+    return tuple(dict.fromkeys(known))
+
+
+def find_cell(table: Table, row: str, column: str, rows: Sequence[RowId] = ()) -> tuple[Row, Column, Cell]:
     """A cell by the ids of its row and column, or by its label and header as the table shows them.
 
+    Args:
+        rows: what the rows of its experiments are (`rows_of`), so that an arm, and `ARM (RULE)`, means its row as well.
+
     Raises:
-        UserError: no such row or column; the choices are named.
+        UserError: no such row or column, or the name is that of several; the choices are named.
     """
-    found_row = table.row(find_id(row, ((item.id, (item.label,)) for item in table.rows), "row", table))
+    meant = {name: find_rows(name, rows) for one in rows for name in {one.name, *one.other_names}}
+    names: dict[str, tuple[str, ...]] = {item.id: (item.label,) for item in table.rows}
+    for name, found in meant.items():
+        for id in found:
+            if id in names:
+                names[id] = (*names[id], name)
+    found_row = table.row(find_id(row, names.items(), "row", table))
     columns = ((item.id, (item.header, item.title, item.metric or "")) for item in table.columns)
     found_column = table.column(find_id(column, columns, "column", table))
     return found_row, found_column, found_row.cells[found_column.id]

@@ -11,6 +11,8 @@ import yaml
 from cli_tests.conftest import Cli, cli
 from made_records import age_results, make_experiment, write_sentences
 
+import harness
+from harness.config.rows import RowId
 from harness.config.table import TableSettings
 from harness.errors import UserError
 from harness.records.store import RecordStore
@@ -97,6 +99,26 @@ def test_the_command(store: RecordStore, cli: Cli) -> None:
     result = cli("table", "mine", "--explain", "nope", "target_accuracy")
     assert result.code == 2
     assert "no row 'nope'; choices: frozen, tuned" in result.error
+
+
+def test_a_row_of_a_sweep_by_its_arm_or_by_one_of_its_rules(tmp_path: Path, cli: Cli) -> None:
+    """As `harness compare`, `table.baseline` and `harness verify --cell` take them."""
+    arms: dict[str, dict[int, Outcome]] = {
+        "tuned (best, one_se)": {0: text_metrics(0.61)},
+        "other (best)": {0: text_metrics(0.5)},
+        "other (one_se)": {0: text_metrics(0.4)},
+    }
+    rows = {name: RowId(name.split()[0], tuple(name.partition("(")[2][:-1].split(", "))) for name in arms}
+    write_records(tmp_path / "results", arms, rows={name: {"arm": r.arm, "rules": r.rules} for name, r in rows.items()})
+    for name in ("tuned", "tuned (best)", "tuned (one_se)", "tuned (best, one_se)"):
+        assert (
+            "tuned (best, one_se) x target_accuracy: 61 %"
+            in cli("table", "mine", "--explain", name, "target_accuracy").out
+        )
+        cell = harness.table("mine", results=tmp_path / "results").cell(name, "target_accuracy")
+        assert cell.value == pytest.approx(61.0)
+    error = cli("table", "mine", "--explain", "other", "target_accuracy").error
+    assert error == "table mine: row 'other' is ambiguous; choices: other (best), other (one_se)"
 
 
 @pytest.mark.parametrize("option", [("--format", "csv"), ("--out", "cell.csv"), ("--standalone", "--format", "tex")])
