@@ -22,11 +22,14 @@ def export(
     ] = None,
 ) -> None:
     """Write a sweep's search into a storage of Optuna."""
-    from harness.errors import TrialError
+    from harness.errors import TrialError, UserError, must_be_in
     from harness.search.live_export import export_once
-    from harness.sweep.searched import read_about, told_place
+    from harness.sweep.searched import SWEEP_FILE, read_about, told_place
 
-    folder = results / name
+    folder, sweeps = results / name, sorted(path.parent.name for path in results.glob(f"*/{SWEEP_FILE}"))
+    if not sweeps:
+        raise UserError(f"{results}: no sweep has been run there")
+    must_be_in(name, sweeps, f"no sweep {name!r} in {results}")
     done = export_once(folder, storage or told_place(read_about(folder), folder))
     if done is None:
         raise TrialError("busy", f"{folder}: another process is exporting it")

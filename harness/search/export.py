@@ -78,7 +78,7 @@ class Export:
 
     def __init__(self, folder: Path, place: str | Path) -> None:
         self.folder = folder
-        self.about = _read_about(folder)
+        self.about = read_declared(folder)
         url = storage_url(place)
         self.place = shown(url)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -185,7 +185,12 @@ def _name_of(constraint: ConstraintSettings) -> str:
     return f"{constraint.metric} {'<=' if at_most else '>='} {bound:g}"
 
 
-def _read_about(folder: Path) -> _About:
+def read_declared(folder: Path) -> _About:
+    """What the sweep in a folder says of itself; nothing is written.
+
+    Raises:
+        UserError: its sweep.json is missing, corrupt or older.
+    """
     path = folder / "sweep.json"
     if not path.exists():
         raise UserError(f"{path}: no such file; {folder.name} is no sweep that was begun in {folder.parent}")

@@ -19,7 +19,7 @@ from typing import Self
 
 from harness.errors import Passing, TrialError, UserError
 from harness.records.leases import Lease, holder, take
-from harness.search.export import Export, Exported
+from harness.search.export import Export, Exported, read_declared
 from harness.search.storage_url import sqlite_path, storage_url
 
 NAME = "export"
@@ -39,6 +39,7 @@ def export_once(folder: Path, place: str | Path) -> Exported | None:
         UserError: as `Export`.
         TrialError: the folder cannot be written to (reason `disk`).
     """
+    read_declared(folder)  # before the lease, which makes the folder
     lease = take(folder, NAME)
     if lease is None:
         return None

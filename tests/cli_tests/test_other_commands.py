@@ -17,6 +17,8 @@ from harness.cli.doctor import package_version
 from harness.config.shipped import load_tested_versions, shipped_files
 from harness.data.corpora.registry import CORPORA
 from harness.data.errors import DataError
+from harness.errors import UserError
+from harness.search.live_export import export_once
 
 from .conftest import Cli
 
@@ -176,3 +178,16 @@ class TestDemo:
 def test_the_files_of_the_demo_are_shipped() -> None:
     assert {"demo_text", "demo_speech", "demo_speech_synthetic"} <= set(shipped_files("experiment"))
     assert "quickstart" in shipped_files("sweep")
+
+
+def test_an_export_of_no_sweep_makes_no_folder(cli: Cli, tmp_path: Path) -> None:
+    """The choices are named, and the one that was meant."""
+    assert cli("export", "mine").error == "results: no sweep has been run there"
+    assert not Path("results").exists()
+    (tmp_path / "results" / "mine").mkdir(parents=True)
+    (tmp_path / "results" / "mine" / "sweep.json").write_text("{}", encoding="utf-8")
+    result = cli("export", "mime")
+    assert (result.code, result.error) == (2, "no sweep 'mime' in results; choices: mine. Did you mean mine?")
+    with pytest.raises(UserError, match=r"mime/sweep.json: no such file"):
+        export_once(tmp_path / "results" / "mime", tmp_path / "study.db")
+    assert not (tmp_path / "results" / "mime").exists()
