@@ -43,6 +43,8 @@ class Retrained:
 def choose_trial(results: Path, name: str, cell: str | None) -> tuple[Place, Record]:
     """The trial to train again: `ROW/SEED` or `ROW` (any of its seeds), or any of the table's when None.
 
+    A record of several seeds or rows counts once, and one in which something learns is chosen before others.
+
     Raises:
         UserError: no such row or seed (the choices are named), or its trial is not complete.
     """
@@ -63,7 +65,10 @@ def choose_trial(results: Path, name: str, cell: str | None) -> tuple[Place, Rec
     if not complete:
         where = name if cell is None else f"--cell {cell!r}"
         raise UserError(f"{where}: no trial is complete, so there is nothing to compare with")
-    return secrets.choice(complete)
+    distinct = list({record.trial_id: (place, record) for place, record in reversed(complete)}.values())
+    # Where nothing is trained, little is shown by training again; rows may share such a record.
+    trained = [found for found in distinct if found[1].config.get("train") != "none"]
+    return secrets.choice(trained or distinct)
 
 
 def split_cell(cell: str, rows: Sequence[RowId]) -> tuple[list[str], int | None]:

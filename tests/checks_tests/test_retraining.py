@@ -10,6 +10,7 @@ import pytest
 from cli_tests.conftest import Cli, cli
 from made_records import age_results
 
+from harness.records.schema import Record
 from harness.records.store import RecordStore
 
 pytestmark = pytest.mark.slow
@@ -47,6 +48,26 @@ def test_a_number_that_training_does_not_give(store: RecordStore, cli: Cli) -> N
     assert result.code == 1
     cell = f"residual_add x trainable_share, seed 1 ({trial_id})"
     assert f"DRIFT {cell}: the record has 0.5, training again gives" in result.out
+
+
+def test_a_trial_in_which_something_learns_is_chosen(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record of several seeds counts once; where nothing learns at all, it is that one."""
+    from harness.checks import retraining
+
+    offered: list[list[str]] = []
+
+    def choose(found: list[tuple[object, Record]]) -> tuple[object, Record]:
+        offered.append([record.trial_id for _, record in found])
+        return found[0]
+
+    monkeypatch.setattr(retraining.secrets, "choice", choose)
+    results, name = store.path.parent, store.name
+    for cell in (None, "frozen"):
+        retraining.choose_trial(results, name, cell)
+    arms = store.manifest().arms
+    learning = {i for arm, seeds in arms.items() if arm != "frozen" for i in seeds.values()}
+    assert sorted(offered[0]) == sorted(learning)
+    assert sorted(offered[1]) == sorted(set(arms["frozen"].values()))
 
 
 @pytest.mark.parametrize(("tolerance", "code"), [("0.9", 0), ("0.001", 1)])
