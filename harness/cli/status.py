@@ -12,7 +12,9 @@ from harness.cli.options import RESULTS, Results, name_argument
 def status(
     name: Annotated[str | None, name_argument("A sweep or an experiment, by its name; all when left out.")] = None,
     results: Results = RESULTS,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until it is finished.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Refresh until it is over; into a pipe, a line a change.")
+    ] = False,
 ) -> None:
     """Show how a sweep or an experiment is going.
 

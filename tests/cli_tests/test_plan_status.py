@@ -100,7 +100,7 @@ def test_a_search_that_runs(searching: Path, capsys: pytest.CaptureFixture[str])
     assert [(r.number, r.step, r.alive) for r in two.running] == [(1, 3, True)]
     assert (one.left_s, two.left_s) == (10.0, 30.0)
     assert status.left_s == 40.0
-    show_status("mine", searching, watch=True)  # no terminal: printed once
+    show_status("mine", searching, watch=False)
     out = capsys.readouterr().out
     assert "trial 1: valid_target/macro_f1 51.2 %, forgetting 2.1 points" in out
     assert "1 nan" in out
@@ -233,6 +233,29 @@ def test_watching_ends_with_the_sweep(searching: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(status_view, "read_status", read)
     show_status("mine", searching, True, console)
     assert len(looks) == 3
+
+
+@pytest.mark.parametrize("name", ["mine", None])
+def test_watching_without_a_terminal_tells_each_change_until_the_end(
+    searching: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str | None
+) -> None:
+    folder, pauses = searching / "mine", [0]
+
+    def go_on(seconds: float) -> None:
+        pauses[0] += 1
+        if pauses[0] == 2:
+            add(searching, "one", "pruned")
+        if pauses[0] == 3:
+            write(folder / "sweep.json", {**ABOUT, "arms": ["one"]})
+            write(folder / "frozen.json", {"budget": ABOUT["budget"], "race": ABOUT["race"]})
+            write(folder / "experiment.json", {"name": "mine", "arms": {"one": {}}})
+
+    monkeypatch.setattr(status_view, "time", SimpleNamespace(sleep=go_on))
+    show_status(name, searching, watch=True)
+    first, second, *grid = capsys.readouterr().out.splitlines()
+    assert first == "mine: search, 4 of 8 trials of the search have ended"
+    assert second == "mine: search, 5 of 8 trials of the search have ended"
+    assert pauses == [3] and any("finished" in line for line in grid)
 
 
 @pytest.mark.slow

@@ -27,7 +27,9 @@ MOST_SHOWN = 20  # trials that are under way
 
 
 def show_status(name: str | None, results: Path, watch: bool, console: Console | None = None) -> None:
-    """Print the status of a sweep or an experiment, or a line for each; `watch` refreshes it on a terminal.
+    """Print the status of a sweep or an experiment, or a line for each; `watch` refreshes it until all is over.
+
+    Where the output is no terminal, watching prints a line for each change, and the grid at the end.
 
     Raises:
         UserError: nothing has been run under this name, or a file or a storage cannot be read.
@@ -36,11 +38,11 @@ def show_status(name: str | None, results: Path, watch: bool, console: Console |
     console = open_console(console)
     unreadable: dict[str, str] = {}
 
-    def look() -> tuple[RenderableType, bool]:
+    def look() -> Look:
         if name is not None:
             status = _status_of(name, results)
             shown = render_experiment(status) if isinstance(status, ExperimentStatus) else render_status(status)
-            return shown, status.phase in OVER
+            return Look(shown, (_line(status),), status.phase in OVER)
         statuses: list[SweepStatus | ExperimentStatus | Unreadable] = []
         unreadable.clear()
         for each in list_results(results):
@@ -49,24 +51,61 @@ def show_status(name: str | None, results: Path, watch: bool, console: Console |
             except (UserError, TrialError) as error:
                 statuses.append(Unreadable(each))
                 unreadable[each] = first_line(error)
-        return render_list(statuses), all(status.phase in OVER for status in statuses)
+        return Look(render_list(statuses), tuple(map(_line, statuses)), all(s.phase in OVER for s in statuses))
 
     if watch and console.is_terminal:
         _watch(console, look)
     else:
-        console.print(look()[0], highlight=False)
+        console.print((_follow(look) if watch else look()).shown, highlight=False)
     if unreadable:
         first, *others = unreadable.values()
         raise TrialError("error", f"{first}{f' (and {len(others)} more cannot be read)' if others else ''}")
 
 
-def _watch(console: Console, look: Callable[[], tuple[RenderableType, bool]]) -> None:
-    shown, finished = look()  # before the screen is taken, so that an error stays one line
-    with suppress(KeyboardInterrupt), Live(shown, console=console, auto_refresh=False) as live:
-        while not finished:
+@dataclass(frozen=True)
+class Look:
+    """What was seen at one time: to be shown, in plain lines, and whether all of it is over."""
+
+    shown: RenderableType
+    lines: tuple[str, ...]
+    is_over: bool
+
+
+def _watch(console: Console, look: Callable[[], Look]) -> None:
+    seen = look()  # before the screen is taken, so that an error stays one line
+    with suppress(KeyboardInterrupt), Live(seen.shown, console=console, auto_refresh=False) as live:
+        while not seen.is_over:
             time.sleep(REFRESH_S)
-            shown, finished = look()
-            live.update(shown, refresh=True)
+            seen = look()
+            live.update(seen.shown, refresh=True)
+
+
+def _follow(look: Callable[[], Look]) -> Look:
+    """Print a line for each change until all is over; returns what was seen last."""
+    told: tuple[str, ...] = ()
+    seen = look()
+    with suppress(KeyboardInterrupt):
+        while not seen.is_over:
+            for line in seen.lines:
+                if line not in told:
+                    print(line, flush=True)
+            told = seen.lines
+            time.sleep(REFRESH_S)
+            seen = look()
+    return seen
+
+
+def _line(status: SweepStatus | ExperimentStatus | Unreadable) -> str:
+    """One line that is another one when something has ended: without times."""
+    name, _, phase, trials, *_ = _row(status)
+    if isinstance(status, Unreadable):
+        return f"{name}: {phase}"
+    if isinstance(status, ExperimentStatus):
+        return f"{name}: {phase}, {trials} trainings have ended"
+    done, planned = status.confirm
+    confirmed = "" if planned is None else f", {done} of {planned} trainings of the confirm phase"
+    raced = f", {status.race[0]} trainings of the race" if status.race[0] else ""
+    return f"{name}: {phase}, {trials} trials of the search have ended{raced}{confirmed}"
 
 
 def _status_of(name: str, results: Path) -> SweepStatus | ExperimentStatus:
