@@ -127,6 +127,16 @@ def test_points_are_made_again_from_the_records(finished: Path, tmp_path: Path) 
         shutil.rmtree(finished / "points")
 
 
+def test_the_points_of_a_finished_search_are_not_missed(finished: Path, cli: Cli) -> None:
+    """Nothing makes them again: search.json has every trial."""
+    shutil.rmtree(finished / "points")
+    before = read_status("tiny_sweep", finished.parent)
+    result = cli("sweep", "sweep.yaml")
+    assert result.code == 0 and "0 to train" in result.out, result.err
+    assert not (finished / "points").exists()
+    assert (before.phase, [arm.num_finished for arm in before.arms]) == ("finished", [9])
+
+
 def test_an_open_trial_is_the_same_by_points_and_by_records(finished: Path, tmp_path: Path) -> None:
     sweep = load_sweep(write_sweep(tmp_path, budget={"trials": 12}))
     drawn = []
