@@ -22,10 +22,17 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class _BehindChecks(GenerateJsonSchema):
-    """Writes a number's own bounds, where pydantic would write `anything` because a check runs before its own."""
+    """Writes a number's own bounds, where pydantic would write `anything` because a check runs before its own.
+
+    A check that also takes a value of another type, as one text for a list of them, says so (`json_schema_input_type`).
+    """
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
-        return self.generate_inner(schema["schema"])
+        own, taken = self.generate_inner(schema["schema"]), schema.get("json_schema_input_schema")
+        if taken is None or taken["type"] == "any":
+            return own
+        kinds = self.generate_inner(taken).get("anyOf", [])
+        return {"anyOf": [*(kind for kind in kinds if kind.get("type") != own.get("type")), own]}
 
 
 def sweep_schema() -> dict[str, Any]:

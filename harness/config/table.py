@@ -187,7 +187,7 @@ class TableSettings(Settings):
     claims: tuple[Claim, ...] = ()
     """What you expect, written down before the run; the table judges it."""
 
-    @field_validator("rows", "columns", mode="before")
+    @field_validator("rows", "columns", mode="before", json_schema_input_type=str | tuple[str, ...])
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value

@@ -84,3 +84,17 @@ def test_arms_have_stages_and_leave_adapters_out_by_null() -> None:
     wrong_ones: list[dict[str, Any]] = [{"stages": {}}, {"stages": [{"optm": 1}]}, {"adapters": {"a": 1}}]
     for wrong in wrong_ones:
         assert not validator.is_valid({**content, "parts": {"news": wrong}}), wrong
+
+
+@pytest.mark.parametrize(("name", "file"), [("experiment.json", "experiments/demo_text.yaml"), ("table.json", "")])
+def test_one_name_may_stand_for_a_list_of_one(name: str, file: str) -> None:
+    """`rows: target` and `columns: arm`, as the page on tables recommends; but an empty list of rows is none."""
+    content = read_yaml(ROOT / file if file else TABLES[0])
+    table = content.setdefault("table", {}) if file else content
+    validator = jsonschema.Draft202012Validator(committed(name))
+    for rows, columns in (("target", "arm"), (["target"], ["arm"]), (["experiment", "target"], [])):
+        table |= {"rows": rows, "columns": columns}
+        validator.validate(content)
+    for wrong in ([], 3, [3]):
+        table["rows"] = wrong
+        assert not validator.is_valid(content), wrong
