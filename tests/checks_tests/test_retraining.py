@@ -60,7 +60,7 @@ def test_a_trial_in_which_something_learns_is_chosen(store: RecordStore, monkeyp
         offered.append([record.trial_id for _, record in found])
         return found[0]
 
-    monkeypatch.setattr(retraining.secrets, "choice", choose)
+    monkeypatch.setattr("harness.checks.retraining.secrets.choice", choose)
     results, name = store.path.parent, store.name
     for cell in (None, "frozen"):
         retraining.choose_trial(results, name, cell)
