@@ -11,7 +11,8 @@ import re
 import signal
 import threading
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -48,6 +49,17 @@ def must_be_in(name: str, choices: Collection[str], start: str, kind: type[UserE
         near = difflib.get_close_matches(name, list(choices), n=1)
         hint = f". Did you mean {near[0]}?" if near else ""
         raise kind(f"{start}; choices: {', '.join(choices)}{hint}")
+
+
+def refuse_twice(names: Iterable[str], what: str) -> None:
+    """Refuse a list that names something twice.
+
+    Raises:
+        UserError: it does; `what` is the list's.
+    """
+    counts = Counter(names)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise UserError(f"{what}: {twice[0]!r} is named twice")
 
 
 class Passing(BaseException):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.trees import MISSING, get_dotted
-from harness.errors import TrialError, UserError, must_be_in
+from harness.errors import TrialError, UserError, must_be_in, refuse_twice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,6 +147,7 @@ def table(
 
     if not names:
         raise UserError(f"table: expected the name of an experiment; choices: {_choices(Path(results))}")
+    refuse_twice(names, "table")
     title, chosen = None, None if settings is None else _table_settings(settings)
     shipped = {name for name in shipped_files("table") if not (Path(results) / name).is_dir()}
     files = [name for name in names if Path(name).suffix in (".yaml", ".yml") or name in shipped]
@@ -164,6 +165,7 @@ def table(
             else chosen.model_copy(update={"layout": layout})
         )
     wanted = None if metrics is None else tuple(metrics)
+    refuse_twice(wanted or (), "metrics")
     made = build_experiments(Path(results), names, chosen, wanted, name=title)
     return ResultTable(made, rows_of(made, Path(results)))
 

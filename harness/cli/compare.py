@@ -46,12 +46,12 @@ def compare(
 
     files = [is_output_file(asked) for asked in (first, second)]
     if all(files):
-        _compare_files(first, second, split_list(metrics), format)
+        _compare_files(first, second, split_list(metrics, "--metrics"), format)
         return
     if any(files):
         asked, other = (first, second) if files[0] else (second, first)
         raise UserError(f"{asked} is a file of outputs and {other} is not; compare two files, or two experiments")
-    found = compare_sides(load_side(first, results), load_side(second, results), split_list(metrics))
+    found = compare_sides(load_side(first, results), load_side(second, results), split_list(metrics, "--metrics"))
     if format == "json":
         print(json.dumps(as_json(found), indent=1, ensure_ascii=False))
     elif format == "md":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,9 @@ def init(
     """Write a small commented project: an example, or for your data."""
     if data is None and (options or model or target):
         raise UserError("KEY=VALUE, --model and --target are about data of your own: give them with --data")
+    if "=" in str(name) and not name.is_dir():
+        raise UserError(f"{name}: expected the project's folder before KEY=VALUE, as in harness init my_project {name}")
+    folder = shlex.quote(str(name))
     if name.is_file() or (name.is_dir() and any(name.iterdir())):
         raise UserError(
             f"{name}: exists already and is not an empty folder; harness init never overwrites, so choose another name"
@@ -42,12 +46,11 @@ def init(
         project = OwnProject(data, dict(parse_overrides(options or [])), model, target)
         for path in write_own_project(name, project):
             print(f"wrote {path}")
-        print(
-            f"\nNext: cd {name}, look at the comments, then harness pretrain recipe.yaml && harness run experiment.yaml"
-        )
+        commands = "harness pretrain recipe.yaml && harness run experiment.yaml"
+        print(f"\nNext: cd {folder}, look at the comments, then {commands}")
         return
     name.mkdir(parents=True, exist_ok=True)
     for path in sorted(TEMPLATE.glob("*.*")):
         (name / path.name).write_bytes(path.read_bytes())
         print(f"wrote {name / path.name}")
-    print(f"\nNext: cd {name}, then harness run experiment.yaml; README.md there has more commands.")
+    print(f"\nNext: cd {folder}, then harness run experiment.yaml; README.md there has more commands.")

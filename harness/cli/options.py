@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.errors import refuse_twice
 from harness.launch.launchers import LAUNCHERS
 from harness.tracking.trackers import TRACKERS
 
@@ -76,9 +77,15 @@ RetryFailed = Annotated[bool, typer.Option(help="Also train again what failed fo
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines, no progress bars.")]
 
 
-def split_list(text: str | None) -> list[str]:
-    """The items of an option that takes a list separated by commas."""
-    return [item.strip() for item in (text or "").split(",") if item.strip()]
+def split_list(text: str | None, option: str) -> list[str]:
+    """The items of an option that takes a list separated by commas.
+
+    Raises:
+        UserError: an item is named twice.
+    """
+    items = [item.strip() for item in (text or "").split(",") if item.strip()]
+    refuse_twice(items, option)
+    return items
 
 
 def work_arguments(

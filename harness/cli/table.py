@@ -42,7 +42,7 @@ def table(
         must_be_in(chosen, STANDALONE, f"--standalone: {chosen} has no document of its own")
     from harness.api.results import table as make_table
 
-    columns = None if metrics is None else split_list(metrics)
+    columns = None if metrics is None else split_list(metrics, "--metrics")
     made = make_table(*names, results=results, metrics=columns, settings=spec, layout=layout).model
     if explain is not None:
         from harness.cli.views.explain import print_explanation

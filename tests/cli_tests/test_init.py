@@ -68,6 +68,23 @@ def test_an_empty_folder_will_do(cli: Cli, tmp_path: Path) -> None:
     assert (tmp_path / "new" / "sentences.csv").is_file()
 
 
+def test_the_command_that_is_told_can_be_pasted(cli: Cli) -> None:
+    assert "Next: cd 'my project', then harness run" in cli("init", "my project").out
+
+
+@pytest.mark.parametrize("more", [(), ("--data", "data.csv")])
+def test_an_option_is_no_folder(cli: Cli, tmp_path: Path, more: tuple[str, ...]) -> None:
+    """The folder was forgotten."""
+    result = cli("init", "model=3", *more)
+    assert result.code == 2
+    assert (
+        result.error == "model=3: expected the project's folder before KEY=VALUE, as in harness init my_project model=3"
+    )
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "a=b").mkdir()
+    assert cli("init", "a=b").code == 0
+
+
 def test_its_sentences_are_counted_as_its_readme_says() -> None:
     corpus = load_corpus(f"manifest:{TEMPLATE / 'sentences.csv'}", labels=["negative", "neutral", "positive"])
     assert corpus.left_out == {}

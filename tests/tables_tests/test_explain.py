@@ -180,3 +180,24 @@ def test_a_record_of_an_older_version_is_given_by_no_experiment_file(tmp_path: P
     age_results(tmp_path / "results" / "text_strategies")
     result = cli(*arguments)
     assert result.code == 0 and "harness run" not in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("table", "mine", "mine"), "table: 'mine' is named twice"),
+        (
+            ("table", "mine", "--metrics", "forgetting, target_accuracy,forgetting"),
+            "--metrics: 'forgetting' is named twice",
+        ),
+        (
+            ("compare", "mine:frozen", "mine:tuned", "--metrics", "forgetting,forgetting"),
+            "--metrics: 'forgetting' is named twice",
+        ),
+    ],
+)
+def test_what_is_named_twice_is_refused(store: RecordStore, cli: Cli, arguments: tuple[str, ...], line: str) -> None:
+    result = cli(*arguments)
+    assert (result.code, result.error) == (2, line)
+    with pytest.raises(UserError, match="metrics: 'forgetting' is named twice"):
+        harness.table("mine", results=store.path.parent, metrics=["forgetting", "forgetting"])
