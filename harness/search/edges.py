@@ -31,7 +31,7 @@ def _end(parameter: Parameter, value: Value) -> str | None:
         numbers = _numbers(parameter)
         if len(numbers) < MIN_CHOICES or value not in (numbers[0], numbers[-1]) or isinstance(value, bool):
             return None
-        return "upper" if value == numbers[-1] else None if numbers[0] == 0 else "lower"
+        return None if value == 0 else "upper" if value == numbers[-1] else "lower"
     assert isinstance(value, (int, float))
     is_log = not isinstance(parameter, (FloatParameter, IntParameter)) or (
         isinstance(parameter, IntParameter) and parameter.log
@@ -40,7 +40,7 @@ def _end(parameter: Parameter, value: Value) -> str | None:
         return None
     low, high, at = ((math.log(x) if is_log else float(x)) for x in (parameter.low, parameter.high, value))
     if high - at <= NEAR * (high - low):
-        return "upper"
+        return None if parameter.high == 0 else "upper"
     has_end = parameter.low != 0 and isinstance(parameter, (FloatParameter, LogFloatParameter, IntParameter))
     return "lower" if has_end and at - low <= NEAR * (high - low) else None
 

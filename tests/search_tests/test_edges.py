@@ -32,6 +32,11 @@ WEIGHTS: dict[str, Any] = {"type": "categorical", "choices": [0, 0.1, 1]}
         *((RATES, value, end) for value, end in ((3e-2, "upper"), (3e-4, "lower"), (1e-2, None), (1e-3, None))),
         *((WEIGHTS, value, end) for value, end in ((0, None), (0.1, None), (1, "upper"))),
         ({"type": "float", "low": -1.0, "high": 1.0}, -0.95, "lower"),
+        *(
+            ({"type": "float", "low": -1.0, "high": 0.0}, *pair)
+            for pair in ((0.0, None), (-0.01, None), (-0.97, "lower"))
+        ),
+        *(({"type": "categorical", "choices": [-2, -1, 0]}, *pair) for pair in ((0, None), (-2, "lower"))),
         ({"type": "categorical", "choices": [1, 2]}, 2, None),  # of two numbers each is an end
         ({"type": "categorical", "choices": ["cosine", "linear", "none"]}, "none", None),
         ({"type": "categorical", "choices": [None, 1, 2]}, 2, None),
