@@ -28,6 +28,7 @@ from harness.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from harness.launch.run_experiment import RunReport
     from harness.records.store import RecordStore
 
 
@@ -85,7 +86,7 @@ def run(
         with run_progress(plan.pending, quiet) as progress:
             report = run_experiment(plan, jobs, progress.hear, launching)
         show_table(plan.store)
-    end_with(report.failures, 2 if report.user_error else 1)
+    end_with(report)
 
 
 def tell_data(lines: Iterable[str]) -> None:
@@ -94,12 +95,12 @@ def tell_data(lines: Iterable[str]) -> None:
         print(f"data: {line}", flush=True)
 
 
-def end_with(failures: list[str], code: int = 1) -> None:
-    """Print a line for each failure and end with the code; do nothing when nothing failed."""
-    for line in failures:
+def end_with(report: RunReport) -> None:
+    """Print a line for each failure and end with 1, or 2 if one was the user's; do nothing when nothing failed."""
+    for line in report.failures:
         print_error(line)
-    if failures:
-        raise typer.Exit(code)
+    if report.failures:
+        raise typer.Exit(2 if report.user_error else 1)
 
 
 def show_table(store: RecordStore) -> None:

@@ -85,10 +85,10 @@ def sweep(
         with sweep_progress(loaded, plan, quiet) as progress:
             launch = Launch(results, jobs, progress.hear, choice, launcher=launching, retry_failed=retry_failed)
             result, frozen = search_and_freeze(loaded, launch)
-        failures = confirm(loaded, result, frozen, launch, quiet)
+        report = confirm(loaded, result, frozen, launch, quiet)
     if watch is not None:
         print(f"peak memory: {'unknown on this system' if watch.peak is None else watch.peak.text}")
-    end_with(failures)
+    end_with(report)
 
 
 def search_and_freeze(sweep: Sweep, run: Launch) -> tuple[SearchResult, Frozen]:
@@ -121,8 +121,8 @@ def tell_engines(run: Launch) -> None:
         print(f"{', '.join(arm for arm in texts if texts[arm] == text)}: {text}", flush=True)
 
 
-def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool) -> list[str]:
-    """Train the winners on fresh seeds, show the table, draw the figures; returns a line for each failed trial."""
+def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool) -> RunReport:
+    """Train the winners on fresh seeds, show the table, draw the figures; returns how it went."""
     folder = run.results / sweep.name / "figures"
 
     def draw() -> int:
@@ -135,7 +135,7 @@ def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, qui
     store, report = train_confirm(sweep, result, frozen, run, quiet)
     show_table(store)
     print(f"{draw() if drawing is None else drawing.result()} figures in {folder}")
-    return report.failures
+    return report
 
 
 def train_confirm(

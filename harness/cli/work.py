@@ -16,6 +16,7 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from harness.engines.choice import EngineChoice
     from harness.launch.launchers import LauncherChoice
+    from harness.launch.run_experiment import RunReport
 
 LEFT = "trials under way are left at an epoch's end, with their checkpoints; the same command goes on"
 
@@ -63,14 +64,14 @@ def work(
     try:
         with launching.stop.by_signals():
             if is_sweep:
-                failures = _work_on_sweep(path, overrides or [], results, launching, choice, retry_failed)
+                report = _work_on_sweep(path, overrides or [], results, launching, choice, retry_failed)
             else:
-                failures = _work_on_experiment(path, overrides or [], chosen, results, launching, choice)
+                report = _work_on_experiment(path, overrides or [], chosen, results, launching, choice)
     except Stopped as stopped:
         print(f"stopped ({stopped}); {LEFT}", flush=True)
         return
     print("nothing is left", flush=True)
-    end_with(failures)
+    end_with(report)
 
 
 def _deadline(until: str | None) -> tuple[float, str] | None:
@@ -87,8 +88,8 @@ def _deadline(until: str | None) -> tuple[float, str] | None:
 
 def _work_on_sweep(
     path: Path, overrides: list[str], results: Path, launcher: LauncherChoice, choice: EngineChoice, retry_failed: bool
-) -> list[str]:
-    """Go through the phases of a sweep with the other workers; returns a line for each failed trial of the last one."""
+) -> RunReport:
+    """Go through the phases of a sweep with the other workers; returns how the last one went."""
     from harness.api.inputs import add_user_code
     from harness.cli.progress import Progress, search_line
     from harness.cli.sweep import search_and_freeze, train_confirm
@@ -107,7 +108,7 @@ def _work_on_sweep(
             run = Launch(results, 1, progress.hear, choice, launcher=launcher, retry_failed=retry_failed)
             result, frozen = search_and_freeze(loaded, run)
         _, report = train_confirm(loaded, result, frozen, run, quiet=True)
-    return report.failures
+    return report
 
 
 def _work_on_experiment(
@@ -117,8 +118,8 @@ def _work_on_experiment(
     results: Path,
     launcher: LauncherChoice,
     choice: EngineChoice,
-) -> list[str]:
-    """Train what an experiment lacks; returns a line for each failed trial."""
+) -> RunReport:
+    """Train what an experiment lacks."""
     from harness.api.launches import plan_launch
     from harness.cli.progress import run_progress
     from harness.config.experiment import load_experiment, select_trials
@@ -130,4 +131,4 @@ def _work_on_experiment(
     print(f"{loaded.name}: {len(plan.reused)} trials are finished, {len(plan.pending)} to train", flush=True)
     preflight(plan, launching=launcher)
     with run_progress(plan.pending, quiet=True) as progress:
-        return run_experiment(plan, 1, progress.hear, launcher).failures
+        return run_experiment(plan, 1, progress.hear, launcher)

@@ -16,7 +16,7 @@ from tiny_text import TinyText
 import harness
 from harness.config.trial import TrialConfig
 from harness.engines.choice import EngineChoice
-from harness.errors import TrialError
+from harness.errors import TrialError, UserError
 from harness.records.publishing import publish
 from harness.records.store import RecordStore
 from harness.search.sweep_files import load_sweep
@@ -72,13 +72,15 @@ def test_a_winner_at_an_end_of_its_search_is_told_with_the_winners_and_under_the
     assert line in (tmp_path / "results" / "by_hand" / "table.md").read_text(encoding="utf-8")
 
 
-def break_trials(patch: pytest.MonkeyPatch, is_broken: Callable[[TrialConfig], bool]) -> None:
+def break_trials(
+    patch: pytest.MonkeyPatch, is_broken: Callable[[TrialConfig], bool], kind: type[Exception] = RuntimeError
+) -> None:
     """Let some trainings fail with an exception."""
     train = Trial.steps
 
     def steps(trial: Trial) -> Any:
         if is_broken(trial.config):
-            raise RuntimeError("the graphics card has fallen off the bus")
+            raise kind("the graphics card has fallen off the bus")
         return (yield from train(trial))
 
     patch.setattr(Trial, "steps", steps)
@@ -148,3 +150,17 @@ def test_a_search_in_which_all_trials_failed_has_failed(
     (arm,) = [arm for arm in plan_sweep(load_sweep(by_hand), tmp_path / "results", 1).arms if arm.searches]
     assert (arm.search.finished, arm.search.new) == (3, 0)
     assert cli("sweep", by_hand).code == 1
+
+
+def test_a_mistake_that_only_a_training_finds_ends_every_command_with_2(
+    cli: Cli, by_hand: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `harness run` does; a failure of another kind is code 1 in all of them."""
+    experiment = by_hand.with_name("tiny_strategies.yaml")
+    commands = [("sweep", by_hand), ("work", by_hand), ("run", experiment, "--arm=frozen"), ("work", experiment)]
+    for kind, code in ((UserError, 2), (RuntimeError, 1)):
+        with monkeypatch.context() as patch:
+            break_trials(patch, lambda config: config.seed in (0, 1), kind)
+            done = [cli(*command) for command in commands]
+        assert [one.code for one in done] == 4 * [code]
+        assert all("the graphics card has fallen off the bus" in one.err for one in done)
