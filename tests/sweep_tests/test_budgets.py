@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from cli_tests.conftest import Cli, cli
 from sweeps_by_hand import write_sweep
 from tiny_text import TinyText
@@ -16,6 +17,7 @@ __all__ = ["cli"]
 TOLD = "launched earlier with 3 trials, whose results were seen"
 
 
+@pytest.mark.slow
 def test_a_smaller_budget_after_a_greater_one_is_told(cli: Cli, tmp_path: Path, tiny_text_files: TinyText) -> None:
     few = {"space": {"optim.lr": {"type": "log_float", "low": 1e-3, "high": 1e-1}}, "arms": ["residual_add"]}
     file = write_sweep(tiny_text_files.experiment, tmp_path, {**few, "budget": {"trials": 3}})

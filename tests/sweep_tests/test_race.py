@@ -152,6 +152,7 @@ def test_a_search_in_which_all_trials_failed_has_failed(
     assert cli("sweep", by_hand).code == 1
 
 
+@pytest.mark.slow
 def test_a_mistake_that_only_a_training_finds_ends_every_command_with_2(
     cli: Cli, by_hand: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,20 +33,20 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("change", ["budget.trials=1", "confirm.seeds=[0]", "race.seeds=[7]"])
-def test_a_launch_with_another_plan_is_refused_while_one_runs(cli: Cli, by_hand: Path, change: str) -> None:
+def test_a_launch_with_another_plan_is_refused_while_one_runs(cli: Cli, by_hand: Path) -> None:
     """It is one line and exit code 1, and no byte of the first one's results is another."""
     name = ("name=by_hand",)  # else the override gives it a suffix
     results = Path("results")
     assert cli("sweep", by_hand).code == 0
     with under_way(load_sweep(by_hand), results):
         before = files_of(results)
-        for command in (("work", by_hand), ("sweep", by_hand, "--yes")):
-            done = cli(*command, change, *name)
-            assert done.code == 1
-            assert "is at this sweep with another budget, race or confirm phase" in done.error
-        with pytest.raises(TrialError, match="is at this sweep with another budget"):
-            harness.run_sweep(by_hand, [change, *name], results=results)
+        for change in ("budget.trials=1", "confirm.seeds=[0]", "race.seeds=[7]"):
+            for command in ("work", "sweep"):
+                done = cli(command, by_hand, change, *name)
+                assert done.code == 1
+                assert "is at this sweep with another budget, race or confirm phase" in done.error
+            with pytest.raises(TrialError, match="is at this sweep with another budget"):
+                harness.run_sweep(by_hand, [change, *name], results=results)
         assert files_of(results) == before
 
 
