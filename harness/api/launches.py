@@ -116,15 +116,20 @@ def run(
         >>> print(done.table())
     """
     from harness.engines.choice import EngineChoice
-    from harness.launch.launchers import choose_launcher
+    from harness.launch.work import launching_of, work_arguments
 
     check_jobs(jobs)
     content, path = read_source(experiment, "experiment")
-    loaded = make_experiment(content, path, as_arguments(overrides))
+    changes = as_arguments(overrides)
+    loaded = make_experiment(content, path, changes)
     trials = select_trials(loaded, tuple(arms), tuple(seeds))
     choice = EngineChoice(engine, pack, capture)
-    launching = choose_launcher(None, jobs, launcher or loaded.config.launcher, f"{path}: launcher")
-    plan = plan_launch(loaded, trials, Path(results), choice, retry_failed=retry_failed)
+    work = work_arguments(
+        *(experiment, changes, results, engine, pack, capture), arm=arms, seed=seeds, retry_failed=retry_failed
+    )
+    where = f"{path}: launcher"
+    launching = launching_of(launcher, loaded.config.launcher, jobs, where, work, is_command=False)
+    plan = plan_launch(loaded, trials, Path(results), choice, retry_failed=retry_failed, launching=launching)
     report = train(plan, jobs, tell, launching)
     refuse_failures(report.failures, check)
     return RunResult(loaded.name, Path(results), report.num_trained, report.num_reused, tuple(report.failures))
@@ -169,9 +174,9 @@ def run_sweep(
     """
     from harness.engines.choice import EngineChoice
     from harness.figures.sweep_figures import draw_sweep
-    from harness.launch.launchers import choose_launcher
     from harness.launch.process_memory import watched_launch
     from harness.launch.run_experiment import plan_run
+    from harness.launch.work import launching_of, work_arguments
     from harness.search.preflight import preflight_sweep
     from harness.search.sweep_files import make_sweep
     from harness.sweep.race import Launch, run_race
@@ -180,10 +185,12 @@ def run_sweep(
 
     check_jobs(jobs)
     content, path = read_source(sweep, "sweep")
-    loaded = make_sweep(content, path, as_arguments(overrides))
+    changes = as_arguments(overrides)
+    loaded = make_sweep(content, path, changes)
     add_user_code(loaded.experiment.path)
     RecordStore(Path(results), loaded.name).check_place()
-    launching = choose_launcher(None, jobs, launcher or loaded.launcher, f"{path}: launcher")
+    work = work_arguments(sweep, changes, results, engine, pack, capture, retry_failed=retry_failed)
+    launching = launching_of(launcher, loaded.launcher, jobs, f"{path}: launcher", work, is_command=False)
     preflight_sweep(loaded, launching=launching)
     choice = EngineChoice(engine, pack, capture)
     launch = Launch(Path(results), jobs, _hear(tell), choice, launcher=launching, retry_failed=retry_failed)
@@ -212,8 +219,12 @@ def plan_launch(
     choice: EngineChoice,
     *,
     retry_failed: bool = False,
+    launching: LauncherChoice | None = None,
 ) -> RunPlan:
     """Choose each arm's engine, and find out what has to be trained.
+
+    Args:
+        launching: where its workers train elsewhere, they choose the engines, on their machines.
 
     Raises:
         UserError: the arms were begun with another engine, or a config does not fit.
@@ -221,6 +232,8 @@ def plan_launch(
     from harness.engines.choice import experiment_executions
     from harness.launch.run_experiment import plan_run
 
+    if launching is not None and not launching.trains:
+        return plan_run(experiment, trials, results, retry_failed=retry_failed)
     configs: dict[str, list[TrialConfig]] = {}
     for trial in (*trials, *experiment.parts):
         configs.setdefault(trial.arm, []).append(trial.config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,23 +85,3 @@ def split_list(text: str | None, option: str) -> list[str]:
     items = [item.strip() for item in (text or "").split(",") if item.strip()]
     refuse_twice(items, option)
     return items
-
-
-def work_arguments(
-    file: Path,
-    overrides: Sequence[str] | None,
-    results: Path,
-    engine: str,
-    pack: int | None,
-    capture: bool = False,
-    *,
-    arm: Sequence[str] | None = None,
-    seed: Sequence[int] | None = None,
-    retry_failed: bool = False,
-) -> tuple[str, ...]:
-    """The arguments of the `harness work` that does what a launch with these options is to do."""
-    told = [text for text in overrides or () if text.partition("=")[0].partition(".")[0] != "launcher"]
-    options = [f"--arm={one}" for one in arm or ()] + [f"--seed={one}" for one in seed or ()]
-    options += ["--retry-failed"] * retry_failed + ([] if pack is None else [f"--pack={pack}"])
-    options += ["--capture"] * capture
-    return ("work", str(file), *told, f"--results={results}", f"--engine={engine}", *options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from harness.cli.options import RESULTS, Jobs, LauncherName, Overrides, Results, file_argument, work_arguments
+from harness.cli.options import RESULTS, Jobs, LauncherName, Overrides, Results, file_argument
 from harness.errors import UserError
 
 
@@ -25,6 +25,7 @@ def plan(
     from harness.config.kinds import WHAT, kinds_of
     from harness.config.yaml import read_yaml
     from harness.launch.launchers import choose_launcher
+    from harness.launch.work import work_arguments
     from harness.sweep.plan import plan_experiment, plan_sweep
 
     path = user_file(file, "sweep", "experiment")

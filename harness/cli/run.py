@@ -24,7 +24,6 @@ from harness.cli.options import (
     Track,
     Wandb,
     file_argument,
-    work_arguments,
 )
 
 if TYPE_CHECKING:
@@ -55,23 +54,17 @@ def run(
     from harness.cli.progress import run_progress
     from harness.config.experiment import load_experiment, select_trials
     from harness.engines.choice import EngineChoice
-    from harness.launch.launchers import choose_launcher
-    from harness.launch.run_experiment import plan_run, preflight, run_experiment
+    from harness.launch.run_experiment import preflight, run_experiment
+    from harness.launch.work import launching_of, work_arguments
 
     loaded = load_experiment(user_file(experiment, "experiment"), overrides or [])
     trials = select_trials(loaded, arm or [], seed or [])
     choice = EngineChoice(engine, pack, capture)
-    # Before the engines are chosen: it may be refused.
-    launching = choose_launcher(launcher, jobs, loaded.config.launcher, f"{loaded.path}: launcher")
-    launching = launching.for_work(
-        work_arguments(
-            *(experiment, overrides, results, engine, pack, capture), arm=arm, seed=seed, retry_failed=retry_failed
-        )
+    work = work_arguments(
+        *(experiment, overrides, results, engine, pack, capture), arm=arm, seed=seed, retry_failed=retry_failed
     )
-    if launching.trains:
-        plan = plan_launch(loaded, trials, results, choice, retry_failed=retry_failed)
-    else:  # its workers choose the engines, on the machines that train
-        plan = plan_run(loaded, trials, results, retry_failed=retry_failed)
+    launching = launching_of(launcher, loaded.config.launcher, jobs, f"{loaded.path}: launcher", work)
+    plan = plan_launch(loaded, trials, results, choice, retry_failed=retry_failed, launching=launching)
     num_parts = sum(task.run.is_sealed for task in plan.pending)
     distinct = len(plan.reused) + len(plan.pending) - num_parts
     same = "" if distinct == len(trials) else f" ({distinct} distinct)"

@@ -23,7 +23,6 @@ from harness.cli.options import (
     Track,
     Wandb,
     file_argument,
-    work_arguments,
 )
 from harness.cli.run import end_with, show_table
 
@@ -60,8 +59,8 @@ def sweep(
     from harness.cli.progress import sweep_progress
     from harness.cli.views.plan import ask_before, print_plan
     from harness.engines.choice import EngineChoice
-    from harness.launch.launchers import choose_launcher
     from harness.launch.process_memory import watched_launch
+    from harness.launch.work import launching_of, work_arguments
     from harness.search.sweep_files import load_sweep
     from harness.sweep.plan import describe_outdated, plan_sweep
     from harness.sweep.race import Launch
@@ -69,10 +68,8 @@ def sweep(
 
     choice = EngineChoice(engine, pack, capture)
     loaded = load_sweep(user_file(sweep, "sweep"), overrides or [])
-    # Before the engines are chosen: it may be refused.
-    launching = choose_launcher(launcher, jobs, loaded.launcher, f"{loaded.path}: launcher")
-    arguments = work_arguments(sweep, overrides, results, engine, pack, capture, retry_failed=retry_failed)
-    launching = launching.for_work(arguments)
+    work = work_arguments(sweep, overrides, results, engine, pack, capture, retry_failed=retry_failed)
+    launching = launching_of(launcher, loaded.launcher, jobs, f"{loaded.path}: launcher", work)
     add_user_code(loaded.experiment.path)
     plan = plan_sweep(loaded, results, jobs, launching)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None

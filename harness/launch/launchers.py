@@ -95,7 +95,12 @@ class LauncherChoice:
 
 
 def choose_launcher(
-    name: str | None, num_workers: int, setting: str | Mapping[str, Any] | None = None, where: str = "launcher"
+    name: str | None,
+    num_workers: int,
+    setting: str | Mapping[str, Any] | None = None,
+    where: str = "launcher",
+    *,
+    is_command: bool = True,
 ) -> LauncherChoice:
     """The launcher that a command's option, or else a file, names; without either, the one that fits `num_workers`.
 
@@ -103,6 +108,7 @@ def choose_launcher(
         name: of the option `--launcher`, which replaces what the file says, unless the file has options for it.
         setting: the file's `launcher`: a name, or a mapping with a name and options.
         where: the place of `setting`, for errors.
+        is_command: whether name and number of workers are options of a command, for errors.
 
     Raises:
         UserError: there is no such launcher, an option is wrong, or it cannot have so many workers.
@@ -116,10 +122,11 @@ def choose_launcher(
     if name is None and named is None and given:
         raise UserError(f"{where}: name: missing; choices: {', '.join(LAUNCHERS)}")
     chosen = name or named or ("in_process" if num_workers == 1 else "processes")
-    must_be_in(chosen, LAUNCHERS, f"--launcher {chosen!r}" if name else f"{where}: unknown launcher {chosen!r}")
+    dashes = "--" if is_command else ""
+    must_be_in(chosen, LAUNCHERS, f"{dashes}launcher {chosen!r}" if name else f"{where}: unknown launcher {chosen!r}")
     kind = launcher_type(chosen)
     options = validated(kind.options_type, given, where)
     if kind.max_workers is not None and num_workers > kind.max_workers:
-        raise UserError(f"--jobs {num_workers}: the launcher {chosen} runs at most {kind.max_workers}")
+        raise UserError(f"{dashes}jobs {num_workers}: the launcher {chosen} runs at most {kind.max_workers}")
     kind.check(options, num_workers)
     return LauncherChoice(chosen, kind, options, num_workers)

@@ -102,6 +102,53 @@ def test_no_such_name(call: Any, tmp_path: Path) -> None:
         call(3, results=tmp_path)
 
 
+@pytest.mark.parametrize("launcher", ["slurm", {"name": "slurm", "partition": "gpu"}, "shell"])
+def test_workers_elsewhere_get_the_whole_command(
+    launcher: Any, tiny_text_files: TinyText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.config.execution import PLAIN
+    from harness.launch import run_experiment
+    from harness.launch.launchers import LauncherChoice
+    from harness.launch.slurm import SlurmLauncher
+
+    monkeypatch.setattr(SlurmLauncher, "needs", classmethod(lambda cls: None))
+    made: list[LauncherChoice] = []
+
+    def train(plan: run_experiment.RunPlan, num_jobs: int, hear: Any, launching: LauncherChoice) -> Any:
+        assert {task.execution for task in plan.pending} == {PLAIN}  # its workers choose the engine
+        made.append(launching)
+        raise KeyboardInterrupt  # before any worker is started
+
+    monkeypatch.setattr(run_experiment, "run_experiment", train)
+    file = tiny_text_files.experiment
+    options: dict[str, Any] = {"arms": ["residual_add"], "seeds": [0], "engine": "cut"}
+    with pytest.raises(KeyboardInterrupt):
+        harness.run(file, SMALL, results=tmp_path / "r", launcher=launcher, **options)
+    changed = [f"{key}={value}" for key, value in SMALL.items()]
+    work = ("work", str(file), *changed, f"--results={tmp_path / 'r'}", "--engine=cut", "--arm=residual_add")
+    assert [choice.work for choice in made] == [(*work, "--seed=0")]
+
+
+@pytest.mark.parametrize("call", [harness.run, harness.run_sweep])
+def test_workers_elsewhere_are_refused_where_they_cannot_start(
+    call: Any, tiny_text_files: TinyText, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the commands: otherwise the launch waits for ever, for workers that do nothing."""
+    file, content = tiny_text_files.experiment, settings
+    if call is harness.run_sweep:
+        content = {**SWEEP, "experiment": str(file)}
+        file = tmp_path / "sweep.yaml"
+        file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(harness.UserError, match=r"launcher shell: it starts .* so give a file, not settings"):
+        call(content, results=tmp_path / "r", launcher="shell")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(harness.UserError, match=r"^launcher slurm: sbatch and squeue not on the PATH"):
+        call(file, results=tmp_path / "r", launcher="slurm")
+    with pytest.raises(harness.UserError, match=r"^launcher 'nope'; choices: in_process, "):
+        call(file, results=tmp_path / "r", launcher="nope")
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_failed_trial(settings: dict[str, Any], tmp_path: Path) -> None:
     strategy = {"_target_": "misbehaving.Misbehaving", "how": "nan"}
     arms = {"frozen": {"train": "none", "adapter": None}, "broken": {"adapter": {"adapter_strategy": strategy}}}
