@@ -33,7 +33,7 @@ SWEEP: dict[str, Any] = {
     "pruner": {"name": "median", "options": {"n_startup_trials": 2, "n_warmup_steps": 0}},
     "budget": {"trials": 9},
     "search": {"seeds": [1000], "lag": 1},
-    "race": {"candidates": 2, "seeds": [1001]},
+    "race": {"candidates": 2, "seeds": [1001, 1011]},
     "confirm": {"seeds": [0, 1], "rules": ["best", "one_se"]},
 }
 

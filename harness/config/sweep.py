@@ -6,7 +6,7 @@ Typed, frozen, unknown keys refused. `sweep_files.py` reads a file and checks it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Discriminator, Field, model_validator
 
@@ -227,6 +227,14 @@ class RaceSettings(Settings):
     needs two, and is narrow enough to be of use from about four on."""
 
 
+Judging = TypeVar("Judging")
+
+
+def that_judge(searched: Judging, raced: Judging) -> Judging:
+    """Of what belongs to the search's seeds and to the race's: the race's alone, where there was a race."""
+    return raced or searched
+
+
 class SearchSettings(Settings):
     """How the search draws its trials."""
 
@@ -246,7 +254,8 @@ class ConfirmSettings(Settings):
     """The fresh seeds; none of them may be a seed of the search or the race."""
     rules: tuple[Rule, ...] = Field(default=("best",), min_length=1)
     """best: the best score. constrained: the best whose one-sided 95 % bound satisfies the constraints. one_se: the
-    most strongly regularised within one standard error of the best. Each rule gives rows of its own."""
+    most strongly regularised within one standard error of the best, so at least two seeds must judge. Each rule gives
+    rows of its own."""
     regularisation: tuple[str, ...] | None = None
     """The searched settings that `one_se` counts as regularisation: by default stochastic depth, l2_lambda and weight
     decay."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.config.adapters import ADAPTER_KEYS
-from harness.config.sweep import PrunerSettings, regularisation_keys
+from harness.config.sweep import PrunerSettings, regularisation_keys, that_judge
 from harness.errors import UserError, must_be_in
 from harness.search import samplers, space
 from harness.search.declaration import Sweep
@@ -118,9 +118,13 @@ def _check_rules(sweep: Sweep) -> None:
         raise UserError(f"{path}: confirm.rules: {list(rules)} names a rule twice")
     if "constrained" in rules and not config.constraints:
         raise UserError(f"{path}: confirm.rules: constrained needs constraints, and there are none")
-    num_seeds = len(config.search.seeds) + len(config.race.seeds)
-    if "one_se" in rules and num_seeds < 2:
-        raise UserError(f"{path}: confirm.rules: one_se needs a standard error, so at least 2 seeds in search and race")
+    seeds = that_judge(config.search.seeds, config.race.seeds)
+    if "one_se" in rules and len(seeds) < 2:
+        which = "race.seeds, which judge alone" if config.race.seeds else "race.seeds or search.seeds"
+        raise UserError(
+            f"{path}: confirm.rules: one_se needs a standard error, so at least 2 seeds that judge, and there is "
+            f"{seeds[0]} alone; give more in {which}"
+        )
     keys = config.confirm.regularisation
     for key in keys or ():
         must_be_in(key, config.space, f"{path}: confirm.regularisation: {key!r} is not searched")

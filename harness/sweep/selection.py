@@ -22,7 +22,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from harness.config.rows import Rule
-from harness.config.sweep import ConstraintSettings
+from harness.config.sweep import ConstraintSettings, that_judge
 from harness.records.search import Axis, Objective, SearchPoint, Value
 from harness.search.space import position
 from harness.statistics import t_quantile
@@ -48,7 +48,7 @@ class Contender:
     @property
     def judged(self) -> Mapping[int, Mapping[str, float]]:
         """The metrics on the seeds that judge."""
-        return self.raced or self.searched
+        return that_judge(self.searched, self.raced)
 
     def scores(self, metric: str) -> tuple[float, ...]:
         """The metric, seed by seed."""
@@ -183,7 +183,7 @@ def describe_winner(winner: Winner) -> dict[str, Any]:
 
 def judged_by(search_seeds: Sequence[int], race_seeds: Sequence[int]) -> dict[str, Any]:
     """How contenders were judged, as frozen.json has it. Files without it judged by means over all seeds."""
-    seeds = list(race_seeds or search_seeds)
+    seeds = list(that_judge(search_seeds, race_seeds))
     which = "the race's seeds; the search's are left out" if race_seeds else "the search's seeds: there was no race"
     bound = f"the one-sided {100 * LEVEL:g} % bound of the mean (Student's t over {len(seeds)} seeds)"
     return {

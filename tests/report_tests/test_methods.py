@@ -93,7 +93,7 @@ def test_a_sweep(tiny_results: Path) -> None:
     found = text_of(sources)["Search"]
     assert "9 trials, by random with pruner median (n_startup_trials 2, n_warmup_steps 0)" in found
     assert "Constraint: validation forgetting at most -0.05." in found
-    assert "The 2 best configurations of each arm were trained on further seeds 1001" in found
+    assert "The 2 best configurations of each arm were trained on further seeds 1001, 1011" in found
     assert "confirmed on fresh seeds 0, 1." in found
     assert sources.frozen is not None
     grid = winners_grid(sources.frozen, "valid_target/loss", "validation target loss")

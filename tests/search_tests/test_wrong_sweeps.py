@@ -35,7 +35,7 @@ RIGHT: dict[str, Any] = {
     "pruner": {"name": "median"},
     "budget": {"trials": 4},
     "search": {"seeds": [1000]},
-    "race": {"candidates": 2, "seeds": [1001]},
+    "race": {"candidates": 2, "seeds": [1001, 1011]},
     "confirm": {"seeds": [0, 1], "rules": ["best", "constrained", "one_se"]},
 }
 
@@ -218,7 +218,15 @@ WRONG: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
         {"constraints": [{"metric": "valid_forgetting", "at_most": 1, "at_least": 0}]},
         ("constraints.0", "one of the two"),
     ),
-    "one_se without seeds": ({"race": {"seeds": []}}, ("one_se", "at least 2 seeds")),
+    "one_se without seeds": ({"race": {"seeds": []}}, ("one_se", "at least 2 seeds that judge", "1000 alone")),
+    "one_se with one seed that judges": (
+        {"race": {"seeds": [1001]}},
+        ("one_se", "at least 2 seeds that judge", "1001 alone", "race.seeds"),
+    ),
+    "one_se with many seeds that do not judge": (
+        {"search": {"seeds": [1000, 1003, 1004]}, "race": {"seeds": [1001]}},
+        ("one_se", "1001 alone"),
+    ),
     "one_se without a regulariser": ({"space": {"optim.lr": LR}}, ("one_se", "regulariser")),
     "unknown rule": ({"confirm": {"seeds": [0], "rules": ["bets"]}}, ("confirm.rules", "bets")),
     "unknown key": ({"samplers": {}}, ("unknown key 'samplers'", "Did you mean sampler")),
