@@ -227,11 +227,13 @@ def plan_launch(
         launching: where its workers train elsewhere, they choose the engines, on their machines.
 
     Raises:
-        UserError: the arms were begun with another engine, or a config does not fit.
+        UserError: the arms were begun with another engine, or a config does not fit; or the table could not be made.
     """
     from harness.engines.choice import experiment_executions
     from harness.launch.run_experiment import plan_run
+    from harness.tables.planned import check_experiment_table
 
+    check_experiment_table(experiment)
     if launching is not None and not launching.trains:
         return plan_run(experiment, trials, results, retry_failed=retry_failed)
     configs: dict[str, list[TrialConfig]] = {}

@@ -14,6 +14,7 @@ from harness.config.depends import ArmTrials
 from harness.config.design import Design, methods_of
 from harness.config.experiment import (
     Experiment,
+    PlannedTrial,
     changes_note,
     check_known,
     load_experiment,
@@ -32,8 +33,10 @@ from harness.config.yaml import read_yaml
 from harness.errors import UserError, must_be_in
 from harness.metrics import validation_metrics
 from harness.records.search import Objective
+from harness.search import space
 from harness.search.checks import check_sweep
 from harness.search.declaration import Arm, Sweep
+from harness.tables.planned import check_sweep_table, shows_its_search
 from harness.tasks.registry import task_of_recipe
 from harness.tasks.task import WholeTask
 
@@ -73,7 +76,20 @@ def make_sweep(content: dict[str, Any], path: Path, overrides: Sequence[str] = (
     made = _made(config, experiment, path)
     sweep = Sweep(config, experiment, arms, _objectives(config, _task(arms, made, path), path), path, made, notes)
     check_sweep(sweep)
+    _check_table(sweep)
     return sweep
+
+
+def _check_table(sweep: Sweep) -> None:
+    """Refuse a table that could not be made of the records, with one trial for each arm."""
+    config, design = sweep.config, sweep.experiment.config.design
+    arms = sweep.searched if shows_its_search(config.table) else sweep.arms
+    trials, seed = [], config.confirm.seeds[0]
+    for arm in arms:
+        values = {key: space.extremes(parameter)[0] for key, parameter in arm.space.items()}
+        trials.append(PlannedTrial(arm.name, seed, sweep.trial(arm, values, seed)))
+    rows = possible_rows([arm.name for arm in arms], [arm.name for arm in sweep.searched], config.confirm.rules)
+    check_sweep_table(config.table, sweep.name, trials, rows, design, config.space, sweep.path)
 
 
 def check_storage(storage: str | None, path: Path) -> None:

@@ -33,6 +33,7 @@ from harness.search.preflight import check_sweep_fits, get_ready, preflight_swee
 from harness.search.tasks import search_folder
 from harness.sweep.parts import Count, count_records, part_trials
 from harness.sweep.searched import ENDED, is_kept, is_search_of, read_searched, study_place
+from harness.tables.planned import check_experiment_table
 
 if TYPE_CHECKING:  # torch is loaded only when there is something to train
     from harness.launch.launchers import LauncherChoice
@@ -183,8 +184,9 @@ def plan_experiment(experiment: Experiment, trials: Sequence[PlannedTrial], resu
     """Check, count and price an experiment: the confirm phase alone.
 
     Raises:
-        UserError: an arm does not fit its data, backbone or layers.
+        UserError: an arm does not fit its data, backbone or layers, or the table could not be made.
     """
+    check_experiment_table(experiment)
     store = RecordStore(results, experiment.name)
     configs: dict[str, list[TrialConfig]] = {}
     for task in tasks_of(experiment, trials, store, False, {}):  # what gives weights to others included, once

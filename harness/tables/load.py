@@ -240,7 +240,7 @@ def any_finished(store: RecordStore) -> bool:
 
 
 def _read_confirm(store: RecordStore, manifest: Manifest) -> list[LoadedTrial]:
-    positions = _positions(manifest)
+    positions = positions_of(manifest)
     records: dict[str, Record | None] = {}
     trials = []
     for arm, seeds in manifest.arms.items():
@@ -252,7 +252,7 @@ def _read_confirm(store: RecordStore, manifest: Manifest) -> list[LoadedTrial]:
     return trials
 
 
-def _positions(manifest: Manifest) -> dict[str, Mapping[str, Any]]:
+def positions_of(manifest: Manifest) -> dict[str, Mapping[str, Any]]:
     """Row -> where its arm stands in the design. Its winners stand there, too, under their own names."""
     positions: dict[str, Mapping[str, Any]] = manifest.design["arms"] if manifest.design else {}
     found: dict[str, Mapping[str, Any]] = {}

@@ -120,6 +120,16 @@ def test_overrides_go_to_an_experiment_of_their_own(cli: Cli, short: Path, tmp_p
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_table_that_cannot_be_made_is_told_before_anything_is_trained(
+    command: str, cli: Cli, short: Path, tmp_path: Path
+) -> None:
+    result = cli(command, short, "table.rows=[nonsense.key]")
+    assert (result.code, result.out) == (2, "")
+    assert "table.rows: no trial of tiny_strategies-" in result.err and result.err.count("\n") == 1
+    assert not summaries(tmp_path)
+
+
 def test_a_failed_trial(cli: Cli, short: Path, tmp_path: Path) -> None:
     """The others are trained, the table says what is missing, the exit code is 1, and it stays so."""
     arguments = ("run", short, "optim.lr=1e30", "optim.clip_norm=null", "name=bad", "seeds=[0]")
