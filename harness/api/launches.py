@@ -246,18 +246,17 @@ def plan_launch(
 
 
 def train(plan: RunPlan, num_jobs: int, tell: Tell | None, launcher: LauncherChoice | None = None) -> RunReport:
-    """Check and train what is missing; keep the table beside the records."""
+    """Check and train what is missing; keep the table beside the records, or tell why there is none."""
     from harness.launch.run_experiment import preflight, run_experiment
-    from harness.tables.build import build_table
-    from harness.tables.keep import keep_table
-    from harness.tables.load import any_finished
+    from harness.tables.keep import keep_if_possible
 
     if plan.outdated and tell is not None:
         tell(plan.outdated)
     preflight(plan, launching=launcher)
     report = run_experiment(plan, num_jobs, _hear(tell), launcher)
-    if any_finished(plan.store):
-        keep_table(build_table(plan.store), plan.store.path)
+    kept = keep_if_possible(plan.store)
+    if kept.reason is not None and tell is not None:
+        tell(kept.reason)
     return report
 
 

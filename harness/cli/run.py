@@ -78,7 +78,7 @@ def run(
     with following(plan.store.path, tracker):
         with run_progress(plan.pending, quiet) as progress:
             report = run_experiment(plan, jobs, progress.hear, launching)
-        show_table(plan.store)
+        report.failures += show_table(plan.store)
     end_with(report)
 
 
@@ -96,22 +96,17 @@ def end_with(report: RunReport) -> None:
         raise typer.Exit(2 if report.user_error else 1)
 
 
-def show_table(store: RecordStore) -> None:
+def show_table(store: RecordStore) -> list[str]:
     """Print the table, and keep it as table.md (to read) and table.json (to check), if any trial is finished.
 
-    Effects of a design need all of it: after a launch of some arms, or one in which some failed, that is told instead.
+    Returns a line for a table that cannot be made, whatever else is trained.
     """
-    from harness.tables.build import build_table
-    from harness.tables.effects import IncompleteDesignError
-    from harness.tables.keep import keep_table
-    from harness.tables.load import any_finished
+    from harness.tables.keep import keep_if_possible
     from harness.tables.render.terminal import print_terminal
 
-    if any_finished(store):
-        try:
-            table = build_table(store)
-        except IncompleteDesignError as incomplete:
-            print(f"no table yet: {incomplete}; harness table {store.name} --layout arms shows the arms alone")
-            return
-        keep_table(table, store.path)  # first: what cannot be printed is kept all the same
-        print_terminal(table)
+    kept = keep_if_possible(store)  # first: what cannot be printed is kept all the same
+    if kept.table is not None:
+        print_terminal(kept.table)
+    if kept.reason is not None and not kept.is_fault:
+        print(kept.reason)
+    return [kept.reason] if kept.reason is not None and kept.is_fault else []

@@ -130,8 +130,9 @@ def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, qui
     # They show the search alone; and where other processes train, this one has nothing else to do.
     drawing = ThreadPoolExecutor(1).submit(draw) if run.num_jobs > 1 else None
     store, report = train_confirm(sweep, result, frozen, run, quiet)
-    show_table(store)
+    faults = show_table(store)
     print(f"{draw() if drawing is None else drawing.result()} figures in {folder}")
+    report.failures += faults
     return report
 
 

@@ -149,6 +149,20 @@ def test_workers_elsewhere_are_refused_where_they_cannot_start(
     assert not (tmp_path / "r").exists()
 
 
+def test_some_arms_of_a_factorial_are_trained_before_there_are_effects(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    factors = {"dim": {"key": "adapter.dim", "levels": [2, 4]}, "lr": {"key": "optim.lr", "levels": [0.01, 0.02]}}
+    design = {"type": "factorial", "arm": "residual_add", "factors": factors}
+    content = {**settings, "design": design, "table": {"layout": "effects"}}
+    told: list[str] = []
+    some = harness.run(content, SMALL, arms=["dim=2, lr=0.01"], seeds=[0], results=tmp_path, tell=told.append)
+    assert (some.num_trained, some.failures) == (1, ())
+    assert told[-1].startswith("no table yet: ")
+    with pytest.raises(harness.UserError, match="is finished for every combination of its factors"):
+        some.table()
+
+
 def test_a_failed_trial(settings: dict[str, Any], tmp_path: Path) -> None:
     strategy = {"_target_": "misbehaving.Misbehaving", "how": "nan"}
     arms = {"frozen": {"train": "none", "adapter": None}, "broken": {"adapter": {"adapter_strategy": strategy}}}

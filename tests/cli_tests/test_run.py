@@ -154,6 +154,16 @@ def test_a_failed_trial(cli: Cli, short: Path, tmp_path: Path) -> None:
     assert cli(*arguments, "--retry-failed").out.startswith("bad: 3 trials, 1 finished, 2 to train\n")
 
 
+def test_a_launch_whose_trials_give_no_table_tells_its_failures_all_the_same(cli: Cli, short: Path) -> None:
+    """The table shows the one arm that was not trained; of the others, one fails."""
+    changes = ("table.where={adapter.dim: 4}", "table.arms=[head_only, frozen, residual_add]")
+    learning = "arms.head_only.optim.lr=1e30"
+    result = cli("run", short, *changes, learning, "--arm", "frozen", "--arm", "head_only")
+    lines = result.err.splitlines()
+    assert result.code == 1
+    assert [line for line in lines if "head_only/seed0: failed" in line] and "no table: " in lines[-1]
+
+
 def test_an_interrupted_run_says_how_to_go_on(cli: Cli, short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
