@@ -114,11 +114,27 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
             _override_arm(arm_settings, key, value)
             override_stages(arm_settings, key, value)
     _check_touched(changed, pairs)
-    renamed = any(item.partition("=")[0] == "name" for item in overrides)
-    same = {"launcher": None}  # where trials run changes none of them
-    if not renamed and isinstance(changed.get("name"), str) and {**changed, **same} != {**unchanged, **same}:
-        changed["name"] += f"-{_short_hash({key: value for key, value in changed.items() if key != 'launcher'})}"
+    give_own_name(changed, unchanged, pairs)
     return changed
+
+
+def give_own_name(
+    changed: dict[str, Any], unchanged: Mapping[str, Any], pairs: Iterable[tuple[str, Any]], keeps: Sequence[str] = ()
+) -> None:
+    """Add a hash of changed settings to a file's name, unless an override names it or nothing of weight has changed.
+
+    Args:
+        changed: a raw experiment or sweep with its overrides; `unchanged`: without them.
+        keeps: fields that an override may change under the same name, as always `launcher`.
+    """
+    if any(key == "name" for key, _ in pairs) or not isinstance(changed.get("name"), str):
+        return
+    ours = {key: value for key, value in changed.items() if key not in ("launcher", *keeps)}
+    files = {key: value for key, value in unchanged.items() if key not in ("launcher", *keeps)}
+    if ours != files:
+        # With the file's own values of what keeps the name, so that overrides of these do not count.
+        kept = {key: unchanged[key] for key in keeps if key in unchanged and key != "launcher"}
+        changed["name"] += f"-{_short_hash({**ours, **kept})}"
 
 
 def check_known(key: str, file: type[Settings]) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.backbones.recipe import load_recipe
 from harness.config.adapters import ADAPTER_KEYS
-from harness.config.base import content_hash
 from harness.config.depends import ArmTrials
 from harness.config.design import Design, methods_of
 from harness.config.experiment import (
@@ -17,6 +15,7 @@ from harness.config.experiment import (
     PlannedTrial,
     changes_note,
     check_known,
+    give_own_name,
     load_experiment,
     merged_arms,
     override_stages,
@@ -111,12 +110,9 @@ def check_storage(storage: str | None, path: Path) -> None:
 def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Apply dotted overrides: a field of the sweep file, or (any other key) a setting of every trial."""
     changed: dict[str, Any] = unshared(content)
-    renames = False
-    for key, value in parse_overrides(overrides):
+    pairs = parse_overrides(overrides)
+    for key, value in pairs:
         first = key.split(".")[0]
-        renames = renames or first not in KEEPS_NAME
-        if first == "name":
-            renames = False
         if _override_parameter(changed, key, value):
             continue
         if first in SweepConfig.model_fields:
@@ -128,9 +124,7 @@ def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
         if not isinstance(settings, dict):
             raise UserError(f"override {key}: the sweep's settings are {settings!r}, not a mapping")
         settings[key] = value
-    if renames and isinstance(changed.get("name"), str):
-        told = {key: value for key, value in changed.items() if key != "launcher"}  # where trials run changes none
-        changed["name"] += f"-{content_hash(json.loads(json.dumps(told, default=str), parse_constant=str), 6)}"
+    give_own_name(changed, content, pairs, KEEPS_NAME)
     return changed
 
 

@@ -10,9 +10,11 @@ import pytest
 from sweeps_by_hand import L2, LAMBDA, LR, write_sweep
 from tiny_text import TinyText
 
+from harness.config.base import content_hash
+from harness.config.experiment import give_own_name
 from harness.errors import UserError
 from harness.search.declaration import Sweep
-from harness.search.sweep_files import load_sweep
+from harness.search.sweep_files import KEEPS_NAME, load_sweep
 
 CMA = {"name": "cma_es"}
 
@@ -65,6 +67,30 @@ def test_allowed_on_purpose(tiny_text_files: TinyText, tmp_path: Path) -> None:
     assert load(tiny_text_files, tmp_path, {"space": {"loop.epochs": {"type": "int", "low": 2, "high": 4}}}).searched
     both = [{"metric": "valid_forgetting", "at_most": 0.1}, {"metric": "valid_forgetting", "at_least": -0.1}]
     assert len(load(tiny_text_files, tmp_path, {"constraints": both}).config.constraints) == 2
+
+
+def test_a_name_depends_on_what_is_changed_alone(tiny_text_files: TinyText, tmp_path: Path) -> None:
+    def name(*overrides: str) -> str:
+        return load(tiny_text_files, tmp_path, overrides=overrides).name
+
+    own = name("optim.eps=0.5")
+    assert own.startswith("by_hand-")
+    for budget in ("budget.trials=3", "budget.trials=4", "launcher=processes"):
+        assert name("optim.eps=0.5", budget) == name(budget, "optim.eps=0.5") == own
+        assert name(budget) == "by_hand"
+    assert name("optim.eps=0.5", "name=mine") == name("name=mine", "optim.eps=0.5") == "mine"
+    seeds = load(tiny_text_files, tmp_path).config.confirm.seeds
+    assert name(f"confirm.seeds={list(seeds)}") == "by_hand"  # as in the file
+    assert name(f"confirm.seeds={[*seeds, 77]}") != "by_hand"
+
+
+def test_the_hash_in_a_name_is_that_of_the_whole_file() -> None:
+    """As it always was: another name would train everything again."""
+    file = {"name": "s", "budget": {"trials": 3}, "launcher": "shell", "settings": {}}
+    changed = {**file, "budget": {"trials": 4}, "launcher": "slurm", "settings": {"loop.epochs": 2}}
+    whole = {"name": "s", "budget": {"trials": 3}, "settings": {"loop.epochs": 2}}
+    give_own_name(changed, file, [("loop.epochs", 2), ("budget.trials", 4)], KEEPS_NAME)
+    assert changed["name"] == f"s-{content_hash(whole, 6)}"
 
 
 def test_an_override_changes_one_bound_and_the_name(tiny_text_files: TinyText, tmp_path: Path) -> None:
