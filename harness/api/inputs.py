@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import sys
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,14 +66,40 @@ def as_arguments(overrides: Overrides | None) -> list[str]:
     if isinstance(overrides, str):
         raise UserError(f"overrides {overrides!r}: expected a mapping, or a list of key=value")
     if not isinstance(overrides, Mapping):
-        return list(overrides)
+        return _texts(overrides)
     arguments = []
     for key, value in overrides.items():
         try:
-            arguments.append(f"{key}={json.dumps(value, allow_nan=False)}")
+            arguments.append(f"{key}={json.dumps(value, allow_nan=False, default=_plain_scalar)}")
         except (TypeError, ValueError):
             raise UserError(f"override {key}: {value!r} is not a number, text, list or mapping of these") from None
     return arguments
+
+
+def _texts(overrides: Any) -> list[str]:
+    given = as_collection(overrides, "overrides")
+    for text in given:
+        if not isinstance(text, str):
+            raise UserError(f"overrides: {text!r} is no text: expected a mapping, or a list of key=value")
+    return given
+
+
+def _plain_scalar(value: Any) -> Any:
+    """A scalar of numpy or torch as the number that it is; raises TypeError for anything else."""
+    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
+        return value.item()
+    raise TypeError
+
+
+def as_collection(values: Any, what: str) -> list[Any]:
+    """The values of an argument that takes several.
+
+    Raises:
+        UserError: it is one text, or one value of another kind.
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise UserError(f"{what}={values!r}: expected a list, as {what}=[{values!r}]")
+    return list(values)
 
 
 def check_jobs(num_jobs: int) -> None:
@@ -81,8 +108,8 @@ def check_jobs(num_jobs: int) -> None:
     Raises:
         UserError: one of the two is the case.
     """
-    if num_jobs < 1:
-        raise UserError(f"jobs={num_jobs}: expected 1 or more worker processes")
+    if not isinstance(num_jobs, Integral) or isinstance(num_jobs, bool) or num_jobs < 1:
+        raise UserError(f"jobs={num_jobs!r}: expected 1 or more worker processes")
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UserError(
             f"jobs={num_jobs}: each worker process imports this script, so the launch must stand under "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.api.inputs import Overrides, Source, add_user_code, as_arguments, check_jobs, read_source
+from harness.api.inputs import Overrides, Source, add_user_code, as_arguments, as_collection, check_jobs, read_source
 from harness.api.results import ResultTable, load_records, table
 from harness.config.experiment import Experiment, PlannedTrial, make_experiment, select_trials
 from harness.config.trial import TrialConfig
@@ -119,6 +119,7 @@ def run(
     from harness.launch.work import launching_of, work_arguments
 
     check_jobs(jobs)
+    arms, seeds = as_collection(arms, "arms"), as_collection(seeds, "seeds")
     content, path = read_source(experiment, "experiment")
     changes = as_arguments(overrides)
     loaded = make_experiment(content, path, changes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.api.inputs import as_collection
 from harness.config.trees import MISSING, get_dotted
 from harness.errors import TrialError, UserError, must_be_in, refuse_twice
 
@@ -164,7 +165,7 @@ def table(
             if chosen is None
             else chosen.model_copy(update={"layout": layout})
         )
-    wanted = None if metrics is None else tuple(metrics)
+    wanted = None if metrics is None else tuple(as_collection(metrics, "metrics"))
     refuse_twice(wanted or (), "metrics")
     made = build_experiments(Path(results), names, chosen, wanted, name=title)
     return ResultTable(made, rows_of(made, Path(results)))

@@ -14,6 +14,7 @@ from tiny_text import TinyText
 from trained_results import SWEEP
 
 import harness
+from harness.api.inputs import as_arguments
 from harness.config.trees import merge
 
 SMALL = {"data.train_limit": 24, "loop.epochs": 1}
@@ -81,7 +82,11 @@ def test_a_mapping_is_an_experiment(settings: dict[str, Any], tiny_text_files: T
         ({}, {"overrides": "optim.lr=1"}, ["'optim.lr=1'", "mapping"]),
         ({}, {"overrides": {"optim.lr": object()}}, ["optim.lr", "object"]),
         ({}, {"overrides": {"optim.rl": 1}}, ["optim.rl"]),
+        ({}, {"overrides": [("optim.lr", 1)]}, ["('optim.lr', 1)", "mapping"]),
+        ({}, {"arms": "frozen"}, ["arms=['frozen']"]),
+        ({}, {"seeds": 0}, ["seeds=[0]"]),
         ({}, {"jobs": 0}, ["jobs=0"]),
+        ({}, {"jobs": "2"}, ["jobs='2'"]),
         ({}, {"engine": "fast"}, ["'fast'", "plain, cut, packed"]),
     ],
 )
@@ -92,6 +97,14 @@ def test_a_wrong_input_is_one_line(
         harness.run(merge(settings, changes), results=tmp_path / "r", **arguments)
     assert "\n" not in str(caught.value) and all(part in str(caught.value) for part in told)
     assert not (tmp_path / "r").exists()
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    import numpy as np
+
+    assert as_arguments({"loop.epochs": np.int64(1), "optim.lr": np.float32(0.5)}) == ["loop.epochs=1", "optim.lr=0.5"]
+    with pytest.raises(harness.UserError, match=r"override data\.source: array.* is not a number"):
+        as_arguments({"data.source": np.zeros(2)})
 
 
 @pytest.mark.parametrize("call", [harness.run, harness.run_sweep])

@@ -56,6 +56,8 @@ def test_a_cell_that_is_not_there(made: harness.ResultTable, row: str, column: s
 
 def test_other_columns_settings_and_files(tmp_path: Path) -> None:
     assert harness.table(NAME, results=RESULTS, metrics=["target_accuracy"]).columns == ("target_accuracy",)
+    with pytest.raises(harness.UserError, match=r"metrics='target_accuracy': expected a list, as metrics=\['target_a"):
+        harness.table(NAME, results=RESULTS, metrics="target_accuracy")
     settings: dict[str, Any] = {"arms": ["residual_add", "frozen"], "baseline": "frozen"}
     assert harness.table(NAME, results=RESULTS, settings=settings).rows == ("residual_add", "frozen")
     (tmp_path / "two.yaml").write_text(json.dumps({"name": "two", "experiments": [NAME], **settings}), encoding="utf-8")
