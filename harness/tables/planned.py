@@ -21,9 +21,10 @@ from harness.metrics import METRICS, scored_metric, split_name, validation_metri
 from harness.records.schema import Manifest, Record, Summary, TrialState
 from harness.tables.build import check_settings
 from harness.tables.layouts import apply_layout
-from harness.tables.load import DIMENSIONS, Loaded, LoadedTrial, positions_of, select_trials
+from harness.tables.load import DIMENSIONS, Loaded, LoadedTrial, positions_of
 from harness.tables.model import TrialRef
 from harness.tables.pivot import make_pivot, setting_choices
+from harness.tables.select import select_trials
 from harness.tables.summary_rows import mean_weights
 from harness.tasks.registry import task_of_recipe
 
