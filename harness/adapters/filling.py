@@ -50,9 +50,7 @@ class FiledAdapter:
         """
         config: dict[str, Any] = self.described["config"]
         mixed = open_width(config)
-        if mixed is None:
-            return config
-        return with_width(config, mixed[0], [entry.get("width") for entry in self.hosts.values()])
+        return config if mixed is None else with_width(config, mixed[0], self.widths)
 
     @property
     def widths(self) -> list[Any] | None:

@@ -123,7 +123,7 @@ def run(
     content, path = read_source(experiment, "experiment")
     changes = as_arguments(overrides)
     loaded = make_experiment(content, path, changes)
-    trials = select_trials(loaded, tuple(arms), tuple(seeds))
+    trials = select_trials(loaded, arms, seeds)
     choice = EngineChoice(engine, pack, capture)
     work = work_arguments(
         *(experiment, changes, results, engine, pack, capture), arm=arms, seed=seeds, retry_failed=retry_failed

@@ -15,18 +15,8 @@ ENCODER_FILES = "encoder"  # the folder of a pretrained encoder's settings besid
 TOKENIZER = "tokenizer.json"
 FEATURES = ("preprocessor_config.json", "processor_config.json")
 SETTING_FILES = ("config.json", *FEATURES, "generation_config.json", TOKENIZER)
-# What transformers makes a tokenizer of where there is no tokenizer.json.
-OLDER = (
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
+# What else transformers makes a tokenizer of, beside a vocabulary, where there is no tokenizer.json.
+OLDER = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 def keeps_encoder_files(recipe: Recipe) -> bool:
@@ -65,7 +55,7 @@ def preparation_of(recipe: Recipe, symbols: Sequence[str]) -> str:
 
 
 def _files(recipe: Recipe) -> list[Path]:
-    from harness.backbones.pretrained import model_directory
+    from harness.backbones.pretrained import VOCABULARIES, model_directory
 
     encoder = recipe.encoder
     if isinstance(encoder, SpeechEncoderSettings):
@@ -75,5 +65,6 @@ def _files(recipe: Recipe) -> list[Path]:
         return [folder / name for name in (*FEATURES, *((TOKENIZER,) if recipe.task_name == "seq2seq" else ()))]
     if isinstance(encoder, PretrainedEncoderSettings):
         folder = model_directory(encoder.path)
-        return [folder / TOKENIZER] if (folder / TOKENIZER).is_file() else [folder / name for name in OLDER]
+        older = (*sorted(set().union(*VOCABULARIES)), *OLDER)
+        return [folder / name for name in ((TOKENIZER,) if (folder / TOKENIZER).is_file() else older)]
     return [backbone_directory(recipe) / TOKENIZER]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-WORDS = {"backbone": "backbone", "corpus": "corpus", "preparation": "tokenizer or feature extractor"}
+WORDS = ("backbone", "corpus", "tokenizer or feature extractor")  # for the parts of MadeWith
 
 
 class Difference(NamedTuple):
@@ -31,7 +31,7 @@ class MadeWith(NamedTuple):
 
     def difference(self, other: MadeWith) -> Difference | None:
         """The first part that is known to be another one there; None where all that is known is the same."""
-        for word, here, there in zip(WORDS.values(), self, other, strict=True):
+        for word, here, there in zip(WORDS, self, other, strict=True):
             if here is not None and there is not None and here != there:
                 return Difference(word, here, there)
         return None

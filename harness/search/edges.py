@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from harness.config.sweep import CategoricalParameter, FloatParameter, IntParameter, LogFloatParameter, Parameter
+from harness.config.sweep import CategoricalParameter, FloatParameter, IntParameter, Parameter, ZeroOrLogParameter
 from harness.records.search import Value
 
 NEAR = 0.05  # of the range, on the scale that it is drawn on: a random search ends there by chance in one case of ten
@@ -33,15 +33,13 @@ def _end(parameter: Parameter, value: Value) -> str | None:
             return None
         return None if value == 0 else "upper" if value == numbers[-1] else "lower"
     assert isinstance(value, (int, float))
-    is_log = not isinstance(parameter, (FloatParameter, IntParameter)) or (
-        isinstance(parameter, IntParameter) and parameter.log
-    )
+    is_log = parameter.log if isinstance(parameter, IntParameter) else not isinstance(parameter, FloatParameter)
     if is_log and value <= 0:
         return None
     low, high, at = ((math.log(x) if is_log else float(x)) for x in (parameter.low, parameter.high, value))
     if high - at <= NEAR * (high - low):
         return None if parameter.high == 0 else "upper"
-    has_end = parameter.low != 0 and isinstance(parameter, (FloatParameter, LogFloatParameter, IntParameter))
+    has_end = parameter.low != 0 and not isinstance(parameter, ZeroOrLogParameter)
     return "lower" if has_end and at - low <= NEAR * (high - low) else None
 
 

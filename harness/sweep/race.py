@@ -90,9 +90,8 @@ def _race_round(
     sweep: Sweep, racing: Mapping[str, Sequence[Contender]], seed: int, run: Launch
 ) -> dict[str, list[Contender]]:
     """Train every contender that is left on one more seed; a contender whose training fails drops out."""
-    retry = (
-        run.retry_failed and not (run.results / sweep.name / FROZEN).exists()
-    )  # the winners stand once they are told
+    # Winners that were told stand.
+    retry = run.retry_failed and not (run.results / sweep.name / FROZEN).exists()
     tasks: dict[str, TrialTask] = {}
     ids: dict[tuple[str, int], str] = {}
     for arm in sweep.searched:

@@ -56,8 +56,8 @@ class Domains:
     def made_of(self) -> tuple[str, ...]:
         """See harness.training.engine.Shared."""
         sealed = f"sealed{self.corpus.hidden}" if self.corpus.is_sealed else "open"
-        made = self.made_with
-        return made.backbone, self.backbone.recipe.recipe_id, made.corpus, sealed, made.preparation or ""
+        recipe_id = self.backbone.recipe.recipe_id
+        return self.fingerprint, recipe_id, self.corpus.fingerprint, sealed, self.backbone.preparation
 
     @property
     def made_with(self) -> MadeWith:
