@@ -14,22 +14,22 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from debian_packages import cache_folder, running, unpack
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("user-mode-linux", "nfs-kernel-server", "kmod", "e2fsprogs", "iproute2")
+UNPACKED, PREFIX = cache_folder("nfs"), "nfs-"
 HOW = "no user-mode Linux with NFS here (on Debian: python tests/nfs.py --fetch)"
 START_S = 60
 MEMORY = "3G"  # of which the host gives what is used
@@ -41,34 +41,14 @@ class NoGuest(Exception):
     """The guest does not start; the end of what its kernel says."""
 
 
-def unpacked() -> Path:
-    """Where the packages are unpacked."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness-nfs"
-
-
 def find_root() -> Path | None:
     """The folder with Debian's packages, unpacked; None where they are not here."""
-    return unpacked() if (unpacked() / "usr/bin/linux.uml").exists() else None
+    return UNPACKED if (UNPACKED / "usr/bin/linux.uml").exists() else None
 
 
 def fetch() -> Path:
-    """Fetch the packages and the libraries that this machine lacks, and unpack them."""
-    asked = ["apt-get", "install", "--simulate", "--reinstall", "--no-install-recommends", *PACKAGES]
-    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-    names = [line.split()[1] for line in told.splitlines() if line.startswith("Inst ")]
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "root"
-        subprocess.run(["apt-get", "download", "-qq", *names], cwd=folder, check=True)
-        for package in Path(folder).glob("*.deb"):
-            subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
-        for name in ("bin", "sbin", "lib"):  # of the host they are links into usr, which a folder would hide
-            if (root / name).is_dir():
-                shutil.copytree(root / name, root / "usr" / name, symlinks=True, dirs_exist_ok=True)
-                shutil.rmtree(root / name)
-        unpacked().parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(unpacked(), ignore_errors=True)
-        shutil.move(root, unpacked())
-    return unpacked()
+    """Fetch Debian's packages and the libraries that this machine lacks, and unpack them."""
+    return unpack(PACKAGES, UNPACKED, "--reinstall")
 
 
 class Command:
@@ -225,19 +205,6 @@ def _path() -> str:
     return "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@contextmanager
-def running(root: Path) -> Iterator[Guest]:
-    """A guest while the block runs."""
-    folder = Path(tempfile.mkdtemp(prefix="nfs-"))
-    guest = Guest(root, folder)
-    try:
-        guest.start()
-        yield guest
-    finally:
-        guest.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(scope="module")
 def nfs() -> Iterator[Guest]:
     """A guest of this module's own; where it cannot be, the test is skipped and says why."""
@@ -245,7 +212,7 @@ def nfs() -> Iterator[Guest]:
     if root is None:
         pytest.skip(HOW)
     try:
-        with running(root) as guest:
+        with running(Guest, root, PREFIX) as guest:
             yield guest
     except NoGuest as reason:
         if "ptrace" not in str(reason):
@@ -258,7 +225,7 @@ def main(arguments: Sequence[str]) -> int:
     if list(arguments) == ["--fetch"]:
         print(find_root() or fetch())
         return 0
-    with running(find_root() or fetch()) as guest:
+    with running(Guest, find_root() or fetch(), PREFIX) as guest:
         done = guest.begin("a", *arguments, cwd="/nfs").finish(3600)
         print(done.stdout, end="")
         print(done.stderr, end="", file=sys.stderr)

@@ -11,22 +11,22 @@ from __future__ import annotations
 
 import getpass
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from debian_packages import cache_folder, running, unpack
 
 START_S = 60
 LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/slurm-wlm")
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+UNPACKED, PREFIX = cache_folder("slurm"), "slurm-"
 HOW = "no Slurm here (on Debian: python tests/slurm.py --fetch)"
 
 CONFIG = """
@@ -64,29 +64,14 @@ PartitionName=short Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
 
 
-def unpacked() -> Path:
-    """Where the packages are unpacked."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness-slurm"
-
-
 def find_root() -> Path | None:
     """The folder that has `usr/sbin/slurmctld-wlm` of Debian's packages; None where they are not here."""
-    return next((root for root in (unpacked(), Path("/")) if (root / "usr/sbin/slurmctld-wlm").exists()), None)
+    return next((root for root in (UNPACKED, Path("/")) if (root / "usr/sbin/slurmctld-wlm").exists()), None)
 
 
 def fetch() -> Path:
     """Fetch Slurm's packages and the libraries that this machine lacks, and unpack them."""
-    asked = ["apt-get", "install", "--simulate", "--no-install-recommends", *PACKAGES]
-    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-    names = [line.split()[1] for line in told.splitlines() if line.startswith("Inst ")]
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["apt-get", "download", "-qq", *names], cwd=folder, check=True)
-        for package in Path(folder).glob("*.deb"):
-            subprocess.run(["dpkg-deb", "-x", str(package), f"{folder}/root"], check=True)
-        unpacked().parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(unpacked(), ignore_errors=True)
-        shutil.move(f"{folder}/root", unpacked())
-    return unpacked()
+    return unpack(PACKAGES, UNPACKED)
 
 
 class Slurm:
@@ -235,26 +220,13 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-@contextmanager
-def running(root: Path) -> Iterator[Slurm]:
-    """A cluster while the block runs."""
-    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
-    cluster = Slurm(root, folder)
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Slurm]:
     """A cluster of this module's own; without Debian's packages the test is skipped."""
     root = find_root()
     if root is None:
         pytest.skip(HOW)
-    with running(root) as cluster:
+    with running(Slurm, root, PREFIX) as cluster:
         yield cluster
 
 
@@ -263,7 +235,7 @@ def main(arguments: Sequence[str]) -> int:
     if list(arguments) == ["--fetch"]:
         print(find_root() or fetch())
         return 0
-    with running(find_root() or fetch()) as cluster:
+    with running(Slurm, find_root() or fetch(), PREFIX) as cluster:
         return subprocess.run(arguments or [os.environ.get("SHELL", "sh")], env=cluster.env).returncode
 
 

@@ -21,15 +21,16 @@ EVERYWHERE = pytest.mark.parametrize("mount", MOUNTS, ids=["4.2", "3"])
 
 # Claims trials as workers do, and leaves a file in each that it "finished"; what it does is printed as JSON lines.
 CLAIM = """
-import json, os, random, sys, time
+import json, os, random, sys, tempfile, time
 from pathlib import Path
 from harness.records.trial_folder import TrialFolder
 
 records, number, dies_at = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 rng, left, done = random.Random(os.getpid()), set(range(number)), 0
-Path("/tmp/ready").mkdir(exist_ok=True)
-Path(f"/tmp/ready/{sys.argv[4]}").touch()
-while len(os.listdir("/tmp/ready")) < 6:
+ready = Path(tempfile.gettempdir(), sys.argv[5])
+ready.mkdir(exist_ok=True)
+(ready / sys.argv[4]).touch()
+while len(os.listdir(ready)) < 6:
     time.sleep(0.01)
 while left:
     for trial in rng.sample(sorted(left), len(left)):
@@ -114,9 +115,11 @@ def test_each_trial_is_claimed_by_one(mount: str, nfs: Guest) -> None:
     """Six processes, two of which die with a lease in hand: every trial is finished once."""
     records, number = f"{mount}/claims{mount[-1]}/records", 60
     deaths = {0: 1, 3: 2}
-    nfs.run("", "rm", "-rf", "/tmp/ready")
     commands = [
-        nfs.python(MACHINES[n % 2], CLAIM, records, str(number), str(deaths.get(n, -1)), str(n), HARNESS_LEASE_S="6")
+        nfs.python(
+            *(MACHINES[n % 2], CLAIM, records, str(number), str(deaths.get(n, -1)), str(n), f"ready{mount[-1]}"),
+            HARNESS_LEASE_S="6",
+        )
         for n in range(6)
     ]
     won: list[int] = []
