@@ -18,9 +18,8 @@ from harness.tables.seed_scores import ItemReader, SeedScores, error_reduction, 
 CellKey = tuple[int | str, int]  # number of a row, or name of a mean over all rows, and number of a plan
 Weights = Mapping[str, Sequence[float]]  # name of a mean -> the weight of each row
 Family = tuple[object, ...]
-Unmatched = tuple[
-    Key, ResolvedMetric | None
-]  # a place, and the metric that its baseline lacks; None without a baseline
+# A place, and the metric that its baseline lacks; None where it has no baseline.
+Unmatched = tuple[Key, ResolvedMetric | None]
 
 # What the base model has by definition, so that it is no result to be ranked.
 OF_THE_BASE = {"forgetting": 0.0, "constrained_score": 0.0, "relative_gain": 0.0, "original_scale": 100.0}
