@@ -40,9 +40,10 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-# Faults put upon whole sweeps (tests/chaos_tests) are `make chaos`, and in short `make chaos-short`.
+# Which tests: pages of the documentation are `make test-docs`, faults put upon whole sweeps `make chaos` and `make chaos-short`.
+TESTS := -m "not docs" --ignore tests/chaos_tests
 pytest: $(VENV)/.installed-dev
-	$(PYTEST) -m "not docs" --ignore tests/chaos_tests
+	$(PYTEST) $(TESTS)
 
 pytest-fast: $(VENV)/.installed-dev
 	$(PYTEST) --numprocesses logical -m "not slow and not real_data"
@@ -65,9 +66,8 @@ chaos: $(VENV)/.installed-dev
 		$(BIN)/python -m pytest --timeout 0 --capture no $(CHAOS)
 
 # What CI does of it, in two to four minutes: some kills, a folder that turns read-only, leases that are stolen, damaged data, claims on NFS.
-NFS_SHORT := claimed_by_one or rivals_for or stood_still or was_missing or lines_of_two or an_export or while_they_are_open
 chaos-short: $(VENV)/.installed-dev
-	$(PYTEST) tests/chaos_tests -k "cut or stolen or read_only or of_the_data or $(NFS_SHORT)"
+	$(PYTEST) tests/chaos_tests -m "not chaos"
 
 # Every command and program of README, tutorials and how-to pages, in a copy of the checkout: minutes of training.
 test-docs: $(VENV)/.installed-dev

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -27,6 +28,23 @@ pytest_plugins = [
 ]  # their fixtures
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the long tests: with one of them as the last, the other processors would wait for it.
+
+    Each worker of pytest-xdist is first given a contiguous share of the list (`--dist worksteal`), so each share is
+    led by its part of them.
+    """
+    workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    long = [item for item in items if item.get_closest_marker("long") or item.get_closest_marker("docs")]
+    others = [item for item in items if item not in set(long)]
+    bounds = [len(others) * number // workers for number in range(workers + 1)]
+    items[:] = [
+        item
+        for number, (start, end) in enumerate(itertools.pairwise(bounds))
+        for item in (*long[number::workers], *others[start:end])
+    ]
 
 
 @pytest.fixture(scope="session", autouse=True)

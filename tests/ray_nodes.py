@@ -35,7 +35,7 @@ class RayNodes:
         while len(self._alive) < 2:
             cache = self._caches / f"node{len(os.listdir(self._caches))}"
             cache.mkdir()
-            env = {"HARNESS_CACHE": str(cache)}
+            env = {"HARNESS_CACHE": str(cache), "HARNESS_LEASE_S": "30"}  # how long a dead node's trial is waited for
             self._alive.append(self.cluster.add_node(num_cpus=1, resources={"disk": 2}, env_vars=env, **SMALL))
         self.cluster.wait_for_nodes()
 

@@ -17,7 +17,7 @@ from .conftest import NUM_KILLS, TALLY, Victim, is_over, odd_lines, rng_of
 
 __all__ = ["cli"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(0)]
 
 
 def damage(path: Path, rng: random.Random, where: Path) -> str:
@@ -68,6 +68,7 @@ def mend(error: str, results: Path, cwd: Path) -> None:
         path.unlink()
 
 
+@pytest.mark.chaos
 def test_a_file_of_the_results(victim: Callable[..., Victim], cli: Cli, tmp_path: Path) -> None:
     """Of a sweep that was killed half way, or of a whole one; then the same command, and what it says to do."""
     rng, half = rng_of("damage"), victim()

@@ -9,12 +9,13 @@ import pytest
 
 from .conftest import ENGINES, NUM_KILLS, Victim, is_over, kill, rng_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(0)]
 
 HOW = ("all", "all", "launcher", "worker")
+EACH_ENGINE = [pytest.param(name, marks=[] if name == "cut" else pytest.mark.chaos) for name in ENGINES]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", EACH_ENGINE)
 def test_killed_at_random_moments(engine: str, victim: Callable[..., Victim]) -> None:
     """All of the launch, its launcher alone (its workers have to notice), or a worker (the launch goes on)."""
     rng, sweep = rng_of(f"kills/{engine}"), victim(engine)
@@ -36,6 +37,7 @@ def test_killed_at_random_moments(engine: str, victim: Callable[..., Victim]) ->
     sweep.has_ended(process)
 
 
+@pytest.mark.chaos
 def test_several_workers_on_one_folder(victim: Callable[..., Victim]) -> None:
     """Three launches, one of them with two processes; one of them is killed, and another takes its place."""
     rng, sweep = rng_of("workers"), victim()
@@ -50,6 +52,7 @@ def test_several_workers_on_one_folder(victim: Callable[..., Victim]) -> None:
         sweep.has_ended(process)
 
 
+@pytest.mark.chaos
 def test_a_process_that_stands_still(victim: Callable[..., Victim], monkeypatch: pytest.MonkeyPatch) -> None:
     """For longer than its lease lasts, while another one works beside it; then it goes on."""
     monkeypatch.setenv("HARNESS_LEASE_S", "1")

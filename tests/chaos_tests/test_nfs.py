@@ -16,7 +16,7 @@ from tiny_text import TinyText
 
 from .conftest import TALLY, Victim, odd_lines, trials_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 EVERYWHERE = pytest.mark.parametrize("mount", MOUNTS, ids=["4.2", "3"])
 
 # Claims trials as workers do, and leaves a file in each that it "finished"; what it does is printed as JSON lines.
@@ -142,6 +142,7 @@ def test_rivals_for_one_lease(mount: str, nfs: Guest) -> None:
     assert nfs.run("", "ls", "-A", here(folder)) == ""
 
 
+@pytest.mark.chaos
 @EVERYWHERE
 def test_a_lease_of_another_machine_lasts_as_long_as_it_is_renewed(mount: str, nfs: Guest) -> None:
     """Attributes are believed for up to a minute, a lease lasts for 4 seconds: its renewals are seen all the same."""
@@ -242,6 +243,7 @@ def bring_home(guest: Guest, victim: Victim, folder: str) -> None:
     shutil.rmtree(guest.exchange / "results")
 
 
+@pytest.mark.chaos
 @EVERYWHERE
 def test_a_sweep_on_two_machines_whose_server_goes_away(
     mount: str, nfs: Guest, victim: Callable[..., Victim], tiny_text_files: TinyText

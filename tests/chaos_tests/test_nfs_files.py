@@ -9,7 +9,7 @@ import pytest
 from nfs import MOUNTS, Guest
 from tiny_text import TinyText
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 EVERYWHERE = pytest.mark.parametrize("mount", MOUNTS, ids=["4.2", "3"])
 
 NAMES = """
@@ -36,6 +36,7 @@ print(sorted(os.listdir(folder)))
 """
 
 
+@pytest.mark.chaos
 @EVERYWHERE
 def test_names_long_and_accented_and_links(mount: str, nfs: Guest) -> None:
     told = [nfs.python(machine, NAMES, f"{mount}/names{mount[-1]}").finish() for machine in ("a", "b")]
@@ -72,6 +73,7 @@ print(number)
 """
 
 
+@pytest.mark.chaos
 @EVERYWHERE
 def test_a_file_that_is_replaced_while_another_machine_reads_it(mount: str, nfs: Guest) -> None:
     """Each reading gives the one content or the other, whole, and none ends with "stale file handle".

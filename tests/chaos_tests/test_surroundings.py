@@ -16,7 +16,7 @@ from end_to_end.conftest import Process, finish
 
 from .conftest import Victim, odd_lines, rng_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(0)]
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 # A process's clock, off by the seconds in a file. (libfaketime has that, too, but with it Python cannot
@@ -73,6 +73,7 @@ def ended_in_one_line(victim: Victim, process: Process, reason: str) -> None:
     assert "Traceback" not in out + err and all(line.startswith("harness: ") for line in err.splitlines())
 
 
+@pytest.mark.chaos
 def test_a_full_disk(victim: Callable[..., Victim], disk: Path) -> None:
     """It fills at a random moment; there is room again."""
     rng, sweep = rng_of("full"), victim(results=disk / "r")
@@ -101,6 +102,7 @@ def test_a_folder_that_turns_read_only(victim: Callable[..., Victim], disk: Path
     sweep.end()
 
 
+@pytest.mark.chaos
 def test_a_folder_that_is_taken_away(victim: Callable[..., Victim]) -> None:
     """With all that was finished: it is trained again, and nothing is mixed up."""
     rng, sweep = rng_of("removed"), victim()
@@ -116,6 +118,7 @@ def test_a_folder_that_is_taken_away(victim: Callable[..., Victim]) -> None:
     shutil.rmtree(away)
 
 
+@pytest.mark.chaos
 @pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
 def test_clocks_that_jump(victim: Callable[..., Victim], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two launches whose clocks are a day apart and jump, over a folder whose server has a clock of its own."""

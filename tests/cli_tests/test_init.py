@@ -39,6 +39,7 @@ def short(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_commands_of_its_readme(short: Cli) -> None:
     commands = re.findall(r"^    harness (.*?)(?: {2,}#.*)?$", Path("README.md").read_text(encoding="utf-8"), re.M)
     assert [command.split()[0] for command in commands] == ["run", "plan", "sweep", "table", "report", "run"]

@@ -77,7 +77,8 @@ class Reader:
             script = programs / name
             script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments} "$@"\n', encoding="utf-8")
             script.chmod(0o755)
-        self.env = os.environ | {
+        # What pytest tells its own processes is not for those that a page starts (they would share files with it).
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(folder),
             "HARNESS_DATA": str(data_cache()),

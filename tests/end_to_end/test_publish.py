@@ -61,6 +61,7 @@ def write_sweep(tiny: TinyText, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_all_commands_give_the_same(cli: Cli, results: Path, tiny_text_files: TinyText, tmp_path: Path) -> None:
     sweep = write_sweep(tiny_text_files, tmp_path)
     expected = answers(cli, results, tiny_text_files, sweep)

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from harness.config.experiment import load_experiment
+from harness.figures.style import save
 from harness.launch.run_experiment import manifest_of
 from harness.metrics import constrained_score, forgetting
 from harness.records.publishing import publish, unpack
 from harness.records.store import RecordStore
 from harness.records.task import primary_of
-from harness.report.page import build_page
+from harness.report.drawings import make_drawings
 from harness.report.sources import load_sources
 from harness.tables.build import build_table
 from harness.tables.render.markdown import render_markdown
@@ -118,7 +119,9 @@ def test_records_are_verified_down_to_their_predictions(name: str) -> None:
 
 def test_figures_of_arms_have_names_that_a_file_may_have(tmp_path: Path) -> None:
     """`Fusion w/ ST-A, 50, apple` would be in a folder that is not there."""
-    page = build_page(load_sources(ROOT / "results", "adapter_fusion"), tmp_path)
-    drawn = sorted(path.name for path in tmp_path.glob("attention_*.svg"))
+    for drawing in make_drawings(load_sources(ROOT / "results", "adapter_fusion")):
+        if drawing.section == "attention":
+            save(drawing.figure, tmp_path, drawing.name, ("svg",))
+            assert "Fusion w/ ST-A, " in drawing.title
+    drawn = sorted(path.name for path in tmp_path.iterdir())
     assert len(drawn) == 8 and all(name.startswith("attention_Fusion w_ ST-A, ") for name in drawn)
-    assert "Fusion w/ ST-A, 50, apple" in page

@@ -17,7 +17,7 @@ from .test_sweep_killed import SWEEP, assert_same, uninterrupted, wait_for_news,
 
 __all__ = ["uninterrupted"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 WORK = ("work", "--engine", "plain")
 
 

@@ -39,6 +39,7 @@ with following(experiment, "wandb"):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("victim", ["launch", "all"])
 def test_a_killed_launch_that_goes_on_leaves_one_whole_run(victim: str, tmp_path: Path, sync: Sync) -> None:
     results = tmp_path / "results"
