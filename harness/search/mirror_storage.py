@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+import math
+from collections.abc import Container
+from dataclasses import dataclass, field
 from typing import Any
 
 from optuna.storages import InMemoryStorage
@@ -15,8 +17,6 @@ class Ended(FrozenTrial):
     A draw looks at each ended trial many times; at 10,000 of them that took longer than all of a draw's arithmetic.
     """
 
-    internal: Mapping[str, float]
-    """What a sampler computes with instead of `params`."""
     number = params = value = values = system_attrs = constraints = None  # type: ignore[assignment]
 
     def __init__(self, trial: FrozenTrial) -> None:
@@ -29,8 +29,32 @@ class Ended(FrozenTrial):
             value=values[0] if values is not None and len(values) == 1 else None,
             system_attrs=trial.system_attrs,
             constraints=trial.constraints,
-            internal={name: kind.to_internal_repr(trial.params[name]) for name, kind in trial.distributions.items()},
         )
+
+
+@dataclass(frozen=True)
+class EndedColumns:
+    """What a sampler computes with, of the trials that ended complete or pruned, in the order of their numbers.
+
+    Attributes:
+        values: the first objective; NaN if pruned.
+        violated: the sum of the constraints that do not hold, 0 if all do.
+        internal: parameter -> what Optuna computes with in its place.
+    """
+
+    values: list[float] = field(default_factory=list)
+    violated: list[float] = field(default_factory=list)
+    internal: dict[str, list[float]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def append(self, trial: FrozenTrial) -> None:
+        """Take a trial that has ended."""
+        self.values.append(trial.values[0] if trial.state == TrialState.COMPLETE else math.nan)
+        self.violated.append(sum(violation for violation in trial.constraints.values() if violation > 0))
+        for name, kind in trial.distributions.items():
+            self.internal.setdefault(name, []).append(kind.to_internal_repr(trial.params[name]))
 
 
 class MirrorStorage(InMemoryStorage):
@@ -40,6 +64,7 @@ class MirrorStorage(InMemoryStorage):
         super().__init__()
         self._begun: list[int] = []
         self._ended: list[FrozenTrial] = []
+        self.columns = EndedColumns()
         self._found: dict[tuple[TrialState, ...], tuple[int, list[FrozenTrial]]] = {}
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
@@ -53,7 +78,10 @@ class MirrorStorage(InMemoryStorage):
         is_set: bool = super().set_trial_state_values(trial_id, state, values)
         if is_set and state.is_finished():
             assert trial_id == self._begun[len(self._ended)], "trials end in the order of their numbers"
-            self._ended.append(Ended(self.get_trial(trial_id)))
+            ended = Ended(self.get_trial(trial_id))
+            self._ended.append(ended)
+            if state in (TrialState.COMPLETE, TrialState.PRUNED):
+                self.columns.append(ended)
         return is_set
 
     def get_all_trials(

@@ -7,11 +7,9 @@ import inspect
 import logging
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -31,11 +29,10 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
-from optuna.trial import FrozenTrial, TrialState
 
 from harness.config.sweep import PrunerSettings, SamplerSettings
 from harness.errors import UserError, first_line
-from harness.search.mirror_storage import Ended
+from harness.search.joint_tpe import JointTpe
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 # GP says once a process that it is faster with greenlet; nobody who runs a sweep asked.
@@ -148,33 +145,8 @@ def make_sampler(settings: SamplerSettings, seed: int, grid: Mapping[str, Any] |
         given |= {"search_space": dict(grid or {}), "seed": 0}
     kind = SAMPLERS[settings.name]
     if kind is TPESampler and given["multivariate"] and not given["group"]:
-        kind = _JointTpe
+        kind = JointTpe
     return _build(kind, given, f"sampler {settings.name}")
-
-
-class _JointTpe(TPESampler):
-    """TPE over all parameters at once, for a study whose trials all have the same ones.
-
-    Optuna's own compares the parameters of all ended trials whenever a sampler is new, and here each trial has a new
-    one: of 10,000 trials that takes longer than the draw.
-    """
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The parameters that are drawn together: all that have a choice, once a trial has ended with a result."""
-        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        space = sorted(ended[0].distributions.items()) if ended else ()
-        return {name: distribution for name, distribution in space if not distribution.single()}
-
-    def _get_internal_repr(
-        self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: optuna.Study
-    ) -> dict[str, np.ndarray[Any, Any]]:
-        # Optuna's own, with what the mirror keeps of ended trials. Should Optuna no longer call it, draws take longer.
-        num_ended = len(trials)
-        while num_ended and not isinstance(trials[num_ended - 1], Ended):  # those that run have the highest numbers
-            num_ended -= 1
-        running = super()._get_internal_repr(trials[num_ended:], search_space, study)
-        ended = [trial.internal for trial in cast("list[Ended]", trials[:num_ended])]
-        return {name: np.asarray([known[name] for known in ended] + [*running[name]]) for name in search_space}
 
 
 def make_pruner(settings: PrunerSettings) -> BasePruner:

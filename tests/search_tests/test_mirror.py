@@ -9,7 +9,8 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import NopPruner
 from optuna.samplers import TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
@@ -144,7 +145,7 @@ def test_the_draws_are_those_of_optunas_own_storage_and_sampler(
     ours = Run(sampler, 2, pruner).in_order()
     assert type(ours.mirror.storage) is MirrorStorage
     monkeypatch.setattr(mirror, "MirrorStorage", InMemoryStorage)
-    monkeypatch.setattr(samplers, "_JointTpe", TPESampler)
+    monkeypatch.setattr(samplers, "JointTpe", TPESampler)
     optunas = Run(sampler, 2, pruner).in_order()
     assert type(optunas.mirror.storage) is InMemoryStorage
     assert optunas.drawn == ours.drawn and optunas.results == ours.results
@@ -158,8 +159,49 @@ def test_tpe_draws_what_optunas_own_draws(options: dict[str, Any], monkeypatch: 
     ours = Run("tpe", 1).in_order()
     kind = type(ours.mirror.study.sampler)
     assert (kind is TPESampler) == bool(options)
-    monkeypatch.setattr(samplers, "_JointTpe", TPESampler)
+    monkeypatch.setattr(samplers, "JointTpe", TPESampler)
     assert Run("tpe", 1).in_order().drawn == ours.drawn
+
+
+@pytest.mark.parametrize("options", [{}, {"constant_liar": False}])
+@pytest.mark.parametrize("states", ["complete", "violated", "pruned", "mixed"])
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_tpe_splits_hundreds_of_trials_as_optunas_own_does(
+    direction: str, states: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With results that are equal, constraints that do not hold, and too few complete trials for the good ones."""
+    space: dict[str, BaseDistribution] = {
+        "rate": FloatDistribution(1e-4, 1e-1, log=True),
+        "dim": IntDistribution(1, 64, log=True),
+        "kind": CategoricalDistribution(["a", "b", "c"]),
+        "share": FloatDistribution(0.0, 1.0, step=0.1),
+    }
+
+    def result(number: int) -> Result:
+        rng = random.Random(f"{states}/{number}")
+        shares = {"complete": 0.0, "violated": 0.0, "pruned": 0.98, "mixed": 0.4}
+        if rng.random() < shares[states]:
+            steps = {step: rng.random() for step in range(rng.randint(0, 3))}
+            return Result(TrialState.PRUNED, None, (), steps)
+        if rng.random() < 0.05:
+            return Result(TrialState.FAIL)
+        violations = (rng.uniform(-1, 0.02), rng.uniform(-1, 1)) if states in ("violated", "mixed") else ()
+        return Result(TrialState.COMPLETE, (round(rng.gauss(0, 1), 1),), violations)
+
+    def known(number: int) -> dict[str, Any] | None:
+        rng = random.Random(number)
+        drawn = {"rate": 10 ** rng.uniform(-4, -1), "dim": rng.randint(1, 64), "kind": rng.choice("abc")}
+        return {**drawn, "share": rng.randint(0, 10) / 10} if number < 400 else None
+
+    def draws() -> list[dict[str, Any]]:
+        settings = SamplerSettings(name="tpe", options=options)
+        one = Mirror("s", [direction], space, lambda n: make_sampler(settings, n), NopPruner, 3, result, known)
+        return [one.ask(number) for number in range(400, 412)]
+
+    ours = draws()
+    monkeypatch.setattr(mirror, "MirrorStorage", InMemoryStorage)
+    monkeypatch.setattr(samplers, "JointTpe", TPESampler)
+    assert draws() == ours
 
 
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "grid"])
