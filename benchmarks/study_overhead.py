@@ -40,6 +40,7 @@ from harness.engines.choice import EngineChoice
 from harness.launch.events import Done, Failed, TrialEvent
 from harness.launch.in_process import InProcessLauncher
 from harness.launch.worker import PackedWorker
+from harness.records.made_with import MadeWith
 from harness.records.points import Points
 from harness.records.trial_folder import TrialFolder
 from harness.search.arm_search import ArmSearch
@@ -109,6 +110,7 @@ class _Backbone(_Fingerprint):
 
 class _Domains:
     corpus, backbone, plain_task = _Fingerprint(), _Backbone(), ClassificationTask.__new__(ClassificationTask)
+    made_with = MadeWith("simulated", "simulated", "simulated")
 
 
 class SimulatedTrial:

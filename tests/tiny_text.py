@@ -108,7 +108,7 @@ def experiment_settings(corpus: Path, recipe: Path) -> dict[str, Any]:
                 "dim": 4,
                 "adapter_strategy": {
                     "_target_": "harness.adapters.ResidualAddAdapterStrategy",
-                    "stochastic_depth": 0.5,
+                    "stochastic_depth": 0.3,
                     "l2_lambda": 0.001,
                 },
             },
