@@ -262,6 +262,7 @@ class PrefixStore:
     def _compute(self, group: Sequence[int], table_RPD: Tensor, rows: Sequence[int]) -> None:
         """Compute a group, and put it into rows of a table."""
         computed_GTD = self.plan.compute([self.items[place] for place in group], self._input_steps(group[0]))
-        for row, found_TD in zip(rows, computed_GTD, strict=True):
-            table_RPD[row, : len(found_TD)] = found_TD[: self.plan.num_steps]
-            table_RPD[row, len(found_TD) :] = 0
+        kept = min(computed_GTD.shape[1], self.plan.num_steps)
+        places_G = torch.tensor(rows, device=table_RPD.device)
+        table_RPD[places_G, :kept] = computed_GTD[:, :kept].to(table_RPD.dtype)
+        table_RPD[places_G, kept:] = 0
