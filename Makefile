@@ -48,7 +48,7 @@ pytest: $(VENV)/.installed-dev
 pytest-fast: $(VENV)/.installed-dev
 	$(PYTEST) --numprocesses logical -m "not slow and not real_data"
 
-# What CI tries 500 of, with other draws each time; a file that ends in more than one line is printed.
+# What CI tries 2,000 of and `make test` 500, with other draws each time; a file that ends in more than one line is printed.
 fuzz: $(VENV)/.installed-dev
 	HARNESS_FUZZ=20000 $(BIN)/python -m pytest --timeout 0 -k generated tests/cli_tests/test_generated_files.py
 
