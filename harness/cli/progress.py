@@ -124,7 +124,9 @@ class Progress:
             self._ended += worth  # a trial that stopped early counts with all its epochs, as it has none left
             if self.best is not None:
                 self.best.take(task.title, event.summary if isinstance(event, Done) else None)
-            line = f"{task.title}: {self.describe(event)}"
+            # Logs of workers that share a sweep are read side by side: a training stands in one of them as its own.
+            whose = " (by another worker)" if isinstance(event, Done) and event.by_another else ""
+            line = f"{task.title}: {self.describe(event)}{whose}"
             self._print(line if self.bars else f"{self._count()} {line}{self._time_left()}")
             self._draw(task.title)
 

@@ -19,10 +19,15 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Done:
-    """The trial has a record, whatever its state; it may have been there before."""
+    """The trial has a record, whatever its state; it may have been there before.
+
+    Attributes:
+        by_another: another process made the record while this launch was about it: its own lines tell of it as well.
+    """
 
     task: TrialTask
     summary: Summary
+    by_another: bool = False
 
 
 @dataclass(frozen=True)

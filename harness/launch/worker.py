@@ -51,6 +51,7 @@ class Worker:
         for sealed in (True, False):
             self.resources.setdefault(sealed, Resources(sealed))
         self.engines = Engines()  # with one budget of memory for the process
+        self._trained: set[Path] = set()  # the folders of what was trained here, also because others take from it
 
     def steps(
         self, task: TrialTask, tell: Callable[[TrialEvent], bool | None]
@@ -68,7 +69,7 @@ class Worker:
             summary = folder.summary()
             if summary is not None and not (task.must_train(summary) or task.lacks_weights(summary)):
                 folder.check_whole()
-                return Done(task, summary)  # a published trial gets no folder to lock
+                return self._found(task, summary)  # a published trial gets no folder to lock
             for need in task.needs:
                 ended = yield from self._need(task, need, tell)
                 if ended is not None:
@@ -79,15 +80,20 @@ class Worker:
                 summary = folder.summary()
                 if summary is None or task.must_train(summary):
                     summary = yield from self._try(task, folder, tell, summary)
+                    self._trained.add(task.folder)
                 elif task.lacks_weights(summary):
                     yield from self._train_weights(task, folder)
-                return Done(task, summary)
+                    self._trained.add(task.folder)
+                return self._found(task, summary)
         except LeaseLost:  # this process was silent for too long, and another one trains the trial now
             return Busy(task)
         except UserError as error:
             return Failed(task, str(error), user_error=True)
         except (TrialError, OSError) as error:
             return Failed(task, str(error))
+
+    def _found(self, task: TrialTask, summary: Summary) -> Done:
+        return Done(task, summary, by_another=task.folder not in self._trained)
 
     def _need(
         self, task: TrialTask, need: TrialTask, tell: Callable[[TrialEvent], bool | None]

@@ -127,8 +127,11 @@ def train_all(tasks: Sequence[TrialTask], run: Launch) -> dict[str, Summary]:
     """
     summaries: dict[str, Summary] = {}
     failed: list[Failed] = []
+    before: set[str] = set()  # those that have failed, long before perhaps, and are not tried again
 
     def tell(event: TrialEvent) -> None:
+        if isinstance(event, Done) and event.summary.trial_id in before:
+            event = replace(event, by_another=False)
         run.hear(event)
         if isinstance(event, Done):
             summaries[event.summary.trial_id] = event.summary
@@ -142,6 +145,8 @@ def train_all(tasks: Sequence[TrialTask], run: Launch) -> dict[str, Summary]:
             summaries[task.config.trial_id] = summary
         else:
             pending.append(task)
+            if summary is not None and not task.must_train(summary):
+                before.add(task.config.trial_id)
     if pending:
         begin_digests(RecordStore(run.results, pending[0].run.experiment), searching=True)
         with run.make_launcher(tell) as launcher:

@@ -64,6 +64,14 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     assert err == ""
 
 
+@pytest.mark.parametrize("by_another", [False, True])
+def test_a_trial_of_another_worker_is_told_as_that(by_another: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(lambda event: "good", num_planned=2) as progress:
+        progress.hear(Done(task(0), summary(), by_another))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("[1/2] arm/seed0: good") and ("(by another worker)" in line) == by_another
+
+
 def test_bars_count_epochs_and_early_stopping(capsys: pytest.CaptureFixture[str]) -> None:
     tasks = (task(0, epochs=5), task(1, train="none"))
     with Progress(outcome_line, bars=True, num_planned=2, num_epochs=6) as progress:

@@ -11,6 +11,7 @@ from small_experiments import Plan, misbehaving, num_starts
 from harness.errors import TrialError
 from harness.launch.events import Busy, Done, Epoch, Failed, TrialEvent
 from harness.launch.launcher import Tell
+from harness.launch.stopping import Pausing
 from harness.launch.task import TrialTask
 from harness.launch.worker import Worker
 from harness.records.made_with import MadeWith
@@ -95,7 +96,7 @@ def test_the_answer_to_an_epoch_prunes_the_trial(task: TrialTask, events: list[T
         return isinstance(event, Epoch)
 
     first, again = (train(Worker(), in_search(task), prune) for _ in range(2))
-    assert isinstance(first, Done) and first == again
+    assert isinstance(first, Done) and again == replace(first, by_another=True)
     assert (first.summary.state, first.summary.epochs_run) == ("pruned", 1)
     assert len(events) == 1 and num_starts(in_search(task).folder) == 1
 
@@ -106,6 +107,16 @@ def test_a_trial_that_is_held_elsewhere_is_busy(task: TrialTask, events: list[Tr
         assert train(Worker(), task, events.append) == Busy(task)
     assert not (task.folder / "config.json").exists() and events == []
     assert isinstance(train(Worker(), task, events.append), Done)
+
+
+def test_what_another_worker_trained_is_told_as_that(task: TrialTask, events: list[TrialEvent]) -> None:
+    """Not what this one trained, nor what it goes on with from the other's checkpoint."""
+
+    with pytest.raises(Pausing):
+        train(Worker(lambda: True), task, events.append)
+    ours, other = Worker(), Worker()
+    told = [train(worker, task, events.append) for worker in (ours, ours, other)]
+    assert [event.by_another for event in told if isinstance(event, Done)] == [False, False, True]
 
 
 def test_a_trial_whose_lease_is_lost_is_left_to_its_new_holder(task: TrialTask, events: list[TrialEvent]) -> None:

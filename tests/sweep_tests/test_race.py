@@ -95,7 +95,8 @@ def test_what_failed_in_race_or_confirm_is_trained_again_when_asked(
         raced = cli("sweep", by_hand)
     assert raced.code == 1 and "all settings in the race failed on seed 1001" in raced.err
     assert "--retry-failed" in raced.err
-    assert cli("sweep", by_hand).code == 1
+    again = cli("sweep", by_hand)
+    assert again.code == 1 and "off the bus" in again.out and "by another worker" not in again.out
     status = read_status("by_hand", tmp_path / "results")
     assert (status.phase, status.lost) == ("failed", ("residual_add: all settings in the race failed on seed 1001",))
     with monkeypatch.context() as patch:
