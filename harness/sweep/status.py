@@ -77,7 +77,7 @@ class SweepStatus:
     """A sweep: its phase, its arms, and (finished, planned) trainings of race and confirm; planned None: unknown.
 
     `peaks` are the peak memories of the launches that have ended; `held` who trains what; `waits` what waits for what;
-    `lost` why no winner can be chosen, of a sweep that failed.
+    `lost` why no winner can be chosen, of a sweep that failed; `is_under_way` whether a launch of it lives.
     """
 
     name: str
@@ -90,6 +90,7 @@ class SweepStatus:
     held: tuple[Held, ...] = ()
     waits: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    is_under_way: bool = False
 
     @property
     def num_workers(self) -> int:
@@ -137,7 +138,8 @@ def read_status(name: str, results: Path) -> SweepStatus:
     numbers = [(arm, [p.number for p in arm.points], [r.number for r in arm.running if r.alive]) for arm in arms]
     told = [waits(arm.name, ended, alive, arm.planned, lag) for arm, ended, alive in numbers if not arm.finished]
     held, waiting = tuple(read_held(folder)), tuple(text for text in told if text is not None)
-    return SweepStatus(name, phase, objectives, tuple(arms), race, confirm, peaks, held, waiting, lost)
+    about_it = (peaks, held, waiting, lost, is_under_way(folder))
+    return SweepStatus(name, phase, objectives, tuple(arms), race, confirm, *about_it)
 
 
 def _read_points(about: Mapping[str, Any], folder: Path, names: Sequence[str]) -> Mapping[str, Sequence[SearchPoint]]:

@@ -23,7 +23,7 @@ from cli_tests.conftest import Cli
 from cli_tests.test_progress import task
 from harness.cli.progress import BestSoFar, Progress, score_text, search_line, sweep_progress
 from harness.cli.views import status as status_view
-from harness.cli.views.status import render_status, show_status
+from harness.cli.views.status import phase_lines, render_status, show_status
 from harness.errors import UserError
 from harness.launch.events import Done, Epoch, Failed, Note
 from harness.records.leases import Lease, take
@@ -35,6 +35,7 @@ from harness.records.starts import note_start
 from harness.records.trial_folder import TrialFolder
 from harness.records.trial_run import TrialRun
 from harness.sweep.status import read_status
+from harness.sweep.workers import PLAN
 
 F1 = Objective(metric="valid_target/macro_f1", direction="maximize")
 ABOUT = {
@@ -138,7 +139,21 @@ def test_a_process_that_ended(searching: Path) -> None:
     file = io.StringIO()
     Console(file=file, width=400).print(render_status(status))
     assert "mine: search (no worker is seen)" in file.getvalue()
-    assert ": two/trial1" in file.getvalue()
+    assert "run the sweep again to go on with them: two/trial1" in file.getvalue()
+
+
+def test_a_process_that_ended_while_a_launch_is_under_way(searching: Path) -> None:
+    """A command that follows starts workers again: nobody needs to."""
+    (path,) = (searching / "mine" / "search" / "two1").glob(".lease.*")
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"started": "another time"}))
+    launch = take(searching / "mine", f"{PLAN}hash-token")
+    assert launch is not None
+    for is_under_way, next_step in ((True, "the launch under way goes on"), (False, "run the sweep again")):
+        status = read_status("mine", searching)
+        assert (status.is_under_way, status.num_workers) == (is_under_way, 0)
+        (line,) = [line for line in phase_lines(status) if "two/trial1" in line]
+        assert next_step in line
+        launch.release()
 
 
 def test_the_phases_after_the_search(searching: Path) -> None:

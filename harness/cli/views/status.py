@@ -215,7 +215,9 @@ def phase_lines(status: SweepStatus) -> list[str]:
     lines += [f"no winner can be chosen: {text}" for text in status.lost]
     dead = [f"{arm.name}/trial{r.number}" for arm in status.arms for r in arm.running if not r.alive]
     if dead:
-        lines.append(f"their process has ended; run the sweep again to go on with them: {', '.join(dead)}")
+        # A launch that only follows holds the sweep as well: it starts workers again, and they take what was left.
+        next_ = "the launch under way goes on" if status.is_under_way else "run the sweep again to go on"
+        lines.append(f"their process has ended; {next_} with them: {', '.join(dead)}")
     return lines
 
 
