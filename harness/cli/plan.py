@@ -26,6 +26,7 @@ def plan(
     from harness.config.yaml import read_yaml
     from harness.launch.launchers import choose_launcher
     from harness.launch.work import work_arguments
+    from harness.sweep.elsewhere import num_at_first
     from harness.sweep.plan import plan_experiment, plan_sweep
 
     path = user_file(file, "sweep", "experiment")
@@ -37,15 +38,18 @@ def plan(
         sweep = load_sweep(path, overrides or [])
         add_user_code(sweep.experiment.path)
         chosen = choose_launcher(launcher, jobs, sweep.launcher, f"{path}: launcher")
-        print_plan(plan_sweep(sweep, results, jobs))
-        print_preview(chosen, work_arguments(file, overrides, results, "auto", None))
+        made = plan_sweep(sweep, results, jobs)
+        work, num_left = (
+            work_arguments(file, overrides, results, "auto", None),
+            num_at_first(made, sweep.config.search.lag),
+        )
     elif kinds == ("experiment",):
         from harness.config.experiment import load_experiment
 
         experiment = load_experiment(path, overrides or [])
         chosen = choose_launcher(launcher, jobs, experiment.config.launcher, f"{path}: launcher")
-        print_plan(plan_experiment(experiment, experiment.trials, results, jobs))
-        print_preview(chosen, work_arguments(file, overrides, results, "plain", None))
+        made = plan_experiment(experiment, experiment.trials, results, jobs)
+        work, num_left = work_arguments(file, overrides, results, "plain", None), num_at_first(made)
     elif len(kinds) == 1:
         raise UserError(f"{path}: expected a sweep or an experiment, but this is {WHAT[kinds[0]]}")
     else:
@@ -53,3 +57,5 @@ def plan(
             f"{path}: it is neither a sweep, which has `space`, nor an experiment, which has `seeds`, and `arms` or "
             f"`design`; its keys: {', '.join(map(str, content)) or 'nothing'}"
         )
+    print_plan(made)
+    print_preview(chosen, work, num_left)

@@ -9,8 +9,19 @@ from harness.launch.elsewhere import POLL_S, ElsewhereLauncher
 from harness.launch.launcher import Launcher
 from harness.search.arm_search import ArmSearch
 from harness.search.declaration import Sweep
+from harness.sweep.plan import SweepPlan
 from harness.sweep.race import Launch
 from harness.sweep.searched import read_searched, study_place
+
+
+def num_at_first(plan: SweepPlan, lag: int = 0) -> int:
+    """How many workers a launch has a use for when it begins: the trials that its first phase may have under way.
+
+    Args:
+        lag: of a sweep's search.
+    """
+    searching = sum(lag if arm.search_s else min(lag, arm.search.new) for arm in plan.arms)
+    return searching or sum(arm.race.new for arm in plan.arms) or sum(arm.confirm.new for arm in plan.arms)
 
 
 def wait_for_beginning(sweep: Sweep, run: Launch) -> None:
@@ -21,7 +32,8 @@ def wait_for_beginning(sweep: Sweep, run: Launch) -> None:
             known = read_searched(folder, arms, study_place(sweep, run.results))
             if known.fingerprint is not None and set(arms) <= known.executions.keys():
                 return
-            _look_after(launcher, sweep, run, sweep.config.search.lag * len(arms))
+            most = min(sweep.config.search.lag, sweep.config.budget.trials or sweep.config.search.lag)
+            _look_after(launcher, sweep, run, most * len(arms))
             time.sleep(POLL_S)
 
 

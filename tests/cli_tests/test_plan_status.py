@@ -23,9 +23,11 @@ from cli_tests.conftest import Cli
 from cli_tests.test_progress import task
 from harness.cli.progress import BestSoFar, Progress, score_text, search_line, sweep_progress
 from harness.cli.views import status as status_view
+from harness.cli.views.plan import print_preview
 from harness.cli.views.status import phase_lines, render_status, show_status
 from harness.errors import UserError
 from harness.launch.events import Done, Epoch, Failed, Note
+from harness.launch.launchers import choose_launcher
 from harness.records.leases import Lease, take
 from harness.records.points import EndedTrial, Points
 from harness.records.schema import Summary
@@ -282,6 +284,13 @@ def test_status_loads_no_torch(searching: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_preview_has_no_more_workers_than_trials(capsys: pytest.CaptureFixture[str]) -> None:
+    launcher = choose_launcher("slurm", 8)
+    for num_left, told in ((2, ["#SBATCH --array=0-1"]), (20, ["#SBATCH --array=0-7"]), (0, [])):
+        print_preview(launcher, ("work", "f.yaml"), num_left)
+        assert [line for line in capsys.readouterr().out.splitlines() if "array" in line] == told
 
 
 @pytest.mark.parametrize(

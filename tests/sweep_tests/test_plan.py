@@ -35,6 +35,7 @@ from harness.records.trial_folder import TrialFolder
 from harness.search.declaration import Sweep, plan_confirm
 from harness.search.sweep_files import load_sweep
 from harness.search.tasks import search_folder
+from harness.sweep.elsewhere import num_at_first
 from harness.sweep.parts import Count
 from harness.sweep.plan import ArmPlan, SweepPlan, describe_outdated, plan_experiment, plan_sweep
 from harness.sweep.run_sweep import Frozen, confirm_notes
@@ -445,3 +446,21 @@ def test_the_confirm_phase_knows_for_what_its_arms_are_repeated() -> None:
     rows = {RowId(arm.name): (arm, {"optim.lr": 1e-3} if arm.space else {}) for arm in sweep.arms}
     design = manifest_of(plan_confirm(sweep, rows)).design
     assert design is not None and design["arms"]["AdapterFusion, 25"] == {"method": "AdapterFusion", "size": 25}
+
+
+@pytest.mark.parametrize(
+    ("search", "race", "confirm", "search_s", "expected"),
+    [
+        (20, 6, 4, None, 4 + 3),  # of two arms: as many as the lag lets be under way, and what is left of the other
+        (0, 6, 4, None, 6),
+        (0, 0, 4, None, 4),
+        (0, 0, 0, None, 0),
+        (0, 6, 4, 60.0, 4),  # nobody knows how many trials a budget in seconds is
+    ],
+)
+def test_how_many_workers_a_launch_begins_with(
+    search: int, race: int, confirm: int, search_s: float | None, expected: int
+) -> None:
+    one = ArmPlan("one", "lr", Count(search), Count(race), Count(confirm), 1, 3, search_s=search_s)
+    other = ArmPlan("other", "lr", Count(9, 6) if search else Count(), Count(), Count(), 1, 3)
+    assert num_at_first(SweepPlan("s", Path("s.yaml"), (one, other), 8), lag=4) == expected

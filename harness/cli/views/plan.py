@@ -36,9 +36,15 @@ def print_plan(plan: SweepPlan, console: Console | None = None, quiet: bool = Fa
         console.print(f"  {escape(line)}", highlight=False)
 
 
-def print_preview(launcher: LauncherChoice, work: tuple[str, ...]) -> None:
-    """Print what a launcher would start elsewhere, if it would."""
-    text = launcher.kind.preview(launcher.options, launcher.num_workers, work)
+def print_preview(launcher: LauncherChoice, work: tuple[str, ...], num_left: int) -> None:
+    """Print what a launcher would start elsewhere, if it would.
+
+    Args:
+        num_left: the trials that it would have for workers when it begins; no more of them are started.
+    """
+    if not num_left:
+        return
+    text = launcher.kind.preview(launcher.options, min(launcher.num_workers, num_left), work)
     if text is not None:
         print(f"launcher {launcher.name} would start:\n{text.rstrip()}")
 
