@@ -37,6 +37,9 @@ def work(
     engine: Annotated[str | None, engine_option("auto for a sweep, plain for an experiment, if left out")] = None,
     pack: Pack = None,
     capture: Capture = False,
+    mark: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Set by a launch: what the mark in its results folder holds.")
+    ] = None,
 ) -> None:
     """Be a worker: train what a sweep or an experiment lacks.
 
@@ -64,9 +67,9 @@ def work(
     try:
         with launching.stop.by_signals():
             if is_sweep:
-                report = _work_on_sweep(path, overrides or [], results, launching, choice, retry_failed)
+                report = _work_on_sweep(path, overrides or [], results, launching, choice, retry_failed, mark)
             else:
-                report = _work_on_experiment(path, overrides or [], chosen, results, launching, choice)
+                report = _work_on_experiment(path, overrides or [], chosen, results, launching, choice, mark)
     except Stopped as stopped:
         print(f"stopped ({stopped}); {LEFT}", flush=True)
         return
@@ -86,8 +89,26 @@ def _deadline(until: str | None) -> tuple[float, str] | None:
     return moment.timestamp(), f"--until {until}"
 
 
+def _check_folder(folder: Path, mark: str | None) -> None:
+    """Refuse to train where nobody looks: beside the folder of the launch that started this worker.
+
+    Raises:
+        UserError: this machine sees another folder, or none.
+    """
+    from harness.launch.same_folder import not_seen_here, sees
+
+    if mark is not None and not sees(folder, mark):
+        raise UserError(not_seen_here(folder))
+
+
 def _work_on_sweep(
-    path: Path, overrides: list[str], results: Path, launcher: LauncherChoice, choice: EngineChoice, retry_failed: bool
+    path: Path,
+    overrides: list[str],
+    results: Path,
+    launcher: LauncherChoice,
+    choice: EngineChoice,
+    retry_failed: bool,
+    mark: str | None,
 ) -> RunReport:
     """Go through the phases of a sweep with the other workers; returns how the last one went."""
     from harness.api.inputs import add_user_code
@@ -100,6 +121,7 @@ def _work_on_sweep(
     from harness.sweep.under_way import under_way
 
     loaded = load_sweep(path, overrides)
+    _check_folder(results / loaded.name, mark)
     add_user_code(loaded.experiment.path)
     RecordStore(results, loaded.name).check_place()
     preflight_sweep(loaded, launching=launcher)
@@ -118,6 +140,7 @@ def _work_on_experiment(
     results: Path,
     launcher: LauncherChoice,
     choice: EngineChoice,
+    mark: str | None,
 ) -> RunReport:
     """Train what an experiment lacks."""
     from harness.api.launches import plan_launch
@@ -126,6 +149,7 @@ def _work_on_experiment(
     from harness.launch.run_experiment import preflight, run_experiment
 
     loaded, (arms, seeds, retry_failed) = load_experiment(path, overrides), chosen
+    _check_folder(results / loaded.name, mark)
     trials = select_trials(loaded, arms, seeds)
     plan = plan_launch(loaded, trials, results, choice, retry_failed=retry_failed)
     print(f"{loaded.name}: {len(plan.reused)} trials are finished, {len(plan.pending)} to train", flush=True)

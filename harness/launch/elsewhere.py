@@ -23,6 +23,7 @@ from harness.disk.temporary import temporary_beside
 from harness.errors import UserError, hide_passwords
 from harness.launch.events import Done
 from harness.launch.launcher import Launcher, Tell
+from harness.launch.same_folder import mark_of
 from harness.launch.task import TrialTask
 from harness.records.schema import Summary
 from harness.records.trial_folder import TrialFolder
@@ -127,6 +128,10 @@ class ElsewhereLauncher(Launcher):
         if time.monotonic() >= self._next_care:
             self.look_after_workers(folder, num_left)
             self._next_care = time.monotonic() + CARE_S
+
+    def marked_work(self, folder: Path) -> tuple[str, ...]:
+        """The arguments of a worker that refuses to train into another folder than that of this launch."""
+        return (*self.work, f"--mark={mark_of(folder)}")
 
     def close(self) -> None:
         self._watched = {}

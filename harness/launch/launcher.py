@@ -83,7 +83,11 @@ class Launcher(ABC):
 
     @classmethod
     def preview(cls, options: Any, num_workers: int, work: tuple[str, ...]) -> str | None:
-        """What it would run elsewhere, as `harness plan` shows it; None where it runs nothing."""
+        """What it would run elsewhere, as `harness plan` shows it; None where it runs nothing.
+
+        Args:
+            num_workers: how many it would start: of the workers wanted, those that there is a trial for.
+        """
         return None
 
     @classmethod
@@ -156,11 +160,6 @@ class TaskQueue:
 
     def __len__(self) -> int:
         return len(self.pending) + len(self.held)
-
-    @property
-    def any(self) -> TrialTask:
-        """One of them."""
-        return self.pending[0] if self.pending else self.held[0][1]
 
     def hold(self, task: TrialTask) -> None:
         """Put a busy trial aside."""

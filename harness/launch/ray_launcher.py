@@ -7,7 +7,6 @@ checkpoint elsewhere, a few times. So Ray restarts no actor, which would hide ho
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,13 +18,13 @@ from typing import Any, ClassVar
 
 from harness.backbones.recipe import backbone_cache, backbone_directory, load_recipe
 from harness.config.base import Settings, content_hash
-from harness.disk import write_atomically
 from harness.errors import TrialError, UserError
 from harness.launch.carried import Carried, carried_records, folder_files, store
 from harness.launch.events import Busy, Epoch, Failed, Note
 from harness.launch.launcher import Launcher, TaskQueue, Tell, seconds_until
 from harness.launch.ray_cluster import RayOptions, check_options, lacks, make_actor, resources_text, room_for
 from harness.launch.ray_worker import RayWorker, versions_here
+from harness.launch.same_folder import mark_of, not_seen
 from harness.launch.task import TrialTask
 from harness.records.failures import TRIES
 from harness.records.made_with import MadeWith
@@ -58,6 +57,7 @@ class RayLauncher(Launcher):
         self._num_stillborn = 0
         self._kept: dict[tuple[str, float], Any] = {}
         self._has_told_of_waiting = False
+        self._folder = Path()  # that of the results; known with the first task
 
     @classmethod
     def needs(cls) -> str | None:
@@ -76,6 +76,7 @@ class RayLauncher(Launcher):
         if device != "cpu" and not self.options.gpus:
             raise UserError(f"{task.title}: loop.device: {device}, but a worker takes no GPU; set launcher.gpus")
         super().submit(task)
+        self._folder = task.folder.parents[1]
         self._start_workers()
 
     def pump(self, timeout_s: float | None = None) -> None:
@@ -108,8 +109,9 @@ class RayLauncher(Launcher):
         """Ask for as many workers as there are tasks for, up to `num_workers`."""
         idle = sum(not worker.tasks for worker in self._workers)
         for _ in range(min(self.num_workers - len(self._workers), len(self.queue) - idle)):
-            mark = mark_of(self.queue.any.folder.parents[1]) if self.options.shared else None
-            self._workers.append(RayWorker(make_actor(self.options, self.num_slots), mark))
+            folder = self._folder.absolute()
+            told = (str(folder), mark_of(folder)) if self.options.shared else None
+            self._workers.append(RayWorker(make_actor(self.options, self.num_slots), told))
 
     def _roomiest(self) -> RayWorker | None:
         """The worker with a place in the cluster that a task should go to; None where all have enough."""
@@ -221,10 +223,8 @@ class RayLauncher(Launcher):
         if differing:
             raise UserError(f"launcher ray: {joined.host} has {', '.join(differing)}; install the same versions there")
         if not joined.sees_folder:
-            raise UserError(
-                f"launcher ray: {joined.host} does not see the results folder of this launch; give --results a folder "
-                "that all nodes share, or set launcher.shared: false"
-            )
+            text = not_seen(joined.host, self._folder.absolute(), ", or set launcher.shared: false")
+            raise UserError(f"launcher ray: {text}")
 
     def _lose(self, event: Failed) -> None:
         """Have a trial whose worker is lost trained elsewhere, a few times."""
@@ -275,14 +275,6 @@ def carried_backbone(task: TrialTask, kept: dict[tuple[str, float], Any]) -> tup
     if key not in kept:
         kept[key] = ray.put(folder_files(directory))
     return directory.name, partial(ray.get, kept[key])
-
-
-def mark_of(folder: Path) -> tuple[str, str]:
-    """A file in a launch's folder, and what it holds: a worker that reads the same sees the same folder."""
-    path = folder.absolute() / ".ray"
-    if not path.exists():
-        write_atomically(path, secrets.token_hex(8).encode(), sync=False)
-    return str(path), path.read_text(encoding="utf-8")
 
 
 def last_line(error: BaseException) -> str:

@@ -27,6 +27,7 @@ from harness.errors import first_line
 from harness.launch.carried import Carried, Delivery, Unpacked, install
 from harness.launch.events import Epoch, Failed, Note, Slots, TrialEvent
 from harness.launch.remote_worker import Place, serve
+from harness.launch.same_folder import sees
 from harness.launch.task import TrialTask
 from harness.records.provenance import package_versions
 
@@ -80,9 +81,8 @@ class TrialActor:
             self._pipe.outgoing.put(Gone(f"{type(error).__name__}: {first_line(error)}"))
 
     def join(self, mark: tuple[str, str] | None) -> Joined:
-        """Tell who it is; `mark` is a file in the launch's folder, and what it holds."""
-        sees = mark is None or (os.path.exists(mark[0]) and Path(mark[0]).read_text(encoding="utf-8") == mark[1])
-        return Joined(socket.gethostname(), os.getpid(), versions_here(), sees)
+        """Tell who it is; `mark` is the launch's folder, and what the mark in it holds."""
+        return Joined(socket.gethostname(), os.getpid(), versions_here(), mark is None or sees(Path(mark[0]), mark[1]))
 
     def send(self, message: Carried | bool) -> None:
         """Take a task, or the answer to an epoch."""

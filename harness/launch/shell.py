@@ -23,7 +23,7 @@ class ShellLauncher(ElsewhereLauncher):
     options_type = ShellOptions
 
     def look_after_workers(self, folder: Path, num_left: int) -> None:
-        command = self.preview(self.options, self.num_workers, self.work)
+        command = self.preview(self.options, self.num_workers, self.marked_work(folder))
         tell_workers(f"start workers on any machine that has this folder: {command}")
 
     @classmethod

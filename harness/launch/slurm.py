@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,9 +25,11 @@ from pydantic import AfterValidator
 from harness.config.base import OneLine, PositiveInt
 from harness.config.durations import Duration, seconds_of
 from harness.disk import append_line, read_lines
+from harness.disk.network import exists_now
 from harness.errors import TrialError, UserError
 from harness.launch.elsewhere import ElsewhereLauncher, ElsewhereOptions, tell_workers, worker_command
 from harness.launch.launcher import Tell
+from harness.launch.same_folder import REFUSAL, not_seen
 
 ASK_S = 60  # Slurm may be silent for so long
 START_S = 60  # what a worker takes until it trains
@@ -108,6 +111,7 @@ class SlurmLauncher(ElsewhereLauncher):
         super().__init__(tell, num_workers, num_slots, options)
         self._num_in_vain, self._gained = 0, -1.0
         self._seen_missing = False
+        self._submitted: list[str] = []
 
     @classmethod
     def needs(cls) -> str | None:
@@ -140,6 +144,8 @@ class SlurmLauncher(ElsewhereLauncher):
         if not is_first:
             tell_workers(f"slurm: {describe(jobs)}" if jobs else "slurm: no worker is left")
         if wanted > 0 and (is_first or self._seen_missing):  # seen twice: at the end, workers end a moment before us
+            if (text := not_seeing(folder, self._begin(folder), self._submitted)) is not None:
+                raise UserError(f"launcher slurm: {text}")
             self._submit(folder, wanted)
             wanted = 0
         self._seen_missing = wanted > 0
@@ -155,17 +161,19 @@ class SlurmLauncher(ElsewhereLauncher):
         self._gained = gained
         logs = folder / "slurm"
         if self._num_in_vain >= MAX_IN_VAIN:
-            text = (
-                f"launcher slurm: workers ended {MAX_IN_VAIN} times in a row without an epoch; their logs are in {logs}"
+            raise TrialError(
+                "error",
+                f"launcher slurm: workers ended {MAX_IN_VAIN} times in a row without an epoch; their logs are in "
+                f"{logs}, or do they see this folder?",
             )
-            raise TrialError("error", text)
         logs.mkdir(parents=True, exist_ok=True)
-        text = script(self.options, count, self.work, str(logs.resolve()), f"harness-{folder.name}")
+        text = script(self.options, count, self.marked_work(folder), str(logs.resolve()), f"harness-{folder.name}")
         done = _ask("sbatch", "--parsable", text=text)
         if done is None or done.returncode:
             why = "no answer" if done is None else done.stderr.strip() or f"exit code {done.returncode}"
             raise TrialError("error", f"launcher slurm: sbatch: {why}")
         job = done.stdout.strip().partition(";")[0]
+        self._submitted.append(job)
         append_line(folder / JOBS, {"job": job, "workers": count})
         tell_workers(
             f"slurm: submitted {count} worker{'s' if count > 1 else ''} as job {job}, whose logs are in {logs}"
@@ -231,6 +239,42 @@ def last_change(folder: Path) -> float:
         with suppress(FileNotFoundError):  # a trial has just ended, or is tried again
             times.append(path.stat().st_mtime)
     return max(times)
+
+
+def not_seeing(folder: Path, since: float, jobs: Iterable[str]) -> str | None:
+    """Which node does not see the results folder, by what has become of workers; None where nothing says so.
+
+    A worker that finds no mark says so in its log. Where the log is not here either, Slurm knows on which node the job
+    has failed: it writes the log there, or finds no folder for it and does not even start the worker.
+
+    Args:
+        since: when the command began, by the folder's clock: what the logs said before is over.
+        jobs: those that this launcher has submitted.
+    """
+    logs = folder / "slurm"
+    for log in sorted(logs.glob("*.log")):
+        if log.stat().st_mtime >= since:
+            for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+                if REFUSAL in line:
+                    return line.removeprefix("harness: ")
+    for job in jobs:
+        for task, node in failed_tasks(job):
+            if not exists_now(logs / f"{job}_{task}.log"):
+                return (
+                    f"{not_seen(node, folder.resolve())} (job {job}_{task} has failed there, and its log is not here)"
+                )
+    return None
+
+
+def failed_tasks(job: str) -> list[tuple[str, str]]:
+    """Number and node of each job of an array that began and failed, as long as Slurm remembers (some minutes)."""
+    done = _ask("scontrol", "--oneliner", "show", "job", job)
+    found = []
+    for line in [] if done is None or done.returncode else done.stdout.splitlines():
+        said = dict(reversed(re.findall(r"(?:^|\s)(\w+)=(\S*)", line)))  # the first counts: comments stand at the end
+        if said.get("JobState") == "FAILED" and said.get("BatchHost"):
+            found.append((said.get("ArrayTaskId", ""), said["BatchHost"]))
+    return sorted(found)
 
 
 def _ask(*command: str, text: str | None = None) -> subprocess.CompletedProcess[str] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import socket
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from cli_tests.conftest import Cli
 from ray_nodes import RayNodes
 from slurm import Slurm
 from tiny_text import TinyText
+
+from harness.launch.same_folder import REFUSAL
 
 from .conftest import Start, finish
 from .test_sweep_killed import SWEEP, assert_same, uninterrupted, wait_for_news, write_sweep
@@ -70,6 +74,24 @@ def test_a_sweep_on_slurm_survives_a_requeued_job_and_a_dead_node(
     log = "".join(file.read_text() for file in (results / "slurm").glob("*.log"))
     assert "stopped (SIGTERM)" in log and "nothing is left" in log
     assert cli("verify", "tiny_sweep", "--results", tmp_path / "r").code == 0
+
+
+@pytest.mark.timeout(300)
+def test_a_sweep_on_slurm_whose_workers_see_another_folder_ends_with_the_cause(
+    tiny_text_files: TinyText, start: Start, tmp_path: Path, slurm: Slurm
+) -> None:
+    """Nothing is trained into it, and nothing is submitted again."""
+    path, program = write_sweep(tiny_text_files, tmp_path), tmp_path / "apart"
+    private = f"--results={tmp_path / 'private'}"
+    program.write_text(f'#!/bin/bash\nexec {sys.executable} -m harness "${{@/--results=*/{private}}}"\n')
+    program.chmod(0o755)
+    command = [*SWEEP, path, "--results", tmp_path / "r", "--launcher", "slurm", "--jobs", "2"]
+    code, _, err = finish(start(*command, f"launcher.program={program}", env=slurm.env))
+    *others, last = err.splitlines()
+    assert code == 2 and last.startswith("harness: launcher slurm: "), err
+    for told in (socket.gethostname(), REFUSAL, str(tmp_path / "private" / "tiny_sweep"), "--results"):
+        assert told in last
+    assert sum("submitted" in line for line in others) == 1 and not (tmp_path / "private").exists()
 
 
 def running(slurm: Slurm) -> list[str]:
