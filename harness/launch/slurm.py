@@ -32,6 +32,7 @@ from harness.launch.launcher import Tell
 from harness.launch.same_folder import REFUSAL, not_seen
 
 ASK_S = 60  # Slurm may be silent for so long
+CHECK_S = 20  # and for so long where it is asked only to find a mistake sooner
 START_S = 60  # what a worker takes until it trains
 EARLY_S = 60  # Slurm may send the signal so much earlier than it was told
 MAX_IN_VAIN = 3  # submissions in a row that no trial gained from
@@ -50,6 +51,9 @@ OURS = (
     ),
     *("--time", "--partition", "--account", "--qos", "--cpus-per-task", "--gpus", "--mem", "--ntasks", "--parsable"),
 )
+# What sbatch says of options that no cluster in this state or another would take. It also says that a job cannot run
+# where nodes are down or a limit is reached, but that passes, and the job would wait for it.
+MISTAKES = re.compile("invalid|unrecognized|ambiguous|specification|not permitted", re.IGNORECASE)
 OURS_SHORT = ("-a", "-o", "-e", "-J", "-D", "-t", "-p", "-A", "-q", "-c", "-G", "-n")
 
 
@@ -130,6 +134,8 @@ class SlurmLauncher(ElsewhereLauncher):
                 f"{options.notice} before (`notice`), up to {EARLY_S} s sooner if Slurm likes, and takes up to "
                 f"{START_S} s to begin; give at least {least}s, or a shorter notice"
             )
+        if cls.needs() is None and (refusal := refusal_of(options)) is not None:
+            raise UserError(f"launcher slurm: sbatch does not take its options: {refusal}")
 
     @classmethod
     def preview(cls, options: Any, num_workers: int, work: tuple[str, ...]) -> str:
@@ -241,6 +247,15 @@ def last_change(folder: Path) -> float:
     return max(times)
 
 
+def refusal_of(options: SlurmOptions) -> str | None:
+    """What sbatch has against a worker's options, in its words; None where it has nothing, or cannot say."""
+    done = _ask("sbatch", "--test-only", text=script(options, 1, (), os.devnull, "harness"), timeout_s=CHECK_S)
+    if done is None or not done.returncode or not MISTAKES.search(done.stderr):
+        return None
+    lines = [line.removeprefix("sbatch: ").removeprefix("error: ").strip() for line in done.stderr.splitlines()]
+    return "; ".join(line for line in lines if line and not line.startswith("Try "))
+
+
 def not_seeing(folder: Path, since: float, jobs: Iterable[str]) -> str | None:
     """Which node does not see the results folder, by what has become of workers; None where nothing says so.
 
@@ -277,9 +292,9 @@ def failed_tasks(job: str) -> list[tuple[str, str]]:
     return sorted(found)
 
 
-def _ask(*command: str, text: str | None = None) -> subprocess.CompletedProcess[str] | None:
+def _ask(*command: str, text: str | None = None, timeout_s: float = ASK_S) -> subprocess.CompletedProcess[str] | None:
     """Run one of Slurm's commands; None where it does not answer."""
     try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=ASK_S)
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=timeout_s)
     except (subprocess.TimeoutExpired, OSError):
         return None

@@ -94,6 +94,19 @@ def test_a_sweep_on_slurm_whose_workers_see_another_folder_ends_with_the_cause(
     assert sum("submitted" in line for line in others) == 1 and not (tmp_path / "private").exists()
 
 
+@pytest.mark.timeout(60)
+def test_what_slurm_does_not_take_is_told_before_anything_is_written(
+    tiny_text_files: TinyText, start: Start, tmp_path: Path, slurm: Slurm
+) -> None:
+    path = write_sweep(tiny_text_files, tmp_path)
+    for command in ("sweep", "plan", "run"):
+        file = tmp_path / "tiny.yaml" if command == "run" else path
+        options = ("--results", tmp_path / "r", "--launcher", "slurm", "launcher.partition=gpu")
+        code, out, err = finish(start(command, file, *options, env=slurm.env))
+        assert (code, out) == (2, "") and "gpu" in err and err.count("\n") == 1, err
+    assert not (tmp_path / "r").exists()
+
+
 def running(slurm: Slurm) -> list[str]:
     """Node and number of each job that runs."""
     return slurm.ask("squeue", "--noheader", "--states=RUNNING", "--format=%N %A").splitlines()

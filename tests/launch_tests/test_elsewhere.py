@@ -1,4 +1,4 @@
-"""Launchers that start `harness work` elsewhere and follow the records: what both do, and shell. (slurm: test_slurm.py)"""
+"""Launchers that start `harness work` elsewhere and follow the records: shell, and what slurm has in common with it."""
 
 from __future__ import annotations
 

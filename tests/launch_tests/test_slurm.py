@@ -91,6 +91,43 @@ class TestSlurmOptions:
     def test_what_cannot_work_is_refused_before_anything_starts(self, options: Mapping[str, Any], message: str) -> None:
         assert re.search(message, refused(options)), refused(options)
 
+    @pytest.mark.parametrize(
+        ("said", "told"),
+        [
+            (
+                "sbatch: error: invalid partition specified: gpu\nallocation failure: Invalid partition name specified",
+                "invalid partition specified: gpu; allocation failure: Invalid partition name specified",
+            ),
+            ("sbatch: error: Invalid --mem specification\n", "Invalid --mem specification"),
+            (
+                "sbatch: unrecognized option '--foo'\nTry \"sbatch --help\" for more information\n",
+                "unrecognized option '--foo'",
+            ),
+            ("allocation failure: Requested node configuration is not available\n", None),  # so it is if nodes are down
+            ("allocation failure: Required partition not available (inactive or drain)\n", None),
+            ("sbatch: error: Batch job submission failed: Unable to contact slurm controller\n", None),
+            ("allocation failure: Job violates accounting/QOS policy (job submit limit)\n", None),  # by our own jobs
+            (None, None),
+        ],
+    )
+    def test_what_sbatch_will_never_take_is_refused(
+        self, said: str | None, told: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where Slurm cannot say, or what it says may pass, the launch goes on."""
+        asked = []
+
+        def ask(*command: str, text: str, timeout_s: float) -> subprocess.CompletedProcess[str] | None:
+            asked.append((command, "#SBATCH --partition=gpu" in text, "#SBATCH --array=0-0" in text))
+            return None if said is None else subprocess.CompletedProcess(command, 1, "", said)
+
+        monkeypatch.setattr(SlurmLauncher, "needs", classmethod(lambda cls: None))
+        monkeypatch.setattr(slurm_launcher, "_ask", ask)
+        if told is None:
+            assert choose_launcher("slurm", 9, {"partition": "gpu"}).num_workers == 9
+        else:
+            assert refused({"partition": "gpu"}) == f"launcher slurm: sbatch does not take its options: {told}"
+        assert asked == [(("sbatch", "--test-only"), True, True)]
+
     def test_a_limit_needs_only_its_notice(self) -> None:
         assert choose_launcher("slurm", 1, {"time_limit": "130s", "notice": "10s"}).name == "slurm"
 
@@ -230,6 +267,18 @@ def on_slurm(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> Slurm:
     for name, value in slurm.env.items():
         monkeypatch.setenv(name, value)
     return slurm
+
+
+@pytest.mark.slow
+def test_slurm_tells_of_wrong_options_at_once(on_slurm: Slurm) -> None:
+    """And lets a launch begin whose jobs would only have to wait."""
+    for wrong in ({"partition": "gpu"}, {"gpus": 1}, {"memory": "64Q"}, {"sbatch": ["--constraint=a100"]}):
+        assert re.search(r"sbatch does not take its options: .*invalid", refused(wrong), re.IGNORECASE), wrong
+    on_slurm.ask("scontrol", "update", "node=n1,n2", "state=drain", "reason=test")
+    try:
+        assert choose_launcher("slurm", 200, {"memory": "100M"}).name == "slurm"
+    finally:
+        on_slurm.ask("scontrol", "update", "node=n1,n2", "state=resume")
 
 
 @pytest.mark.slow
