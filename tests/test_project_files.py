@@ -35,6 +35,17 @@ def test_the_tested_version_of_each_requirement_is_one_that_is_admitted(extra: s
         assert requirement.specifier.contains(tested, prereleases=True), f"{requirement}: tested with {tested}"
 
 
+def test_what_messages_say_to_install_is_what_is_admitted() -> None:
+    """A requirement in quotes is one of an extra, and never this project: another one has its name on the index."""
+    admitted = {line for lines in PROJECT["optional-dependencies"].values() for line in lines}
+    for path in (ROOT / "harness").rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        assert not set(re.findall(r"pip install '([^'{]+)'", source)) - admitted, path
+        assert not re.search(r"pip install '?harness", source), path
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        assert not re.search(r"pip install '?harness", page.read_text(encoding="utf-8")), page
+
+
 def test_the_notice_names_all_shipped_weights() -> None:
     notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
     for weights in (ROOT / "harness" / "backbones" / "shipped").glob("*/weights.safetensors"):

@@ -63,7 +63,7 @@ def names_peft(config: Mapping[str, Any] | None) -> bool:
     is_theirs = target.partition(".")[0] == "peft"
     if is_theirs:
         if find_spec("peft") is None:
-            raise UserError(f"adapter: {target}: PEFT is not installed; run: pip install 'harness[peft]'")
+            raise UserError(f"adapter: {target}: PEFT is not installed; run: pip install 'peft>=0.21,<0.22'")
         import harness.data.audio_backend  # noqa: F401 - PEFT imports torchaudio, which may need its stand-in
     try:
         cls = locate(target, place="adapter")

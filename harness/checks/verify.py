@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Verification:
     Attributes:
         digest: of the whole experiment, to be quoted where it is published; None where none was taken.
         launches: with which plans it was launched.
+        versions: of harness's code, each with the number of records that it made; empty where one made all of them.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Verification:
     findings: Findings
     digest: str | None = None
     launches: tuple[Launch, ...] = ()
+    versions: tuple[tuple[str, int], ...] = ()
 
 
 def verify(results: Path, name: str) -> Verification:
@@ -70,7 +73,8 @@ def verify(results: Path, name: str) -> Verification:
         findings.add([check_search(store.path, manifest)])
     findings.skip(UNCHECKABLE)
     digest = None if digests is None else digests.experiment
-    return Verification(name, len(records), len(manifest.arms), findings, digest, manifest.launches)
+    versions = code_versions([record for _, record in records])
+    return Verification(name, len(records), len(manifest.arms), findings, digest, manifest.launches, versions)
 
 
 def check_records(
@@ -95,6 +99,19 @@ def check_records(
     if missing:
         findings.skip(f"planned trials without a record: {len(missing)} ({'; '.join(missing)})")
     return records
+
+
+def code_versions(records: Sequence[Record]) -> tuple[tuple[str, int], ...]:
+    """The versions of harness's code that made some records, most used first; nothing where one made all.
+
+    Nobody need have made a mistake: who commits between two launches has two. Whether it matters, their reader knows.
+    """
+    found: Counter[str] = Counter()
+    for record in records:
+        if (made := record.provenance) is not None:
+            commit = "no checkout" if made.git_commit is None else f"commit {made.git_commit[:12]}"
+            found[f"harness {made.harness_version}, {commit}{' with changes' if made.git_dirty else ''}"] += 1
+    return tuple(found.most_common()) if len(found) > 1 else ()
 
 
 def notes_of_corpus(record: Record, shelf: ReferenceShelf) -> tuple[str, ...]:

@@ -67,6 +67,8 @@ def print_findings(found: Verification) -> None:
         num_trials = sum(map(len, launch.arms.values()))
         done = "" if launch.num_finished is None else f", {launch.num_finished} of them finished by then"
         print(f"  launched             {launch.at or 'at a time that is not known'}: {num_trials} trials{done}")
+    for version, count in found.versions:
+        print(f"  made by              {version}: {count} record{'s' if count > 1 else ''}")
     for what, count in found.findings.held.items():
         print(f"  held         {count:6,}  {what}")
     for reason in found.findings.unchecked:

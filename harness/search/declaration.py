@@ -20,6 +20,7 @@ from harness.config.trial import CONFIG_VERSION, ExperimentConfig, TrialConfig
 from harness.errors import UserError
 from harness.records.search import Axis, Objective, Value
 from harness.search import space
+from harness.search.storage_url import shown_storage
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,30 @@ class Sweep:
                 arms[arm.name].append(trial.trial_id)  # it follows from other arms and files as well
         return [config, arms]
 
-    def check_begun(self, fingerprint: str) -> None:
+    @property
+    def about(self) -> dict[str, Any]:
+        """What its folder tells of it (no password of its storage)."""
+        kept = {"budget", "search", "race", "confirm", "sampler", "pruner", "constraints"}
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "path": str(self.path),
+            "storage": shown_storage(self.config.storage),
+            "arms": [arm.name for arm in self.searched],
+            "objectives": [objective.model_dump(mode="json") for objective in self.objectives],
+            "space": {arm.name: {k: p.model_dump(mode="json") for k, p in arm.space.items()} for arm in self.searched},
+            **self.config.model_dump(mode="json", include=kept),
+        }
+
+    def check_begun(self, fingerprint: str, about: Mapping[str, Any]) -> None:
         """Check that a stored search is this one.
 
+        Args:
+            fingerprint: of the stored search.
+            about: what its folder tells of it (`about`), as far as it does.
+
         Raises:
-            UserError: it has another fingerprint.
+            UserError: it has another fingerprint; the line names the first setting that differs.
         """
         if fingerprint == self.old_fingerprint:
             raise UserError(
@@ -127,10 +147,22 @@ class Sweep:
                 "trials cannot be compared with new ones; give the sweep another name"
             )
         if fingerprint != self.fingerprint:
+            now = self.about
+            shaping = ("objectives", "constraints", "sampler", "pruner", "search", "space")
+            found = (_difference(key, about[key], now[key]) for key in shaping if key in about)
+            differs = next((text for text in found if text), "a setting of the experiment's arms")
             raise UserError(
-                f"{self.path}: the study {self.name!r} was begun with other settings (only the budget, the race and "
-                "the confirm phase may change); give the sweep another name"
+                f"{self.path}: the study {self.name!r} was begun with other settings ({differs}); only the budget, the "
+                "race and the confirm phase may change; give the sweep another name"
             )
+
+
+def _difference(key: str, there: Any, here: Any) -> str | None:
+    """The first value that differs between two settings, with its place; None where none does."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        inner = (_difference(f"{key}.{name}", there.get(name), here.get(name)) for name in {**there, **here})
+        return next((text for text in inner if text), None)
+    return None if there == here else f"{key}: {there!r} there, {here!r} here"
 
 
 def plan_confirm(sweep: Sweep, rows: Mapping[RowId, tuple[Arm, Mapping[str, Value]]]) -> Experiment:

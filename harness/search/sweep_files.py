@@ -25,6 +25,7 @@ from harness.config.kinds import refuse_other_kind
 from harness.config.messages import validated
 from harness.config.places import find_path, place_paths
 from harness.config.rows import clash_of, possible_rows
+from harness.config.shipped import shipped_files
 from harness.config.sweep import Goal, SweepConfig
 from harness.config.table import check_table
 from harness.config.trees import get_dotted, merge, set_dotted, show, unshared
@@ -63,7 +64,7 @@ def make_sweep(content: dict[str, Any], path: Path, overrides: Sequence[str] = (
     config = validated(SweepConfig, content, str(path))
     check_storage(config.storage, path)
     try:
-        experiment = load_experiment(find_path(config.experiment, path.parent))
+        experiment = load_experiment(_experiment_file(config.experiment, path.parent))
     except UserError as error:
         raise UserError(f"{path}: experiment: {error}") from error
     arms = _arms(config, experiment, path)
@@ -77,6 +78,13 @@ def make_sweep(content: dict[str, Any], path: Path, overrides: Sequence[str] = (
     check_sweep(sweep)
     _check_table(sweep)
     return sweep
+
+
+def _experiment_file(name: str, folder: Path) -> Path:
+    """The file that a sweep means: a path, or the name of an experiment that comes with harness."""
+    if not (folder / name).exists() and name in (shipped := shipped_files("experiment")):
+        return shipped[name]
+    return find_path(name, folder)
 
 
 def _check_table(sweep: Sweep) -> None:

@@ -33,7 +33,6 @@ from harness.search.live_export import NAME as EXPORT
 from harness.search.live_export import LiveExport
 from harness.search.reach import remarks
 from harness.search.search import Search
-from harness.search.storage_url import shown_storage
 from harness.sweep.elsewhere import follow_search, wait_for_beginning
 from harness.sweep.plan import costly_values
 from harness.sweep.race import Launch
@@ -42,6 +41,7 @@ from harness.sweep.searched import (
     Searched,
     is_search_of,
     published_search,
+    read_about,
     read_executions,
     read_searched,
     study_place,
@@ -64,8 +64,8 @@ def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSear
         drop_dead_in(folder, EXPORT)  # a search that is over needs no exporter, who would take it over
         searched = read_searched(folder, [arm.name for arm in sweep.searched], study_place(sweep, results))
         if searched.fingerprint is not None:
-            sweep.check_begun(searched.fingerprint)
-        about = describe(sweep)
+            sweep.check_begun(searched.fingerprint, read_about(folder))
+        about = sweep.about
         known = dict(searched.executions)
         if searched.fingerprint is None and not is_search_of(sweep, folder):
             known = {}  # what was published under this name is another search
@@ -93,22 +93,6 @@ def _execution_of(sweep: Sweep, arm: Arm, known: Execution | None, choice: Engin
         most = sweep.config.search.lag * len(sweep.searched)
         known = choice.choose(sweep.trial(arm, costly_values(arm), sweep.config.search.seeds[0]), most)
     return choice.agree(known.model_dump(mode="json"), f"arm {arm.name} of {sweep.name}")
-
-
-def describe(sweep: Sweep) -> dict[str, Any]:
-    """What `harness status` and `harness export` need to know of a sweep (no password of its storage)."""
-    kept = {"budget", "search", "race", "confirm", "sampler", "pruner", "constraints"}
-    config = sweep.config.model_dump(mode="json", include=kept)
-    return {
-        "name": sweep.name,
-        "fingerprint": sweep.fingerprint,
-        "path": str(sweep.path),
-        "storage": shown_storage(sweep.config.storage),
-        "arms": [arm.name for arm in sweep.searched],
-        "objectives": [objective.model_dump(mode="json") for objective in sweep.objectives],
-        "space": {arm.name: {k: p.model_dump(mode="json") for k, p in arm.space.items()} for arm in sweep.searched},
-        **config,
-    }
 
 
 def run_search(sweep: Sweep, run: Launch, opened: Callable[[], object] = lambda: None) -> SearchResult:

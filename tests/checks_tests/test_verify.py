@@ -73,6 +73,21 @@ def test_one_digit_of_a_record_fails_with_its_cell(store: RecordStore, cli: Cli)
     assert "better x target_accuracy: table.json has" in result.out  # the cells that stand on it
 
 
+def test_records_by_two_versions_of_the_code_are_told_apart(store: RecordStore, cli: Cli) -> None:
+    assert "made by" not in cli("verify", "made").out
+    path = store.trial(store.manifest().arms["better"][2]).path / "provenance.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(content | {"git_commit": "d" * 40, "git_dirty": True}), encoding="utf-8")
+    lines = cli("verify", "made").out.splitlines()
+    made_by = [line.split(None, 2)[2] for line in lines if line.startswith("  made by")]
+    number = sum(map(len, store.manifest().arms.values())) - 1
+    version = content["harness_version"]
+    assert made_by == [
+        f"harness {version}, commit {'c' * 12}: {number} records",
+        f"harness {version}, commit {'d' * 12} with changes: 1 record",
+    ]
+
+
 def test_a_changed_cost_is_found_by_its_digest(store: RecordStore, cli: Cli) -> None:
     trial_id = store.manifest().arms["better"][2]
     path = store.trial(trial_id).path / "summary.json"

@@ -122,6 +122,15 @@ def test_a_sweep_and_its_experiment_have_folders_of_their_own(project: Path) -> 
     assert paths_of(config) == (project / "sweeps/rows.csv", project / "recipes/mine.yaml")
 
 
+def test_a_sweep_may_name_an_experiment_that_comes_with_harness(project: Path) -> None:
+    path = project / "sweeps/search.yaml"
+    path.write_text(yaml.safe_dump(SWEEP | {"experiment": "demo_text", "arms": ["residual_add"]}), encoding="utf-8")
+    assert load_sweep(path).experiment.config.name == "demo_text"
+    (project / "sweeps/demo_text").write_text("own: 1", encoding="utf-8")  # a file of this name is meant first
+    with pytest.raises(UserError, match="own: unknown key"):
+        load_sweep(path)
+
+
 def test_a_design_places_its_levels(project: Path) -> None:
     (project / "other.csv").write_text(ROWS, encoding="utf-8")
     factors = {

@@ -147,9 +147,7 @@ def test_a_speaker_in_two_official_splits_is_noted(tmp_path: Path, make_tone: Ca
 def test_without_pyarrow_the_way_out_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reviews(9).save_to_disk(tmp_path / "moods")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(
-        DataError, match=r"moods: Arrow and Parquet files need pyarrow; run: pip install 'harness\[hf\]'"
-    ):
+    with pytest.raises(DataError, match=r"moods: Arrow and Parquet files need pyarrow; run: pip install 'pyarrow>=17'"):
         load_corpus("manifest", tmp_path / "moods")
 
 

@@ -241,4 +241,4 @@ def test_other_settings_are_another_study(
     path = write_sweep(tiny_text_files, tmp_path, pruner={"name": "none"})
     refused = cli(*SWEEP, path, "--results", tmp_path / "r")
     assert refused.code == 2
-    assert "begun with other settings" in refused.error
+    assert "begun with other settings (pruner.name: 'median' there, 'none' here)" in refused.error

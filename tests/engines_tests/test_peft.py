@@ -333,7 +333,7 @@ def test_without_peft_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatc
     assert not names_peft(None) and not names_peft({"_target_": "nowhere.Adapter"})
     monkeypatch.setattr(peft_bridge, "find_spec", lambda name: None)
     with pytest.raises(
-        UserError, match=r"^adapter: peft.LoraConfig: PEFT is not installed; run: pip install 'harness\[peft\]'$"
+        UserError, match=r"^adapter: peft.LoraConfig: PEFT is not installed; run: pip install 'peft>=0\.21,<0\.22'$"
     ):
         names_peft(ADAPTERS["lora"])
 

@@ -384,7 +384,7 @@ def test_a_sweep_trains_what_its_arms_need_once(experiment: Any, tmp_path: Path,
     left = plan_sweep(load_sweep(tmp_path / "sweep.yaml"), results, 1)
     assert left.num_new == 0
     (tmp_path / "small.yaml").write_text((tmp_path / "small.yaml").read_text().replace("lr: 0.01", "lr: 0.015"))
-    with pytest.raises(UserError, match="begun with other settings"):
+    with pytest.raises(UserError, match=r"begun with other settings \(a setting of the experiment's arms\)"):
         plan_sweep(load_sweep(tmp_path / "sweep.yaml"), results, 1)
 
 

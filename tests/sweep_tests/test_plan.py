@@ -207,7 +207,7 @@ def test_a_sweep_of_an_older_version_is_not_gone_on_with(
     shutil.rmtree(tmp_path / sweep.name / POINTS)
     assert [arm.search for arm in plan_sweep(sweep, tmp_path, 1).arms] == [Count(), Count(4, 0), Count(4, 0)]
     with pytest.raises(UserError, match=r"was begun before validation sets were drawn as samples.*another name"):
-        sweep.check_begun(sweep.old_fingerprint)
+        sweep.check_begun(sweep.old_fingerprint, {})
 
 
 def test_a_budget_in_seconds(tiny_text_files: TinyText, tmp_path: Path, probed: list[Any]) -> None:

@@ -18,7 +18,7 @@ from harness.data.errors import DataError
 from harness.disk import write_atomically
 
 STATE, INFO, SPLITS_FILE = "state.json", "dataset_info.json", "dataset_dict.json"
-INSTALL = "pip install 'harness[hf]'"
+INSTALL = "pip install 'pyarrow>=17'"
 BATCH = 256  # rows in memory at a time: with audio in them they are large
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif", ".au", ".w64", ".caf"})
 
