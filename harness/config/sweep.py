@@ -269,8 +269,8 @@ class SweepConfig(Settings):
     description: OneLine = ""
     """One line that becomes the table's title."""
     experiment: str
-    """The experiment file: a path from the folder of this file, or from the current folder; or the name of an experiment that comes with
-    harness (`demo_text`)."""
+    """The experiment file: a path from the folder of this file, or from the current folder; or the name of an
+    experiment that comes with harness (`demo_text`)."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Dotted settings of every trial (`loop.epochs: 8`), above what the experiment says."""
     arms: tuple[str, ...] | None = Field(None, min_length=1)

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from small_experiments import Plan, misbehaving, num_starts
 
+from harness.config.execution import Execution
 from harness.errors import TrialError
+from harness.launch import worker as worker_module
 from harness.launch.events import Busy, Done, Epoch, Failed, TrialEvent
 from harness.launch.launcher import Tell
 from harness.launch.stopping import Pausing
 from harness.launch.task import TrialTask
-from harness.launch.worker import Worker
+from harness.launch.worker import PackedWorker, Worker
 from harness.records.made_with import MadeWith
 from harness.records.schema import Provenance, Summary, TrialState
 from harness.records.trial_folder import TrialFolder
@@ -54,6 +56,25 @@ def train(worker: Worker, task: TrialTask, tell: Tell) -> Done | Failed | Busy:
 def task(plan: Plan) -> TrialTask:
     (task,) = plan({"residual_add": {}}).pending
     return task
+
+
+@pytest.mark.parametrize("engine", ["plain", "packed"])
+def test_what_a_trial_has_freed_is_given_back_when_it_ends(
+    engine: str, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For two trials once in a while, not for each of many short ones."""
+    given: list[None] = []
+    monkeypatch.setattr(worker_module, "trim_heap", lambda: given.append(None))
+    execution = Execution.model_validate({"engine": engine, "pack": 2 if engine == "packed" else 1})
+    tasks = [replace(one, execution=execution) for one in plan({"one": {}}, seeds=[0, 1, 2]).pending]
+    worker = PackedWorker(2, lambda event: False)
+    for one, least_s, times in zip(tasks, (0, 0, 1000), (1, 2, 2), strict=True):
+        monkeypatch.setattr(worker_module, "TRIM_S", least_s)
+        worker.start(one)
+        while len(worker):
+            worker.run()
+        assert len(given) == times
+    worker.close()
 
 
 def test_a_trial_is_trained_once(task: TrialTask, events: list[TrialEvent]) -> None:
