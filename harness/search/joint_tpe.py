@@ -35,7 +35,9 @@ class JointTpe(TPESampler):
     ) -> dict[str, Any]:
         columns = cast(MirrorStorage, study._storage).columns
         num_below = (default_gamma if self._gamma is None else self._gamma)(len(columns))
-        is_below = None if len(study.directions) > 1 else _is_below(columns, study.direction, num_below)
+        is_below = None
+        if len(columns) and len(study.directions) == 1:
+            is_below = _is_below(columns, study.direction, num_below)
         if is_below is None:
             return super()._sample(study, trial, search_space)
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if self._constant_liar else []
