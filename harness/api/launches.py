@@ -129,7 +129,7 @@ def run(
         *(experiment, changes, results, engine, pack, capture), arm=arms, seed=seeds, retry_failed=retry_failed
     )
     where = f"{path}: launcher"
-    launching = launching_of(launcher, loaded.config.launcher, jobs, where, work, is_command=False)
+    launching = launching_of(launcher, loaded.config.launcher, jobs, where, work, overrides=changes, is_command=False)
     plan = plan_launch(loaded, trials, Path(results), choice, retry_failed=retry_failed, launching=launching)
     report = train(plan, jobs, tell, launching)
     refuse_failures(report.failures, check)
@@ -191,7 +191,8 @@ def run_sweep(
     add_user_code(loaded.experiment.path)
     RecordStore(Path(results), loaded.name).check_place()
     work = work_arguments(sweep, changes, results, engine, pack, capture, retry_failed=retry_failed)
-    launching = launching_of(launcher, loaded.launcher, jobs, f"{path}: launcher", work, is_command=False)
+    where = f"{path}: launcher"
+    launching = launching_of(launcher, loaded.launcher, jobs, where, work, overrides=changes, is_command=False)
     preflight_sweep(loaded, launching=launching)
     choice = EngineChoice(engine, pack, capture)
     launch = Launch(Path(results), jobs, _hear(tell), choice, launcher=launching, retry_failed=retry_failed)

@@ -31,23 +31,21 @@ def plan(
 
     path = user_file(file, "sweep", "experiment")
     content = read_yaml(path)
-    kinds = kinds_of(content)
+    kinds, where = kinds_of(content), f"{path}: launcher"
     if kinds == ("sweep",):
         from harness.search.sweep_files import load_sweep
 
         sweep = load_sweep(path, overrides or [])
         add_user_code(sweep.experiment.path)
-        chosen = choose_launcher(launcher, jobs, sweep.launcher, f"{path}: launcher")
+        chosen = choose_launcher(launcher, jobs, sweep.launcher, where, overrides=overrides or [])
         made = plan_sweep(sweep, results, jobs)
-        work, num_left = (
-            work_arguments(file, overrides, results, "auto", None),
-            num_at_first(made, sweep.config.search.lag),
-        )
+        work = work_arguments(file, overrides, results, "auto", None)
+        num_left = num_at_first(made, sweep.config.search.lag)
     elif kinds == ("experiment",):
         from harness.config.experiment import load_experiment
 
         experiment = load_experiment(path, overrides or [])
-        chosen = choose_launcher(launcher, jobs, experiment.config.launcher, f"{path}: launcher")
+        chosen = choose_launcher(launcher, jobs, experiment.config.launcher, where, overrides=overrides or [])
         made = plan_experiment(experiment, experiment.trials, results, jobs)
         work, num_left = work_arguments(file, overrides, results, "plain", None), num_at_first(made)
     elif len(kinds) == 1:

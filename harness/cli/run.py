@@ -63,7 +63,8 @@ def run(
     work = work_arguments(
         *(experiment, overrides, results, engine, pack, capture), arm=arm, seed=seed, retry_failed=retry_failed
     )
-    launching = launching_of(launcher, loaded.config.launcher, jobs, f"{loaded.path}: launcher", work)
+    where = f"{loaded.path}: launcher"
+    launching = launching_of(launcher, loaded.config.launcher, jobs, where, work, overrides=overrides or [])
     plan = plan_launch(loaded, trials, results, choice, retry_failed=retry_failed, launching=launching)
     num_parts = sum(task.run.is_sealed for task in plan.pending)
     distinct = len(plan.reused) + len(plan.pending) - num_parts

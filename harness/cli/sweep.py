@@ -69,7 +69,8 @@ def sweep(
     choice = EngineChoice(engine, pack, capture)
     loaded = load_sweep(user_file(sweep, "sweep"), overrides or [])
     work = work_arguments(sweep, overrides, results, engine, pack, capture, retry_failed=retry_failed)
-    launching = launching_of(launcher, loaded.launcher, jobs, f"{loaded.path}: launcher", work)
+    where = f"{loaded.path}: launcher"
+    launching = launching_of(launcher, loaded.launcher, jobs, where, work, overrides=overrides or [])
     add_user_code(loaded.experiment.path)
     plan = plan_sweep(loaded, results, jobs, launching)
     is_left = plan.num_new > 0 or loaded.config.budget.seconds is not None

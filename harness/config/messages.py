@@ -21,7 +21,7 @@ def validated(model: type[M], content: Any, where: str) -> M:
     """Validate what a file says.
 
     Args:
-        where: the file or place, for the message.
+        where: the file or place, for the message. One that ends with a dot goes on with the key that is wrong.
 
     Raises:
         UserError: a key, type or value is wrong; one line.
@@ -44,11 +44,11 @@ def one_line(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         if unknown is not None:
             keys, choices = unknown
             near = f" Did you mean {found[0]}?" if (found := get_close_matches(keys[-1], choices, n=1)) else ""
-            place = ".".join(keys)
-            return f"{where}: {place}: unknown key {keys[-1]!r}; choices: {', '.join(choices)}.{near}{tail}"
+            place = _place(where, keys)
+            return f"{place}: unknown key {keys[-1]!r}; choices: {', '.join(choices)}.{near}{tail}"
     problem = error.errors()[0]
     keys, _, allowed = _resolve_location(model, problem["loc"])
-    start = f"{where}: {'.'.join(keys)}: " if keys else f"{where}: "
+    start = f"{_place(where, keys)}: "
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{start}missing{tail}"
@@ -59,7 +59,7 @@ def one_line(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         tag = problem["ctx"].get("tag")
         hint = f". Did you mean {found[0]}?" if (found := get_close_matches(str(tag), types, n=1)) else ""
         wrong = "missing" if tag is None else f"unknown {name} {tag!r}"
-        return f"{where}: {'.'.join([*keys, name])}: {wrong}; choices: {', '.join(types)}{hint}{tail}"
+        return f"{_place(where, [*keys, name])}: {wrong}; choices: {', '.join(types)}{hint}{tail}"
     if problem["type"] == "model_type" and (settings := _named_class(allowed, None)) is not None:
         message = f"Input should be settings with the keys {', '.join(field_names(settings))}"
     if problem["type"] == "value_error":
@@ -67,6 +67,13 @@ def one_line(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     if keys[:1] == [SECRET]:
         return f"{start}{message} (what was given is not shown, as it may hold a password){tail}"
     return f"{start}{message}, got {shortened(problem['input'])}{tail}"
+
+
+def _place(where: str, keys: Sequence[str]) -> str:
+    """A key as the user wrote it, after its file or the place that it is in."""
+    if where.endswith("."):
+        return ".".join([where[:-1], *keys])
+    return ": ".join([where, *([".".join(keys)] if keys else [])])
 
 
 def shortened(value: Any) -> str:

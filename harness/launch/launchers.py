@@ -5,7 +5,7 @@ A launcher's class is named as `FILE:CLASS`, not imported: the choices can be li
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pkgutil import resolve_name
@@ -100,33 +100,59 @@ def choose_launcher(
     setting: str | Mapping[str, Any] | None = None,
     where: str = "launcher",
     *,
+    overrides: Iterable[str] = (),
     is_command: bool = True,
 ) -> LauncherChoice:
     """The launcher that a command's option, or else a file, names; without either, the one that fits `num_workers`.
 
     Args:
         name: of the option `--launcher`, which replaces what the file says, unless the file has options for it.
-        setting: the file's `launcher`: a name, or a mapping with a name and options.
-        where: the place of `setting`, for errors.
+        setting: the file's `launcher`, changed by overrides: a name, or a mapping with a name and options.
+        where: the place of the file's `launcher`, for errors.
+        overrides: `key=value` arguments. They are blamed for what they gave, and the option keeps it.
         is_command: whether name and number of workers are options of a command, for errors.
 
     Raises:
         UserError: there is no such launcher, an option is wrong, or it cannot have so many workers.
     """
-    from harness.config.messages import validated  # loads pydantic, which a list of choices needs not
-
     given = {"name": setting} if isinstance(setting, str) else dict(setting or {})
+    changed = _changed(given, overrides)
+    named_in = "override launcher" if "name" in changed or given.keys() <= changed else where
     named = given.pop("name", None)
     if name is not None and named not in (None, name):
-        given = {}
+        given = {} if "name" in changed else {key: value for key, value in given.items() if key in changed}
     if name is None and named is None and given:
-        raise UserError(f"{where}: name: missing; choices: {', '.join(LAUNCHERS)}")
+        raise UserError(f"{named_in}: name: missing; choices: {', '.join(LAUNCHERS)}")
     chosen = name or named or ("in_process" if num_workers == 1 else "processes")
     dashes = "--" if is_command else ""
-    must_be_in(chosen, LAUNCHERS, f"{dashes}launcher {chosen!r}" if name else f"{where}: unknown launcher {chosen!r}")
+    start = f"{dashes}launcher {chosen!r}" if name else f"{named_in}: unknown launcher {chosen!r}"
+    must_be_in(chosen, LAUNCHERS, start)
     kind = launcher_type(chosen)
-    options = validated(kind.options_type, given, where)
+    options = _options(kind, given, where, changed)
     if kind.max_workers is not None and num_workers > kind.max_workers:
         raise UserError(f"{dashes}jobs {num_workers}: the launcher {chosen} runs at most {kind.max_workers}")
     kind.check(options, num_workers)
     return LauncherChoice(chosen, kind, options, num_workers)
+
+
+def _changed(given: Mapping[str, Any], overrides: Iterable[str]) -> frozenset[str]:
+    """The keys of a launcher's mapping that overrides gave."""
+    keys = [text.partition("=")[0] for text in overrides]
+    if "launcher" in keys:
+        return frozenset(given)
+    return frozenset(key.split(".")[1] for key in keys if key.startswith("launcher."))
+
+
+def _options(kind: type[Launcher], given: Mapping[str, Any], where: str, changed: Collection[str]) -> Settings:
+    """The options that a launcher is given; errors of those that overrides gave name the override.
+
+    Raises:
+        UserError: an option is wrong.
+    """
+    from harness.config.messages import validated  # loads pydantic, which a list of choices needs not
+
+    try:
+        return validated(kind.options_type, given, where)
+    except UserError:
+        validated(kind.options_type, {key: value for key, value in given.items() if key not in changed}, where)
+        return validated(kind.options_type, given, "override launcher.")  # without them, nothing was wrong

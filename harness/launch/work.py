@@ -38,6 +38,7 @@ def launching_of(
     where: str,
     work: tuple[str, ...],
     *,
+    overrides: Iterable[str] = (),
     is_command: bool = True,
 ) -> LauncherChoice:
     """The launcher of a launch, with the command of its workers. Ask before engines are chosen: it may be refused.
@@ -46,6 +47,7 @@ def launching_of(
         given: what the launch names: a launcher, or a mapping with a name and options. It goes before the file.
         setting: the file's `launcher`, and `where`, its place, for errors.
         work: see `work_arguments`.
+        overrides: see `choose_launcher`.
         is_command: whether the user gave options of a command (`--launcher`), for errors.
 
     Raises:
@@ -54,5 +56,5 @@ def launching_of(
     if isinstance(given, Mapping):
         choice = choose_launcher(None, num_workers, given, "launcher", is_command=is_command)
     else:
-        choice = choose_launcher(given, num_workers, setting, where, is_command=is_command)
+        choice = choose_launcher(given, num_workers, setting, where, overrides=overrides, is_command=is_command)
     return choice.for_work(work)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
+from harness.launch.launchers import choose_launcher
 from harness.launch.slurm import SlurmLauncher, SlurmOptions
 from harness.launch.work import launching_of, work_arguments
 
@@ -44,3 +45,48 @@ def test_the_options_of_slurm_are_kept(given: Any, monkeypatch: pytest.MonkeyPat
 def test_what_was_given_is_blamed_and_not_the_file(given: Any, is_command: bool, message: str) -> None:
     with pytest.raises(UserError, match=message):
         launching_of(given, None, 2, "f.yaml: launcher", WORK, is_command=is_command)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "overrides", "message"),
+    [
+        (
+            "slurm",
+            {"partitio": "x"},
+            ["launcher.partitio=x"],
+            r"^override launcher\.partitio: unknown key 'partitio'; cho",
+        ),
+        ("slurm", {"cpus": "x"}, ["launcher.cpus=x"], r"^override launcher\.cpus: expected a number, got 'x'$"),
+        (None, {"cpus": 2}, ["launcher.cpus=2"], "^override launcher: name: missing; choices: in_process, "),
+        (
+            None,
+            {"name": "slurn"},
+            ["launcher={name: slurn}"],
+            "^override launcher: unknown launcher 'slurn'; choices: ",
+        ),
+        (
+            None,
+            {"name": "slurn", "cpus": 2},
+            ["launcher.cpus=2"],
+            "^f.yaml: launcher: unknown launcher 'slurn'; choices: ",
+        ),
+        (
+            None,
+            {"name": "slurm", "cpus": 0, "gpu": 2},
+            ["launcher.cpus=0"],
+            r"^f\.yaml: launcher: gpu: unknown key 'gpu'; ",
+        ),
+        (None, {"name": "slurm", "cpus": 0}, ["optim.lr=1"], r"^f\.yaml: launcher: cpus: .* greater than 0, got 0$"),
+    ],
+)
+def test_an_override_is_blamed_for_what_it_gave_and_the_file_for_the_rest(
+    name: str | None, setting: dict[str, Any], overrides: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        choose_launcher(name, 1, setting, "f.yaml: launcher", overrides=overrides)
+
+
+def test_overrides_of_options_are_for_the_launcher_that_the_command_names() -> None:
+    given = {"name": "processes", "pin": "cores", "cpus": 3}
+    choice = choose_launcher("slurm", 1, given, overrides=["launcher.cpus=3"])
+    assert choice.options == SlurmOptions(cpus=3)  # pin, which the file has for its own launcher, is not
