@@ -9,10 +9,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from harness.config.base import NonNegativeFloat, PositiveFloat, Settings
 from harness.errors import UserError, first_line
+from harness.launch.ray_address import checked_address, found_head
 from harness.launch.ray_worker import NUM_CALLS, TrialActor
 
 OBJECT_STORE_BYTES = 256 * 2**20  # of an own cluster: nothing that matters is kept there
@@ -21,7 +24,7 @@ OBJECT_STORE_BYTES = 256 * 2**20  # of an own cluster: nothing that matters is k
 class RayOptions(Settings):
     """Where the workers run, and what each of them takes."""
 
-    address: str | None = None
+    address: Annotated[str | None, AfterValidator(checked_address)] = None
     """The cluster: `auto` for the one that this machine belongs to, or `HOST:PORT` of its head. Without an address the
     command starts Ray on this machine alone, and ends it."""
     cpus: PositiveFloat = 1
@@ -114,18 +117,26 @@ def connect(address: str | None) -> None:
     import ray
 
     if not ray.is_initialized():
-        own: Any = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES} if address is None else {}
-        try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
-        except Exception as error:  # of many classes: no cluster, another version, a machine too slow to start one
-            raise UserError(
-                f"launcher ray: {address or 'starting Ray on this machine'}: {first_line(error)}"
-            ) from error
+        _join(address)
     # Ray prints to stdout, between the lines of a table, 20 lines of its own log for each node that dies.
     printing: Any = importlib.import_module("ray._private.worker")
     printing.print_to_stdstream = lambda *given, **named: None
     for number, handler in handlers.items():
         signal.signal(number, handler)  # Ray puts its own in their place
+
+
+def _join(address: str | None) -> None:
+    """Have Ray join the cluster, or start one."""
+    import ray
+
+    head, own = "local", {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    if address is not None:
+        head, own = found_head(address), {}
+    begin: Any = ray.init  # its types know less than it takes
+    try:
+        begin(address=head, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except Exception as error:  # of many classes: no cluster, another version, a machine too slow to start one
+        raise UserError(f"launcher ray: {address or 'starting Ray on this machine'}: {first_line(error)}") from error
 
 
 def make_actor(options: RayOptions, num_slots: int) -> Any:
