@@ -22,6 +22,13 @@ class RayNodes:
     def __init__(self, caches: Path) -> None:
         from ray.cluster_utils import Cluster
 
+        from harness.launch.ray_token import MODE, make_own_token, read_environment_again
+
+        # Of this cluster alone, and of what this process starts and joins: with the one in the home folder, a node that
+        # is started after another program has made or removed that one would be refused.
+        make_own_token()
+        os.environ[MODE] = "token"
+        read_environment_again()
         self.cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
         self._caches = caches
         self._alive: list[Any] = []

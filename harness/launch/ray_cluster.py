@@ -16,6 +16,7 @@ from pydantic import AfterValidator
 from harness.config.base import NonNegativeFloat, PositiveFloat, Settings
 from harness.errors import UserError, first_line
 from harness.launch.ray_address import checked_address, found_head
+from harness.launch.ray_token import make_own_token, use_token
 from harness.launch.ray_worker import NUM_CALLS, TrialActor
 
 OBJECT_STORE_BYTES = 256 * 2**20  # of an own cluster: nothing that matters is kept there
@@ -106,7 +107,7 @@ def connect(address: str | None) -> None:
     """Join a cluster, or start one on this machine; once a process, until it ends.
 
     Raises:
-        UserError: Ray is not installed, or there is no cluster at the address.
+        UserError: Ray is not installed, there is no cluster at the address, or it does not let this user in.
     """
     if missing := lacks():
         raise UserError(f"launcher ray: {missing}")
@@ -130,8 +131,11 @@ def _join(address: str | None) -> None:
     import ray
 
     head, own = "local", {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    if address is not None:
+    if address is None:
+        make_own_token()
+    else:
         head, own = found_head(address), {}
+        use_token(head, address)
     begin: Any = ray.init  # its types know less than it takes
     try:
         begin(address=head, log_to_driver=False, logging_level=logging.ERROR, **own)

@@ -10,11 +10,20 @@ import pytest
 from tiny_text import RunCli
 
 from harness.errors import UserError
+from harness.launch import ray_token
 from harness.launch.launchers import choose_launcher
 from harness.launch.ray_address import checked_address, found_head
 from harness.launch.ray_cluster import RayOptions
+from harness.launch.ray_token import use_token
 
 pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """Where something listens that is no Ray."""
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture
@@ -74,6 +83,13 @@ def test_a_cluster_found_by_itself_is_named(closed: str, monkeypatch: pytest.Mon
         monkeypatch.setenv("RAY_ADDRESS", wrong)
         with pytest.raises(UserError, match=f"^launcher ray: RAY_ADDRESS: '{wrong}' is .*; give auto, or HOST:PORT"):
             found_head("auto")
+
+
+@pytest.mark.slow
+def test_what_listens_and_is_no_ray_is_told(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_token, "ASK_S", 3.0)
+    with pytest.raises(UserError, match=f"^launcher ray: {silent}: what listens there does not answer as Ray's head"):
+        use_token(found_head(silent), silent)
 
 
 @pytest.mark.slow
