@@ -19,6 +19,8 @@ from harness.launch.ray_address import checked_address, found_head
 from harness.launch.ray_token import make_own_token, use_token
 from harness.launch.ray_worker import NUM_CALLS, TrialActor
 
+# As in pyproject.toml, and not by the extra: another package of this project's name is on the index.
+INSTALL = "pip install 'ray>=2.50,<3'"
 OBJECT_STORE_BYTES = 256 * 2**20  # of an own cluster: nothing that matters is kept there
 
 
@@ -50,7 +52,7 @@ class RayOptions(Settings):
 
 def lacks() -> str | None:
     """What this machine lacks to use Ray, in words; None where nothing is missing."""
-    return None if importlib.util.find_spec("ray") else "the package ray is not installed; pip install 'harness[ray]'"
+    return None if importlib.util.find_spec("ray") else f"the package ray is not installed; run: {INSTALL}"
 
 
 def check_options(options: RayOptions) -> None:
