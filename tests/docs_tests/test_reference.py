@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from harness.records.leases import LEASE_S
 from harness.search.samplers import PRUNERS, SAMPLERS
 
 from .following import ROOT
@@ -94,3 +95,10 @@ def test_index_of_the_how_to_pages_has_them_all() -> None:
     folder = ROOT / "docs" / "how-to"
     listed = set(_LINK.findall((folder / "README.md").read_text(encoding="utf-8")))
     assert {path.name for path in folder.glob("*.md")} - listed == {"README.md"}
+
+
+def test_how_long_a_lease_lasts_is_said_where_leases_are_explained_and_nowhere_else() -> None:
+    pages = {path: path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md") if path.name != "log.md"}
+    seconds = re.compile(r"\blease[^.|]*?\b(\d+) s(?:econds)? (?:in all|without)|HARNESS_LEASE_S` at its (\d+) seconds")
+    told = [(path.name, float(one or other)) for path, text in pages.items() for one, other in seconds.findall(text)]
+    assert told and all(found == ("records.md", LEASE_S) for found in told), told
