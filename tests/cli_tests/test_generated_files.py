@@ -29,6 +29,8 @@ from harness.cli import main
 from harness.errors import is_harmful
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.long
+
 NUM_EXAMPLES = int(os.environ.get("HARNESS_FUZZ", "500"))
 MOST_ALIKE = 2000  # what .ci/run asks for
 LIMIT_S = 10  # of a processor
