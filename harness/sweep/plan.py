@@ -32,7 +32,7 @@ from harness.search.declaration import Arm, Sweep, plan_confirm
 from harness.search.preflight import check_sweep_fits, get_ready, preflight_sweep
 from harness.search.tasks import search_folder
 from harness.sweep.parts import Count, count_records, part_trials
-from harness.sweep.searched import ENDED, is_kept, is_search_of, read_about, read_searched, study_place
+from harness.sweep.searched import ENDED, is_kept, is_search_of, read_searched, study_place
 from harness.tables.planned import check_experiment_table
 
 if TYPE_CHECKING:  # torch is loaded only when there is something to train
@@ -144,7 +144,7 @@ def plan_sweep(sweep: Sweep, results: Path, num_jobs: int, launching: LauncherCh
     config = sweep.config
     folder = results / sweep.name
     searched = read_searched(folder, [arm.name for arm in sweep.searched], study_place(sweep, results))
-    sweep.check_begun(searched.fingerprint or sweep.fingerprint, read_about(folder))
+    sweep.check_begun(searched.fingerprint or sweep.fingerprint, searched.about)
     points = {name: found[: config.budget.trials] for name, found in searched.points.items()}
     if searched.fingerprint is None:  # published: what is still what the sweep would train
         # Without frozen.json the search chose no winner (all its trials failed): the records alone say whose it is.

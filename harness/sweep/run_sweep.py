@@ -41,7 +41,6 @@ from harness.sweep.searched import (
     Searched,
     is_search_of,
     published_search,
-    read_about,
     read_executions,
     read_searched,
     study_place,
@@ -64,7 +63,7 @@ def open_arms(sweep: Sweep, results: Path, choice: EngineChoice) -> list[ArmSear
         drop_dead_in(folder, EXPORT)  # a search that is over needs no exporter, who would take it over
         searched = read_searched(folder, [arm.name for arm in sweep.searched], study_place(sweep, results))
         if searched.fingerprint is not None:
-            sweep.check_begun(searched.fingerprint, read_about(folder))
+            sweep.check_begun(searched.fingerprint, searched.about)
         about = sweep.about
         known = dict(searched.executions)
         if searched.fingerprint is None and not is_search_of(sweep, folder):

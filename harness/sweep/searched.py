@@ -37,12 +37,14 @@ class Searched:
         executions: the engines that its arms were begun with.
         fingerprint: of the search that goes on here; None where there is none, or only what was published of one.
         old: the arms of a search that has an older database, and no points yet.
+        about: the content of its sweep.json; empty where there is none.
     """
 
     points: Mapping[str, Sequence[SearchPoint]]
     executions: Mapping[str, Execution] = field(default_factory=dict)
     fingerprint: str | None = None
     old: Mapping[str, Sequence[EndedTrial]] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_searched(folder: Path, arms: Sequence[str], place: str | Path) -> Searched:
@@ -58,15 +60,15 @@ def read_searched(folder: Path, arms: Sequence[str], place: str | Path) -> Searc
     about, executions = read_about(folder), read_executions(folder)
     if (folder / POINTS).is_dir():
         points = {arm: [ended.point for ended in found] for arm, found in read_points(folder, arms).items()}
-        return Searched(points, executions, about.get("fingerprint"))
+        return Searched(points, executions, about.get("fingerprint"), about=about)
     if about and "fingerprint" not in about:
         old = read_old(place, folder.name, arms)
         begun = [study.attrs["fingerprint"] for study in old.values() if "fingerprint" in study.attrs]
         if begun or any(study.ended for study in old.values()):
             points = {arm: [ended.point for ended in study.ended] for arm, study in old.items()}
             trials = {arm: study.ended for arm, study in old.items()}
-            return Searched(points, _old_executions(old), begun[0] if begun else None, trials)
-    return Searched(published_points(folder, arms), executions)
+            return Searched(points, _old_executions(old), begun[0] if begun else None, trials, about)
+    return Searched(published_points(folder, arms), executions, about=about)
 
 
 def published_points(folder: Path, arms: Sequence[str]) -> dict[str, list[SearchPoint]]:
