@@ -37,8 +37,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     led by its part of them.
     """
     workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
-    long = [item for item in items if item.get_closest_marker("long") or item.get_closest_marker("docs")]
-    others = [item for item in items if item not in set(long)]
+    long: list[pytest.Item] = []
+    others: list[pytest.Item] = []
+    for item in items:
+        (long if item.get_closest_marker("long") or item.get_closest_marker("docs") else others).append(item)
     bounds = [len(others) * number // workers for number in range(workers + 1)]
     items[:] = [
         item
