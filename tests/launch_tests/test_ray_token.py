@@ -90,12 +90,17 @@ def homes(tmp_path: Path) -> Mapping[str, Path]:
     return homes
 
 
+def run_of_one(files: TinyText, folder: Path, *overrides: str) -> tuple[str | Path, ...]:
+    """The command that trains one trial on Ray."""
+    options = ("--launcher", "ray", "--arm", "frozen", "--seed", "0")
+    return ("run", files.experiment, "--results", folder / "r", *options, *overrides)
+
+
 def test_a_cluster_that_wants_a_token_is_joined_with_it_and_not_without(
     start_head: Head, homes: Mapping[str, Path], run_cli: RunCli, tiny_text_files: TinyText, tmp_path: Path
 ) -> None:
     address = start_head(homes["with"])
-    options = ("--launcher", "ray", f"launcher.address={address}", "--arm", "frozen", "--seed", "0")
-    run = ("run", tiny_text_files.experiment, "--results", tmp_path / "r", *options)
+    run = run_of_one(tiny_text_files, tmp_path, f"launcher.address={address}")
     env = {**tiny_text_files.env, "HOME": str(homes["without"])}
     refused = run_cli(*run, env=env)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
@@ -120,8 +125,7 @@ def test_a_cluster_that_wants_no_token_is_joined_by_who_has_one(
 ) -> None:
     """Ray's own mode for tokens would have its workers die."""
     address = start_head(homes["without"])
-    options = ("--launcher", "ray", f"launcher.address={address}", "--arm", "frozen", "--seed", "0")
-    run = ("run", tiny_text_files.experiment, "--results", tmp_path / "r", *options)
+    run = run_of_one(tiny_text_files, tmp_path, f"launcher.address={address}")
     env = {**tiny_text_files.env, "HOME": str(homes["with"])}
     refused = run_cli(*run, env={**env, MODE: "token"})
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
@@ -134,9 +138,9 @@ def test_a_cluster_that_wants_no_token_is_joined_by_who_has_one(
 def test_a_cluster_of_ones_own_leaves_no_token_in_the_home_folder(
     homes: Mapping[str, Path], run_cli: RunCli, tiny_text_files: TinyText, tmp_path: Path
 ) -> None:
-    run = ("run", tiny_text_files.experiment, "--results", tmp_path / "r", "--arm", "frozen", "--seed", "0")
+    run = run_of_one(tiny_text_files, tmp_path)
     env = {**tiny_text_files.env, "HOME": str(homes["without"])}
-    done = run_cli(*run, "--launcher", "ray", env=env, timeout_s=300)
+    done = run_cli(*run, env=env, timeout_s=300)
     assert done.returncode == 0, done.stderr
     assert not (homes["without"] / ".ray" / "auth_token").exists()
 
