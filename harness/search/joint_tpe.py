@@ -13,7 +13,7 @@ from optuna.samplers._tpe.sampler import default_gamma
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.search.mirror_storage import EndedColumns, MirrorStorage
+from harness.search.mirror_storage import Ended, EndedColumns, MirrorStorage
 
 
 class JointTpe(TPESampler):
@@ -51,6 +51,17 @@ class JointTpe(TPESampler):
         samples = below.sample(self._rng.rng, self._n_ei_candidates)
         chosen = self._compare(samples, self._compute_acquisition_func(samples, below, above))
         return {name: search_space[name].to_external_repr(value) for name, value in chosen.items()}
+
+    def _get_internal_repr(
+        self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: optuna.Study
+    ) -> dict[str, NDArray[Any]]:
+        # Where Optuna's own splits the trials (several objectives), with what the mirror keeps of ended ones.
+        num_ended = len(trials)
+        while num_ended and not isinstance(trials[num_ended - 1], Ended):  # those that run have the highest numbers
+            num_ended -= 1
+        running = super()._get_internal_repr(trials[num_ended:], search_space, study)
+        ended = [trial.internal for trial in cast("list[Ended]", trials[:num_ended])]
+        return {name: np.asarray([known[name] for known in ended] + [*running[name]]) for name in search_space}
 
     def _estimate(self, observations: dict[str, NDArray[Any]], search_space: dict[str, BaseDistribution]) -> Any:
         return self._parzen_estimator_cls(observations, search_space, self._parzen_estimator_parameters)

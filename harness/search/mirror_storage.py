@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ class Ended(FrozenTrial):
     A draw looks at each ended trial many times; at 10,000 of them that took longer than all of a draw's arithmetic.
     """
 
+    internal: Mapping[str, float]
+    """What a sampler computes with instead of `params`."""
     number = params = value = values = system_attrs = constraints = None  # type: ignore[assignment]
 
     def __init__(self, trial: FrozenTrial) -> None:
@@ -29,6 +31,7 @@ class Ended(FrozenTrial):
             value=values[0] if values is not None and len(values) == 1 else None,
             system_attrs=trial.system_attrs,
             constraints=trial.constraints,
+            internal={name: kind.to_internal_repr(trial.params[name]) for name, kind in trial.distributions.items()},
         )
 
 
@@ -49,12 +52,12 @@ class EndedColumns:
     def __len__(self) -> int:
         return len(self.values)
 
-    def append(self, trial: FrozenTrial) -> None:
+    def append(self, trial: FrozenTrial, internal: Mapping[str, float]) -> None:
         """Take a trial that has ended."""
         self.values.append(trial.values[0] if trial.state == TrialState.COMPLETE else math.nan)
         self.violated.append(sum(violation for violation in trial.constraints.values() if violation > 0))
-        for name, kind in trial.distributions.items():
-            self.internal.setdefault(name, []).append(kind.to_internal_repr(trial.params[name]))
+        for name, value in internal.items():
+            self.internal.setdefault(name, []).append(value)
 
 
 class MirrorStorage(InMemoryStorage):
@@ -81,7 +84,7 @@ class MirrorStorage(InMemoryStorage):
             ended = Ended(self.get_trial(trial_id))
             self._ended.append(ended)
             if state in (TrialState.COMPLETE, TrialState.PRUNED):
-                self.columns.append(ended)
+                self.columns.append(ended, ended.internal)
         return is_set
 
     def get_all_trials(
