@@ -8,6 +8,7 @@ It is no part of the state dict, and a deepcopy or a pickle carries it along.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,16 +18,34 @@ _RECORD = "_state_before_freezing"
 
 
 class _StayInEval:
-    """The `train` method of a frozen module."""
+    """The `train` method of a frozen module.
+
+    It knows its module by a weak reference. With a strong one, each would hold the other: the memory of a model that
+    nobody uses any more would wait for Python's search for such circles, which comes after dozens of trials.
+    """
 
     def __init__(self, module: nn.Module) -> None:
-        self.module = module
+        self._module = weakref.ref(module)
+
+    @property
+    def module(self) -> nn.Module:
+        """The module that this is a method of."""
+        module = self._module()
+        assert module is not None, "a method is asked for through its module"
+        return module
 
     def __call__(self, mode: bool = True) -> nn.Module:
-        self.module.training = False
-        for child in self.module.children():
+        module = self.module
+        module.training = False
+        for child in module.children():
             child.train(mode)
-        return self.module
+        return module
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _StayInEval:
+        return _StayInEval(memo.get(id(self.module), self.module))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _StayInEval, (self.module,)
 
 
 def freeze_backbone(model: nn.Module, *, trainable: Iterable[nn.Module] = ()) -> None:

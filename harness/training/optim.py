@@ -104,17 +104,28 @@ def make_optimizer(
 
 def _make(weights: Any, settings: OptimSettings) -> torch.optim.Optimizer:
     _leave_out_the_compiler()
-    lr, decay = settings.lr, settings.weight_decay
-    optimizer: torch.optim.Optimizer
-    if settings.name == "sgd":
-        optimizer = torch.optim.SGD(weights, lr=lr, momentum=settings.momentum, weight_decay=decay)
-    elif settings.name == "adafactor":
-        optimizer = torch.optim.Adafactor(weights, lr=lr, weight_decay=decay)
-    else:
-        optimizer = torch.optim.AdamW(weights, lr=lr, betas=settings.betas, eps=settings.eps, weight_decay=decay)
-    step = inspect.unwrap(type(optimizer).step)
-    optimizer.step = torch.no_grad()(functools.partial(step, optimizer))  # type: ignore[method-assign]
+    of_kinds: dict[str, dict[str, Any]] = {
+        "adamw": {"betas": settings.betas, "eps": settings.eps},
+        "sgd": {"momentum": settings.momentum},
+        "adafactor": {},
+    }
+    kind = _bare(CLASSES[settings.name])
+    rest = {"weight_decay": settings.weight_decay, **of_kinds[settings.name]}
+    optimizer: torch.optim.Optimizer = kind(weights, lr=settings.lr, **rest)
     return optimizer
+
+
+@functools.cache
+def _bare(name: str) -> Any:
+    """A class of torch.optim whose `step` has nothing wrapped around it (`_leave_out_the_compiler`).
+
+    A class, not a method put into each optimizer: that would hold its optimizer, and the optimizer it, so that the
+    moments of a training that is over would wait for Python to search for such circles.
+    """
+    kind = getattr(torch.optim, name)
+    step = torch.no_grad()(inspect.unwrap(kind.step))
+    step.hooked = True  # torch's mark of a class whose step is wrapped already
+    return type(name, (kind,), {"step": step})
 
 
 def _leave_out_the_compiler() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from small_experiments import Plan, misbehaving, num_starts
+from torch import nn
 
+from harness.backbones.model import TaskModel
 from harness.config.execution import Execution
 from harness.errors import TrialError
 from harness.launch import worker as worker_module
@@ -74,6 +78,37 @@ def test_what_a_trial_has_freed_is_given_back_when_it_ends(
         while len(worker):
             worker.run()
         assert len(given) == times
+    worker.close()
+
+
+@pytest.mark.parametrize("engine", ["plain", "cut", "packed"])
+@pytest.mark.parametrize("arm", ["adapters", "full"])
+def test_the_model_of_a_trial_that_has_ended_is_freed_at_once(engine: str, arm: str, plan: Plan) -> None:
+    """And its optimizer: in a circle of references both wait for Python's collector, which may not come for long.
+
+    A worker that trained Whisper's encoder grew by 32 MB with each trial, to 1.5 GB.
+    """
+
+    def alive() -> list[object]:
+        kinds = (TaskModel, torch.optim.Optimizer, nn.Linear)
+        return [one for one in gc.get_objects() if issubclass(type(one), kinds)]  # isinstance asks proxies, which warn
+
+    settings: dict[str, object] = {} if arm == "adapters" else {"train": "full", "adapter": None}
+    execution = Execution.model_validate({"engine": engine, "pack": 2 if engine == "packed" else 1})
+    tasks = [replace(one, execution=execution) for one in plan({"one": settings}, seeds=[0, 1]).pending]
+    worker = PackedWorker(2, lambda event: False)
+    counts = []
+    for one in tasks:
+        gc.collect()
+        gc.disable()
+        try:
+            worker.start(one)
+            while len(worker):
+                worker.run()
+            counts.append(len(alive()))
+        finally:
+            gc.enable()
+    assert counts[0] == counts[1] > 0  # those of the base model, and of a pack's
     worker.close()
 
 
