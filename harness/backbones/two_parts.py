@@ -55,9 +55,9 @@ def run_to(
     def instead_of(number: int, body: Forward) -> Forward:
         def forward(*args: Any, **options: Any) -> Any:
             if layer == INPUT:
-                end(_hidden(args, options))
+                end(hidden_of(args, options))
             if x_BTD is not None and number == 0:
-                args, options = _handing(x_BTD, args, options)
+                args, options = handing(x_BTD, args, options)
             output = body(*args, **options)
             if number == layer:
                 end(output)
@@ -98,10 +98,10 @@ def run_from(
                 return body(*args, **options)
             is_reached = layer in (number, INPUT)
             if layer == INPUT:
-                hidden = _as_handed(x_BTD, _hidden(args, options), seen[0].steps_first)
-                args, options = _handing(hidden, args, options)
+                hidden = _as_handed(x_BTD, hidden_of(args, options), seen[0].steps_first)
+                args, options = handing(hidden, args, options)
                 return body(*args, **options)
-            handed = _hidden(args, options)
+            handed = hidden_of(args, options)
             hidden = _as_handed(x_BTD, handed, seen[number].steps_first) if is_reached else handed
             rest = seen[number].rest
             if rest is None:
@@ -120,27 +120,30 @@ def _run_with(
     run: Callable[[], Any], layers: Sequence[nn.Module] | nn.ModuleList, instead_of: Callable[[int, Forward], Forward]
 ) -> Any:
     """Run a model whose layers have another `forward` for a while; hooks behind them still run."""
+    kept = [layer.__dict__.get("forward") for layer in layers]  # of one that was replaced already, as packs do
     for number, layer in enumerate(layers):
         layer.__dict__["forward"] = instead_of(number, layer.forward)
     try:
         with whole_masks():
             return run()
     finally:
-        for layer in layers:
-            layer.__dict__.pop("forward", None)
+        for layer, forward in zip(layers, kept, strict=True):
+            layer.__dict__["forward"] = forward
+            if forward is None:
+                del layer.__dict__["forward"]
 
 
 def _argument(args: Sequence[Any], options: Mapping[str, Any], place: int | str) -> Any:
     return args[place] if isinstance(place, int) else options[place]
 
 
-def _hidden(args: Sequence[Any], options: Mapping[str, Any]) -> Tensor:
+def hidden_of(args: Sequence[Any], options: Mapping[str, Any]) -> Tensor:
     """The hidden states that a layer was handed: its first argument, whether it is named or not."""
     first: Tensor = args[0] if args else next(iter(options.values()))
     return first
 
 
-def _handing(x_BTD: Tensor, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def handing(x_BTD: Tensor, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a layer with other hidden states."""
     return ((x_BTD, *args[1:]), options) if args else ((), {**options, next(iter(options)): x_BTD})
 

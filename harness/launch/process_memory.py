@@ -36,11 +36,6 @@ def give_back_free_memory() -> None:
     The checks and prices of a sweep on speech leave 1.4 GB behind (16 kinds of adapters, Whisper's encoder).
     """
     gc.collect()
-    trim_heap()
-
-
-def trim_heap() -> None:
-    """Give the system the free pages between what this process still uses; without GNU's libc, do nothing."""
     with suppress(OSError, AttributeError):  # another system, or another libc
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -6,7 +6,6 @@ import hashlib
 import os
 import platform
 import shutil
-import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import TrialError, UserError
 from harness.launch.events import Busy, Done, Epoch, Failed, Note, TrialEvent
-from harness.launch.process_memory import trim_heap
 from harness.launch.stopping import Pausing
 from harness.launch.task import TrialTask
 from harness.records.failures import ASKED, TRIES, Failures
@@ -30,7 +28,6 @@ if TYPE_CHECKING:  # torch is loaded in the worker, not by who starts it
     from harness.training.fit_plan import FitState
     from harness.training.resources import Resources
 
-TRIM_S = 10.0  # between two times that free memory is given back, which takes some 50 ms
 AGAIN = ".again"  # beside records/ and search/: trainings of which only the weights are wanted
 
 
@@ -238,7 +235,6 @@ class PackedWorker:
         self._started: TrialTask | None = None
         self._is_alone = False  # what is under way may kill this process
         self._refused: list[Done | Failed | Busy] = []
-        self._trimmed_at = time.monotonic()
 
     def __len__(self) -> int:
         """How many trials are under way."""
@@ -262,8 +258,6 @@ class PackedWorker:
         self._started = task
         watch()
         self._driver.start(task, self._worker.steps(task, self._tell))
-        if not len(self):
-            self._trim()
         self._rest()
 
     def run(self) -> list[Done | Failed | Busy]:
@@ -274,8 +268,6 @@ class PackedWorker:
         """
         beat()
         finished = self._driver.run()
-        if finished:
-            self._trim()
         self._rest()
         for line in self._driver.scheduler.take_notes():
             assert self._started is not None
@@ -290,15 +282,6 @@ class PackedWorker:
         """Stop whatever is under way."""
         self._driver.close()
         rest()
-
-    def _trim(self) -> None:
-        """Give back what ended trials have freed: libc keeps it in pieces between what is in use.
-
-        Without it a worker grew from trial to trial (Whisper's encoder: by 0.7 GB in 90 trials, to 1.5 GB).
-        """
-        if time.monotonic() - self._trimmed_at >= TRIM_S:
-            trim_heap()
-            self._trimmed_at = time.monotonic()
 
     def _rest(self) -> None:
         if not len(self):  # nobody is watched who has nothing to do

@@ -14,7 +14,6 @@ from torch import nn
 from harness.backbones.model import TaskModel
 from harness.config.execution import Execution
 from harness.errors import TrialError
-from harness.launch import worker as worker_module
 from harness.launch.events import Busy, Done, Epoch, Failed, TrialEvent
 from harness.launch.launcher import Tell
 from harness.launch.stopping import Pausing
@@ -60,25 +59,6 @@ def train(worker: Worker, task: TrialTask, tell: Tell) -> Done | Failed | Busy:
 def task(plan: Plan) -> TrialTask:
     (task,) = plan({"residual_add": {}}).pending
     return task
-
-
-@pytest.mark.parametrize("engine", ["plain", "packed"])
-def test_what_a_trial_has_freed_is_given_back_when_it_ends(
-    engine: str, plan: Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For two trials once in a while, not for each of many short ones."""
-    given: list[None] = []
-    monkeypatch.setattr(worker_module, "trim_heap", lambda: given.append(None))
-    execution = Execution.model_validate({"engine": engine, "pack": 2 if engine == "packed" else 1})
-    tasks = [replace(one, execution=execution) for one in plan({"one": {}}, seeds=[0, 1, 2]).pending]
-    worker = PackedWorker(2, lambda event: False)
-    for one, least_s, times in zip(tasks, (0, 0, 1000), (1, 2, 2), strict=True):
-        monkeypatch.setattr(worker_module, "TRIM_S", least_s)
-        worker.start(one)
-        while len(worker):
-            worker.run()
-        assert len(given) == times
-    worker.close()
 
 
 @pytest.mark.parametrize("engine", ["plain", "cut", "packed"])

@@ -9,7 +9,7 @@ Shape legend: K slots, B rows, I and O input and output width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
@@ -37,10 +37,21 @@ class Slots(Protocol):
 S = TypeVar("S", bound=Slots)
 
 
+class RealRows(Protocol):
+    """Steps of all slots in one row, slot after slot: how many, and how many of each slot."""
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def sizes_K(self) -> Sequence[int]: ...
+
+
 class Current(Generic[S]):
-    """Where the modules find the pass under way."""
+    """Where the modules find the pass under way; within a layer that runs on real steps alone, `real` tells which."""
 
     launch: S
+    real: RealRows | None = None
 
 
 class SlotLinear(nn.Linear):
@@ -50,8 +61,13 @@ class SlotLinear(nn.Linear):
     learnt: str | None = None  # the prefix of its weights' names
 
     def forward(self, x: Tensor) -> Tensor:
-        """[K * B, ..., I] -> [K * B, ..., O]."""
-        launch = self.current.launch
+        """[K * B, ..., I] -> [K * B, ..., O]; [1, N, I] -> [1, N, O] where a layer runs on real steps alone."""
+        launch, real = self.current.launch, self.current.real
+        if real is not None and x.shape[:-1].numel() == real.count and self.learnt is None:
+            parts = torch.split_with_sizes(x.reshape(real.count, self.in_features), list(real.sizes_K))
+            of_slots = [F.linear(x_nI, self.weight, self.bias) for x_nI in parts]
+            rows_NO = of_slots[0] if len(of_slots) == 1 else torch.cat(of_slots)
+            return rows_NO.view(*x.shape[:-1], self.out_features)
         # What is not of the rows, as DeBERTa's table of distances [1, ...], is one product for any number of slots.
         count = launch.num_slots if len(x) % launch.num_slots == 0 else 1
         # One product of all K * B rows may add in another order than that of B rows: the bits would depend on K.

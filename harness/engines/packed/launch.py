@@ -14,6 +14,7 @@ from harness.adapters.packed import PackedAdapter, PackedStrategy
 from harness.backbones.points import Place
 from harness.engines.cut.cut import Cut
 from harness.engines.packed.layout import Layout
+from harness.engines.packed.unpadded import RealSteps
 from harness.tasks.losses import LossOptions
 
 
@@ -59,6 +60,7 @@ class Launch:
         noise_L: of each layer with adapters, what is kept; empty where nothing is dropped, and when scoring.
         keeps_L: [K] each, the probabilities of keeping that the noise was drawn with.
         weights: what learns, by name, [K, ...].
+        real: the real steps, where the layers run on these alone.
         penalties: filled by the pass: [K] each.
     """
 
@@ -73,4 +75,5 @@ class Launch:
     noise_L: Sequence[Tensor] = ()
     keeps_L: Sequence[Tensor] = ()
     weights: Mapping[str, Tensor] = field(default_factory=dict)
+    real: RealSteps | None = None
     penalties: list[Tensor] = field(default_factory=list)

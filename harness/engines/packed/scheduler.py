@@ -163,7 +163,8 @@ class PackScheduler:
         groups: dict[Any, list[tuple[Pack, Slot]]] = defaultdict(list)
         for pack, slot in self.slots:
             due = slot.due
-            what = (due.shape, slot.is_wide) if isinstance(due, TrainStep) else (due.set_id, due.number)
+            which = (due.shape, slot.is_wide) if isinstance(due, TrainStep) else (due.set_id, due.number)
+            what = (*which, slot.is_unpadded)
             groups[id(pack), isinstance(due, TrainStep), what].append((pack, slot))
         # Who is to be scored goes first: then the slots of one epoch start the next one together.
         to_score = [group for (_, trains, _), group in groups.items() if not trains]

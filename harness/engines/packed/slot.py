@@ -18,7 +18,7 @@ from torch import Tensor
 
 from harness.adapters.packed import packed_strategy
 from harness.data.batching import pad_sequence_batch, round_up
-from harness.engines.cut.cut import enabled_adapters, num_block_weights
+from harness.engines.cut.cut import enabled_adapters, num_block_weights, reads_padded_steps
 from harness.engines.cut.cut_task import CutTask
 from harness.engines.cut.prefix_cache import VECTOR_STEPS, PrefixStore
 from harness.engines.cut.prefixes import Prefixes
@@ -159,6 +159,9 @@ class Slot:
         mean_steps, loop = float(items.lengths_N.double().mean()), fitting.plan.loop
         work = num_block_weights(fitting.domains.frozen_model(loop).encoder) * loop.batch_size * mean_steps
         self.is_wide = work >= WIDE and items.lengths_N.device.type == "cpu"
+        self._unpads = {
+            training: self.is_wide and not reads_padded_steps(fitting.model, training) for training in (True, False)
+        }
         self.row = -1
         self.num_optimizer_steps = 0
         self.waited = 0
@@ -174,6 +177,11 @@ class Slot:
     def variant(self) -> Hashable | None:
         """The variant of its strategies in what is due: only slots of one variant share a launch; None joins any."""
         return self._variants[isinstance(self.due, TrainStep)]
+
+    @property
+    def is_unpadded(self) -> bool:
+        """Whether the layers should run on real steps alone in what is due: only such slots share a launch."""
+        return self._unpads[isinstance(self.due, TrainStep)]
 
     def begin_epoch(self) -> None:
         """Seed the streams anew and lay out the epoch: batches to learn from, then the domains to score."""

@@ -25,6 +25,7 @@ from harness.engines.packed.launch import Launch, PackKind
 from harness.engines.packed.optimizer import NUM_COEFFICIENTS, step_rows
 from harness.engines.packed.pack import Pack
 from harness.engines.packed.slot import ScoreStep, Slot, TrainStep
+from harness.engines.packed.unpadded import RealSteps
 from harness.tasks.task import Batch
 
 # The columns of values_KC, a slot's own numbers:
@@ -46,6 +47,7 @@ class StepKind:
         variant: of the slots' strategies, or None.
         noise: the smallest unit that any slot drops (functional.DROP_UNITS); None where nothing is dropped.
         clips: whether any slot's gradients are clipped.
+        unpadded: whether the layers run on real steps alone, on the host: what they compute follows from lengths.
     """
 
     num_slots: int
@@ -57,6 +59,7 @@ class StepKind:
     variant: Hashable | None
     noise: str | None
     clips: bool
+    unpadded: bool
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class HostStep:
             variant=common_variant(slots),
             noise=functional.smallest_unit(self.drop_units) if is_noisy else None,
             clips=any(step.settings.clip_norm is not None for step in self.row_steps),
+            unpadded=slots[0].is_unpadded and pack.model.can_unpad,
         )
 
     def values(self) -> list[list[float]]:
@@ -270,6 +274,7 @@ def _launch_of(pack_kind: PackKind, kind: StepKind, inputs: StepInputs) -> tuple
         options=dict(zip(options, values_KC[:, OPTIONS:].unbind(1), strict=False)),
         noise_L=inputs.noise_L,
         keeps_L=values_KC[:, OPTIONS + len(options) :].unbind(1),
+        real=RealSteps(inputs.lengths_R.tolist(), kind.num_steps, kind.num_slots) if kind.unpadded else None,
     )
     return launch, attended_KBT
 
@@ -297,6 +302,9 @@ def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float
         variant=common_variant(slots),
         options=_options(pack, slots),
         weights=pack.layout.leaves(rows_3KP[0]),
+        real=RealSteps(lengths_B.tolist() * count, num_steps, count)
+        if slots[0].is_unpadded and pack.model.can_unpad
+        else None,
     )
     scores, valid = pack.model.forward(launch, x_BTD.expand(count, -1, -1, -1), valid_KBT)
     batch = Batch(
