@@ -218,7 +218,7 @@ def run_cell(size: str, tokens: int, depth: str, seconds: float, rounds: int) ->
     guess = engine_steps([config], domains, "plain", 2)
     num_steps = max(2, min(40, round(seconds / guess)))
     domains = make_domains(model, vocabulary, length, num_steps)
-    # Where a step is long, packs of any size give the same (packed/slot.py, WIDE), and large ones take minutes.
+    # Where a step is long, packs of any size give the same (packed/items.py, WIDE), and large ones take minutes.
     packs = PACKS if guess * num_steps < 2 * seconds else PACKS[:1]
     times: dict[str, list[float]] = {}
     for _ in range(rounds):

@@ -11,8 +11,8 @@ from trial_configs import MakeConfig
 from harness.adapters.functional import DROP_UNITS
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
-from harness.engines.packed import slot
-from harness.engines.packed.slot import padded_rows, padded_steps
+from harness.engines.packed import items
+from harness.engines.packed.items import padded_rows, padded_steps
 from harness.training.resources import Resources
 
 from .packs import assert_same_bits, largest_difference, run_all, strategy
@@ -31,7 +31,7 @@ def test_packed_speech_is_the_plain_loop(
 ) -> None:
     """1e-12 in float64, with the l2 sum over padded frames; in float32 the same bits with any neighbours."""
     if wide:
-        monkeypatch.setattr(slot, "WIDE", 0.0)
+        monkeypatch.setattr(items, "WIDE", 0.0)
 
     def trials(precision: str) -> list[TrialConfig]:
         # Of six items, a batch of five leaves one: in a wide model it is padded to four rows.

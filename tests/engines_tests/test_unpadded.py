@@ -21,7 +21,7 @@ from harness.backbones.speech_models import speech_encoder
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.engines.cut.slot_layers import Current, slotwise
-from harness.engines.packed import slot, steps
+from harness.engines.packed import items, steps
 from harness.engines.packed.launch import Launch
 from harness.engines.packed.unpadded import RealSteps, can_unpad, unpad_layers
 from harness.training.resources import Resources
@@ -159,7 +159,7 @@ def test_a_wide_models_trials_are_the_plain_loop_and_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """1e-12 in float64, each bit alone in float32; a trial with NeMo's l2, which counts padded frames, keeps them."""
-    monkeypatch.setattr(slot, "WIDE", 0.0)
+    monkeypatch.setattr(items, "WIDE", 0.0)
     made: list[tuple[int, bool]] = []  # slots of each launch on real steps, and whether it trained
 
     class Counted(RealSteps):
@@ -171,7 +171,10 @@ def test_a_wide_models_trials_are_the_plain_loop_and_their_own(
 
     def trials(precision: str) -> list[TrialConfig]:
         loop = {"epochs": 2, "batch_size": 5, "valid_limit": 6, "precision": precision}
-        settings = {"backbone": {"recipe": str(recipe), "layers": {"from": 1}}, "data": {"train_limit": 12}}
+        settings: dict[str, Any] = {
+            "backbone": {"recipe": str(recipe), "layers": {"from": 1}},
+            "data": {"train_limit": 12},
+        }
         adapters = [
             {"dim": 8, **strategy(stochastic_depth=0.4, l2_lambda=0.0)},
             {"dim": 8, **strategy(stochastic_depth=0.2, l2_lambda=0.01, l2_reduction="valid_frame_mean")},

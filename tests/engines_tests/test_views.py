@@ -14,7 +14,7 @@ from harness.config.execution import Execution
 from harness.config.trial import AugmentSettings, TrialConfig
 from harness.data.spec_augment import SpecAugment
 from harness.engines.cut.prefix_cache import PrefixBudget
-from harness.engines.packed import slot
+from harness.engines.packed import items
 from harness.engines.registry import Engines
 from harness.engines.speed import describe_speed
 from harness.seeding import derive_seed
@@ -139,9 +139,9 @@ def test_the_comparison_can_fail(
     """A pack that uses each item's other view is far outside of what the oracle allows."""
     configs = trials(make_speech_config, "float64")
     plain = run_all(configs, resources, tmp_path / "plain", PLAIN, size=1)
-    real = slot.ItemSet.view_indices
+    real = items.ItemSet.view_indices
     monkeypatch.setattr(
-        slot.ItemSet, "view_indices", lambda s, batches, views: real(s, batches, [1 - v for v in views])
+        items.ItemSet, "view_indices", lambda s, batches, views: real(s, batches, [1 - v for v in views])
     )
     found = run_all(configs, resources, tmp_path / "found")
     for ours, theirs in zip(found, plain, strict=True):

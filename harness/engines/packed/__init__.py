@@ -5,6 +5,8 @@
     layout      a trial's weights as one row of numbers, padded to common shapes
     optimizer   clipping and AdamW, row by row
     model       the backbone with a trial axis: frozen layers slot by slot, adapters and head [K, ...]
+    unpadded    layers of a wide model on the real steps of a batch alone
+    items       what a slot trains and scores on, and the shapes that its batches are padded to
     slot        one trial in a pack: its data, its random streams, what is due next
     pack        the model of one kind of trials, and the rows of its slots
     steps       a launch: the host's part, and the device's, which is a pure function over tensors

@@ -26,10 +26,11 @@ from harness.engines.cut.prefixes import Prefixes
 from harness.engines.packed import steps
 from harness.engines.packed.captured import CapturedSteps, captured_on
 from harness.engines.packed.growth import Growth
+from harness.engines.packed.items import WIDE_STEPS, ItemSet, ScoreSet, make_item_set, make_score_set, width_of
 from harness.engines.packed.launch import PackKind
 from harness.engines.packed.pack import Pack
 from harness.engines.packed.packable import pack_kind
-from harness.engines.packed.slot import ItemSet, ScoreSet, Slot, TrainStep, make_item_set, make_score_set
+from harness.engines.packed.slot import Slot, TrainStep
 from harness.errors import as_failure, no_exits
 from harness.training.engine import Fitting
 from harness.training.fit_plan import FitState
@@ -38,7 +39,6 @@ from harness.training.memory import is_out_of_memory
 from harness.training.views import num_views_of
 
 PATIENCE = 24  # launches that a slot waits for others of its shape
-WIDE_STEPS = 1024  # padded steps of all slots in a launch of a wide model: beyond, its activations leave the caches
 SCORE_STEPS = 8192  # padded steps of all slots in a launch that scores
 
 
@@ -100,11 +100,13 @@ class PackScheduler:
     def add(self, fitting: Fitting) -> None:
         """Give a packable training a slot, from its checkpoint if it has one."""
         try:
-            slot = Slot(fitting, self._item_set(fitting), self._sets_to_score(fitting))
+            pack, items = self._pack(fitting), self._item_set(fitting)
+            width = width_of(fitting, items, pack.model.can_unpad)
+            slot = Slot(fitting, items, self._sets_to_score(fitting, width.unpads_scoring), width)
             if slot.fit.is_over:
                 self._end(slot)
                 return
-            pack = self._last = self._pack(fitting)
+            self._last = pack
             pack.take_row(slot)
             slot.begin_epoch()
         except BaseException as error:  # also an interrupt that its reader raised: the driver passes it on
@@ -147,13 +149,13 @@ class PackScheduler:
             self._item_sets[key] = make_item_set(task, fitting.items, num_views_of(config.loop.augment))
         return self._item_sets[key]
 
-    def _sets_to_score(self, fitting: Fitting) -> dict[str, ScoreSet]:
+    def _sets_to_score(self, fitting: Fitting, unpadded: bool) -> dict[str, ScoreSet]:
         config, sets = fitting.config, {}
         for domain in fitting.validation.names:
             store = self.prefixes.of(fitting.domains).store(config, fitting.model, domain, "valid")
-            key = (id(store), config.loop.valid_limit)
+            key = (id(store), config.loop.valid_limit, unpadded)
             if key not in self._score_sets:
-                self._score_sets[key] = make_score_set(fitting, domain, self.prefixes)
+                self._score_sets[key] = make_score_set(fitting, domain, self.prefixes, unpadded)
             sets[domain] = self._score_sets[key]
         return sets
 
@@ -163,7 +165,7 @@ class PackScheduler:
         groups: dict[Any, list[tuple[Pack, Slot]]] = defaultdict(list)
         for pack, slot in self.slots:
             due = slot.due
-            which = (due.shape, slot.is_wide) if isinstance(due, TrainStep) else (due.set_id, due.number)
+            which = (due.shape, slot.width.is_wide) if isinstance(due, TrainStep) else (due.set_id, due.number)
             what = (*which, slot.is_unpadded)
             groups[id(pack), isinstance(due, TrainStep), what].append((pack, slot))
         # Who is to be scored goes first: then the slots of one epoch start the next one together.
@@ -184,7 +186,7 @@ class PackScheduler:
         due, size = slot.due, min(self.size, pack.growth.size) if pack.growth else self.size
         if isinstance(due, TrainStep):
             rows, steps = due.shape
-            return max(1, min(size, WIDE_STEPS // (rows * steps))) if slot.is_wide else size
+            return max(1, min(size, WIDE_STEPS // (rows * steps))) if slot.width.is_wide else size
         score_set = slot.score_sets[due.domain]
         indices = score_set.batches[due.number]
         longest = int(score_set.items.lengths_N[indices[-1]])  # in order of length

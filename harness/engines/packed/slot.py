@@ -17,70 +17,16 @@ import torch
 from torch import Tensor
 
 from harness.adapters.packed import packed_strategy
-from harness.data.batching import pad_sequence_batch, round_up
-from harness.engines.cut.cut import enabled_adapters, num_block_weights, reads_padded_steps
-from harness.engines.cut.cut_task import CutTask
-from harness.engines.cut.prefix_cache import VECTOR_STEPS, PrefixStore
-from harness.engines.cut.prefixes import Prefixes
+from harness.engines.cut.cut import enabled_adapters
+from harness.engines.packed.items import ItemSet, ScoreSet, Width, padded_rows, padded_steps
 from harness.engines.packed.optimizer import RowStep
 from harness.engines.packed.packable import variant_of
 from harness.errors import TrialError
 from harness.metrics import Answer
-from harness.tasks.task import Evaluation, Item, evaluation_of
+from harness.tasks.task import Evaluation, evaluation_of
 from harness.training.engine import Fitting
 from harness.training.loop import Fit
 from harness.training.optim import lr_at
-from harness.training.views import all_views
-
-WIDE = 1e9  # multiplications of a step in all blocks
-ROWS = 4  # where batches do not have one number of rows for all, theirs is padded to a multiple of this
-
-
-@dataclass
-class ItemSet:
-    """Items with their places in a store, their real steps at the cut (on the device and on the host), and targets.
-
-    Where training uses `num_views` augmented views of each, view v of item i is at i `num_views` + v.
-    """
-
-    items: Sequence[Item]
-    store: PrefixStore
-    places_N: Tensor
-    lengths_N: Tensor
-    targets_NS: Tensor
-    target_lengths_N: Tensor
-    lengths: list[int]
-    input_lengths: list[int]
-    num_views: int | None = None
-
-    def view_indices(self, batches: Sequence[Sequence[int]], views_N: Sequence[int]) -> list[list[int]]:
-        """Batches of items as batches of a view of each, computing what reaches the cut where that is not there yet."""
-        assert self.num_views is not None
-        chosen = [[index * self.num_views + views_N[index] for index in batch] for batch in batches]
-        self.store.rows([self.items[index] for batch in chosen for index in batch])
-        return chosen
-
-
-def make_item_set(task: CutTask, items: Sequence[Item], num_views: int | None = None) -> ItemSet:
-    """Compute what reaches the cut, where that is not there yet, and pad the targets; views are computed when used."""
-    if num_views is None:
-        places = task.store.rows(items)
-    else:
-        items = all_views(items, num_views)
-        places = task.store.places(items)
-    targets, target_lengths = pad_sequence_batch([item.target.reshape(-1) for item in items])
-    device, lengths = places.device, task.lengths(items)
-    return ItemSet(
-        items,
-        task.store,
-        places,
-        lengths.to(device),
-        targets.to(device),
-        target_lengths.to(device),
-        lengths.tolist(),
-        [len(item.inputs) for item in items],
-        num_views,
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,14 +69,6 @@ class ScoreStep:
 
 
 @dataclass
-class ScoreSet:
-    """Validation items of a domain, in batches."""
-
-    items: ItemSet
-    batches: list[list[int]]
-
-
-@dataclass
 class Scoring:
     """The predictions and the loss of one domain, as far as a slot has scored it."""
 
@@ -143,25 +81,21 @@ class Slot:
 
     Args:
         fitting: the training; its checkpoint, if it has one, is read here.
+        items: to learn from, which other slots may share.
         score_sets: domain -> its validation items, which other slots may share.
+        width: of its model, for steps on these items.
 
     Raises:
         TrialError: the checkpoint is damaged, or that of another training.
     """
 
-    def __init__(self, fitting: Fitting, items: ItemSet, score_sets: dict[str, ScoreSet]) -> None:
+    def __init__(self, fitting: Fitting, items: ItemSet, score_sets: dict[str, ScoreSet], width: Width) -> None:
         self.fitting, self.items, self.score_sets = fitting, items, score_sets
         self.fit = Fit(fitting.model, fitting.task, fitting.items, fitting.plan)
         self.strategies = [adapter.adapter_strategy for adapter in enabled_adapters(fitting.model)]
         self.form = packed_strategy(self.strategies[0]) if self.strategies else None  # one config makes all layers'
         self._variants = {training: variant_of(self.strategies, training) for training in (True, False)}
-        # Multiplications of a step in all blocks: beyond some, a launch's time is that of its products.
-        mean_steps, loop = float(items.lengths_N.double().mean()), fitting.plan.loop
-        work = num_block_weights(fitting.domains.frozen_model(loop).encoder) * loop.batch_size * mean_steps
-        self.is_wide = work >= WIDE and items.lengths_N.device.type == "cpu"
-        self._unpads = {
-            training: self.is_wide and not reads_padded_steps(fitting.model, training) for training in (True, False)
-        }
+        self.width = width
         self.row = -1
         self.num_optimizer_steps = 0
         self.waited = 0
@@ -181,7 +115,7 @@ class Slot:
     @property
     def is_unpadded(self) -> bool:
         """Whether the layers should run on real steps alone in what is due: only such slots share a launch."""
-        return self._unpads[isinstance(self.due, TrainStep)]
+        return self.width.unpads(isinstance(self.due, TrainStep))
 
     def begin_epoch(self) -> None:
         """Seed the streams anew and lay out the epoch: batches to learn from, then the domains to score."""
@@ -230,8 +164,8 @@ class Slot:
         encoder = self.fitting.model.encoder
         num_steps = 1 if pooled else int(encoder.output_lengths(torch.tensor(longest)))
         loop = self.fitting.plan.loop
-        rows = padded_rows(len(indices), None if loop.max_frames is not None else loop.batch_size, self.is_wide)
-        padded = padded_steps(num_steps, self.is_wide)
+        rows = padded_rows(len(indices), None if loop.max_frames is not None else loop.batch_size, self.width.is_wide)
+        padded = padded_steps(num_steps, self.width.is_wide)
         return num_steps, (rows, min(padded, self.items.store.plan.num_steps))
 
     @property
@@ -329,36 +263,3 @@ class Slot:
     def _evaluation(self, domain: str) -> Evaluation:
         scoring, items = self.scorings[domain], self.score_sets[domain].items.items
         return evaluation_of(self.fitting.domains.plain_task, items, scoring.predictions, scoring.total_loss)
-
-
-def make_score_set(fitting: Fitting, domain: str, prefixes: Prefixes) -> ScoreSet:
-    """The validation items of a domain, in batches with little padding."""
-    domains, items = fitting.domains, fitting.validation.items(domain)
-    task = prefixes.of(domains).task(fitting.config, fitting.model, domain, "valid", domains.plain_task)
-    return ScoreSet(make_item_set(task, items), task.score_batches(items, domains.plain_task.score_steps))
-
-
-def padded_rows(num_rows: int, batch_size: int | None, is_wide: bool) -> int:
-    """The number of rows that a batch is padded to: the batch size, where batches have one, so that all can meet.
-
-    In a wide model an epoch's last batch, which has what is left, is padded to a multiple of ROWS instead: there a
-    padded row costs what a row costs, and few slots share a launch anyway.
-    """
-    rows = round_up(num_rows, ROWS)
-    if batch_size is None:
-        return rows
-    return min(batch_size, rows) if is_wide else batch_size
-
-
-def padded_steps(num_steps: int, is_wide: bool = False) -> int:
-    """The number of steps that a batch is padded to: a power of two, or one and a half, from 4 (8, 12, 16 ...).
-
-    In a wide model a padded step costs more than slots of other shapes save in a launch: there it is the next number
-    that fills whole vectors.
-    """
-    if is_wide:
-        return round_up(num_steps, VECTOR_STEPS)
-    size = 8 if num_steps > 4 else 4  # 6 fills no whole vectors
-    while size < num_steps:
-        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
-    return size

@@ -104,7 +104,7 @@ class HostStep:
             variant=common_variant(slots),
             noise=functional.smallest_unit(self.drop_units) if is_noisy else None,
             clips=any(step.settings.clip_norm is not None for step in self.row_steps),
-            unpadded=slots[0].is_unpadded and pack.model.can_unpad,
+            unpadded=slots[0].is_unpadded,
         )
 
     def values(self) -> list[list[float]]:
@@ -302,9 +302,7 @@ def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float
         variant=common_variant(slots),
         options=_options(pack, slots),
         weights=pack.layout.leaves(rows_3KP[0]),
-        real=RealSteps(lengths_B.tolist() * count, num_steps, count)
-        if slots[0].is_unpadded and pack.model.can_unpad
-        else None,
+        real=RealSteps(lengths_B.tolist() * count, num_steps, count) if slots[0].is_unpadded else None,
     )
     scores, valid = pack.model.forward(launch, x_BTD.expand(count, -1, -1, -1), valid_KBT)
     batch = Batch(
