@@ -118,7 +118,7 @@ RACES = {
             "train_limit": 96,
             "valid_limit": 32,
         },
-        (CUT, packed(2), E, F, undropped(E), undropped(F)),
+        (CUT, packed(1), packed(2), E, F, undropped(E), undropped(F)),
     ),
     "pretrained_variants": Race(
         {

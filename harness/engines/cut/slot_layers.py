@@ -211,9 +211,10 @@ def _move_hooks(old: nn.Module, new: nn.Module) -> None:
 
 
 def _slot_linear(weight_OI: nn.Parameter, bias_O: nn.Parameter | None, current: Current[Any]) -> SlotLinear:
-    out_features, in_features = weight_OI.shape
-    layer = SlotLinear(in_features, out_features, bias=bias_O is not None, device="meta")
+    # Not by `__init__`, which draws weights first, on the meta device as well: slow, and for nothing.
+    layer = SlotLinear.__new__(SlotLinear)
+    nn.Module.__init__(layer)
+    layer.out_features, layer.in_features = weight_OI.shape
     layer.weight, layer.current = weight_OI, current
-    if bias_O is not None:
-        layer.bias = bias_O
+    layer.register_parameter("bias", bias_O)
     return layer
