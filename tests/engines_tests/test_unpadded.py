@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from harness.backbones.speech_models import speech_encoder
 from harness.config.execution import Execution
 from harness.config.trial import TrialConfig
 from harness.engines.cut.slot_layers import Current, slotwise
-from harness.engines.packed import items, steps
+from harness.engines.packed import items, steps, unpadded
 from harness.engines.packed.launch import Launch
 from harness.engines.packed.unpadded import RealSteps, can_unpad, unpad_layers
 from harness.training.resources import Resources
@@ -69,6 +70,26 @@ def encoder_of(kind: str, folder: Path, is_speech: bool) -> tuple[Encoder, Curre
     copied = slotwise(TaskModel(encoder.eval(), CtcHead, 4).eval(), current).encoder
     unpad_layers(copied, current)
     return copied, current
+
+
+@pytest.fixture(autouse=True)
+def small_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(items, "WIDE", 0.0)
+    monkeypatch.setattr(unpadded, "FEWEST_WEIGHTS", 0.0)
+
+
+def test_small_models_and_those_of_ones_own_are_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their search should begin at once, and transformers takes seconds to import."""
+
+    def fail(*_: Any) -> Any:
+        raise AssertionError("a pass was made")
+
+    encoder, current = encoder_of("bert", tmp_path, False)
+    with monkeypatch.context() as patch:
+        patch.setattr(unpadded, "FEWEST_WEIGHTS", 1e5)
+        assert not can_unpad(encoder, current, 0, fail)
+    monkeypatch.delitem(sys.modules, "transformers")
+    assert not can_unpad(encoder, current, 0, fail)
 
 
 def test_the_kinds_that_can_are_known(tmp_path: Path) -> None:
@@ -159,7 +180,6 @@ def test_a_wide_models_trials_are_the_plain_loop_and_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """1e-12 in float64, each bit alone in float32; a trial with NeMo's l2, which counts padded frames, keeps them."""
-    monkeypatch.setattr(items, "WIDE", 0.0)
     made: list[tuple[int, bool]] = []  # slots of each launch on real steps, and whether it trained
 
     class Counted(RealSteps):

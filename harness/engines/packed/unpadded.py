@@ -14,6 +14,7 @@ Shape legend: K slots, R rows of all slots, T steps, N real steps of all rows, H
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,10 +24,12 @@ from torch import Tensor, nn
 
 from harness.backbones.encoders import Encoder
 from harness.backbones.two_parts import handing, hidden_of
+from harness.engines.cut.cut import num_block_weights
 from harness.engines.cut.slot_layers import Current
 from harness.training.memory import is_out_of_memory
 
 VECTOR = 16  # numbers: a step's must fill whole vectors of the processor (see slot_layers.whole_steps)
+FEWEST_WEIGHTS = 1e6  # of the layers: steps of smaller models are wide (items.WIDE) from a thousand steps on
 TRIED_LENGTHS = (24, 11)  # steps of the rows that a model is tried on
 
 
@@ -143,6 +146,8 @@ def can_unpad(
     """
     widths = [module.out_features for module in encoder.layers.modules() if isinstance(module, nn.Linear)]
     if layer >= encoder.num_layers or any(width % VECTOR for width in (encoder.dim, *widths)):
+        return False
+    if "transformers" not in sys.modules or num_block_weights(encoder) < FEWEST_WEIGHTS:  # spare others the trial
         return False
     weight = next(encoder.parameters())
     generator = torch.Generator().manual_seed(0)
