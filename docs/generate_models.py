@@ -76,12 +76,13 @@ MORE: dict[str, dict[str, Any]] = {  # types that the tests do not try
 def build_page(page: str = "", step: int = 1) -> str:
     """The whole page: each `step`th type tried, and of the others what stands in `page`, if it has them."""
     known = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
-    CONFIGS.update({kind: (kind, options) for kind, options in MORE.items()})
-    types = sorted(kind for kind, (model_type, _) in CONFIGS.items() if kind == model_type and kind not in SPEECH)
+    kinds = CONFIGS | {kind: (kind, options) for kind, options in MORE.items()}
+    types = sorted(kind for kind, (model_type, _) in kinds.items() if kind == model_type and kind not in SPEECH)
     given = {kind for number, kind in enumerate([*types, *SPEECH]) if number % step and kind in known}
     with tempfile.TemporaryDirectory() as root:
         text = [
-            known[kind] if kind in given else row(kind, write_encoder(kind, Path(root)), text_encoder) for kind in types
+            known[kind] if kind in given else row(kind, write_encoder(kind, Path(root), kinds), text_encoder)
+            for kind in types
         ]
         speech = [
             known[kind] if kind in given else row(kind, write_speech_encoder(kind, Path(root) / "s"), pretrained_speech)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,12 @@ def write_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def write_encoder(kind: str, folder: Path) -> Path:
+def write_encoder(kind: str, folder: Path, kinds: Mapping[str, tuple[str, dict[str, Any]]] = CONFIGS) -> Path:
     """Write a random encoder of a kind, with a tokenizer; returns its folder."""
     from transformers import AutoConfig, AutoModel
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
-    model_type, options = CONFIGS[kind]
+    model_type, options = kinds[kind]
     folder = folder / kind
     folder.mkdir(parents=True)
     size = write_tokenizer(folder).get_vocab_size()
