@@ -96,24 +96,28 @@ def run_of_one(files: TinyText, folder: Path, *overrides: str) -> tuple[str | Pa
     return ("run", files.experiment, "--results", folder / "r", *options, *overrides)
 
 
+def refusal(run_cli: RunCli, run: tuple[str | Path, ...], env: Mapping[str, str]) -> str:
+    """The one line by which a command is refused."""
+    refused = run_cli(*run, env=env)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    return refused.stderr
+
+
 def test_a_cluster_that_wants_a_token_is_joined_with_it_and_not_without(
     start_head: Head, homes: Mapping[str, Path], run_cli: RunCli, tiny_text_files: TinyText, tmp_path: Path
 ) -> None:
     address = start_head(homes["with"])
     run = run_of_one(tiny_text_files, tmp_path, f"launcher.address={address}")
     env = {**tiny_text_files.env, "HOME": str(homes["without"])}
-    refused = run_cli(*run, env=env)
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert f"{address}: the cluster wants a token, and there is none here; copy ~/.ray/auth_token" in refused.stderr
+    refused = refusal(run_cli, run, env)
+    assert f"{address}: the cluster wants a token, and there is none here; copy ~/.ray/auth_token" in refused
 
     (tmp_path / "token").write_text("0" * 32, encoding="utf-8")
-    refused = run_cli(*run, env={**env, TOKEN_PATH: str(tmp_path / "token")})
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert f"{address}: the cluster wants another token than that of {tmp_path / 'token'}; copy" in refused.stderr
+    refused = refusal(run_cli, run, {**env, TOKEN_PATH: str(tmp_path / "token")})
+    assert f"{address}: the cluster wants another token than that of {tmp_path / 'token'}; copy" in refused
 
-    refused = run_cli(*run, env={**env, MODE: "disabled"})
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert f"wants a token, but {MODE} is 'disabled' here; unset it, or set it to token" in refused.stderr
+    refused = refusal(run_cli, run, {**env, MODE: "disabled"})
+    assert f"wants a token, but {MODE} is 'disabled' here; unset it, or set it to token" in refused
 
     joined = run_cli(*run, env={**env, "HOME": str(homes["with"])}, timeout_s=300)
     assert joined.returncode == 0 and "InvalidAuthToken" not in joined.stderr, joined.stderr
@@ -127,9 +131,8 @@ def test_a_cluster_that_wants_no_token_is_joined_by_who_has_one(
     address = start_head(homes["without"])
     run = run_of_one(tiny_text_files, tmp_path, f"launcher.address={address}")
     env = {**tiny_text_files.env, "HOME": str(homes["with"])}
-    refused = run_cli(*run, env={**env, MODE: "token"})
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert f"was started without tokens, but {MODE} is 'token' here; unset it, or set it to disabled" in refused.stderr
+    refused = refusal(run_cli, run, {**env, MODE: "token"})
+    assert f"was started without tokens, but {MODE} is 'token' here; unset it, or set it to disabled" in refused
     joined = run_cli(*run, env=env, timeout_s=300)
     assert joined.returncode == 0, joined.stderr
     assert "[1/1] frozen/seed0" in joined.stdout
