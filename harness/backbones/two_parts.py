@@ -128,9 +128,10 @@ def _run_with(
             return run()
     finally:
         for layer, forward in zip(layers, kept, strict=True):
-            layer.__dict__["forward"] = forward
             if forward is None:
-                del layer.__dict__["forward"]
+                layer.__dict__.pop("forward", None)
+            else:
+                layer.__dict__["forward"] = forward
 
 
 def _argument(args: Sequence[Any], options: Mapping[str, Any], place: int | str) -> Any:

@@ -14,6 +14,7 @@ from tiny_text import TinyText, recipe_settings
 from torch import Tensor
 from trial_configs import MakeConfig
 
+from harness.backbones.blocks import valid_steps
 from harness.backbones.encoder_settings import SpeechModelSettings
 from harness.backbones.encoders import Encoder
 from harness.backbones.model import CtcHead, TaskModel
@@ -33,19 +34,8 @@ pytestmark = pytest.mark.slow
 
 # Those whose attention is torch's own, called by transformers, and that hand their layers nothing else of the padded
 # batch: no tables of rotations or distances.
-TEXT = {
-    "albert",
-    "bart",
-    "bert",
-    "blenderbot",
-    "camembert",
-    "data2vec-text",
-    "distilbert",
-    "electra",
-    "gpt2",
-    "roberta",
-}
-TEXT |= {"opt", "xlm-roberta"}
+TEXT = {"albert", "bart", "bert", "blenderbot", "camembert", "data2vec-text", "distilbert", "electra", "gpt2", "opt",
+        "roberta", "xlm-roberta"}  # fmt: skip
 # wav2vec2_layer has matrices of its own, 4 wide: those fill no whole vectors.
 SPOKEN = {"data2vec-audio", "hubert", "hubert_layer", "unispeech", "unispeech-sat", "wav2vec2", "whisper"}
 NO_ENCODERS = {"funnel", "opt_narrow", "squeezebert", "wav2vec2"}  # of text
@@ -53,12 +43,17 @@ LENGTHS = [[30, 17, 9, 22], [12, 30, 1, 5]]  # of the rows of two slots
 
 
 def launch_of(num_slots: int, real: RealSteps | None) -> Launch:
-    num_rows = len(LENGTHS[0]) if real is None else len(real.lengths_R) // num_slots
+    num_rows = len(LENGTHS[0])
     return Launch(num_slots, num_rows, torch.full((num_slots,), num_rows), training=False, real=real)
 
 
+def valid_of(lengths_KB: list[list[int]]) -> Tensor:
+    """The real steps of slots' rows, [K, B, 32]."""
+    return torch.stack([valid_steps(torch.tensor(lengths_B), 32) for lengths_B in lengths_KB])
+
+
 def encoder_of(kind: str, folder: Path, is_speech: bool) -> tuple[Encoder, Current[Any]]:
-    """A random encoder of a kind whose layers may run on real steps alone."""
+    """A random encoder of a kind, in the form that works slot by slot."""
     if is_speech:
         path = write_speech_encoder(kind, folder)
         content = {"kind": "transformers", "family": "speech", "path": str(path), "tail_s": 0}
@@ -67,9 +62,7 @@ def encoder_of(kind: str, folder: Path, is_speech: bool) -> tuple[Encoder, Curre
         encoder = PretrainedTextEncoder(write_encoder(kind, folder), 30)
     current: Current[Any] = Current()
     current.launch = launch_of(1, None)
-    copied = slotwise(TaskModel(encoder.eval(), CtcHead, 4).eval(), current).encoder
-    unpad_layers(copied, current)
-    return copied, current
+    return slotwise(TaskModel(encoder.eval(), CtcHead, 4).eval(), current).encoder, current
 
 
 @pytest.fixture(autouse=True)
@@ -81,15 +74,13 @@ def small_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_small_models_and_those_of_ones_own_are_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their search should begin at once, and transformers takes seconds to import."""
 
-    def fail(*_: Any) -> Any:
-        raise AssertionError("a pass was made")
-
     encoder, current = encoder_of("bert", tmp_path, False)
+    monkeypatch.setattr(encoder, "forward_from", lambda *_: pytest.fail("a pass was made"))
     with monkeypatch.context() as patch:
         patch.setattr(unpadded, "FEWEST_WEIGHTS", 1e5)
-        assert not can_unpad(encoder, current, 0, fail)
+        assert not can_unpad(encoder, current, 0)
     monkeypatch.delitem(sys.modules, "transformers")
-    assert not can_unpad(encoder, current, 0, fail)
+    assert not can_unpad(encoder, current, 0)
 
 
 def test_the_kinds_that_can_are_known(tmp_path: Path) -> None:
@@ -97,12 +88,12 @@ def test_the_kinds_that_can_are_known(tmp_path: Path) -> None:
     found = {}
     for kind in CONFIGS.keys() - NO_ENCODERS:
         encoder, current = encoder_of(kind, tmp_path / "text", False)
-        found[kind] = can_unpad(encoder, current, 0, lambda count, real: launch_of(count, real))
+        found[kind] = can_unpad(encoder, current, 0)
     assert {kind for kind, can in found.items() if can} == TEXT
     found = {}
     for kind in SPEECH:
         encoder, current = encoder_of(kind, tmp_path / "speech", True)
-        found[kind] = can_unpad(encoder, current, 0, lambda count, real: launch_of(count, real))
+        found[kind] = can_unpad(encoder, current, 0)
     assert {kind for kind, can in found.items() if can} == SPOKEN
 
 
@@ -111,9 +102,10 @@ def test_real_steps_have_the_outputs_and_gradients_of_padded_ones(kind: str, tmp
     """float64, two slots with other padding; GPT-2's steps look at earlier ones alone."""
     encoder, current = encoder_of(kind, tmp_path, kind in SPEECH)
     encoder.double()
-    lengths = [*LENGTHS[0], *LENGTHS[1]]
-    x_RTD = torch.randn(len(lengths), 32, encoder.dim, dtype=torch.float64)
-    valid_RT = torch.arange(32) < torch.tensor(lengths)[:, None]
+    unpad_layers(encoder, current)
+    valid_KBT = valid_of(LENGTHS)
+    valid_RT = valid_KBT.flatten(0, 1)
+    x_RTD = torch.randn(*valid_RT.shape, encoder.dim, dtype=torch.float64)
 
     def run(real: RealSteps | None) -> tuple[Tensor, Tensor]:
         current.launch = launch_of(2, real)
@@ -122,7 +114,7 @@ def test_real_steps_have_the_outputs_and_gradients_of_padded_ones(kind: str, tmp
         (gradient,) = torch.autograd.grad(hidden.square().sum(), leaf)
         return hidden.detach(), gradient
 
-    real = RealSteps(lengths, 32, 2)
+    real = RealSteps(valid_KBT)
     torch.testing.assert_close(run(real), run(None), rtol=1e-12, atol=1e-12)
     assert real.num_taken
 
@@ -131,12 +123,13 @@ def test_real_steps_have_the_outputs_and_gradients_of_padded_ones(kind: str, tmp
 def test_a_slot_has_its_own_bits(kind: str, tmp_path: Path) -> None:
     """float32, outputs and gradients: beside a slot of other lengths, before it and behind it, and alone."""
     encoder, current = encoder_of(kind, tmp_path, kind in SPEECH)
+    unpad_layers(encoder, current)
     x_KBTD = torch.randn(2, len(LENGTHS[0]), 32, encoder.dim)
 
     def run(order: list[int]) -> list[tuple[Tensor, Tensor]]:
-        lengths = [length for number in order for length in LENGTHS[number]]
-        valid_RT = torch.arange(32) < torch.tensor(lengths)[:, None]
-        current.launch = launch_of(len(order), RealSteps(lengths, 32, len(order)))
+        valid_KBT = valid_of([LENGTHS[number] for number in order])
+        valid_RT = valid_KBT.flatten(0, 1)
+        current.launch = launch_of(len(order), RealSteps(valid_KBT))
         leaf = x_KBTD[order].flatten(0, 1).requires_grad_()
         hidden = encoder.forward_from(leaf, valid_RT, 0)
         (gradient,) = torch.autograd.grad(hidden[valid_RT].square().sum(), leaf)
@@ -148,8 +141,9 @@ def test_a_slot_has_its_own_bits(kind: str, tmp_path: Path) -> None:
 
 
 def test_masks_that_hide_nothing_are_left_out() -> None:
-    real = RealSteps([3, 2], 4, 1)
-    whole = (torch.arange(4) < torch.tensor([3, 2])[:, None])[:, None, None].expand(-1, 1, 4, -1)
+    valid_RT = valid_steps(torch.tensor([3, 2]), 4)
+    real = RealSteps(valid_RT[None])
+    whole = valid_RT[:, None, None].expand(-1, 1, 4, -1)
     assert real.masks(whole) == [None, None] == real.masks(None)
     assert real.masks(torch.zeros(2, 1, 4, 4).masked_fill(~whole, -torch.inf)) == [None, None]
     causal = whole & torch.ones(4, 4, dtype=torch.bool).tril()
@@ -183,9 +177,9 @@ def test_a_wide_models_trials_are_the_plain_loop_and_their_own(
     made: list[tuple[int, bool]] = []  # slots of each launch on real steps, and whether it trained
 
     class Counted(RealSteps):
-        def __init__(self, lengths_R: Any, num_steps: int, num_slots: int) -> None:
-            super().__init__(lengths_R, num_steps, num_slots)
-            made.append((num_slots, torch.is_grad_enabled()))
+        def __init__(self, valid_KBT: Tensor) -> None:
+            super().__init__(valid_KBT)
+            made.append((len(valid_KBT), torch.is_grad_enabled()))
 
     monkeypatch.setattr(steps, "RealSteps", Counted)
 

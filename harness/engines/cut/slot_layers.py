@@ -9,7 +9,7 @@ Shape legend: K slots, B rows, I and O input and output width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
@@ -44,7 +44,7 @@ class RealRows(Protocol):
     def count(self) -> int: ...
 
     @property
-    def sizes_K(self) -> Sequence[int]: ...
+    def sizes_K(self) -> list[int]: ...
 
 
 class Current(Generic[S]):
@@ -64,7 +64,7 @@ class SlotLinear(nn.Linear):
         """[K * B, ..., I] -> [K * B, ..., O]; [1, N, I] -> [1, N, O] where a layer runs on real steps alone."""
         launch, real = self.current.launch, self.current.real
         if real is not None and x.shape[:-1].numel() == real.count and self.learnt is None:
-            parts = torch.split_with_sizes(x.reshape(real.count, self.in_features), list(real.sizes_K))
+            parts = torch.split_with_sizes(x.reshape(real.count, self.in_features), real.sizes_K)
             of_slots = [F.linear(x_nI, self.weight, self.bias) for x_nI in parts]
             rows_NO = of_slots[0] if len(of_slots) == 1 else torch.cat(of_slots)
             return rows_NO.view(*x.shape[:-1], self.out_features)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from harness.adapters.packed import PackedAdapter, PackedCall, PackedStrategy
@@ -18,7 +17,7 @@ from harness.backbones.model import TaskModel
 from harness.engines.cut.slot_layers import Current, slotwise
 from harness.engines.packed.launch import Launch, PackKind
 from harness.engines.packed.layout import Layout
-from harness.engines.packed.unpadded import RealSteps, can_unpad, unpad_layers
+from harness.engines.packed.unpadded import can_unpad
 
 
 class PackPoint(nn.Module):
@@ -88,10 +87,8 @@ class PackedModel:
         self.model = slotwise(frozen, self.current)
         encoder = self.model.encoder
         # Points inside of layers would be handed steps without padding; only a processor promises bits.
-        self.can_unpad = kind.device == "cpu" and all(place.how == "layer" for place in kind.places)
-        if self.can_unpad:
-            unpad_layers(encoder, self.current)
-            self.can_unpad = can_unpad(encoder, self.current, self.cut.layer, _untrained)
+        is_between = kind.device == "cpu" and all(place.how == "layer" for place in kind.places)
+        self.can_unpad = is_between and can_unpad(encoder, self.current, self.cut.layer)
         encoder.put_points(kind.places)  # after `slotwise`, which replaces linear modules, and their hooks with them
         self.depth_fractions = [(place.layer + 1) / encoder.num_layers for place in kind.places]
         for number, place in enumerate(kind.places):
@@ -118,8 +115,3 @@ class PackedModel:
         assert launch.real is None or self.can_unpad
         hidden_BTD = self.model.encoder.forward_from(x_KBTD.flatten(0, 1), valid_BT, self.cut.layer)
         return self.model.head(hidden_BTD, valid_BT), valid_BT
-
-
-def _untrained(num_slots: int, real: RealSteps | None) -> Launch:
-    """A pass of the frozen layers alone, of a row a slot."""
-    return Launch(num_slots, 1, torch.ones(num_slots, dtype=torch.int64), training=False, real=real)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -165,8 +165,10 @@ class PackScheduler:
         groups: dict[Any, list[tuple[Pack, Slot]]] = defaultdict(list)
         for pack, slot in self.slots:
             due = slot.due
-            which = (due.shape, slot.width.is_wide) if isinstance(due, TrainStep) else (due.set_id, due.number)
-            what = (*which, slot.is_unpadded)
+            if isinstance(due, TrainStep):
+                what: Hashable = (due.shape, slot.width.is_wide, slot.is_unpadded)
+            else:
+                what = (due.set_id, due.number)
             groups[id(pack), isinstance(due, TrainStep), what].append((pack, slot))
         # Who is to be scored goes first: then the slots of one epoch start the next one together.
         to_score = [group for (_, trains, _), group in groups.items() if not trains]

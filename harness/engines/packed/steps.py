@@ -274,7 +274,7 @@ def _launch_of(pack_kind: PackKind, kind: StepKind, inputs: StepInputs) -> tuple
         options=dict(zip(options, values_KC[:, OPTIONS:].unbind(1), strict=False)),
         noise_L=inputs.noise_L,
         keeps_L=values_KC[:, OPTIONS + len(options) :].unbind(1),
-        real=RealSteps(inputs.lengths_R.tolist(), kind.num_steps, kind.num_slots) if kind.unpadded else None,
+        real=RealSteps(attended_KBT) if kind.unpadded else None,
     )
     return launch, attended_KBT
 
@@ -302,7 +302,7 @@ def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float
         variant=common_variant(slots),
         options=_options(pack, slots),
         weights=pack.layout.leaves(rows_3KP[0]),
-        real=RealSteps(lengths_B.tolist() * count, num_steps, count) if slots[0].is_unpadded else None,
+        real=RealSteps(valid_KBT) if slots[0].is_unpadded else None,
     )
     scores, valid = pack.model.forward(launch, x_BTD.expand(count, -1, -1, -1), valid_KBT)
     batch = Batch(

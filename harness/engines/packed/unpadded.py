@@ -15,13 +15,15 @@ Shape legend: K slots, R rows of all slots, T steps, N real steps of all rows, H
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from harness.backbones.blocks import valid_steps
 from harness.backbones.encoders import Encoder
 from harness.backbones.two_parts import handing, hidden_of
 from harness.engines.cut.cut import num_block_weights
@@ -37,18 +39,15 @@ class RealSteps:
     """Which steps of a launch's rows are real.
 
     Args:
-        lengths_R: how many steps of each row are real: its first ones.
-        num_steps: T.
-        num_slots: K, with as many rows each.
+        valid_KBT: of each slot's rows, the real steps, which are the first ones.
     """
 
-    def __init__(self, lengths_R: Sequence[int], num_steps: int, num_slots: int) -> None:
-        self.lengths_R, self.shape = list(lengths_R), (len(lengths_R), num_steps)
-        num_rows = len(lengths_R) // num_slots
-        self.sizes_K = [sum(self.lengths_R[k * num_rows : (k + 1) * num_rows]) for k in range(num_slots)]
-        self.count = sum(self.sizes_K)
-        steps = torch.arange(num_steps)
-        self._places_N = (steps < torch.tensor(self.lengths_R)[:, None]).flatten().nonzero()[:, 0]
+    def __init__(self, valid_KBT: Tensor) -> None:
+        lengths_KB = valid_KBT.sum(2)
+        self.lengths_R: list[int] = lengths_KB.flatten().tolist()
+        self.sizes_K: list[int] = lengths_KB.sum(1).tolist()
+        self.count, self.shape = sum(self.sizes_K), (len(self.lengths_R), valid_KBT.shape[2])
+        self._places_N = valid_KBT.flatten().nonzero()[:, 0]
         self._masks: tuple[Tensor, list[Tensor | None]] | None = None
         self.num_taken = 0  # times
 
@@ -132,34 +131,49 @@ def _attention_by_row(real: RealSteps) -> Iterator[None]:
         del functions["sdpa"]
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """A pass of the frozen layers alone."""
+
+    num_slots: int
+    real: RealSteps | None = None
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+
+
 @torch.no_grad()
-def can_unpad(
-    encoder: Encoder, current: Current[Any], layer: int, make_launch: Callable[[int, RealSteps | None], Any]
-) -> bool:
-    """Whether what follows a layer gives the same on real steps alone, and to each row the bits that it has alone.
+def can_unpad(encoder: Encoder, current: Current[Any], layer: int) -> bool:
+    """Let the layers of an encoder run on real steps alone, where that is found to give the same; whether it does.
+
+    Tried on two rows: what follows a layer must be what it is on padded steps, and the shorter row's bits those that it
+    has alone.
 
     Args:
-        encoder: works slot by slot, has no adapters, and its layers are those of `unpad_layers`.
+        encoder: works slot by slot, and has no adapters.
         current: tells the pass under way.
         layer: see above; -1 for what reaches the first one.
-        make_launch: of so many slots, with a row each.
     """
     widths = [module.out_features for module in encoder.layers.modules() if isinstance(module, nn.Linear)]
     if layer >= encoder.num_layers or any(width % VECTOR for width in (encoder.dim, *widths)):
         return False
     if "transformers" not in sys.modules or num_block_weights(encoder) < FEWEST_WEIGHTS:  # spare others the trial
         return False
-    weight = next(encoder.parameters())
-    generator = torch.Generator().manual_seed(0)
-    num_steps = TRIED_LENGTHS[0]
-    x_RTD = torch.randn((len(TRIED_LENGTHS), num_steps, encoder.dim), generator=generator).to(weight.dtype)
-    valid_RT = torch.arange(num_steps) < torch.tensor(TRIED_LENGTHS)[:, None]
+    unpad_layers(encoder, current)
+    if _gives_the_same(encoder, current, layer):
+        return True
+    for each in encoder.layers:
+        each.__dict__.pop("forward", None)
+    return False
 
-    together = RealSteps(TRIED_LENGTHS, num_steps, len(TRIED_LENGTHS))
-    alone = RealSteps(TRIED_LENGTHS[1:], num_steps, 1)
+
+def _gives_the_same(encoder: Encoder, current: Current[Any], layer: int) -> bool:
+    weight, generator = next(encoder.parameters()), torch.Generator().manual_seed(0)
+    num_rows, num_steps, length = len(TRIED_LENGTHS), TRIED_LENGTHS[0], TRIED_LENGTHS[1]
+    x_RTD = torch.randn((num_rows, num_steps, encoder.dim), generator=generator).to(weight.dtype)
+    valid_RT = valid_steps(torch.tensor(TRIED_LENGTHS), num_steps)
+    together, alone = RealSteps(valid_RT[:, None]), RealSteps(valid_RT[1:, None])  # a row a slot
 
     def run(first: int, real: RealSteps | None) -> Tensor:
-        current.launch = make_launch(len(TRIED_LENGTHS) - first, real)
+        current.launch = _Pass(num_rows - first, real)
         return encoder.forward_from(x_RTD[first:], valid_RT[first:], layer)
 
     try:
@@ -172,6 +186,5 @@ def can_unpad(
     # A model that hands its layers other shapes (steps first, or padded to a window) is left as it is.
     if not together.num_taken or not padded_RTD.shape[:2] == found_RTD.shape[:2] == valid_RT.shape:
         return False
-    length = TRIED_LENGTHS[1]
     is_same = torch.allclose(found_RTD[valid_RT], padded_RTD[valid_RT], rtol=1e-4, atol=1e-4)
     return is_same and torch.equal(found_RTD[1, :length], alone_1TD[0, :length])
