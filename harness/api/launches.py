@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,8 +196,9 @@ def run_sweep(
     launching = launching_of(launcher, loaded.launcher, jobs, where, work, overrides=changes, is_command=False)
     preflight_sweep(loaded, launching=launching)
     choice = EngineChoice(engine, pack, capture)
-    launch = Launch(Path(results), jobs, _hear(tell), choice, launcher=launching, retry_failed=retry_failed)
-    with under_way(loaded, Path(results)), watched_launch(Path(results) / loaded.name, jobs):
+    with under_way(loaded, Path(results)), watched_launch(Path(results) / loaded.name, jobs), ExitStack() as end:
+        hear = _hear(tell)
+        launch = Launch(Path(results), jobs, hear, choice, launcher=launching, retry_failed=retry_failed, at_end=end)
         found = run_search(loaded, launch)
         frozen = freeze(loaded, found, run_race(loaded, found, launch), launch.results)
         experiment = confirm_experiment(loaded, found, frozen)

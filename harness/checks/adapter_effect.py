@@ -181,6 +181,7 @@ def trained_adapters(backbone: Backbone, folder: Path, allow: Collection[str]) -
     if not (folder / file).is_file():
         raise UserError(f"{folder}: there is no {file}; published records have no weights: train it again")
     model = copy.deepcopy(backbone.model)
+    base = tuple(model.parameters())
     if theirs:
         adapters = adapt(model, config).adapters
         assert model.encoder.injected is not None
@@ -190,7 +191,7 @@ def trained_adapters(backbone: Backbone, folder: Path, allow: Collection[str]) -
         model.encoder.put_points(chosen_places(model.encoder, config))
         model.load_adapters(folder / "adapter", base_fingerprint=backbone.fingerprint, allow=allow)
     _load_others(model, folder)
-    return Adapted(model, config, sum(weight.numel() for weight in backbone.model.parameters()), adapters)
+    return Adapted(model, config, base, adapters)
 
 
 def _load_others(model: TaskModel, folder: Path, only: str = "") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,9 +79,11 @@ def sweep(
         print(outdated)
     ask_before(plan, yes)
     watching = watched_launch(results / loaded.name, jobs) if is_left else nullcontext()
-    with under_way(loaded, results), following(results / loaded.name, tracker), watching as watch:
+    with under_way(loaded, results), following(results / loaded.name, tracker), watching as watch, ExitStack() as end:
         with sweep_progress(loaded, plan, quiet) as progress:
-            launch = Launch(results, jobs, progress.hear, choice, launcher=launching, retry_failed=retry_failed)
+            launch = Launch(
+                results, jobs, progress.hear, choice, launcher=launching, retry_failed=retry_failed, at_end=end
+            )
             result, frozen = search_and_freeze(loaded, launch)
         report = confirm(loaded, result, frozen, launch, quiet)
     if watch is not None:

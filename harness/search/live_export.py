@@ -12,7 +12,7 @@ import select
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -54,14 +54,15 @@ def export_once(folder: Path, place: str | Path) -> Exported | None:
 
 
 class LiveExport:
-    """While the context lasts, the search in a folder is exported; its end waits a few seconds at most.
+    """While the context lasts, the search in a folder is exported; for its end a few seconds are waited at most.
 
     Args:
         place: a SQLite file, or what a sweep says as its `storage`.
+        at_end: the end of all that follows the search, which is when a process is waited for; without it at once.
     """
 
-    def __init__(self, folder: Path, place: str | Path) -> None:
-        self.folder, self.place = folder, place
+    def __init__(self, folder: Path, place: str | Path, at_end: ExitStack | None = None) -> None:
+        self.folder, self.place, self._at_end = folder, place, at_end
         self._process: subprocess.Popen[bytes] | None = None
         self._timer = self._set_timer(DELAY_S)
 
@@ -85,16 +86,26 @@ class LiveExport:
                     export_once(self.folder, self.place)
                 else:
                     self._start()
-            if self._process is not None:
-                assert self._process.stdin is not None
-                self._process.stdin.close()
-                self._process.wait(0 if error is not None else END_S)
+        except (UserError, TrialError) as failure:
+            _complain(str(failure))
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if self._at_end is None or error is not None:
+            self._wait(error)
+        else:
+            self._at_end.push(lambda kind, raised, traceback: self._wait(raised))
+
+    def _wait(self, error: BaseException | None) -> None:
+        """Wait for the process, unless an error stops whoever waits."""
+        assert self._process is not None
+        try:
+            self._process.wait(0 if error is not None else END_S)
         except subprocess.TimeoutExpired:
             _LATE.append(self._process)  # it ends by itself, and Python complains of a child that nobody waits for
             if error is None:
                 _complain(f"the export of {self.folder.name} is not done; harness export {self.folder.name} makes it")
-        except (UserError, TrialError) as failure:
-            _complain(str(failure))
 
     def _start_if_free(self) -> None:
         if holder(self.folder, NAME) is None:

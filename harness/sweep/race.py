@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Launch:
         launcher: the one that fits `num_jobs` when None.
         retry_failed: train again what failed for good in the race, unless the winners are frozen, and in the confirm
             phase. The search keeps its failures: later trials were drawn knowing of them.
+        at_end: the end of the whole sweep, for what need not be waited for before; None: nothing is put off.
     """
 
     results: Path
@@ -45,6 +47,7 @@ class Launch:
     executions: dict[str, Execution] = field(default_factory=dict)
     launcher: LauncherChoice | None = None
     retry_failed: bool = False
+    at_end: ExitStack | None = None
 
     def make_launcher(self, tell: Tell) -> Launcher:
         """New workers."""

@@ -119,7 +119,7 @@ def run_search(sweep: Sweep, run: Launch, opened: Callable[[], object] = lambda:
         follow_search(sweep, run, arms)
     elif not all(arm.finished() for arm in arms):
         begin_digests(RecordStore(run.results, sweep.name), searching=True)
-        exporting = LiveExport(run.results / sweep.name, study_place(sweep, run.results))
+        exporting = LiveExport(run.results / sweep.name, study_place(sweep, run.results), run.at_end)
         with exporting, run.make_launcher(search.tell) as launcher:
             search.run(launcher)
     points = tuple(point for arm in arms for point in arm.points())

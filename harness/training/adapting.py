@@ -38,6 +38,7 @@ class Adapted:
     """A model ready to train.
 
     Attributes:
+        base: the weights that the model had before adapters were put into it.
         adapters: insertion point (of PEFT's adapters: module) -> number of adapter weights there that learn; empty when
             the trial has no adapters.
         taken: file of another trial's record (`ID/adapter.safetensors`) -> SHA-256, of what it took weights from.
@@ -47,11 +48,16 @@ class Adapted:
 
     model: TaskModel
     config: TrialConfig
-    num_base: int
+    base: tuple[nn.Parameter, ...]
     adapters: dict[str, int]
     taken: Mapping[str, str] = field(default_factory=dict)
     started: frozenset[str] = frozenset()
     filled: frozenset[str] = frozenset()
+
+    @property
+    def num_base(self) -> int:
+        """How many numbers these are."""
+        return sum(weight.numel() for weight in self.base)
 
     @property
     def from_elsewhere(self) -> frozenset[str]:
@@ -137,14 +143,14 @@ def adapt(model: TaskModel, config: TrialConfig, sources: Sources | None = None)
         TrialError: weights that it takes are not there (reason `dependency`).
     """
     sources = sources or Sources()
-    num_base, encoder = sum(weight.numel() for weight in model.parameters()), model.encoder
+    base, encoder = tuple(model.parameters()), model.encoder
     places = chosen_places(encoder, config)
     encoder.put_points(places)
     for place in encoder.places_taken:
         encoder.insertion_points[place.name].depth_fraction = (place.layer + 1) / encoder.num_layers
     started = frozenset[str]() if config.start is None else start_from(model, str(config.start.trial), sources)
     if config.train == "full":
-        return Adapted(model, config, num_base, {}, sources.taken, started)
+        return Adapted(model, config, base, {}, sources.taken, started)
     learning = chosen_modules(encoder, config) if config.train == "layers_and_head" else []
     with_head = config.train in ("head", "adapters_and_head", "layers_and_head")
     # A head that learns follows `.train()`, or its dropout would never drop and its BatchNorm never learn.
@@ -157,7 +163,7 @@ def adapt(model: TaskModel, config: TrialConfig, sources: Sources | None = None)
         encoder.shares.requires_grad_(True)
     if with_head:
         model.head.requires_grad_(True)
-    return Adapted(model, config, num_base, adapters, sources.taken, started, frozenset(sources.filled))
+    return Adapted(model, config, base, adapters, sources.taken, started, frozenset(sources.filled))
 
 
 def chosen_layers(num_layers: int, config: TrialConfig) -> list[int]:

@@ -1,7 +1,12 @@
-"""A check after each trial: without what it has trained, the base model gives its own outputs, bit for bit."""
+"""A check after each trial: without what it has trained, the base model is what it was, bit for bit.
+
+Its weights are compared, and what it gives for a few examples: a wrapper or a mode that was left behind changes no
+weight.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -11,11 +16,13 @@ from harness.backbones.model import TaskModel
 from harness.config.trial import TrialConfig
 from harness.data.batching import tight_batches
 from harness.errors import TrialError
+from harness.tasks.task import Item
 from harness.training.adapting import Adapted
 from harness.training.precision import dtype_of
 from harness.training.resources import Domains
 
-NUM_PROBES = 8  # examples of each domain
+NUM_PROBES = 8  # examples of each domain, at most
+PROBE_STEPS = 256  # input steps of those together: where they have more, the shortest are taken, at least two
 BATCH_COST = 64  # of a batch besides its steps, in steps
 
 
@@ -58,7 +65,7 @@ class BaseCheck:
         changes, restored = self._config.start is not None, True
         if adapted.restorable:
             with adapted.switched_off():
-                restored = self._gives(adapted.model, self._without)
+                restored = (changes or self._has_base_weights(adapted)) and self._gives(adapted.model, self._without)
             whose = "outputs of the model that it started from" if changes else "base model's outputs"
             how = f"adapters off: the {whose}, bit for bit"
         else:
@@ -66,12 +73,24 @@ class BaseCheck:
         if changes or not adapted.restorable:
             restored = restored and self._gives(fresh_base(), self._before)
         if not restored:
-            raise TrialError("not_restored", "the base model's outputs are not restored after the trial")
+            raise TrialError("not_restored", "the base model's weights or outputs are not restored after the trial")
         return {"base_restored": how}
 
     def is_as_before(self, adapted: Adapted) -> bool:
         """Whether the trained model gives the outputs that it started with, bit for bit: training changed nothing."""
         return self._gives(adapted.model, self._at_start)
+
+    def _has_base_weights(self, adapted: Adapted) -> bool:
+        """Whether the weights that a model had before adapters were put into it are the base model's, bit for bit."""
+        base = self._domains.frozen_model(self._config.loop)
+        return all(torch.equal(own, expected) for own, expected in zip(adapted.base, base.parameters(), strict=True))
+
+    def _probes(self, domain: str) -> list[Item]:
+        """The examples of a domain: long clips would cost as much as an epoch."""
+        first = self._domains.items(domain, "valid")[:NUM_PROBES]
+        probes = sorted(first, key=lambda item: len(item.inputs))
+        ends = itertools.accumulate(len(item.inputs) for item in probes)
+        return probes[: max(2, sum(end <= PROBE_STEPS for end in ends))]
 
     def _gives(self, model: TaskModel, expected: Sequence[Tensor]) -> bool:
         """Whether a model gives some scores, bit for bit; what comes after the first other one is not computed."""
@@ -81,7 +100,7 @@ class BaseCheck:
     def _scores(self, model: TaskModel) -> Iterator[Tensor]:
         """The scores of batches of like length, the shortest first: clips padded to the longest would cost twice."""
         data, loop, domains = self._config.data, self._config.loop, self._domains
-        items = [item for name in (data.target, *data.source) for item in domains.items(name, "valid")[:NUM_PROBES]]
+        items = [item for name in (data.target, *data.source) for item in self._probes(name)]
         task, model = domains.plain_task, model.eval()
         lengths = [len(item.inputs) for item in items]
         for places in tight_batches(lengths, max_frames=task.score_steps, batch_cost=BATCH_COST, multiple=1):

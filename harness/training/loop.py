@@ -220,13 +220,14 @@ class Fit:
             if not math.isfinite(value):  # a gradient that was not finite in the last step shows only here
                 raise TrialError("nan", f"{name} is {value} after epoch {state.epoch + 1}")
         state.epoch += 1
+        other = self.other.take()
         if self._take_score(scores):
-            self.best, self.best_other = self._copy_weights(), self.other.take()
+            self.best, self.best_other = self._copy_weights(), other
         seconds = elapsed_s()
         state.elapsed_s += seconds
         entry = {"epoch": state.epoch, "metrics": losses | scores, "seconds": seconds, **(about or {})}
         state.history.append(entry)
-        self._save()
+        self._save(other)
         self._report(entry)
 
     def _take_score(self, scores: Scores) -> bool:
@@ -256,15 +257,15 @@ class Fit:
         for weight, value in zip(self.weights, values, strict=True):
             weight.copy_(value)
 
-    def _save(self) -> None:
+    def _save(self, other: Snapshot) -> None:
         if self.plan.checkpoint is None:
             return
-        other = self.other.take()
         tensors = {
             **{f"weights/{name}": weight for name, weight in zip(self.names, self.weights, strict=True)},
             **{f"best/{name}": weight for name, weight in zip(self.names, self.best, strict=True)},
             **{f"other/{name}": tensor for name, tensor in other.tensors.items()},
-            **{f"best_other/{name}": tensor for name, tensor in self.best_other.tensors.items()},
+            # Of the best epoch, these are the same ones, and a file has each tensor's bytes once.
+            **{f"best_other/{name}": tensor.clone() for name, tensor in self.best_other.tensors.items()},
             **{f"optimizer/{k}": v for k, v in optimizer_tensors(self.optimizer, self.names).items()},
         }
         values = {

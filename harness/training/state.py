@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -27,6 +27,7 @@ from harness.errors import TrialError
 _MODULES_OWN = {*vars(nn.Module()), "_registry"}  # torch's own attributes, and auxiliary losses of one step
 _NO_STATE = (nn.Module, nn.Parameter, type, ModuleType, FunctionType, MethodType)  # or looked at elsewhere
 _EXTRA = "_extra_state"  # torch's name for what a module's own `get_extra_state` returns
+_Modules = Sequence[tuple[str, nn.Module]]  # of the whole model, with their paths
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ class ChangingState:
         self.model = model
         self._first = Snapshot()
         self._opaque: dict[tuple[str, str], bytes | None] = {}
-        self._holders = {path for path, _ in self._objects()}
-        for path, holder in self._objects():
+        holders = dict(self._objects([*model.named_modules()]))
+        self._holders = set(holders)
+        for path, holder in holders.items():
             for name, value in _attributes(holder):
                 if is_plain(value):
                     self._first.add(path, name, value)
@@ -70,8 +72,10 @@ class ChangingState:
         Raises:
             TrialError: an attribute has changed whose value cannot be saved (reason `checkpoint`).
         """
-        taken = Snapshot({f"{path}.{name}": value.detach().clone() for path, _, name, value in self._tensors()})
-        for path, holder in self._objects():
+        modules = [*self.model.named_modules()]
+        found = self._tensors(modules)
+        taken = Snapshot({f"{path}.{name}": value.detach().clone() for path, _, name, value in found})
+        for path, holder in self._objects(modules):
             for name, value in _attributes(holder):
                 if path in self._holders and is_plain(value):
                     if not self._first.has(path, name, value):
@@ -91,7 +95,8 @@ class ChangingState:
         Raises:
             KeyError: it is another model's: it lacks a tensor, or has attributes of an object that is not there.
         """
-        for path, holder, name, current in self._tensors(also_empty=True):
+        modules = [*self.model.named_modules()]
+        for path, holder, name, current in self._tensors(modules, also_empty=True):
             tensor = taken.tensors.get(f"{path}.{name}")
             if tensor is not None and current is not None and current.shape == tensor.shape:
                 current.copy_(tensor)
@@ -100,15 +105,16 @@ class ChangingState:
                 holder._buffers[name] = None if tensor is None else tensor.to(device, copy=True)
             else:
                 raise KeyError(f"{path}.{name}")
-        changed, objects = self.take().values, dict(self._objects())
+        changed, objects = self.take().values, dict(self._objects(modules))
         for path in {**changed, **taken.values}:
             for name in {**changed.get(path, {}), **taken.values.get(path, {})}:
                 source = taken if name in taken.values.get(path, {}) else self._first
                 _set(objects[path], name, source.values.get(path, {}).get(name, _set), source.tensors)
 
-    def _tensors(self, also_empty: bool = False) -> Iterator[tuple[str, nn.Module, str, Any]]:
+    @staticmethod
+    def _tensors(modules: _Modules, also_empty: bool = False) -> Iterator[tuple[str, nn.Module, str, Any]]:
         """Path, holder, name and tensor of each buffer (persistent or not) and each weight that does not learn."""
-        for path, module in self.model.named_modules():
+        for path, module in modules:
             if is_frozen(module):
                 continue
             for name, buffer in module._buffers.items():
@@ -118,10 +124,11 @@ class ChangingState:
                 if weight is not None and not weight.requires_grad:
                     yield path, module, name, weight
 
-    def _objects(self) -> Iterator[tuple[str, Any]]:
+    @staticmethod
+    def _objects(modules: _Modules) -> Iterator[tuple[str, Any]]:
         """Path and object of everything that may have attributes: adapters' modules, strategies, what these hold."""
         seen: set[int] = set()
-        for path, module in self.model.named_modules():
+        for path, module in modules:
             layer = module._modules.get("adapter_layer")
             if layer is not None and is_adapter_host(module):
                 for below, part in layer.named_modules(prefix=f"{path}.adapter_layer"):

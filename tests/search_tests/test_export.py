@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,22 @@ def test_it_follows_a_search(folder: Path, monkeypatch: pytest.MonkeyPatch, capf
         write(folder, ended(2))
     assert len(study_of(path).trials) == 3  # the end brought it up to date
     assert capfd.readouterr().err == "" and not list(folder.glob(".export.*"))
+
+
+@pytest.mark.slow
+def test_what_follows_the_search_does_not_wait_for_the_export(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "study.db"
+    monkeypatch.setattr(live_export, "DELAY_S", 0.0)
+    monkeypatch.setattr(live_export, "END_S", 300.0)
+    with ExitStack() as at_end:
+        with LiveExport(folder, path, at_end) as live:
+            write(folder, ended(0))
+            wait_for(path, 1)
+            write(folder, ended(1))
+        process = live._process
+        assert process is not None and process.returncode is None  # nobody has waited for it
+    assert process.returncode == 0 and len(study_of(path).trials) == 2
+    assert not list(folder.glob(".export.*"))
 
 
 def test_a_search_that_is_over_at_once_is_exported_at_its_end(folder: Path) -> None:

@@ -244,7 +244,7 @@ def test_a_base_weight_that_was_changed_fails_the_trial(
     make_config: MakeConfig, resources: Resources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     spoil_fit(monkeypatch, lambda model: nudge(model.encoder.get_parameter("final_norm.bias")))
-    with pytest.raises(TrialError, match="the base model's outputs are not restored") as caught:
+    with pytest.raises(TrialError, match="the base model's weights or outputs are not restored") as caught:
         run(make_config(), resources)
     assert caught.value.reason == "not_restored"
     folder, config = TrialFolder(tmp_path), make_config()
@@ -269,8 +269,38 @@ def test_a_change_that_only_the_longest_example_shows_is_found(
         embedding.register_forward_hook(lambda _, given, out: out + 1 if given[0].shape[1] == max(lengths) else out)
 
     spoil_fit(monkeypatch, spoil)
-    with pytest.raises(TrialError, match="the base model's outputs are not restored"):
+    with pytest.raises(TrialError, match="the base model's weights or outputs are not restored"):
         run(config, resources)
+
+
+def test_a_changed_weight_that_no_example_shows_is_found(
+    make_config: MakeConfig, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedding of a token that no validation example has: outputs cannot show that it is another."""
+    domains = resources.domains(make_config())
+    seen = {int(token) for name in ("away", "home") for item in domains.items(name, "valid") for token in item.inputs}
+    embedding = domains.backbone.model.encoder.get_submodule("embedding")
+    assert isinstance(embedding, torch.nn.Embedding)
+    unseen = min(set(range(1, embedding.num_embeddings)) - seen)
+
+    def spoil(model: TaskModel) -> None:
+        nudge(model.encoder.get_parameter("embedding.weight")[unseen])
+
+    spoil_fit(monkeypatch, spoil)
+    with pytest.raises(TrialError, match="the base model's weights or outputs are not restored"):
+        run(make_config(loop={"epochs": 1}), resources)
+
+
+def test_long_examples_are_not_compared_where_there_are_short_ones(
+    make_config: MakeConfig, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All eight of a domain have more steps than are to be compared: the two shortest are left."""
+    domains = resources.domains(make_config())
+    monkeypatch.setattr(domains, "base_probes", {})
+    monkeypatch.setattr(base_check, "PROBE_STEPS", 1)
+    base_check.BaseCheck(make_config(), domains)
+    (scores,) = domains.base_probes.values()
+    assert sum(map(len, scores)) == 2 * 2
 
 
 @pytest.mark.parametrize("arm, changes", [("head_only", {}), ("head_only", {"train": "full"})])
