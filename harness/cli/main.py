@@ -47,6 +47,7 @@ from harness.errors import (
     telling_interrupts,
     text_of,
 )
+from harness.garbage import look_for_garbage_rarely
 
 # In the order of `harness --help`. A new command: a file with one function, and its name here.
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -97,16 +98,18 @@ def enter() -> NoReturn:
     """Entry point of a process of its own: `main`, and a short end.
 
     Python would take down all objects one by one, which is over a second after a sweep; the system frees them at once.
-    What has to be done at an exit is done: child processes, temporary files, what is not written out yet.
+    What has to be done at an exit is done, in its order: threads end, child processes, temporary files, what is not
+    written out yet.
     """
+    look_for_garbage_rarely()
     code: Any = 1
     try:
         main()
     except SystemExit as end:
         code = end.code
-    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
-    if not isinstance(code, int) or not all(thread.daemon for thread in others):
-        sys.exit(code)  # threads that Python would wait for
+    if not isinstance(code, int):
+        sys.exit(code)
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):  # nobody reads it, or there is none: `main` has said so

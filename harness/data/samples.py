@@ -36,8 +36,12 @@ def training_pool(corpus: Corpus, data: DataSettings) -> tuple[Example, ...]:
             f"data.pool of {size}{default}, but {data.target!r} of corpus {corpus.name} has {len(examples)} training "
             "examples"
         )
-    chosen = _draw_groups(examples, size)
-    return tuple(example for example in examples if example.key in chosen)
+    key = ("pool", data.target, size)
+    if key not in corpus.known:
+        chosen = _draw_groups(examples, size)
+        corpus.known[key] = tuple(example for example in examples if example.key in chosen)
+    pool: tuple[Example, ...] = corpus.known[key]
+    return pool
 
 
 def _draw_groups(examples: Sequence[Example], size: int) -> set[str]:

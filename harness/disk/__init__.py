@@ -17,7 +17,7 @@ from harness.disk.network import read_whole
 from harness.disk.temporary import temporary_beside
 from harness.errors import TrialError, first_line
 
-LOCK_S = 10.0  # how long a file is waited for that another process appends to
+LOCK_S = 60.0  # how long a file is waited for that another process appends to, which may be stopped
 NUM_SYNCED_AT_ONCE = 4
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)  # a file system without hard links
 

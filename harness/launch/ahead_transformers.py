@@ -1,8 +1,10 @@
 """Loads what workers need whose backbones are models of transformers: see harness/launch/ahead.py."""
 
+import gc
 from contextlib import suppress
 from importlib import import_module
 
+gc.disable()  # see ahead.py
 for _name in (
     "harness.data.audio_backend",  # first: transformers imports torchaudio
     "transformers.modeling_utils",
@@ -11,3 +13,5 @@ for _name in (
 ):
     with suppress(Exception):
         import_module(_name)
+gc.freeze()
+gc.enable()

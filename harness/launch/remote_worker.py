@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Literal, Protocol
 
 from harness.errors import Passing, telling_interrupts
+from harness.garbage import look_for_garbage_rarely
 from harness.launch.events import Epoch, Failed, Note, Slots, TrialEvent
 from harness.launch.task import TrialTask
 from harness.launch.worker import PackedWorker
@@ -151,6 +152,7 @@ def serve(
         path, environment: the parent's `sys.path` and environment variables as they are now, which are not those that
             the server began with; None leaves this process's own.
     """
+    look_for_garbage_rarely()
     if environment is not None:
         os.environ.clear()
         os.environ.update(environment)

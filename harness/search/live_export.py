@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from harness.errors import Passing, TrialError, UserError
+from harness.garbage import look_for_garbage_rarely
 from harness.records.leases import Lease, holder, take
 from harness.search.export import Export, Exported, read_declared
 from harness.search.storage_url import sqlite_path, storage_url
@@ -125,6 +126,7 @@ class LiveExport:
 
 def main(folder: str, is_path: str) -> None:
     """The process: export every few seconds until stdin closes, and once more then."""
+    look_for_garbage_rarely()
     if hasattr(os, "nice"):
         os.nice(NICE)
     given = os.environ[STORAGE]

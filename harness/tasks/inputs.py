@@ -100,6 +100,7 @@ class TextInputs(Inputs):
         self.has_kinds = has_kinds
         self.prefix = prefix
         self.cut: set[str] = set()
+        self._shares: dict[tuple[str, ...], float] = {}  # by the keys of what was looked at
 
     @classmethod
     def make(cls, recipe: Recipe, tokenizer: Any, corpus: Corpus, augment: AugmentSettings | None) -> TextInputs:
@@ -158,9 +159,12 @@ class TextInputs(Inputs):
         if not unknown or not examples:
             return 0.0
         chosen = examples[:: -(-len(examples) // NUM_LOOKED_AT)]
-        texts = [example.text for example in chosen if isinstance(example, TextExample)]
-        ids = [token for text in texts for token in self.tokenizer.encode(text, add_special_tokens=False).ids]
-        return sum(token in unknown for token in ids) / max(1, len(ids))
+        key = tuple(example.key for example in chosen)  # every trial of a launch asks, mostly for the same ones
+        if key not in self._shares:
+            texts = [example.text for example in chosen if isinstance(example, TextExample)]
+            ids = [token for text in texts for token in self.tokenizer.encode(text, add_special_tokens=False).ids]
+            self._shares[key] = sum(token in unknown for token in ids) / max(1, len(ids))
+        return self._shares[key]
 
     def _token_ids(self, example: TextExample) -> Tensor:
         pair = () if example.second is None else (self.prefix + example.second,)

@@ -161,7 +161,7 @@ class Trial:
         more = self.config.loop.meta.over if self.config.loop.meta else ()
         for name in (data.target, *data.source, *more):
             task.check_domain(self.domains.corpus, name)
-            task.inputs.check_readable(self.domains.corpus, name)
+            self.domains.plain_task.inputs.check_readable(self.domains.corpus, name)
         if self.config.train != "none":
             task.for_training(self.config.loop, self.train_items())
         for name in more:
