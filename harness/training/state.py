@@ -20,14 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.adapters.freezing import is_adapter_host, is_frozen
+from harness.adapters.freezing import adapter_layer_of, is_adapter_host, is_frozen
 from harness.adapters.plain_values import decode, encode, is_plain, same_bits
 from harness.errors import TrialError
 
 _MODULES_OWN = {*vars(nn.Module()), "_registry"}  # torch's own attributes, and auxiliary losses of one step
 _NO_STATE = (nn.Module, nn.Parameter, type, ModuleType, FunctionType, MethodType)  # or looked at elsewhere
 _EXTRA = "_extra_state"  # torch's name for what a module's own `get_extra_state` returns
-_Modules = Sequence[tuple[str, nn.Module]]  # of the whole model, with their paths
+_Modules = Sequence[tuple[str, nn.Module]]  # with their paths in the model
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,10 @@ class ChangingState:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self._outer = _outside_of_adapters(model)
         self._first = Snapshot()
         self._opaque: dict[tuple[str, str], bytes | None] = {}
-        holders = dict(self._objects([*model.named_modules()]))
+        holders = dict(self._objects(self._modules()))
         self._holders = set(holders)
         for path, holder in holders.items():
             for name, value in _attributes(holder):
@@ -72,7 +73,7 @@ class ChangingState:
         Raises:
             TrialError: an attribute has changed whose value cannot be saved (reason `checkpoint`).
         """
-        modules = [*self.model.named_modules()]
+        modules = self._modules()
         found = self._tensors(modules)
         taken = Snapshot({f"{path}.{name}": value.detach().clone() for path, _, name, value in found})
         for path, holder in self._objects(modules):
@@ -95,7 +96,7 @@ class ChangingState:
         Raises:
             KeyError: it is another model's: it lacks a tensor, or has attributes of an object that is not there.
         """
-        modules = [*self.model.named_modules()]
+        modules = self._modules()
         for path, holder, name, current in self._tensors(modules, also_empty=True):
             tensor = taken.tensors.get(f"{path}.{name}")
             if tensor is not None and current is not None and current.shape == tensor.shape:
@@ -110,6 +111,15 @@ class ChangingState:
             for name in {**changed.get(path, {}), **taken.values.get(path, {})}:
                 source = taken if name in taken.values.get(path, {}) else self._first
                 _set(objects[path], name, source.values.get(path, {}).get(name, _set), source.tensors)
+
+    def _modules(self) -> _Modules:
+        """All modules that may have state: those outside of adapters, and what adapters hold now."""
+        found = []
+        for path, module in self._outer:
+            found.append((path, module))
+            if (layer := adapter_layer_of(module)) is not None:
+                found += layer.named_modules(prefix=f"{path}.adapter_layer")
+        return found
 
     @staticmethod
     def _tensors(modules: _Modules, also_empty: bool = False) -> Iterator[tuple[str, nn.Module, str, Any]]:
@@ -136,6 +146,18 @@ class ChangingState:
             elif _has_extra_state(module) and not is_frozen(module) and id(module) not in seen:
                 seen.add(id(module))
                 yield path, module
+
+
+def _outside_of_adapters(model: nn.Module) -> _Modules:
+    """The hosts of adapters, and the modules outside of adapters that are not frozen: of a large base few are left."""
+    modules = [*model.named_modules()]
+    layers = [adapter_layer_of(module) for _, module in modules]
+    inside = {id(part) for layer in layers if layer is not None for part in layer.modules()}
+    return [
+        (path, module)
+        for path, module in modules
+        if id(module) not in inside and (is_adapter_host(module) or not is_frozen(module))
+    ]
 
 
 def _with_objects_in(holder: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:

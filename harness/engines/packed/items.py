@@ -5,9 +5,11 @@ Shape legend: N items, S target symbols.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from harness.data.batching import bucketed_batches, pad_sequence_batch, round_up
@@ -107,22 +109,92 @@ def width_of(fitting: Fitting, items: ItemSet, can_unpad: bool) -> Width:
     return Width(is_wide, unpads[True], unpads[False])
 
 
-@dataclass
+@dataclass(frozen=True)
+class ScorePart:
+    """The items of one domain in a batch to score: their indices among the domain's, and their places in its store."""
+
+    domain: str
+    indices: tuple[int, ...]
+    store: PrefixStore
+    places: Tensor
+
+
+@dataclass(frozen=True)
+class ScoreBatch:
+    """Validation items to score together, of whatever domains: the rows of one part after those of another.
+
+    Attributes:
+        parts: see there.
+        num_steps: that they are padded to.
+        lengths_B: real steps at the cut.
+        targets_BS: padded.
+        target_lengths_B: of the targets.
+    """
+
+    parts: tuple[ScorePart, ...]
+    num_steps: int
+    lengths_B: Tensor
+    targets_BS: Tensor
+    target_lengths_B: Tensor
+
+    def gather(self) -> Tensor:
+        """What reaches the cut, [B, T, D]."""
+        found = [part.store.gather(part.places, self.num_steps) for part in self.parts]
+        padded = [F.pad(x_BTD, (0, 0, 0, self.num_steps - x_BTD.shape[1])) for x_BTD in found]
+        return padded[0] if len(padded) == 1 else torch.cat(padded)
+
+
+@dataclass(frozen=True)
 class ScoreSet:
-    """Validation items of a domain, in batches."""
+    """Validation items, by domain, and the batches in which they are scored."""
 
-    items: ItemSet
-    batches: list[list[int]]
+    items: Mapping[str, Sequence[Item]]
+    batches: Sequence[ScoreBatch]
 
 
-def make_score_set(fitting: Fitting, domain: str, prefixes: Prefixes, unpadded: bool) -> ScoreSet:
-    """The validation items of a domain, in batches with little padding; in few, where none is computed on."""
-    domains, items = fitting.domains, fitting.validation.items(domain)
-    task = prefixes.of(domains).task(fitting.config, fitting.model, domain, "valid", domains.plain_task)
-    item_set = make_item_set(task, items)
+def make_score_set(fitting: Fitting, prefixes: Prefixes, unpadded: bool) -> ScoreSet:
+    """The validation items of all domains, in batches with little padding; in few, where none is computed on.
+
+    A batch has items of several domains: those of one may be too few for a launch that is worth its overhead.
+    """
+    domains, validation = fitting.domains, fitting.validation
+    tasks = {
+        name: prefixes.of(domains).task(fitting.config, fitting.model, name, "valid", domains.plain_task)
+        for name in validation.names
+    }
+    sets = {name: make_item_set(task, validation.items(name)) for name, task in tasks.items()}
+    rows = [(name, index) for name, items in sets.items() for index in range(len(items.items))]
+    lengths = [length for items in sets.values() for length in items.lengths]
     if unpadded:
-        return ScoreSet(item_set, bucketed_batches(item_set.lengths, max_frames=WIDE_STEPS, generator=None))
-    return ScoreSet(item_set, task.score_batches(items, domains.plain_task.score_steps))
+        batches = bucketed_batches(lengths, max_frames=WIDE_STEPS, generator=None)
+    else:
+        task, every = next(iter(tasks.values())), [item for items in sets.values() for item in items.items]
+        batches = task.score_batches(every, domains.plain_task.score_steps)
+    made = [_score_batch(sets, [rows[number] for number in batch]) for batch in batches]
+    return ScoreSet({name: items.items for name, items in sets.items()}, made)
+
+
+def _score_batch(sets: Mapping[str, ItemSet], rows: Sequence[tuple[str, int]]) -> ScoreBatch:
+    chosen = {name: [index for domain, index in rows if domain == name] for name in sets}
+    chosen = {name: indices for name, indices in chosen.items() if indices}
+    taken = {name: torch.tensor(indices, device=sets[name].places_N.device) for name, indices in chosen.items()}
+    most_targets = max(sets[name].targets_NS.shape[1] for name in chosen)
+    targets = [
+        F.pad(sets[name].targets_NS[indices], (0, most_targets - sets[name].targets_NS.shape[1]))
+        for name, indices in taken.items()
+    ]
+    lengths_B = torch.cat([sets[name].lengths_N[indices] for name, indices in taken.items()])
+    room = max(sets[name].store.plan.num_steps for name in chosen)
+    return ScoreBatch(
+        parts=tuple(
+            ScorePart(name, tuple(indices), sets[name].store, sets[name].places_N[taken[name]])
+            for name, indices in chosen.items()
+        ),
+        num_steps=min(round_up(int(lengths_B.max()), VECTOR_STEPS), room),
+        lengths_B=lengths_B,
+        targets_BS=torch.cat(targets),
+        target_lengths_B=torch.cat([sets[name].target_lengths_N[indices] for name, indices in taken.items()]),
+    )
 
 
 def padded_rows(num_rows: int, batch_size: int | None, is_wide: bool) -> int:

@@ -102,7 +102,7 @@ class PackScheduler:
         try:
             pack, items = self._pack(fitting), self._item_set(fitting)
             width = width_of(fitting, items, pack.model.can_unpad)
-            slot = Slot(fitting, items, self._sets_to_score(fitting, width.unpads_scoring), width)
+            slot = Slot(fitting, items, self._score_set(fitting, width.unpads_scoring), width)
             if slot.fit.is_over:
                 self._end(slot)
                 return
@@ -149,15 +149,13 @@ class PackScheduler:
             self._item_sets[key] = make_item_set(task, fitting.items, num_views_of(config.loop.augment))
         return self._item_sets[key]
 
-    def _sets_to_score(self, fitting: Fitting, unpadded: bool) -> dict[str, ScoreSet]:
-        config, sets = fitting.config, {}
-        for domain in fitting.validation.names:
-            store = self.prefixes.of(fitting.domains).store(config, fitting.model, domain, "valid")
-            key = (id(store), config.loop.valid_limit, unpadded)
-            if key not in self._score_sets:
-                self._score_sets[key] = make_score_set(fitting, domain, self.prefixes, unpadded)
-            sets[domain] = self._score_sets[key]
-        return sets
+    def _score_set(self, fitting: Fitting, unpadded: bool) -> ScoreSet:
+        config, prefixes = fitting.config, self.prefixes.of(fitting.domains)
+        stores = [prefixes.store(config, fitting.model, name, "valid") for name in fitting.validation.names]
+        key = (*map(id, stores), config.loop.valid_limit, unpadded)
+        if key not in self._score_sets:
+            self._score_sets[key] = make_score_set(fitting, self.prefixes, unpadded)
+        return self._score_sets[key]
 
     def _choose(self) -> tuple[Pack, list[Slot]]:
         """The largest group of slots that can share a launch; the one that has waited longest, if that is too long."""
@@ -189,10 +187,8 @@ class PackScheduler:
         if isinstance(due, TrainStep):
             rows, steps = due.shape
             return max(1, min(size, WIDE_STEPS // (rows * steps))) if slot.width.is_wide else size
-        score_set = slot.score_sets[due.domain]
-        indices = score_set.batches[due.number]
-        longest = int(score_set.items.lengths_N[indices[-1]])  # in order of length
-        return max(1, min(size, SCORE_STEPS // (len(indices) * longest)))
+        batch = slot.score_set.batches[due.number]
+        return max(1, min(size, SCORE_STEPS // (len(batch.lengths_B) * batch.num_steps)))
 
     def _launch(self, pack: Pack, slots: list[Slot]) -> None:
         """Run the slots' next step, in smaller groups if that fails: a step that failed has changed nothing."""

@@ -61,9 +61,8 @@ class TrainStep:
 
 @dataclass(frozen=True)
 class ScoreStep:
-    """A batch of validation items of a domain to score."""
+    """A batch of validation items to score."""
 
-    domain: str
     set_id: int
     number: int
 
@@ -82,15 +81,15 @@ class Slot:
     Args:
         fitting: the training; its checkpoint, if it has one, is read here.
         items: to learn from, which other slots may share.
-        score_sets: domain -> its validation items, which other slots may share.
+        score_set: its validation items, which other slots may share.
         width: of its model, for steps on these items.
 
     Raises:
         TrialError: the checkpoint is damaged, or that of another training.
     """
 
-    def __init__(self, fitting: Fitting, items: ItemSet, score_sets: dict[str, ScoreSet], width: Width) -> None:
-        self.fitting, self.items, self.score_sets = fitting, items, score_sets
+    def __init__(self, fitting: Fitting, items: ItemSet, score_set: ScoreSet, width: Width) -> None:
+        self.fitting, self.items, self.score_set = fitting, items, score_set
         self.fit = Fit(fitting.model, fitting.task, fitting.items, fitting.plan)
         self.strategies = [adapter.adapter_strategy for adapter in enabled_adapters(fitting.model)]
         self.form = packed_strategy(self.strategies[0]) if self.strategies else None  # one config makes all layers'
@@ -118,7 +117,7 @@ class Slot:
         return self.width.unpads(isinstance(self.due, TrainStep))
 
     def begin_epoch(self) -> None:
-        """Seed the streams anew and lay out the epoch: batches to learn from, then the domains to score."""
+        """Seed the streams anew and lay out the epoch: batches to learn from, then those to score."""
         epoch = self.fit.state.epoch
         self.noise = self.fit.noise_generator(epoch)
         self.task_sum = self.auxiliary_sum = 0.0
@@ -132,10 +131,8 @@ class Slot:
             self.seconds = time.perf_counter() - began
         self.num_batches = len(batches)
         self.work: list[TrainStep | ScoreStep] = [*self._train_steps(batches)]
-        self.scorings: dict[str, Scoring] = {}
-        for domain, score_set in self.score_sets.items():
-            self.scorings[domain] = Scoring([""] * len(score_set.items.items))
-            self.work += [ScoreStep(domain, id(score_set), number) for number in range(len(score_set.batches))]
+        self.scorings = {domain: Scoring([""] * len(items)) for domain, items in self.score_set.items.items()}
+        self.work += [ScoreStep(id(self.score_set), number) for number in range(len(self.score_set.batches))]
 
     def _train_steps(self, batches: Sequence[Sequence[int]]) -> list[TrainStep]:
         """An epoch's batches: what each needs of its items is taken for all of them at once."""
@@ -228,12 +225,20 @@ class Slot:
         self.task_sum += task_loss
         self.auxiliary_sum += auxiliary_loss
 
-    def take_scores(self, step: ScoreStep, predictions: Sequence[Answer], mean_loss: float) -> None:
-        """Take a scored batch."""
-        scoring, indices = self.scorings[step.domain], self.score_sets[step.domain].batches[step.number]
-        scoring.total_loss += mean_loss * len(indices)
-        for index, prediction in zip(indices, predictions, strict=True):
-            scoring.predictions[index] = prediction
+    def take_scores(self, step: ScoreStep, predictions: Sequence[Answer], mean_losses: Sequence[float]) -> None:
+        """Take a scored batch.
+
+        Args:
+            step: the batch.
+            predictions: of its rows.
+            mean_losses: of its parts.
+        """
+        rows = iter(predictions)
+        for part, mean_loss in zip(self.score_set.batches[step.number].parts, mean_losses, strict=True):
+            scoring = self.scorings[part.domain]
+            scoring.total_loss += mean_loss * len(part.indices)
+            for index in part.indices:
+                scoring.predictions[index] = next(rows)
         self.position += 1
 
     @property
@@ -261,5 +266,5 @@ class Slot:
         self.fit.finish_epoch(losses, scores, lambda: self.seconds, {"pack": pack})
 
     def _evaluation(self, domain: str) -> Evaluation:
-        scoring, items = self.scorings[domain], self.score_sets[domain].items.items
+        scoring, items = self.scorings[domain], self.score_set.items[domain]
         return evaluation_of(self.fitting.domains.plain_task, items, scoring.predictions, scoring.total_loss)

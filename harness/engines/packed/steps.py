@@ -19,8 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.adapters import functional
-from harness.data.batching import round_up
-from harness.engines.cut.prefix_cache import VECTOR_STEPS
 from harness.engines.packed.launch import Launch, PackKind
 from harness.engines.packed.optimizer import NUM_COEFFICIENTS, step_rows
 from harness.engines.packed.pack import Pack
@@ -280,16 +278,13 @@ def _launch_of(pack_kind: PackKind, kind: StepKind, inputs: StepInputs) -> tuple
 
 
 @torch.no_grad()
-def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float]]:
-    """Score one batch with the weights of each slot: predictions and mean loss."""
+def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], list[float]]]:
+    """Score one batch with the weights of each slot: predictions, and the mean loss of each of its parts."""
     due = slots[0].due
     assert isinstance(due, ScoreStep)
-    score_set = slots[0].score_sets[due.domain]
-    items, indices = score_set.items, torch.tensor(score_set.batches[due.number])
-    lengths_B = items.lengths_N[indices]
-    num_steps = min(round_up(int(lengths_B.max()), VECTOR_STEPS), items.store.plan.num_steps)
-    x_BTD = items.store.gather(items.places_N[indices], num_steps)
-    count, num_rows = len(slots), len(indices)
+    scored = slots[0].score_set.batches[due.number]
+    x_BTD, lengths_B = scored.gather(), scored.lengths_B
+    count, num_rows = len(slots), len(lengths_B)
     valid_BT = torch.arange(x_BTD.shape[1], device=x_BTD.device) < lengths_B[:, None]
     rows_3KP, _ = _rows_of(pack, slots)
     valid_KBT = valid_BT.expand(count, -1, -1)
@@ -308,10 +303,12 @@ def score_step(pack: Pack, slots: Sequence[Slot]) -> list[tuple[list[Any], float
     batch = Batch(
         x_BTD,
         lengths_B.repeat(count),
-        items.targets_NS[indices].repeat(count, 1),
-        items.target_lengths_N[indices].repeat(count),
+        scored.targets_BS.repeat(count, 1),
+        scored.target_lengths_B.repeat(count),
     )
-    losses = pack.task.loss_rows(scores, valid, batch).reshape(count, num_rows).mean(1).tolist()
+    losses_KB = pack.task.loss_rows(scores, valid, batch).reshape(count, num_rows)
+    of_parts = torch.split_with_sizes(losses_KB, [len(part.indices) for part in scored.parts], dim=1)
+    losses = torch.stack([losses_Kb.mean(1) for losses_Kb in of_parts], dim=1).tolist()
     predictions = pack.task.predict(scores, valid, batch)
     return [(predictions[k * num_rows : (k + 1) * num_rows], losses[k]) for k in range(count)]
 
