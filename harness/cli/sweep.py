@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -130,9 +131,14 @@ def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, qui
 
         return len(draw_sweep(result, folder))
 
-    # They show the search alone; and where other processes train, this one has nothing else to do.
-    drawing = ThreadPoolExecutor(1).submit(draw) if run.num_jobs > 1 else None
-    store, report = train_confirm(sweep, result, frozen, run, quiet)
+    drawing: Future[int] | None = None
+
+    def draw_meanwhile() -> None:
+        nonlocal drawing
+        if run.num_jobs > 1:  # while other processes train, this one has nothing else to do
+            drawing = ThreadPoolExecutor(1).submit(draw)
+
+    store, report = train_confirm(sweep, result, frozen, run, quiet, draw_meanwhile)
     faults = show_table(store)
     print(f"{draw() if drawing is None else drawing.result()} figures in {folder}")
     report.failures += faults
@@ -140,9 +146,17 @@ def confirm(sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, qui
 
 
 def train_confirm(
-    sweep: Sweep, result: SearchResult, frozen: Frozen, run: Launch, quiet: bool
+    sweep: Sweep,
+    result: SearchResult,
+    frozen: Frozen,
+    run: Launch,
+    quiet: bool,
+    begins: Callable[[], object] = lambda: None,
 ) -> tuple[RecordStore, RunReport]:
     """Train the winners on fresh seeds.
+
+    Args:
+        begins: called when all is checked, and training begins.
 
     Raises:
         TrialError: a launch of another plan has written its own winners meanwhile.
@@ -161,6 +175,7 @@ def train_confirm(
         flush=True,
     )
     preflight(plan, launching=run.launcher)
+    begins()
     with run_progress(plan.pending, quiet) as progress:
         report = run_experiment(plan, run.num_jobs, progress.hear, run.launcher)
     check_is_last(plan)
