@@ -15,7 +15,10 @@ import yaml
 from made_once import made_once
 from tiny_text import RunCli, TinyText, corpus_rows, experiment_settings, recipe_settings, write_corpus
 
+from harness.garbage import look_for_garbage_rarely
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: many threads are slower on tiny tensors
+look_for_garbage_rarely()  # among thousands of tests and all of torch
 
 pytest_plugins = [
     "needs",
