@@ -265,7 +265,7 @@ class Fit:
             **{f"weights/{name}": weight for name, weight in zip(self.names, self.weights, strict=True)},
             **{f"best/{name}": weight for name, weight in zip(self.names, self.best, strict=True)},
             **{f"other/{name}": tensor for name, tensor in other.tensors.items()},
-            # Of the best epoch, these are the same ones, and a file has each tensor's bytes once.
+            # After the best epoch these are the very same tensors, and torch's writer refuses any that share memory.
             **{f"best_other/{name}": tensor.clone() for name, tensor in self.best_other.tensors.items()},
             **{f"optimizer/{k}": v for k, v in optimizer_tensors(self.optimizer, self.names).items()},
         }
