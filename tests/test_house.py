@@ -15,7 +15,7 @@ import pytest
 
 HARNESS = Path(__file__).parents[1] / "harness"
 ORDER = (
-    ("errors", "seeding", "disk", "instantiate", "metrics", "tensors", "watchdog"),
+    ("errors", "seeding", "disk", "instantiate", "metrics", "tensors", "watchdog", "garbage"),
     *(("config",), ("data",), ("adapters",), ("backbones",), ("tasks",), ("statistics",), ("records",), ("tables",)),
     *(("training",), ("engines",), ("launch",), ("search",), ("sweep",), ("figures",), ("checks",), ("report",)),
     *(("tracking",), ("api",), ("cli",)),

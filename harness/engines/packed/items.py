@@ -162,6 +162,8 @@ def make_score_set(fitting: Fitting, prefixes: Prefixes, unpadded: bool) -> Scor
         name: prefixes.of(domains).task(fitting.config, fitting.model, name, "valid", domains.plain_task)
         for name in validation.names
     }
+    if not tasks:  # weights of a user's own model may train without validation
+        return ScoreSet({}, [])
     sets = {name: make_item_set(task, validation.items(name)) for name, task in tasks.items()}
     rows = [(name, index) for name, items in sets.items() for index in range(len(items.items))]
     lengths = [length for items in sets.values() for length in items.lengths]
