@@ -8,7 +8,6 @@ sampling interval may be missed.
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import subprocess
 import threading
@@ -22,6 +21,7 @@ from typing import Self
 
 from harness.disk import append_line, read_lines
 from harness.errors import TrialError
+from harness.garbage import free_garbage
 from harness.records.provenance import utc_now
 
 INTERVAL_S = 2.0
@@ -35,7 +35,7 @@ def give_back_free_memory() -> None:
 
     The checks and prices of a sweep on speech leave 1.4 GB behind (16 kinds of adapters, Whisper's encoder).
     """
-    gc.collect()
+    free_garbage()
     with suppress(OSError, AttributeError):  # another system, or another libc
         ctypes.CDLL(None).malloc_trim(0)
 

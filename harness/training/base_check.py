@@ -21,7 +21,7 @@ from harness.training.adapting import Adapted
 from harness.training.precision import dtype_of
 from harness.training.resources import Domains
 
-NUM_PROBES = 8  # examples of each domain, at most
+NUM_PROBES = 4  # examples of each domain, at most
 PROBE_STEPS = 256  # input steps of those together: where they have more, the shortest are taken, at least two
 BATCH_COST = 64  # of a batch besides its steps, in steps
 

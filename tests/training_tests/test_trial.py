@@ -294,7 +294,7 @@ def test_a_changed_weight_that_no_example_shows_is_found(
 def test_long_examples_are_not_compared_where_there_are_short_ones(
     make_config: MakeConfig, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All eight of a domain have more steps than are to be compared: the two shortest are left."""
+    """All four of a domain have more steps than are to be compared: the two shortest are left."""
     domains = resources.domains(make_config())
     monkeypatch.setattr(domains, "base_probes", {})
     monkeypatch.setattr(base_check, "PROBE_STEPS", 1)
