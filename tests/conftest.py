@@ -87,8 +87,9 @@ def tiny_text_files(own_caches: Path, tmp_path_factory: pytest.TempPathFactory) 
             pretrain(load_recipe(str(recipe)), lambda entry: None)
 
     root = made_once(tmp_path_factory, "tiny_text", make)
-    shutil.copytree(root / "cache", os.environ["HARNESS_CACHE"], dirs_exist_ok=True)
-    env = {"HARNESS_CACHE": os.environ["HARNESS_CACHE"], "HARNESS_DATA": str(own_caches / "data")}
+    # Not $HARNESS_CACHE as it is now: whoever asks first may have set another one for a while.
+    shutil.copytree(root / "cache", own_caches / "harness", dirs_exist_ok=True)
+    env = {"HARNESS_CACHE": str(own_caches / "harness"), "HARNESS_DATA": str(own_caches / "data")}
     return TinyText(root, root / "sentences.jsonl", root / "tiny.yaml", root / "tiny_strategies.yaml", env)
 
 

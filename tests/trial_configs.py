@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,7 +69,7 @@ def tiny_speech_files(own_caches: Path, data_cache: Path, tmp_path_factory: pyte
             pretrain(load_recipe(str(files.recipe)), lambda entry: None)
 
     root = made_once(tmp_path_factory, "tiny_speech", make)
-    shutil.copytree(root / "cache", os.environ["HARNESS_CACHE"], dirs_exist_ok=True)
+    shutil.copytree(root / "cache", own_caches / "harness", dirs_exist_ok=True)
     return files_in(root)
 
 
