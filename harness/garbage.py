@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 THRESHOLDS = 20_000, 20, 50  # new objects before a search, and how many searches before a more thorough one
 _is_own = False  # whether this process is one of our own
@@ -17,6 +19,19 @@ def look_for_garbage_rarely() -> None:
     global _is_own
     _is_own = True
     gc.set_threshold(*THRESHOLDS)
+
+
+@contextmanager
+def no_search_for_garbage() -> Iterator[None]:
+    """A block in which Python looks for no garbage: one that makes many objects that stay."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def free_garbage() -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 from harness.data.errors import DataError
 from harness.data.examples import Example as Example
@@ -71,8 +71,8 @@ class Corpus:
 
     untested: tuple[str, ...] = ()
     """Of a sealed corpus: the domains that had no test example: a search that cannot be confirmed is not begun."""
-    known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What has been found out about the examples, which never change, by what was asked."""
+    _known: dict[Hashable, tuple[Example, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """See `once`."""
 
     def sealed(self, also: Collection[str] = ()) -> Corpus:
         """Return a copy without test examples, which a search gets; its fingerprint stays that of the whole corpus.
@@ -118,10 +118,15 @@ class Corpus:
         must_be_in(split, SPLITS, f"unknown split {split!r}", DataError)
         if split == "test" and self.is_sealed:
             raise TrialError("sealed", f"corpus {self.name}: a search never sees test data; the confirm phase does")
-        if (split, domain) not in self.known:
-            self.known[split, domain] = tuple(e for e in self.examples(domain) if self.split_of(e.group) == split)
-        found: tuple[Example, ...] = self.known[split, domain]
-        return found
+        return self.once(
+            (split, domain), lambda: tuple(e for e in self.examples(domain) if self.split_of(e.group) == split)
+        )
+
+    def once(self, key: Hashable, choose: Callable[[], tuple[Example, ...]]) -> tuple[Example, ...]:
+        """Return the examples that `choose` gives; it is called once for each key, as a corpus never changes."""
+        if key not in self._known:
+            self._known[key] = choose()
+        return self._known[key]
 
     def absent_classes(self, examples: Iterable[Example]) -> tuple[str, ...]:
         """The names of the classes that none of some examples has; nothing where examples have none."""

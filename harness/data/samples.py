@@ -36,16 +36,11 @@ def training_pool(corpus: Corpus, data: DataSettings) -> tuple[Example, ...]:
             f"data.pool of {size}{default}, but {data.target!r} of corpus {corpus.name} has {len(examples)} training "
             "examples"
         )
-    key = ("pool", data.target, size)
-    if key not in corpus.known:
-        chosen = _draw_groups(examples, size)
-        corpus.known[key] = tuple(example for example in examples if example.key in chosen)
-    pool: tuple[Example, ...] = corpus.known[key]
-    return pool
+    return corpus.once(("pool", data.target, size), lambda: _draw_groups(examples, size))
 
 
-def _draw_groups(examples: Sequence[Example], size: int) -> set[str]:
-    """The keys of `size` examples: by turns one of the class that is lacked most, with its whole group."""
+def _draw_groups(examples: Sequence[Example], size: int) -> tuple[Example, ...]:
+    """`size` of the examples, in their order: by turns one of the class that is lacked most, with its whole group."""
     members: dict[str, list[Example]] = {}
     waiting: dict[int, list[Example]] = {}
     drawn = {example.key: derive_seed(POOL_SEED, example.key) for example in examples}
@@ -61,7 +56,8 @@ def _draw_groups(examples: Sequence[Example], size: int) -> set[str]:
         for other in members.pop(example.group, ()):
             pool.append(other)
             have[class_of(other)] += 1
-    return {example.key for example in pool[:size]}
+    chosen = {example.key for example in pool[:size]}
+    return tuple(example for example in examples if example.key in chosen)
 
 
 def train_sample(corpus: Corpus, data: DataSettings, seed: int) -> tuple[Example, ...]:

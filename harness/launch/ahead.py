@@ -8,11 +8,13 @@ import gc
 from contextlib import suppress
 from importlib import import_module
 
-gc.disable()  # what is loaded stays: looking for garbage among it would take a quarter of the time
-for _name in ("harness.training.run_trial", "harness.engines.registry", "harness.engines.packed.driver"):
+from harness.garbage import no_search_for_garbage
+
+with no_search_for_garbage():
+    for _name in ("harness.training.run_trial", "harness.engines.registry", "harness.engines.packed.driver"):
+        with suppress(Exception):
+            import_module(_name)
     with suppress(Exception):
-        import_module(_name)
-with suppress(Exception):
-    import_module("harness.engines.cut.prefix_cache").prefix_code()  # which loads and reads the sources of all encoders
-gc.freeze()  # nor do workers look for any among it
-gc.enable()
+        # loads and reads the sources of all encoders
+        import_module("harness.engines.cut.prefix_cache").prefix_code()
+    gc.freeze()  # nor do workers look for any among what is loaded

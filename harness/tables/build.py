@@ -7,8 +7,7 @@ the same table, whatever machine builds it. Loads neither pandas nor torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from harness.config.rows import find_rows
 from harness.config.table import TableSettings, check_layout, check_statements, metric_name
 from harness.config.trees import MISSING
 from harness.errors import UserError, must_be_in
+from harness.garbage import no_search_for_garbage
 from harness.records.store import MANIFEST, RecordStore
 from harness.tables.claims import judge_claims
 from harness.tables.columns import expand_columns, row_cells
@@ -67,23 +67,8 @@ def build_experiments(
     Raises:
         UserError: as `build_table`.
     """
-    with _without_collector():
+    with no_search_for_garbage():  # it would look at every record again and again: a third of the time
         return _build(results, names, settings, metrics, name)
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Python's cycle collector looks at every record again and again while they are read: a third of the time."""
-    import gc
-
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _build(

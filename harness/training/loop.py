@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -221,16 +220,13 @@ class Fit:
             if not math.isfinite(value):  # a gradient that was not finite in the last step shows only here
                 raise TrialError("nan", f"{name} is {value} after epoch {state.epoch + 1}")
         state.epoch += 1
-        is_best = self._take_score(scores)
-        other = self.other.take() if is_best or self.plan.checkpoint is not None else None
-        if is_best and other is not None:
-            self.best, self.best_other = self._copy_weights(), other
+        if self._take_score(scores):
+            self.best, self.best_other = self._copy_weights(), self.other.take()
         seconds = elapsed_s()
         state.elapsed_s += seconds
         entry = {"epoch": state.epoch, "metrics": losses | scores, "seconds": seconds, **(about or {})}
         state.history.append(entry)
-        if self.plan.checkpoint is not None and other is not None:
-            self._save(self.plan.checkpoint, other)
+        self._save()
         self._report(entry)
 
     def _take_score(self, scores: Scores) -> bool:
@@ -260,7 +256,10 @@ class Fit:
         for weight, value in zip(self.weights, values, strict=True):
             weight.copy_(value)
 
-    def _save(self, path: Path, other: Snapshot) -> None:
+    def _save(self) -> None:
+        if self.plan.checkpoint is None:
+            return
+        other = self.best_other if self.state.best_epoch == self.state.epoch else self.other.take()
         tensors = {
             **{f"weights/{name}": weight for name, weight in zip(self.names, self.weights, strict=True)},
             **{f"best/{name}": weight for name, weight in zip(self.names, self.best, strict=True)},
@@ -276,7 +275,7 @@ class Fit:
             "best_other": self.best_other.values,
         }
         sync = time.monotonic() - self._synced >= SYNC_S
-        save_checkpoint(path, Checkpoint(tensors, values), sync=sync)
+        save_checkpoint(self.plan.checkpoint, Checkpoint(tensors, values), sync=sync)
         if sync:
             self._synced = time.monotonic()
 

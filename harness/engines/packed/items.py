@@ -177,25 +177,20 @@ def make_score_set(fitting: Fitting, prefixes: Prefixes, unpadded: bool) -> Scor
 
 
 def _score_batch(sets: Mapping[str, ItemSet], rows: Sequence[tuple[str, int]]) -> ScoreBatch:
-    chosen = {name: [index for domain, index in rows if domain == name] for name in sets}
-    chosen = {name: indices for name, indices in chosen.items() if indices}
-    taken = {name: torch.tensor(indices, device=sets[name].places_N.device) for name, indices in chosen.items()}
-    most_targets = max(sets[name].targets_NS.shape[1] for name in chosen)
-    targets = [
-        F.pad(sets[name].targets_NS[indices], (0, most_targets - sets[name].targets_NS.shape[1]))
-        for name, indices in taken.items()
-    ]
-    lengths_B = torch.cat([sets[name].lengths_N[indices] for name, indices in taken.items()])
-    room = max(sets[name].store.plan.num_steps for name in chosen)
+    parts = []
+    for name, items in sets.items():
+        if indices := [index for domain, index in rows if domain == name]:
+            parts.append(ScorePart(name, tuple(indices), items.store, items.places_N[indices]))
+    ordered = [(sets[part.domain], index) for part in parts for index in part.indices]
+    lengths = [items.lengths[index] for items, index in ordered]
+    targets, target_lengths = pad_sequence_batch([items.items[index].target.reshape(-1) for items, index in ordered])
+    device, room = parts[0].places.device, max(part.store.plan.num_steps for part in parts)
     return ScoreBatch(
-        parts=tuple(
-            ScorePart(name, tuple(indices), sets[name].store, sets[name].places_N[taken[name]])
-            for name, indices in chosen.items()
-        ),
-        num_steps=min(round_up(int(lengths_B.max()), VECTOR_STEPS), room),
-        lengths_B=lengths_B,
-        targets_BS=torch.cat(targets),
-        target_lengths_B=torch.cat([sets[name].target_lengths_N[indices] for name, indices in taken.items()]),
+        parts=tuple(parts),
+        num_steps=min(round_up(max(lengths), VECTOR_STEPS), room),
+        lengths_B=torch.tensor(lengths, device=device),
+        targets_BS=targets.to(device),
+        target_lengths_B=target_lengths.to(device),
     )
 
 
